@@ -1,0 +1,33 @@
+"""regimes: which theory of neural-network training holds where, decided by measurement.
+
+Names are loaded on first use, so that `import regimes` stays light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from regimes.models.doubling import Doubled
+    from regimes.models.scaling import Centred
+    from regimes.tangent.kernel import ntk
+    from regimes.tangent.linearize import linearize
+
+_HOMES = {
+    "Centred": "regimes.models.scaling",
+    "Doubled": "regimes.models.doubling",
+    "linearize": "regimes.tangent.linearize",
+    "ntk": "regimes.tangent.kernel",
+}
+__all__ = ["Centred", "Doubled", "__version__", "linearize", "ntk"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'regimes' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""The bench around the maths: configuration, run folders, sweeps, statistics, reports, figures."""

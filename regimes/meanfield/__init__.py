@@ -1,0 +1,1 @@
+"""Measures carried by particles, and their gradient flows."""

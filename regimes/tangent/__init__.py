@@ -1,0 +1,1 @@
+"""Tangent models: empirical and infinite-width kernels, linearisation, kernel regression."""

@@ -1,0 +1,1 @@
+"""Optimal transport of point clouds; knows no network."""
