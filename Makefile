@@ -1,0 +1,44 @@
+# Two commands for a newcomer: `make run` shows the main job, `make test` runs the tests. Both start from a fresh clone.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: run test slow lint clean
+
+run: $(VENV)/.installed
+	$(BIN)/python cli.py lazy-vs-meanfield --alpha 100
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"regimes needs Python 3.11 or newer, this is {sys.version.split()[0]}: make run PYTHON=python3.11"'
+	$(PYTHON) -m venv $(VENV)
+
+# torch first: the pinned build, before any other package can ask for another one.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) torch
+	$(PIP) -e .
+	touch $@
+
+# neural-tangents without its dependencies: they pull in TensorFlow, which nothing here uses.
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) -e '.[test,infinite]'
+	$(PIP) --no-deps neural-tangents==0.6.5
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-test
+	$(PIP) -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
