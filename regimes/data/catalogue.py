@@ -10,7 +10,7 @@ from regimes.data import images, synthetic
 from regimes.data.dataset import Dataset
 
 TEACHER_INPUTS = 10  # dimension of the data set `teacher`
-SIZES = {"teacher": (100, 1000), "circle": (15, 200), "digits": (200, 500), "mnist": (500, 1000)}  # train, test
+SIZES = {"teacher": (100, 1000), "circle": (15, 200), "digits": (200, 150), "mnist": (500, 1000)}  # train, test
 NAMES = tuple(SIZES)
 
 
