@@ -1,0 +1,93 @@
+"""Fully connected network; the parametrisation is an argument."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regimes.activations import Activation
+
+
+class Parametrisation(NamedTuple):
+    """Where the factor of a layer lives: (σ, fan_in) -> (standard deviation of the draw, factor in the forward pass).
+
+    All choices give the same function at random weights; they differ in the tangent kernel, thus in training.
+    """
+
+    name: str
+    weight: Callable[[float, int], tuple[float, float]]
+    bias: Callable[[float], tuple[float, float]]
+
+
+def _ntk_weight(sigma: float, fan_in: int) -> tuple[float, float]:
+    return 1.0, sigma / fan_in**0.5
+
+
+def _ntk_bias(sigma: float) -> tuple[float, float]:
+    return 1.0, sigma
+
+
+def _standard_weight(sigma: float, fan_in: int) -> tuple[float, float]:
+    return sigma / fan_in**0.5, 1.0
+
+
+def _standard_bias(sigma: float) -> tuple[float, float]:
+    return sigma, 1.0
+
+
+NTK = Parametrisation("NTK", _ntk_weight, _ntk_bias)
+STANDARD = Parametrisation("standard", _standard_weight, _standard_bias)
+
+
+class MLP(nn.Module):
+    """z_1 = W_1 x, z_{l+1} = W_{l+1} σ(z_l), with W_ij ~ N(0, σ_w²/fan_in) and biases ~ N(0, σ_b²); the last z is the output.
+
+    widths = (inputs, hidden..., outputs). With NTK (the default) the parameters are N(0, 1) and the forward pass multiplies by
+    σ_w/√fan_in and σ_b, so that the tangent kernel has a limit of infinite width; with STANDARD the draw carries the factor.
+    Without σ_b (0) there are no bias parameters. Draw order: layer by layer, weights before biases.
+    Source: [JGH]; recursion in regimes.tangent.infinite.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        *,
+        activation: Activation,
+        generator: torch.Generator,
+        sigma_w: float = 2**0.5,
+        sigma_b: float = 0.0,
+        parametrisation: Parametrisation = NTK,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__()
+        if len(widths) < 2 or min(widths) < 1:
+            raise ValueError(f"MLP needs widths (inputs, hidden..., outputs), all at least 1; got {tuple(widths)}.")
+        if sigma_w <= 0 or sigma_b < 0:
+            raise ValueError(f"MLP needs sigma_w > 0 and sigma_b >= 0; got sigma_w={sigma_w}, sigma_b={sigma_b}.")
+        self.activation = activation
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        self.weight_factors, self.bias_factor = [], 0.0
+        options = {"generator": generator, "dtype": dtype, "device": generator.device}
+        for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+            std, factor = parametrisation.weight(sigma_w, fan_in)
+            self.weights.append(nn.Parameter(std * torch.randn(fan_out, fan_in, **options)))
+            self.weight_factors.append(factor)
+            if sigma_b > 0:
+                std, self.bias_factor = parametrisation.bias(sigma_b)
+                self.biases.append(nn.Parameter(std * torch.randn(fan_out, **options)))
+
+    def preactivations(self, x: Float[Tensor, "*batch d"]) -> list[Float[Tensor, "*batch _"]]:
+        """z_1, ..., z_{L}: the hidden pre-activations, then the output."""
+        states: list[Tensor] = []
+        for layer, weight in enumerate(self.weights):
+            x = self.weight_factors[layer] * (x @ weight.T)
+            if len(self.biases):
+                x = x + self.bias_factor * self.biases[layer]
+            states.append(x)
+            x = self.activation.value(x)
+        return states
+
+    def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch k"]:
+        return self.preactivations(x)[-1]

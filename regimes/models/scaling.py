@@ -1,0 +1,38 @@
+"""The centred, α-scaled model: one number moves a network from feature learning to its tangent model."""
+
+import math
+
+from torch import Tensor, nn
+
+from regimes.modules import frozen_copy, require_deterministic
+
+
+class Centred(nn.Module):
+    """α(h(w) − h(w_0)) for any module h that maps each sample by itself; exactly zero at the start w_0.
+
+    Minimise R(α(h − h_0))/α² (step sizes then do not depend on α): α → ∞ is lazy training, the tangent model.
+    w_0 is copied when Centred is made, as buffers: it follows state_dict, .to() and deepcopy, and is no parameter.
+    BatchNorm and Dropout in train mode are refused (ValueError), at construction and at each call: h(w_0) would not be a function.
+    Source: [COB] section 2.
+    """
+
+    def __init__(self, model: nn.Module, alpha: float) -> None:
+        super().__init__()
+        if not (math.isfinite(alpha) and alpha > 0):
+            raise ValueError(f"Centred needs a finite scale alpha > 0; got alpha={alpha}.")
+        require_deterministic(model, "Centred")
+        self.model = model
+        self.alpha = float(alpha)
+        self.start = frozen_copy(model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        require_deterministic(self.model, "Centred")
+        return self.alpha * (self.model(x) - self.start(x))
+
+    def train(self, mode: bool = True) -> "Centred":
+        super().train(mode)
+        self.start.eval()
+        return self
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha:g}"
