@@ -1,0 +1,145 @@
+"""Configuration of a run: defaults in code, then a YAML file, then `--set a.b=value`; the later wins."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import ValidationInfo
+
+from regimes.lab.yaml_text import parse_yaml, read_yaml
+
+SettingsType = TypeVar("SettingsType", bound="Settings")
+
+
+class Settings(BaseModel):
+    """Base of every configuration: frozen, unknown keys and non-finite numbers are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        if _holds_bool(value) and re.search(r"\b(bool|Any)\b", str(field.annotation)) is None:
+            raise PydanticCustomError("bool_as_number", "Input should not be true or false")
+        return value
+
+
+def load(settings: type[SettingsType], file: Path | str | None = None, overrides: Sequence[str] = ()) -> SettingsType:
+    """Settings from the defaults, a YAML file and overrides "a.b=value", whose values are read as YAML."""
+    values = _defaults(settings)
+    sources: dict[str, str] = {}
+    if file is not None:
+        _merge(values, read_yaml(file), settings, (), sources, f"in {file}")
+    for override in overrides:
+        keys, value = parse_override(override)
+        nested: Any = value
+        for key in reversed(keys):
+            nested = {key: nested}
+        _merge(values, nested, settings, (), sources, f"from --set {override}")
+    try:
+        return settings.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(_one_line(error, sources)) from None
+
+
+def dump(config: BaseModel) -> dict[str, Any]:
+    """The settings as plain numbers, strings, lists and dictionaries."""
+    return config.model_dump(mode="json")
+
+
+def parse_override(override: str) -> tuple[list[str], Any]:
+    """The keys and the value of "a.b=value"; the value is read as YAML."""
+    key, equals, text = override.partition("=")
+    keys = [part.strip() for part in key.split(".")]
+    if not equals or not all(keys):
+        raise ValueError(f"--set needs key=value, for example --set width=100; got {override!r}")
+    return keys, parse_yaml(text, f"--set {override}")
+
+
+def override(key: str, value: object) -> str:
+    """The text "key=value" that `load` reads back as this value."""
+    return f"{key}={json.dumps(value)}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The hint " Did you mean 'x'?" if a known name is near, otherwise an empty text."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def _defaults(settings: type[BaseModel]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, field in settings.model_fields.items():
+        if not field.is_required():
+            default = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+            values[name] = default.model_dump() if isinstance(default, BaseModel) else default
+    return values
+
+
+def _merge(
+    values: dict[str, Any],
+    changes: Any,
+    settings: type[BaseModel] | None,
+    path: tuple[str, ...],
+    sources: dict[str, str],
+    source: str,
+) -> None:
+    """Write changes into values in place; keys that the settings do not have are errors."""
+    for key, value in changes.items():
+        known = list(settings.model_fields) if settings else None
+        full = ".".join((*path, str(key)))
+        if known is not None and key not in known:
+            raise ValueError(
+                f"unknown key {full!r} ({source}).{nearest(str(key), known)} Known keys: {', '.join(known)}"
+            )
+        inner = _inner(settings, key) if settings else None
+        sources[full] = source
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _merge(values[key], value, inner, (*path, str(key)), sources, source)
+        elif isinstance(value, dict) and settings and inner is None and not _is_mapping(settings, key):
+            raise ValueError(f"{full!r} has no keys below it ({source}); it is {_short(values.get(key))} by default")
+        else:
+            values[key] = value
+
+
+def _inner(settings: type[BaseModel], key: str) -> type[BaseModel] | None:
+    annotation = settings.model_fields[key].annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _is_mapping(settings: type[BaseModel], key: str) -> bool:
+    return re.search(r"\b(dict|Mapping|Any)\b", str(settings.model_fields[key].annotation)) is not None or (
+        _inner(settings, key) is not None
+    )
+
+
+def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
+    """The first mistake as "key: what is needed; what came, and from where"."""
+    first, *others = error.errors(include_url=False)
+    place = [str(part) for part in first["loc"]]
+    key = ".".join(place) or "the configuration"
+    source = next(
+        (sources[".".join(place[:n])] for n in range(len(place), 0, -1) if ".".join(place[:n]) in sources), ""
+    )
+    need = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    if first["type"] == "missing":
+        return f"{key} is needed; pass --set {key}=VALUE"
+    text = f"{key}: {need}; got {_short(first['input'])}" + (f" ({source})" if source else "")
+    return " ".join(text.split()) + (f"; and {len(others)} more" if others else "")
+
+
+def _holds_bool(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_holds_bool(item) for item in value)
+    return isinstance(value, bool)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

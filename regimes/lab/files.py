@@ -1,0 +1,40 @@
+"""Durable files: a file is either the old one or the whole new one, whatever happens in between."""
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Replace a file in one step: temporary file beside it, flushed to the disk, then renamed."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except OSError as error:
+        cannot_write(path, error)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError, kept: str = "") -> NoReturn:
+    """Raise the error again as one line that names the file, the reason and the way out."""
+    reason = error.strerror or str(error)
+    advice = f"{kept}; make room or choose another folder with --out, then run the same command again"
+    raise type(error)(error.errno, f"cannot write {path}: {reason}{advice}") from error
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename durable; systems that cannot flush folders are left as they are."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,94 @@
+"""The log of a sweep: one line of JSON a finished point, on the disk before the next one counts as done."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from regimes.lab.files import cannot_write, write_whole
+
+LOG = "points.jsonl"
+
+
+class Record(NamedTuple):
+    """A finished point, its rows, and its share of the seconds of the call that measured it."""
+
+    point: dict[str, Any]
+    rows: list[dict[str, Any]]
+    seconds: float
+
+
+def point_key(point: Mapping[str, Any]) -> str:
+    """Canonical text of a point, the same after a round trip through JSON."""
+    return json.dumps(point, sort_keys=True)
+
+
+class PointLog:
+    """Append-only log with a single writer; floats come back bit for bit, NaN and infinity included."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LOG
+        self._descriptor: int | None = None
+
+    def append(self, records: Sequence[Record]) -> None:
+        """Write the points of one call at once, wait until they are on the disk; on failure nothing of them stays."""
+        if self._descriptor is None:
+            try:
+                self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            except OSError as error:
+                cannot_write(self.path, error)
+        data = "".join(_line(record) for record in records).encode("utf-8")
+        size = os.fstat(self._descriptor).st_size
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+            os.fsync(self._descriptor)
+        except OSError as error:
+            os.ftruncate(self._descriptor, size)
+            cannot_write(self.path, error, "; the points finished before are kept")
+
+    def replace(self, records: Sequence[Record]) -> None:
+        """Write the whole log anew, in one step."""
+        self.close()
+        write_whole(self.path, "".join(_line(record) for record in records))
+
+    def close(self) -> None:
+        """Close the file; a later append opens it again."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class Content(NamedTuple):
+    """The records of a log, and whether its last line was torn by a crash (it is left out then)."""
+
+    records: list[Record]
+    torn: bool
+
+
+def read_log(folder: Path) -> Content:
+    """All whole records of a folder's log; ValueError names the line if one before the end is damaged."""
+    path = folder / LOG
+    if not path.exists():
+        return Content([], torn=False)
+    *lines, rest = path.read_bytes().split(b"\n")
+    return Content(list(_records(path, lines)), torn=bool(rest))
+
+
+def _records(path: Path, lines: list[bytes]) -> Iterator[Record]:
+    for number, line in enumerate(lines, 1):
+        try:
+            content = json.loads(line)
+            record = Record(dict(content["point"]), [dict(row) for row in content["rows"]], float(content["seconds"]))
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f"{path} is damaged: line {number} is no finished point; restore the file, "
+                "or delete that line to measure its point again"
+            ) from None
+        yield record
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record._asdict()) + "\n"

@@ -1,0 +1,89 @@
+"""Where a result came from: commit, versions, device, command, time; no name of a machine or of a person."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "regimes",
+    "torch",
+    "numpy",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "scikit-learn",
+    "POT",
+    "jax",
+    "neural-tangents",
+)
+
+
+def provenance(device: str = "cpu") -> dict[str, Any]:
+    """Commit and whether the tree was changed, versions, device, the command to reproduce, the time of the start."""
+    commit, changed = git_state(Path(__file__).resolve().parent)
+    return {
+        "commit": commit,
+        "uncommitted_changes": changed,
+        "command": command_line(sys.argv),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": device_name(device),
+        "cores": os.cpu_count(),
+        "versions": versions(),
+    }
+
+
+def git_state(folder: Path) -> tuple[str | None, bool | None]:
+    """Commit of the git tree that holds the folder, and whether tracked files differ from it; None without one."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        if not git("ls-files", "."):  # installed into an environment inside somebody's repository
+            return None, None
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no", ":/"))
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the installed packages that results depend on, without importing them."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def command_line(arguments: list[str]) -> str:
+    """The command of this process, ready to be pasted into a shell at the root of the repository."""
+    program, *rest = arguments or [""]
+    name = Path(program).name
+    if name == "cli.py" or program.endswith("__main__.py"):
+        return shlex.join(["python", "cli.py", *rest])
+    return shlex.join([name, *rest])
+
+
+def device_name(device: str) -> str:
+    """The processor's model, or the graphics card's for a CUDA device."""
+    if device.startswith("cuda"):
+        import torch
+
+        return f"{device}: {torch.cuda.get_device_name(device)}" if torch.cuda.is_available() else device
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    return f"cpu: {model or platform.machine()}"

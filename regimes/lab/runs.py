@@ -1,0 +1,212 @@
+"""Run folders: one configuration, one writer, files that are whole at any moment, and where it all came from."""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pydantic import BaseModel
+
+from regimes.lab.config import dump
+from regimes.lab.files import write_whole
+from regimes.lab.provenance import provenance
+from regimes.lab.yaml_text import read_yaml, to_yaml
+
+CONFIG, RUN, LOCK = "config.yaml", "run.json", ".lock"
+_MISSING = object()
+
+
+class RunFolder:
+    """A folder of one run, held by one process: config.yaml (resolved), run.json (provenance), results.
+
+    Made by `RunFolder.open` (new, or the same configuration again) or `RunFolder.existing` (a run as it lies there).
+    """
+
+    def __init__(
+        self, path: Path, name: str, config: dict[str, Any], lock: int, sessions: list[dict[str, Any]]
+    ) -> None:
+        self.path = path
+        self.name = name
+        self.config = config
+        self._lock: int | None = lock
+        self._sessions = sessions
+        self._start = time.monotonic()
+
+    @classmethod
+    def open(cls, path: Path | str, name: str, config: BaseModel, *, fresh: bool = False) -> Self:
+        """Take a folder for a run, or take up the same run again.
+
+        ValueError: the folder holds another configuration (`fresh` moves that one aside to PATH.1, PATH.2, ...), or
+        files that are no run's, or is in use by another process.
+        """
+        path = Path(path)
+        wanted = _plain(dump(config))
+        _refuse_foreign(path)
+        if fresh and _holds_run(path):
+            _move_aside(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            message = f"cannot make the folder {path}: {reason}; give another one with --out"
+            raise type(error)(error.errno, message) from None
+        lock = _take_lock(path)
+        try:
+            if (path / CONFIG).exists():
+                _refuse_other(path, name, wanted)
+            else:
+                write_whole(path / CONFIG, to_yaml(wanted))
+            sessions = _sessions(path)
+            folder = cls(path, name, wanted, lock, [*sessions, provenance(str(wanted.get("device", "cpu")))])
+            folder._write_run()
+        except BaseException:
+            os.close(lock)
+            raise
+        return folder
+
+    @classmethod
+    def existing(cls, path: Path | str) -> Self:
+        """Take the folder of a run as it lies there; FileNotFoundError if there is none."""
+        path = Path(path)
+        if not path.is_dir():
+            what = "is a file" if path.exists() else "does not exist"
+            raise FileNotFoundError(f"{path} {what}; give the folder of a run, for example runs/lazy_rate")
+        if not (path / CONFIG).exists() or not (path / RUN).exists():
+            raise FileNotFoundError(f"{path} is not the folder of a run: it has no {CONFIG} or no {RUN}")
+        config, name = read_yaml(path / CONFIG), run_name(path)
+        lock = _take_lock(path)
+        return cls(path, name, config, lock, _sessions(path))
+
+    def write(self, file: str, content: str | bytes) -> Path:
+        """Write one file of the folder as a whole: after a crash it is the old one or the new one."""
+        write_whole(self.path / file, content)
+        return self.path / file
+
+    def record(self) -> dict[str, Any]:
+        """Provenance of the latest session, how many there were, and the commits of all of them if they differ."""
+        record = dict(self._sessions[-1]) if self._sessions else {}
+        commits = list(dict.fromkeys(str(session.get("commit")) for session in self._sessions))
+        if len(commits) > 1:
+            record["commits"] = commits
+        record["sessions"] = len(self._sessions)
+        return record
+
+    def finish(self) -> None:
+        """Note the seconds of this session in run.json."""
+        if self._sessions:
+            self._sessions[-1]["wall_seconds"] = round(time.monotonic() - self._start, 3)
+            self._write_run()
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _write_run(self) -> None:
+        text = json.dumps({"name": self.name, "sessions": self._sessions}, indent=2, ensure_ascii=False)
+        write_whole(self.path / RUN, text + "\n")
+
+
+def run_name(path: Path) -> str:
+    """Name of the experiment whose run lies in a folder."""
+    return str(_read_run(path)["name"])
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    file = path / RUN
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(content["name"], str) and isinstance(content["sessions"], list):
+            return content
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(
+        f"{file} is damaged: it needs the name and the sessions of a run; restore it or give another folder"
+    )
+
+
+def _sessions(path: Path) -> list[dict[str, Any]]:
+    return list(_read_run(path)["sessions"]) if (path / RUN).exists() else []
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as they come back from config.yaml, so that two configurations are compared like with like."""
+    return json.loads(json.dumps(values))
+
+
+def _holds_run(path: Path) -> bool:
+    return (path / CONFIG).exists() or (path / RUN).exists()
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a path that is a file, or a folder with files that no run has written."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; give a folder with --out")
+    if path.is_dir() and not _holds_run(path):
+        foreign = [entry.name for entry in path.iterdir() if entry.name != LOCK and not entry.name.endswith(".part")]
+        if foreign:
+            raise ValueError(
+                f"{path} holds files that are no run's ({min(foreign)}, ...); give a new or an empty folder with --out"
+            )
+
+
+def _refuse_other(path: Path, name: str, wanted: dict[str, Any]) -> None:
+    held = read_yaml(path / CONFIG)
+    way_out = "pass --out for another folder, or --fresh to move the old run aside"
+    if (path / RUN).exists() and run_name(path) != name:
+        raise ValueError(f"{path} holds a run of {run_name(path)!r}, not of {name!r}; {way_out}")
+    for key, old, new in _differences(held, wanted, ""):
+        old_text, new_text = ("nothing" if value is _MISSING else repr(value) for value in (old, new))
+        raise ValueError(f"{path} holds another configuration: {key} is {old_text} there, {new_text} here; {way_out}")
+
+
+def _differences(held: Any, wanted: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(held, dict) and isinstance(wanted, dict):
+        for key in dict.fromkeys((*wanted, *held)):
+            inner = f"{path}.{key}" if path else str(key)
+            yield from _differences(held.get(key, _MISSING), wanted.get(key, _MISSING), inner)
+    elif held != wanted:
+        yield path, held, wanted
+
+
+def _take_lock(path: Path) -> int:
+    """Lock the folder for this process; the system frees the lock when the process ends, however it ends."""
+    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.read(descriptor, 32).decode(errors="replace").strip()
+        os.close(descriptor)
+        process = f"process {owner}" if owner else "another process"
+        raise ValueError(f"{path} is in use by {process}; wait for it, or pass --out for another folder") from None
+    with contextlib.suppress(OSError):  # the owner is a help to the reader only
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    return descriptor
+
+
+def _move_aside(path: Path) -> Path:
+    lock = _take_lock(path)
+    try:
+        path = path.resolve()
+        number = 1
+        while (aside := path.with_name(f"{path.name}.{number}")).exists():
+            number += 1
+        path.rename(aside)
+        return aside
+    finally:
+        os.close(lock)

@@ -1,0 +1,245 @@
+"""A sweep: the grid of an experiment, measured ensemble by ensemble, resumable at any moment."""
+
+import csv
+import io
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, as_completed
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from regimes.lab.config import Settings
+from regimes.lab.console import track as show_progress
+from regimes.lab.log import PointLog, Record, point_key, read_log
+from regimes.lab.runs import RunFolder
+
+if TYPE_CHECKING:
+    import pandas
+
+Point = dict[str, Any]
+Rows = list[dict[str, Any]]
+Measure = Callable[[Any, list[Point]], Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]]]
+Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+class Experiment(Protocol):
+    """What a sweep needs of an experiment module; `points(config)` may replace the product of the grid's axes."""
+
+    GRID: tuple[str, ...]
+    BATCHED: tuple[str, ...]
+    measure: Measure
+
+
+class SweepFailed(RuntimeError):
+    """Some calls of measure failed; the rows of all others are kept."""
+
+
+class Interrupted(RuntimeError):
+    """A sweep was stopped from the keyboard; its finished rows are kept."""
+
+
+class Outcome(NamedTuple):
+    """The points of one call of measure, with their records or the error."""
+
+    points: list[Point]
+    records: list[Record]
+    error: BaseException | None
+
+
+def sweep(
+    experiment: Any,
+    config: Settings,
+    folder: RunFolder,
+    executor: Executor | None = None,
+    track: Track = show_progress,
+) -> "pandas.DataFrame":
+    """Measure every point of the grid that the folder does not hold yet; the rows of all points, in the grid's order.
+
+    Points that differ only in the axes BATCHED go to one call of measure. Each call's points are on the disk
+    (points.jsonl) before the next call counts as done; rows.csv is derived at the end. Any
+    `concurrent.futures.Executor` may do the calls; this process alone writes.
+    SweepFailed: some calls raised; Interrupted: Ctrl-C; both after the finished points were kept.
+    """
+    points = grid_points(experiment, config)
+    batches = _batches(experiment, points)
+    log = PointLog(folder.path)
+    held = _resume(log, folder, points, batches)
+    waiting = [batch for batch in batches if point_key(batch[0]) not in held]
+    failures: list[Outcome] = []
+    try:
+        outcomes = _outcomes(experiment.measure, config, waiting, executor)
+        for outcome in track(outcomes, len(waiting), folder.name):
+            if outcome.error is not None:
+                failures.append(outcome)
+                continue
+            log.append(outcome.records)
+            held.update((point_key(record.point), record) for record in outcome.records)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"interrupted: {len(held)} of {len(points)} points are kept in {folder.path}; "
+            "run the same command again to go on from there"
+        ) from None
+    finally:
+        log.close()
+    records = [held[key] for key in map(point_key, points) if key in held]
+    folder.write("rows.csv", to_csv(records))
+    if failures:
+        raise _failed(failures, len(batches), folder) from failures[0].error
+    return to_frame(records)
+
+
+def grid_points(experiment: Any, config: Settings) -> list[Point]:
+    """The points of an experiment: its own `points(config)`, or the product of the axes GRID, first axis slowest.
+
+    The values of an axis are the list of that name in the configuration; the axis "seed" is 0..seeds−1.
+    """
+    if hasattr(experiment, "points"):
+        points = [dict(point) for point in experiment.points(config)]
+    else:
+        axes = {axis: _axis_values(config, axis) for axis in experiment.GRID}
+        points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    if not points:
+        raise ValueError("the grid needs at least one point; got none: give every axis at least one value")
+    seen: set[str] = set()
+    for point in points:
+        if point_key(point) in seen:
+            raise ValueError(f"the grid holds the point {describe(point)} twice; give every axis different values")
+        seen.add(point_key(point))
+    return points
+
+
+def rows_of(folder: RunFolder) -> tuple["pandas.DataFrame", int]:
+    """The rows that a folder holds, from points.jsonl or else rows.csv, and the number of points (0: not known)."""
+    import pandas
+
+    records = read_log(folder.path).records
+    if records:
+        return to_frame(records), len(records)
+    table = folder.path / "rows.csv"
+    if not table.exists():
+        raise FileNotFoundError(f"{folder.path} holds no rows yet; run the experiment there first")
+    return pandas.read_csv(table, float_precision="round_trip", na_values=["nan"], keep_default_na=False), 0
+
+
+def to_frame(records: Iterable[Record]) -> "pandas.DataFrame":
+    """One line a row: the axes of its point, then what was measured."""
+    import pandas
+
+    return pandas.DataFrame([{**record.point, **row} for record in records for row in record.rows])
+
+
+def to_csv(records: Sequence[Record]) -> str:
+    """The same as text; floats are written so that they are read back exactly."""
+    lines = [{**record.point, **row} for record in records for row in record.rows]
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return buffer.getvalue()
+
+
+def describe(point: Mapping[str, Any]) -> str:
+    """Text of a point: alpha=10.0, seed=3."""
+    return ", ".join(f"{axis}={value}" for axis, value in point.items())
+
+
+def _axis_values(config: Settings, axis: str) -> list[Any]:
+    if axis == "seed" and not hasattr(config, "seed"):
+        return list(range(int(getattr(config, "seeds", 0))))
+    if not hasattr(config, axis):
+        raise ValueError(f"the grid's axis {axis!r} needs a list of that name in the configuration; it has none")
+    values = getattr(config, axis)
+    return list(values) if isinstance(values, (list, tuple)) else [values]
+
+
+def _batches(experiment: Any, points: list[Point]) -> list[list[Point]]:
+    batched = getattr(experiment, "BATCHED", ("seed",))
+    groups: dict[str, list[Point]] = {}
+    for point in points:
+        key = point_key({axis: value for axis, value in point.items() if axis not in batched})
+        groups.setdefault(key, []).append(point)
+    return list(groups.values())
+
+
+def _resume(log: PointLog, folder: RunFolder, points: list[Point], batches: list[list[Point]]) -> dict[str, Record]:
+    """The records of all whole batches; the log is rewritten without what a crash left of others."""
+    content = read_log(folder.path)
+    found = {point_key(record.point): record for record in content.records}
+    known = {point_key(point) for point in points}
+    for key, record in found.items():
+        if key not in known:
+            raise ValueError(
+                f"{log.path} holds the point {describe(record.point)}, which the grid does not have: the experiment "
+                "has changed; pass --fresh to move the old run aside, or --out for another folder"
+            )
+    whole: dict[str, Record] = {}
+    for batch in batches:
+        keys = [point_key(point) for point in batch]
+        if all(key in found for key in keys):
+            whole.update((key, found[key]) for key in keys)
+    if content.torn or len(whole) < len(content.records):
+        log.replace(list(whole.values()))
+    return whole
+
+
+def _outcomes(
+    measure: Measure, config: Settings, batches: list[list[Point]], executor: Executor | None
+) -> Iterator[Outcome]:
+    if executor is None:
+        for batch in batches:
+            try:
+                yield Outcome(batch, measure_batch(measure, config, batch), None)
+            except Exception as error:
+                yield Outcome(batch, [], error)
+        return
+    running: dict[Future[list[Record]], list[Point]] = {
+        executor.submit(measure_batch, measure, config, batch): batch for batch in batches
+    }
+    for future in as_completed(running):
+        error = future.exception()
+        yield Outcome(running[future], [] if error else future.result(), error)
+
+
+def measure_batch(measure: Measure, config: Settings, points: list[Point]) -> list[Record]:
+    """Call measure once and check what it returns: for each point one row or a list of rows, of plain values."""
+    start = time.perf_counter()
+    results = list(measure(config, [dict(point) for point in points]))
+    seconds = (time.perf_counter() - start) / len(points)
+    if len(results) != len(points):
+        raise TypeError(f"measure needs to return one entry a point; got {len(results)} for {len(points)} points")
+    return [Record(point, _rows(point, result), seconds) for point, result in zip(points, results, strict=True)]
+
+
+def _rows(point: Point, result: Any) -> Rows:
+    rows = [result] if isinstance(result, Mapping) else list(result)
+    plain = [{str(name): _plain(name, value) for name, value in row.items()} for row in rows]
+    for row in plain:
+        for axis in row.keys() & point.keys():
+            if row[axis] != point[axis]:
+                raise TypeError(
+                    f"measure gives {axis}={row[axis]} at the point {describe(point)}; name the column otherwise"
+                )
+    return plain
+
+
+def _plain(name: str, value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    if not isinstance(value, (bool, int, float, str)) and value is not None:
+        raise TypeError(f"the column {name!r} needs numbers or texts; got {type(value).__name__}")
+    return value
+
+
+def _failed(failures: list[Outcome], batches: int, folder: RunFolder) -> Exception:
+    """The first failure; input errors (ValueError, OSError) keep their kind."""
+    first = failures[0]
+    error = first.error
+    text = " ".join(str(error).split()) or "no message"
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror + (f": {error.filename}" if error.filename else "")
+    shared = {axis: value for axis, value in first.points[0].items() if all(p[axis] == value for p in first.points)}
+    where = describe(shared if shared else first.points[0])
+    kind = "" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: "
+    count = f" ({len(failures)} of {batches} calls failed)" if batches > 1 else ""
+    message = f"measuring {where} failed{count}: {kind}{text}; all other rows are kept in {folder.path}"
+    return ValueError(message) if isinstance(error, (ValueError, OSError)) else SweepFailed(message)
