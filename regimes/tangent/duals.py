@@ -1,0 +1,107 @@
+"""Means of activations under pairs of Gaussian variables: the building block of every infinite-width kernel.
+
+A pair (u, v) is centred Gaussian with variances A, B and correlation c. The pair kernels keep 1 − c and 1 + c apart: near c = 1 the
+angle arccos c of a rounded c would lose half of the digits.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from regimes.activations import Activation
+
+
+class Pairs(NamedTuple):
+    """Gaussian pairs: variances of both sides, and 1 − c and 1 + c of the correlation c, both accurate near 0."""
+
+    variance1: Float[Tensor, "n1"]
+    variance2: Float[Tensor, "n2"]
+    below: Float[Tensor, "n1 n2"]
+    above: Float[Tensor, "n1 n2"]
+
+    def scale(self) -> Float[Tensor, "n1 n2"]:
+        """√(AB)."""
+        return self.variance1.sqrt()[:, None] * self.variance2.sqrt()
+
+    def covariance(self) -> Float[Tensor, "n1 n2"]:
+        """√(AB) c."""
+        return self.scale() * torch.where(self.below < self.above, 1 - self.below, self.above - 1)
+
+
+class Duals(NamedTuple):
+    """E σ(u)σ(v), E σ'(u)σ'(v), and the first as pairs (variances E σ², correlation) for the next layer."""
+
+    value: Float[Tensor, "n1 n2"]
+    derivative: Float[Tensor, "n1 n2"]
+    pairs: Pairs
+
+
+class _ArcCosine(torch.autograd.Function):
+    """1 − (sin φ + (π − φ) cos φ)/π as a function of 1 − cos φ, with its true derivative (π − φ)/π at φ = 0 too."""
+
+    @staticmethod
+    def forward(ctx, below: Tensor, above: Tensor) -> Tensor:
+        angle = 2 * torch.atan2(below.sqrt(), above.sqrt())
+        ctx.save_for_backward(angle)
+        return below + (angle * torch.cos(angle) - torch.sin(angle)) / math.pi
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (angle,) = ctx.saved_tensors
+        return grad * (1 - angle / math.pi), None
+
+
+def relu_duals(pairs: Pairs) -> Duals:
+    """E σσ' = √(AB)/(2π) (sin φ + (π − φ) cos φ) and E 1{u>0}1{v>0} = (π − φ)/(2π), φ = arccos c.
+
+    At φ = 0 and π the second has a kink; its gradient there is 0, the mean of both sides.
+    Source: [CS].
+    """
+    smooth = (pairs.below > 0) & (pairs.above > 0)
+    below, above = torch.where(smooth, pairs.below, 1.0), torch.where(smooth, pairs.above, 1.0)
+    angle = torch.where(smooth, 2 * torch.atan2(below.sqrt(), above.sqrt()), torch.where(pairs.below > 0, math.pi, 0.0))
+    gap = _ArcCosine.apply(pairs.below, pairs.above)
+    value = pairs.scale() / 2 * (1 - gap)
+    after = Pairs(pairs.variance1 / 2, pairs.variance2 / 2, gap, 2 - gap)
+    return Duals(value, (math.pi - angle) / (2 * math.pi), after)
+
+
+def identity_duals(pairs: Pairs) -> Duals:
+    """E uv and 1: a linear network."""
+    return Duals(pairs.covariance(), torch.ones_like(pairs.below), pairs)
+
+
+def _pairs_from(value: Tensor, variance1: Tensor, variance2: Tensor) -> Pairs:
+    scale = (variance1[:, None] * variance2).sqrt()
+    correlation = value / torch.where(scale > 0, scale, 1.0)
+    return Pairs(variance1, variance2, (1 - correlation).clamp(min=0), (1 + correlation).clamp(min=0))
+
+
+def erf_duals(pairs: Pairs) -> Duals:
+    """E erf(u)erf(v) = (2/π) asin(2C/√((1+2A)(1+2B))), E erf'erf' = (4/π)/√((1+2A)(1+2B) − 4C²), C = √(AB) c.
+
+    Source: [W].
+    """
+    product = (1 + 2 * pairs.variance1)[:, None] * (1 + 2 * pairs.variance2)
+    covariance = pairs.covariance()
+    value = 2 / math.pi * torch.asin(2 * covariance / product.sqrt())
+    derivative = 4 / math.pi / (product - 4 * covariance.square()).sqrt()
+    variances = [2 / math.pi * torch.asin(2 * v / (1 + 2 * v)) for v in (pairs.variance1, pairs.variance2)]
+    return Duals(value, derivative, _pairs_from(value, *variances))
+
+
+CLOSED_FORMS = {"relu": relu_duals, "erf": erf_duals, "identity": identity_duals}
+
+
+def duals(pairs: Pairs, activation: Activation) -> Duals:
+    """The means for an activation with a closed form: relu, erf, identity."""
+    if activation.name not in CLOSED_FORMS:
+        raise ValueError(
+            f"infinite-width kernels need an activation with a closed form ({', '.join(CLOSED_FORMS)}); got {activation.name!r}."
+        )
+    return CLOSED_FORMS[activation.name](pairs)

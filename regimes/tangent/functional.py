@@ -1,0 +1,59 @@
+"""A torch module as a function f(params, x) of its trainable parameters."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vjp
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from regimes.conventions import Params
+
+Functional = Callable[[Params, Tensor], Tensor]
+
+
+def functional(model: nn.Module) -> tuple[Functional, Params]:
+    """(f, params) with f(params, x) = model(x) for any values of the trainable parameters.
+
+    params holds each trainable parameter once (tied ones under their first name), detached, sharing memory with the model.
+    Parameters with requires_grad=False and buffers are constants. Attention takes its plain form inside f, which has all derivatives.
+    """
+    params = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+    if not params:
+        raise ValueError(
+            f"{type(model).__name__} has no trainable parameter, so no tangent model; set requires_grad=True on those to train."
+        )
+
+    def f(values: Params, x: Tensor) -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            return functional_call(model, values, (x,))
+
+    return f, params
+
+
+def flatten(params: Mapping[str, Tensor]) -> Shaped[Tensor, " p"]:
+    """All parameters in one vector, in the order of the mapping."""
+    return torch.cat([value.reshape(-1) for value in params.values()])
+
+
+def unflatten(vector: Shaped[Tensor, " p"], like: Mapping[str, Tensor]) -> Params:
+    """Inverse of flatten: the vector cut into the names and shapes of `like`."""
+    size = sum(value.numel() for value in like.values())
+    if len(vector) != size:
+        raise ValueError(f"unflatten needs a vector of the {size} entries of `like`; got {len(vector)}.")
+    pieces = vector.split([value.numel() for value in like.values()])
+    return {name: piece.view_as(value) for (name, value), piece in zip(like.items(), pieces, strict=True)}
+
+
+def push_forward(f: Callable[[Params], Tensor], params: Params, tangent: Params) -> tuple[Tensor, Tensor]:
+    """(f(params), Df(params)·tangent).
+
+    Forward-mode derivative where every operation has one, else the transpose of the reverse mode: equal up to rounding.
+    """
+    try:
+        return jvp(f, (params,), (tangent,))
+    except NotImplementedError:
+        value, pull = vjp(f, params)
+        _, push = vjp(lambda cotangent: pull(cotangent)[0], torch.zeros_like(value))
+        return value, push(tangent)[0]

@@ -1,0 +1,53 @@
+"""The first-order model of a network at its present parameters, as a module of its own."""
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from regimes.conventions import Params
+from regimes.modules import frozen_copy, require_deterministic
+from regimes.tangent.functional import functional, push_forward
+
+
+class Linearized(nn.Module):
+    """f̄(x) = f(w_0, x) + D_w f(w_0, x)·δ: linear in its only parameters, the displacement δ, which starts at 0.
+
+    w_0 and the other tensors of the model are buffers. Its gradient with respect to δ is exact at every δ.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        require_deterministic(model, "linearize")
+        _, params = functional(model)
+        self.names = list(params)
+        self.start = frozen_copy(model)
+        self.displacement = nn.ParameterList([nn.Parameter(torch.zeros_like(value)) for value in params.values()])
+
+    def displacements(self) -> Params:
+        """δ under the names that the parameters have in the model."""
+        return dict(zip(self.names, self.displacement, strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        start = {name: self.start.get_buffer(name) for name in self.names}
+        value, change = push_forward(lambda values: self._outputs(values, x), start, self.displacements())
+        return value + change
+
+    def _outputs(self, values: Params, x: Tensor) -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            return functional_call(self.start, values, (x,))
+
+    def train(self, mode: bool = True) -> "Linearized":
+        super().train(mode)
+        self.start.eval()
+        return self
+
+
+def linearize(model: nn.Module) -> Linearized:
+    """First-order model of any torch module at its present parameters; train it with any torch optimiser.
+
+    Frozen parameters (requires_grad=False) and buffers stay constants. Later changes of `model` do not reach it.
+    ValueError: BatchNorm or Dropout in train mode, no trainable parameter.
+    Source: [COB] equation (2).
+    """
+    return Linearized(model)

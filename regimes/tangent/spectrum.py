@@ -1,0 +1,64 @@
+"""Eigenvalues of kernel matrices in float64, with what is zero in them told apart from what is not."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class Spectrum(NamedTuple):
+    """K = U diag(λ) Uᵀ in float64; eigenvalues ascending, those of absolute value at most `cutoff` set to exactly 0."""
+
+    values: Float[Tensor, "*runs n"]
+    vectors: Float[Tensor, "*runs n n"]
+    kept: Bool[Tensor, "*runs n"]
+    cutoff: Float[Tensor, "*runs"]
+    smallest: Float[Tensor, "*runs"]
+
+    @property
+    def rank(self) -> Int[Tensor, "*runs"]:
+        """Number of eigenvalues above the cutoff."""
+        return self.kept.sum(-1)
+
+
+def spectrum(kernel: Float[Tensor, "*runs n m"], *, cutoff: float | None = None) -> Spectrum:
+    """Eigendecomposition of symmetric positive semidefinite kernel matrices, in float64 whatever the input.
+
+    cutoff is relative to the largest eigenvalue; None means n·ε with ε the rounding unit of the dtype of the INPUT: below it
+    the entries of a float32 kernel say nothing, also when solved in float64.
+    ValueError: not square, not finite, not symmetric, or an eigenvalue below −cutoff.
+    """
+    size = kernel.shape[-1]
+    if kernel.shape[-2] != size or size == 0:
+        raise ValueError(
+            f"a kernel matrix needs shape (..., n, n); got {tuple(kernel.shape)}: merge_outputs turns (n, n, k, k) into (n·k, n·k)."
+        )
+    unit = torch.finfo(kernel.dtype).eps
+    matrix = kernel.detach().to(torch.float64)
+    if not matrix.isfinite().all():
+        raise ValueError(
+            "a kernel matrix needs finite entries; got nan or inf: look at the inputs and weights it came from."
+        )
+    scale = matrix.abs().amax((-2, -1))
+    if ((matrix - matrix.mT).abs().amax((-2, -1)) > 100 * unit * scale).any():
+        raise ValueError("a kernel matrix needs to be symmetric; the one given is not: was it a test-train kernel?")
+    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+    largest = values[..., -1].clamp(min=0)
+    limit = (size * unit if cutoff is None else cutoff) * largest
+    if (values[..., 0] < -limit).any():
+        raise ValueError(
+            f"a kernel matrix needs to be positive semidefinite; its smallest eigenvalue is {values[..., 0].min():.3e}, "
+            f"beyond rounding ({-limit.max():.1e}): compute it in float64, or raise cutoff if you know its error."
+        )
+    kept = values > limit[..., None]
+    return Spectrum(torch.where(kept, values, 0.0), vectors, kept, limit, values[..., 0])
+
+
+def merge_outputs(kernel: Float[Tensor, "*runs n1 n2 k1 k2"]) -> Float[Tensor, "*runs rows columns"]:
+    """The full kernel (n1, n2, k, k) of a net with k outputs as a matrix over (sample, output) pairs, sample-major.
+
+    It goes with targets and outputs reshaped from (n, k) to (n·k, 1), and `samples=n` in GradientFlow and kernel_ridge.
+    """
+    n1, n2, k1, k2 = kernel.shape[-4:]
+    return kernel.transpose(-3, -2).reshape(*kernel.shape[:-4], n1 * k1, n2 * k2)
