@@ -159,11 +159,12 @@ def write_result(
     judgement: Judgement,
     *,
     table: Sequence[Mapping[str, Any]] = (),
-    rows: int,
-    points: int,
-    points_planned: int,
+    size: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write result.json (for machines) and table.md (for people) of a verified statement; returns the former."""
+    """Write result.json (for machines) and table.md (for people) of a verified statement; returns the former.
+
+    `size` goes into result.json as it is; with fewer "points" than "points_planned" table.md says "unfinished".
+    """
     result = {
         "name": folder.name,
         "claim": statement.claim,
@@ -171,14 +172,12 @@ def write_result(
         "verdict": judgement.verdict,
         "findings": [finding._asdict() for finding in judgement.findings],
         "merits": dict(judgement.merits),
-        "points": points,
-        "points_planned": points_planned,
-        "rows": rows,
+        **size,
         "config": folder.config,
         **folder.record(),
     }
     folder.write("result.json", to_json(result))
-    folder.write("table.md", _page(folder, statement, judgement, table, points, points_planned))
+    folder.write("table.md", _page(folder, statement, judgement, table, size))
     return result
 
 
@@ -219,12 +218,11 @@ def _page(
     statement: Statement,
     judgement: Judgement,
     table: Sequence[Mapping[str, Any]],
-    points: int,
-    points_planned: int,
+    size: Mapping[str, Any],
 ) -> str:
     parts = [f"# {folder.name}: {judgement.verdict}\n", f"{statement.claim}\n", f"Source: {statement.source}\n"]
-    if points < points_planned:
-        parts.append(f"Unfinished: {points} of {points_planned} points are measured.\n")
+    if (points := size.get("points", 0)) < (planned := size.get("points_planned", 0)):
+        parts.append(f"Unfinished: {points} of {planned} points are measured.\n")
     parts.append(markdown_table(finding_rows(judgement)))
     if judgement.merits:
         parts.append(markdown_table([{"figure of merit": key, "value": x} for key, x in judgement.merits.items()]))

@@ -2,10 +2,11 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -35,7 +36,7 @@ class RunFolder:
         self.config = config
         self._lock: int | None = lock
         self._sessions = sessions
-        self._start = time.monotonic()
+        self._start: float | None = None  # of this session; None if it adds nothing to the run
 
     @classmethod
     def open(cls, path: Path | str, name: str, config: BaseModel, *, fresh: bool = False) -> Self:
@@ -57,15 +58,17 @@ class RunFolder:
             raise type(error)(error.errno, message) from None
         lock = _take_lock(path)
         try:
-            if (path / CONFIG).exists():
+            if _holds_results(path):
                 _refuse_other(path, name, wanted)
+                sessions = _sessions(path)
             else:
-                write_whole(path / CONFIG, to_yaml(wanted))
-            sessions = _sessions(path)
+                sessions = []
+            write_whole(path / CONFIG, to_yaml(wanted))
             folder = cls(path, name, wanted, lock, [*sessions, provenance(str(wanted.get("device", "cpu")))])
+            folder._start = time.monotonic()
             folder._write_run()
         except BaseException:
-            os.close(lock)
+            _release(path, lock)
             raise
         return folder
 
@@ -78,9 +81,8 @@ class RunFolder:
             raise FileNotFoundError(f"{path} {what}; give the folder of a run, for example runs/lazy_rate")
         if not (path / CONFIG).exists() or not (path / RUN).exists():
             raise FileNotFoundError(f"{path} is not the folder of a run: it has no {CONFIG} or no {RUN}")
-        config, name = read_yaml(path / CONFIG), run_name(path)
-        lock = _take_lock(path)
-        return cls(path, name, config, lock, _sessions(path))
+        config, run = read_yaml(path / CONFIG), _read_run(path)
+        return cls(path, run["name"], config, _take_lock(path), run["sessions"])
 
     def write(self, file: str, content: str | bytes) -> Path:
         """Write one file of the folder as a whole: after a crash it is the old one or the new one."""
@@ -89,6 +91,7 @@ class RunFolder:
 
     def record(self) -> dict[str, Any]:
         """Provenance of the latest session, how many there were, and the commits of all of them if they differ."""
+        self._count_seconds()
         record = dict(self._sessions[-1]) if self._sessions else {}
         commits = list(dict.fromkeys(str(session.get("commit")) for session in self._sessions))
         if len(commits) > 1:
@@ -96,16 +99,23 @@ class RunFolder:
         record["sessions"] = len(self._sessions)
         return record
 
-    def finish(self) -> None:
-        """Note the seconds of this session in run.json."""
-        if self._sessions:
-            self._sessions[-1]["wall_seconds"] = round(time.monotonic() - self._start, 3)
+    def nothing_new(self) -> None:
+        """Strike this session out again, because all results are those of earlier ones."""
+        if len(self._sessions) > 1 and self._start is not None:
+            self._sessions.pop()
+            self._start = None
             self._write_run()
 
     def close(self) -> None:
-        """Let go of the folder."""
-        if self._lock is not None:
-            os.close(self._lock)
+        """Note the seconds of this session and let go of the folder."""
+        if self._lock is None:
+            return
+        try:
+            if self._start is not None:
+                self._count_seconds()
+                self._write_run()
+        finally:
+            _release(self.path, self._lock)
             self._lock = None
 
     def __enter__(self) -> Self:
@@ -116,14 +126,13 @@ class RunFolder:
     ) -> None:
         self.close()
 
+    def _count_seconds(self) -> None:
+        if self._start is not None:
+            self._sessions[-1]["wall_seconds"] = round(time.monotonic() - self._start, 3)
+
     def _write_run(self) -> None:
         text = json.dumps({"name": self.name, "sessions": self._sessions}, indent=2, ensure_ascii=False)
         write_whole(self.path / RUN, text + "\n")
-
-
-def run_name(path: Path) -> str:
-    """Name of the experiment whose run lies in a folder."""
-    return str(_read_run(path)["name"])
 
 
 def _read_run(path: Path) -> dict[str, Any]:
@@ -152,6 +161,11 @@ def _holds_run(path: Path) -> bool:
     return (path / CONFIG).exists() or (path / RUN).exists()
 
 
+def _holds_results(path: Path) -> bool:
+    """Whether a run has left more than its configuration: until then nothing is lost by another one."""
+    return any(not entry.name.endswith(".part") and entry.name not in (CONFIG, RUN, LOCK) for entry in path.iterdir())
+
+
 def _refuse_foreign(path: Path) -> None:
     """Refuse a path that is a file, or a folder with files that no run has written."""
     if path.exists() and not path.is_dir():
@@ -165,10 +179,10 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _refuse_other(path: Path, name: str, wanted: dict[str, Any]) -> None:
-    held = read_yaml(path / CONFIG)
+    held = read_yaml(path / CONFIG) if (path / CONFIG).exists() else {}
     way_out = "pass --out for another folder, or --fresh to move the old run aside"
-    if (path / RUN).exists() and run_name(path) != name:
-        raise ValueError(f"{path} holds a run of {run_name(path)!r}, not of {name!r}; {way_out}")
+    if (path / RUN).exists() and (other := _read_run(path)["name"]) != name:
+        raise ValueError(f"{path} holds a run of {other!r}, not of {name!r}; {way_out}")
     for key, old, new in _differences(held, wanted, ""):
         old_text, new_text = ("nothing" if value is _MISSING else repr(value) for value in (old, new))
         raise ValueError(f"{path} holds another configuration: {key} is {old_text} there, {new_text} here; {way_out}")
@@ -188,6 +202,10 @@ def _take_lock(path: Path) -> int:
     descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The owner before may have removed the file that was opened here: then the lock is worth nothing.
+        if not (path / LOCK).exists() or os.fstat(descriptor).st_ino != (path / LOCK).stat().st_ino:
+            os.close(descriptor)
+            return _take_lock(path)
     except BlockingIOError:
         owner = os.read(descriptor, 32).decode(errors="replace").strip()
         os.close(descriptor)
@@ -199,6 +217,12 @@ def _take_lock(path: Path) -> int:
     return descriptor
 
 
+def _release(path: Path, lock: int) -> None:
+    with contextlib.suppress(OSError):
+        (path / LOCK).unlink()
+    os.close(lock)
+
+
 def _move_aside(path: Path) -> Path:
     lock = _take_lock(path)
     try:
@@ -207,6 +231,15 @@ def _move_aside(path: Path) -> Path:
         while (aside := path.with_name(f"{path.name}.{number}")).exists():
             number += 1
         path.rename(aside)
+        path = aside
         return aside
     finally:
-        os.close(lock)
+        _release(path, lock)
+
+
+def default_folder(stem: str, config: BaseModel, named: Collection[str]) -> Path:
+    """runs/STEM, with a digest of the settings added if any that the stem does not name differs from its default."""
+    usual = dump(type(config)(**{name: getattr(config, name) for name in named}))
+    changed = {name: value for name, value in dump(config).items() if value != usual[name]}
+    digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:6]
+    return Path("runs", f"{stem}-{digest}" if changed else stem)

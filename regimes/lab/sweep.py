@@ -66,6 +66,8 @@ def sweep(
     held = _resume(log, folder, points, batches)
     waiting = [batch for batch in batches if point_key(batch[0]) not in held]
     failures: list[Outcome] = []
+    if not waiting:
+        folder.nothing_new()
     try:
         outcomes = _outcomes(experiment.measure, config, waiting, executor)
         for outcome in track(outcomes, len(waiting), folder.name):
@@ -82,7 +84,8 @@ def sweep(
     finally:
         log.close()
     records = [held[key] for key in map(point_key, points) if key in held]
-    folder.write("rows.csv", to_csv(records))
+    if records:
+        folder.write("rows.csv", to_csv(records))
     if failures:
         raise _failed(failures, len(batches), folder) from failures[0].error
     return to_frame(records)
@@ -108,17 +111,26 @@ def grid_points(experiment: Any, config: Settings) -> list[Point]:
     return points
 
 
-def rows_of(folder: RunFolder) -> tuple["pandas.DataFrame", int]:
-    """The rows that a folder holds, from points.jsonl or else rows.csv, and the number of points (0: not known)."""
+class Measured(NamedTuple):
+    """The rows of a run, how many points they come from and the seconds spent on them (None: not known)."""
+
+    rows: "pandas.DataFrame"
+    points: int | None
+    seconds: float | None
+
+
+def rows_of(folder: RunFolder) -> Measured:
+    """The rows that a folder holds, from points.jsonl or else from rows.csv."""
     import pandas
 
     records = read_log(folder.path).records
     if records:
-        return to_frame(records), len(records)
+        return Measured(to_frame(records), len(records), sum(record.seconds for record in records))
     table = folder.path / "rows.csv"
     if not table.exists():
         raise FileNotFoundError(f"{folder.path} holds no rows yet; run the experiment there first")
-    return pandas.read_csv(table, float_precision="round_trip", na_values=["nan"], keep_default_na=False), 0
+    rows = pandas.read_csv(table, float_precision="round_trip", na_values=["nan"], keep_default_na=False)
+    return Measured(rows, None, None)
 
 
 def to_frame(records: Iterable[Record]) -> "pandas.DataFrame":
@@ -146,10 +158,15 @@ def describe(point: Mapping[str, Any]) -> str:
 
 def _axis_values(config: Settings, axis: str) -> list[Any]:
     if axis == "seed" and not hasattr(config, "seed"):
-        return list(range(int(getattr(config, "seeds", 0))))
+        seeds = int(getattr(config, "seeds", 0))
+        if seeds < 1:
+            raise ValueError(f"the number of seeds needs to be at least 1; got {seeds}")
+        return list(range(seeds))
     if not hasattr(config, axis):
         raise ValueError(f"the grid's axis {axis!r} needs a list of that name in the configuration; it has none")
     values = getattr(config, axis)
+    if isinstance(values, (list, tuple)) and not values:
+        raise ValueError(f"the axis {axis!r} of the grid needs at least one value; got an empty list")
     return list(values) if isinstance(values, (list, tuple)) else [values]
 
 

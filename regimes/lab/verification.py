@@ -1,48 +1,67 @@
-"""From the rows of a sweep to the verdict: result.json, table.md and the figure of a run."""
+"""The course of a verification: sweep, verdict, table, figure."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from regimes.lab.config import load
+from regimes.lab.config import Settings, load
+from regimes.lab.provenance import git_state
 from regimes.lab.report import Judgement, write_result
-from regimes.lab.runs import RunFolder
-from regimes.lab.sweep import grid_points, rows_of
+from regimes.lab.runs import CONFIG, RunFolder
+from regimes.lab.sweep import grid_points, rows_of, sweep
+from regimes.lab.workers import worker_pool
 
 if TYPE_CHECKING:
     import pandas
 
 
-def conclude(experiment: Any, folder: RunFolder) -> Judgement:
+class Conclusion(NamedTuple):
+    """A judgement and the table for people."""
+
+    judgement: Judgement
+    table: list[dict[str, Any]]
+
+
+def verify(
+    experiment: Any, name: str, config: Settings, path: Path, *, workers: int = 1, fresh: bool = False
+) -> Conclusion:
+    """Measure what the folder does not hold yet, then conclude; `fresh` moves an old run aside first."""
+    grid_points(experiment, config)
+    with worker_pool(workers) as pool, RunFolder.open(path, name, config, fresh=fresh) as folder:
+        sweep(experiment, config, folder, pool)
+        return conclude(experiment, folder)
+
+
+def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
     """Judge the rows that the folder holds, write result.json, table.md and the figure; nothing is measured.
 
     The experiment gives STATEMENT, judge(rows) and draw(rows); its table(rows) may replace the means over seeds.
     """
     from regimes.lab.figures import save
 
-    rows, points = rows_of(folder)
+    rows, points, seconds = rows_of(folder)
     judgement = experiment.judge(rows)
-    planned = len(grid_points(experiment, load(experiment.Config, folder.path / "config.yaml")))
-    shown = table_rows(experiment, rows)
-    write_result(
-        folder,
-        experiment.STATEMENT,
-        judgement,
-        table=shown,
-        rows=len(rows),
-        points=points or planned,
-        points_planned=planned,
-    )
+    table = table_rows(experiment, rows)
+    planned = len(grid_points(experiment, load(experiment.Config, folder.path / CONFIG)))
+    commit, changed = git_state(Path(__file__).resolve().parent)
+    size = {
+        "points": planned if points is None else points,
+        "points_planned": planned,
+        "rows": len(rows),
+        "measure_seconds": seconds,
+        "judged_by": {"commit": commit, "uncommitted_changes": changed},
+    }
+    write_result(folder, experiment.STATEMENT, judgement, table=table, size=size)
     save(experiment.draw(rows), folder)
-    return judgement
+    return Conclusion(judgement, table)
 
 
-def table_rows(experiment: Any, rows: "pandas.DataFrame") -> Sequence[dict[str, Any]]:
+def table_rows(experiment: Any, rows: "pandas.DataFrame") -> list[dict[str, Any]]:
     """The table for people: the experiment's own `table(rows)`, or the means of all numbers over the seeds."""
     if hasattr(experiment, "table"):
-        table = experiment.table(rows)
+        table: Any = experiment.table(rows)
     else:
         axes = [axis for axis in experiment.GRID if axis != "seed" and axis in rows]
         numbers = [name for name in rows.select_dtypes("number").columns if name not in (*axes, "seed")]
-        groups = rows.groupby(axes if axes else [0] * len(rows), sort=False)
+        groups: Any = rows.groupby(axes if axes else [0] * len(rows), sort=False)
         table = groups[numbers].mean().reset_index(drop=not axes)
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

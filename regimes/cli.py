@@ -1,0 +1,222 @@
+"""Command line: commands parse, call one function and print; a user's mistake ends as one line and exit code 2."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from regimes import __version__
+
+USAGE, FAILED, INTERRUPTED = 2, 1, 130
+
+app = typer.Typer(
+    name="regimes",
+    help="Which theory of neural-network training holds where: lazy, mean-field. Decided by measurement.",
+    epilog="Start with: python cli.py lazy-vs-meanfield --alpha 100",
+    add_completion=False,
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML file with settings.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, read as YAML; may be repeated; wins over the file."),
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run; by default under runs/.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Move a run that is in the way aside to DIR.1, DIR.2, ...")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"regimes {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Which theory of neural-network training holds where: lazy, mean-field. Decided by measurement."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command("list")
+def list_statements() -> None:
+    """Show all statements, with sources and predictions."""
+    from regimes.experiments import load, names
+    from regimes.lab.console import print_table
+
+    rows: list[dict[str, Any]] = []
+    for name in names():
+        statement = load(name).STATEMENT
+        predictions = "\n".join(f"{quantity}: {interval}" for quantity, interval in statement.predictions)
+        rows.append({"name": name, "claim": statement.claim, "source": statement.source, "prediction": predictions})
+    print_table(rows)
+
+
+@app.command()
+def verify(
+    name: Annotated[str, typer.Argument(help="Statement to verify; `list` shows them.")],
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    workers: Annotated[int, typer.Option(help="Processes that measure side by side.")] = 1,
+    fresh: Fresh = False,
+) -> None:
+    """Verify one statement: measure, judge, draw.
+
+    The defaults are a smoke run; --config configs/NAME.yaml is the real size. The same command again goes on where the
+    run was stopped.
+    """
+    from regimes.experiments import load
+    from regimes.lab import config as configuration
+    from regimes.lab import verification
+
+    experiment = load(name)
+    settings = configuration.load(experiment.Config, config, overrides or ())
+    path = out or Path("runs", name)
+    _show(experiment, path, verification.verify(experiment, name, settings, path, workers=workers, fresh=fresh))
+
+
+@app.command()
+def judge(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, for example runs/lazy_rate.")],
+) -> None:
+    """Redo verdict, table and figure of a run.
+
+    Only the rows of the run are read; nothing is measured.
+    """
+    from regimes.experiments import load, names
+    from regimes.lab.runs import RunFolder
+    from regimes.lab.verification import conclude
+
+    with RunFolder.existing(run) as folder:
+        if folder.name not in names():
+            raise ValueError(
+                f"{run} holds a run of {folder.name!r}, which is no statement; known: {', '.join(names())}"
+            )
+        experiment = load(folder.name)
+        conclusion = conclude(experiment, folder)
+    _show(experiment, run, conclusion)
+
+
+@app.command("lazy-vs-meanfield")
+def lazy_vs_meanfield(
+    alpha: Annotated[float | None, typer.Option(help="Scale α of the output; large is lazy, 1 is mean-field.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="teacher, circle, digits or mnist.")] = None,
+    width: Annotated[int | None, typer.Option(help="Neurons of the hidden layer.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Repetitions; intervals are over these.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder with the MNIST files (or set REGIMES_DATA_DIR).")
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    fresh: Fresh = False,
+) -> None:
+    """Compare lazy and mean-field on one data set.
+
+    Trains the α-scaled net, its tangent model, the mean-field net and the infinite-width kernel, and says which is lazy
+    by which figure.
+    """
+    from regimes.experiments.lazy_vs_meanfield import Config, run
+    from regimes.lab.config import load, override
+    from regimes.lab.runs import RunFolder, default_folder
+
+    flags = {
+        "alpha": alpha,
+        "dataset": dataset,
+        "width": width,
+        "seeds": seeds,
+        "device": device,
+        "data_dir": None if data_dir is None else str(data_dir),
+    }
+    given = [override(key, value) for key, value in flags.items() if value is not None]
+    settings = load(Config, config, [*(overrides or ()), *given])
+    name = "lazy-vs-meanfield"
+    stem = f"{name}-{settings.dataset}-alpha{settings.alpha:g}"
+    path = out or default_folder(stem, settings, {"dataset", "alpha"})
+    with RunFolder.open(path, name, settings, fresh=fresh) as folder:
+        run(settings, folder)
+    print(f"Results: {folder.path}")
+
+
+def _show(experiment: Any, path: Path, conclusion: Any) -> None:
+    from regimes.lab.console import print_table
+    from regimes.lab.report import finding_rows
+
+    print(f"{experiment.STATEMENT.claim}\nSource: {experiment.STATEMENT.source}")
+    print_table(conclusion.table)
+    print_table(finding_rows(conclusion.judgement))
+    print(f"{conclusion.judgement.verdict.upper()}. Table, figure and rows: {path}")
+
+
+def main() -> NoReturn:
+    """Run the command line; every error ends as one line on stderr (with REGIMES_DEBUG=1 as a traceback)."""
+    try:
+        status = app(prog_name=_program(), standalone_mode=False)
+    except BaseException as error:
+        if os.environ.get("REGIMES_DEBUG") == "1" and isinstance(error, Exception):
+            raise
+        sys.exit(_report(error))
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _program() -> str:
+    return "python cli.py" if Path(sys.argv[0]).name in ("cli.py", "__main__.py") else "regimes"
+
+
+def _report(error: BaseException) -> int:
+    """Print one line about an error and give the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else USAGE
+    kind = type(error).__name__
+    usage = getattr(error, "format_message", None)
+    if isinstance(error, KeyboardInterrupt) or kind == "Interrupted":
+        _print_error(str(error) or "interrupted", prefix="")
+        return INTERRUPTED
+    if usage is not None:  # an error of the argument parser
+        command = getattr(getattr(error, "ctx", None), "command_path", _program())
+        message = f"{usage().rstrip('.')}{_came(error)}"
+        _print_error(f"{message}{'' if message.endswith('?') else '.'} See {command} --help")
+        return USAGE
+    if isinstance(error, OSError) and error.strerror:
+        _print_error(error.strerror + (f": {error.filename}" if error.filename else ""))
+        return USAGE
+    if isinstance(error, (ValueError, OSError)):
+        _print_error(str(error))
+        return USAGE
+    if isinstance(error, (RuntimeError, ImportError, MemoryError)):
+        _print_error(str(error) or kind)
+        return FAILED
+    _print_error(f"internal error: {kind}: {error} (set REGIMES_DEBUG=1 for the traceback)")
+    return FAILED
+
+
+def _came(error: BaseException) -> str:
+    """The value that the parser refused, for the reader."""
+    options = getattr(getattr(error, "param", None), "opts", [])
+    for option, value in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+        if option in options and value:
+            return f"; got {value!r}"
+        if any(option.startswith(f"{name}=") for name in options):
+            return f"; got {option.partition('=')[2]!r}"
+    return ""
+
+
+def _print_error(message: str, prefix: str = "error: ") -> None:
+    print(prefix + " ".join(message.split()), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
