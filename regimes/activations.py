@@ -1,0 +1,98 @@
+"""Activations σ with their derivative and the constants that the bounds need."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# softplus(s) = s + log(1 + e^{-s}): beyond 40 the second term is below the last digit of a float64.
+_LINEAR_FROM = 40.0
+
+
+class Activation(NamedTuple):
+    """Scalar function σ, elementwise.
+
+    lipschitz = sup|σ'| and lipschitz_derivative = sup|σ''| are exact (inf where σ' jumps).
+    homogeneous: σ(cs) = cσ(s) for c > 0, so that s σ'(s) = σ(s).
+    The last two fields are optional fast forms for loops that own their memory:
+    write(s, out) sets out = σ(s), out may be s itself;
+    pull(u, v, out) sets out = u·σ'(s) where v = σ(s), u broadcasts against v, and out may be v itself.
+    """
+
+    name: str
+    value: Callable[[Tensor], Tensor]
+    derivative: Callable[[Tensor], Tensor]
+    lipschitz: float
+    lipschitz_derivative: float
+    vanishes_at_zero: bool
+    homogeneous: bool = False
+    write: Callable[[Tensor, Tensor], Tensor] | None = None
+    pull: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+
+
+def _step(s: Tensor) -> Tensor:
+    return (s > 0).to(s.dtype)
+
+
+def _softplus(s: Tensor) -> Tensor:
+    return functional.softplus(s, threshold=_LINEAR_FROM)
+
+
+def _identity(s: Tensor) -> Tensor:
+    return s
+
+
+def _tanh_derivative(s: Tensor) -> Tensor:
+    return 1 - torch.tanh(s).square()
+
+
+def _erf_derivative(s: Tensor) -> Tensor:
+    return (2 / math.sqrt(math.pi)) * torch.exp(-s.square())
+
+
+def _write_relu(s: Tensor, out: Tensor) -> Tensor:
+    return torch.clamp_min(s, 0, out=out)
+
+
+def _pull_relu(u: Tensor, v: Tensor, out: Tensor) -> Tensor:
+    return torch.ops.aten.threshold_backward.grad_input(u, v, 0, grad_input=out)
+
+
+def _write_softplus(s: Tensor, out: Tensor) -> Tensor:
+    return torch.ops.aten.softplus.out(s, 1, _LINEAR_FROM, out=out)
+
+
+def _pull_softplus(u: Tensor, v: Tensor, out: Tensor) -> Tensor:
+    # σ'(s) = 1/(1 + e^{-s}) = 1 − e^{-σ(s)}
+    return torch.mul(torch.expm1(v.neg() if out is not v else v.neg_(), out=out).neg_(), u, out=out)
+
+
+def _write_tanh(s: Tensor, out: Tensor) -> Tensor:
+    return torch.tanh(s, out=out)
+
+
+def _pull_tanh(u: Tensor, v: Tensor, out: Tensor) -> Tensor:
+    return torch.ops.aten.tanh_backward.grad_input(u, v, grad_input=out)
+
+
+RELU = Activation("relu", torch.relu, _step, 1.0, math.inf, True, True, _write_relu, _pull_relu)
+SOFTPLUS = Activation("softplus", _softplus, torch.sigmoid, 1.0, 0.25, False, False, _write_softplus, _pull_softplus)
+TANH = Activation(
+    "tanh", torch.tanh, _tanh_derivative, 1.0, 4 / (3 * math.sqrt(3)), True, False, _write_tanh, _pull_tanh
+)
+ERF = Activation(
+    "erf", torch.erf, _erf_derivative, 2 / math.sqrt(math.pi), math.sqrt(8 / (math.pi * math.e)), True, False
+)
+IDENTITY = Activation("identity", _identity, torch.ones_like, 1.0, 0.0, True, True)
+
+ACTIVATIONS: dict[str, Activation] = {each.name: each for each in (RELU, SOFTPLUS, TANH, ERF, IDENTITY)}
+
+
+def activation(name: str) -> Activation:
+    """Activation of that name; ValueError lists the known ones."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation needs a known name; got {name!r}. Choose one of {', '.join(ACTIVATIONS)}.")
+    return ACTIVATIONS[name]

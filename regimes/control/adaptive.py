@@ -1,0 +1,261 @@
+"""Adaptive integration of autonomous ODEs for an ensemble of independent runs, each with its own step size."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+S = TypeVar("S", bound=State)
+Velocity = Callable[[S], S]
+Event = Callable[[S], Tensor]
+Select = Callable[[Tensor], tuple[Velocity, Event | None]]
+
+# Bogacki and Shampine's pair: weights of the stages k1, k2, k3 in each next stage; the last row is the solution of order
+# three. The error is its difference to a solution of order two, which also uses the velocity at the new point.
+_STAGES = ((1 / 2,), (0.0, 3 / 4), (2 / 9, 1 / 3, 4 / 9))
+_ERROR = (2 / 9 - 7 / 24, 1 / 3 - 1 / 4, 4 / 9 - 1 / 3, -1 / 8)
+_SAFETY, _SHRINK, _GROW = 0.9, 0.2, 5.0
+# Exponents of the error and of the error before it (a proportional-integral controller: smooth where stability binds).
+_PROPORTIONAL, _INTEGRAL = 0.7 / 3, 0.4 / 3
+# Below this share of runs still under way the finished ones leave the working batch.
+_COMPACT = 0.75
+
+
+class Solution(NamedTuple, Generic[S]):
+    """State of all runs at one requested time.
+
+    time: the time each run has reached, less than requested only where the run has stopped;
+    steps, rejected: attempts so far; stopped: the run met its event and is frozen.
+    """
+
+    time: Float[Tensor, " runs"]
+    state: S
+    steps: Int[Tensor, " runs"]
+    rejected: Int[Tensor, " runs"]
+    stopped: Bool[Tensor, " runs"]
+
+
+def integrate(
+    velocity: Velocity[S],
+    state: S,
+    times: Sequence[float] | Float[Tensor, " times"],
+    *,
+    rtol: float = 1e-6,
+    atol: float = 1e-9,
+    until: Event[S] | None = None,
+    select: Select | None = None,
+    max_steps: int = 100_000,
+) -> Iterator[Solution[S]]:
+    """Solve z' = velocity(z) from time 0; yield the solution at each of `times`, which are hit exactly.
+
+    Every tensor of the state has a leading runs axis, and run r of the velocity depends on run r of the state only.
+    Method: embedded Runge-Kutta pair of orders 3(2). Each run has its own step, chosen so that the root mean square over
+    its entries of error/(atol + rtol·|z|) is at most 1 in every step; so no run depends on its neighbours.
+    until: after each accepted step, runs where it is true stop and stay frozen.
+    select: given the ascending indices of the runs still under way, returns velocity and event of those alone; with it
+    finished runs cost nothing. Without it every evaluation is of the whole ensemble, and finished runs are masked.
+    Error: the global error is proportional to the tolerance on stable problems (order 3 in the step); measure it with
+    `measured_error`. RuntimeError names the run that needs more than max_steps attempts or whose step has shrunk to nothing.
+    Source: [BogackiShampine1989].
+    """
+    moments = [float(time) for time in times]
+    if not moments or moments[0] < 0 or any(b <= a for a, b in zip(moments, moments[1:], strict=False)):
+        raise ValueError(f"integrate needs ascending times, the first at least 0; got {moments}. Sort them.")
+    if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
+        raise ValueError(f"integrate needs tolerances rtol, atol >= 0, not both 0; got rtol={rtol}, atol={atol}.")
+    return _Integration(velocity, state, rtol, atol, until, select, max_steps).run(moments)
+
+
+def measured_error(
+    solve: Callable[[float, float], Iterator[Solution[S]]],
+    observe: Callable[[S], Float[Tensor, "runs *shape"]],
+    *,
+    rtol: float = 1e-6,
+    atol: float = 1e-9,
+    coarser: float = 10.0,
+) -> Iterator[tuple[Solution[S], Float[Tensor, " runs"]]]:
+    """Solutions of solve(rtol, atol), each with its measured global integration error in an observable.
+
+    The error of a run is the largest |observable − observable of solve(coarser·rtol, coarser·atol)| over the entries.
+    As the global error is proportional to the tolerance, this is close to the error of the coarser solution: an honest
+    estimate for it, and `coarser` − 1 times too large, so on the safe side, for the solution that is returned.
+    A run with an event stops at slightly different times in the two: the difference then includes that of the times.
+    """
+    if coarser <= 1:
+        raise ValueError(f"measured_error needs a coarser tolerance, a factor above 1; got {coarser}. Pass 10.")
+    pairs = zip(solve(rtol, atol), solve(coarser * rtol, coarser * atol), strict=True)
+    for fine, coarse in pairs:
+        difference = (observe(fine.state) - observe(coarse.state)).abs()
+        yield fine, difference.reshape(len(difference), -1).amax(1)
+
+
+class _Batch(NamedTuple):
+    """Everything an integration knows about some runs: one entry a run in every tensor."""
+
+    time: Tensor
+    step: Tensor  # what the controller wants next
+    last: Tensor  # error of the last full step, relative to the tolerance
+    steps: Tensor
+    rejected: Tensor
+    stopped: Tensor
+    parts: tuple[Tensor, ...]
+    slopes: tuple[Tensor, ...]  # velocity at `parts`
+
+    def take(self, runs: Tensor) -> "_Batch":
+        return _Batch(
+            *(field[runs] for field in self[:6]), *(tuple(part[runs] for part in field) for field in self[6:])
+        )
+
+    def put(self, runs: Tensor, batch: "_Batch") -> None:
+        for mine, other in zip((*self[:6], *self[6], *self[7]), (*batch[:6], *batch[6], *batch[7]), strict=True):
+            mine[runs] = other
+
+
+class _Integration(Generic[S]):
+    def __init__(
+        self,
+        velocity: Velocity[S],
+        state: S,
+        rtol: float,
+        atol: float,
+        until: Event[S] | None,
+        select: Select | None,
+        max_steps: int,
+    ) -> None:
+        self.velocity, self.until, self.select = velocity, until, select
+        self.rtol, self.atol, self.max_steps = rtol, atol, max_steps
+        self.make = getattr(type(state), "_make", type(state))  # named tuples stay what they are
+        runs, device = len(state[0]), state[0].device
+        self.runs = torch.arange(runs, device=device)
+        parts, slopes = (tuple(part.clone() for part in each) for each in (state, velocity(state)))
+        stopped = torch.zeros(runs, dtype=torch.bool, device=device) if until is None else until(state).clone()
+        zero, none = torch.zeros(runs, dtype=torch.float64, device=device), torch.zeros_like(self.runs)
+        self.all = _Batch(zero, zero.clone(), zero + 1, none, none.clone(), stopped, parts, slopes)
+        self._refuse(~_finite(slopes), self.all, self.runs, "has a velocity that is not finite; check the start")
+        self.all.step.copy_(self._first_step(parts, slopes))
+
+    def run(self, moments: Sequence[float]) -> Iterator[Solution[S]]:
+        for moment in moments:
+            self._advance(moment)
+            now = self.all
+            state = self.make([part.clone() for part in now.parts])
+            yield Solution(now.time.clone(), state, now.steps.clone(), now.rejected.clone(), now.stopped.clone())
+
+    def _advance(self, moment: float) -> None:
+        """Bring every run that has not stopped to the given time."""
+        runs, batch, velocity, until = self.runs, self.all, self.velocity, self.until
+        while True:
+            under_way = ~batch.stopped & (batch.time < moment)
+            count = int(under_way.sum())
+            if count == len(runs) or (count and self.select is None) or count >= _COMPACT * len(runs) > 0:
+                batch = self._step(batch, runs, under_way, moment, velocity, until)
+                continue
+            if runs is self.runs:
+                self.all = batch
+            else:
+                self.all.put(runs, batch)
+            if count == 0:
+                return
+            runs = runs[under_way]
+            batch = self.all.take(runs)
+            velocity, until = self.select(runs)
+
+    def _step(
+        self,
+        batch: _Batch,
+        runs: Tensor,
+        under_way: Tensor,
+        moment: float,
+        velocity: Velocity[S],
+        until: Event[S] | None,
+    ) -> _Batch:
+        """One attempt of every run under way; the others stay as they are."""
+        left = moment - batch.time
+        # The last two steps before a requested time share what is left, so that none is tiny.
+        size = torch.where(batch.step >= left, left, torch.where(2 * batch.step > left, left / 2, batch.step))
+        size = torch.where(under_way, size, 0)
+        slopes = [batch.slopes]
+        for weights in _STAGES:
+            parts = _combine(batch.parts, size, slopes, weights)
+            slopes.append(tuple(velocity(self.make(parts))))
+        zeros = tuple(torch.zeros_like(part) for part in parts)
+        error = self._norm(_combine(zeros, size, slopes, _ERROR), batch.parts, parts)
+
+        accepted = under_way & (error <= 1)
+        refused = under_way & ~accepted
+        cut = size < batch.step
+        relative = error.nan_to_num(nan=torch.inf).clamp_min(1e-10)
+        factor = _SAFETY * relative**-_PROPORTIONAL * batch.last**_INTEGRAL
+        wanted = size * factor.clamp(_SHRINK, _GROW)
+        step = torch.where(accepted, torch.where(cut, torch.maximum(batch.step, wanted), wanted), batch.step)
+        step = torch.where(refused, size * (_SAFETY * relative ** (-1 / 3)).clamp(_SHRINK, 1.0), step)
+        last = torch.where(accepted & ~cut, relative.clamp_min(1e-4), batch.last)
+        # Arrival is exact: the requested time itself, not a sum of steps.
+        time = torch.where(accepted, torch.where(size == left, moment, batch.time + size), batch.time)
+        parts = tuple(_choose(accepted, new, old) for new, old in zip(parts, batch.parts, strict=True))
+        final = tuple(_choose(accepted, new, old) for new, old in zip(slopes[-1], batch.slopes, strict=True))
+        stopped = batch.stopped if until is None else batch.stopped | (accepted & until(self.make(parts)))
+        steps, rejected = batch.steps + accepted, batch.rejected + refused
+        after = _Batch(time, step, last, steps, rejected, stopped, parts, final)
+
+        under_way = ~stopped & (time < moment)
+        worn = under_way & (steps + rejected >= self.max_steps)
+        advice = f"has used all {self.max_steps} steps; loosen rtol, shorten the time or raise max_steps"
+        self._refuse(worn, after, runs, advice)
+        stuck = under_way & (step <= 4 * torch.finfo(torch.float64).eps * time.clamp_min(1e-30))
+        self._refuse(
+            stuck, after, runs, "needs steps below rounding; the solution blows up or is not smooth: stop earlier"
+        )
+        return after
+
+    def _norm(self, parts: Sequence[Tensor], old: Sequence[Tensor], new: Sequence[Tensor]) -> Tensor:
+        """Root mean square over the entries of a run, each relative to atol + rtol·|z|."""
+        total = torch.zeros((), dtype=torch.float64, device=parts[0].device)
+        for part, one, other in zip(parts, old, new, strict=True):
+            scaled = part / torch.maximum(one.abs(), other.abs()).mul_(self.rtol).add_(self.atol)
+            total = total + scaled.square_().flatten(1).sum(1, dtype=torch.float64)
+        return (total / sum(part[0].numel() for part in parts)).sqrt()
+
+    def _first_step(self, parts: tuple[Tensor, ...], slopes: tuple[Tensor, ...]) -> Tensor:
+        """Step whose error should be about a hundredth of the tolerance, from the first two derivatives."""
+        size, speed = self._norm(parts, parts, parts), self._norm(slopes, parts, parts)
+        trial = torch.where((size < 1e-5) | (speed < 1e-5), 1e-6, 0.01 * size / speed.clamp_min(1e-300))
+        ahead = self.velocity(self.make(_combine(parts, trial, [slopes], (1.0,))))
+        change = tuple(new - old for new, old in zip(ahead, slopes, strict=True))
+        bend = self._norm(change, parts, parts) / trial
+        largest = torch.maximum(speed, bend.nan_to_num(nan=torch.inf))
+        return torch.minimum(100 * trial, torch.where(largest <= 1e-15, 1e-3, (0.01 / largest) ** (1 / 3)))
+
+    def _refuse(self, failed: Tensor, batch: _Batch, runs: Tensor, reason: str) -> None:
+        if bool(failed.any()):
+            first = int(failed.nonzero()[0])
+            raise RuntimeError(f"integrate: run {int(runs[first])} at time {float(batch.time[first]):.6g} {reason}.")
+
+
+def _finite(parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack([part.isfinite().flatten(1).all(1) for part in parts]).all(0)
+
+
+def _column(values: Tensor, part: Tensor) -> Tensor:
+    return values.to(part.dtype).reshape(-1, *[1] * (part.ndim - 1))
+
+
+def _combine(
+    parts: tuple[Tensor, ...], size: Tensor, slopes: Sequence[tuple[Tensor, ...]], weights: Sequence[float]
+) -> tuple[Tensor, ...]:
+    """parts + size · Σ_i weights_i slopes_i, with one size a run."""
+    result = []
+    for index, part in enumerate(parts):
+        column, total = _column(size, part), part.clone()
+        for slope, weight in zip(slopes, weights, strict=True):
+            if weight:
+                total.addcmul_(slope[index], column, value=weight)
+        result.append(total)
+    return tuple(result)
+
+
+def _choose(accepted: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(accepted.reshape(-1, *[1] * (new.ndim - 1)), new, old)

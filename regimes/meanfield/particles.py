@@ -1,0 +1,80 @@
+"""Neurons of two-layer nets as particles, with a leading runs axis."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Particles(NamedTuple):
+    """The m neurons of each run: output weights a_j and input weights b_j."""
+
+    output: Float[Tensor, "runs m k"]
+    input: Float[Tensor, "runs m d"]
+
+    @property
+    def runs(self) -> int:
+        return self.output.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.output.shape[1]
+
+    def to(self, target: torch.device | torch.dtype | str) -> "Particles":
+        """The same particles on another device or in another precision."""
+        return Particles(self.output.to(target), self.input.to(target))
+
+    def clone(self) -> "Particles":
+        return Particles(self.output.clone(), self.input.clone())
+
+    def select(self, runs: Tensor | slice | Sequence[int]) -> "Particles":
+        """The particles of some runs, in the order given."""
+        return Particles(self.output[runs], self.input[runs])
+
+    def join(self, other: "Particles") -> "Particles":
+        """Union of the particles, run by run."""
+        return Particles(torch.cat([self.output, other.output], dim=1), torch.cat([self.input, other.input], dim=1))
+
+
+def gaussian(
+    width: int,
+    inputs: int,
+    outputs: int = 1,
+    *,
+    generators: Sequence[torch.Generator],
+    std: float | Float[Tensor, " runs"] = 1.0,
+    dtype: torch.dtype = torch.float64,
+) -> Particles:
+    """Independent N(0, std²) weights, one generator a run, so that a run is the same alone or in an ensemble.
+
+    Each generator gives the m·k output weights first, then the m·d input weights, neuron by neuron, always in float64 and
+    then rounded to `dtype`: the same seed is the same net in every precision. The device is that of the generators.
+    """
+    if min(width, inputs, outputs) < 1:
+        raise ValueError(
+            f"gaussian needs at least one neuron, input and output; got width={width}, inputs={inputs}, outputs={outputs}."
+        )
+    if not generators:
+        raise ValueError("gaussian needs one generator a run; got none. Pass [generator(seed) for seed in ...].")
+    if isinstance(std, Tensor) and len(std) != len(generators):
+        raise ValueError(f"gaussian needs one std a run; got {len(std)} for {len(generators)} generators.")
+    device = generators[0].device
+
+    def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        options = {"generator": generator, "dtype": torch.float64, "device": device}
+        return torch.randn(width, outputs, **options), torch.randn(width, inputs, **options)
+
+    output, input = map(torch.stack, zip(*map(draw, generators), strict=True))
+    factor = torch.as_tensor(std, dtype=torch.float64, device=device).reshape(-1, 1, 1)
+    return Particles((factor * output).to(dtype), (factor * input).to(dtype))
+
+
+def double(particles: Particles) -> Particles:
+    """Symmetrised net (a, b) ∪ (−a, b) of width 2m: its output is zero, its kernel Θ that of the original.
+
+    The copies follow the originals in the same order. In floating point the output is a rounding error (about 1e-16 times
+    the sum of |a_j σ(b_j·x)|), since a matrix product need not treat equal rows equally. Source: [ChizatOyallonBach2019].
+    """
+    return particles.join(Particles(-particles.output, particles.input))

@@ -1,0 +1,260 @@
+"""Square risk of two-layer nets and its gradient by hand, for a whole ensemble of runs in few matrix products."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from regimes.activations import Activation
+from regimes.meanfield.layout import Tile, equal_members, tile_runs, tiles
+from regimes.meanfield.particles import Particles
+
+
+class TwoLayerRisk:
+    """F_α(a, b) = R(f)/α² of f = α (s Σ_j a_j σ(b_j·x) − f_0), with R(f) = 1/(2n) Σ_i ‖f(x_i) − y_i‖².
+
+    Factor ½, mean over samples, sum over outputs; s = `scale`, 1/m unless given; f_0 = `offset`, zero unless given.
+    Runs share data by groups: x is (groups, n, d), and equally many runs belong to each group, group after group
+    (`members` lists the sizes where they differ). y is (groups, n, k), or (runs, n, k). alpha: one number, or one a run.
+    An instance keeps its work memory between calls: it must not be used by two threads at once.
+    Source: [ChizatOyallonBach2019] section 2.
+    """
+
+    def __init__(
+        self,
+        x: Float[Tensor, "groups n d"],
+        y: Float[Tensor, "groups_or_runs n k"],
+        activation: Activation,
+        *,
+        scale: float | None = None,
+        alpha: float | Float[Tensor, " runs"] = 1.0,
+        offset: Float[Tensor, "runs n k"] | None = None,
+        members: Sequence[int] | None = None,
+    ) -> None:
+        if y.dtype != x.dtype or (offset is not None and offset.dtype != x.dtype):
+            raise ValueError(
+                f"TwoLayerRisk needs inputs, targets and offset of one precision; got x {x.dtype}, y {y.dtype}. Convert by .to()."
+            )
+        if not bool((torch.as_tensor(alpha) > 0).all()):
+            raise ValueError(f"TwoLayerRisk needs scales alpha > 0; got {alpha}. Pass positive scales.")
+        self.x, self.y = x.contiguous(), y
+        self.activation = activation
+        self.scale = scale
+        self.alpha = alpha.to(x) if isinstance(alpha, Tensor) else float(alpha)
+        self.offset = offset
+        self.members = None if members is None else list(members)
+        self._targets = y.transpose(1, 2).contiguous()
+        self._offset = None if offset is None else offset.transpose(1, 2).contiguous()
+        self._alpha = self.alpha.reshape(-1, 1, 1) if isinstance(self.alpha, Tensor) else self.alpha
+        self._memory: dict[str, Tensor] = {}
+
+    def outputs(
+        self,
+        particles: Particles,
+        x: Float[Tensor, "groups other d"] | None = None,
+        *,
+        offset: Float[Tensor, "runs other k"] | None = None,
+    ) -> Float[Tensor, "runs other k"]:
+        """f of each run on the training inputs, or on other inputs x (with f_0 there, if the net has an offset)."""
+        if x is not None and (offset is None) != (self.offset is None):
+            raise ValueError(
+                "outputs on new inputs needs the values of f_0 there exactly when the risk has an offset; "
+                f"got offset={'None' if offset is None else 'a tensor'}. Pass the offset, or leave it out."
+            )
+        centre = self._offset if x is None else None if offset is None else offset.transpose(1, 2)
+        x = self.x if x is None else x.contiguous()
+        result = x.new_empty(particles.runs, particles.output.shape[2], x.shape[1])
+        for tile in self._tiles(particles, x):
+            net = particles.select(tile.runs)
+            torch.bmm(net.output.transpose(1, 2), self._features(net, x[tile.groups])[0], out=result[tile.runs])
+        result.mul_(self._scale(particles))
+        return (result if centre is None else result.sub_(centre)).mul_(self._alpha).transpose(1, 2)
+
+    def risk(self, particles: Particles) -> Float[Tensor, " runs"]:
+        """R(f): factor ½, mean over samples, sum over outputs; not divided by α²."""
+        residuals = self.outputs(particles).transpose(1, 2)
+        for tile in self._tiles(particles, self.x):
+            self._subtract_targets(residuals[tile.runs], tile)
+        return residuals.square().sum((1, 2)) / (2 * residuals.shape[2])
+
+    def gradient(self, particles: Particles, out: Particles | None = None) -> Particles:
+        """Plain gradient of F_α = R(f)/α² in every weight; written to `out` if given."""
+        return self.risk_and_gradient(particles, out)[1]
+
+    def velocity(self, particles: Particles) -> Particles:
+        """Particle flow −m ∇F_α: every neuron moves at O(1) speed, whatever m."""
+        return self.risk_and_velocity(particles)[1]
+
+    def risk_and_velocity(self, particles: Particles) -> tuple[Float[Tensor, " runs"], Particles]:
+        """R(f) and −m ∇F_α from one pass."""
+        risk, gradient = self.risk_and_gradient(particles)
+        return risk, Particles(*(part.mul_(-particles.width) for part in gradient))
+
+    def risk_and_gradient(
+        self, particles: Particles, out: Particles | None = None
+    ) -> tuple[Float[Tensor, " runs"], Particles]:
+        """R(f) and the gradient of F_α from one pass."""
+        if out is None:
+            out = Particles(*map(torch.empty_like, particles))
+        risk = particles.output.new_empty(particles.runs)
+        scale, n = self._scale(particles), self.x.shape[1]
+        for tile in self._tiles(particles, self.x):
+            runs, x = tile.runs, self.x[tile.groups]
+            net, result = particles.select(runs), out.select(runs)
+            features, preactivations = self._features(net, x)
+            residuals = torch.bmm(net.output.transpose(1, 2), features).mul_(scale)
+            if self._offset is not None:
+                residuals.sub_(self._offset[runs])
+            alpha = self._alpha[runs] if isinstance(self._alpha, Tensor) else self._alpha
+            residuals.mul_(alpha)
+            self._subtract_targets(residuals, tile)
+            torch.sum(residuals.square(), (1, 2), out=risk[runs])
+            residuals.mul_(scale / n / alpha)
+            torch.bmm(features, residuals.transpose(1, 2), out=result.output)
+            self._input_gradient(net, x, features, preactivations, residuals, result.input)
+        return risk.div_(2 * n), out
+
+    def replace(self, x: Float[Tensor, "groups n d"], y: Float[Tensor, "groups_or_runs n k"]) -> "TwoLayerRisk":
+        """The same risk on other data, such as a fresh batch; refused with an offset, which belongs to its inputs."""
+        if self.offset is not None:
+            raise ValueError("replace needs a risk without offset; got one. Start from a doubled net instead.")
+        other = TwoLayerRisk(x, y, self.activation, scale=self.scale, alpha=self.alpha, members=self.members)
+        other._memory = self._memory
+        return other
+
+    def select(self, runs: Int[Tensor, " chosen"], *, of: int) -> "TwoLayerRisk":
+        """The risk of some of the `of` runs, given by ascending index; groups that lose all their runs are dropped."""
+        sizes = torch.tensor(self._sizes(of), device=runs.device)
+        owner = torch.repeat_interleave(torch.arange(len(sizes), device=runs.device), sizes)
+        members = torch.bincount(owner[runs], minlength=len(sizes))
+        kept = members.nonzero().flatten()
+        whole = len(kept) == len(sizes)
+        other = TwoLayerRisk(
+            self.x if whole else self.x[kept],
+            self.y[runs] if self._targets_by_run else self.y if whole else self.y[kept],
+            self.activation,
+            scale=self.scale,
+            alpha=self.alpha[runs] if isinstance(self.alpha, Tensor) else self.alpha,
+            offset=None if self.offset is None else self.offset[runs],
+            members=members[kept].tolist(),
+        )
+        other._memory = self._memory
+        return other
+
+    @property
+    def _targets_by_run(self) -> bool:
+        return len(self.y) != len(self.x)
+
+    def _scale(self, particles: Particles) -> float:
+        return 1 / particles.width if self.scale is None else self.scale
+
+    def _sizes(self, runs: int) -> list[int]:
+        sizes = equal_members(len(self.x), runs) if self.members is None else self.members
+        if sum(sizes) != runs:
+            raise ValueError(f"TwoLayerRisk needs the {sum(sizes)} runs it was made for; got particles of {runs}.")
+        return sizes
+
+    def _tiles(self, particles: Particles, x: Tensor) -> Iterator[Tile]:
+        return tiles(self._sizes(particles.runs), tile_runs(particles.width * x.shape[1], x.dtype, x.device))
+
+    def _work(self, name: str, like: Tensor, *shape: int) -> Tensor:
+        size = math.prod(shape)
+        memory = self._memory.get(name)
+        if memory is None or len(memory) < size or memory.dtype != like.dtype or memory.device != like.device:
+            self._memory[name] = memory = like.new_empty(size)
+        return memory[:size].view(shape)
+
+    def _features(self, net: Particles, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """σ(b_j·x_i) as (runs, m, n), and b_j·x_i where the derivative needs it (else its memory holds σ)."""
+        (runs, m, d), (groups, n, _) = net.input.shape, x.shape
+        before = self._work("preactivations", x, runs, m, n)
+        if groups == 1:
+            torch.mm(net.input.reshape(-1, d), x[0].T, out=before.view(-1, n))
+        else:
+            torch.bmm(net.input.reshape(groups, -1, d), x.transpose(1, 2), out=before.view(groups, -1, n))
+        if self.activation.write is None:
+            return self.activation.value(before), before
+        return self.activation.write(before, before), None
+
+    def _subtract_targets(self, residuals: Tensor, tile: Tile) -> None:
+        if self._targets_by_run:
+            residuals.sub_(self._targets[tile.runs])
+        else:
+            targets = self._targets[tile.groups]
+            residuals.view(len(targets), -1, *targets.shape[1:]).sub_(targets[:, None])
+
+    def _input_gradient(
+        self, net: Particles, x: Tensor, features: Tensor, before: Tensor | None, residuals: Tensor, out: Tensor
+    ) -> None:
+        """out_j = Σ_i (a_j·r_i) σ'(b_j·x_i) x_i; the memory of the features is used up."""
+        runs, m, n = features.shape
+        one = residuals.shape[1] == 1  # then a_j is a factor of the whole sum
+        upstream = residuals
+        if not one:
+            upstream = torch.bmm(net.output, residuals, out=self._work("upstream", x, runs, m, n))
+        if before is None:
+            pulled = self.activation.pull(upstream, features, features)
+        else:
+            pulled = self.activation.derivative(before).mul_(upstream)
+        groups, _, d = x.shape
+        if groups == 1:
+            torch.mm(pulled.view(-1, n), x[0], out=out.view(-1, d))
+        else:
+            torch.bmm(pulled.view(groups, -1, n), x, out=out.view(groups, -1, d))
+        if one:
+            out.mul_(net.output)
+
+
+def tangent_kernel(
+    particles: Particles,
+    x1: Float[Tensor, "groups n1 d"],
+    x2: Float[Tensor, "groups n2 d"] | None = None,
+    *,
+    activation: Activation,
+    scale: float | None = None,
+) -> Float[Tensor, "runs n1 n2 k k"]:
+    """Tangent kernel of the particle flow, Θ(x, x') = m Σ_weights ∂h(x) ∂h(x')ᵀ with h = s Σ_j a_j σ(b_j·x).
+
+    Θ = m s² Σ_j [σ(b_j·x) σ(b_j·x') I + a_j a_jᵀ σ'(b_j·x) σ'(b_j·x') x·x'], sum over neurons; s = 1/m unless given,
+    then Θ is O(1) in m. It is m times the kernel of the plain gradient. x2 defaults to x1.
+    """
+    values, slopes, products, factor = _kernel_parts(particles, x1, x2, activation, scale)
+    k = particles.output.shape[2]
+    outer, inner = (torch.einsum("rmk,rmn->rknm", particles.output, slope).flatten(1, 2) for slope in slopes)
+    kernel = (outer @ inner.transpose(1, 2)).unflatten(2, (k, -1)).unflatten(1, (k, -1)).permute(0, 2, 4, 1, 3)
+    kernel = kernel * products[..., None, None]
+    kernel.diagonal(dim1=3, dim2=4).add_((values[0].transpose(1, 2) @ values[1])[..., None])
+    return kernel.mul_(factor)
+
+
+def tangent_kernel_trace(
+    particles: Particles,
+    x1: Float[Tensor, "groups n1 d"],
+    x2: Float[Tensor, "groups n2 d"] | None = None,
+    *,
+    activation: Activation,
+    scale: float | None = None,
+) -> Float[Tensor, "runs n1 n2"]:
+    """Sum over outputs of the diagonal of `tangent_kernel`, without the (k, k) blocks; for k = 1 the kernel itself."""
+    values, slopes, products, factor = _kernel_parts(particles, x1, x2, activation, scale)
+    weighted = slopes[0].mul_(particles.output.square().sum(2, keepdim=True))
+    kernel = (weighted.transpose(1, 2) @ slopes[1]).mul_(products)
+    kernel.add_(values[0].transpose(1, 2) @ values[1], alpha=particles.output.shape[2])
+    return kernel.mul_(factor)
+
+
+def _kernel_parts(
+    particles: Particles, x1: Tensor, x2: Tensor | None, activation: Activation, scale: float | None
+) -> tuple[list[Tensor], list[Tensor], Tensor, float]:
+    """σ and σ' of the neurons on both sets as (runs, m, n), the products x·x' and the factor m s²."""
+    members = equal_members(len(x1), particles.runs)[0]
+    sets = [x1, x1 if x2 is None else x2]
+    before = [
+        (particles.input.unflatten(0, (len(x), members)) @ x.transpose(1, 2)[:, None]).flatten(0, 1) for x in sets
+    ]
+    products = (sets[0] @ sets[1].transpose(1, 2)).repeat_interleave(members, dim=0)
+    m = particles.width
+    factor = 1 / m if scale is None else m * scale**2
+    return [activation.value(s) for s in before], [activation.derivative(s) for s in before], products, factor
