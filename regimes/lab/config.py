@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
-from pydantic_core.core_schema import ValidationInfo
 
 from regimes.lab.yaml_text import parse_yaml, read_yaml
 
@@ -23,7 +22,7 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _true_is_no_number(cls, value: Any, info: Any) -> Any:
         field = cls.model_fields[str(info.field_name)]
         if _holds_bool(value) and re.search(r"\b(bool|Any)\b", str(field.annotation)) is None:
             raise PydanticCustomError("bool_as_number", "Input should not be true or false")

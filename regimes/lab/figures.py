@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import matplotlib
 import numpy as np
@@ -45,6 +45,7 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+@runtime_checkable
 class Folder(Protocol):
     """Where a figure goes: a run folder."""
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 Verdict = Literal["supported", "refuted", "inconclusive"]
 ERROR_FACTOR = 10.0
@@ -138,6 +138,7 @@ def _verdict(measured: Interval, predicted: Interval) -> Verdict:
     return "refuted" if measured.disjoint(predicted) else "inconclusive"
 
 
+@runtime_checkable
 class Folder(Protocol):
     """Where a report goes: a run folder."""
 

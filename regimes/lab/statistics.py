@@ -34,7 +34,8 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Mean:
     mean = float(sample.mean())
     if sample.size == 1:
         return Mean(mean, Interval(-np.inf, np.inf))
-    half = _quantile(sample.size - 1, level) * float(sample.std(ddof=1) / np.sqrt(sample.size))
+    with np.errstate(invalid="ignore"):  # infinite values give NaN ends
+        half = _quantile(sample.size - 1, level) * float(sample.std(ddof=1) / np.sqrt(sample.size))
     return Mean(mean, Interval(mean - half, mean + half))
 
 

@@ -6,7 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regimes.lab.config import Settings
 from regimes.lab.console import track as show_progress
@@ -20,14 +20,6 @@ Point = dict[str, Any]
 Rows = list[dict[str, Any]]
 Measure = Callable[[Any, list[Point]], Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]]]
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
-
-
-class Experiment(Protocol):
-    """What a sweep needs of an experiment module; `points(config)` may replace the product of the grid's axes."""
-
-    GRID: tuple[str, ...]
-    BATCHED: tuple[str, ...]
-    measure: Measure
 
 
 class SweepFailed(RuntimeError):
