@@ -9,7 +9,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -39,7 +39,7 @@ class RunFolder:
         self._start: float | None = None  # of this session; None if it adds nothing to the run
 
     @classmethod
-    def open(cls, path: Path | str, name: str, config: BaseModel, *, fresh: bool = False) -> Self:
+    def open(cls, path: Path | str, name: str, config: BaseModel, *, fresh: bool = False) -> "RunFolder":
         """Take a folder for a run, or take up the same run again.
 
         ValueError: the folder holds another configuration (`fresh` moves that one aside to PATH.1, PATH.2, ...), or
@@ -73,7 +73,7 @@ class RunFolder:
         return folder
 
     @classmethod
-    def existing(cls, path: Path | str) -> Self:
+    def existing(cls, path: Path | str) -> "RunFolder":
         """Take the folder of a run as it lies there; FileNotFoundError if there is none."""
         path = Path(path)
         if not path.is_dir():
@@ -118,7 +118,7 @@ class RunFolder:
             _release(self.path, self._lock)
             self._lock = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(

@@ -74,6 +74,26 @@ def loglog_slope(
     return Slope(mean, interval)
 
 
+def slope_error(
+    x: ArrayLike, y: ArrayLike, error: ArrayLike, groups: Sequence[Hashable] | np.ndarray | None = None
+) -> float:
+    """How far `loglog_slope` can be off when each y is off by at most its error: mean over groups of Σ_i |c_i| error_i/y_i.
+
+    The slope is Σ_i c_i log y_i, c = (log x − mean)/Σ (log x − mean)². First order in error/y.
+    """
+    log_x = np.log(_positive("slope_error", _sample("slope_error", x)))
+    share = _sample("slope_error", error) / _positive("slope_error", _sample("slope_error", y))
+    labels = [0] * log_x.size if groups is None else list(groups)
+    if not log_x.size == share.size == len(labels):
+        raise ValueError(f"slope_error needs one x, y and group a point; got {log_x.size}, {share.size} and {len(labels)}")
+    moved = []
+    for label in dict.fromkeys(labels):
+        index = [i for i, other in enumerate(labels) if other == label]
+        centred = log_x[index] - log_x[index].mean()
+        moved.append(float((np.abs(centred) * np.abs(share[index])).sum() / (centred**2).sum()))
+    return float(np.mean(moved))
+
+
 def _fit(log_x: np.ndarray, log_y: np.ndarray, level: float) -> Slope:
     centred = log_x - log_x.mean()
     spread = float((centred**2).sum())

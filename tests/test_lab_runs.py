@@ -1,0 +1,237 @@
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from regimes.lab.config import Settings, load
+from regimes.lab.files import write_whole
+from regimes.lab.provenance import command_line, git_state, provenance
+from regimes.lab.runs import RunFolder, default_folder
+
+
+class Inner(Settings):
+    step: float = 0.1
+
+
+class Config(Settings):
+    width: int = 3
+    inner: Inner = Inner()
+
+
+def finished_run(path: Path, **values) -> Path:
+    with RunFolder.open(path, "fall", Config(**values)) as folder:
+        folder.write("rows.csv", "width\n3\n")
+    return path
+
+
+def refusal(path: Path, config: Settings | None = None, name: str = "fall") -> str:
+    before = sorted(path.rglob("*")) if path.is_dir() else []
+    with pytest.raises((ValueError, OSError)) as caught:
+        RunFolder.open(path, name, config or Config())
+    assert not path.is_dir() or sorted(path.rglob("*")) == before
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_new_folder_holds_the_resolved_configuration_and_the_provenance(tmp_path):
+    path = tmp_path / "runs" / "fall"
+    with RunFolder.open(path, "fall", Config(width=5)) as folder:
+        assert load(Config, path / "config.yaml") == Config(width=5)
+        assert folder.config == {"width": 5, "inner": {"step": 0.1}}
+    run = json.loads((path / "run.json").read_text())
+    assert run["name"] == "fall"
+    assert run["sessions"][0]["wall_seconds"] >= 0
+    assert {"commit", "versions", "device", "command", "started"} <= run["sessions"][0].keys()
+    assert not (path / ".lock").exists()
+
+
+def test_the_same_configuration_takes_the_run_up_again(tmp_path):
+    path = finished_run(tmp_path / "a")
+    with RunFolder.open(path, "fall", Config()) as folder:
+        assert (path / "rows.csv").exists()
+        assert folder.record()["sessions"] == 2
+
+
+def test_a_session_that_adds_nothing_is_not_recorded(tmp_path):
+    path = finished_run(tmp_path / "a")
+    with RunFolder.open(path, "fall", Config()) as folder:
+        folder.nothing_new()
+    assert len(json.loads((path / "run.json").read_text())["sessions"]) == 1
+
+
+def test_another_configuration_is_refused_by_its_first_differing_key(tmp_path):
+    path = finished_run(tmp_path / "a")
+    text = refusal(path, Config(inner=Inner(step=0.2)))
+    assert "inner.step is 0.1 there, 0.2 here" in text
+    assert "--out" in text
+    assert "--fresh" in text
+
+
+def test_a_setting_that_the_old_run_did_not_have_is_a_difference(tmp_path):
+    class Grown(Config):
+        depth: int = 2
+
+    assert "depth is nothing there, 2 here" in refusal(finished_run(tmp_path / "a"), Grown())
+
+
+def test_a_run_of_another_experiment_is_refused(tmp_path):
+    assert "a run of 'fall', not of 'rise'" in refusal(finished_run(tmp_path / "a"), name="rise")
+
+
+def test_a_folder_without_results_takes_any_configuration(tmp_path):
+    with RunFolder.open(tmp_path / "a", "fall", Config()):
+        pass
+    with RunFolder.open(tmp_path / "a", "rise", Config(width=9)) as folder:
+        assert folder.record()["sessions"] == 1
+    assert load(Config, tmp_path / "a" / "config.yaml").width == 9
+
+
+def test_files_of_others_are_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("ten years of work")
+    assert "thesis.tex" in refusal(tmp_path)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("x")
+    assert "is a file" in refusal(file)
+    assert "cannot make the folder" in refusal(file / "below")
+
+
+def test_fresh_moves_the_old_run_aside_and_deletes_nothing(tmp_path):
+    path = finished_run(tmp_path / "a")
+    for width in (4, 5):
+        with RunFolder.open(path, "fall", Config(width=width), fresh=True) as folder:
+            folder.write("rows.csv", f"width\n{width}\n")
+    kept = {name: (tmp_path / name / "rows.csv").read_text() for name in ("a", "a.1", "a.2")}
+    assert kept == {"a": "width\n5\n", "a.1": "width\n3\n", "a.2": "width\n4\n"}
+
+
+def test_fresh_does_not_move_what_is_no_run(tmp_path):
+    (tmp_path / "thesis.tex").write_text("ten years of work")
+    with pytest.raises(ValueError, match=r"thesis\.tex"):
+        RunFolder.open(tmp_path, "fall", Config(), fresh=True)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_two_writers_cannot_share_a_folder(tmp_path):
+    path = finished_run(tmp_path / "a")
+    with RunFolder.open(path, "fall", Config()):
+        for attempt in (
+            lambda: RunFolder.open(path, "fall", Config()),
+            lambda: RunFolder.open(path, "fall", Config(), fresh=True),
+            lambda: RunFolder.existing(path),
+        ):
+            with pytest.raises(ValueError, match=f"in use by process {os.getpid()}"):
+                attempt()
+    RunFolder.open(path, "fall", Config()).close()
+
+
+def test_a_killed_writer_leaves_the_folder_free(tmp_path):
+    script = (
+        "import os, signal, sys\n"
+        "from regimes.lab.runs import RunFolder\n"
+        "from regimes.lab.config import Settings\n"
+        "class Config(Settings):\n    width: int = 3\n"
+        "folder = RunFolder.open(sys.argv[1], 'fall', Config())\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "a")], check=False)
+    assert done.returncode == -9
+    assert (tmp_path / "a" / ".lock").exists()
+    with RunFolder.open(tmp_path / "a", "fall", Config()):
+        pass
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"name": 3, "sessions": []}', '{"name": "fall"}'])
+def test_a_damaged_record_is_named(tmp_path, content):
+    path = finished_run(tmp_path / "a")
+    (path / "run.json").write_text(content)
+    with pytest.raises(ValueError, match=r"run\.json is damaged"):
+        RunFolder.existing(path)
+    assert "run.json is damaged" in refusal(path)
+
+
+def test_an_existing_run_is_taken_as_it_lies_there(tmp_path):
+    path = finished_run(tmp_path / "a", width=7)
+    with RunFolder.existing(path) as folder:
+        assert (folder.name, folder.config["width"], folder.record()["sessions"]) == ("fall", 7, 1)
+
+
+def test_what_is_no_run_cannot_be_taken(tmp_path):
+    for path, text in [(tmp_path / "absent", "does not exist"), (tmp_path, "is not the folder of a run")]:
+        with pytest.raises(FileNotFoundError, match=text):
+            RunFolder.existing(path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    file = tmp_path / "result.json"
+    write_whole(file, "old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"cannot write .*result\.json: No space left on device; make room") as caught:
+        write_whole(file, "new")
+    assert caught.value.errno == errno.ENOSPC
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("result.json", "old")]
+
+
+def test_commits_of_all_sessions_are_kept_if_they_differ(tmp_path):
+    path = finished_run(tmp_path / "a")
+    run = json.loads((path / "run.json").read_text())
+    run["sessions"][0]["commit"] = "older"
+    (path / "run.json").write_text(json.dumps(run))
+    with RunFolder.open(path, "fall", Config()) as folder:
+        assert folder.record()["commits"][0] == "older"
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
+
+
+def test_the_commit_and_uncommitted_changes_are_found(tmp_path):
+    git(tmp_path, "init")
+    (tmp_path / "code.py").write_text("1")
+    assert git_state(tmp_path) == (None, None)  # nothing of it is tracked
+    git(tmp_path, "add", "code.py")
+    git(tmp_path, "commit", "-m", "x")
+    (tmp_path / "notes").write_text("untracked files do not count")
+    commit, changed = git_state(tmp_path)
+    assert len(commit) == 40
+    assert changed is False
+    (tmp_path / "code.py").write_text("2")
+    assert git_state(tmp_path) == (commit, True)
+
+
+def test_a_folder_outside_git_has_no_commit(tmp_path):
+    assert git_state(tmp_path) == (None, None)
+
+
+def test_the_command_can_be_pasted():
+    assert command_line(["/some/where/cli.py", "verify", "x", "--set", "a=[1, 2]"]) == (
+        "python cli.py verify x --set 'a=[1, 2]'"
+    )
+    assert command_line(["/usr/bin/regimes", "list"]) == "regimes list"
+
+
+def test_provenance_names_versions_and_device_but_no_machine():
+    record = provenance()
+    assert record["versions"].keys() >= {"python", "torch", "numpy"}
+    assert record["device"].startswith("cpu: ")
+    assert os.uname().nodename not in json.dumps(record["device"])
+
+
+def test_the_default_folder_tells_settings_apart():
+    first = default_folder("net-w3", Config(), {"width"})
+    second = default_folder("net-w3", Config(inner=Inner(step=0.2)), {"width"})
+    assert first == default_folder("net-w3", Config(width=3), {"width"}) == Path("runs/net-w3")
+    assert default_folder("net-w4", Config(width=4), {"width"}) == Path("runs/net-w4")
+    assert second.name.startswith("net-w3-")
+    assert second == default_folder("net-w3", Config(inner=Inner(step=0.2)), {"width"})
