@@ -1,6 +1,7 @@
 """Adaptive integration of autonomous ODEs for an ensemble of independent runs, each with its own step size."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -9,11 +10,12 @@ from torch import Tensor
 
 State = tuple[Tensor, ...]
 S = TypeVar("S", bound=State)
+T = TypeVar("T")
 Velocity = Callable[[S], S]
 Event = Callable[[S], Tensor]
 Select = Callable[[Tensor], tuple[Velocity, Event | None]]
 
-# Bogacki and Shampine's pair: weights of the stages k1, k2, k3 in each next stage; the last row is the solution of order
+# Bogacki and Shampine's pair: weights of the slopes so far in each next stage; the last row is the solution of order
 # three. The error is its difference to a solution of order two, which also uses the velocity at the new point.
 _STAGES = ((1 / 2,), (0.0, 3 / 4), (2 / 9, 1 / 3, 4 / 9))
 _ERROR = (2 / 9 - 7 / 24, 1 / 3 - 1 / 4, 4 / 9 - 1 / 3, -1 / 8)
@@ -52,32 +54,34 @@ def integrate(
     """Solve z' = velocity(z) from time 0; yield the solution at each of `times`, which are hit exactly.
 
     Every tensor of the state has a leading runs axis, and run r of the velocity depends on run r of the state only.
-    Method: embedded Runge-Kutta pair of orders 3(2). Each run has its own step, chosen so that the root mean square over
-    its entries of error/(atol + rtol·|z|) is at most 1 in every step; so no run depends on its neighbours.
+    Method: embedded Runge-Kutta pair of orders 3(2). Each run has its own step, chosen so that the root mean square
+    over its entries of error/(atol + rtol·|z|) is at most 1 in every step; so no run depends on its neighbours.
     until: after each accepted step, runs where it is true stop and stay frozen.
     select: given the ascending indices of the runs still under way, returns velocity and event of those alone; with it
     finished runs cost nothing. Without it every evaluation is of the whole ensemble, and finished runs are masked.
-    Error: the global error is proportional to the tolerance on stable problems (order 3 in the step); measure it with
-    `measured_error`. RuntimeError names the run that needs more than max_steps attempts or whose step has shrunk to nothing.
+    Error: proportional to the tolerance on stable problems (order 3 in the step); measure it with `measured_error`.
+    RuntimeError names a run that needs more than max_steps attempts, or whose steps shrink to nothing.
     Source: [BogackiShampine1989].
     """
     moments = [float(time) for time in times]
-    if not moments or moments[0] < 0 or any(b <= a for a, b in zip(moments, moments[1:], strict=False)):
+    if not moments or moments[0] < 0 or any(b <= a for a, b in pairwise(moments)):
         raise ValueError(f"integrate needs ascending times, the first at least 0; got {moments}. Sort them.")
-    if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
-        raise ValueError(f"integrate needs tolerances rtol, atol >= 0, not both 0; got rtol={rtol}, atol={atol}.")
+    if not (rtol >= 0 and atol > 0):
+        raise ValueError(
+            f"integrate needs tolerances rtol >= 0, atol > 0; got rtol={rtol}, atol={atol}. Pass 1e-6, 1e-9."
+        )
     return _Integration(velocity, state, rtol, atol, until, select, max_steps).run(moments)
 
 
 def measured_error(
-    solve: Callable[[float, float], Iterator[Solution[S]]],
-    observe: Callable[[S], Float[Tensor, "runs *shape"]],
+    solve: Callable[[float, float], Iterator[T]],
+    observe: Callable[[T], Float[Tensor, "runs *shape"]],
     *,
     rtol: float = 1e-6,
     atol: float = 1e-9,
     coarser: float = 10.0,
-) -> Iterator[tuple[Solution[S], Float[Tensor, " runs"]]]:
-    """Solutions of solve(rtol, atol), each with its measured global integration error in an observable.
+) -> Iterator[tuple[T, Float[Tensor, " runs"]]]:
+    """What solve(rtol, atol) yields, each with its measured global integration error in an observable.
 
     The error of a run is the largest |observable − observable of solve(coarser·rtol, coarser·atol)| over the entries.
     As the global error is proportional to the tolerance, this is close to the error of the coarser solution: an honest
@@ -88,7 +92,7 @@ def measured_error(
         raise ValueError(f"measured_error needs a coarser tolerance, a factor above 1; got {coarser}. Pass 10.")
     pairs = zip(solve(rtol, atol), solve(coarser * rtol, coarser * atol), strict=True)
     for fine, coarse in pairs:
-        difference = (observe(fine.state) - observe(coarse.state)).abs()
+        difference = (observe(fine) - observe(coarse)).abs()
         yield fine, difference.reshape(len(difference), -1).amax(1)
 
 
@@ -157,7 +161,7 @@ class _Integration(Generic[S]):
                 self.all = batch
             else:
                 self.all.put(runs, batch)
-            if count == 0:
+            if count == 0 or self.select is None:
                 return
             runs = runs[under_way]
             batch = self.all.take(runs)
@@ -177,7 +181,7 @@ class _Integration(Generic[S]):
         # The last two steps before a requested time share what is left, so that none is tiny.
         size = torch.where(batch.step >= left, left, torch.where(2 * batch.step > left, left / 2, batch.step))
         size = torch.where(under_way, size, 0)
-        slopes = [batch.slopes]
+        slopes, parts = [batch.slopes], batch.parts
         for weights in _STAGES:
             parts = _combine(batch.parts, size, slopes, weights)
             slopes.append(tuple(velocity(self.make(parts))))

@@ -1,23 +1,45 @@
 """Training a two-layer ensemble: the particle gradient flow in continuous time, and plain gradient descent."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from regimes.control.adaptive import Event, Solution, integrate
+from regimes.control.adaptive import integrate
 from regimes.meanfield.particles import Particles
 from regimes.meanfield.two_layer import TwoLayerRisk
 
 
+@runtime_checkable
 class Risk(Protocol):
-    """What a flow needs of a risk: value and gradient of all runs, and the risk of a part of the runs."""
+    """What a flow needs of a risk: value and gradient of all runs, and the risk of some of the runs."""
 
     def risk_and_gradient(self, particles: Particles, out: Particles | None = None) -> tuple[Tensor, Particles]: ...
 
     def select(self, runs: Tensor, *, of: int) -> "Risk": ...
+
+
+@runtime_checkable
+class Gradient(Protocol):
+    """What descent needs: the plain gradient, which may be written to `out`."""
+
+    def gradient(self, particles: Particles, out: Particles | None = None) -> Particles: ...
+
+
+class Moment(NamedTuple):
+    """The particles at one requested time.
+
+    time: the time each run has reached, less than requested only where the run has stopped;
+    steps, rejected: attempts so far; stopped: the run met its stopping rule and is frozen.
+    """
+
+    time: Float[Tensor, " runs"]
+    particles: Particles
+    steps: Int[Tensor, " runs"]
+    rejected: Int[Tensor, " runs"]
+    stopped: Bool[Tensor, " runs"]
 
 
 def gradient_flow(
@@ -30,50 +52,52 @@ def gradient_flow(
     until: Callable[[Particles], Tensor] | None = None,
     risk_below: float | Float[Tensor, " runs"] | None = None,
     max_steps: int = 100_000,
-) -> Iterator[Solution[Particles]]:
-    """Particle flow w' = −m ∇F_α(w), adaptive and with one step size a run; a Solution at each of `times`.
+) -> Iterator[Moment]:
+    """Particle flow w' = −m ∇F_α(w), adaptive, with one step size a run; a Moment at each of `times`.
 
     risk_below: a run stops at the first step with R(f) at or below it; this costs nothing, and finished runs leave the
-    batch. until: any other event on the particles of all runs; then finished runs stay in the batch, masked.
-    The flow stops by no more than one of the two. Errors: see control.adaptive.integrate and measured_error.
+    batch. until: any other event, asked of the particles of all runs; then finished runs stay in the batch, masked.
+    Errors: see control.adaptive.integrate; measure them with control.adaptive.measured_error.
     """
     if until is not None and risk_below is not None:
-        raise ValueError("gradient_flow needs one stopping rule; got both until and risk_below. Pass one of them.")
+        raise ValueError("gradient_flow needs at most one stopping rule; got until and risk_below. Pass one of them.")
     runs, device = particles.runs, particles.output.device
     threshold = None if risk_below is None else torch.as_tensor(risk_below, device=device).expand(runs)
+    whole = _System(risk, threshold)
 
-    def system(chosen: Tensor | None) -> tuple[Callable[[Particles], Particles], Event | None]:
-        part = risk if chosen is None else risk.select(chosen, of=runs)
-        level = threshold if chosen is None or threshold is None else threshold[chosen]
-        latest: list[Tensor] = []
+    def select(chosen: Tensor) -> tuple[Callable, Callable | None]:
+        part = _System(risk.select(chosen, of=runs), None if threshold is None else threshold[chosen])
+        return part.velocity, part.event
 
-        def velocity(state: Particles) -> Particles:
-            latest[:], gradient = _single(part.risk_and_gradient(state))
-            return Particles(*(weights.mul_(-state.width) for weights in gradient))
-
-        # The last velocity of a step is that at its end, so the risk there is already known.
-        event = None if level is None else (lambda _: latest[0] <= level)
-        return velocity, event
-
-    velocity, event = system(None)
-    yield from integrate(
-        velocity,
+    solutions = integrate(
+        whole.velocity,
         particles,
         times,
         rtol=rtol,
         atol=atol,
-        until=until or event,
-        select=None if until else system,
+        until=until or whole.event,
+        select=None if until else select,
         max_steps=max_steps,
     )
+    for time, state, *counts in solutions:
+        yield Moment(time, state, *counts)
 
 
-def _single(pair: tuple[Tensor, Particles]) -> tuple[list[Tensor], Particles]:
-    return [pair[0]], pair[1]
+class _System:
+    """Velocity and event of one set of runs."""
+
+    def __init__(self, risk: Risk, threshold: Tensor | None) -> None:
+        self.risk = risk
+        # The last velocity of a step is the one at its end, so the risk there is already known.
+        self.event = None if threshold is None else (lambda particles: self.latest <= threshold)
+
+    def velocity(self, particles: Particles) -> Particles:
+        self.latest, gradient = self.risk.risk_and_gradient(particles)
+        return Particles(*(weights.mul_(-particles.width) for weights in gradient))
 
 
 def descend(
-    risk: TwoLayerRisk | Risk | Callable[[Particles], Particles],
+    risk: Gradient | Callable[[Particles], Particles],
     particles: Particles,
     *,
     step: float | Float[Tensor, " runs"] | tuple[float | Tensor, float | Tensor],
@@ -81,38 +105,34 @@ def descend(
     record: Collection[int],
     batches: Callable[[int], tuple[Tensor, Tensor]] | None = None,
 ) -> Iterator[tuple[int, Particles]]:
-    """Gradient descent w ← w − step·∇F_α(w), memory-lean; yields (iteration, copy of the particles) where recorded.
+    """Gradient descent w ← w − step·∇F_α(w) in place; yields (iteration, copy of the particles) where recorded.
 
-    Iteration 0 is the start. step: one number, one a run, or a pair of those for output and input weights; it multiplies
-    the plain gradient, so step = η m is an explicit Euler step η of the particle flow. risk: a risk, or any function from
-    particles to a gradient. batches: called with 1, 2, ... gives the inputs and targets of that iteration (stochastic
-    gradient descent on fresh or resampled data); the risk then needs `replace`.
+    Iteration 0 is the start. step: one number, one a run, or a pair of those for output and input weights. It
+    multiplies the plain gradient, so step = η m is an explicit Euler step η of the particle flow.
+    risk: anything with a gradient, or a function from particles to one. batches: called with 1, 2, ..., gives inputs
+    and targets of that iteration (stochastic gradient descent, on fresh or resampled data), for a TwoLayerRisk.
     """
-    if iterations < 0:
-        raise ValueError(f"descend needs iterations >= 0; got {iterations}.")
     wanted = set(record)
-    if wanted and not (min(wanted) >= 0 and max(wanted) <= iterations):
+    if iterations < 0 or (wanted and not (min(wanted) >= 0 and max(wanted) <= iterations)):
         raise ValueError(
-            f"descend records iterations 0 to {iterations}; got {min(wanted)} to {max(wanted)}. Change record or iterations."
+            f"descend needs records between 0 and iterations >= 0; got {sorted(wanted)} and {iterations}. Change one."
         )
     if batches is not None and not isinstance(risk, TwoLayerRisk):
-        raise ValueError(f"descend needs a TwoLayerRisk to draw batches for; got {type(risk).__name__}.")
+        raise ValueError(
+            f"descend needs a TwoLayerRisk to put batches into; got {type(risk).__name__}. Leave batches out."
+        )
     pair = step if isinstance(step, tuple) else (step, step)
     factors = [
         -torch.as_tensor(each, dtype=weights.dtype, device=weights.device).reshape(-1, 1, 1)
         for each, weights in zip(pair, particles, strict=True)
     ]
     particles = particles.clone()
-    gradient = Particles(*map(torch.empty_like, particles))
+    memory = Particles(*map(torch.empty_like, particles))
     if 0 in wanted:
         yield 0, particles.clone()
     for iteration in range(1, iterations + 1):
-        if batches is not None and isinstance(risk, TwoLayerRisk):
-            risk.replace(*batches(iteration)).risk_and_gradient(particles, gradient)
-        elif callable(risk):
-            gradient = risk(particles)
-        else:
-            risk.risk_and_gradient(particles, gradient)
+        here = risk.replace(*batches(iteration)) if batches is not None and isinstance(risk, TwoLayerRisk) else risk
+        gradient = here.gradient(particles, memory) if isinstance(here, Gradient) else here(particles)
         for weights, change, factor in zip(particles, gradient, factors, strict=True):
             weights.addcmul_(change, factor)
         if iteration in wanted:

@@ -1,7 +1,7 @@
 """Which runs share which data, and how a pass over them is cut into tiles that stay in cache."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import torch
@@ -48,7 +48,7 @@ def tiles(members: Sequence[int], at_most: int) -> Iterator[Tile]:
             several = min(together, group + count - first)
             parts = -(-size // at_most) if several == 1 else 1
             cuts = [run + size * several * part // parts for part in range(parts + 1)] if size else [run]
-            for start, stop in zip(cuts, cuts[1:], strict=False):
+            for start, stop in pairwise(cuts):
                 yield Tile(slice(first, first + several), slice(start, stop), (stop - start) // several)
             run += size * several
         group += count

@@ -49,12 +49,13 @@ def gaussian(
 ) -> Particles:
     """Independent N(0, std²) weights, one generator a run, so that a run is the same alone or in an ensemble.
 
-    Each generator gives the m·k output weights first, then the m·d input weights, neuron by neuron, always in float64 and
-    then rounded to `dtype`: the same seed is the same net in every precision. The device is that of the generators.
+    Each generator gives the m·k output weights first, then the m·d input weights, neuron by neuron, always in float64
+    and then rounded to `dtype`: the same seed is the same net in every precision. The device is that of the generators.
     """
     if min(width, inputs, outputs) < 1:
         raise ValueError(
-            f"gaussian needs at least one neuron, input and output; got width={width}, inputs={inputs}, outputs={outputs}."
+            "gaussian needs at least one neuron, input and output; "
+            f"got width={width}, inputs={inputs}, outputs={outputs}. Pass positive numbers."
         )
     if not generators:
         raise ValueError("gaussian needs one generator a run; got none. Pass [generator(seed) for seed in ...].")
@@ -74,7 +75,7 @@ def gaussian(
 def double(particles: Particles) -> Particles:
     """Symmetrised net (a, b) ∪ (−a, b) of width 2m: its output is zero, its kernel Θ that of the original.
 
-    The copies follow the originals in the same order. In floating point the output is a rounding error (about 1e-16 times
-    the sum of |a_j σ(b_j·x)|), since a matrix product need not treat equal rows equally. Source: [ChizatOyallonBach2019].
+    The copies follow the originals in the same order. In floating point the output is a rounding error, about 1e-16
+    times Σ_j |a_j σ(b_j·x)|: a matrix product need not treat equal rows equally. Source: [ChizatOyallonBach2019].
     """
     return particles.join(Particles(-particles.output, particles.input))

@@ -17,8 +17,8 @@ class TwoLayerRisk:
 
     Factor ½, mean over samples, sum over outputs; s = `scale`, 1/m unless given; f_0 = `offset`, zero unless given.
     Runs share data by groups: x is (groups, n, d), and equally many runs belong to each group, group after group
-    (`members` lists the sizes where they differ). y is (groups, n, k), or (runs, n, k). alpha: one number, or one a run.
-    An instance keeps its work memory between calls: it must not be used by two threads at once.
+    (`members` lists the sizes where they differ). y is (groups, n, k), or (runs, n, k). alpha: one number, or one a run
+    (kept as (runs, 1, 1)). An instance keeps its work memory between calls: it must not be used by two threads at once.
     Source: [ChizatOyallonBach2019] section 2.
     """
 
@@ -35,19 +35,19 @@ class TwoLayerRisk:
     ) -> None:
         if y.dtype != x.dtype or (offset is not None and offset.dtype != x.dtype):
             raise ValueError(
-                f"TwoLayerRisk needs inputs, targets and offset of one precision; got x {x.dtype}, y {y.dtype}. Convert by .to()."
+                "TwoLayerRisk needs inputs, targets and offset of one precision; "
+                f"got x {x.dtype} and y {y.dtype}. Convert with .to()."
             )
         if not bool((torch.as_tensor(alpha) > 0).all()):
             raise ValueError(f"TwoLayerRisk needs scales alpha > 0; got {alpha}. Pass positive scales.")
         self.x, self.y = x.contiguous(), y
         self.activation = activation
         self.scale = scale
-        self.alpha = alpha.to(x) if isinstance(alpha, Tensor) else float(alpha)
+        self.alpha = alpha.to(x).reshape(-1, 1, 1) if isinstance(alpha, Tensor) else float(alpha)
         self.offset = offset
         self.members = None if members is None else list(members)
         self._targets = y.transpose(1, 2).contiguous()
         self._offset = None if offset is None else offset.transpose(1, 2).contiguous()
-        self._alpha = self.alpha.reshape(-1, 1, 1) if isinstance(self.alpha, Tensor) else self.alpha
         self._memory: dict[str, Tensor] = {}
 
     def outputs(
@@ -70,7 +70,7 @@ class TwoLayerRisk:
             net = particles.select(tile.runs)
             torch.bmm(net.output.transpose(1, 2), self._features(net, x[tile.groups])[0], out=result[tile.runs])
         result.mul_(self._scale(particles))
-        return (result if centre is None else result.sub_(centre)).mul_(self._alpha).transpose(1, 2)
+        return (result if centre is None else result.sub_(centre)).mul_(self.alpha).transpose(1, 2)
 
     def risk(self, particles: Particles) -> Float[Tensor, " runs"]:
         """R(f): factor ½, mean over samples, sum over outputs; not divided by α²."""
@@ -107,7 +107,7 @@ class TwoLayerRisk:
             residuals = torch.bmm(net.output.transpose(1, 2), features).mul_(scale)
             if self._offset is not None:
                 residuals.sub_(self._offset[runs])
-            alpha = self._alpha[runs] if isinstance(self._alpha, Tensor) else self._alpha
+            alpha = self.alpha[runs] if isinstance(self.alpha, Tensor) else self.alpha
             residuals.mul_(alpha)
             self._subtract_targets(residuals, tile)
             torch.sum(residuals.square(), (1, 2), out=risk[runs])
@@ -120,7 +120,7 @@ class TwoLayerRisk:
         """The same risk on other data, such as a fresh batch; refused with an offset, which belongs to its inputs."""
         if self.offset is not None:
             raise ValueError("replace needs a risk without offset; got one. Start from a doubled net instead.")
-        other = TwoLayerRisk(x, y, self.activation, scale=self.scale, alpha=self.alpha, members=self.members)
+        other = TwoLayerRisk(x, y, self.activation, scale=self.scale, alpha=_flat(self.alpha), members=self.members)
         other._memory = self._memory
         return other
 
@@ -136,7 +136,7 @@ class TwoLayerRisk:
             self.y[runs] if self._targets_by_run else self.y if whole else self.y[kept],
             self.activation,
             scale=self.scale,
-            alpha=self.alpha[runs] if isinstance(self.alpha, Tensor) else self.alpha,
+            alpha=_flat(self.alpha[runs] if isinstance(self.alpha, Tensor) else self.alpha),
             offset=None if self.offset is None else self.offset[runs],
             members=members[kept].tolist(),
         )
@@ -174,7 +174,7 @@ class TwoLayerRisk:
             torch.mm(net.input.reshape(-1, d), x[0].T, out=before.view(-1, n))
         else:
             torch.bmm(net.input.reshape(groups, -1, d), x.transpose(1, 2), out=before.view(groups, -1, n))
-        if self.activation.write is None:
+        if self.activation.write is None or self.activation.pull is None:
             return self.activation.value(before), before
         return self.activation.write(before, before), None
 
@@ -194,10 +194,12 @@ class TwoLayerRisk:
         upstream = residuals
         if not one:
             upstream = torch.bmm(net.output, residuals, out=self._work("upstream", x, runs, m, n))
+        pull = self.activation.pull
         if before is None:
-            pulled = self.activation.pull(upstream, features, features)
+            assert pull is not None
+            pulled = pull(upstream, features, features)
         else:
-            pulled = self.activation.derivative(before).mul_(upstream)
+            pulled = self.activation.derivative(before).mul_(upstream)  # without fast forms `before` is kept
         groups, _, d = x.shape
         if groups == 1:
             torch.mm(pulled.view(-1, n), x[0], out=out.view(-1, d))
@@ -207,18 +209,22 @@ class TwoLayerRisk:
             out.mul_(net.output)
 
 
+def _flat(alpha: float | Tensor) -> float | Tensor:
+    return alpha.flatten() if isinstance(alpha, Tensor) else alpha
+
+
 def tangent_kernel(
     particles: Particles,
     x1: Float[Tensor, "groups n1 d"],
-    x2: Float[Tensor, "groups n2 d"] | None = None,
-    *,
+    x2: Float[Tensor, "groups n2 d"],
     activation: Activation,
+    *,
     scale: float | None = None,
 ) -> Float[Tensor, "runs n1 n2 k k"]:
     """Tangent kernel of the particle flow, Θ(x, x') = m Σ_weights ∂h(x) ∂h(x')ᵀ with h = s Σ_j a_j σ(b_j·x).
 
     Θ = m s² Σ_j [σ(b_j·x) σ(b_j·x') I + a_j a_jᵀ σ'(b_j·x) σ'(b_j·x') x·x'], sum over neurons; s = 1/m unless given,
-    then Θ is O(1) in m. It is m times the kernel of the plain gradient. x2 defaults to x1.
+    then Θ is O(1) in m. It is m times the kernel of the plain gradient.
     """
     values, slopes, products, factor = _kernel_parts(particles, x1, x2, activation, scale)
     k = particles.output.shape[2]
@@ -232,9 +238,9 @@ def tangent_kernel(
 def tangent_kernel_trace(
     particles: Particles,
     x1: Float[Tensor, "groups n1 d"],
-    x2: Float[Tensor, "groups n2 d"] | None = None,
-    *,
+    x2: Float[Tensor, "groups n2 d"],
     activation: Activation,
+    *,
     scale: float | None = None,
 ) -> Float[Tensor, "runs n1 n2"]:
     """Sum over outputs of the diagonal of `tangent_kernel`, without the (k, k) blocks; for k = 1 the kernel itself."""
@@ -246,11 +252,11 @@ def tangent_kernel_trace(
 
 
 def _kernel_parts(
-    particles: Particles, x1: Tensor, x2: Tensor | None, activation: Activation, scale: float | None
+    particles: Particles, x1: Tensor, x2: Tensor, activation: Activation, scale: float | None
 ) -> tuple[list[Tensor], list[Tensor], Tensor, float]:
     """σ and σ' of the neurons on both sets as (runs, m, n), the products x·x' and the factor m s²."""
     members = equal_members(len(x1), particles.runs)[0]
-    sets = [x1, x1 if x2 is None else x2]
+    sets = (x1, x2)
     before = [
         (particles.input.unflatten(0, (len(x), members)) @ x.transpose(1, 2)[:, None]).flatten(0, 1) for x in sets
     ]
