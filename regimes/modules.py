@@ -31,7 +31,8 @@ def require_deterministic(model: nn.Module, caller: str) -> None:
                 cure = "give it track_running_stats=True, or use LayerNorm or GroupNorm"
             where = f"layer {name!r}" if name else "the model"
             raise ValueError(
-                f"{caller} needs a model that maps each sample by itself; {where} ({type(module).__name__}) {reason}: {cure}."
+                f"{caller} needs a model that maps each sample by itself; {where} ({type(module).__name__}) "
+                f"{reason}: {cure}."
             )
 
 

@@ -8,7 +8,7 @@ from regimes.modules import require_deterministic
 
 
 class Doubled(nn.Module):
-    """(h(w_1) − h(w_2))/√2 with both copies trained and started equal, for any module h that maps each sample by itself.
+    """(h(w_1) − h(w_2))/√2, two copies of any per-sample module h, started equal and both trained.
 
     At the start the output is exactly 0, and the factor 1/√2 keeps the tangent kernel: ½K + ½K = K.
     BatchNorm and Dropout in train mode are refused (ValueError), at construction and at each call.

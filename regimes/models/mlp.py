@@ -1,6 +1,7 @@
 """Fully connected network; the parametrisation is an argument."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -42,11 +43,11 @@ STANDARD = Parametrisation("standard", _standard_weight, _standard_bias)
 
 
 class MLP(nn.Module):
-    """z_1 = W_1 x, z_{l+1} = W_{l+1} σ(z_l), with W_ij ~ N(0, σ_w²/fan_in) and biases ~ N(0, σ_b²); the last z is the output.
+    """z_1 = W_1 x + b_1, z_{l+1} = W_{l+1} σ(z_l) + b_{l+1}; W_ij ~ N(0, σ_w²/fan_in), b_i ~ N(0, σ_b²); output z_L.
 
-    widths = (inputs, hidden..., outputs). With NTK (the default) the parameters are N(0, 1) and the forward pass multiplies by
-    σ_w/√fan_in and σ_b, so that the tangent kernel has a limit of infinite width; with STANDARD the draw carries the factor.
-    Without σ_b (0) there are no bias parameters. Draw order: layer by layer, weights before biases.
+    widths = (inputs, hidden..., outputs). With NTK (the default) the parameters are N(0, 1) and the forward pass
+    multiplies by σ_w/√fan_in and σ_b, so that the tangent kernel has a limit of infinite width; with STANDARD the draw
+    carries the factor. Without σ_b (0) there are no bias parameters. Draw order: layer by layer, weights before biases.
     Source: [JGH]; recursion in regimes.tangent.infinite.
     """
 
@@ -70,7 +71,7 @@ class MLP(nn.Module):
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         self.weight_factors, self.bias_factor = [], 0.0
         options = {"generator": generator, "dtype": dtype, "device": generator.device}
-        for fan_in, fan_out in zip(widths, widths[1:], strict=False):
+        for fan_in, fan_out in pairwise(widths):
             std, factor = parametrisation.weight(sigma_w, fan_in)
             self.weights.append(nn.Parameter(std * torch.randn(fan_out, fan_in, **options)))
             self.weight_factors.append(factor)

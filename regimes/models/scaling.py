@@ -12,7 +12,8 @@ class Centred(nn.Module):
 
     Minimise R(α(h − h_0))/α² (step sizes then do not depend on α): α → ∞ is lazy training, the tangent model.
     w_0 is copied when Centred is made, as buffers: it follows state_dict, .to() and deepcopy, and is no parameter.
-    BatchNorm and Dropout in train mode are refused (ValueError), at construction and at each call: h(w_0) would not be a function.
+    BatchNorm and Dropout in train mode are refused (ValueError), at construction and at each call: h(w_0) would not be
+    a function.
     Source: [COB] section 2.
     """
 

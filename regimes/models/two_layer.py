@@ -21,7 +21,8 @@ class TwoLayer(nn.Module):
     """h(x) = scale · Σ_j a_j σ(b_j·x), sum over the m neurons, no biases.
 
     scale = 1/m unless given; a and b are drawn from N(0, std²), a first, then b, row by row.
-    With scale s the tangent kernel of the plain parameters is s² Σ_j [...]; Θ = m Σ ∂h ∂hᵀ of the mean-field flow is m times it.
+    With scale s the tangent kernel of the plain parameters is s² Σ_j [...]; Θ = m Σ ∂h ∂hᵀ of the mean-field flow is m
+    times it.
     Source: [COB].
     """
 
@@ -40,7 +41,8 @@ class TwoLayer(nn.Module):
         super().__init__()
         if min(inputs, width, outputs) < 1:
             raise ValueError(
-                f"TwoLayer needs at least one input, neuron and output; got inputs={inputs}, width={width}, outputs={outputs}."
+                f"TwoLayer needs at least one input, neuron and output; got inputs={inputs}, width={width}, "
+                f"outputs={outputs}."
             )
         self.activation = activation
         self.scale = mean_field_scale(width) if scale is None else float(scale)

@@ -1,7 +1,7 @@
 """Means of activations under pairs of Gaussian variables: the building block of every infinite-width kernel.
 
-A pair (u, v) is centred Gaussian with variances A, B and correlation c. The pair kernels keep 1 − c and 1 + c apart: near c = 1 the
-angle arccos c of a rounded c would lose half of the digits.
+A pair (u, v) is centred Gaussian with variances A, B and correlation c. The pair kernels keep 1 − c and 1 + c apart:
+near c = 1 the angle arccos c of a rounded c would lose half of the digits.
 """
 
 import math
@@ -12,8 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from regimes.activations import Activation
-
 
 class Pairs(NamedTuple):
     """Gaussian pairs: variances of both sides, and 1 − c and 1 + c of the correlation c, both accurate near 0."""
@@ -23,13 +21,17 @@ class Pairs(NamedTuple):
     below: Float[Tensor, "n1 n2"]
     above: Float[Tensor, "n1 n2"]
 
+    def correlation(self) -> Float[Tensor, "n1 n2"]:
+        """c."""
+        return torch.where(self.below < self.above, 1 - self.below, self.above - 1)
+
     def scale(self) -> Float[Tensor, "n1 n2"]:
         """√(AB)."""
         return self.variance1.sqrt()[:, None] * self.variance2.sqrt()
 
     def covariance(self) -> Float[Tensor, "n1 n2"]:
         """√(AB) c."""
-        return self.scale() * torch.where(self.below < self.above, 1 - self.below, self.above - 1)
+        return self.scale() * self.correlation()
 
 
 class Duals(NamedTuple):
@@ -51,9 +53,9 @@ class _ArcCosine(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx, *grad_outputs: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (angle,) = ctx.saved_tensors
-        return grad * (1 - angle / math.pi), None
+        return grad_outputs[0] * (1 - angle / math.pi), None
 
 
 def relu_duals(pairs: Pairs) -> Duals:
@@ -76,7 +78,8 @@ def identity_duals(pairs: Pairs) -> Duals:
     return Duals(pairs.covariance(), torch.ones_like(pairs.below), pairs)
 
 
-def _pairs_from(value: Tensor, variance1: Tensor, variance2: Tensor) -> Pairs:
+def pairs_from(value: Tensor, variance1: Tensor, variance2: Tensor) -> Pairs:
+    """Pairs of the given covariance and variances."""
     scale = (variance1[:, None] * variance2).sqrt()
     correlation = value / torch.where(scale > 0, scale, 1.0)
     return Pairs(variance1, variance2, (1 - correlation).clamp(min=0), (1 + correlation).clamp(min=0))
@@ -92,16 +95,7 @@ def erf_duals(pairs: Pairs) -> Duals:
     value = 2 / math.pi * torch.asin(2 * covariance / product.sqrt())
     derivative = 4 / math.pi / (product - 4 * covariance.square()).sqrt()
     variances = [2 / math.pi * torch.asin(2 * v / (1 + 2 * v)) for v in (pairs.variance1, pairs.variance2)]
-    return Duals(value, derivative, _pairs_from(value, *variances))
+    return Duals(value, derivative, pairs_from(value, *variances))
 
 
 CLOSED_FORMS = {"relu": relu_duals, "erf": erf_duals, "identity": identity_duals}
-
-
-def duals(pairs: Pairs, activation: Activation) -> Duals:
-    """The means for an activation with a closed form: relu, erf, identity."""
-    if activation.name not in CLOSED_FORMS:
-        raise ValueError(
-            f"infinite-width kernels need an activation with a closed form ({', '.join(CLOSED_FORMS)}); got {activation.name!r}."
-        )
-    return CLOSED_FORMS[activation.name](pairs)

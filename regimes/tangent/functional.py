@@ -16,13 +16,15 @@ Functional = Callable[[Params, Tensor], Tensor]
 def functional(model: nn.Module) -> tuple[Functional, Params]:
     """(f, params) with f(params, x) = model(x) for any values of the trainable parameters.
 
-    params holds each trainable parameter once (tied ones under their first name), detached, sharing memory with the model.
-    Parameters with requires_grad=False and buffers are constants. Attention takes its plain form inside f, which has all derivatives.
+    params holds each trainable parameter once (tied ones under their first name), detached, sharing memory with the
+    model. Parameters with requires_grad=False and buffers are constants. Attention takes its plain form inside f, which
+    has all derivatives.
     """
     params = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
     if not params:
         raise ValueError(
-            f"{type(model).__name__} has no trainable parameter, so no tangent model; set requires_grad=True on those to train."
+            f"{type(model).__name__} has no trainable parameter, so no tangent model; "
+            "set requires_grad=True on those to train."
         )
 
     def f(values: Params, x: Tensor) -> Tensor:
@@ -52,8 +54,9 @@ def push_forward(f: Callable[[Params], Tensor], params: Params, tangent: Params)
     Forward-mode derivative where every operation has one, else the transpose of the reverse mode: equal up to rounding.
     """
     try:
-        return jvp(f, (params,), (tangent,))
+        value, change = jvp(f, (params,), (tangent,))[:2]
+        return value, change
     except NotImplementedError:
-        value, pull = vjp(f, params)
-        _, push = vjp(lambda cotangent: pull(cotangent)[0], torch.zeros_like(value))
+        value, pull = vjp(f, params)[:2]
+        _, push = vjp(lambda cotangent: pull(cotangent)[0], torch.zeros_like(value))[:2]
         return value, push(tangent)[0]

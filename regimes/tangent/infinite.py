@@ -1,5 +1,6 @@
-"""Kernels of infinitely wide networks at random weights: output covariance (NNGP) and tangent kernel (NTK), in float64."""
+"""Kernels of infinitely wide networks at random weights: output covariance (NNGP) and tangent kernel (NTK)."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -7,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes.activations import Activation
-from regimes.tangent.duals import Pairs, duals
+from regimes.tangent.duals import CLOSED_FORMS, Duals, Pairs
+from regimes.tangent.hermite import hermite_duals
 
 
 class Kernels(NamedTuple):
@@ -52,6 +54,21 @@ def _affine(pairs: Pairs, factor: float, offset: float) -> Pairs:
     return Pairs(a + offset, b + offset, below, above)
 
 
+def _means(pairs: Pairs, activation: Activation) -> Duals:
+    """The means for any activation: in closed form for relu, erf and identity, by Hermite series for smooth ones.
+
+    ValueError: an activation with a jump in its derivative that has no closed form.
+    """
+    if activation.name in CLOSED_FORMS:
+        return CLOSED_FORMS[activation.name](pairs)
+    if activation.lipschitz_derivative == math.inf:
+        raise ValueError(
+            f"infinite-width kernels need a smooth activation or one of {', '.join(CLOSED_FORMS)}; "
+            f"got {activation.name!r}."
+        )
+    return hermite_duals(pairs, activation)
+
+
 def dense_kernels(
     x1: Float[Tensor, "n1 d"],
     x2: Float[Tensor, "n2 features"] | None = None,
@@ -61,21 +78,23 @@ def dense_kernels(
     sigma_w: float = 2**0.5,
     sigma_b: float = 0.0,
 ) -> Kernels:
-    """Infinite-width kernels of a dense net with `depth` hidden layers in the NTK parametrisation (regimes.models.mlp.MLP).
+    """Infinite-width kernels of a dense net with `depth` hidden layers, NTK parametrisation (regimes.models.mlp.MLP).
 
     S_1 = σ_w² x·x'/d + σ_b², S_{l+1} = σ_w² E[σσ] + σ_b² under N(0, S_l), Ṡ_{l+1} = σ_w² E[σ'σ'];
-    K_1 = S_1, K_{l+1} = S_{l+1} + K_l Ṡ_{l+1}. nngp = S_{depth+1}, ntk = K_{depth+1}; weights and biases trained (σ_b = 0: no biases).
-    float64 on the device of x1, exact for equal inputs, differentiable (gradient 0 at the kinks of the ReLU kernel).
-    Activations: relu, erf, identity. Finite nets: fluctuation O(1/√m), bias of the mean O(1/m). Source: [JGH].
+    K_1 = S_1, K_{l+1} = S_{l+1} + K_l Ṡ_{l+1}. nngp = S_{depth+1}, ntk = K_{depth+1}; weights and biases trained (σ_b =
+    0: no biases). float64 on the device of x1, exact for equal inputs, differentiable (gradient 0 at the kinks of the
+    ReLU kernel). Activations: relu, erf, identity in closed form, smooth ones by Hermite series. Finite nets:
+    fluctuation O(1/√m), bias of the mean O(1/m). Source: [JGH].
     """
     if depth < 0 or sigma_w <= 0 or sigma_b < 0:
         raise ValueError(
-            f"dense_kernels needs depth >= 0, sigma_w > 0, sigma_b >= 0; got depth={depth}, sigma_w={sigma_w}, sigma_b={sigma_b}."
+            f"dense_kernels needs depth >= 0, sigma_w > 0, sigma_b >= 0; got depth={depth}, sigma_w={sigma_w}, "
+            f"sigma_b={sigma_b}."
         )
     pairs, nngp = _gaussian_pairs(x1, x1 if x2 is None else x2, sigma_w**2 / x1.shape[-1], sigma_b**2)
     tangent = nngp
     for _ in range(depth):
-        means = duals(pairs, activation)
+        means = _means(pairs, activation)
         nngp = sigma_w**2 * means.value + sigma_b**2
         tangent = nngp + tangent * sigma_w**2 * means.derivative
         pairs = _affine(means.pairs, sigma_w**2, sigma_b**2)
@@ -90,9 +109,9 @@ def two_layer_nngp(
     std_a: float = 1.0,
     std_b: float = 1.0,
 ) -> Float[Tensor, "n1 n2"]:
-    """Covariance std_a² E[σ(b·x)σ(b·x')] of m^{−1/2} Σ_j a_j σ(b_j·x), a ~ N(0, std_a²), b ~ N(0, std_b² I); float64."""
+    """Covariance std_a² E[σ(b·x)σ(b·x')] of m^{−1/2} Σ_j a_j σ(b_j·x), a ~ N(0, std_a²), b ~ N(0, std_b² I)."""
     pairs, _ = _gaussian_pairs(x1, x1 if x2 is None else x2, std_b**2, 0.0)
-    return std_a**2 * duals(pairs, activation).value
+    return std_a**2 * _means(pairs, activation).value
 
 
 def two_layer_ntk(
@@ -110,5 +129,5 @@ def two_layer_ntk(
     """
     other = x1 if x2 is None else x2
     pairs, _ = _gaussian_pairs(x1, other, std_b**2, 0.0)
-    means = duals(pairs, activation)
+    means = _means(pairs, activation)
     return means.value + std_a**2 * (x1.to(torch.float64) @ other.to(torch.float64).T) * means.derivative

@@ -58,7 +58,7 @@ def _rows(tangent: _Tangent, x: Tensor, outputs: slice) -> Params:
     cotangents = torch.eye(tangent.outputs, dtype=reference.dtype, device=reference.device)[outputs]
 
     def rows(sample: Tensor) -> Params:
-        _, pull = vjp(lambda values: tangent.f(values, sample[None]).reshape(-1), tangent.params)
+        _, pull = vjp(lambda values: tangent.f(values, sample[None]).reshape(-1), tangent.params)[:2]
         return vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
 
     if tangent.batched:
@@ -109,14 +109,15 @@ def ntk(
     block: int | None = None,
     memory: int = MEMORY,
 ) -> Float[Tensor, "n n2 k k"] | Float[Tensor, "n n2"]:
-    """Empirical tangent kernel Θ(x, x')_ab = Σ_parameters ∂f_a(x) ∂f_b(x') of any torch module, at its present parameters.
+    """Tangent kernel Θ(x, x')_ab = Σ_parameters ∂f_a(x) ∂f_b(x') of any torch module, at its present parameters.
 
-    "full" gives (n1, n2, k, k); "trace" gives Σ_a Θ_aa, the SUM over the k outputs (divide by k for the mean). Outputs of
-    more than one axis are flattened to k. x2 = None means x1: then the result is exactly symmetric.
-    Derivatives are formed for `block` samples at a time (None: as many as `memory` bytes hold), never for all at once, so blocks change
-    the time and not the result. dtype and device are those of the model. Parameters with requires_grad=False do not count; shared
-    parameters count once with all their uses.
-    ValueError: BatchNorm or Dropout in train mode, an input of another dtype, device or sample shape, no trainable parameter.
+    "full" gives (n1, n2, k, k); "trace" gives Σ_a Θ_aa, the SUM over the k outputs (divide by k for the mean). Outputs
+    of more than one axis are flattened to k. x2 = None means x1: then the result is exactly symmetric.
+    Derivatives are formed for `block` samples at a time (None: as many as `memory` bytes hold), never for all at once,
+    so blocks change the time and not the result. dtype and device are those of the model. Parameters with
+    requires_grad=False do not count; shared parameters count once with all their uses.
+    ValueError: BatchNorm or Dropout in train mode, an input of another dtype, device or sample shape, no trainable
+    parameter.
     Source: [JGH].
     """
     if outputs not in ("full", "trace"):
@@ -179,10 +180,11 @@ def ntk_vector_product(
     other = x1 if x2 is None else x2
     if vector.shape != (len(other), tangent.outputs):
         raise ValueError(
-            f"ntk_vector_product needs a vector (samples of x2, outputs) = {(len(other), tangent.outputs)}; got {tuple(vector.shape)}."
+            f"ntk_vector_product needs a vector (samples of x2, outputs) = {(len(other), tangent.outputs)}; "
+            f"got {tuple(vector.shape)}."
         )
     with torch.no_grad():
-        _, pull = vjp(lambda values: tangent.f(values, other).reshape(len(other), -1), tangent.params)
+        _, pull = vjp(lambda values: tangent.f(values, other).reshape(len(other), -1), tangent.params)[:2]
         (direction,) = pull(vector)
         _, product = push_forward(lambda values: tangent.f(values, x1).reshape(len(x1), -1), tangent.params, direction)
     return product

@@ -34,7 +34,7 @@ def weight_motion(weights: Weights, start: Weights, *, runs: int = 0) -> Float[T
 
 
 def kernel_drift(kernel: Float[Tensor, "*runs n m"], start: Float[Tensor, "*runs n m"]) -> Float[Tensor, "*runs"]:
-    """Relative change ‖Θ − Θ_0‖ / ‖Θ_0‖ of the tangent kernel, Frobenius norm; (n, n, k, k) kernels by merge_outputs."""
+    """Relative change ‖Θ − Θ_0‖ / ‖Θ_0‖ of the tangent kernel, Frobenius norm; (n, n, k, k): merge_outputs."""
     return _ratio(_norm(kernel - start, 2), _norm(start, 2), "‖Θ_0‖", "the start has no tangent model")
 
 
@@ -58,7 +58,7 @@ def tangent_distance(
 
 
 def alignment(kernel: Float[Tensor, "*runs n n"], y: Float[Tensor, "*#runs n k"]) -> Float[Tensor, "*runs"]:
-    """Kernel-target alignment ⟨Θ, YYᵀ⟩ / (‖Θ‖ ‖YYᵀ‖) in [0, 1], Frobenius products: 1 when Θ sees nothing but the targets."""
+    """Kernel-target alignment ⟨Θ, YYᵀ⟩ / (‖Θ‖ ‖YYᵀ‖) in [0, 1], Frobenius products; 1 for Θ ∝ YYᵀ."""
     target = y @ y.mT
     return _ratio(
         (kernel * target).sum((-2, -1)), _norm(kernel, 2) * _norm(target, 2), "‖Θ‖‖YYᵀ‖", "give nonzero targets"

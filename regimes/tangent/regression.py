@@ -14,9 +14,10 @@ Time = float | Float[Tensor, "*runs"]
 class KernelFit(NamedTuple):
     """f(x) = Σ_i k(x, x_i) c_i, and how well posed the solve was.
 
-    `condition` is the ratio of extreme eigenvalues of the matrix that was inverted: K + n·ridge, without ridge K on the span that was
-    kept. `rank` below n means that K was singular to working precision and the fit is the pseudo-inverse (least-norm) one.
-    `cutoff` is the eigenvalue below which directions were left out; `smallest` the least eigenvalue found.
+    `condition` is the ratio of extreme eigenvalues of the matrix that was inverted: K + n·ridge, without ridge K on the
+    span that was kept. `rank` below n means that K was singular to working precision and the fit is the pseudo-inverse
+    (least-norm) one. `cutoff` is the eigenvalue below which directions were left out; `smallest` the least eigenvalue
+    found.
     """
 
     coefficients: Float[Tensor, "*runs n k"]
@@ -36,9 +37,10 @@ def kernel_ridge(
 ) -> KernelFit:
     """Minimiser of 1/(2n) Σ_i ‖f(x_i) − y_i‖² + (ridge/2) ‖f‖²_K, that is c = (K + n·ridge·I)⁻¹ y; solved in float64.
 
-    ridge = 0 is kernel interpolation: the limit ridge → 0, c = K⁺ y, the pseudo-inverse when K is singular (see KernelFit.rank).
-    cutoff: relative size of the eigenvalues taken for zero without ridge (None: n times the rounding unit of the dtype of K).
-    `samples` is n when the rows are (sample, output) pairs (merge_outputs). For a net that starts at f_0 pass y − f_0.
+    ridge = 0 is kernel interpolation: the limit ridge → 0, c = K⁺ y, the pseudo-inverse when K is singular (see
+    KernelFit.rank). cutoff: relative size of the eigenvalues taken for zero without ridge (None: n times the rounding
+    unit of the dtype of K). `samples` is n when the rows are (sample, output) pairs (merge_outputs). For a net that
+    starts at f_0 pass y − f_0.
     Source: [COB] for the link with lazy training.
     """
     if not 0 <= ridge < float("inf"):
@@ -62,8 +64,9 @@ class GradientFlow:
     R = 1/(2n) Σ_i ‖f(x_i) − y_i‖²: no time stepping, t from 0 to inf.
 
     On the training points f_t − y = Σ_λ e^{−λt/n} u uᵀ (f_0 − y). All in float64, with any leading runs axes.
-    Eigenvalues under the cutoff (see spectrum; `rank` says how many are above) never learn, so t = inf is the ridgeless solution
-    started from f_0. `samples` is n when rows are (sample, output) pairs (merge_outputs); f_train_0 = None is a start at zero.
+    Eigenvalues under the cutoff (see spectrum; `rank` says how many are above) never learn, so t = inf is the ridgeless
+    solution started from f_0. `samples` is n when rows are (sample, output) pairs (merge_outputs); f_train_0 = None is
+    a start at zero.
     Source: [COB]; the time unit is that of regimes.conventions.
     """
 
@@ -118,16 +121,17 @@ class GradientFlow:
         return left.square().sum((-2, -1)) / (2 * self.samples)
 
     def displacement(self, t: Time) -> Float[Tensor, "*runs"]:
-        """√((f_0 − y)ᵀ K⁺ (1 − e^{−Kt/n})² (f_0 − y)), summed over outputs: the weight motion ‖w̄(t) − w_0‖ of f̄ = h̄ with K = Dh Dhᵀ.
+        """Weight motion ‖w̄(t) − w_0‖ = √((f_0 − y)ᵀ K⁺ (1 − e^{−Kt/n})² (f_0 − y)) of f̄ = h̄ with K = Dh Dhᵀ.
 
-        For f̄ = α h̄ with K = Dh Dhᵀ and w' = −∇R(αh)/α², divide by α. For the mean-field flow w' = −m∇F with Θ = m Dh Dhᵀ, divide by α
-        for the root mean square motion over the m particles, √(1/m Σ_j ‖·‖²); the norm over all weights is √m times that.
+        For f̄ = α h̄ with K = Dh Dhᵀ and w' = −∇R(αh)/α², divide by α. For the mean-field flow w' = −m∇F with Θ = m Dh
+        Dhᵀ, divide by α for the root mean square motion over the m particles, √(1/m Σ_j ‖·‖²); the norm over all
+        weights is √m times that.
         """
         moved = self.eigenvalues[..., None] * self._learned(t).square()
         return moved.sum((-2, -1)).sqrt()
 
     def time_to(self, risk: float | Float[Tensor, "*runs"]) -> Float[Tensor, "*runs"]:
-        """First time at which R(f_t) <= risk: 0 if it holds at the start, inf if it never does. Bisection to rounding."""
+        """First time at which R(f_t) <= risk: 0 if it holds at the start, inf if never. Bisection to rounding."""
         goal = torch.as_tensor(risk, dtype=torch.float64, device=self.eigenvalues.device).expand(self.risk(0.0).shape)
         low, high = torch.zeros_like(goal), torch.ones_like(goal)
         reachable = (self.risk(float("inf")) < goal) & (goal > 0)

@@ -25,14 +25,15 @@ class Spectrum(NamedTuple):
 def spectrum(kernel: Float[Tensor, "*runs n m"], *, cutoff: float | None = None) -> Spectrum:
     """Eigendecomposition of symmetric positive semidefinite kernel matrices, in float64 whatever the input.
 
-    cutoff is relative to the largest eigenvalue; None means n·ε with ε the rounding unit of the dtype of the INPUT: below it
-    the entries of a float32 kernel say nothing, also when solved in float64.
+    cutoff is relative to the largest eigenvalue; None means n·ε with ε the rounding unit of the dtype of the INPUT:
+    below it the entries of a float32 kernel say nothing, also when solved in float64.
     ValueError: not square, not finite, not symmetric, or an eigenvalue below −cutoff.
     """
     size = kernel.shape[-1]
     if kernel.shape[-2] != size or size == 0:
         raise ValueError(
-            f"a kernel matrix needs shape (..., n, n); got {tuple(kernel.shape)}: merge_outputs turns (n, n, k, k) into (n·k, n·k)."
+            f"a kernel matrix needs shape (..., n, n); got {tuple(kernel.shape)}: "
+            "merge_outputs turns (n, n, k, k) into (n·k, n·k)."
         )
     unit = torch.finfo(kernel.dtype).eps
     matrix = kernel.detach().to(torch.float64)
@@ -48,7 +49,7 @@ def spectrum(kernel: Float[Tensor, "*runs n m"], *, cutoff: float | None = None)
     limit = (size * unit if cutoff is None else cutoff) * largest
     if (values[..., 0] < -limit).any():
         raise ValueError(
-            f"a kernel matrix needs to be positive semidefinite; its smallest eigenvalue is {values[..., 0].min():.3e}, "
+            f"a kernel matrix needs to be positive semidefinite; its least eigenvalue is {values[..., 0].min():.3e}, "
             f"beyond rounding ({-limit.max():.1e}): compute it in float64, or raise cutoff if you know its error."
         )
     kept = values > limit[..., None]
