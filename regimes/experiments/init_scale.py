@@ -1,0 +1,270 @@
+"""Test loss of a two-layer net against the scale τ of its initialisation: small is better than lazy.
+
+Student f = Σ_j a_j relu(b_j·x) of 50 neurons, no scaling; (a, b) = τ·N(0, 1), doubled so that f = 0 at first;
+inputs uniform on the unit sphere of R^100; teacher of three ReLU neurons with ‖a_j b_j‖ = 1 and random signs;
+square risk with ½.
+
+`full_batch` (Fig. 1c): 1000 training and 1000 test samples, 10000 steps of gradient descent of size min(10,
+0.1/τ²), τ = 10^−2.2, 10^−2.1, ..., 10; the test loss at the end and the best one along training. `population` (Fig.
+2b): 20000 steps on 200 fresh samples each, that is, on the population loss. The student is divided by m = 50, the
+teacher by 200, the gradient of b is multiplied by d, and steps of min(0.25/τ², 25) are taken on the unscaled net.
+By 2-homogeneity its τ is 2τ in the units of Fig. 1c. The loss is the mean over the last 2000 batches, given here in
+the units of the undivided teacher (× 200²), because the published scale of the y axis is not explained by the
+published code; `fresh` is the loss on 2000 more samples at the end. Plotted losses are × 1000, as published.
+
+Repetitions are trials: teacher, data and the unscaled initialisation are drawn once a trial and shared by all τ.
+Departures: in the population setting all τ of a trial also share their batches (published: drawn anew for each τ);
+the test loss is looked at every 10 steps (published: at each); float32 (configuration `precision`; measured to
+change nothing within the spread). Doubling here leaves the sign of the first half's a as drawn: the doubled net is
+the same set of neurons as with |a|.
+
+Predictions. The end and best plateaus published in the first version, 3.7 and 2.06, within a third. A lazy net of
+this width learns little more than the linear and the constant part of the teacher, which leaves m0(1 − 2/π)/(8d) =
+1.36/1000: within a third. The small initialisation is at least 5 times (full batch) and 10 times (population)
+better. Losses are compared in units of m0/(4d), the mean loss of f = 0 over teachers. The thresholds were set after
+a pilot of two trials, before the run.
+"""
+
+import math
+from collections import deque
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from pydantic import Field
+from torch import Tensor
+
+from regimes.activations import RELU
+from regimes.conventions import generator
+from regimes.data.synthetic import sphere, teacher_student
+from regimes.data.teacher import Teacher, random_teacher
+from regimes.lab import figures
+from regimes.lab.config import Settings
+from regimes.lab.report import Interval, Judgement, Prediction, Statement
+from regimes.lab.statistics import geometric_mean_interval, mean_interval
+from regimes.meanfield.flow import descend
+from regimes.meanfield.particles import Particles, double, gaussian
+from regimes.meanfield.two_layer import TwoLayerRisk
+from regimes.tangent.laziness import weight_motion
+
+LAZY = 1.99  # scales τ from here on (10^0.3 is the first) are called lazy
+TEACHER_DIVISOR = 200.0  # of the population setting
+PUBLISHED_END, PUBLISHED_BEST, PUBLISHED_UNIT = 3.7e-3, 2.06e-3, 7.5e-3
+LINEAR_SHARE = (1 - 2 / math.pi) / 2  # of m0/(4d): what the best linear function plus a constant leaves
+
+END = "test loss at the end for τ ≥ 2, over m0/(4d)"
+BEST = "best test loss along training for τ ≥ 2, over m0/(4d)"
+GAIN = "test loss at the end: τ ≥ 2 over the best τ"
+PLATEAU = "population loss for τ ≥ 2, over m0/(4d)"
+POPULATION_GAIN = "population loss: τ ≥ 2 over the best τ"
+
+
+def _within_a_third(value: float) -> Interval:
+    return Interval(2 / 3 * value, 4 / 3 * value)
+
+
+STATEMENT = Statement(
+    claim="A large initialisation makes training lazy, and the lazy net generalises worse: its test loss has a plateau "
+    "at large τ, several times the loss of a small initialisation, on 1000 samples (Fig. 1c) and on the population "
+    "loss (Fig. 2b).",
+    source="[ChizatOyallonBach2019] Fig. 1c and 2b",
+    predictions=(
+        Prediction(END, _within_a_third(PUBLISHED_END / PUBLISHED_UNIT)),
+        Prediction(BEST, _within_a_third(PUBLISHED_BEST / PUBLISHED_UNIT)),
+        Prediction(GAIN, Interval.at_least(5.0)),
+        Prediction(PLATEAU, _within_a_third(LINEAR_SHARE)),
+        Prediction(POPULATION_GAIN, Interval.at_least(10.0)),
+    ),
+)
+GRID = ("setting", "seed", "tau")
+BATCHED = ("tau",)
+
+
+class Config(Settings):
+    """Scales, trials and sizes; the defaults are a smoke run, configs/init_scale.yaml is the published size."""
+
+    tau: list[float] = Field([0.02, 0.2, 2.0], min_length=1)
+    tau_population: list[float] = Field([0.02, 0.2, 2.0], min_length=1)
+    seeds: int = Field(2, ge=1)
+    inputs: int = Field(20, ge=2)
+    neurons: int = Field(16, ge=2, multiple_of=2)
+    samples: int = Field(200, ge=1)
+    test_samples: int = Field(500, ge=1)
+    iterations: int = Field(1000, ge=1)
+    batch: int = Field(50, ge=1)
+    population_iterations: int = Field(2000, ge=1)
+    averaged: int = Field(200, ge=1)
+    precision: Literal["float32", "float64"] = "float32"
+
+
+def points(config: Config) -> list[dict[str, Any]]:
+    """Both settings, each with its own scales; a trial is a seed."""
+    scales = {"full_batch": config.tau, "population": config.tau_population}
+    return [
+        {"setting": setting, "seed": seed, "tau": tau}
+        for setting, taus in scales.items()
+        for seed in range(config.seeds)
+        for tau in taus
+    ]
+
+
+def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Losses of one trial in one setting, all its scales as one ensemble."""
+    measure_setting = {"full_batch": _full_batch, "population": _population}[points[0]["setting"]]
+    scales = torch.tensor([point["tau"] for point in points], dtype=torch.float64)
+    return measure_setting(config, points[0]["seed"], scales)
+
+
+def _start(config: Config, seed: int, scales: Tensor) -> Particles:
+    """The doubled net of the trial, times each τ: the same numbers for all of them."""
+    streams = [generator(seed, 1) for _ in scales]
+    dtype = getattr(torch, config.precision)
+    return double(gaussian(config.neurons // 2, config.inputs, generators=streams, std=scales, dtype=dtype))
+
+
+def _full_batch(config: Config, seed: int, scales: Tensor) -> list[dict[str, Any]]:
+    dtype = getattr(torch, config.precision)
+    data = teacher_student(
+        config.samples, config.test_samples, inputs=config.inputs, generator=generator(seed, 0), dtype=dtype
+    )
+    train = TwoLayerRisk(data.x_train[None], data.y_train[None], RELU, scale=1.0)
+    test = TwoLayerRisk(data.x_test[None], data.y_test[None], RELU, scale=1.0)
+    start = _start(config, seed, scales)
+    step = (0.1 / scales.square()).clamp(max=10).to(dtype)
+    record = {*range(0, config.iterations, 10), config.iterations}
+    best = torch.full_like(scales, math.inf)
+    best_at = torch.zeros_like(scales)
+    for iteration, particles in descend(train, start, step=step, iterations=config.iterations, record=record):
+        loss = test.risk(particles).double()
+        best_at = torch.where(loss < best, iteration, best_at)
+        best = torch.minimum(best, loss)
+    end = {"train_end": train.risk(particles), "test_end": loss, "test_best": best, "best_iteration": best_at}
+    return _rows(
+        config, {**end, "weight_motion": weight_motion(particles.to(torch.float64), start.to(torch.float64), runs=1)}
+    )
+
+
+def _population(config: Config, seed: int, scales: Tensor) -> list[dict[str, Any]]:
+    dtype = getattr(torch, config.precision)
+    teacher = random_teacher(config.inputs, generator=generator(seed, 0), magnitude=1 / TEACHER_DIVISOR, dtype=dtype)
+    start = _start(config, seed, scales)
+    # Published steps act on the gradient without the factor 1/m, and that of b is multiplied by d.
+    step = config.neurons * (0.25 / scales.square()).clamp(max=25).to(dtype)
+    batches = _Batches(teacher, config, generator(seed, 2))
+    last = config.population_iterations
+    ((_, particles),) = descend(batches, start, step=(step, config.inputs * step), iterations=last, record={last})
+    losses = torch.stack(tuple(batches.losses)).double().mean(0)
+    fresh = batches.risk_on(2000).risk(particles).double()
+    end = {"test_end": losses * TEACHER_DIVISOR**2, "fresh": fresh * TEACHER_DIVISOR**2}
+    return _rows(
+        config, {**end, "weight_motion": weight_motion(particles.to(torch.float64), start.to(torch.float64), runs=1)}
+    )
+
+
+class _Batches:
+    """Gradient of the risk on a fresh batch at each call; keeps the losses of the last batches."""
+
+    def __init__(self, teacher: Teacher, config: Config, stream: torch.Generator) -> None:
+        self.teacher, self.config, self.stream = teacher, config, stream
+        self.losses: deque[Tensor] = deque(maxlen=config.averaged)
+        self.risk = self.risk_on(config.batch)
+
+    def draw(self, samples: int) -> tuple[Tensor, Tensor]:
+        x = sphere(samples, self.config.inputs, generator=self.stream, dtype=self.teacher.input.dtype)
+        return x[None], self.teacher(x)[None]
+
+    def risk_on(self, samples: int) -> TwoLayerRisk:
+        return TwoLayerRisk(*self.draw(samples), RELU)
+
+    def __call__(self, particles: Particles) -> Particles:
+        losses, gradient = self.risk.replace(*self.draw(self.config.batch)).risk_and_gradient(particles)
+        self.losses.append(losses)
+        return gradient
+
+
+def _rows(config: Config, columns: dict[str, Tensor]) -> list[dict[str, Any]]:
+    """One row a scale; `unit` is m0/(4d), the mean loss of f = 0."""
+    unit = 3 / (4 * config.inputs)
+    lists = {name: values.tolist() for name, values in columns.items()}
+    return [dict(zip(lists, values, strict=True)) | {"unit": unit} for values in zip(*lists.values(), strict=True)]
+
+
+def _lazy(rows: pd.DataFrame, column: str) -> pd.Series:
+    """Mean of a column over the lazy scales of each trial."""
+    return rows[rows.tau >= LAZY].groupby("seed")[column].mean()
+
+
+def _gain(rows: pd.DataFrame, column: str) -> pd.Series:
+    """In each trial: mean loss of the lazy scales over the loss at the scale that is best in the mean of all trials."""
+    best = rows.groupby("tau")[column].mean().idxmin()
+    return _lazy(rows, column) / rows[rows.tau == best].set_index("seed")[column]
+
+
+def judge(rows: pd.DataFrame) -> Judgement:
+    """Student intervals over trials: of means for the plateaus, of geometric means for the ratios."""
+    full, population = rows[rows.setting == "full_batch"], rows[rows.setting == "population"]
+    unit = float(rows.unit.iloc[0])
+    end, best, plateau = (
+        mean_interval(_lazy(part, column) / unit)
+        for part, column in ((full, "test_end"), (full, "test_best"), (population, "test_end"))
+    )
+    gain, population_gain = (geometric_mean_interval(_gain(part, "test_end")) for part in (full, population))
+    measured = {
+        END: end.interval,
+        BEST: best.interval,
+        GAIN: gain.interval,
+        PLATEAU: plateau.interval,
+        POPULATION_GAIN: population_gain.interval,
+    }
+    merits = {
+        "trials": float(full.seed.nunique()),
+        "1000 × test loss at the end, τ ≥ 2 (published: 3.7)": 1000 * unit * end.value,
+        "1000 × best test loss, τ ≥ 2 (published: 2.06)": 1000 * unit * best.value,
+        "1000 × population loss, τ ≥ 2": 1000 * unit * plateau.value,
+        "1000 × what a linear function plus a constant leaves": 1000 * unit * LINEAR_SHARE,
+        "test loss, τ ≥ 2 over the best τ": gain.value,
+        "the best τ, full batch": float(full.groupby("tau").test_end.mean().idxmin()),
+        "population loss, τ ≥ 2 over the best τ": population_gain.value,
+    }
+    return STATEMENT.judge(measured, merits=merits)
+
+
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and half width of the 95% interval of 1000 × loss, for each setting and scale."""
+    lines = []
+    for (setting, tau), cell in rows.groupby(["setting", "tau"]):
+        line: dict[str, Any] = {"setting": setting, "τ": tau}
+        for column, name in (("test_end", "1000 × loss"), ("test_best", "1000 × best loss")):
+            measured = cell[column].notna().all()
+            mean, interval = mean_interval(1000 * cell[column]) if measured else ("", None)
+            line[name], line[f"± ({name})"] = mean, interval.high - mean if interval else ""
+        lines.append(line | {"‖w − w0‖/‖w0‖": cell.weight_motion.mean()})
+    return pd.DataFrame(lines)
+
+
+def draw(rows: pd.DataFrame) -> Figure:
+    """Test loss against τ: Fig. 1c on the left, Fig. 2b on the right; bands are 95% intervals of the mean."""
+    figure, (left, right) = figures.figure(1, 2, width=figures.DOUBLE, height=2.9)
+    unit = 1000 * float(rows.unit.iloc[0])
+    full, population = rows[rows.setting == "full_batch"], rows[rows.setting == "population"]
+    _curve(left, full, "test_end", figures.PALETTE[0], "-", "end of training")
+    _curve(left, full, "test_best", figures.PALETTE[1], "--", "best along training")
+    for value, at in ((PUBLISHED_END, "published plateau (first version)"), (PUBLISHED_BEST, None)):
+        level = value / PUBLISHED_UNIT * unit
+        left.plot([LAZY, full.tau.max()], [level, level], ":", color="#000000", linewidth=1.2, label=at)
+    _curve(right, population, "test_end", figures.PALETTE[0], "-", "end of training")
+    right.axhline(LINEAR_SHARE * unit, linestyle=":", color="#000000", linewidth=1.2, label="best linear + constant")
+    for ax, title in ((left, "1000 samples, full batch"), (right, "population loss, fresh samples")):
+        ax.set(xscale="log", xlabel="scale τ of the initialisation", ylabel="1000 × test loss", title=title)
+        ax.set_ylim(bottom=0)
+        ax.legend(loc="best")
+    return figure
+
+
+def _curve(ax: Any, rows: pd.DataFrame, column: str, color: str, line: str, label: str) -> None:
+    cells = [(tau, mean_interval(1000 * cell[column])) for tau, cell in rows.groupby("tau")]
+    taus, means = [tau for tau, _ in cells], [cell.value for _, cell in cells]
+    ax.plot(taus, means, line, color=color, label=label)
+    if rows.seed.nunique() > 1:
+        figures.band(ax, taus, [c.interval.low for _, c in cells], [c.interval.high for _, c in cells], color=color)

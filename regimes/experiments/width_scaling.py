@@ -1,0 +1,191 @@
+"""Test loss against the width m under the scalings 1/m and 1/√m: the second becomes lazy, the first does not.
+
+Student f = s(m) Σ_j a_j relu(b_j·x) with s = 1/√m or 1/m, weights N(0, 1), not doubled; inputs uniform on the unit
+sphere of R^100; teacher of three ReLU neurons with ‖b_j‖ = 1, a_j = ±100; 1000 training and 1000 test samples;
+square risk with ½; m = 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512; 25000 steps of full-batch gradient
+descent.
+
+Steps, as published: W ← W − (step/s)·g with step = 1/m for s = 1/√m, 0.05/m for s = 1/m, and g the residuals pulled
+back through the net without its scaling, g = ∇R/s. So the step on R itself is step/s²: 1 for 1/√m and 0.05·m (the
+particle flow with time step 0.05) for 1/m. Losses are plotted × 0.1, as published: with targets × 100 this is 1000
+× the loss of the unit teacher.
+
+Repetitions are trials: teacher and data are drawn once a trial, the initialisation anew for each width and each
+scaling. The test loss is looked at every 50 steps for its minimum (the published figure has the end only). float32
+by default.
+
+Predictions (the published figure has ticks at 0 and 1 only). At m ≥ 128 the 1/√m net is at least twice as bad; its
+loss rises with m from m = 16 on; it is then near what a linear function plus a constant leaves, 100²·m0(1 −
+2/π)/(8d) (13.6, plotted 1.36): above a third of it, while the 1/m net is below. The thresholds were set after a
+pilot of two trials with m ≤ 128, before the run.
+"""
+
+import math
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from pydantic import Field
+
+from regimes.activations import RELU
+from regimes.conventions import generator
+from regimes.data.synthetic import teacher_student
+from regimes.lab import figures
+from regimes.lab.config import Settings
+from regimes.lab.report import Interval, Judgement, Prediction, Statement
+from regimes.lab.statistics import geometric_mean_interval, loglog_slope, mean_interval
+from regimes.meanfield.flow import descend
+from regimes.meanfield.particles import gaussian
+from regimes.meanfield.two_layer import TwoLayerRisk
+from regimes.tangent.laziness import weight_motion
+
+MEAN_FIELD, LAZY = "1/m", "1/sqrt(m)"
+SCALINGS = {MEAN_FIELD: lambda m: 1 / m, LAZY: lambda m: 1 / math.sqrt(m)}
+STEPS = {MEAN_FIELD: lambda m: 0.05 * m, LAZY: lambda m: 1.0}  # on the gradient of R
+MAGNITUDE = 100.0  # of the teacher's neurons
+WIDE, RISING_FROM = 128, 16
+PLOTTED = 0.1
+
+RATIO = f"test loss of 1/√m over that of 1/m, m ≥ {WIDE}"
+SLOPE = f"slope of log test loss against log m for 1/√m, m ≥ {RISING_FROM}"
+LAZY_SHARE = f"test loss of 1/√m, m ≥ {WIDE}, over what linear + constant leaves"
+MEAN_FIELD_SHARE = f"test loss of 1/m, m ≥ {WIDE}, over what linear + constant leaves"
+
+STATEMENT = Statement(
+    claim="As the width m grows, the 1/√m scaling becomes lazy and its test loss rises, while the 1/m scaling keeps "
+    "generalising.",
+    source="[ChizatOyallonBach2019] Fig. 2a",
+    predictions=(
+        Prediction(RATIO, Interval.at_least(2.0)),
+        Prediction(SLOPE, Interval.at_least(0.0)),
+        Prediction(LAZY_SHARE, Interval.at_least(1 / 3)),
+        Prediction(MEAN_FIELD_SHARE, Interval.at_most(1 / 3)),
+    ),
+)
+GRID = ("width", "seed", "scaling")
+BATCHED = ("scaling",)
+
+
+class Config(Settings):
+    """Widths, trials and sizes; the defaults are a smoke run, configs/width_scaling.yaml is the published size."""
+
+    width: list[int] = Field([4, 16, 128], min_length=1)
+    scaling: list[Literal["1/m", "1/sqrt(m)"]] = Field([MEAN_FIELD, LAZY], min_length=1)
+    seeds: int = Field(2, ge=1)
+    inputs: int = Field(100, ge=2)  # the published steps are too long for much fewer
+    samples: int = Field(300, ge=1)
+    test_samples: int = Field(500, ge=1)
+    iterations: int = Field(1500, ge=1)
+    precision: Literal["float32", "float64"] = "float32"
+
+
+def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Losses of one trial at one width; both scalings are one ensemble, with α = s·m of the 1/m net."""
+    dtype = getattr(torch, config.precision)
+    width, seed = points[0]["width"], points[0]["seed"]
+    data = teacher_student(
+        config.samples,
+        config.test_samples,
+        inputs=config.inputs,
+        magnitude=MAGNITUDE,
+        generator=generator(seed, 0),
+        dtype=dtype,
+    )
+    names = [point["scaling"] for point in points]
+    alpha = torch.tensor([SCALINGS[name](width) * width for name in names], dtype=torch.float64)
+    # The risk's gradient is that of R/α², so α² is put back into the step.
+    step = torch.tensor([STEPS[name](width) for name in names], dtype=torch.float64) * alpha.square()
+    train = TwoLayerRisk(data.x_train[None], data.y_train[None], RELU, alpha=alpha)
+    test = TwoLayerRisk(data.x_test[None], data.y_test[None], RELU, alpha=alpha)
+    streams = [generator(seed, 1, width, list(SCALINGS).index(name)) for name in names]
+    start = gaussian(width, config.inputs, generators=streams, dtype=dtype)
+    record = {*range(0, config.iterations, 50), config.iterations}
+    best = torch.full_like(alpha, math.inf)
+    for _, particles in descend(train, start, step=step.to(dtype), iterations=config.iterations, record=record):
+        loss = test.risk(particles).double()
+        best = torch.minimum(best, loss)
+    unit = MAGNITUDE**2 * 3 * (1 - 2 / math.pi) / (8 * config.inputs)
+    columns = (
+        train.risk(particles),
+        loss,
+        best,
+        weight_motion(particles.to(torch.float64), start.to(torch.float64), runs=1),
+    )
+    return [
+        {"train_end": train_end, "test_end": test_end, "test_best": test_best, "weight_motion": motion, "linear": unit}
+        for train_end, test_end, test_best, motion in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def _wide(rows: pd.DataFrame, scaling: str) -> pd.Series:
+    """Mean test loss of each trial over the large widths."""
+    chosen = rows[(rows.scaling == scaling) & (rows.width >= WIDE)]
+    return chosen.groupby("seed").test_end.mean()
+
+
+def judge(rows: pd.DataFrame) -> Judgement:
+    """Student intervals over trials: geometric for the ratio, one slope a trial, means for the shares."""
+    lazy, mean_field = _wide(rows, LAZY), _wide(rows, MEAN_FIELD)
+    linear = float(rows.linear.iloc[0])
+    ratio = geometric_mean_interval(lazy / mean_field)
+    rising = rows[(rows.scaling == LAZY) & (rows.width >= RISING_FROM)]
+    slope = loglog_slope(rising.width, rising.test_end, groups=rising.seed.to_numpy())
+    lazy_share, mean_field_share = mean_interval(lazy / linear), mean_interval(mean_field / linear)
+    measured = {
+        RATIO: ratio.interval,
+        SLOPE: slope.interval,
+        LAZY_SHARE: lazy_share.interval,
+        MEAN_FIELD_SHARE: mean_field_share.interval,
+    }
+    merits = {
+        "trials": float(rows.seed.nunique()),
+        f"0.1 × test loss of 1/√m, m ≥ {WIDE}": PLOTTED * float(lazy.mean()),
+        f"0.1 × test loss of 1/m, m ≥ {WIDE}": PLOTTED * float(mean_field.mean()),
+        "0.1 × what a linear function plus a constant leaves": PLOTTED * linear,
+        "ratio": ratio.value,
+        "slope": slope.value,
+    }
+    return STATEMENT.judge(measured, merits=merits)
+
+
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and half width of the 95% interval of 0.1 × test loss, for each width and scaling."""
+    lines = []
+    for (width, scaling), cell in rows.groupby(["width", "scaling"]):
+        mean, interval = mean_interval(PLOTTED * cell.test_end)
+        lines.append(
+            {
+                "m": width,
+                "scaling": scaling,
+                "0.1 × test loss": mean,
+                "±": interval.high - mean,
+                "0.1 × best test loss": PLOTTED * cell.test_best.mean(),
+                "0.1 × train loss": PLOTTED * cell.train_end.mean(),
+                "‖w − w0‖/‖w0‖": cell.weight_motion.mean(),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def draw(rows: pd.DataFrame) -> Figure:
+    """Test loss against m: one dot a trial, lines through the means, bands their 95% intervals."""
+    figure, ax = figures.figure(width=figures.COLUMN, height=2.9)
+    for scaling, label, color, marker in (
+        (LAZY, r"scaling $1/\sqrt{m}$", figures.PALETTE[0], "o"),
+        (MEAN_FIELD, "scaling $1/m$", figures.PALETTE[1], "s"),
+    ):
+        part = rows[rows.scaling == scaling]
+        cells = [(width, mean_interval(PLOTTED * cell.test_end)) for width, cell in part.groupby("width")]
+        widths = [width for width, _ in cells]
+        ax.plot(part.width, PLOTTED * part.test_end, marker, color=color, markersize=1.8, alpha=0.6)
+        ax.plot(widths, [cell.value for _, cell in cells], color=color, label=label)
+        if part.seed.nunique() > 1:
+            low, high = [cell.interval.low for _, cell in cells], [cell.interval.high for _, cell in cells]
+            figures.band(ax, widths, low, high, color=color)
+    linear = PLOTTED * float(rows.linear.iloc[0])
+    ax.axhline(linear, linestyle=":", color="#000000", linewidth=1.2, label="best linear + constant")
+    ax.set(xscale="log", xlabel="width m", ylabel="0.1 × test loss (targets × 100)")
+    ax.set_ylim(bottom=0, top=max(1.5, 1.25 * linear))
+    ax.legend(loc="upper right")
+    return figure
