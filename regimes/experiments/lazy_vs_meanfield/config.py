@@ -1,0 +1,45 @@
+"""Configuration of the main job; sizes left open are filled in per data set, so that the saved one is complete."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from regimes.lab.config import Settings
+
+# Flow time until which each data set is trained if the loss does not get there before, and its sizes.
+SIZES: dict[str, dict[str, Any]] = {
+    "teacher": {"width": 200, "seeds": 5, "train_size": 100, "test_size": 1000, "horizon": 1e4},
+    "circle": {"width": 40, "seeds": 5, "train_size": 15, "test_size": 500, "horizon": 1e4},
+    "digits": {"width": 100, "seeds": 3, "train_size": 200, "test_size": 500, "horizon": 1e4},
+    "mnist": {"width": 100, "seeds": 3, "train_size": 200, "test_size": 1000, "horizon": 1e4},
+}
+
+
+class Config(Settings):
+    """One comparison: the α-scaled net, its tangent model, the mean-field net and the infinite-width kernel."""
+
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 100.0
+    dataset: Literal["teacher", "circle", "digits", "mnist"] = "teacher"
+    classes: Annotated[list[int], Field(min_length=2)] | None = None  # of digits and mnist; all ten if absent
+    width: Annotated[int, Field(ge=2, multiple_of=2)]  # neurons, half of them mirror images (doubling)
+    seeds: Annotated[int, Field(ge=1)]
+    train_size: Annotated[int, Field(ge=2)]
+    test_size: Annotated[int, Field(ge=2)]
+    activation: Literal["relu", "erf"] = "relu"
+    init_std: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    loss_ratio: Annotated[float, Field(gt=0, lt=1)] = 1e-3  # the common criterion: training loss over its value at 0
+    horizon: Annotated[float, Field(gt=0.1, allow_inf_nan=False)]  # flow time at which training ends at the latest
+    times: Annotated[int, Field(ge=10)] = 120  # log-spaced moments at which everything is measured
+    tolerance: Annotated[float, Field(gt=0, le=0.1)] = 1e-5  # relative, of one integration step
+    device: Literal["cpu", "cuda"] = "cpu"
+    data_dir: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def fill_sizes(cls, values: Any) -> Any:
+        """Sizes that were not given are those of the data set."""
+        if not isinstance(values, dict):
+            return values
+        sizes = SIZES.get(values.get("dataset", "teacher"), SIZES["teacher"])
+        return {**sizes, **{key: value for key, value in values.items() if not (key in sizes and value is None)}}

@@ -1,0 +1,95 @@
+"""The figure of the main job: particle paths, loss curves, kernel spectra and weight motion."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from regimes.experiments.lazy_vs_meanfield.measure import MODELS, Measurement
+from regimes.experiments.lazy_vs_meanfield.problem import NETS
+from regimes.experiments.lazy_vs_meanfield.report import names
+from regimes.lab.figures import PALETTE, style
+
+COLOURS = {"lazy": PALETTE[0], "tangent": PALETTE[1], "mean_field": PALETTE[2], "infinite_width": PALETTE[3]}
+DASHES = {"lazy": "-", "tangent": "--", "mean_field": "-", "infinite_width": ":"}
+
+
+def draw(measurement: Measurement, alpha: float, dataset: str) -> Figure:
+    """Six panels at the width of a page: paths of both nets, kernel spectra; losses and weight motion against time."""
+    label = names(alpha)
+    with style():
+        figure = Figure(figsize=(7.0, 4.9), layout="constrained")
+        axes = figure.subplots(2, 3)
+        reach = _reach(measurement)
+        for column, net in enumerate(NETS):
+            _paths(axes[0, column], measurement, column, reach)
+            axes[0, column].set_title(label[net])
+        axes[0, 1].set_ylabel("")
+        _spectra(axes[0, 2], measurement, label)
+        _losses(axes[1, 0], measurement, measurement.train_loss, "training loss")
+        _losses(axes[1, 1], measurement, measurement.test_loss, "test loss")
+        _motion(axes[1, 2], measurement)
+        handles, texts = axes[1, 0].get_legend_handles_labels()
+        figure.legend(handles, [label[text] for text in texts], loc="outside lower center", ncols=4, frameon=False)
+        for axis, letter in zip(axes.flat, "abcdef", strict=True):
+            axis.set_title(f"({letter})", loc="left", fontweight="bold")
+        figure.suptitle(f"{dataset}: lazy against mean-field training", fontsize="medium")
+    return figure
+
+
+def _reach(measurement: Measurement) -> float:
+    """Half side of the square that shows nearly all particles of both nets."""
+    ends = np.abs(np.concatenate([measurement.paths[:, 0], measurement.paths[:, -1]]))
+    return 1.15 * float(np.quantile(ends.max(-1), 0.99))
+
+
+def _paths(axis: Axes, measurement: Measurement, net: int, reach: float) -> None:
+    paths = measurement.paths[net]  # (moments, m, 2)
+    sign = measurement.signs
+    axis.plot(paths[:, :, 0], paths[:, :, 1], color="0.6", lw=0.6, zorder=1)
+    axis.scatter(*paths[0].T, s=5, color="0.6", lw=0, zorder=2, label="start")
+    for value, colour in ((1, PALETTE[4]), (-1, PALETTE[5])):
+        chosen = sign[net] == value
+        axis.scatter(
+            *paths[-1][chosen].T, s=9, color=colour, lw=0, zorder=3, label=f"end, a {'>' if value > 0 else '<'} 0"
+        )
+    for point in measurement.teacher:
+        direction = point / max(float(np.linalg.norm(point)), 1e-12)
+        axis.plot(*np.stack([0 * direction, 2 * reach * direction]).T, color="k", ls=":", lw=0.8, zorder=0)
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel=measurement.plane[0], ylabel=measurement.plane[1])
+    axis.set_aspect("equal")
+
+
+def _band(axis: Axes, times: np.ndarray, values: np.ndarray, model: str) -> None:
+    """Geometric mean over seeds, and the range of the seeds."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(np.where(values > 0, values, np.nan))
+    shown = ~np.isnan(logs).any(0)
+    times, logs = times[shown], logs[:, shown]
+    axis.plot(times, np.exp(logs.mean(0)), color=COLOURS[model], ls=DASHES[model], label=model)
+    axis.fill_between(times, np.exp(logs.min(0)), np.exp(logs.max(0)), color=COLOURS[model], alpha=0.18, lw=0)
+
+
+def _losses(axis: Axes, measurement: Measurement, losses: np.ndarray, title: str) -> None:
+    for index, model in enumerate(MODELS):
+        _band(axis, measurement.times, losses[index], model)
+    axis.set(xscale="log", yscale="log", xlabel="flow time t", ylabel=f"{title} ½‖f − y‖²")
+
+
+def _spectra(axis: Axes, measurement: Measurement, label: dict[str, str]) -> None:
+    start = measurement.spectrum_start.mean(0)
+    rank = np.arange(1, len(start) + 1)
+    axis.loglog(rank, start, color="k", lw=1, label="start")
+    for net in NETS:
+        end = measurement.spectrum_end[NETS.index(net)].mean(0)
+        axis.loglog(
+            rank, end, color=COLOURS[net], ls="--" if net == "lazy" else "-", label=f"end, {label[net].split(',')[0]}"
+        )
+    positive = start[start > 1e-12 * start[0]]
+    axis.set(ylim=(positive[-1] / 3, None), xlabel="rank i", ylabel="eigenvalue of Θ/n", title="tangent kernel")
+    axis.legend(fontsize="x-small", frameon=False)
+
+
+def _motion(axis: Axes, measurement: Measurement) -> None:
+    for index, net in enumerate(NETS):
+        _band(axis, measurement.times, measurement.weight_motion[index], net)
+    axis.set(xscale="log", yscale="log", xlabel="flow time t", ylabel="weight motion ‖w − w₀‖ / ‖w₀‖")

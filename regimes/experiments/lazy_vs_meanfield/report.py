@@ -1,0 +1,148 @@
+"""From the measured arrays to the table, the verdicts in words and result.json; nothing is trained here."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from regimes.experiments.lazy_vs_meanfield.config import Config
+from regimes.experiments.lazy_vs_meanfield.measure import MODELS, Measurement
+from regimes.experiments.lazy_vs_meanfield.problem import NETS
+from regimes.lab.statistics import Mean, mean_interval
+from regimes.tangent.verdict import Figure, Judged, judge_laziness
+
+LOSSES = ("train_loss", "test_loss", "train_error", "test_error")
+MOTIONS = ("weight_motion", "kernel_drift", "activation_flips", "tangent_distance")
+DECIDING = {  # figures that decide about laziness, each with its integration error
+    "tangent_distance": "integration_error",
+    "kernel_drift": "kernel_drift_error",
+    "activation_flips": "activation_flips_error",
+}
+
+
+def names(alpha: float) -> dict[str, str]:
+    """What the models are called in figures and tables."""
+    return {
+        "lazy": f"scaled net, α = {alpha:g}",
+        "tangent": "tangent model",
+        "mean_field": "mean-field net, α = 1",
+        "infinite_width": "infinite-width kernel",
+    }
+
+
+def summary(measurement: Measurement, classes: bool) -> dict[str, dict[str, Mean]]:
+    """Mean and 95 % Student interval over seeds of each quantity of each model, at the moment its training ended."""
+    found: dict[str, dict[str, Mean]] = {}
+    for index, model in enumerate(MODELS):
+        stop = measurement.stop[index][:, None]
+        quantities = LOSSES if classes else LOSSES[:2]
+        at_stop = {name: getattr(measurement, name)[index] for name in quantities}
+        values = {name: np.take_along_axis(curve, stop, 1)[:, 0] for name, curve in at_stop.items()}
+        values["time"] = measurement.times[measurement.stop[index]]
+        if model in NETS:
+            net = NETS.index(model)
+            for name in (*MOTIONS, *DECIDING.values()):
+                whole = getattr(measurement, name)[net]
+                values[name] = whole if whole.ndim == 1 else np.take_along_axis(whole, stop, 1)[:, 0]
+        found[model] = {name: mean_interval(value) for name, value in values.items()}
+    return found
+
+
+def verdicts(found: dict[str, dict[str, Mean]]) -> dict[str, Judged]:
+    """Lazy, not lazy or undecided, for each of the two nets."""
+    return {
+        net: judge_laziness(
+            {name: _figure(found[net][name], found[net][error].value) for name, error in DECIDING.items()}
+        )
+        for net in NETS
+    }
+
+
+def _figure(mean: Mean, error: float) -> Figure:
+    """The mean with its interval; one seed has no interval and stands for itself."""
+    low, high = mean.interval if math.isfinite(mean.interval.high) else (mean.value, mean.value)
+    return Figure(mean.value, low, high, error)
+
+
+def table(measurement: Measurement, found: dict[str, dict[str, Mean]], config: Config) -> list[dict[str, str]]:
+    """One row a quantity and one column a model, mean ± half of the 95 % interval over seeds."""
+    called = names(config.alpha)
+    quantities = [name for name in (*LOSSES, *MOTIONS, "integration_error") if name in found["lazy"]]
+    rows = [
+        {"quantity": name.replace("_", " "), **{called[model]: _text(found[model].get(name)) for model in MODELS}}
+        for name in quantities
+    ]
+    stops = {called[model]: _stopped(measurement, i, found[model]["time"].value) for i, model in enumerate(MODELS)}
+    return [*rows, {"quantity": "criterion met", **stops}]
+
+
+def result(measurement: Measurement, found: dict[str, dict[str, Mean]], config: Config) -> dict[str, Any]:
+    """The content of result.json; numbers are means over seeds, with their 95 % intervals beside them."""
+    judged = verdicts(found)
+    models: dict[str, Any] = {}
+    for index, model in enumerate(MODELS):
+        models[model] = {
+            **{name: mean.value for name, mean in found[model].items()},
+            "reached_criterion": int(measurement.reached[index].sum()),
+            "intervals": {name: mean.interval for name, mean in found[model].items()},
+        }
+        if model in judged:
+            models[model]["verdict"] = judged[model].verdict
+            models[model]["reason"] = judged[model].words
+    for model, condition in zip(("tangent", "infinite_width"), measurement.condition, strict=True):
+        models[model]["condition"] = float(condition.max())
+    return {
+        "alpha": config.alpha,
+        "dataset": config.dataset,
+        "seeds": config.seeds,
+        "models": models,
+        "integration_error": max(found[net]["integration_error"].value for net in NETS),
+        "verdict": {net: judged[net].verdict for net in NETS},
+        "words": words(measurement, found, config),
+    }
+
+
+def words(measurement: Measurement, found: dict[str, dict[str, Mean]], config: Config) -> list[str]:
+    """The verdict as sentences: one for each net, then what laziness did to the test loss."""
+    called = names(config.alpha)
+    said = [f"The {called[net]} is {judged.words}." for net, judged in verdicts(found).items()]
+    if config.alpha == 1:
+        said.append("At α = 1 the scaled net is the mean-field net: the two rows are one and the same run.")
+    said.append(_comparison(measurement, config))
+    for index, model in enumerate(MODELS):
+        missed = config.seeds - int(measurement.reached[index].sum())
+        if missed:
+            said.append(
+                f"The {called[model]} did not reach the criterion in {missed} of {config.seeds} seeds by t = "
+                f"{config.horizon:g}: its figures are those at the end."
+            )
+    return said
+
+
+def _comparison(measurement: Measurement, config: Config) -> str:
+    """Test loss of the scaled net over that of the mean-field net, paired by seed."""
+    ends = {
+        net: np.take_along_axis(measurement.test_loss[index], measurement.stop[index][:, None], 1)[:, 0]
+        for index, net in enumerate(MODELS)
+    }
+    ratio = mean_interval(np.log(ends["lazy"] / ends["mean_field"]))
+    value, low, high = (math.exp(min(number, 700.0)) for number in (ratio.value, *ratio.interval))
+    if not math.isfinite(ratio.interval.high):
+        return f"Test loss of the scaled net over the mean-field net: {value:.3g} (one seed, no interval)."
+    side = "more" if low > 1 else "less" if high < 1 else "no clear difference"
+    return (
+        f"Test loss of the scaled net over the mean-field net, paired by seed: {value:.3g} "
+        f"[{low:.3g}, {high:.3g}] ({side})."
+    )
+
+
+def _text(mean: Mean | None) -> str:
+    if mean is None:
+        return ""
+    half = (mean.interval.high - mean.interval.low) / 2
+    return f"{mean.value:.3g}" + (f" ± {half:.1g}" if math.isfinite(half) and half > 0 else "")
+
+
+def _stopped(measurement: Measurement, index: int, time: float) -> str:
+    met, total = int(measurement.reached[index].sum()), measurement.reached.shape[1]
+    return f"t = {time:.3g}" if met == total else f"by {met} of {total}, t = {time:.3g}"
