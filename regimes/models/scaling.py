@@ -11,6 +11,7 @@ class Centred(nn.Module):
     """α(h(w) − h(w_0)) for any module h that maps each sample by itself; exactly zero at the start w_0.
 
     Minimise R(α(h − h_0))/α² (step sizes then do not depend on α): α → ∞ is lazy training, the tangent model.
+    (Where torch takes a fused path without gradients, LSTM or attention, the zero is one up to rounding.)
     w_0 is copied when Centred is made, as buffers: it follows state_dict, .to() and deepcopy, and is no parameter.
     BatchNorm and Dropout in train mode are refused (ValueError), at construction and at each call: h(w_0) would not be
     a function.

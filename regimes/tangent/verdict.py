@@ -65,8 +65,8 @@ def judge_laziness(figures: Mapping[str, Figure], thresholds: Thresholds | None 
     """Verdict on a training run from any of the figures of Thresholds; tangent_distance is needed.
 
     "not lazy" if one figure lies above its threshold, "lazy" if all lie below, "undecided" otherwise; an interval
-    counts with ten times its integration error on both sides. The deciding figure is the one largest in units of its threshold among
-    those that give the verdict. ValueError: unknown or missing figure, an interval that does not hold its value, nan.
+    counts with ten times its integration error on both sides. The deciding figure is, among those that give
+    the verdict, the one largest in units of its threshold. ValueError: unknown or missing figure, an interval that does not hold its value, nan.
     """
     limits = (thresholds or Thresholds())._asdict()
     if unknown := set(figures) - set(limits):
