@@ -109,9 +109,9 @@ class _Batch(NamedTuple):
     slopes: tuple[Tensor, ...]  # velocity at `parts`
 
     def take(self, runs: Tensor) -> "_Batch":
-        return _Batch(
-            *(field[runs] for field in self[:6]), *(tuple(part[runs] for part in field) for field in self[6:])
-        )
+        time, step, last, steps, rejected, stopped = (field[runs] for field in self[:6])
+        parts, slopes = (tuple(part[runs] for part in field) for field in (self.parts, self.slopes))
+        return _Batch(time, step, last, steps, rejected, stopped, parts, slopes)
 
     def put(self, runs: Tensor, batch: "_Batch") -> None:
         for mine, other in zip((*self[:6], *self[6], *self[7]), (*batch[:6], *batch[6], *batch[7]), strict=True):
