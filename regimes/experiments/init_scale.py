@@ -133,16 +133,15 @@ def _full_batch(config: Config, seed: int, scales: Tensor) -> list[dict[str, Any
     start = _start(config, seed, scales)
     step = (0.1 / scales.square()).clamp(max=10).to(dtype)
     record = {*range(0, config.iterations, 10), config.iterations}
-    best = torch.full_like(scales, math.inf)
+    best = loss = torch.full_like(scales, math.inf)
     best_at = torch.zeros_like(scales)
+    particles = start
     for iteration, particles in descend(train, start, step=step, iterations=config.iterations, record=record):
         loss = test.risk(particles).double()
         best_at = torch.where(loss < best, iteration, best_at)
         best = torch.minimum(best, loss)
     end = {"train_end": train.risk(particles), "test_end": loss, "test_best": best, "best_iteration": best_at}
-    return _rows(
-        config, {**end, "weight_motion": weight_motion(particles.to(torch.float64), start.to(torch.float64), runs=1)}
-    )
+    return _rows(config, particles, start, end)
 
 
 def _population(config: Config, seed: int, scales: Tensor) -> list[dict[str, Any]]:
@@ -157,9 +156,7 @@ def _population(config: Config, seed: int, scales: Tensor) -> list[dict[str, Any
     losses = torch.stack(tuple(batches.losses)).double().mean(0)
     fresh = batches.risk_on(2000).risk(particles).double()
     end = {"test_end": losses * TEACHER_DIVISOR**2, "fresh": fresh * TEACHER_DIVISOR**2}
-    return _rows(
-        config, {**end, "weight_motion": weight_motion(particles.to(torch.float64), start.to(torch.float64), runs=1)}
-    )
+    return _rows(config, particles, start, end)
 
 
 class _Batches:
@@ -183,33 +180,42 @@ class _Batches:
         return gradient
 
 
-def _rows(config: Config, columns: dict[str, Tensor]) -> list[dict[str, Any]]:
+def _rows(config: Config, end: Particles, start: Particles, columns: dict[str, Tensor]) -> list[dict[str, Any]]:
     """One row a scale; `unit` is m0/(4d), the mean loss of f = 0."""
-    unit = 3 / (4 * config.inputs)
-    lists = {name: values.tolist() for name, values in columns.items()}
-    return [dict(zip(lists, values, strict=True)) | {"unit": unit} for values in zip(*lists.values(), strict=True)]
+    motion = weight_motion(end.to(torch.float64), start.to(torch.float64), runs=1)
+    lists = {name: values.tolist() for name, values in columns.items()} | {"weight_motion": motion.tolist()}
+    unit = {"unit": 3 / (4 * config.inputs)}
+    return [dict(zip(lists, values, strict=True)) | unit for values in zip(*lists.values(), strict=True)]
 
 
-def _lazy(rows: pd.DataFrame, column: str) -> pd.Series:
+def _settings(rows: Any) -> tuple[Any, Any]:
+    return rows[rows.setting == "full_batch"], rows[rows.setting == "population"]
+
+
+def _lazy(rows: Any, column: str) -> Any:
     """Mean of a column over the lazy scales of each trial."""
     return rows[rows.tau >= LAZY].groupby("seed")[column].mean()
 
 
-def _gain(rows: pd.DataFrame, column: str) -> pd.Series:
-    """In each trial: mean loss of the lazy scales over the loss at the scale that is best in the mean of all trials."""
-    best = rows.groupby("tau")[column].mean().idxmin()
-    return _lazy(rows, column) / rows[rows.tau == best].set_index("seed")[column]
+def _best_scale(rows: Any) -> float:
+    """The scale whose test loss at the end is least in the mean of all trials."""
+    return float(rows.groupby("tau").test_end.mean().idxmin())
+
+
+def _gain(rows: Any) -> Any:
+    """In each trial: mean loss of the lazy scales over the loss at the best scale."""
+    return _lazy(rows, "test_end") / rows[rows.tau == _best_scale(rows)].set_index("seed").test_end
 
 
 def judge(rows: pd.DataFrame) -> Judgement:
     """Student intervals over trials: of means for the plateaus, of geometric means for the ratios."""
-    full, population = rows[rows.setting == "full_batch"], rows[rows.setting == "population"]
+    full, population = _settings(rows)
     unit = float(rows.unit.iloc[0])
     end, best, plateau = (
         mean_interval(_lazy(part, column) / unit)
         for part, column in ((full, "test_end"), (full, "test_best"), (population, "test_end"))
     )
-    gain, population_gain = (geometric_mean_interval(_gain(part, "test_end")) for part in (full, population))
+    gain, population_gain = (geometric_mean_interval(_gain(part)) for part in (full, population))
     measured = {
         END: end.interval,
         BEST: best.interval,
@@ -224,7 +230,7 @@ def judge(rows: pd.DataFrame) -> Judgement:
         "1000 × population loss, τ ≥ 2": 1000 * unit * plateau.value,
         "1000 × what a linear function plus a constant leaves": 1000 * unit * LINEAR_SHARE,
         "test loss, τ ≥ 2 over the best τ": gain.value,
-        "the best τ, full batch": float(full.groupby("tau").test_end.mean().idxmin()),
+        "the best τ, full batch": _best_scale(full),
         "population loss, τ ≥ 2 over the best τ": population_gain.value,
     }
     return STATEMENT.judge(measured, merits=merits)
@@ -233,38 +239,40 @@ def judge(rows: pd.DataFrame) -> Judgement:
 def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and half width of the 95% interval of 1000 × loss, for each setting and scale."""
     lines = []
-    for (setting, tau), cell in rows.groupby(["setting", "tau"]):
-        line: dict[str, Any] = {"setting": setting, "τ": tau}
-        for column, name in (("test_end", "1000 × loss"), ("test_best", "1000 × best loss")):
-            measured = cell[column].notna().all()
-            mean, interval = mean_interval(1000 * cell[column]) if measured else ("", None)
-            line[name], line[f"± ({name})"] = mean, interval.high - mean if interval else ""
-        lines.append(line | {"‖w − w0‖/‖w0‖": cell.weight_motion.mean()})
-    return pd.DataFrame(lines)
+    for setting, part in zip(("full batch", "population"), _settings(rows), strict=True):
+        for tau, cell in part.groupby("tau"):
+            line: dict[str, Any] = {"setting": setting, "τ": tau}
+            for column, name in (("test_end", "1000 × loss"), ("test_best", "1000 × best loss")):
+                if column == "test_end" or setting == "full batch":
+                    mean, interval = mean_interval(1000 * cell[column])
+                    line[name], line[f"± ({name})"] = mean, interval.high - mean
+            lines.append(line | {"‖w − w0‖/‖w0‖": cell.weight_motion.mean()})
+    return pd.DataFrame(lines).astype(object).fillna("")
 
 
 def draw(rows: pd.DataFrame) -> Figure:
     """Test loss against τ: Fig. 1c on the left, Fig. 2b on the right; bands are 95% intervals of the mean."""
-    figure, (left, right) = figures.figure(1, 2, width=figures.DOUBLE, height=2.9)
+    figure, (left, right) = figures.figure(1, 2, width=figures.DOUBLE, height=2.8)
     unit = 1000 * float(rows.unit.iloc[0])
-    full, population = rows[rows.setting == "full_batch"], rows[rows.setting == "population"]
-    _curve(left, full, "test_end", figures.PALETTE[0], "-", "end of training")
-    _curve(left, full, "test_best", figures.PALETTE[1], "--", "best along training")
-    for value, at in ((PUBLISHED_END, "published plateau (first version)"), (PUBLISHED_BEST, None)):
-        level = value / PUBLISHED_UNIT * unit
-        left.plot([LAZY, full.tau.max()], [level, level], ":", color="#000000", linewidth=1.2, label=at)
-    _curve(right, population, "test_end", figures.PALETTE[0], "-", "end of training")
-    right.axhline(LINEAR_SHARE * unit, linestyle=":", color="#000000", linewidth=1.2, label="best linear + constant")
-    for ax, title in ((left, "1000 samples, full batch"), (right, "population loss, fresh samples")):
-        ax.set(xscale="log", xlabel="scale τ of the initialisation", ylabel="1000 × test loss", title=title)
-        ax.set_ylim(bottom=0)
-        ax.legend(loc="best")
+    full, population = _settings(rows)
+    with figures.style():
+        _curve(left, full, "test_end", figures.PALETTE[0], "-", "end of training")
+        _curve(left, full, "test_best", figures.PALETTE[1], "--", "best along training")
+        for value, label in ((PUBLISHED_END, "published plateaus"), (PUBLISHED_BEST, None)):
+            level = value / PUBLISHED_UNIT * unit
+            left.plot([LAZY, full.tau.max()], [level, level], ":", color="#000000", label=label)
+        _curve(right, population, "test_end", figures.PALETTE[0], "-", "end of training")
+        right.axhline(LINEAR_SHARE * unit, linestyle=":", color="#000000", label="linear function plus constant")
+        for ax, title in ((left, "many samples, full batch"), (right, "population loss, fresh samples")):
+            ax.set(xscale="log", xlabel="scale τ of the initialisation", ylabel="1000 × test loss", title=title)
+            ax.set_ylim(bottom=0)
+            ax.legend(loc="best")
     return figure
 
 
-def _curve(ax: Any, rows: pd.DataFrame, column: str, color: str, line: str, label: str) -> None:
-    cells = [(tau, mean_interval(1000 * cell[column])) for tau, cell in rows.groupby("tau")]
-    taus, means = [tau for tau, _ in cells], [cell.value for _, cell in cells]
-    ax.plot(taus, means, line, color=color, label=label)
+def _curve(ax: Any, rows: Any, column: str, color: str, line: str, label: str) -> None:
+    taus = sorted(rows.tau.unique())
+    means = [mean_interval(1000 * rows[rows.tau == tau][column]) for tau in taus]
+    ax.plot(taus, [mean.value for mean in means], line, color=color, label=label)
     if rows.seed.nunique() > 1:
-        figures.band(ax, taus, [c.interval.low for _, c in cells], [c.interval.high for _, c in cells], color=color)
+        figures.band(ax, taus, *zip(*(mean.interval for mean in means), strict=True), color=color)

@@ -20,6 +20,7 @@ quarter at τ = 2. Share of the mass Σ_j |a_j|‖b_j‖ whose neuron lies withi
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -40,6 +41,7 @@ from regimes.tangent.laziness import weight_motion
 
 SMALL, LARGE = 0.1, 2.0
 NEAR = math.cos(math.radians(20))
+COLORS = {1.0: figures.PALETTE[1], -1.0: figures.PALETTE[0]}
 SHOWN = 100  # times, equally spaced in log time
 
 FIT = "risk at the end over the risk of f = 0, worse of the two τ"
@@ -150,7 +152,7 @@ def _path_rows(paths: list[tuple[int, Particles]], run: int, data: Dataset) -> l
     return rows
 
 
-def _ends(rows: pd.DataFrame, tau: float) -> pd.DataFrame:
+def _ends(rows: Any, tau: float) -> Any:
     return rows[(rows.kind == "end") & (rows.tau == tau)]
 
 
@@ -181,7 +183,7 @@ def judge(rows: pd.DataFrame) -> Judgement:
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over seeds at the end of training."""
-    ends = rows[rows.kind == "end"]
+    ends: Any = rows[rows.kind == "end"]
     columns = {"fit": "risk / risk of f = 0", "motion": "‖w − w0‖/‖w0‖", "share": "share of mass within 20°"}
     return ends.groupby("tau")[list(columns)].mean().rename(columns=columns).rename_axis("τ").reset_index()
 
@@ -189,35 +191,31 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 def draw(rows: pd.DataFrame) -> Figure:
     """Paths of |a_j| b_j of one seed at both τ; arrows are the teacher's neurons, circles the start, dots the end."""
     seed = rows[rows.kind == "path"].seed.min()
-    figure, axes = figures.figure(1, 2, width=figures.DOUBLE, height=3.6)
-    colors = {1.0: figures.PALETTE[1], -1.0: figures.PALETTE[0]}
-    for ax, tau in zip(axes, (SMALL, LARGE), strict=True):
-        _panel(ax, rows[(rows.seed == seed) & (rows.tau == tau)], colors)
-        motion = _ends(rows, tau).motion
-        lazy = "not lazy" if tau == SMALL else "lazy"
-        ax.set_title(f"τ = {tau:g} ({lazy}): weights move {motion.median():.2g} × their norm")
-    for sign, name in ((1.0, "positive output"), (-1.0, "negative output")):
-        axes[0].plot([], [], "-o", color=colors[sign], label=name)
-    axes[0].plot([], [], color="#000000", linewidth=2.5, label="teacher's neurons (same colours)")
-    figure.legend(loc="outside lower center", ncols=3)
+    figure, axes = figures.figure(1, 2, width=figures.DOUBLE, height=3.9)
+    with figures.style():
+        for ax, tau, regime in zip(axes, (SMALL, LARGE), ("mean-field-like", "lazy"), strict=True):
+            _panel(ax, rows[(rows.seed == seed) & (rows.tau == tau)])
+            motion = _ends(rows, tau).motion.median()
+            ax.set_title(f"τ = {tau:g}, {regime}\nmotion ‖w − w₀‖ / ‖w₀‖ ≈ {motion:.2g}")
+        for sign, name in ((1.0, "positive output weight"), (-1.0, "negative output weight")):
+            axes[0].plot([], [], "-o", color=COLORS[sign], label=name)
+        axes[0].plot([], [], "o", markerfacecolor="none", color="#666666", label="start")
+        axes[0].plot([], [], color="#999999", linewidth=4, alpha=0.5, label="teacher")
+        figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 
-def _panel(ax: Any, rows: pd.DataFrame, colors: dict[float, str]) -> None:
+def _panel(ax: Any, rows: Any) -> None:
     path, teacher = rows[rows.kind == "path"], rows[rows.kind == "teacher"]
-    angles = torch.linspace(0, 2 * math.pi, 200)
-    ax.plot(angles.cos(), angles.sin(), ":", color="#666666", linewidth=1)
-    for neuron in teacher.itertuples():
-        ax.annotate(
-            "",
-            (neuron.x, neuron.y),
-            (0, 0),
-            arrowprops={"arrowstyle": "-|>", "color": colors[neuron.sign], "linewidth": 2.5, "mutation_scale": 14},
-        )
+    angles = np.linspace(0, 2 * math.pi, 200)
+    ax.plot(np.cos(angles), np.sin(angles), ":", color="#666666", linewidth=1)
+    for x, y, sign in teacher[["x", "y", "sign"]].itertuples(index=False):
+        shape = {"arrowstyle": "-|>", "linewidth": 4, "mutation_scale": 18, "alpha": 0.4, "shrinkA": 0, "shrinkB": 0}
+        ax.annotate("", (x, y), (0, 0), arrowprops={"color": COLORS[sign], **shape}, zorder=1)
     for _, neuron in path.groupby("neuron"):
-        color = colors.get(neuron.sign.iloc[0], "#666666")
-        ax.plot(neuron.x, neuron.y, color=color, linewidth=1)
+        color = COLORS.get(neuron.sign.iloc[0], "#666666")
+        ax.plot(neuron.x, neuron.y, color=color, linewidth=1.2)
+        ax.plot(neuron.x.iloc[:1], neuron.y.iloc[:1], "o", markerfacecolor="none", color="#666666", markersize=4)
         ax.plot(neuron.x.iloc[-1:], neuron.y.iloc[-1:], "o", color=color, markersize=4)
-        ax.plot(neuron.x.iloc[:1], neuron.y.iloc[:1], "o", markerfacecolor="none", color=color, markersize=3)
-    reach = 1.1 * max(1.0, float(path[["x", "y"]].abs().to_numpy().max()))
-    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="|a| b₁", ylabel="|a| b₂")
+    reach = 1.1 * max(1.0, float(np.abs(path[["x", "y"]].to_numpy()).max()))
+    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$|a|\\,b_1$", ylabel="$|a|\\,b_2$")

@@ -101,7 +101,8 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]
     streams = [generator(seed, 1, width, list(SCALINGS).index(name)) for name in names]
     start = gaussian(width, config.inputs, generators=streams, dtype=dtype)
     record = {*range(0, config.iterations, 50), config.iterations}
-    best = torch.full_like(alpha, math.inf)
+    best = loss = torch.full_like(alpha, math.inf)
+    particles = start
     for _, particles in descend(train, start, step=step.to(dtype), iterations=config.iterations, record=record):
         loss = test.risk(particles).double()
         best = torch.minimum(best, loss)
@@ -118,7 +119,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]
     ]
 
 
-def _wide(rows: pd.DataFrame, scaling: str) -> pd.Series:
+def _wide(rows: Any, scaling: str) -> Any:
     """Mean test loss of each trial over the large widths."""
     chosen = rows[(rows.scaling == scaling) & (rows.width >= WIDE)]
     return chosen.groupby("seed").test_end.mean()
@@ -129,7 +130,7 @@ def judge(rows: pd.DataFrame) -> Judgement:
     lazy, mean_field = _wide(rows, LAZY), _wide(rows, MEAN_FIELD)
     linear = float(rows.linear.iloc[0])
     ratio = geometric_mean_interval(lazy / mean_field)
-    rising = rows[(rows.scaling == LAZY) & (rows.width >= RISING_FROM)]
+    rising: Any = rows[(rows.scaling == LAZY) & (rows.width >= RISING_FROM)]
     slope = loglog_slope(rising.width, rising.test_end, groups=rising.seed.to_numpy())
     lazy_share, mean_field_share = mean_interval(lazy / linear), mean_interval(mean_field / linear)
     measured = {
@@ -152,7 +153,8 @@ def judge(rows: pd.DataFrame) -> Judgement:
 def table(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean and half width of the 95% interval of 0.1 × test loss, for each width and scaling."""
     lines = []
-    for (width, scaling), cell in rows.groupby(["width", "scaling"]):
+    for width, scaling in rows[["width", "scaling"]].drop_duplicates().itertuples(index=False):
+        cell: Any = rows[(rows.width == width) & (rows.scaling == scaling)]
         mean, interval = mean_interval(PLOTTED * cell.test_end)
         lines.append(
             {
@@ -170,22 +172,22 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def draw(rows: pd.DataFrame) -> Figure:
     """Test loss against m: one dot a trial, lines through the means, bands their 95% intervals."""
-    figure, ax = figures.figure(width=figures.COLUMN, height=2.9)
-    for scaling, label, color, marker in (
-        (LAZY, r"scaling $1/\sqrt{m}$", figures.PALETTE[0], "o"),
-        (MEAN_FIELD, "scaling $1/m$", figures.PALETTE[1], "s"),
-    ):
-        part = rows[rows.scaling == scaling]
-        cells = [(width, mean_interval(PLOTTED * cell.test_end)) for width, cell in part.groupby("width")]
-        widths = [width for width, _ in cells]
-        ax.plot(part.width, PLOTTED * part.test_end, marker, color=color, markersize=1.8, alpha=0.6)
-        ax.plot(widths, [cell.value for _, cell in cells], color=color, label=label)
-        if part.seed.nunique() > 1:
-            low, high = [cell.interval.low for _, cell in cells], [cell.interval.high for _, cell in cells]
-            figures.band(ax, widths, low, high, color=color)
+    figure, ax = figures.figure(width=figures.COLUMN, height=2.8)
     linear = PLOTTED * float(rows.linear.iloc[0])
-    ax.axhline(linear, linestyle=":", color="#000000", linewidth=1.2, label="best linear + constant")
-    ax.set(xscale="log", xlabel="width m", ylabel="0.1 × test loss (targets × 100)")
-    ax.set_ylim(bottom=0, top=max(1.5, 1.25 * linear))
-    ax.legend(loc="upper right")
+    with figures.style():
+        for scaling, label, color, marker in (
+            (LAZY, r"scaling $1/\sqrt{m}$", figures.PALETTE[0], "o"),
+            (MEAN_FIELD, "scaling $1/m$", figures.PALETTE[1], "s"),
+        ):
+            part: Any = rows[rows.scaling == scaling]
+            widths = sorted(part.width.unique())
+            means = [mean_interval(PLOTTED * part[part.width == width].test_end) for width in widths]
+            ax.plot(part.width, PLOTTED * part.test_end, marker, color=color, markersize=1.8, alpha=0.5)
+            ax.plot(widths, [mean.value for mean in means], color=color, label=label)
+            if part.seed.nunique() > 1:
+                figures.band(ax, widths, *zip(*(mean.interval for mean in means), strict=True), color=color)
+        ax.axhline(linear, linestyle=":", color="#000000", label="linear function plus constant")
+        ax.set(xscale="log", xlabel="width m", ylabel="0.1 × test loss (targets × 100)")
+        ax.set_ylim(bottom=0, top=2 * linear)
+        ax.legend(loc="upper right")
     return figure
