@@ -55,7 +55,8 @@ def test_settings_cannot_be_changed():
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("1e4", 1e4), ("1.5e-3", 1.5e-3), ("5", 5.0), ("-2", -2.0), (".5", 0.5), ("'3'", 3.0), ("010", 10.0)]
+    ("text", "value"),
+    [("1e4", 1e4), ("1.5e-3", 1.5e-3), ("5", 5.0), ("-2", -2.0), (".5", 0.5), ("'3'", 3.0), ("010", 10.0)],
 )
 def test_numbers_are_read_as_people_write_them(text, value):
     assert load(Config, None, [f"optimiser.step={text}"]).optimiser.step == value
@@ -129,7 +130,12 @@ def test_an_override_that_is_no_yaml_says_so():
 
 @pytest.mark.parametrize(
     ("text", "part"),
-    [("- 1\n- 2\n", "a list"), ("hello", "a text"), ("width: [1", "not valid YAML at line"), ("width: 1\nwidth: 2", "twice")],
+    [
+        ("- 1\n- 2\n", "a list"),
+        ("hello", "a text"),
+        ("width: [1", "not valid YAML at line"),
+        ("width: 1\nwidth: 2", "twice"),
+    ],
 )
 def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, part):
     assert part in message(written(tmp_path, text))

@@ -85,7 +85,13 @@ def test_a_measurement_that_does_not_fit_the_statement_is_refused(measured, erro
 
 
 def test_intervals_are_written_for_people():
-    cases = [Interval(1, 2), Interval.at_most(0.5), Interval.at_least(3.0), Interval(-math.inf, math.inf), Interval(1, 1)]
+    cases = [
+        Interval(1, 2),
+        Interval.at_most(0.5),
+        Interval.at_least(3.0),
+        Interval(-math.inf, math.inf),
+        Interval(1, 1),
+    ]
     assert [str(case) for case in cases] == ["[1, 2]", "≤ 0.5", "≥ 3", "anything", "1"]
 
 

@@ -85,7 +85,9 @@ def slope_error(
     share = _sample("slope_error", error) / _positive("slope_error", _sample("slope_error", y))
     labels = [0] * log_x.size if groups is None else list(groups)
     if not log_x.size == share.size == len(labels):
-        raise ValueError(f"slope_error needs one x, y and group a point; got {log_x.size}, {share.size} and {len(labels)}")
+        raise ValueError(
+            f"slope_error needs one x, y and group a point; got {log_x.size}, {share.size} and {len(labels)}"
+        )
     moved = []
     for label in dict.fromkeys(labels):
         index = [i for i, other in enumerate(labels) if other == label]

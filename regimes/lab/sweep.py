@@ -121,8 +121,9 @@ def rows_of(folder: RunFolder) -> Measured:
     table = folder.path / "rows.csv"
     if not table.exists():
         raise FileNotFoundError(f"{folder.path} holds no rows yet; run the experiment there first")
-    rows = pandas.read_csv(table, float_precision="round_trip", na_values=["nan"], keep_default_na=False)
-    return Measured(rows, None, None)
+    with table.open(encoding="utf-8", newline="") as file:
+        lines = [{name: _value(text) for name, text in line.items()} for line in csv.DictReader(file)]
+    return Measured(pandas.DataFrame(lines), None, None)
 
 
 def to_frame(records: Iterable[Record]) -> "pandas.DataFrame":
@@ -141,6 +142,16 @@ def to_csv(records: Sequence[Record]) -> str:
     writer.writeheader()
     writer.writerows(lines)
     return buffer.getvalue()
+
+
+def _value(text: str) -> Any:
+    """The number, truth value or text of a cell of rows.csv; floats exactly."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"True": True, "False": False, "": None}.get(text, text)
 
 
 def describe(point: Mapping[str, Any]) -> str:
