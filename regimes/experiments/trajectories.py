@@ -146,7 +146,14 @@ def _path_rows(paths: list[tuple[int, Particles]], run: int, data: Dataset) -> l
     for iteration, particles in paths:
         shown = (particles.output[run].abs() * particles.input[run]).tolist()
         rows += [
-            {"kind": "path", "iteration": iteration, "neuron": j, "x": x, "y": y, "sign": float(signs[j])}
+            {
+                "kind": "path",
+                "iteration": iteration,
+                "neuron": j,
+                "x": round(x, 5),
+                "y": round(y, 5),
+                "sign": float(signs[j]),
+            }
             for j, (x, y) in enumerate(shown)
         ]
     return rows
@@ -193,10 +200,12 @@ def draw(rows: pd.DataFrame) -> Figure:
     seed = rows[rows.kind == "path"].seed.min()
     figure, axes = figures.figure(1, 2, width=figures.DOUBLE, height=3.9)
     with figures.style():
-        for ax, tau, regime in zip(axes, (SMALL, LARGE), ("mean-field-like", "lazy"), strict=True):
+        for ax, tau, regime in zip(axes, (SMALL, LARGE), ("not lazy", "lazy"), strict=True):
             _panel(ax, rows[(rows.seed == seed) & (rows.tau == tau)])
-            motion = _ends(rows, tau).motion.median()
-            ax.set_title(f"τ = {tau:g}, {regime}\nmotion ‖w − w₀‖ / ‖w₀‖ ≈ {motion:.2g}")
+            motion = _ends(rows, tau).motion
+            ax.set_title(
+                f"τ = {tau:g}: {regime}\n‖w − w₀‖ / ‖w₀‖ = {motion.median():.2g} (median of {len(motion)} seeds)"
+            )
         for sign, name in ((1.0, "positive output weight"), (-1.0, "negative output weight")):
             axes[0].plot([], [], "-o", color=COLORS[sign], label=name)
         axes[0].plot([], [], "o", markerfacecolor="none", color="#666666", label="start")
