@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from math import inf
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -43,7 +44,7 @@ class Solution(NamedTuple, Generic[S]):
 def integrate(
     velocity: Velocity[S],
     state: S,
-    times: Sequence[float] | Float[Tensor, " times"],
+    times: Sequence[float | int] | Float[Tensor, " times"],
     *,
     rtol: float = 1e-6,
     atol: float = 1e-9,
@@ -64,8 +65,8 @@ def integrate(
     Source: [BogackiShampine1989].
     """
     moments = [float(time) for time in times]
-    if not moments or moments[0] < 0 or any(b <= a for a, b in pairwise(moments)):
-        raise ValueError(f"integrate needs ascending times, the first at least 0; got {moments}. Sort them.")
+    if not moments or not 0 <= moments[0] <= moments[-1] < inf or not all(a < b for a, b in pairwise(moments)):
+        raise ValueError(f"integrate needs finite, ascending times, the first at least 0; got {moments}. Sort them.")
     if not (rtol >= 0 and atol > 0):
         raise ValueError(
             f"integrate needs tolerances rtol >= 0, atol > 0; got rtol={rtol}, atol={atol}. Pass 1e-6, 1e-9."

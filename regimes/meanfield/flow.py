@@ -45,7 +45,7 @@ class Moment(NamedTuple):
 def gradient_flow(
     risk: Risk,
     particles: Particles,
-    times: Sequence[float] | Float[Tensor, " times"],
+    times: Sequence[float | int] | Float[Tensor, " times"],
     *,
     rtol: float = 1e-6,
     atol: float = 1e-9,
