@@ -1,6 +1,8 @@
 """A torch module as a function f(params, x) of its trainable parameters."""
 
 from collections.abc import Callable, Mapping
+from itertools import chain
+from typing import Any
 
 import torch
 from jaxtyping import Shaped
@@ -10,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from regimes.conventions import Params
 
-Functional = Callable[[Params, Tensor], Tensor]
+Functional = Callable[[Params, Tensor], Any]  # a Tensor for every model that has a tangent kernel
 
 
 def functional(model: nn.Module) -> tuple[Functional, Params]:
@@ -27,11 +29,27 @@ def functional(model: nn.Module) -> tuple[Functional, Params]:
             "set requires_grad=True on those to train."
         )
 
-    def f(values: Params, x: Tensor) -> Tensor:
-        with sdpa_kernel(SDPBackend.MATH):
-            return functional_call(model, values, (x,))
+    return evaluator(model), params
 
-    return f, params
+
+def evaluator(model: nn.Module) -> Functional:
+    """f(values, x): the model with tensors put in for the named parameters or buffers, wherever they are shared."""
+    names: dict[int, str] = {}
+    places: dict[str, list[str]] = {}
+    # Each module once: functional_call by itself would swap a module registered twice two times, and not swap it back.
+    for prefix, module in model.named_modules():
+        for name, tensor in chain(module._parameters.items(), module._buffers.items()):
+            if tensor is None:
+                continue
+            place = f"{prefix}.{name}" if prefix else name
+            places.setdefault(names.setdefault(id(tensor), place), []).append(place)
+
+    def f(values: Params, x: Tensor) -> Any:
+        tensors = {place: value for name, value in values.items() for place in places[name]}
+        with sdpa_kernel(SDPBackend.MATH):
+            return functional_call(model, tensors, (x,), tie_weights=False)
+
+    return f
 
 
 def flatten(params: Mapping[str, Tensor]) -> Shaped[Tensor, " p"]:

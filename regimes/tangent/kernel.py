@@ -1,7 +1,7 @@
 """Empirical tangent kernel (NTK) of any torch module: dense, blocked, or as a product with a vector."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
@@ -92,10 +92,11 @@ def _contract(first: Params, second: Params, trace: bool) -> Tensor:
     for name, left in first.items():
         right = second[name]
         if trace:
-            total = total + left.flatten(1) @ right.flatten(1).T
+            total = total + left.reshape(len(left), -1) @ right.reshape(len(right), -1).T
         else:
-            product = left.flatten(2).flatten(0, 1) @ right.flatten(2).flatten(0, 1).T
-            total = total + product.view(*left.shape[:2], *right.shape[:2]).transpose(1, 2)
+            rows, columns = left.shape[:2], right.shape[:2]
+            product = left.reshape(rows.numel(), -1) @ right.reshape(columns.numel(), -1).T
+            total = total + product.view(*rows, *columns).transpose(1, 2)
     assert isinstance(total, Tensor)
     return total
 
@@ -105,7 +106,7 @@ def ntk(
     x1: Batch,
     x2: Shaped[Tensor, "n2 *other"] | None = None,
     *,
-    outputs: Literal["full", "trace"] = "full",
+    outputs: str = "full",
     block: int | None = None,
     memory: int = MEMORY,
 ) -> Float[Tensor, "n n2 k k"] | Float[Tensor, "n n2"]:

@@ -2,12 +2,10 @@
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from regimes.conventions import Params
 from regimes.modules import frozen_copy, require_deterministic
-from regimes.tangent.functional import functional, push_forward
+from regimes.tangent.functional import evaluator, functional, push_forward
 
 
 class Linearized(nn.Module):
@@ -30,12 +28,9 @@ class Linearized(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         start = {name: self.start.get_buffer(name) for name in self.names}
-        value, change = push_forward(lambda values: self._outputs(values, x), start, self.displacements())
+        f = evaluator(self.start)
+        value, change = push_forward(lambda values: f(values, x), start, self.displacements())
         return value + change
-
-    def _outputs(self, values: Params, x: Tensor) -> Tensor:
-        with sdpa_kernel(SDPBackend.MATH):
-            return functional_call(self.start, values, (x,))
 
     def train(self, mode: bool = True) -> "Linearized":
         super().train(mode)

@@ -66,7 +66,8 @@ def judge_laziness(figures: Mapping[str, Figure], thresholds: Thresholds | None 
 
     "not lazy" if one figure lies above its threshold, "lazy" if all lie below, "undecided" otherwise; an interval
     counts with ten times its integration error on both sides. The deciding figure is, among those that give
-    the verdict, the one largest in units of its threshold. ValueError: unknown or missing figure, an interval that does not hold its value, nan.
+    the verdict, the one largest in units of its threshold. ValueError: an unknown or missing
+    figure, an interval that does not hold its value, nan.
     """
     limits = (thresholds or Thresholds())._asdict()
     if unknown := set(figures) - set(limits):
