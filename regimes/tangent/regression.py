@@ -28,7 +28,7 @@ class KernelFit(NamedTuple):
 
 
 def kernel_ridge(
-    k_train_train: Float[Tensor, "*runs n n2"],
+    k_train_train: Float[Tensor, "*#runs n n2"],
     y: Float[Tensor, "*#runs n k"],
     *,
     ridge: float = 0.0,
@@ -72,7 +72,7 @@ class GradientFlow:
 
     def __init__(
         self,
-        k_train_train: Float[Tensor, "*runs n n2"],
+        k_train_train: Float[Tensor, "*#runs n n2"],
         y: Float[Tensor, "*#runs n k"],
         f_train_0: Float[Tensor, "*#runs n k"] | None = None,
         *,

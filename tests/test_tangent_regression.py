@@ -1,0 +1,260 @@
+import math
+
+import pytest
+import torch
+from sklearn.kernel_ridge import KernelRidge
+from torch.testing import assert_close
+
+from regimes.activations import RELU
+from regimes.conventions import generator, square_risk
+from regimes.models.mlp import MLP
+from regimes.tangent.kernel import ntk
+from regimes.tangent.regression import GradientFlow, kernel_ridge, predict
+from regimes.tangent.spectrum import merge_outputs
+
+INF = float("inf")
+
+
+@pytest.fixture
+def problem():
+    """Features with more columns than samples: K = ΦΦᵀ regular; (K, K_test, y, features)."""
+    features = torch.randn(6, 9, dtype=torch.float64)
+    test = torch.randn(4, 9, dtype=torch.float64)
+    return features @ features.T, test @ features.T, torch.randn(6, 2, dtype=torch.float64), features
+
+
+def deficient(n=6, rank=3):
+    features = torch.randn(n, rank, dtype=torch.float64)
+    return features @ features.T
+
+
+# Ridge
+
+
+def test_the_ridge_minimises_the_penalised_half_mean_risk(problem):
+    """The gradient of 1/(2n) Σ‖Kc − y‖² + (ridge/2) cᵀKc vanishes at the fit and nowhere near it."""
+    kernel, _, y, _ = problem
+    c = kernel_ridge(kernel, y, ridge=0.3).coefficients.requires_grad_()
+    loss = square_risk(kernel @ c, y) + 0.15 * (c * (kernel @ c)).sum()
+    assert torch.autograd.grad(loss, c)[0].abs().max() < 1e-12  # rounding
+
+
+def test_it_agrees_with_scikit_learn(problem):
+    """scikit-learn penalises the plain sum of squares: its alpha is n·ridge."""
+    kernel, k_test_train, y, _ = problem
+    other = KernelRidge(alpha=6 * 0.3, kernel="precomputed").fit(kernel.numpy(), y.numpy())
+    ours = predict(kernel_ridge(kernel, y, ridge=0.3), k_test_train)
+    assert_close(ours, torch.from_numpy(other.predict(k_test_train.numpy())))
+
+
+def test_without_ridge_it_interpolates_with_the_least_norm_weights(problem):
+    kernel, _, y, features = problem
+    fit = kernel_ridge(kernel, y)
+    assert_close(predict(fit, kernel), y)
+    assert_close(features.T @ fit.coefficients, torch.linalg.lstsq(features, y).solution)
+    assert fit.rank == 6
+    assert_close(fit.condition, torch.linalg.cond(kernel))
+
+
+def test_the_ridgeless_fit_is_the_limit_of_small_ridges(problem):
+    kernel, _, y, _ = problem
+    for matrix in (kernel, deficient()):
+        limit = kernel_ridge(matrix, y)
+        near = kernel_ridge(matrix, y, ridge=1e-9)
+        assert_close(matrix @ near.coefficients, matrix @ limit.coefficients, rtol=1e-5, atol=1e-5)  # ridge·condition
+
+
+def test_a_singular_kernel_gives_the_pseudo_inverse_and_says_so(problem):
+    kernel = deficient()
+    fit = kernel_ridge(kernel, problem[2])
+    assert_close(fit.coefficients, torch.linalg.pinv(kernel, hermitian=True) @ problem[2])
+    assert fit.rank == 3
+    values = torch.linalg.eigvalsh(kernel)
+    assert_close(fit.condition, values[-1] / values[3])
+    assert fit.smallest.abs() < fit.cutoff
+
+
+def test_the_condition_is_that_of_the_solved_matrix(problem):
+    kernel, _, y, _ = problem
+    assert_close(kernel_ridge(kernel, y, ridge=0.5).condition, torch.linalg.cond(kernel + 3 * torch.eye(6)))
+
+
+def test_an_ill_conditioned_float32_problem_is_solved_in_float64_without_nan():
+    x = torch.linspace(0, 1, 40)[:, None]
+    kernel = torch.exp(-(x - x.T).square() * 5)  # condition number beyond 1e16
+    fit = kernel_ridge(kernel, torch.sin(6 * x))
+    assert fit.coefficients.dtype == torch.float64
+    assert fit.rank < 40
+    assert_close(predict(fit, kernel), torch.sin(6 * x).double(), rtol=0, atol=1e-3)  # cut at n·ε of float32
+
+
+def test_runs_are_solved_together_as_alone(problem):
+    kernel, k_test_train, y, _ = problem
+    kernels = torch.stack([kernel, deficient(), 2 * kernel])
+    together = kernel_ridge(kernels, y, ridge=0.1)
+    for run, matrix in enumerate(kernels):
+        alone = kernel_ridge(matrix, y, ridge=0.1)
+        assert_close(together.coefficients[run], alone.coefficients)
+        assert_close(predict(together, k_test_train)[run], predict(alone, k_test_train))
+
+
+@pytest.mark.parametrize("ridge", [-1.0, INF, float("nan")])
+def test_impossible_ridges_are_refused(problem, ridge):
+    with pytest.raises(ValueError, match="finite ridge >= 0"):
+        kernel_ridge(problem[0], problem[2], ridge=ridge)
+
+
+# Gradient flow
+
+
+def test_one_sample_decays_by_its_kernel():
+    """n = 1: f_t − y = e^{−λt}(f_0 − y)."""
+    flow = GradientFlow(torch.tensor([[2.0]]).double(), torch.tensor([[3.0]]).double(), torch.tensor([[1.0]]).double())
+    assert_close(flow.train(0.7).item(), 3 - 2 * math.exp(-1.4))
+    assert_close(flow.risk(0.7).item(), 0.5 * 4 * math.exp(-2.8))
+    assert_close(flow.displacement(0.7).item(), 2 * (1 - math.exp(-1.4)) / 2**0.5)
+
+
+def test_the_rate_is_the_eigenvalue_over_the_number_of_samples():
+    n = 5
+    kernel = torch.eye(n, dtype=torch.float64) * 2
+    y = torch.randn(n, 3, dtype=torch.float64)
+    flow = GradientFlow(kernel, y)
+    assert_close(flow.train(1.5), y * (1 - math.exp(-2 * 1.5 / n)))
+    assert_close(flow.risk(1.5), square_risk(flow.train(1.5), y))
+
+
+def test_it_solves_the_differential_equation(problem):
+    """Central difference against −(1/n) K(x, X)(f − y), on training and test points."""
+    kernel, k_test_train, y, _ = problem
+    f_train_0, f_test_0 = torch.randn(6, 2, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
+    flow, t, h = GradientFlow(kernel, y, f_train_0), 0.8, 1e-5
+    residual = flow.train(t) - y
+    slope = (flow.train(t + h) - flow.train(t - h)) / (2 * h)
+    assert_close(slope, -kernel @ residual / 6, rtol=1e-7, atol=1e-7)  # h² and ε/h
+    slope = (flow.test(t + h, k_test_train, f_test_0) - flow.test(t - h, k_test_train, f_test_0)) / (2 * h)
+    assert_close(slope, -k_test_train @ residual / 6, rtol=1e-7, atol=1e-7)  # h² and ε/h
+
+
+def test_test_outputs_on_the_training_points_are_the_training_outputs(problem):
+    kernel, _, y, _ = problem
+    start = torch.randn(6, 2, dtype=torch.float64)
+    flow = GradientFlow(kernel, y, start)
+    for t in (0.0, 0.3, 40.0, INF):
+        assert_close(flow.test(t, kernel, start), flow.train(t))
+
+
+@pytest.mark.parametrize("singular", [False, True])
+def test_the_limits_are_the_start_and_the_ridgeless_solution(problem, singular):
+    kernel, _, y, features = problem
+    if singular:
+        features = torch.randn(6, 3, dtype=torch.float64)
+        kernel = features @ features.T
+    k_test_train = torch.randn(4, features.shape[1], dtype=torch.float64) @ features.T
+    f_train_0, f_test_0 = torch.randn(6, 2, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
+    flow = GradientFlow(kernel, y, f_train_0)
+    assert_close(flow.train(0.0), f_train_0)
+    assert_close(flow.test(0.0, k_test_train, f_test_0), f_test_0)
+    fit = kernel_ridge(kernel, y - f_train_0)
+    for t in (INF, 1e9):
+        assert_close(flow.train(t), f_train_0 + predict(fit, kernel))
+        assert_close(flow.test(t, k_test_train, f_test_0), f_test_0 + predict(fit, k_test_train))
+    assert flow.rank == (3 if singular else 6)
+
+
+def test_the_displacement_is_that_of_the_weights_of_a_linear_model(problem):
+    """f = Φw under w' = −∇R: weights by the same spectrum in parameter space."""
+    kernel, _, y, features = problem
+    flow = GradientFlow(kernel, y)
+    values, vectors = torch.linalg.eigh(features.T @ features / 6)
+    target = vectors.T @ (features.T @ y / 6)
+    for t in (0.1, 2.0, 30.0):
+        rate = torch.where(values > 1e-10, -torch.expm1(-values * t) / values, torch.full_like(values, t))
+        weights = vectors @ (rate[:, None] * target)
+        assert_close(features @ weights, flow.train(t))
+        assert_close(flow.displacement(t), weights.norm())
+    fit = kernel_ridge(kernel, y)
+    assert_close(flow.displacement(INF), (features.T @ fit.coefficients).norm())
+
+
+def test_the_displacement_of_an_alpha_scaled_model_divides_by_alpha(problem):
+    """h = Φw, f = αh, w' = −∇R(αh)/α²: f follows K = ΦΦᵀ, and the weights end at Φ⁺y/α."""
+    kernel, _, y, features = problem
+    alpha = 7.0
+    weights = torch.linalg.lstsq(features, y).solution / alpha
+    assert_close(GradientFlow(kernel, y).displacement(INF) / alpha, weights.norm())
+
+
+def test_the_time_to_a_risk_is_when_it_is_reached(problem):
+    kernel, _, y, _ = problem
+    flow = GradientFlow(kernel, y)
+    for share in (0.9, 0.1, 1e-6, 1e-20):
+        goal = share * flow.risk(0.0)
+        assert_close(flow.risk(flow.time_to(goal)), goal)
+    assert flow.time_to(2 * float(flow.risk(0.0))) == 0
+    assert flow.time_to(0.0) == INF
+
+
+def test_a_risk_out_of_reach_takes_infinite_time(problem):
+    flow = GradientFlow(deficient(), problem[2])
+    assert flow.risk(INF) > 0.01
+    assert flow.time_to(0.9 * float(flow.risk(INF))) == INF
+    assert flow.time_to(1.1 * float(flow.risk(INF))) < INF
+
+
+def test_the_risk_never_grows(problem):
+    flow = GradientFlow(problem[0], problem[2])
+    risks = torch.stack([flow.risk(t) for t in torch.logspace(-3, 4, 50).tolist()])
+    assert (risks.diff() <= 0).all()
+
+
+def test_runs_with_own_kernels_times_and_starts_are_as_alone(problem):
+    kernel, k_test_train, y, _ = problem
+    kernels, times = torch.stack([kernel, deficient()]), torch.tensor([0.5, 3.0], dtype=torch.float64)
+    start = torch.randn(2, 6, 2, dtype=torch.float64)
+    together = GradientFlow(kernels, y, start)
+    goals = together.risk(times)
+    for run in range(2):
+        alone, t = GradientFlow(kernels[run], y, start[run]), float(times[run])
+        assert_close(together.train(times)[run], alone.train(t))
+        assert_close(together.test(times, k_test_train)[run], alone.test(t, k_test_train))
+        assert_close(together.risk(times)[run], alone.risk(t))
+        assert_close(together.displacement(times)[run], alone.displacement(t))
+        assert_close(together.time_to(goals)[run], times[run])
+        assert together.rank[run] == alone.rank
+
+
+def test_targets_with_a_runs_axis_share_one_kernel(problem):
+    kernel, _, y, _ = problem
+    targets = torch.stack([y, 2 * y])
+    flow = GradientFlow(kernel, targets)
+    assert_close(flow.train(1.0)[1], GradientFlow(kernel, 2 * y).train(1.0))
+    assert_close(flow.risk(1.0), torch.tensor([1.0, 4.0]).double() * GradientFlow(kernel, y).risk(1.0))
+
+
+def test_a_full_kernel_by_pairs_keeps_the_time_unit_of_the_samples():
+    """Coupled outputs: rows are (sample, output) pairs, the mean stays over n samples."""
+    net = MLP([3, 20, 2], activation=RELU, generator=generator(0))
+    x, y = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
+    kernel = ntk(net, x)
+    flow = GradientFlow(merge_outputs(kernel), y.reshape(10, 1), net(x).detach().reshape(10, 1), samples=5)
+    h = 1e-5
+    slope = (flow.train(h) - flow.train(0.0)).view(5, 2) / h
+    assert_close(slope, -torch.einsum("ijab,jb->ia", kernel, net(x) - y).detach() / 5, rtol=1e-3, atol=1e-4)  # O(h)
+    assert_close(flow.risk(0.0), square_risk(net(x), y).detach())
+
+
+def test_a_scalar_kernel_and_its_pairs_agree(problem):
+    kernel, _, y, _ = problem
+    full = kernel[:, :, None, None] * torch.eye(2, dtype=torch.float64)
+    pairs = GradientFlow(merge_outputs(full), y.reshape(12, 1), samples=6)
+    plain = GradientFlow(kernel, y)
+    assert_close(pairs.train(2.0).view(6, 2), plain.train(2.0))
+    assert_close(pairs.risk(2.0), plain.risk(2.0))
+    assert_close(pairs.displacement(2.0), plain.displacement(2.0))
+
+
+@pytest.mark.parametrize("t", [-1.0, float("nan")])
+def test_impossible_times_are_refused(problem, t):
+    with pytest.raises(ValueError, match="times t >= 0"):
+        GradientFlow(problem[0], problem[2]).train(t)
