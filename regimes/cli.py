@@ -10,13 +10,13 @@ import typer
 from regimes import __version__
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
+MAIN_JOB = "lazy-vs-meanfield"
 
 app = typer.Typer(
     name="regimes",
     help="Which theory of neural-network training holds where: lazy, mean-field. Decided by measurement.",
     epilog="Start with: python cli.py lazy-vs-meanfield --alpha 100",
     add_completion=False,
-    invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -31,7 +31,7 @@ Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder o
 Fresh = Annotated[bool, typer.Option("--fresh", help="Move a run that is in the way aside to DIR.1, DIR.2, ...")]
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool | None) -> None:
     if asked:
         print(f"regimes {__version__}")
         raise typer.Exit
@@ -39,14 +39,11 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _root(
-    context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
+        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = None,
 ) -> None:
     """Which theory of neural-network training holds where: lazy, mean-field. Decided by measurement."""
-    if context.invoked_subcommand is None:
-        print(context.get_help())
 
 
 @app.command("list")
@@ -96,20 +93,23 @@ def judge(
     Only the rows of the run are read; nothing is measured.
     """
     from regimes.experiments import load, names
+    from regimes.lab import config as configuration
     from regimes.lab.runs import RunFolder
     from regimes.lab.verification import conclude
 
     with RunFolder.existing(run) as folder:
-        if folder.name not in names():
-            raise ValueError(
-                f"{run} holds a run of {folder.name!r}, which is no statement; known: {', '.join(names())}"
-            )
-        experiment = load(folder.name)
-        conclusion = conclude(experiment, folder)
-    _show(experiment, run, conclusion)
+        if folder.name == MAIN_JOB:
+            from regimes.experiments import lazy_vs_meanfield as main_job
+
+            main_job.conclude(configuration.load(main_job.Config, run / "config.yaml"), folder)
+        elif folder.name in names():
+            experiment = load(folder.name)
+            _show(experiment, run, conclude(experiment, folder))
+        else:
+            raise ValueError(f"{run} holds a run of {folder.name!r}, which is not known; known: {', '.join(names())}")
 
 
-@app.command("lazy-vs-meanfield")
+@app.command(MAIN_JOB)
 def lazy_vs_meanfield(
     alpha: Annotated[float | None, typer.Option(help="Scale α of the output; large is lazy, 1 is mean-field.")] = None,
     dataset: Annotated[str | None, typer.Option(help="teacher, circle, digits or mnist.")] = None,
@@ -143,10 +143,9 @@ def lazy_vs_meanfield(
     }
     given = [override(key, value) for key, value in flags.items() if value is not None]
     settings = load(Config, config, [*(overrides or ()), *given])
-    name = "lazy-vs-meanfield"
-    stem = f"{name}-{settings.dataset}-alpha{settings.alpha:g}"
+    stem = f"{MAIN_JOB}-{settings.dataset}-alpha{settings.alpha:g}"
     path = out or default_folder(stem, settings, {"dataset", "alpha"})
-    with RunFolder.open(path, name, settings, fresh=fresh) as folder:
+    with RunFolder.open(path, MAIN_JOB, settings, fresh=fresh) as folder:
         run(settings, folder)
     print(f"Results: {folder.path}")
 
@@ -164,11 +163,13 @@ def _show(experiment: Any, path: Path, conclusion: Any) -> None:
 def main() -> NoReturn:
     """Run the command line; every error ends as one line on stderr (with REGIMES_DEBUG=1 as a traceback)."""
     try:
-        status = app(prog_name=_program(), standalone_mode=False)
+        status = app(sys.argv[1:] or ["--help"], prog_name=_program(), standalone_mode=False)
     except BaseException as error:
         if os.environ.get("REGIMES_DEBUG") == "1" and isinstance(error, Exception):
             raise
         sys.exit(_report(error))
+    if status == INTERRUPTED:  # the parser has taken the Ctrl-C
+        sys.exit(_report(KeyboardInterrupt()))
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -6,7 +6,7 @@ from scipy import stats
 from torch.testing import assert_close
 
 from regimes.lab.report import Interval
-from regimes.lab.statistics import geometric_mean_interval, loglog_slope, mean_interval
+from regimes.lab.statistics import geometric_mean_interval, loglog_slope, mean_interval, slope_error
 
 
 def test_the_interval_of_1_2_3_is_that_of_the_tables():
@@ -109,3 +109,20 @@ def test_two_points_and_one_group_leave_the_slope_open():
 def test_unusable_input_says_what_is_needed(call, text):
     with pytest.raises(ValueError, match=text):
         call()
+
+
+def test_the_error_of_a_slope_bounds_how_far_it_moves():
+    rng = np.random.default_rng(4)
+    x, groups = np.tile(np.geomspace(1, 50, 5), 3), np.repeat(np.arange(3), 5)
+    y = x**-1.0 * np.exp(0.1 * rng.normal(size=15))
+    error = 1e-6 * y * rng.uniform(size=15)
+    bound, slope = slope_error(x, y, error, groups), loglog_slope(x, y, groups).value
+    moved = [loglog_slope(x, y + rng.choice([-1, 1], size=15) * error, groups).value - slope for _ in range(200)]
+    assert max(map(abs, moved)) <= bound * (1 + 1e-5)  # first order in error/y
+    worst = y + np.sign(np.log(x) - np.log(x).mean()) * error
+    assert_close(loglog_slope(x, worst, groups).value - slope, bound, rtol=1e-4, atol=0)  # difference of near numbers
+
+
+def test_the_error_of_a_slope_needs_one_value_a_point():
+    with pytest.raises(ValueError, match="a point"):
+        slope_error([1.0, 2.0], [1.0, 1.0], [0.1])

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas
 import pytest
-import toy_experiment as toy
 import torch
+import toy_experiment as toy
 
 from regimes.lab.config import Settings
 from regimes.lab.log import read_log

@@ -38,7 +38,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> 
         table.add_row(*(Text(number(row.get(column, ""))) for column in columns))
     console = Console()
     # A file or a pipe has no width: nothing is folded there.
-    width = console.width if console.is_terminal else max(console.width, console.measure(table).maximum, 240)
+    width = console.width if console.is_terminal else Console(width=100_000).measure(table).maximum
     Console(width=width).print(table)
 
 

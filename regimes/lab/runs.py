@@ -90,7 +90,10 @@ class RunFolder:
         return self.path / file
 
     def record(self) -> dict[str, Any]:
-        """Provenance of the latest session, how many there were, and the commits of all of them if they differ."""
+        """Provenance of the latest session, how many there were, and the commits of all of them if they differ.
+
+        The seconds of this session count until the first call.
+        """
         self._count_seconds()
         record = dict(self._sessions[-1]) if self._sessions else {}
         commits = list(dict.fromkeys(str(session.get("commit")) for session in self._sessions))
@@ -128,7 +131,7 @@ class RunFolder:
 
     def _count_seconds(self) -> None:
         if self._start is not None:
-            self._sessions[-1]["wall_seconds"] = round(time.monotonic() - self._start, 3)
+            self._sessions[-1].setdefault("wall_seconds", round(time.monotonic() - self._start, 3))
 
     def _write_run(self) -> None:
         text = json.dumps({"name": self.name, "sessions": self._sessions}, indent=2, ensure_ascii=False)

@@ -1,6 +1,6 @@
 """Means, geometric means and log-log slopes, each with its confidence interval."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -48,9 +48,7 @@ def geometric_mean_interval(values: ArrayLike, level: float = 0.95) -> Mean:
     return Mean(float(np.exp(mean)), Interval(float(low), float(high)))
 
 
-def loglog_slope(
-    x: ArrayLike, y: ArrayLike, groups: Sequence[Hashable] | np.ndarray | None = None, level: float = 0.95
-) -> Slope:
+def loglog_slope(x: ArrayLike, y: ArrayLike, groups: Iterable[Hashable] | None = None, level: float = 0.95) -> Slope:
     """Least-squares slope of log y against log x, with its interval.
 
     With groups (seeds, say): one slope a group, their mean, Student's interval over the groups; valid however the
@@ -74,20 +72,18 @@ def loglog_slope(
     return Slope(mean, interval)
 
 
-def slope_error(
-    x: ArrayLike, y: ArrayLike, error: ArrayLike, groups: Sequence[Hashable] | np.ndarray | None = None
-) -> float:
-    """How far `loglog_slope` can be off when each y is off by at most its error: mean over groups of Σ_i |c_i| error_i/y_i.
+def slope_error(x: ArrayLike, y: ArrayLike, error: ArrayLike, groups: Iterable[Hashable] | None = None) -> float:
+    """How far `loglog_slope` can be off when each y is off by at most its error, to first order in error/y.
 
-    The slope is Σ_i c_i log y_i, c = (log x − mean)/Σ (log x − mean)². First order in error/y.
+    Mean over groups of Σ_i |c_i| error_i/y_i; the slope is Σ_i c_i log y_i with c = (log x − mean)/Σ (log x − mean)².
     """
     log_x = np.log(_positive("slope_error", _sample("slope_error", x)))
-    share = _sample("slope_error", error) / _positive("slope_error", _sample("slope_error", y))
+    values, errors = _positive("slope_error", _sample("slope_error", y)), _sample("slope_error", error)
     labels = [0] * log_x.size if groups is None else list(groups)
-    if not log_x.size == share.size == len(labels):
-        raise ValueError(
-            f"slope_error needs one x, y and group a point; got {log_x.size}, {share.size} and {len(labels)}"
-        )
+    sizes = (log_x.size, values.size, errors.size, len(labels))
+    if len(set(sizes)) > 1:
+        raise ValueError(f"slope_error needs one x, y, error and group a point; got {', '.join(map(str, sizes))}")
+    share = errors / values
     moved = []
     for label in dict.fromkeys(labels):
         index = [i for i, other in enumerate(labels) if other == label]

@@ -1,0 +1,175 @@
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import toy_experiment as toy
+from command import command
+
+import regimes
+from regimes import experiments
+
+ROOT = Path(__file__).parent.parent
+FILES = {"config.yaml", "run.json", "points.jsonl", "rows.csv", "result.json", "table.md", "figure.png", "figure.pdf"}
+
+
+@pytest.fixture(autouse=True)
+def toy_statement(monkeypatch, tmp_path):
+    """The toy experiment is the only statement, and runs/ is in a folder of its own."""
+    monkeypatch.setattr(experiments, "load", lambda name: toy)
+    monkeypatch.setattr(experiments, "names", lambda: ["toy"])
+    monkeypatch.chdir(tmp_path)
+
+
+def test_verify_writes_rows_result_table_and_figure(tmp_path):
+    ended = command("verify", "toy")
+    assert (ended.code, ended.err) == (0, "")
+    assert {file.name for file in (tmp_path / "runs" / "toy").iterdir()} == FILES
+    for part in (toy.STATEMENT.claim, toy.STATEMENT.source, toy.SLOPE, "SUPPORTED", "runs/toy"):
+        assert part in ended.out
+    result = json.loads((tmp_path / "runs/toy/result.json").read_text())
+    assert (result["verdict"], result["points"], result["rows"]) == ("supported", 12, 12)
+    assert result["command"] == "python cli.py verify toy"
+
+
+def test_the_file_the_overrides_and_the_folder_are_heeded(tmp_path):
+    (tmp_path / "size.yaml").write_text("seeds: 4\nx: [1, 3]\n")
+    ended = command("verify", "toy", "--config", "size.yaml", "--set", "x=[1, 2, 5]", "--out", "there")
+    assert ended.code == 0
+    result = json.loads((tmp_path / "there/result.json").read_text())
+    assert (result["config"]["x"], result["config"]["seeds"], result["points"]) == ([1.0, 2.0, 5.0], 4, 12)
+
+
+def test_the_resolved_configuration_reproduces_the_run(tmp_path):
+    command("verify", "toy", "--set", "seeds=2", "--out", "a")
+    assert command("verify", "toy", "--config", "a/config.yaml", "--out", "b").code == 0
+    assert (tmp_path / "a/rows.csv").read_bytes() == (tmp_path / "b/rows.csv").read_bytes()
+
+
+def test_workers_give_the_same_rows(tmp_path):
+    assert command("verify", "toy", "--out", "a").code == 0
+    assert command("verify", "toy", "--out", "b", "--workers", "2").code == 0
+    assert (tmp_path / "a/rows.csv").read_bytes() == (tmp_path / "b/rows.csv").read_bytes()
+
+
+def test_another_configuration_needs_fresh_and_fresh_deletes_nothing(tmp_path):
+    command("verify", "toy")
+    ended = command("verify", "toy", "--set", "seeds=4")
+    assert ended.code == 2
+    assert "seeds is 3 there, 4 here; pass --out for another folder, or --fresh" in ended.err
+    assert command("verify", "toy", "--set", "seeds=4", "--fresh").code == 0
+    found = {
+        name: json.loads((tmp_path / "runs" / name / "result.json").read_text())["points"] for name in ("toy", "toy.1")
+    }
+    assert found == {"toy": 16, "toy.1": 12}
+
+
+def test_judge_redoes_verdict_table_and_figure_without_measuring(tmp_path, monkeypatch):
+    command("verify", "toy")
+    run = tmp_path / "runs" / "toy"
+    before = {file.name: file.read_bytes() for file in run.iterdir()}
+    for name in ("result.json", "table.md", "figure.png", "figure.pdf"):
+        (run / name).unlink()
+    monkeypatch.setattr(toy, "measure", lambda config, points: pytest.fail("judge must not measure"))
+    ended = command("judge", "runs/toy")
+    assert ended.code == 0
+    assert "SUPPORTED" in ended.out
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == before
+
+
+def test_judge_is_content_with_rows_alone(tmp_path):
+    command("verify", "toy")
+    (tmp_path / "runs/toy/points.jsonl").unlink()
+    assert "SUPPORTED" in command("judge", "runs/toy").out
+
+
+def test_judge_of_a_run_that_breaks_the_claim_refutes_it(tmp_path):
+    command("verify", "toy")
+    log = tmp_path / "runs/toy/points.jsonl"
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    for record in records:
+        record["rows"][0]["y"] *= record["point"]["x"]
+    log.write_text("".join(json.dumps(record) + "\n" for record in records))
+    ended = command("judge", "runs/toy")
+    assert (ended.code, "REFUTED" in ended.out) == (0, True)
+
+
+def test_judge_says_that_a_run_is_unfinished(tmp_path):
+    assert command("verify", "toy", "--set", "broken=[8.0]").code == 1
+    assert command("judge", "runs/toy").code == 0
+    result = json.loads((tmp_path / "runs/toy/result.json").read_text())
+    assert (result["points"], result["points_planned"]) == (9, 12)
+    assert "Unfinished: 9 of 12" in (tmp_path / "runs/toy/table.md").read_text()
+
+
+def test_a_failing_measurement_is_one_line_and_exit_1():
+    ended = command("verify", "toy", "--set", "broken=[2.0]")
+    assert ended.code == 1
+    assert len(ended.err.splitlines()) == 1
+    assert "x=2.0" in ended.err
+
+
+def test_list_shows_statements_with_sources_and_predictions():
+    ended = command("list")
+    assert ended.code == 0
+    for part in ("toy", toy.STATEMENT.claim, toy.STATEMENT.source, f"{toy.SLOPE}: [1.9, 2.1]"):
+        assert part in ended.out
+
+
+def test_an_unforeseen_error_is_one_line_and_a_traceback_on_request(monkeypatch):
+    monkeypatch.setattr(toy, "judge", lambda rows: rows.no_such_column)
+    ended = command("verify", "toy")
+    assert (ended.code, len(ended.err.splitlines())) == (1, 1)
+    assert "internal error: AttributeError" in ended.err
+    monkeypatch.setenv("REGIMES_DEBUG", "1")
+    with pytest.raises(AttributeError):
+        command("verify", "toy")
+
+
+def test_ctrl_c_ends_with_130(monkeypatch):
+    def stopped(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiments, "load", stopped)
+    ended = command("verify", "toy")
+    assert ended.code == 130
+    assert len(ended.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [], ["verify", "--help"], ["lazy-vs-meanfield", "-h"]])
+def test_help_is_for_people(arguments):
+    ended = command(*arguments)
+    assert ended.code == 0
+    assert ended.err == ""
+    assert "Usage: python cli.py" in ended.out
+    assert "install-completion" not in ended.out
+
+
+def test_help_describes_every_command_in_full():
+    assert "..." not in command("--help").out.partition("Commands:")[2].partition("Start with")[0]
+
+
+def test_the_version_is_that_of_the_package():
+    assert command("--version").out == f"regimes {regimes.__version__}\n"
+
+
+def test_help_answers_at_once():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "cli.py", "--help"], cwd=ROOT, check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 1.0  # measured 0.05 to 0.1 s on an idle machine
+
+
+def test_a_closed_pipe_is_no_error():
+    process = subprocess.Popen(
+        [sys.executable, "cli.py", "--help"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    process.wait()
+    assert errors == ""

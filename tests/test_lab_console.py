@@ -1,0 +1,76 @@
+import sys
+
+import pytest
+
+from regimes.lab import console
+from regimes.lab.console import duration, print_table, track
+
+
+class Clock:
+    """A clock that moves by half a minute at every look."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        self.seconds += 30.0
+        return self.seconds
+
+
+def test_items_pass_unchanged(capsys):
+    assert list(track([1, 2, 3], 3, "toy")) == [1, 2, 3]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_without_a_terminal_there_is_a_line_a_minute(capsys, monkeypatch):
+    monkeypatch.setattr(console.time, "monotonic", Clock())
+    assert list(track(range(6), 6, "toy")) == list(range(6))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "toy: 2 of 6, 60 s so far, 2 min to go",
+        "toy: 4 of 6, 2 min so far, 60 s to go",
+        "toy: 6 of 6, 3 min so far, 0 s to go",
+    ]
+
+
+def test_only_rank_0_speaks(capsys, monkeypatch):
+    monkeypatch.setattr(console.time, "monotonic", Clock())
+    monkeypatch.setenv("RANK", "1")
+    assert list(track(range(6), 6, "toy")) == list(range(6))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_on_a_terminal_there_is_a_bar(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert list(track([1, 2], 2, "toy")) == [1, 2]
+    assert capsys.readouterr().out == ""
+
+
+def test_an_error_in_the_loop_is_passed_on(monkeypatch):
+    def broken():
+        yield 1
+        raise KeyboardInterrupt
+
+    for terminal in (True, False):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            list(track(broken(), 2, "toy"))
+
+
+def test_a_table_in_a_file_is_never_folded(capsys):
+    long = "word " * 50
+    print_table([{"name": "a", "x": 1 / 3, "text": long}, {"name": "[b]", "x": 2.0}])
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in lines if "0.3333" in line]
+    assert row.count("word") == 50
+    assert any("[b]" in line for line in lines)  # brackets are no markup
+    assert any(line.split() == ["name", "x", "text"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "0 s"), (89, "89 s"), (91, "2 min"), (3600, "60 min"), (7500, "2 h 05 min")]
+)
+def test_durations_are_written_for_people(seconds, text):
+    assert duration(float(seconds)) == text
