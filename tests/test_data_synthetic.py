@@ -68,6 +68,9 @@ def test_random_teachers_have_neurons_of_the_asked_magnitude_and_both_signs():
     assert_close(teacher.input.norm(dim=1), torch.ones(40, dtype=torch.float64))
     assert_close(teacher.output.abs(), torch.full((40, 1), 100.0, dtype=torch.float64))
     assert 5 < int((teacher.output > 0).sum()) < 35
+    assert (
+        float(random_teacher(6, 1, generator=generator(5), magnitude=0.1).output.abs()) == 0.1
+    )  # not rounded to float32
 
 
 def test_the_mean_square_of_a_teacher_on_the_sphere_is_the_closed_form():

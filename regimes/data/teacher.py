@@ -45,5 +45,5 @@ def random_teacher(
         )
     directions = torch.randn(neurons, inputs, generator=generator, dtype=torch.float64)
     directions = directions / directions.norm(dim=1, keepdim=True)
-    signs = 2.0 * torch.randint(0, 2, (neurons, 1), generator=generator) - 1.0
+    signs = 2 * torch.randint(0, 2, (neurons, 1), generator=generator).double() - 1
     return Teacher(output=(magnitude * signs).to(dtype), input=directions.to(dtype))

@@ -29,6 +29,7 @@ import math
 from collections import deque
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -275,4 +276,4 @@ def _curve(ax: Any, rows: Any, column: str, color: str, line: str, label: str) -
     means = [mean_interval(1000 * rows[rows.tau == tau][column]) for tau in taus]
     ax.plot(taus, [mean.value for mean in means], line, color=color, label=label)
     if rows.seed.nunique() > 1:
-        figures.band(ax, taus, *zip(*(mean.interval for mean in means), strict=True), color=color)
+        figures.band(ax, taus, *np.array([mean.interval for mean in means]).T, color=color)

@@ -23,6 +23,7 @@ pilot of two trials with m ≤ 128, before the run.
 import math
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -185,7 +186,7 @@ def draw(rows: pd.DataFrame) -> Figure:
             ax.plot(part.width, PLOTTED * part.test_end, marker, color=color, markersize=1.8, alpha=0.5)
             ax.plot(widths, [mean.value for mean in means], color=color, label=label)
             if part.seed.nunique() > 1:
-                figures.band(ax, widths, *zip(*(mean.interval for mean in means), strict=True), color=color)
+                figures.band(ax, widths, *np.array([mean.interval for mean in means]).T, color=color)
         ax.axhline(linear, linestyle=":", color="#000000", label="linear function plus constant")
         ax.set(xscale="log", xlabel="width m", ylabel="0.1 × test loss (targets × 100)")
         ax.set_ylim(bottom=0, top=2 * linear)
