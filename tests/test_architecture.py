@@ -1,0 +1,148 @@
+"""The order of the packages, held by reading the imports; sizes of files; what a light import may load."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "regimes"
+FILES = sorted(file for file in PACKAGE.rglob("*.py"))
+# From the bottom up; packages on one line do not know each other, except those on the lowest.
+LAYERS = [
+    "conventions activations modules",
+    "control",
+    "lab data models tangent meanfield transport",
+    "training",
+    "experiments",
+    "cli",
+]
+LAYER = {name: height for height, names in enumerate(LAYERS) for name in names.split()}
+HEAVY = ("torch", "jax", "ot", "matplotlib", "pandas", "scipy", "sklearn")
+LIMIT = 300
+
+
+def unit(module: str) -> str:
+    """The package or top-level module of regimes that a dotted name belongs to."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(source: str, module: str) -> Iterator[str]:
+    """Every module named in import statements, at any depth of the code; relative ones made absolute."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = module.split(".")[: -node.level] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield origin
+            if origin == "regimes":
+                yield from (f"regimes.{alias.name}" for alias in node.names)
+
+
+def faults(source: str, module: str) -> list[str]:
+    """The imports of a module that do not point down."""
+    here = unit(module)
+    found = []
+    for other in imports(source, module):
+        there = unit(other) if other.startswith("regimes.") else ""
+        if not there or there == here or there.startswith("__"):
+            continue
+        if there not in LAYER:
+            found.append(f"{module} imports {other}, which has no layer")
+        elif LAYER[there] > LAYER[here] or (LAYER[there] == LAYER[here] > 0):
+            found.append(f"{module} imports {other}")
+    return found
+
+
+def name(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_the_reader_of_imports_finds_every_kind():
+    source = (
+        "import a.b\nfrom c import d\nfrom regimes import lab\ndef f():\n    from . import x\n    from ..e import y\n"
+    )
+    assert set(imports(source, "regimes.p.q")) == {"a.b", "c", "regimes", "regimes.lab", "regimes.p", "regimes.e"}
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "fault"),
+    [
+        ("regimes.tangent.kernel", "from regimes.conventions import Params", False),
+        ("regimes.tangent.kernel", "from regimes.tangent.functional import functional", False),
+        ("regimes.experiments.x", "import regimes.lab.report", False),
+        ("regimes.tangent.kernel", "from regimes.meanfield import flow", True),
+        ("regimes.lab.sweep", "def f():\n    from regimes.experiments import load", True),
+        ("regimes.control.adaptive", "from regimes import lab", True),
+        ("regimes.data.images", "from ..models import mlp", True),
+        ("regimes.data.images", "import regimes.helpers", True),
+    ],
+)
+def test_an_import_upwards_or_sideways_is_found(module, source, fault):
+    assert bool(faults(source, module)) == fault
+
+
+def test_imports_point_down():
+    found = [
+        fault
+        for file in FILES
+        if file != PACKAGE / "__init__.py"  # loads names on first use
+        for fault in faults(file.read_text(encoding="utf-8"), name(file))
+    ]
+    assert found == []
+
+
+def test_experiments_do_not_import_each_other():
+    folder = PACKAGE / "experiments"
+    for file in folder.rglob("*.py"):
+        own = file.relative_to(folder).parts[0].removesuffix(".py")
+        for other in imports(file.read_text(encoding="utf-8"), name(file)):
+            if other.startswith("regimes.experiments."):
+                assert other.split(".")[2] == own, f"{file.name} imports {other}"
+
+
+def test_every_package_has_a_layer():
+    found = {file.stem for file in PACKAGE.glob("[a-z]*.py")} | {
+        file.parent.name for file in PACKAGE.glob("*/__init__.py")
+    }
+    assert found <= LAYER.keys()
+
+
+def test_no_file_is_too_long_to_be_read_at_once():
+    long = {
+        str(file.relative_to(ROOT)): count for file in FILES if (count := len(file.read_text().splitlines())) > LIMIT
+    }
+    assert long == {}
+
+
+def test_no_module_is_named_for_odds_and_ends():
+    assert not {file.stem for file in FILES} & {"utils", "util", "helpers", "misc", "common"}
+
+
+def test_only_the_adapter_imports_jax():
+    found = {
+        str(file.relative_to(PACKAGE))
+        for file in FILES
+        for module in imports(file.read_text(encoding="utf-8"), name(file))
+        if module.split(".")[0] in ("jax", "neural_tangents")
+    }
+    assert found <= {"tangent/neural_tangents.py"}
+
+
+@pytest.mark.parametrize("statement", ["import regimes", "import regimes.cli", "import regimes.experiments"])
+def test_a_light_import_loads_nothing_heavy(statement):
+    program = f"import sys; {statement}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & set(HEAVY)
+
+
+@pytest.mark.parametrize("module", ["config", "report", "runs", "sweep", "log", "workers", "console", "verification"])
+def test_the_bench_loads_plotting_and_tables_on_use_only(module):
+    program = f"import sys, regimes.lab.{module}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not set(done.stdout.split()) & set(HEAVY)
