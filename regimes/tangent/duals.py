@@ -13,6 +13,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
+def root(values: Tensor) -> Tensor:
+    """Square root with gradient 0 at 0, where the input of a network is zero."""
+    positive = values > 0
+    return torch.where(positive, torch.where(positive, values, 1.0).sqrt(), 0.0)
+
+
 class Pairs(NamedTuple):
     """Gaussian pairs: variances of both sides, and 1 − c and 1 + c of the correlation c, both accurate near 0."""
 
@@ -27,7 +33,7 @@ class Pairs(NamedTuple):
 
     def scale(self) -> Float[Tensor, "n1 n2"]:
         """√(AB)."""
-        return self.variance1.sqrt()[:, None] * self.variance2.sqrt()
+        return root(self.variance1)[:, None] * root(self.variance2)
 
     def covariance(self) -> Float[Tensor, "n1 n2"]:
         """√(AB) c."""
@@ -66,7 +72,9 @@ def relu_duals(pairs: Pairs) -> Duals:
     """
     smooth = (pairs.below > 0) & (pairs.above > 0)
     below, above = torch.where(smooth, pairs.below, 1.0), torch.where(smooth, pairs.above, 1.0)
-    angle = torch.where(smooth, 2 * torch.atan2(below.sqrt(), above.sqrt()), torch.where(pairs.below > 0, math.pi, 0.0))
+    angle = torch.where(
+        smooth, 2 * torch.atan2(below.sqrt(), above.sqrt()), torch.full_like(below, math.pi) * (pairs.below > 0)
+    )
     gap = _ArcCosine.apply(pairs.below, pairs.above)
     value = pairs.scale() / 2 * (1 - gap)
     after = Pairs(pairs.variance1 / 2, pairs.variance2 / 2, gap, 2 - gap)
@@ -80,7 +88,7 @@ def identity_duals(pairs: Pairs) -> Duals:
 
 def pairs_from(value: Tensor, variance1: Tensor, variance2: Tensor) -> Pairs:
     """Pairs of the given covariance and variances."""
-    scale = (variance1[:, None] * variance2).sqrt()
+    scale = root(variance1[:, None] * variance2)
     correlation = value / torch.where(scale > 0, scale, 1.0)
     return Pairs(variance1, variance2, (1 - correlation).clamp(min=0), (1 + correlation).clamp(min=0))
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes.activations import Activation
-from regimes.tangent.duals import CLOSED_FORMS, Duals, Pairs
+from regimes.tangent.duals import CLOSED_FORMS, Duals, Pairs, root
 from regimes.tangent.hermite import hermite_duals
 
 
@@ -45,7 +45,7 @@ def _affine(pairs: Pairs, factor: float, offset: float) -> Pairs:
     a, b = (factor * v for v in (pairs.variance1, pairs.variance2))
     if offset == 0:
         return Pairs(a, b, pairs.below, pairs.above)
-    roots = a.sqrt()[:, None], b.sqrt()[None]
+    roots = root(a)[:, None], root(b)[None]
     before = roots[0] * roots[1]
     after = ((a + offset)[:, None] * (b + offset)).sqrt()
     gap = offset * (roots[0] - roots[1]).square() / (after + before + offset)

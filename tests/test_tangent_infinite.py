@@ -1,0 +1,209 @@
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from regimes.activations import ACTIVATIONS, ERF, IDENTITY, RELU, TANH, Activation
+from regimes.conventions import generator
+from regimes.models.mlp import MLP
+from regimes.models.two_layer import TwoLayer, ntk_scale
+from regimes.tangent.infinite import dense_kernels, two_layer_nngp, two_layer_ntk
+from regimes.tangent.kernel import ntk
+
+
+def inputs(n=5, d=3):
+    return torch.randn(n, d, dtype=torch.float64)
+
+
+def within_five_standard_errors(samples, expected):
+    """samples (seeds, n, n) against the mean they should have."""
+    error = samples.std(0) / len(samples) ** 0.5
+    return ((samples.mean(0) - expected).abs() <= 5 * error + 1e-14).all()
+
+
+def test_the_two_layer_relu_kernel_is_the_published_formula():
+    """‖x‖‖x'‖/(2π) (sin φ + (π−φ) cos φ) + x·x' (π−φ)/(2π)."""
+    x1, x2 = inputs(), inputs(4)
+    product = x1 @ x2.T
+    norms = x1.norm(dim=1)[:, None] * x2.norm(dim=1)
+    angle = torch.acos(product / norms)
+    first = norms / (2 * math.pi) * (angle.sin() + (math.pi - angle) * angle.cos())
+    second = product * (math.pi - angle) / (2 * math.pi)
+    assert_close(two_layer_nngp(x1, x2, activation=RELU), first)
+    assert_close(two_layer_ntk(x1, x2, activation=RELU), first + second)
+    scaled = two_layer_ntk(x1, x2, activation=RELU, std_a=3.0, std_b=0.5)
+    assert_close(scaled, 0.25 * first + 9 * second)  # E‖b‖² in the one, E a² in the other
+
+
+def test_the_two_layer_erf_kernel_is_the_published_formula():
+    """(2/π) asin(2x·x'/√((1+2‖x‖²)(1+2‖x'‖²))) + x·x' (4/π)/√((1+2‖x‖²)(1+2‖x'‖²) − 4(x·x')²)."""
+    x1, x2 = inputs(), inputs(4)
+    c, a, b = x1 @ x2.T, 1 + 2 * x1.square().sum(1)[:, None], 1 + 2 * x2.square().sum(1)
+    expected = 2 / math.pi * torch.asin(2 * c / (a * b).sqrt()) + c * 4 / math.pi / (a * b - 4 * c**2).sqrt()
+    assert_close(two_layer_ntk(x1, x2, activation=ERF), expected)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_two_layer_nets_have_this_kernel_in_the_mean(name):
+    activation, x = ACTIVATIONS[name], inputs(3)
+    nets = [
+        TwoLayer(3, 50, activation=activation, generator=generator(seed), scale=ntk_scale(50)) for seed in range(80)
+    ]
+    kernels = torch.stack([ntk(net, x, outputs="trace") for net in nets])
+    assert within_five_standard_errors(kernels, two_layer_ntk(x, activation=activation))
+    assert not within_five_standard_errors(kernels, 0.8 * two_layer_ntk(x, activation=activation))  # the test can see
+    outputs = torch.stack([net(x).detach() for net in nets])
+    products = outputs * outputs.mT
+    assert within_five_standard_errors(products, two_layer_nngp(x, activation=activation))
+
+
+def test_two_layers_are_a_dense_net_of_depth_one():
+    x1, x2 = inputs(), inputs(4)
+    for activation in ACTIVATIONS.values():
+        deep = dense_kernels(x1, x2, depth=1, activation=activation, sigma_w=1.0)
+        assert_close(deep.nngp, two_layer_nngp(x1, x2, activation=activation, std_b=3**-0.5))
+        expected = two_layer_ntk(x1 / 3**0.5, x2 / 3**0.5, activation=activation)
+        assert_close(deep.ntk, expected)
+
+
+def test_no_hidden_layer_is_linear_regression():
+    x = inputs()
+    kernels = dense_kernels(x, depth=0, activation=RELU, sigma_w=1.5, sigma_b=0.5)
+    assert_close(kernels.nngp, 2.25 * x @ x.T / 3 + 0.25)
+    assert_close(kernels.ntk, kernels.nngp)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_a_linear_net_counts_its_layers(depth):
+    """Identity: S = σ_w^{2L} x·x'/d at the end, and each of the L = depth + 1 matrices adds the same to the kernel."""
+    x, sigma = inputs(), 1.3
+    kernels = dense_kernels(x, depth=depth, activation=IDENTITY, sigma_w=sigma)
+    assert_close(kernels.nngp, sigma ** (2 * depth + 2) * x @ x.T / 3)
+    assert_close(kernels.ntk, (depth + 1) * kernels.nngp)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 10])
+def test_he_scaling_keeps_the_relu_diagonal(depth):
+    """σ_w² = 2: S stays 2‖x‖²/d and Ṡ = 1 at φ = 0, so the kernel is (depth + 1)·S there, without rounding of φ."""
+    x = inputs()
+    kernels = dense_kernels(x, depth=depth, activation=RELU)
+    diagonal = 2 * x.square().sum(1) / 3
+    assert_close(kernels.nngp.diagonal(), diagonal, rtol=1e-14, atol=0)  # sharper than the default
+    assert_close(kernels.ntk.diagonal(), (depth + 1) * diagonal, rtol=1e-14, atol=0)  # sharper than the default
+
+
+def test_opposite_and_parallel_inputs_lose_no_digits():
+    """x' = sx: φ = 0 or π exactly, whatever the lengths."""
+    x = inputs(4)
+    for factor, share in ((3.0, 0.5), (-1.0, 0.0), (-0.3, 0.0)):
+        nngp = two_layer_nngp(x, factor * x, activation=RELU).diagonal()
+        assert_close(nngp, share * factor * x.square().sum(1), rtol=1e-13, atol=1e-13)  # sharper than the default
+        slope = two_layer_ntk(x, factor * x, activation=RELU).diagonal() - nngp
+        assert_close(slope, share * factor * x.square().sum(1), rtol=1e-13, atol=1e-13)  # sharper than the default
+
+
+@pytest.mark.parametrize("sigma_b", [0.0, 0.4])
+@pytest.mark.parametrize("activation", [RELU, ERF, TANH])
+def test_the_recursion_is_the_plain_one(activation, sigma_b):
+    """The textbook recursion on covariance matrices, with means by the two-layer formulas on Cholesky factors."""
+    x, sigma_w, depth = inputs(4, 6), 1.4, 3
+    s = sigma_w**2 * x @ x.T / 6 + sigma_b**2
+    k = s
+    for _ in range(depth):
+        root = torch.linalg.cholesky(s)
+        value = two_layer_nngp(root, activation=activation)
+        dot = (two_layer_ntk(root, activation=activation) - value) / s
+        s = sigma_w**2 * value + sigma_b**2
+        k = s + k * sigma_w**2 * dot
+    kernels = dense_kernels(x, depth=depth, activation=activation, sigma_w=sigma_w, sigma_b=sigma_b)
+    assert_close(kernels.nngp, s)
+    assert_close(kernels.ntk, k, rtol=1e-6, atol=1e-7)  # the angle of the Cholesky rows on the diagonal is √ε
+
+
+@pytest.mark.parametrize("activation", [RELU, ERF])
+def test_deep_nets_come_close_to_it(activation):
+    """Three hidden layers, σ_w² = 2: fluctuation O(1/√m), bias O(1/m)."""
+    x, width = inputs(3), 256
+    kernels = torch.stack(
+        [
+            ntk(
+                MLP([3, width, width, width, 1], activation=activation, generator=generator(s), sigma_b=0.3),
+                x,
+                outputs="trace",
+            )
+            for s in range(20)
+        ]
+    )
+    expected = dense_kernels(x, depth=3, activation=activation, sigma_b=0.3).ntk
+    allowed = 5 * kernels.std(0) / 20**0.5 + 8 / width * expected.diagonal().max()  # five standard errors and the bias
+    assert ((kernels.mean(0) - expected).abs() < allowed).all()
+    assert ((kernels.mean(0) - expected).abs() < 0.1 * expected.diagonal().max()).all()  # the allowance is small
+
+
+@pytest.mark.parametrize("sigma_b", [0.0, 0.3])
+@pytest.mark.parametrize("activation", [RELU, ERF])
+def test_gradients_are_right(activation, sigma_b):
+    x1, x2 = inputs().requires_grad_(), inputs(2).requires_grad_()
+
+    def kernels(a, b):
+        return dense_kernels(a, b, depth=2, activation=activation, sigma_b=sigma_b)
+
+    assert torch.autograd.gradcheck(kernels, (x1, x2))
+
+
+@pytest.mark.parametrize("activation", [RELU, ERF, TANH])
+def test_gradients_on_the_diagonal_are_finite_and_that_of_the_covariance_is_right(activation):
+    x = inputs().requires_grad_()
+    kernels = dense_kernels(x, depth=2, activation=activation)
+    assert torch.autograd.grad(kernels.ntk.sum(), x, retain_graph=True)[0].isfinite().all()
+    if activation is RELU:
+        grad = torch.autograd.grad(kernels.nngp.diagonal().sum(), x)[0]
+        assert_close(grad, 4 * x.detach() / 3)  # of 2‖x‖²/d
+
+
+def test_an_input_of_zero_gives_zero_without_nan():
+    x = torch.zeros(1, 3, dtype=torch.float64).requires_grad_()
+    other = inputs(2)
+    for first, second in ((x, None), (x, other), (other, x)):
+        kernels = dense_kernels(first, second, depth=2, activation=RELU)
+        if second is None:
+            assert_close(kernels.ntk, torch.zeros(1, 1, dtype=torch.float64))
+        assert kernels.ntk.isfinite().all()
+        assert torch.autograd.grad(kernels.ntk.sum(), x)[0].isfinite().all()
+
+
+def test_one_batch_is_the_batch_against_itself():
+    x = inputs()
+    for activation in (RELU, ERF):
+        once = dense_kernels(x, depth=3, activation=activation)
+        twice = dense_kernels(x, x.clone(), depth=3, activation=activation)
+        for a, b in zip(once, twice, strict=True):
+            assert_close(a, b)
+            assert_close(a, a.T)
+        values = torch.linalg.eigvalsh(once.ntk)
+        assert values[0] > 0
+
+
+def test_float32_inputs_are_computed_in_float64():
+    x = torch.randn(3, 4)
+    assert_close(
+        dense_kernels(x, depth=2, activation=RELU).ntk, dense_kernels(x.double(), depth=2, activation=RELU).ntk
+    )
+
+
+STEP = Activation("step", torch.sign, torch.zeros_like, math.inf, math.inf, True)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: dense_kernels(x, depth=-1, activation=RELU), "depth >= 0"),
+        (lambda x: dense_kernels(x, depth=1, activation=RELU, sigma_w=0.0), "sigma_w > 0"),
+        (lambda x: dense_kernels(x, x[:, :2], depth=1, activation=RELU), r"\(n1, d\) and \(n2, d\); got \(5, 3\)"),
+        (lambda x: two_layer_ntk(x, activation=STEP), "smooth activation or one of relu, erf, identity; got 'step'"),
+    ],
+)
+def test_wrong_input_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(inputs())

@@ -1,0 +1,94 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from regimes.activations import ERF
+from regimes.conventions import function_norm, generator
+from regimes.models.two_layer import TwoLayer
+from regimes.tangent.laziness import activation_flips, alignment, kernel_drift, tangent_distance, weight_motion
+
+
+def test_weights_that_doubled_moved_by_their_size():
+    start = [torch.randn(3, 4), torch.randn(5)]
+    assert_close(weight_motion([2 * w for w in start], start), torch.tensor(1.0))
+    assert_close(weight_motion(start, start), torch.tensor(0.0))
+
+
+def test_the_motion_is_that_of_all_weights_as_one_vector():
+    weights, start = [torch.randn(3, 4), torch.randn(5)], [torch.randn(3, 4), torch.randn(5)]
+    whole, whole_start = (torch.cat([w.reshape(-1) for w in group]) for group in (weights, start))
+    assert_close(weight_motion(weights, start), (whole - whole_start).norm() / whole_start.norm())
+
+
+def test_every_measure_keeps_the_runs_apart():
+    def runs(*shape):
+        return torch.randn(3, *shape, dtype=torch.float64), torch.randn(3, *shape, dtype=torch.float64)
+
+    (a, a0), (b, b0), (k, k0), (z, z0), (f, g) = runs(4, 2), runs(4, 5), runs(6, 6), runs(6, 4), runs(6, 2)
+    together = [
+        weight_motion([a, b], [a0, b0], runs=1),
+        kernel_drift(k, k0),
+        activation_flips(z, z0),
+        tangent_distance(f, g),
+        alignment(k, f),
+    ]
+    for run in range(3):
+        alone = [
+            weight_motion([a[run], b[run]], [a0[run], b0[run]]),
+            kernel_drift(k[run], k0[run]),
+            activation_flips(z[run], z0[run]),
+            tangent_distance(f[run], g[run]),
+            alignment(k[run], f[run]),
+        ]
+        assert_close(torch.stack([values[run] for values in together]), torch.stack(alone))
+
+
+def test_a_kernel_scaled_by_one_plus_e_drifted_by_e():
+    kernel = torch.randn(4, 4, dtype=torch.float64)
+    assert_close(kernel_drift(1.25 * kernel, kernel).item(), 0.25)
+
+
+def test_flips_are_counted_over_pairs_of_unit_and_input():
+    start = torch.tensor([[1.0, -1.0], [2.0, -2.0]])
+    after = torch.tensor([[1.0, 0.5], [3.0, -2.0]])
+    assert activation_flips(after, start) == 0.25
+    assert activation_flips(-start, start) == 1.0
+    assert activation_flips(start, start) == 0.0
+
+
+def test_the_tangent_distance_is_relative_in_the_function_norm():
+    f, tangent = torch.randn(6, 2, dtype=torch.float64), torch.randn(6, 2, dtype=torch.float64)
+    assert_close(tangent_distance(f, tangent), function_norm(f - tangent) / function_norm(tangent))
+
+
+def test_the_alignment_is_one_for_the_kernel_of_the_targets_and_zero_for_what_they_do_not_touch():
+    y = torch.tensor([[1.0], [1.0], [-1.0]], dtype=torch.float64)
+    assert_close(alignment(3 * y @ y.T, y).item(), 1.0)
+    other = torch.tensor([[1.0], [0.0], [1.0]], dtype=torch.float64)
+    assert_close(alignment(other @ other.T, y).item(), 0.0)
+    assert_close(alignment(torch.eye(3, dtype=torch.float64), y).item(), 3 / (3**0.5 * 3))
+
+
+def test_preactivations_of_a_net_that_turned_around_have_all_flipped():
+    net = TwoLayer(3, 5, activation=ERF, generator=generator(0))
+    x = torch.randn(7, 3, dtype=torch.float64)
+    before = net.preactivations(x).detach()
+    with torch.no_grad():
+        net.input_weights.neg_()
+    assert activation_flips(net.preactivations(x), before) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: weight_motion([], []), "at least one; got 0 and 0"),
+        (lambda: weight_motion([torch.ones(2)], [torch.ones(2), torch.ones(2)]), "got 1 and 2"),
+        (lambda: weight_motion([torch.ones(2)], [torch.zeros(2)]), "is zero"),
+        (lambda: kernel_drift(torch.ones(2, 2), torch.zeros(2, 2)), "is zero"),
+        (lambda: tangent_distance(torch.ones(2, 1), torch.zeros(2, 1)), "the tangent model is zero"),
+        (lambda: alignment(torch.eye(2), torch.zeros(2, 1)), "nonzero targets"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
