@@ -53,13 +53,14 @@ def test_the_same_configuration_takes_the_run_up_again(tmp_path):
     path = finished_run(tmp_path / "a")
     with RunFolder.open(path, "fall", Config()) as folder:
         assert (path / "rows.csv").exists()
+        folder.begin()
+        folder.begin()
         assert folder.record()["sessions"] == 2
 
 
 def test_a_session_that_adds_nothing_is_not_recorded(tmp_path):
     path = finished_run(tmp_path / "a")
-    with RunFolder.open(path, "fall", Config()) as folder:
-        folder.nothing_new()
+    RunFolder.open(path, "fall", Config()).close()
     assert len(json.loads((path / "run.json").read_text())["sessions"]) == 1
 
 
@@ -188,6 +189,7 @@ def test_commits_of_all_sessions_are_kept_if_they_differ(tmp_path):
     run["sessions"][0]["commit"] = "older"
     (path / "run.json").write_text(json.dumps(run))
     with RunFolder.open(path, "fall", Config()) as folder:
+        folder.begin()
         assert folder.record()["commits"][0] == "older"
 
 

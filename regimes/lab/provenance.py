@@ -76,11 +76,16 @@ def command_line(arguments: list[str]) -> str:
 
 
 def device_name(device: str) -> str:
-    """The processor's model, or the graphics card's for a CUDA device."""
+    """The processor's model, or the graphics card's for a CUDA device; ValueError if that is not there."""
     if device.startswith("cuda"):
         import torch
 
-        return f"{device}: {torch.cuda.get_device_name(device)}" if torch.cuda.is_available() else device
+        if not torch.cuda.is_available():
+            raise ValueError(
+                f"device {device!r} needs a CUDA graphics card and a torch built for it; "
+                f"torch {torch.__version__} sees none: pass --device cpu or --set device=cpu"
+            )
+        return f"{device}: {torch.cuda.get_device_name(device)}"
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

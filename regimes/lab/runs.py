@@ -29,14 +29,21 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: Path, name: str, config: dict[str, Any], lock: int, sessions: list[dict[str, Any]]
+        self,
+        path: Path,
+        name: str,
+        config: dict[str, Any],
+        lock: int,
+        sessions: list[dict[str, Any]],
+        session: dict[str, Any] | None = None,
     ) -> None:
         self.path = path
         self.name = name
         self.config = config
         self._lock: int | None = lock
-        self._sessions = sessions
-        self._start: float | None = None  # of this session; None if it adds nothing to the run
+        self._sessions = sessions  # those that have added results
+        self._session = session  # this one, until it begins to
+        self._start: float | None = None  # of this one, once it has
 
     @classmethod
     def open(cls, path: Path | str, name: str, config: BaseModel, *, fresh: bool = False) -> "RunFolder":
@@ -47,6 +54,7 @@ class RunFolder:
         """
         path = Path(path)
         wanted = _plain(dump(config))
+        session = provenance(str(wanted.get("device", "cpu")))
         _refuse_foreign(path)
         if fresh and _holds_run(path):
             _move_aside(path)
@@ -60,13 +68,11 @@ class RunFolder:
         try:
             if _holds_results(path):
                 _refuse_other(path, name, wanted)
-                sessions = _sessions(path)
+                folder = cls(path, name, wanted, lock, _sessions(path), session)
             else:
-                sessions = []
-            write_whole(path / CONFIG, to_yaml(wanted))
-            folder = cls(path, name, wanted, lock, [*sessions, provenance(str(wanted.get("device", "cpu")))])
-            folder._start = time.monotonic()
-            folder._write_run()
+                write_whole(path / CONFIG, to_yaml(wanted))
+                folder = cls(path, name, wanted, lock, [], session)
+                folder.begin()
         except BaseException:
             _release(path, lock)
             raise
@@ -90,7 +96,7 @@ class RunFolder:
         return self.path / file
 
     def record(self) -> dict[str, Any]:
-        """Provenance of the latest session, how many there were, and the commits of all of them if they differ.
+        """Provenance of the latest session that added results, how many there were, their commits if they differ.
 
         The seconds of this session count until the first call.
         """
@@ -102,11 +108,11 @@ class RunFolder:
         record["sessions"] = len(self._sessions)
         return record
 
-    def nothing_new(self) -> None:
-        """Strike this session out again, because all results are those of earlier ones."""
-        if len(self._sessions) > 1 and self._start is not None:
-            self._sessions.pop()
-            self._start = None
+    def begin(self) -> None:
+        """Record this session in run.json: from here on it adds results. A new folder's first session has begun."""
+        if self._session is not None:
+            self._sessions.append(self._session)
+            self._session, self._start = None, time.monotonic()
             self._write_run()
 
     def close(self) -> None:

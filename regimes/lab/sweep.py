@@ -58,8 +58,8 @@ def sweep(
     held = _resume(log, folder, points, batches)
     waiting = [batch for batch in batches if point_key(batch[0]) not in held]
     failures: list[Outcome] = []
-    if not waiting:
-        folder.nothing_new()
+    if waiting:
+        folder.begin()
     try:
         outcomes = _outcomes(experiment.measure, config, waiting, executor)
         for outcome in track(outcomes, len(waiting), folder.name):

@@ -1,0 +1,233 @@
+"""Mistakes of users: each ends as one line on stderr that says what to do, with exit code 2, and nothing is lost."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+import toy_experiment as toy
+from command import Ended, command
+
+from regimes import experiments
+from regimes.data import files
+
+ROOT = Path(__file__).parent.parent
+VERIFY, MAIN = ("verify", "toy"), ("lazy-vs-meanfield", "--out", "run")
+
+
+@pytest.fixture(autouse=True)
+def toy_statement(monkeypatch, tmp_path):
+    """The toy is the only statement; the working folder is empty; no MNIST, no network, no CUDA."""
+    real = experiments.load
+    monkeypatch.setattr(experiments, "names", lambda: ["toy"])
+    monkeypatch.setattr(experiments, "load", lambda name: toy if name == "toy" else real(name))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("REGIMES_DATA_DIR", str(tmp_path / "empty"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    for proxy in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(proxy, "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+class Case(NamedTuple):
+    """A command, the parts that its line has to hold, and what to prepare before."""
+
+    arguments: tuple[str, ...]
+    parts: tuple[str, ...]
+    prepare: Callable[[Path], object] = lambda folder: None
+
+
+def content(**files: str) -> Callable[[Path], None]:
+    """Write files into the working folder; a double underscore in a name stands for a dot."""
+
+    def write(folder: Path) -> None:
+        for name, text in files.items():
+            (folder / name.replace("__", ".")).write_text(text)
+
+    return write
+
+
+def finished(**changes: str) -> Callable[[Path], None]:
+    """A finished run in `run`, then some of its files changed (None: removed)."""
+
+    def make(folder: Path) -> None:
+        assert command("verify", "toy", "--out", "run").code == 0
+        for name, text in changes.items():
+            file = folder / "run" / name.replace("__", ".")
+            file.unlink() if text is None else file.write_text(text)
+
+    return make
+
+
+def foreign(folder: Path) -> None:
+    (folder / "run").mkdir()
+    (folder / "run" / "thesis.tex").write_text("ten years of work")
+
+
+def cut_log(folder: Path) -> None:
+    finished()(folder)
+    log = folder / "run" / "points.jsonl"
+    log.write_text(log.read_text().replace('"seconds"', '"seco', 1))
+
+
+def other_experiment(folder: Path) -> None:
+    finished()(folder)
+    run = folder / "run" / "run.json"
+    run.write_text(json.dumps({**json.loads(run.read_text()), "name": "kernel_drift"}))
+
+
+def mnist(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Four files with the names of MNIST's."""
+
+    def write(folder: Path) -> None:
+        for file in files.MNIST:
+            (folder / "empty" / file.name).write_bytes(change(gzip.compress(b"\x00\x00\x08\x01\x00\x00\x00\x01\x05")))
+
+    return write
+
+
+CASES = {
+    # the parser
+    "unknown command": Case(("verfy", "toy"), ("No such command 'verfy'", "verify", "--help")),
+    "unknown flag": Case(("lazy-vs-meanfield", "--alpa", "3"), ("No such option", "--alpa", "--alpha")),
+    "no statement": Case(("verify",), ("Missing argument", "--help")),
+    "too many arguments": Case(("verify", "toy", "toy"), ("unexpected extra argument", "--help")),
+    "flag without value": Case(("verify", "toy", "--out"), ("--out", "--help")),
+    "alpha is a word": Case((*MAIN, "--alpha", "large"), ("--alpha", "number", "'large'")),
+    "width is a fraction": Case((*MAIN, "--width", "10.5"), ("--width", "integer", "'10.5'")),
+    "workers is a word": Case((*VERIFY, "--workers=many"), ("--workers", "integer", "'many'")),
+    # names
+    "unknown statement": Case(("verify", "lazy_rat"), ("unknown statement 'lazy_rat'", "Known statements: toy")),
+    "unknown data set": Case(
+        (*MAIN, "--dataset", "cifar"), ("dataset", "'teacher', 'circle', 'digits' or 'mnist'", "'cifar'")
+    ),
+    "unknown device": Case((*MAIN, "--device", "tpu"), ("device", "'cpu' or 'cuda'", "'tpu'")),
+    # numbers
+    "alpha 0": Case((*MAIN, "--alpha", "0"), ("alpha", "greater than 0", "0.0")),
+    "alpha -1": Case((*MAIN, "--alpha", "-1"), ("alpha", "greater than 0", "-1.0")),
+    "alpha nan": Case((*MAIN, "--alpha", "nan"), ("alpha", "finite", "NaN")),
+    "alpha inf": Case((*MAIN, "--alpha", "inf"), ("alpha", "finite", "Infinity")),
+    "width 0": Case((*MAIN, "--width", "0"), ("width", "0")),
+    "odd width cannot be doubled": Case((*MAIN, "--width", "51"), ("width", "multiple of 2", "51")),
+    "seeds 0": Case((*MAIN, "--seeds", "0"), ("seeds", "greater than or equal to 1", "0")),
+    "no seeds in a sweep": Case((*VERIFY, "--set", "seeds=0"), ("seeds", "at least 1; got 0")),
+    "empty axis": Case((*VERIFY, "--set", "x=[]"), ("axis 'x'", "at least one value")),
+    "the same point twice": Case((*VERIFY, "--set", "x=[1, 1]"), ("x=1.0", "twice")),
+    "workers 0": Case((*VERIFY, "--workers", "0"), ("workers", "at least 1; got 0")),
+    # --set
+    "unknown key": Case(
+        (*VERIFY, "--set", "sead=3"), ("unknown key 'sead'", "Did you mean 'seeds'?", "Known keys: x, seeds")
+    ),
+    "no equals sign": Case((*VERIFY, "--set", "seeds"), ("key=value", "'seeds'")),
+    "no key": Case((*VERIFY, "--set", "=3"), ("key=value", "'=3'")),
+    "a word for a number": Case((*VERIFY, "--set", "seeds=many"), ("seeds", "integer", "'many'")),
+    "a number for a list": Case((*VERIFY, "--set", "x=3"), ("x", "list", "3")),
+    "true for a number": Case((*VERIFY, "--set", "seeds=true"), ("seeds", "true or false")),
+    "a key below a number": Case((*VERIFY, "--set", "seeds.a=1"), ("'seeds'", "no keys below")),
+    "broken YAML in a setting": Case((*VERIFY, "--set", "x=[1"), ("x=[1", "not valid YAML")),
+    # --config
+    "missing file": Case((*VERIFY, "--config", "no.yaml"), ("no.yaml does not exist",)),
+    "a folder for a file": Case((*VERIFY, "--config", "empty"), ("cannot read config file empty",)),
+    "a list for a mapping": Case((*VERIFY, "--config", "a"), ("a list", "'key: value'"), content(a="- 1\n- 2\n")),
+    "broken YAML": Case((*VERIFY, "--config", "a"), ("not valid YAML at line 3",), content(a="seeds: 3\nx: [1\n")),
+    "unknown key in a file": Case((*VERIFY, "--config", "a"), ("'sedes'", "'seeds'", "in a"), content(a="sedes: 3\n")),
+    "a key twice": Case((*VERIFY, "--config", "a"), ("'seeds'", "twice"), content(a="seeds: 3\nseeds: 4\n")),
+    "a wrong value in a file": Case((*MAIN, "--config", "a"), ("width", "'wide'", "in a"), content(a="width: wide\n")),
+    # --out
+    "a file for a folder": Case((*VERIFY, "--out", "a"), ("a is a file", "--out"), content(a="text")),
+    "a folder below a file": Case(
+        (*VERIFY, "--out", "a/b"), ("cannot make the folder a/b", "--out"), content(a="text")
+    ),
+    "a place where nothing can be made": Case((*VERIFY, "--out", "/proc/run"), ("cannot make the folder", "--out")),
+    "files of others": Case((*VERIFY, "--out", "run"), ("no run's", "thesis.tex", "--out"), foreign),
+    "files of others and --fresh": Case((*VERIFY, "--out", "run", "--fresh"), ("no run's", "thesis.tex"), foreign),
+    "another configuration": Case(
+        (*VERIFY, "--out", "run", "--set", "seeds=5"), ("seeds is 3 there, 5 here", "--out", "--fresh"), finished()
+    ),
+    "another command's run": Case(MAIN, ("a run of 'toy'", "--out", "--fresh"), finished()),
+    "a damaged log": Case((*VERIFY, "--out", "run"), ("points.jsonl is damaged: line 1",), cut_log),
+    "a damaged record": Case((*VERIFY, "--out", "run"), ("run.json is damaged",), finished(run__json="{")),
+    # judge
+    "judge nothing": Case(("judge", "absent"), ("absent does not exist", "folder of a run")),
+    "judge a file": Case(("judge", "a"), ("a is a file", "folder of a run"), content(a="text")),
+    "judge an empty folder": Case(("judge", "empty"), ("empty is not the folder of a run",)),
+    "judge files of others": Case(("judge", "run"), ("run is not the folder of a run",), foreign),
+    "judge a run without rows": Case(
+        ("judge", "run"), ("no rows yet", "run the experiment"), finished(points__jsonl=None, rows__csv=None)
+    ),
+    "judge a damaged log": Case(("judge", "run"), ("points.jsonl is damaged: line 1", "delete that line"), cut_log),
+    "judge a damaged record": Case(("judge", "run"), ("run.json is damaged",), finished(run__json="[]")),
+    "judge an unknown experiment": Case(("judge", "run"), ("'kernel_drift'", "known: toy"), other_experiment),
+    "judge a changed configuration": Case(("judge", "run"), ("unknown key 'old'",), finished(config__yaml="old: 1\n")),
+    # data and devices
+    "no MNIST": Case((*MAIN, "--dataset", "mnist"), ("MNIST", "--data-dir", "REGIMES_DATA_DIR")),
+    "no MNIST in the folder": Case(
+        (*MAIN, "--dataset", "mnist", "--data-dir", "empty"), ("MNIST", "empty/MNIST/raw", "--data-dir")
+    ),
+    "a truncated MNIST file": Case(
+        (*MAIN, "--dataset", "mnist"), ("not the original", "truncated", "fetch it again"), mnist(lambda data: data[:9])
+    ),
+    "another file under MNIST's name": Case(
+        (*MAIN, "--dataset", "mnist"), ("not the original", "SHA-256", "fetch it again"), mnist(lambda data: data)
+    ),
+    "no CUDA": Case((*MAIN, "--device", "cuda"), ("cuda", "cpu")),
+    "an unknown class": Case((*MAIN, "--dataset", "digits", "--set", "classes=[3, 12]"), ("classes", "12")),
+    "classes of a regression": Case((*MAIN, "--set", "classes=[3, 8]"), ("classes",)),
+    "more samples than there are": Case((*MAIN, "--dataset", "digits", "--set", "train_size=5000"), ("1797", "5000")),
+}
+
+
+def check(ended: Ended, parts: tuple[str, ...]) -> None:
+    assert ended.code == 2, ended
+    assert len(ended.err.splitlines()) == 1, ended.err
+    assert "Traceback" not in ended.err + ended.out
+    for part in parts:
+        assert part in ended.err
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_mistake_is_one_line_and_nothing_is_lost(name, tmp_path):
+    case = CASES[name]
+    case.prepare(tmp_path)
+    before = snapshot(tmp_path)
+    check(command(*case.arguments), case.parts)
+    after = snapshot(tmp_path)
+    assert {file: after.get(file) for file in before} == before
+
+
+@pytest.mark.parametrize("name", ["no CUDA", "no MNIST in the folder", "classes of a regression"])
+def test_a_mistake_leaves_the_folder_free_for_the_corrected_command(name, tmp_path):
+    assert command(*CASES[name].arguments).code == 2
+    assert not any(file.name not in ("config.yaml", "run.json") for file in (tmp_path / "run").glob("*"))
+
+
+def test_there_are_cases_enough():
+    assert len(CASES) >= 30
+
+
+@pytest.mark.parametrize("name", ["unknown command", "unknown key", "a list for a mapping", "a file for a folder"])
+def test_a_process_of_its_own_behaves_in_the_same_way(name, tmp_path):
+    case = CASES[name]
+    case.prepare(tmp_path)
+    arguments = ["init_scale" if argument == "toy" else argument for argument in case.arguments]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "cli.py"), *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    parts = tuple(part for part in case.parts if "Known keys" not in part and "seeds" not in part)
+    check(Ended(done.returncode, done.stdout, done.stderr), parts)
