@@ -111,6 +111,45 @@ def test_a_failing_measurement_is_one_line_and_exit_1():
     assert "x=2.0" in ended.err
 
 
+@pytest.fixture
+def main_job(monkeypatch):
+    """The calls of the main job, which is not run."""
+    from regimes.experiments import lazy_vs_meanfield
+
+    calls = []
+    monkeypatch.setattr(lazy_vs_meanfield, "run", lambda config, folder: calls.append((config, folder.path)))
+    return calls
+
+
+def test_flags_of_the_main_job_win_over_set_and_file(tmp_path, main_job):
+    (tmp_path / "a.yaml").write_text("alpha: 3\nseeds: 7\nwidth: 30\n")
+    arguments = ["--config", "a.yaml", "--set", "alpha=4", "--set", "width=40", "--width", "50", "--dataset", "circle"]
+    assert command("lazy-vs-meanfield", *arguments, "--data-dir", "a: b", "--out", "there").code == 0
+    ((config, path),) = main_job
+    assert (config.alpha, config.seeds, config.width, config.dataset) == (4.0, 7, 50, "circle")
+    assert (config.data_dir, path) == (Path("a: b"), Path("there"))
+
+
+def test_the_main_job_has_defaults_and_a_folder_for_every_setting(main_job):
+    for arguments in ([], ["--alpha", "1e4"], ["--seeds", "9"], ["--dataset", "circle"], ["--seeds", "9"]):
+        assert command("lazy-vs-meanfield", *arguments).code == 0
+    paths = [str(path) for _, path in main_job]
+    assert paths[:2] == ["runs/lazy-vs-meanfield-teacher-alpha100", "runs/lazy-vs-meanfield-teacher-alpha10000"]
+    assert paths[3] == "runs/lazy-vs-meanfield-circle-alpha100"
+    assert len(set(paths[:4])) == 4
+    assert paths[4] == paths[2]
+
+
+def test_a_run_of_the_main_job_can_be_judged_again(tmp_path, main_job, monkeypatch):
+    from regimes.experiments import lazy_vs_meanfield
+
+    concluded = []
+    monkeypatch.setattr(lazy_vs_meanfield, "conclude", lambda config, folder: concluded.append(config))
+    command("lazy-vs-meanfield", "--alpha", "7", "--out", "there")
+    assert command("judge", "there").code == 0
+    assert [config.alpha for config in concluded] == [7.0]
+
+
 def test_list_shows_statements_with_sources_and_predictions():
     ended = command("list")
     assert ended.code == 0
