@@ -1,10 +1,11 @@
 """The main job: the α-scaled net, its tangent model, the mean-field net and the infinite-width kernel side by side.
 
 Protocol. Two-layer net h(x) = (1/m) Σ_j a_j σ(b_j·x), Gaussian weights, doubled so that h(w_0) = 0. The scaled net
-follows the particle flow of R(αh)/α², the mean-field net that of R(h), from the same weights and on the same data, until
-the training loss has fallen by the same factor `loss_ratio`; the tangent model and the infinite-width kernel are solved
-exactly and stop by the same criterion. Figures are taken at that moment; the distance of a net to its tangent model is
-that at the same flow time, on test inputs. Intervals are over seeds; each seed draws its own data, teacher and weights.
+follows the particle flow of R(αh)/α², the mean-field net that of R(h), from the same weights and on the same data,
+until their training loss has fallen by the factor `loss_ratio`. The tangent model and the infinite-width kernel are
+solved exactly and stop by the same criterion. Figures are taken at that moment; the distance of a net to its tangent
+model is that at the same flow time, on test inputs. Intervals are over seeds; each draws its own data, teacher and
+weights.
 Nothing is tuned on the test data.
 Source: [ChizatOyallonBach2019] for α, R(αh)/α² and the doubling; the comparison at equal criterion is ours.
 """
@@ -47,6 +48,6 @@ def conclude(config: Config, folder: RunFolder) -> None:
     head = f"# Lazy against mean-field: {config.dataset}, α = {config.alpha:g}\n"
     lines = "\n".join(f"- {sentence}" for sentence in said)
     folder.write("table.md", f"{head}\n{markdown_table(rows)}\n{lines}\n\nReproduce: `{content.get('command')}`\n")
-    save(draw(measurement, config.alpha, config.dataset), folder)
+    save(draw(measurement, config.alpha, config.dataset, config.loss_ratio), folder)
     print_table(rows)
     print("\n".join(said))

@@ -11,7 +11,7 @@ from regimes.lab.config import Settings
 SIZES: dict[str, dict[str, Any]] = {
     "teacher": {"width": 200, "seeds": 5, "train_size": 100, "test_size": 1000, "horizon": 1e4},
     "circle": {"width": 40, "seeds": 5, "train_size": 15, "test_size": 500, "horizon": 1e4},
-    "digits": {"width": 100, "seeds": 3, "train_size": 200, "test_size": 500, "horizon": 1e4},
+    "digits": {"width": 100, "seeds": 3, "train_size": 200, "test_size": 150, "horizon": 1e4},
     "mnist": {"width": 100, "seeds": 3, "train_size": 200, "test_size": 1000, "horizon": 1e4},
 }
 

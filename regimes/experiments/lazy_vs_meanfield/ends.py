@@ -1,7 +1,6 @@
 """What figure and verdict need besides the curves: kernels at both ends of training, particle paths in a plane."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +8,8 @@ from torch import Tensor
 
 from regimes.activations import activation
 from regimes.experiments.lazy_vs_meanfield.config import Config
-from regimes.experiments.lazy_vs_meanfield.problem import NETS, Problem
+from regimes.experiments.lazy_vs_meanfield.nets import Net
+from regimes.experiments.lazy_vs_meanfield.problem import Problem
 from regimes.meanfield.particles import Particles
 from regimes.meanfield.two_layer import tangent_kernel
 from regimes.tangent import laziness
@@ -18,35 +18,35 @@ from regimes.tangent.spectrum import merge_outputs
 KERNEL_POINTS = 100  # training samples on which spectra and drift of the kernel are taken
 
 
-def end_figures(
-    config: Config, given: Problem, start: Particles, ends: Sequence[Particles], paths: Sequence[Particles]
-) -> dict[str, Any]:
+def end_figures(config: Config, given: Problem, nets: Sequence[Net]) -> dict[str, np.ndarray]:
     """Kernels at the start and at the end of training (fine and coarse integration), particle paths in a plane."""
-    members, seeds = len(NETS), config.seeds
     x = given.x[:, :KERNEL_POINTS]
     sigma = activation(config.activation)
-    kernels = [merge_outputs(tangent_kernel(particles, x, x, sigma)) for particles in (start, *ends)]
-    before, after, after_coarse = ((kernel + kernel.mT) / 2 for kernel in kernels)
-    drift = laziness.kernel_drift(after, before)
-    drift_error = laziness.kernel_drift(after_coarse, before) - drift
-    by_net = [
-        (torch.linalg.eigvalsh(kernel).flip(-1).clamp(min=0) / x.shape[1])
-        .unflatten(0, (seeds, members))
-        .transpose(0, 1)
-        for kernel in (before, after)
-    ]
-    end = ends[0]
-    axes, plane = _plane(given, end)
-    points = torch.stack([_drawn(particles) @ axes for particles in paths], 1)  # (nets, moments, m, 2)
-    teacher = torch.zeros(0, 2) if given.teacher is None else given.teacher.particles.to(axes) @ axes
+
+    def kernel(particles: Particles) -> Tensor:
+        full = merge_outputs(tangent_kernel(particles, x, x, sigma))
+        return (full + full.mT) / 2
+
+    def spectrum(kernel: Tensor) -> np.ndarray:
+        return (torch.linalg.eigvalsh(kernel).flip(-1).clamp(min=0) / x.shape[1]).cpu().numpy()
+
+    before = kernel(given.start)
+    after = [kernel(net.end) for net in nets]
+    drift = [laziness.kernel_drift(kernel, before).cpu().numpy() for kernel in after]
+    coarse = [laziness.kernel_drift(kernel(net.end_coarse), before).cpu().numpy() for net in nets]
+    axes, plane = _plane(given, nets[1].end)
+    paths = [torch.cat([_drawn(particles) @ axes for particles in net.path]).cpu().numpy() for net in nets]
+    longest = max(map(len, paths))
+    teacher = np.zeros((0, 2)) if given.teacher is None else (given.teacher.particles.to(axes) @ axes).cpu().numpy()
     return {
-        "kernel_drift": drift.reshape(seeds, members).T.cpu().numpy(),
-        "kernel_drift_error": drift_error.abs().reshape(seeds, members).T.cpu().numpy(),
-        "spectrum_start": by_net[0][0].cpu().numpy(),
-        "spectrum_end": by_net[1].cpu().numpy(),
-        "paths": points.cpu().numpy(),
-        "signs": end.output[:members, :, 0].sign().cpu().numpy(),
-        "teacher": teacher.cpu().numpy(),
+        "kernel_drift": np.stack(drift),
+        "kernel_drift_error": np.abs(np.stack(coarse) - np.stack(drift)),
+        "spectrum_start": spectrum(before),
+        "spectrum_end": np.stack([spectrum(kernel) for kernel in after]),
+        # A path that ends early stays where it ended.
+        "paths": np.stack([np.concatenate([path, path[-1:].repeat(longest - len(path), 0)]) for path in paths]),
+        "signs": np.stack([net.end.output[0, :, 0].sign().cpu().numpy() for net in nets]),
+        "teacher": teacher,
         "plane": np.array(plane),
     }
 
@@ -66,5 +66,5 @@ def _plane(given: Problem, end: Particles) -> tuple[Tensor, tuple[str, str]]:
         neurons = given.teacher.particles.to(end.input)
         axes = torch.linalg.svd(neurons - neurons.mean(0)).Vh[:2].mT
         return axes, ("|a| b, teacher plane, axis 1", "axis 2")
-    axes = torch.linalg.svd(_drawn(end)[NETS.index("mean_field")], full_matrices=False).Vh[:2].mT
+    axes = torch.linalg.svd(_drawn(end)[0], full_matrices=False).Vh[:2].mT
     return axes, ("|a| b, principal axis 1", "principal axis 2")

@@ -13,7 +13,7 @@ COLOURS = {"lazy": PALETTE[0], "tangent": PALETTE[1], "mean_field": PALETTE[2], 
 DASHES = {"lazy": "-", "tangent": "--", "mean_field": "-", "infinite_width": ":"}
 
 
-def draw(measurement: Measurement, alpha: float, dataset: str) -> Figure:
+def draw(measurement: Measurement, alpha: float, dataset: str, loss_ratio: float) -> Figure:
     """Six panels at the width of a page: paths of both nets, kernel spectra; losses and weight motion against time."""
     label = names(alpha)
     with style():
@@ -26,13 +26,25 @@ def draw(measurement: Measurement, alpha: float, dataset: str) -> Figure:
         axes[0, 1].set_ylabel("")
         _spectra(axes[0, 2], measurement, label)
         _losses(axes[1, 0], measurement, measurement.train_loss, "training loss")
+        goal = loss_ratio * float(np.nanmax(measurement.train_loss))
+        axes[1, 0].axhline(goal, color="0.4", lw=0.8, ls=(0, (1, 1)))
+        axes[1, 0].annotate("criterion", (measurement.times[0], goal), (0, 2), textcoords="offset points", fontsize=7)
+        axes[1, 0].set_ylim(goal / 10, None)
+        axes[0, 0].legend(loc="lower left", fontsize=6.5, handletextpad=0.1, borderaxespad=0.1)
         _losses(axes[1, 1], measurement, measurement.test_loss, "test loss")
         _motion(axes[1, 2], measurement)
         handles, texts = axes[1, 0].get_legend_handles_labels()
         figure.legend(handles, [label[text] for text in texts], loc="outside lower center", ncols=4, frameon=False)
         for axis, letter in zip(axes.flat, "abcdef", strict=True):
-            axis.set_title(f"({letter})", loc="left", fontweight="bold")
-        figure.suptitle(f"{dataset}: lazy against mean-field training", fontsize="medium")
+            axis.annotate(
+                f"({letter})",
+                (0, 1),
+                xytext=(-30, 5),
+                xycoords="axes fraction",
+                textcoords="offset points",
+                weight="bold",
+            )
+        figure.suptitle(f"Lazy against mean-field training: {dataset}", fontsize=10)
     return figure
 
 
@@ -52,9 +64,10 @@ def _paths(axis: Axes, measurement: Measurement, net: int, reach: float) -> None
         axis.scatter(
             *paths[-1][chosen].T, s=9, color=colour, lw=0, zorder=3, label=f"end, a {'>' if value > 0 else '<'} 0"
         )
-    for point in measurement.teacher:
+    for number, point in enumerate(measurement.teacher):
         direction = point / max(float(np.linalg.norm(point)), 1e-12)
-        axis.plot(*np.stack([0 * direction, 2 * reach * direction]).T, color="k", ls=":", lw=0.8, zorder=0)
+        line = np.stack([0 * direction, 2 * reach * direction]).T
+        axis.plot(*line, color="k", ls=":", lw=0.9, zorder=0, label=None if number else "teacher")
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel=measurement.plane[0], ylabel=measurement.plane[1])
     axis.set_aspect("equal")
 

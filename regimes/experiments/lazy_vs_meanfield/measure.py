@@ -2,7 +2,7 @@
 
 Both nets start from the same doubled particles, so that each output is 0 at t = 0, and follow the particle flow
 w' = −m ∇F_α(w), F_α(w) = R(α h(w))/α². In this time the tangent model of every α is one linear flow,
-d/dt f = −Θ_0 (f − y)/n, which is solved exactly. The nets are one ensemble of seeds × {α, 1}, integrated twice, at the
+d/dt f = −Θ_0 (f − y)/n, which is solved exactly. The seeds of a net are one ensemble, integrated twice, at the
 tolerance and at ten times the tolerance: the distance between the two is the measured integration error.
 """
 
@@ -13,8 +13,9 @@ import torch
 
 from regimes.conventions import square_risk
 from regimes.experiments.lazy_vs_meanfield.config import Config
+from regimes.experiments.lazy_vs_meanfield.ends import end_figures
 from regimes.experiments.lazy_vs_meanfield.kernels import solve_kernels
-from regimes.experiments.lazy_vs_meanfield.nets import NET_CURVES, train_nets
+from regimes.experiments.lazy_vs_meanfield.nets import NET_CURVES, train_net
 from regimes.experiments.lazy_vs_meanfield.problem import problem
 
 MODELS = ("lazy", "tangent", "mean_field", "infinite_width")
@@ -51,17 +52,21 @@ def measure(config: Config) -> Measurement:
     given = problem(config)
     times = torch.logspace(-1, float(np.log10(config.horizon)), config.times, dtype=torch.float64)
     kernels = solve_kernels(config, given, times)
-    nets = train_nets(config, given, times, kernels.tangent_test)
-    order = [(nets.curves, 0), (kernels.curves, 0), (nets.curves, 1), (kernels.curves, 1)]  # as MODELS
+    nets = [
+        train_net(config, given, times, kernels.tangent_test, alpha=alpha, label=f"training at α = {alpha:g}")
+        for alpha in (config.alpha, 1.0)
+    ]
+    tangent, infinite = ({name: curve[k] for name, curve in kernels.curves.items()} for k in range(2))
+    order = (nets[0].curves, tangent, nets[1].curves, infinite)  # as MODELS
     train_loss, test_loss, train_error, test_error = (
-        np.stack([curves[quantity][column] for curves, column in order])
+        np.stack([curves[quantity] for curves in order])
         for quantity in ("train_loss", "test_loss", "train_error", "test_error")
     )
     goal = config.loss_ratio * square_risk(torch.zeros_like(given.y), given.y).cpu().numpy()
     with np.errstate(invalid="ignore"):
         met = train_loss <= goal[:, None]
     last = np.where(np.isnan(train_loss), -1, np.arange(config.times)).max(-1)
-    reached = met.any(-1)
+    reached = np.asarray(met.any(-1))
     return Measurement(
         times=times.numpy(),
         train_loss=train_loss,
@@ -71,6 +76,6 @@ def measure(config: Config) -> Measurement:
         stop=np.where(reached, met.argmax(-1), last),
         reached=reached,
         condition=kernels.condition,
-        **{quantity: nets.curves[quantity] for quantity in NET_CURVES},
-        **nets.figures,
+        **{quantity: np.stack([net.curves[quantity] for net in nets]) for quantity in NET_CURVES},
+        **end_figures(config, given, nets),
     )

@@ -1,6 +1,6 @@
-"""The two nets, α-scaled and mean-field, trained as one ensemble by an adaptive integrator with a measured error."""
+"""One net, all its seeds as one ensemble, trained by an adaptive integrator with a measured error."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,8 +9,7 @@ from torch import Tensor
 from regimes.activations import activation
 from regimes.conventions import square_risk
 from regimes.experiments.lazy_vs_meanfield.config import Config
-from regimes.experiments.lazy_vs_meanfield.ends import end_figures
-from regimes.experiments.lazy_vs_meanfield.problem import NETS, Problem, losses
+from regimes.experiments.lazy_vs_meanfield.problem import Problem, losses
 from regimes.lab.console import track
 from regimes.meanfield.displacement import displaced, displacement_flow
 from regimes.meanfield.particles import Particles
@@ -24,60 +23,60 @@ NET_CURVES = (
 COARSER = 10.0  # the second integration, for the measured error, has this many times the tolerance
 
 
-class Nets(NamedTuple):
-    """Curves (nets, seeds, times) by quantity, NaN after training has ended; figures at the end of each run."""
+class Net(NamedTuple):
+    """One trained net: curves (seeds, times) by quantity, NaN once all seeds are done; particles of each seed.
+
+    `end` is where each seed met the criterion (or the last time), `end_coarse` the same by the coarser integration;
+    `path` holds the particles of the first seed at every moment up to there.
+    """
 
     curves: dict[str, np.ndarray]
-    figures: dict[str, Any]
+    end: Particles
+    end_coarse: Particles
+    path: list[Particles]
 
 
-def train_nets(config: Config, given: Problem, times: Tensor, tangent_test: Tensor) -> Nets:
-    """Particle flow of all seeds × {α, 1}, until each training loss has fallen by `loss_ratio`, or to the last time."""
-    members = len(NETS)
-    start = given.start.select(torch.arange(config.seeds).repeat_interleave(members))
-    alpha = torch.tensor([config.alpha, 1.0], dtype=given.x.dtype, device=given.x.device).repeat(config.seeds)
-    y, y_test = (target.repeat_interleave(members, 0) for target in (given.y, given.y_test))
-    goal = config.loss_ratio * square_risk(torch.zeros_like(y), y)
+def train_net(config: Config, given: Problem, times: Tensor, tangent_test: Tensor, *, alpha: float, label: str) -> Net:
+    """Particle flow of all seeds at scale α, until each training loss has fallen by `loss_ratio`, or to the end."""
+    start = given.start
+    goal = config.loss_ratio * square_risk(torch.zeros_like(given.y), given.y)
     gates = _preactivations(start, given.x)
-
     # Two risks, because each keeps work memory and the two integrations take turns.
-    fine_risk, coarse_risk = (
-        TwoLayerRisk(given.x, given.y, activation(config.activation), alpha=alpha) for _ in range(2)
-    )
+    risk, coarse_risk = (TwoLayerRisk(given.x, given.y, activation(config.activation), alpha=alpha) for _ in range(2))
     flows = (
-        displacement_flow(fine_risk, start, times.tolist(), rtol=config.tolerance, atol=config.tolerance),
-        displacement_flow(
-            coarse_risk, start, times.tolist(), rtol=COARSER * config.tolerance, atol=COARSER * config.tolerance
-        ),
+        displacement_flow(each, start, times.tolist(), rtol=tolerance, atol=tolerance)
+        for each, tolerance in ((risk, config.tolerance), (coarse_risk, COARSER * config.tolerance))
     )
-    curves = {name: np.full((members, config.seeds, config.times), np.nan) for name in (*LOSS_CURVES, *NET_CURVES)}
+    curves = {name: np.full((config.seeds, config.times), np.nan) for name in (*LOSS_CURVES, *NET_CURVES)}
     done = torch.zeros(start.runs, dtype=torch.bool, device=start.output.device)
-    ends, paths = [start, start], [start.select(slice(0, members))]
-    for index, solutions in enumerate(track(zip(*flows, strict=True), config.times, "training")):
-        fine, coarse = (displaced(start, solution.state, alpha[:, None, None]) for solution in solutions)
-        test, test_coarse = (fine_risk.outputs(particles, given.x_test) for particles in (fine, coarse))
+    ends, path = [start, start], [start.select(slice(0, 1))]
+    for index, solutions in enumerate(track(zip(*flows, strict=True), config.times, label)):
+        fine, coarse = (displaced(start, solution.state, alpha) for solution in solutions)
+        test, test_coarse = (risk.outputs(particles, given.x_test) for particles in (fine, coarse))
         flips, flips_coarse = (
             laziness.activation_flips(_preactivations(particles, given.x), gates) for particles in (fine, coarse)
         )
-        train_loss, train_error = losses(fine_risk.outputs(fine), y, given.classes)
+        train_loss, train_error = losses(risk.outputs(fine), given.y, given.classes)
+        test_loss, test_error = losses(test, given.y_test, given.classes)
         measured = {
             "train_loss": train_loss,
             "train_error": train_error,
-            **dict(zip(("test_loss", "test_error"), losses(test, y_test, given.classes), strict=True)),
+            "test_loss": test_loss,
+            "test_error": test_error,
             "weight_motion": laziness.weight_motion(fine, start, runs=1),
             "activation_flips": flips,
             "activation_flips_error": (flips - flips_coarse).abs(),
-            "tangent_distance": laziness.tangent_distance(test, tangent_test[index].repeat_interleave(members, 0)),
+            "tangent_distance": laziness.tangent_distance(test, tangent_test[index]),
             "integration_error": laziness.tangent_distance(test_coarse, test),
         }
         for quantity, value in measured.items():
-            curves[quantity][:, :, index] = value.reshape(config.seeds, members).T.cpu().numpy()
+            curves[quantity][:, index] = value.cpu().numpy()
         ends = [_where(done, end, now) for end, now in zip(ends, (fine, coarse), strict=True)]
-        paths.append(ends[0].select(slice(0, members)))
+        path.append(ends[0].select(slice(0, 1)))
         done = done | (train_loss <= goal)
         if done.all():
             break
-    return Nets(curves, end_figures(config, given, start, ends, paths))
+    return Net(curves, ends[0], ends[1], path)
 
 
 def _where(done: Tensor, old: Particles, new: Particles) -> Particles:
@@ -85,6 +84,5 @@ def _where(done: Tensor, old: Particles, new: Particles) -> Particles:
 
 
 def _preactivations(particles: Particles, x: Tensor) -> Tensor:
-    """b_j·x_i of each run, (runs, n, m); runs of a group are adjacent."""
-    members = particles.runs // len(x)
-    return x.repeat_interleave(members, 0) @ particles.input.mT
+    """b_j·x_i of each run, (runs, n, m)."""
+    return x @ particles.input.mT

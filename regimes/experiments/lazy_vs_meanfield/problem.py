@@ -52,9 +52,9 @@ def problem(config: Config) -> Problem:
         sets.append(data)
         starts.append(double(half))
     names = ("x_train", "y_train", "x_test", "y_test")
-    arrays = [torch.stack([getattr(data, name) for data in sets]).to(config.device) for name in names]
+    x, y, x_test, y_test = (torch.stack([getattr(data, name) for data in sets]).to(config.device) for name in names)
     start = Particles(*(torch.cat(parts).to(config.device) for parts in zip(*starts, strict=True)))
-    return Problem(*arrays, start, sets[0].classes, sets[0].teacher)
+    return Problem(x, y, x_test, y_test, start, sets[0].classes, sets[0].teacher)
 
 
 def losses(outputs: Tensor, targets: Tensor, classes: int | None) -> tuple[Tensor, Tensor]:

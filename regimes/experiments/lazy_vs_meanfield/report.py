@@ -110,11 +110,11 @@ def words(measurement: Measurement, found: dict[str, dict[str, Mean]], config: C
         said.append("At α = 1 the scaled net is the mean-field net: the two rows are one and the same run.")
     said.append(_comparison(measurement, config))
     for index, model in enumerate(MODELS):
-        missed = config.seeds - int(measurement.reached[index].sum())
+        seeds, missed = measurement.reached[index].size, int((~measurement.reached[index]).sum())
         if missed:
             said.append(
-                f"The {called[model]} did not reach the criterion in {missed} of {config.seeds} seeds by t = "
-                f"{config.horizon:g}: its figures are those at the end."
+                f"The {called[model]} did not reach the criterion in {missed} of {seeds} seeds "
+                f"by t = {measurement.times[-1]:g}: its figures are those at the end."
             )
     return said
 

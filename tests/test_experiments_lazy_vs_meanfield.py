@@ -1,0 +1,170 @@
+"""The main job: its models agree where theory says they must, and its verdict follows the measurement."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from regimes.conventions import square_risk
+from regimes.experiments.lazy_vs_meanfield import Config, conclude, run
+from regimes.experiments.lazy_vs_meanfield.kernels import solve_kernels
+from regimes.experiments.lazy_vs_meanfield.measure import MODELS, Measurement, measure
+from regimes.experiments.lazy_vs_meanfield.problem import losses, problem
+from regimes.experiments.lazy_vs_meanfield.report import result, summary, table, verdicts, words
+from regimes.lab.config import load
+from regimes.lab.runs import RunFolder
+
+SMALL = ["dataset=circle", "width=20", "seeds=2", "train_size=8", "test_size=20", "horizon=30", "times=12"]
+CLASSES = ["dataset=digits", "width=8", "seeds=2", "train_size=12", "test_size=12", "horizon=3", "times=10"]
+
+
+def small(*overrides: str) -> Config:
+    return load(Config, None, [*SMALL, "loss_ratio=0.05", *overrides])
+
+
+def test_sizes_left_open_are_those_of_the_data_set():
+    assert load(Config, None, ["dataset=circle"]).train_size == 15
+    assert load(Config, None, ["dataset=circle", "train_size=9"]).train_size == 9
+
+
+@pytest.mark.parametrize("wrong", ["alpha=0", "alpha=-1", "alpha=.nan", "width=3", "seeds=0", "activation=gelu"])
+def test_a_wrong_setting_is_refused(wrong):
+    with pytest.raises(ValueError, match=wrong.split("=")[0]):
+        small(wrong)
+
+
+def test_all_models_start_at_zero_on_targets_of_unit_mean_square():
+    given = problem(small())
+    assert_close(square_risk(torch.zeros_like(given.y), given.y), torch.full((2,), 0.5, dtype=torch.float64))
+    assert float((given.start.output.sum(1)).abs().max()) < 1e-12  # sums of at most 20 numbers of size 1, in pairs
+
+
+def test_at_alpha_one_the_scaled_net_is_the_mean_field_net():
+    measurement = measure(small("alpha=1"))
+    assert np.array_equal(measurement.test_loss[0], measurement.test_loss[2], equal_nan=True)
+    assert np.array_equal(measurement.paths[0], measurement.paths[1])
+
+
+def test_the_scaled_net_comes_to_its_tangent_model_at_rate_one_over_alpha():
+    near, far = (measure(small(f"alpha={alpha}", "tolerance=1e-7")) for alpha in (100, 1000))
+    ends = [np.take_along_axis(each.tangent_distance[0], each.stop[0][:, None], 1)[:, 0] for each in (near, far)]
+    assert (ends[1] < ends[0] / 5).all()  # ten times nearer where no ReLU changes its sign, and some do
+    assert (ends[0] < 0.05).all()
+
+
+def test_the_tangent_model_is_the_one_that_small_steps_of_gradient_descent_find():
+    config = small()
+    given = problem(config)
+    solved = solve_kernels(config, given, torch.tensor([0.1] * 11 + [2.0], dtype=torch.float64))
+    features = _features(given.start.output[0, :, 0], given.start.input[0], given.x[0])
+    tests = _features(given.start.output[0, :, 0], given.start.input[0], given.x_test[0])
+    n, steps = len(given.x[0]), 4000
+    weights = torch.zeros(features.shape[1], 1, dtype=torch.float64)
+    for _ in range(steps):  # Euler steps of w' = −m ∇R
+        weights -= 2.0 / steps * config.width * features.mT @ (features @ weights - given.y[0]) / n
+    assert_close(tests @ weights, solved.tangent_test[-1, 0], rtol=0, atol=1e-3)  # Euler's error: t λ² step / 2
+
+
+def _features(a: torch.Tensor, b: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Gradient of (1/m) Σ a relu(b·x) in (a, b), one row a sample."""
+    pre = x @ b.T
+    slopes = (a * (pre > 0))[:, :, None] * x[:, None, :]
+    return torch.cat([torch.relu(pre), slopes.flatten(1)], 1) / len(a)
+
+
+def test_classes_are_counted_and_regressions_are_not():
+    y = torch.tensor([[[1.0], [-1.0]]], dtype=torch.float64)
+    outputs = torch.tensor([[[0.2], [0.1]]], dtype=torch.float64)
+    assert_close(losses(outputs, y, 2)[1], torch.tensor([0.5], dtype=torch.float64))
+    assert losses(outputs, y, None)[1].isnan().all()
+
+
+def made_up(distance: float, drift: float, error: float = 0.0) -> Measurement:
+    """A measurement of one net with these figures and another with distance and drift 1, three equal seeds."""
+    times, seeds, points = 4, 3, 5
+    curve = np.ones((4, seeds, times))
+    nets = np.ones((2, seeds, times))
+    scaled = nets * np.array([1e-3, 1.0])[:, None, None]
+    return Measurement(
+        times=np.arange(1.0, times + 1),
+        train_loss=curve,
+        test_loss=curve * np.array([2.0, 2.0, 1.0, 2.0])[:, None, None],
+        train_error=np.nan * curve,
+        test_error=np.nan * curve,
+        weight_motion=scaled,
+        activation_flips=scaled,
+        activation_flips_error=0 * nets,
+        tangent_distance=nets * np.array([distance, 1.0])[:, None, None],
+        integration_error=nets * error,
+        stop=np.full((4, seeds), times - 1),
+        reached=np.ones((4, seeds), dtype=bool),
+        kernel_drift=np.ones((2, seeds)) * np.array([drift, 1.0])[:, None],
+        kernel_drift_error=np.zeros((2, seeds)),
+        spectrum_start=np.ones((seeds, points)),
+        spectrum_end=np.ones((2, seeds, points)),
+        condition=np.ones((2, seeds)),
+        paths=np.zeros((2, times, 6, 2)),
+        signs=np.ones((2, 6)),
+        teacher=np.zeros((0, 2)),
+        plane=np.array(["x", "y"]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("distance", "drift", "error", "verdict"),
+    [
+        (0.01, 0.01, 0.0, "lazy"),
+        (0.5, 0.01, 0.0, "not lazy"),
+        (0.01, 0.5, 0.0, "not lazy"),
+        (0.05, 0.01, 0.01, "undecided"),
+    ],
+)
+def test_the_verdict_follows_the_figures_and_their_integration_error(distance, drift, error, verdict):
+    found = summary(made_up(distance, drift, error), classes=False)
+    assert verdicts(found)["lazy"].verdict == verdict
+
+
+def test_the_test_losses_are_compared_seed_by_seed():
+    measurement = made_up(0.01, 0.01)
+    said = " ".join(words(measurement, summary(measurement, classes=False), small("alpha=100")))
+    assert "paired by seed: 2 [2, 2] (more)" in said
+
+
+def test_a_model_that_missed_the_criterion_is_named():
+    measurement = made_up(0.01, 0.01)
+    measurement.reached[1, 0] = False
+    said = " ".join(words(measurement, summary(measurement, classes=False), small()))
+    assert "The tangent model did not reach the criterion in 1 of" in said
+
+
+def test_the_table_has_a_column_a_model_and_the_result_all_promised_names():
+    config = small()
+    measurement = made_up(0.01, 0.01)
+    found = summary(measurement, classes=False)
+    assert {len(row) for row in table(measurement, found, config)} == {1 + len(MODELS)}
+    content = result(measurement, found, config)
+    assert {"alpha", "dataset", "models", "integration_error", "verdict"} <= set(content)
+    assert set(content["models"]) == set(MODELS)
+    for model in MODELS:
+        assert {"train_loss", "test_loss"} <= set(content["models"][model])
+    for net in ("lazy", "mean_field"):
+        promised = {"weight_motion", "kernel_drift", "activation_flips", "tangent_distance", "verdict"}
+        assert promised <= set(content["models"][net])
+
+
+@pytest.mark.parametrize("overrides", [SMALL, CLASSES, [*CLASSES, "classes=[3, 8]"], [*SMALL, "activation=erf"]])
+def test_a_run_leaves_table_figure_and_result_and_is_not_trained_twice(tmp_path, monkeypatch, capsys, overrides):
+    config = load(Config, None, [*overrides, "loss_ratio=0.5"])
+    with RunFolder.open(tmp_path / "run", "lazy-vs-meanfield", config) as folder:
+        run(config, folder)
+        first = json.loads((folder.path / "result.json").read_text())
+        for file in ("figure.png", "figure.pdf", "table.md", "config.yaml"):
+            assert (folder.path / file).stat().st_size > 100
+        monkeypatch.setattr("regimes.experiments.lazy_vs_meanfield.measure", None)
+        run(config, folder)
+        conclude(config, folder)
+        assert json.loads((folder.path / "result.json").read_text())["models"] == first["models"]
+    assert "tangent distance" in capsys.readouterr().out
+    assert ("test_error" in first["models"]["lazy"]) == (overrides[0] == "dataset=digits")
