@@ -1,0 +1,159 @@
+"""Cyclical monotonicity of a pairing x_i → t_i: does moving targets around a cycle save cost?
+
+A pairing is optimal if and only if no cycle i → j → ... → i saves cost when each x_i takes the target of the next.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from regimes.transport.cost import Matrix, Points, as_matrix, check_exponent, cost_matrix, edge_cost, paired_cost
+
+Targets = Float[Tensor, "m *other"] | Float[np.ndarray, "m *other"]
+MOST_POINTS = 1500  # all walks are followed: n³ sums a step
+
+
+class Cycle(NamedTuple):
+    """Points on a cycle, in order (each takes the target of the next), and the cost saved, summed over them.
+
+    Length 0 and gain 0: no cycle saves anything.
+    """
+
+    length: int
+    gain: float
+    members: tuple[int, ...]
+
+
+def _pairing(x: Points, t_of_x: Targets, p: float) -> tuple[Matrix, Matrix]:
+    check_exponent(p)
+    x_array, t_array = as_matrix(x, "x"), as_matrix(t_of_x, "t_of_x")
+    if x_array.shape != t_array.shape:
+        raise ValueError(f"x and t_of_x must have one shape (n, d); got {x_array.shape} and {t_array.shape}.")
+    return x_array, t_array
+
+
+def cycle_gain(x: Points, t_of_x: Targets, members: tuple[int, ...], *, p: float = 2.0) -> float:
+    """Σ over the cycle of ‖x_i − t_i‖^p − ‖x_i − t_next(i)‖^p."""
+    x_array, t_array = _pairing(x, t_of_x, p)
+    here, following = np.array(members), np.roll(members, -1)
+    saved = paired_cost(x_array[here], t_array[here], p) - paired_cost(x_array[here], t_array[following], p)
+    return float(saved.sum())
+
+
+def worst_swap(x: Points, t_of_x: Targets, *, p: float = 2.0) -> Cycle:
+    """The two points whose swap of targets saves most, max_ij c_ii + c_jj − c_ij − c_ji over ALL pairs, O(n) memory.
+
+    For p = 2 the saving is −2 ⟨x_i − x_j, t_i − t_j⟩. The pair is found by matrix products, its gain from differences.
+    """
+    x_array, t_array = _pairing(x, t_of_x, p)
+    centre = np.median(np.concatenate([x_array, t_array]), axis=0)
+    x_torch, t_torch = torch.from_numpy(x_array - centre), torch.from_numpy(t_array - centre)
+    own = torch.from_numpy(paired_cost(x_array, t_array, p))
+    step = max(1, 4_000_000 // len(own))
+    best, members = -np.inf, (0, 0)
+    for start in range(0, len(own), step):
+        part = slice(start, start + step)
+        there, back = (_costs(a[part], b, p) for a, b in ((x_torch, t_torch), (t_torch, x_torch)))
+        value, place = (own[part, None] + own - there - back).flatten().max(0)
+        if float(value) > best:
+            best, members = float(value), (start + int(place) // len(own), int(place) % len(own))
+    gain = cycle_gain(x_array, t_array, members, p=p) if members[0] != members[1] else 0.0
+    return Cycle(2, gain, members) if gain > 0 else Cycle(0, 0.0, ())
+
+
+def _costs(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], p: float) -> Float[Tensor, "n m"]:
+    squared = (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_(min=0)
+    return squared if p == 2 else squared.pow_(p / 2)
+
+
+def rearrangement_cycles(x: Points, t_of_x: Targets, plan: coo_matrix, *, p: float = 2.0) -> list[Cycle]:
+    """Cycles of a permutation plan against the pairing i → i, points that stay left out; their gains sum to n · gap.
+
+    With an optimal plan no cycle loses, and the list is empty if and only if the pairing is that plan.
+    """
+    x_array, t_array = _pairing(x, t_of_x, p)
+    target = np.full(len(x_array), -1)
+    target[plan.row[plan.data > 0]] = plan.col[plan.data > 0]
+    if len(np.unique(target)) != len(target) or (target < 0).any():
+        raise ValueError(
+            "rearrangement_cycles needs a permutation plan (one size, uniform weights); this one splits mass."
+        )
+    moved = np.flatnonzero(target != np.arange(len(target)))
+    saved = edge_cost(x_array, t_array, moved, moved, p) - edge_cost(x_array, t_array, moved, target[moved], p)
+    graph = coo_matrix((np.ones(len(moved)), (moved, target[moved])), shape=plan.shape)
+    label = connected_components(graph, directed=False)[1][moved]
+    names, group = np.unique(label, return_inverse=True)
+    gains = np.bincount(group, weights=saved, minlength=len(names)) if len(names) else np.zeros(0)
+    firsts = [moved[group == k][0] for k in np.flatnonzero(gains == gains.max(initial=0.0))] if len(names) else []
+    walks = {int(first): _walk(int(first), target) for first in firsts}
+    lengths = np.bincount(group, minlength=len(names)) if len(names) else np.zeros(0, int)
+    worst = {int(group[np.searchsorted(moved, first)]): walk for first, walk in walks.items()}
+    return [Cycle(int(lengths[k]), float(gains[k]), worst.get(k, ())) for k in range(len(names))]
+
+
+def _walk(first: int, target: np.ndarray) -> tuple[int, ...]:
+    members = [first]
+    while int(target[members[-1]]) != first:
+        members.append(int(target[members[-1]]))
+    return tuple(members)
+
+
+def worst_walks(x: Points, t_of_x: Targets, *, longest: int, p: float = 2.0) -> Float[np.ndarray, "longest"]:
+    """Largest gain of a closed walk of 1, 2, ..., `longest` steps (the first is 0): exact, n³ sums a step.
+
+    A closed walk that gains contains a cycle that does; walks of k steps include every cycle of length k.
+    """
+    gain = _step_gains(*_pairing(x, t_of_x, p), p)
+    walk, worst = gain, [float(np.diagonal(gain).max())]
+    for _ in range(longest - 1):
+        walk = _extend(walk, gain)
+        worst.append(float(np.diagonal(walk).max()))
+    return np.array(worst)
+
+
+def shortest_gaining_cycle(x: Points, t_of_x: Targets, *, p: float = 2.0, longest: int | None = None) -> Cycle:
+    """The cycle of fewest points that saves cost, the best of that length; length 0 if and only if none does.
+
+    With `longest` = n (the default) length 0 proves the pairing optimal. Gains within rounding of the costs
+    (n · 1e-14 of the largest) count as 0. Exact and slow: n³ sums a step, so at most 1,500 points.
+    """
+    x_array, t_array = _pairing(x, t_of_x, p)
+    gain = _step_gains(x_array, t_array, p)
+    noise = 1e-14 * len(gain) * float(np.abs(gain).max())
+    walks = [gain]
+    for length in range(2, (len(gain) if longest is None else longest) + 1):
+        walks.append(_extend(walks[-1], gain))
+        start = int(np.argmax(np.diagonal(walks[-1])))
+        if walks[-1][start, start] > noise:
+            members = _retrace(walks, gain, start)
+            return Cycle(length, cycle_gain(x_array, t_array, members, p=p), members)
+    return Cycle(0, 0.0, ())
+
+
+def _step_gains(x: Matrix, t: Matrix, p: float) -> Float[np.ndarray, "n n"]:
+    if len(x) > MOST_POINTS:
+        raise ValueError(
+            f"walks over {len(x)} points take too long; use at most {MOST_POINTS}, or the cycles of ot_gap."
+        )
+    return paired_cost(x, t, p)[:, None] - cost_matrix(x, t, p)
+
+
+def _extend(walk: Float[np.ndarray, "n n"], gain: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+    """Best gains of walks one step longer: max over the point in between."""
+    longer = np.full_like(walk, -np.inf)
+    for between in range(len(gain)):
+        np.maximum(longer, walk[:, between, None] + gain[between], out=longer)
+    return longer
+
+
+def _retrace(walks: list[np.ndarray], gain: np.ndarray, start: int) -> tuple[int, ...]:
+    members, end = [start], start
+    for walk in reversed(walks[:-1]):
+        end = int(np.argmax(walk[start] + gain[:, end]))
+        members.append(end)
+    return (start, *reversed(members[1:]))

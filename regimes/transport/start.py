@@ -1,0 +1,119 @@
+"""Where column generation starts: potentials from a coarser problem, and the pairs that look good under them."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from regimes.transport.columns import COMPLETE, Plan, Problem, distinct, generate
+from regimes.transport.cost import Matrix, Vector, cost_matrix
+from regimes.transport.merging import overlap
+from regimes.transport.partition import thin
+from regimes.transport.pricing import Pricer
+
+NEIGHBOURS = 12  # pairs of least reduced cost a row, and a column, to begin with
+COARSER = 4  # points for one point of the coarser problem
+SAMPLE = 64  # rows that tell what reduced cost its best NEIGHBOURS pairs have
+
+
+def staircase(x: Matrix, y: Float[np.ndarray, "m d"], a: Vector, b: Float[np.ndarray, "m"]) -> Plan:
+    """A feasible plan with at most n + m − 1 pairs: the monotone coupling along the clouds' longest direction.
+
+    Exact for integer masses. In one dimension it is the optimal plan of every cost ‖x − y‖^p, p ≥ 1.
+    """
+    pooled = np.concatenate([x, y])
+    direction = pooled.std(0) if x.shape[1] > 1 else np.ones(1)
+    axis = int(np.argmax(direction))
+    rows, columns = np.argsort(x[:, axis], kind="stable"), np.argsort(y[:, axis], kind="stable")
+    i, j, mass = overlap(a[rows], b[columns])
+    return rows[i], columns[j], mass
+
+
+def connect(rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The staircase's pairs and both that join neighbouring steps: a connected graph, so potentials are determined."""
+    return np.concatenate([rows, rows[:-1], rows[1:]]), np.concatenate([columns, columns[1:], columns[:-1]])
+
+
+class Start(NamedTuple):
+    """Potentials of any quality, pairs i·m + j to solve on, a feasible plan among them, and the slack of good pairs."""
+
+    u: Float[np.ndarray, "n"]
+    v: Float[np.ndarray, "m"]
+    pairs: Int[np.ndarray, "e"]
+    plan: Plan
+    slack: float
+
+
+def start(problem: Problem, own: Plan | None = None, *, ratio: int = COARSER, neighbours: int = NEIGHBOURS) -> Start:
+    """First potentials and pairs; `own` is a plan at hand, to be beaten or confirmed."""
+    x, y, p, a, b, _ = problem
+    n, m = len(x), len(y)
+    stairs = staircase(x, y, a, b)
+    plan = min((own or stairs, stairs), key=lambda candidate: problem.primal(*candidate))
+    rows, columns = connect(*stairs[:2])
+    if x.shape[1] == 1:
+        return Start(np.zeros(n), np.zeros(m), distinct(rows * m + columns, plan[0] * m + plan[1]), plan, 0.0)
+    if n * m <= COMPLETE:
+        cost = cost_matrix(x, y, p)
+        u = cost.min(1)
+        return Start(u, (cost - u[:, None]).min(0), np.arange(n * m), plan, 0.0)
+    u, v = _coarse_potentials(problem, own, ratio)
+    slack = _typical_slack(problem, u, v, neighbours)
+    by_row = problem.pricer.price(u, v, level=slack, most=neighbours)
+    by_column = problem.pricer.transposed().price(v, u, level=slack, most=neighbours)
+    found = (by_row.rows * m + by_row.columns, by_column.columns * m + by_column.rows)
+    kept = [rows * m + columns for rows, columns, _ in (own or stairs, plan)]
+    return Start(u, v, distinct(*found, rows * m + columns, *kept), plan, slack)
+
+
+def _coarse_potentials(problem: Problem, own: Plan | None, ratio: int) -> tuple[np.ndarray, np.ndarray]:
+    """Solve for every `ratio`-th point, then extend the potentials to all points by the c-transform."""
+    x, y, p, a, b, pricer = problem
+    some_x = thin(x, max(1, len(x) // ratio))
+    matched = own is not None and np.array_equal(own[0], np.arange(len(x))) and np.array_equal(own[0], own[1])
+    some_y = some_x if matched else thin(y, max(1, len(y) // ratio))
+    coarse = make_problem(x[some_x], y[some_y], p, *masses(a[some_x], b[some_y]), device=pricer.device)
+    identity = (np.arange(len(some_x)), np.arange(len(some_x)), coarse.a)
+    first = start(coarse, identity if matched and np.array_equal(coarse.a, coarse.b) else None, ratio=ratio)
+    outcome = generate(coarse, first.u, first.v, first.pairs, first.plan, tolerance=1e-6, rounds=12, slack=first.slack)
+    v = _sane(Pricer(y, x[some_x], p, device=pricer.device).least(outcome.u))
+    return _sane(Pricer(x, y[some_y], p, device=pricer.device).least(v[some_y])), v
+
+
+def _sane(potential: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """Starting values without the huge ones that an outlier gets whose partner the coarser problem left out."""
+    low, middle, high = np.quantile(potential, [0.1, 0.5, 0.9])
+    return np.clip(potential, middle - 100 * (high - low), middle + 100 * (high - low))
+
+
+def masses(a: Vector, b: Float[np.ndarray, "m"]) -> tuple[np.ndarray, np.ndarray]:
+    """Masses with one total: integers if each side is uniform, else of mean 1 on the side of x."""
+    if (a == a[0]).all() and (b == b[0]).all():
+        common = math.gcd(len(a), len(b))
+        return np.full(len(a), float(len(b) // common)), np.full(len(b), float(len(a) // common))
+    a = a / a.mean() if a.sum() > 0 else np.ones(len(a))
+    b = b / b.sum() if b.sum() > 0 else np.full(len(b), 1 / len(b))
+    return a, b * a.sum()
+
+
+def make_problem(
+    x: Matrix,
+    y: Float[np.ndarray, "m d"],
+    p: float,
+    a: Vector,
+    b: Float[np.ndarray, "m"],
+    *,
+    device: torch.device | str = "cpu",
+) -> Problem:
+    """The problem of two clouds and the masses of their points, of one total."""
+    return Problem(x, y, p, a, b, Pricer(x, y, p, device=device))
+
+
+def _typical_slack(problem: Problem, u: Vector, v: np.ndarray, neighbours: int) -> float:
+    """Median over some rows of the reduced cost of their `neighbours`-th best pair, above 0."""
+    rows = np.unique(np.linspace(0, len(u) - 1, SAMPLE).astype(int))
+    reduced = cost_matrix(problem.x[rows], problem.y, problem.p) - u[rows, None] - v
+    kth = min(neighbours, len(v)) - 1
+    return max(float(np.median(np.partition(reduced, kth)[:, kth])), 1e-9 * float(np.abs(reduced).mean()))

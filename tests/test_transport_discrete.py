@@ -1,0 +1,211 @@
+import math
+
+import numpy as np
+import ot
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch.testing import assert_close
+
+from regimes.transport.cost import cost_matrix
+from regimes.transport.discrete import exact_transport
+from regimes.transport.duality import certify
+
+EXPONENTS = (1.0, 1.5, 2.0, 3.0)
+
+
+def random(seed):
+    return np.random.default_rng(seed)
+
+
+def gaussian(rng, n, d):
+    return rng.normal(size=(n, d)), 0.7 * rng.normal(size=(n, d)) + 0.5
+
+
+def near(rng, n, d):
+    x = rng.normal(size=(n, d))
+    return x, x + 1e-3 * rng.normal(size=(n, d))
+
+
+def ties(rng, n, d):
+    return rng.integers(0, 4, (n, d)).astype(float), rng.integers(0, 4, (n, d)).astype(float)
+
+
+def duplicates(rng, n, d):
+    x, y = gaussian(rng, n, d)
+    return x[rng.integers(0, n // 5, n)], y[rng.integers(0, n // 7, n)]
+
+
+def outliers(rng, n, d):
+    x, y = gaussian(rng, n, d)
+    x[:3] *= 1e6
+    return x, y
+
+
+def far_away(rng, n, d):
+    x, y = gaussian(rng, n, d)
+    return x + 1e6, y + 1e6
+
+
+def unequal(rng, n, d):
+    x, y = gaussian(rng, n, d)
+    return x, y[: n // 2 + 1]
+
+
+def heavy_tails(rng, n, d):
+    return rng.standard_cauchy((n, d)), rng.standard_cauchy((n, d))
+
+
+def dense_optimum(x, y, p, a=None, b=None):
+    cost = cost_matrix(x, y, p)
+    a = np.full(len(x), 1 / len(x)) if a is None else a / a.sum()
+    b = np.full(len(y), 1 / len(y)) if b is None else b / b.sum()
+    plan = ot.emd(a, b, cost, numItermax=10**9)
+    return float((plan * cost).sum())
+
+
+def assert_optimal(solved, x, y, p, truth):
+    """Certified, equal to the truth, and the certificate holds when checked again by other means."""
+    assert solved.certified
+    assert solved.cost == solved.primal
+    assert_close(solved.cost, truth, rtol=1e-9, atol=0)  # the promise of the certificate
+    # ... which leaves to rounding what costs of 1e12 beside costs of 1 leave.
+    assert certify(x, y, solved.u, solved.v, solved.plan, p=p, tolerance=2e-9).optimal
+
+
+@pytest.mark.parametrize("problem", [gaussian, near, ties, duplicates, outliers, far_away, unequal, heavy_tails])
+@pytest.mark.parametrize("p", EXPONENTS)
+@pytest.mark.parametrize("d", [1, 2, 16, 256])
+def test_the_optimum_is_that_of_the_dense_simplex(problem, d, p):
+    x, y = problem(random(d), 60, d)
+    assert_optimal(exact_transport(x, y, p=p), x, y, p, dense_optimum(x, y, p))
+
+
+@pytest.mark.parametrize("p", EXPONENTS)
+@pytest.mark.parametrize("d", [1, 3, 64])
+def test_weights_are_honoured_also_where_they_vanish(d, p):
+    rng = random(d)
+    x, y = rng.normal(size=(50, d)), rng.normal(size=(70, d))
+    a, b = rng.random(50) + 0.01, rng.random(70) + 0.01
+    a[:4], b[-5:] = 0, 0
+    solved = exact_transport(x, y, p=p, x_weights=a, y_weights=b)
+    assert_optimal(solved, x, y, p, dense_optimum(x, y, p, a, b))
+    assert_close(np.asarray(solved.plan.sum(1)).ravel(), a / a.sum())
+    assert_close(np.asarray(solved.plan.sum(0)).ravel(), b / b.sum())
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("d", [2, 16])
+def test_outliers_that_match_each_other_do_not_hide_the_rest(d, p):
+    # Costs span 18 decades at p = 3: the dense simplex is up to 90 % too dear here, the assignment solver is not.
+    x, y = gaussian(random(d), 60, d)
+    x[:2] += 1e6
+    y[-2:] += 1e6
+    cost = cost_matrix(x, y, p)
+    truth = float(cost[linear_sum_assignment(cost)].mean())
+    assert_optimal(exact_transport(x, y, p=p), x, y, p, truth)
+
+
+@pytest.mark.parametrize(("n", "m", "d", "p"), [(1200, 1200, 2, 2.0), (900, 700, 16, 1.5), (800, 800, 3, 1.0)])
+def test_large_clouds_take_the_sparse_road_to_the_same_optimum(n, m, d, p):
+    rng = random(n + m)
+    x, y = rng.normal(size=(n, d)), rng.normal(size=(m, d)) + 0.3
+    assert_optimal(exact_transport(x, y, p=p), x, y, p, dense_optimum(x, y, p))
+
+
+def test_large_weighted_clouds_are_solved_too():
+    rng = random(5)
+    x, y, a, b = rng.normal(size=(700, 2)), rng.normal(size=(900, 2)), rng.random(700), rng.random(900)
+    assert_optimal(exact_transport(x, y, x_weights=a, y_weights=b), x, y, 2.0, dense_optimum(x, y, 2.0, a, b))
+
+
+@pytest.mark.parametrize("p", EXPONENTS)
+def test_on_a_line_the_optimum_is_sorting(p):
+    rng = random(3)
+    x, y = rng.normal(size=(2000, 1)), rng.normal(size=(2000, 1)) ** 3
+    truth = float((np.abs(np.sort(x, axis=0) - np.sort(y, axis=0)) ** p).mean())
+    assert_optimal(exact_transport(x, y, p=p), x, y, p, truth)
+
+
+@pytest.mark.parametrize("d", [2, 64])
+def test_the_permutation_hidden_by_a_gradient_of_a_convex_function_is_found(d):
+    rng = random(d)
+    x, shuffle = rng.normal(size=(500, d)), rng.permutation(500)
+    w = rng.normal(size=(d, d)) / math.sqrt(d)
+    y = x + np.logaddexp(0, x @ w) @ w.T  # gradient of ‖x‖²/2 + Σ F(w·x), F' = softplus, F convex
+    solved = exact_transport(x, y[shuffle])
+    assert solved.certified
+    np.testing.assert_array_equal(shuffle[solved.plan.col[np.argsort(solved.plan.row)]], np.arange(500))
+
+
+def test_costs_are_sums_over_features_and_means_over_points():
+    x, y = np.array([[0.0, 0.0], [10.0, 10.0]]), np.array([[3.0, 4.0], [10.0, 10.0]])
+    assert_close(exact_transport(x, y, p=2.0).cost, 25.0 / 2)
+    assert_close(exact_transport(x, y, p=1.0).cost, 5.0 / 2)
+    assert_close(exact_transport(x, y, p=3.0).cost, 125.0 / 2)
+
+
+def test_equal_clouds_cost_nothing_and_that_is_certain():
+    x = random(0).normal(size=(300, 3))
+    solved = exact_transport(x, x[::-1])
+    assert solved.certified
+    assert solved.cost == 0
+
+
+def test_a_collapsed_cloud_is_solved_without_one_round_for_each_copy():
+    rng = random(1)
+    x, y = rng.normal(size=(1500, 2)), rng.normal(size=(3, 2))[rng.integers(0, 3, 1500)]
+    solved = exact_transport(x, y)
+    assert_optimal(solved, x, y, 2.0, dense_optimum(x, y, 2.0))
+    assert_close(np.asarray(solved.plan.sum(0)).ravel(), np.full(1500, 1 / 1500))
+
+
+def test_a_solve_that_is_stopped_returns_a_bracket_and_no_value():
+    rng = random(2)
+    x, y = rng.normal(size=(1000, 2)), rng.normal(size=(1000, 2)) + 2
+    solved, truth = exact_transport(x, y, rounds=1), dense_optimum(x, y, 2.0)
+    assert solved.cost is None
+    assert not solved.certified
+    assert solved.dual_value < truth < solved.primal
+    hurried = exact_transport(x, y, seconds=0.0)
+    assert hurried.cost is None
+    assert hurried.dual_value < truth < hurried.primal
+
+
+def test_rounds_are_few_and_a_good_pairing_needs_fewer():
+    rng = random(4)
+    x = rng.normal(size=(1500, 32))
+    y = x + 0.2 * np.tanh(x @ rng.normal(size=(32, 32)) / 6)
+    assert exact_transport(x, y, paired=True).rounds <= 4
+
+
+def test_tensors_of_any_shape_and_type_are_flattened():
+    x, y = torch.randn(20, 2, 3), torch.randn(20, 2, 3)
+    flat = exact_transport(x.flatten(1).double().numpy(), y.flatten(1).double().numpy())
+    assert exact_transport(x, y).cost == flat.cost
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_pricing_on_the_gpu_gives_the_same_certificate():
+    x, y = gaussian(random(0), 1500, 16)
+    assert_close(exact_transport(x, y, device="cuda").cost, exact_transport(x, y).cost, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"p": 0.5}, "1 <= p"),
+        ({"x": np.full((4, 2), np.nan)}, "finite"),
+        ({"x": np.zeros((4, 3))}, "same number of features"),
+        ({"x": np.zeros((0, 2))}, "at least one point"),
+        ({"x": np.zeros((3, 2)), "paired": True}, "one size"),
+        ({"x": np.full((4, 2), 1e200)}, "overflow"),
+        ({"x_weights": np.array([1.0, -1.0, 1.0, 1.0])}, "not negative"),
+        ({"x_weights": np.ones(3)}, "one weight a point"),
+    ],
+)
+def test_bad_input_is_named(change, message):
+    arguments = {"x": np.zeros((4, 2)), "y": np.zeros((4, 2))} | change
+    with pytest.raises(ValueError, match=message):
+        exact_transport(arguments.pop("x"), arguments.pop("y"), **arguments)
