@@ -1,3 +1,5 @@
+import math
+
 import pandas as pd
 import pytest
 import torch
@@ -57,7 +59,7 @@ def test_training_is_the_published_update_of_the_net_with_that_scaling(scaling):
     row = rows[[point["scaling"] for point in points].index(scaling)]
     m = 6
     s, step = (1 / m, 0.05 / m) if scaling == "1/m" else (m**-0.5, 1 / m)
-    options = {"inputs": TINY.inputs, "magnitude": 100.0, "generator": generator(1, 0)}
+    options = {"inputs": TINY.inputs, "magnitude": 30.0, "generator": generator(1, 0)}
     data = teacher_student(TINY.samples, TINY.test_samples, **options)
     index = {"1/m": 0, "1/sqrt(m)": 1}[scaling]
     drawn = gaussian(m, TINY.inputs, generators=[generator(1, 1, m, index)])
@@ -103,6 +105,12 @@ def test_the_particle_step_of_the_mean_field_net_does_not_depend_on_the_width():
         assert (1 / m) / width_scaling.SCALINGS["1/sqrt(m)"](m) ** 2 == pytest.approx(
             width_scaling.STEPS["1/sqrt(m)"](m)
         )
+
+
+def test_what_a_linear_function_and_a_constant_leave_is_that_of_the_unit_teacher_times_the_targets_scale():
+    row = width_scaling.measure(TINY, grid_points(width_scaling, TINY)[:1])[0]
+    unit = 3 * (1 - 2 / math.pi) / (8 * 30)  # ½ · 3 neurons · ¼ · (1 − 2/π)/d
+    assert row["linear"] == pytest.approx(30**2 * unit)
 
 
 def test_figure_and_table_hold_every_width_of_both_scalings():
