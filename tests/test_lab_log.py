@@ -86,3 +86,12 @@ def test_a_full_disk_keeps_what_was_there_and_nothing_half(tmp_path, log, monkey
 def test_the_key_of_a_point_does_not_depend_on_the_order_of_its_axes():
     point = {"x": 0.1, "seed": 3}
     assert point_key(point) == point_key(dict(reversed(point.items()))) == point_key(json.loads(point_key(point)))
+
+
+def test_a_point_counts_only_once_it_is_on_the_disk(log, monkeypatch):
+    order = []
+    write, fsync = os.write, os.fsync
+    monkeypatch.setattr(os, "write", lambda d, data: order.append("write") or write(d, data))
+    monkeypatch.setattr(os, "fsync", lambda d: order.append("fsync") or fsync(d))
+    log.append(RECORDS)
+    assert order == ["write", "fsync"]

@@ -237,3 +237,12 @@ def test_the_default_folder_tells_settings_apart():
     assert default_folder("net-w4", Config(width=4), {"width"}) == Path("runs/net-w4")
     assert second.name.startswith("net-w3-")
     assert second == default_folder("net-w3", Config(inner=Inner(step=0.2)), {"width"})
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    order = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda d: order.append("fsync") or fsync(d))
+    monkeypatch.setattr(os, "replace", lambda a, b: order.append("replace") or replace(a, b))
+    write_whole(tmp_path / "a", "text")
+    assert order == ["fsync", "replace", "fsync"]  # the content, the name, the folder
