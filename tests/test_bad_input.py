@@ -16,6 +16,8 @@ from command import Ended, command
 
 from regimes import experiments
 from regimes.data import files
+from regimes.experiments import lazy_vs_meanfield
+from regimes.lab.runs import RunFolder
 
 ROOT = Path(__file__).parent.parent
 VERIFY, MAIN = ("verify", "toy"), ("lazy-vs-meanfield", "--out", "run")
@@ -81,6 +83,17 @@ def other_experiment(folder: Path) -> None:
     finished()(folder)
     run = folder / "run" / "run.json"
     run.write_text(json.dumps({**json.loads(run.read_text()), "name": "kernel_drift"}))
+
+
+def main_job(measurement: bytes | None) -> Callable[[Path], None]:
+    """A run of the main job with or without its measurement."""
+
+    def make(folder: Path) -> None:
+        with RunFolder.open(folder / "run", "lazy-vs-meanfield", lazy_vs_meanfield.Config()) as run:
+            if measurement is not None:
+                run.write("measurement.npz", measurement)
+
+    return make
 
 
 def mnist(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
@@ -166,6 +179,9 @@ CASES = {
     "judge a damaged record": Case(("judge", "run"), ("run.json is damaged",), finished(run__json="[]")),
     "judge an unknown experiment": Case(("judge", "run"), ("'kernel_drift'", "known: toy"), other_experiment),
     "judge a changed configuration": Case(("judge", "run"), ("unknown key 'old'",), finished(config__yaml="old: 1\n")),
+    "judge a main job without measurement": Case(("judge", "run"), ("measured nothing yet", "run it"), main_job(None)),
+    "judge a damaged measurement": Case(("judge", "run"), ("measurement.npz is damaged", "delete it"), main_job(b"PK")),
+    "an empty measurement": Case(MAIN, ("measurement.npz is damaged", "delete it"), main_job(b"")),
     # data and devices
     "no MNIST": Case((*MAIN, "--dataset", "mnist"), ("MNIST", "--data-dir", "REGIMES_DATA_DIR")),
     "no MNIST in the folder": Case(

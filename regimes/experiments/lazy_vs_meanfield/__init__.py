@@ -11,6 +11,9 @@ Source: [ChizatOyallonBach2019] for α, R(αh)/α² and the doubling; the compar
 """
 
 import io
+import zipfile
+import zlib
+from pathlib import Path
 
 import numpy as np
 
@@ -31,6 +34,7 @@ ARRAYS = "measurement.npz"
 def run(config: Config, folder: RunFolder) -> None:
     """Measure (unless this folder has the measurement already), then write and print table, verdict and figure."""
     if not (folder.path / ARRAYS).exists():
+        folder.begin()
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **measure(config)._asdict())
         folder.write(ARRAYS, buffer.getvalue())
@@ -39,8 +43,7 @@ def run(config: Config, folder: RunFolder) -> None:
 
 def conclude(config: Config, folder: RunFolder) -> None:
     """Table, verdict, result.json and figure from the measurement on disk; nothing is trained."""
-    with np.load(folder.path / ARRAYS, allow_pickle=False) as arrays:
-        measurement = Measurement(**arrays)
+    measurement = _read(folder.path / ARRAYS)
     found = summary(measurement, classes=bool(np.isfinite(measurement.test_error).any()))
     rows, said = table(measurement, found, config), words(measurement, found, config)
     content = {"name": folder.name, **result(measurement, found, config), "config": folder.config, **folder.record()}
@@ -51,3 +54,13 @@ def conclude(config: Config, folder: RunFolder) -> None:
     save(draw(measurement, config.alpha, config.dataset, config.loss_ratio), folder)
     print_table(rows)
     print("\n".join(said))
+
+
+def _read(file: Path) -> Measurement:
+    if not file.exists():
+        raise FileNotFoundError(f"{file} does not exist; the run there has measured nothing yet: run it first")
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return Measurement(**arrays)
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise ValueError(f"{file} is damaged; delete it and run the same command again") from None
