@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import jvp, vjp
 
+from regimes.modules import require_deterministic
 from regimes.transport.cost import check_exponent
 from regimes.transport.lanczos import least_eigenvalues
 
@@ -57,7 +58,13 @@ def brenier_test(
     if probes < 1 or len(x) == 0:
         raise ValueError(f"brenier_test needs at least one point and one probe; got {len(x)} and {probes}.")
     check_map(transport_map, x)
-    x = x.detach()
+    with torch.no_grad():  # derivatives by the transforms below only, none for the parameters of a network
+        return _test(transport_map, x.detach(), generator, p, probes, eigen_points)
+
+
+def _test(
+    transport_map: Map, x: Float[Tensor, "n *feature"], generator: torch.Generator, p: float, probes: int, eigen: int
+) -> BrenierTest:
     moved = _moved(transport_map, x, p)
     operator = JacobianProducts(transport_map, x[moved], p)
     skew, symmetric = torch.zeros(len(moved)), torch.zeros(len(moved))
@@ -67,7 +74,7 @@ def brenier_test(
         skew = skew.to(v) + (forward - backward).flatten(1).square().sum(1) / probes
         symmetric = symmetric.to(v) + (forward + backward).flatten(1).square().sum(1) / probes
     asymmetry, error = ratio(skew.double(), symmetric.double())
-    some = JacobianProducts(transport_map, x[moved][:eigen_points], p)
+    some = JacobianProducts(transport_map, x[moved][:eigen], p)
     least = least_eigenvalues(some.symmetric, some.x, generator=generator).double()
     spread = float(least.std()) / math.sqrt(len(least)) if len(least) > 1 else math.nan
     excluded = len(x) - len(moved)
@@ -131,7 +138,7 @@ def check_map(transport_map: Map, x: Float[Tensor, "n *feature"]) -> None:
     """ValueError unless the map keeps the shape, is deterministic and treats every sample by itself."""
     owner = getattr(transport_map, "__self__", transport_map)
     if isinstance(owner, nn.Module):
-        _refuse_train_mode(owner)
+        require_deterministic(owner, "brenier_test")
     with torch.no_grad():
         whole, again = transport_map(x), transport_map(x)
         if whole.shape != x.shape:
@@ -145,10 +152,3 @@ def check_map(transport_map: Map, x: Float[Tensor, "n *feature"]) -> None:
     tolerance = 1e4 * torch.finfo(x.dtype).eps * size  # sums over a batch of another size round differently
     if float((alone - whole[:2]).abs().max()) > tolerance:
         raise ValueError("the map mixes samples (batch norm in train mode?): call model.eval() first.")
-
-
-def _refuse_train_mode(module: nn.Module) -> None:
-    for name, part in module.named_modules():
-        if part.training and isinstance(part, nn.modules.batchnorm._NormBase):
-            label = name or type(part).__name__
-            raise ValueError(f"batch norm '{label}' is in train mode and mixes samples: call model.eval() first.")

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from regimes.transport.cost import check_exponent
 
-Path = Float[Tensor, "layers n *feature"] | Sequence[Float[Tensor, "n *feature"]]
-Steps = Sequence[Float[Tensor, "n *feature"]]
+Path = Float[Tensor, "layers n ..."] | Sequence[Float[Tensor, "n ..."]]
+Steps = Sequence[Float[Tensor, "n ..."]]
 Convention = Callable[[Float[Tensor, "n *feature"], float], Float[Tensor, ""]]
 
 
@@ -58,7 +58,7 @@ def transport_cost(steps: Steps, *, p: float = 2.0, convention: Convention = sum
     return block_costs(steps, p=p, convention=convention).sum()
 
 
-def steps_of(path: Path) -> list[Float[Tensor, "n *feature"]]:
+def steps_of(path: Path) -> list[Float[Tensor, "n ..."]]:
     """The steps v_k = z_{k+1} − z_k of a path."""
     if len(path) < 2:
         raise ValueError(f"a path needs its states z_0..z_L, at least two; got {len(path)}.")

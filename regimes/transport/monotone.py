@@ -77,9 +77,9 @@ def rearrangement_cycles(x: Points, t_of_x: Targets, plan: coo_matrix, *, p: flo
     With an optimal plan no cycle loses, and the list is empty if and only if the pairing is that plan.
     """
     x_array, t_array = _pairing(x, t_of_x, p)
-    target = np.full(len(x_array), -1)
-    target[plan.row[plan.data > 0]] = plan.col[plan.data > 0]
-    if len(np.unique(target)) != len(target) or (target < 0).any():
+    rows, target = plan.row[plan.data > 0], plan.col[plan.data > 0]
+    target = target[np.argsort(rows)].astype(np.int64)
+    if not all(np.array_equal(np.sort(side), np.arange(len(x_array))) for side in (rows, target)):
         raise ValueError(
             "rearrangement_cycles needs a permutation plan (one size, uniform weights); this one splits mass."
         )

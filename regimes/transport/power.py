@@ -98,7 +98,7 @@ DEPARTURES: dict[str, Departure] = {"rotation": rotated, "shuffled displacements
 
 def power(
     x: Points,
-    t_of_x: Float[Tensor, "n *feature"] | Float[np.ndarray, "n *feature"],
+    t_of_x: Float[Tensor, "m *other"] | Float[np.ndarray, "m *other"],
     *,
     generator: torch.Generator,
     p: float = 2.0,

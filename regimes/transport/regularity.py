@@ -35,11 +35,12 @@ class Regularity(NamedTuple):
 
 
 def regularity(
-    x: Points, t_of_x: Float[Tensor, "n *feature"] | Float[np.ndarray, "n *feature"], *, points: int = 2000
+    x: Points, t_of_x: Float[Tensor, "m *other"] | Float[np.ndarray, "m *other"], *, points: int = 2000
 ) -> Regularity:
     """Estimates over all pairs of at most `points` points, spread evenly over the cloud.
 
-    Hölder exponents are least-squares slopes of log ω against log r over the lower half of the distances; 1 for a
+    Hölder exponents are least-squares slopes of log ω against log r between the spacing of the points and the median
+    distance (nan if there is no such range); 1 for a
     Lipschitz map, less where T behaves like a root. Samples bound them from one side only: read them as estimates.
     """
     x_array, t_array = as_matrix(x, "x"), as_matrix(t_of_x, "t_of_x")
@@ -50,14 +51,24 @@ def regularity(
     if len(x_array) > points:
         some = thin(x_array, points)
         x_array, t_array = x_array[some], t_array[some]
-    before, after = _distances(x_array), _distances(t_array)
+    before, after = _Distances(x_array), _Distances(t_array)
     return Regularity(
-        _stretch(before, after), _stretch(after, before), _holder(before, after), _holder(after, before), len(x_array)
+        _stretch(before.pairs, after.pairs),
+        _stretch(after.pairs, before.pairs),
+        _holder(before, after),
+        _holder(after, before),
+        len(x_array),
     )
 
 
-def _distances(points: Matrix) -> Float[np.ndarray, "pairs"]:
-    return cost_matrix(points, points, 1.0)[np.triu_indices(len(points), 1)]
+class _Distances:
+    """Distances of all pairs, and a radius within which nearly every point has neighbours."""
+
+    def __init__(self, points: Matrix):
+        square = cost_matrix(points, points, 1.0)
+        self.pairs = square[np.triu_indices(len(points), 1)]
+        np.fill_diagonal(square, np.inf)
+        self.resolution = 2 * float(np.quantile(square.min(1), 0.99))
 
 
 def _stretch(before: np.ndarray, after: np.ndarray) -> float:
@@ -67,18 +78,16 @@ def _stretch(before: np.ndarray, after: np.ndarray) -> float:
     return float((after[apart] / before[apart]).max(initial=0.0))
 
 
-def _holder(before: np.ndarray, after: np.ndarray) -> Holder:
-    apart = before > 0
-    order = np.argsort(before[apart])
-    distance, modulus = before[apart][order], np.maximum.accumulate(after[apart][order])
-    if len(distance) < 4 or modulus[-1] == 0:
+def _holder(before: _Distances, after: _Distances) -> Holder:
+    order = np.argsort(before.pairs)
+    distance, modulus = before.pairs[order], np.maximum.accumulate(after.pairs[order])
+    low, high = before.resolution, float(distance[len(distance) // 2])
+    if not 0 < low < high or modulus[-1] == 0:
         return Holder(math.nan, math.nan)
-    # Radii evenly spaced in log from the 100th smallest distance (fewer pairs tell little) to the median.
-    low, high = distance[min(100, len(distance) // 4)], distance[len(distance) // 2]
     radii = np.geomspace(low, high, BINS)
     omega = modulus[np.searchsorted(distance, radii, side="right") - 1]
     seen = omega > 0
-    if low == high or seen.sum() < 2:
+    if seen.sum() < 2:
         return Holder(math.nan, math.nan)
     slope, offset = np.polyfit(np.log(radii[seen]), np.log(omega[seen]), 1)
     return Holder(float(slope), float(np.exp(offset)))

@@ -1,0 +1,171 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from regimes.transport.brenier import JacobianProducts, brenier_test, ratio
+from regimes.transport.gaussian import bures_map
+from regimes.transport.lanczos import least_eigenvalues
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
+
+
+def convex_gradient(d, seed=1):
+    """Gradient of ‖x‖²/4 + Σ_k log(1 + exp(w_k·x))."""
+    w = draw(d, 2 * d, seed=seed) / math.sqrt(d)
+    return lambda x: x / 2 + torch.sigmoid(x @ w) @ w.T
+
+
+def skewed(d, seed=2):
+    s = draw(d, d, seed=seed)
+    return (s - s.T) / math.sqrt(2 * d)
+
+
+@pytest.mark.parametrize("d", [2, 16, 256])
+def test_the_gradient_of_a_random_convex_function_passes(d):
+    found = brenier_test(convex_gradient(d), draw(50, d), generator=generator())
+    assert found.asymmetry < 1e-28
+    assert found.min_eigenvalue > 0.5 - 1e-9
+    assert (found.points, found.excluded) == (50, 0)
+
+
+def test_a_rotation_by_20_degrees_is_as_asymmetric_as_its_tangent_squared():
+    turn = math.radians(20)
+    matrix = torch.tensor([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]], dtype=torch.float64)
+    found = brenier_test(lambda x: x @ matrix, draw(100, 2), generator=generator())
+    assert_close(found.asymmetry, math.tan(turn) ** 2)  # ‖2 sin S v‖² / ‖2 cos v‖²
+    assert_close(found.min_eigenvalue, math.cos(turn))
+
+
+def test_a_shear_is_asymmetric():
+    found = brenier_test(lambda x: x + 0.5 * x.flip(1) * torch.tensor([1.0, 0.0]), draw(400, 2), generator=generator())
+    # J − Jᵀ has norm² 2·0.25, J + Jᵀ has 4 + 4 + 2·0.25
+    assert abs(found.asymmetry - 0.5 / 8.5) < 5 * found.asymmetry_se
+    assert found.asymmetry_se < 0.02
+
+
+def test_the_asymmetry_of_a_linear_map_is_the_ratio_of_its_parts_within_its_error():
+    d = 20
+    symmetric = torch.eye(d, dtype=torch.float64)
+    s = 0.3 * skewed(d)
+    found = brenier_test(lambda x: x @ (symmetric + s), draw(300, d), generator=generator(), probes=2)
+    truth = float((2 * s).square().sum() / (2 * symmetric).square().sum())
+    assert abs(found.asymmetry - truth) < 5 * found.asymmetry_se
+
+
+def test_a_concave_gradient_is_symmetric_but_not_positive():
+    found = brenier_test(lambda x: -x, draw(20, 3), generator=generator())
+    assert found.asymmetry == 0
+    assert_close(found.min_eigenvalue, -1.0)
+    assert_close(found.mean_least_eigenvalue, -1.0)
+
+
+@pytest.mark.parametrize("p", [1.5, 3.0])
+def test_maps_optimal_for_another_exponent_pass_at_that_exponent_only(p):
+    # T(x) = x − |∇φ|^(q−2) ∇φ, 1/p + 1/q = 1 (up to scale), φ small and smooth: optimal for ‖x − y‖^p.
+    w = draw(4, 6, seed=3) / 2
+    q = p / (p - 1)
+
+    def transported(x):
+        slope = 0.1 * (torch.tanh(x @ w) @ w.T + 3)
+        return x - slope.norm(dim=1, keepdim=True) ** (q - 2) * slope
+
+    x = draw(60, 4)
+    right, wrong = (brenier_test(transported, x, generator=generator(), p=exponent) for exponent in (p, 2.0))
+    assert right.asymmetry < 1e-26
+    assert wrong.asymmetry > 1e-6
+
+
+@pytest.mark.parametrize("p", [1.5, 2.0, 3.0])
+def test_products_are_those_of_the_written_out_jacobian(p):
+    t, x, v = convex_gradient(3), draw(5, 3), draw(5, 3, seed=9)
+    operator = JacobianProducts(t, x, p)
+
+    def derivative_of_cost(z):  # ½ D h(x − T(x)), h = ‖·‖^p
+        z = z - t(z[None])[0]
+        return p / 2 * z.norm() ** (p - 2) * z
+
+    def curvature(z):  # ½ D²h at x − T(x), the target held fixed
+        at = t(z[None])[0].detach()
+        return torch.func.jacrev(lambda s: p / 2 * (s - at).norm() ** (p - 2) * (s - at))(z)
+
+    matrices = torch.stack([curvature(z) - torch.func.jacrev(derivative_of_cost)(z) for z in x])
+    assert_close(operator.forward(v), torch.einsum("nij,nj->ni", matrices, v))
+    assert_close(operator.backward(v), torch.einsum("nij,ni->nj", matrices, v))
+
+
+@pytest.mark.parametrize("d", [5, 60])
+def test_least_eigenvalues_are_those_of_the_matrices(d):
+    a = draw(4, d, d)
+    a = (
+        a
+        + a.transpose(1, 2)
+        - 8 * math.sqrt(d) * torch.eye(d).unsqueeze(0) * torch.tensor([0.0, 1, 2, 3])[:, None, None]
+    )
+    a[:, 0, 0] -= 10 * math.sqrt(d)  # stands apart, so that Lanczos has it
+    found = least_eigenvalues(lambda v: torch.einsum("nij,nj->ni", a, v), draw(4, d), generator=generator())
+    assert_close(found, torch.linalg.eigvalsh(a)[:, 0])
+
+
+def test_lanczos_goes_on_after_an_invariant_subspace():
+    scale = torch.ones(60, dtype=torch.float64)
+    scale[7] = -3.0  # two eigenvalues only: every Krylov space has dimension 2
+    found = least_eigenvalues(lambda v: scale * v, draw(3, 60), generator=generator())
+    assert_close(found, torch.full((3,), -3.0, dtype=torch.float64))
+
+
+def test_gaussian_maps_pass_and_images_keep_their_shape():
+    a = draw(12, 12)
+    eye = torch.eye(12, dtype=torch.float64)
+    optimal = bures_map(torch.zeros(12, dtype=torch.float64), eye, torch.ones(12, dtype=torch.float64), a @ a.T + eye)
+    found = brenier_test(lambda x: optimal(x.flatten(1)).reshape(x.shape), draw(9, 3, 2, 2), generator=generator())
+    assert found.asymmetry < 1e-28
+    assert_close(found.min_eigenvalue, float(torch.linalg.eigvalsh(optimal.matrix)[0]))
+
+
+def test_batch_norm_in_train_mode_is_refused_and_passes_in_eval_mode():
+    net = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4)).double()
+    x = draw(8, 4)
+    with pytest.raises(ValueError, match=r"statistics of the batch: call model.eval\(\)"):
+        brenier_test(net, x, generator=generator())
+    with pytest.raises(ValueError, match="mixes samples"):
+        brenier_test(lambda z: net(z), x, generator=generator())
+    assert brenier_test(net.eval(), x, generator=generator()).asymmetry > 0
+
+
+def test_random_constant_and_misshapen_maps_are_refused():
+    x = draw(8, 4)
+    with pytest.raises(ValueError, match="draws random numbers"):
+        brenier_test(nn.Dropout(0.5), x, generator=generator())
+    with pytest.raises(ValueError, match="is random"):
+        brenier_test(lambda z: z + torch.rand_like(z), x, generator=generator())
+    with pytest.raises(ValueError, match="vanishes"):
+        brenier_test(lambda z: 0 * z, x, generator=generator())
+    with pytest.raises(ValueError, match="keep the shape"):
+        brenier_test(lambda z: z[:, :2], x, generator=generator())
+    with pytest.raises(ValueError, match="no point moves"):
+        brenier_test(lambda z: 1 * z, x, generator=generator(), p=1.5)
+    with pytest.raises(ValueError, match="at least one point"):
+        brenier_test(lambda z: z, x[:0], generator=generator())
+
+
+def test_points_that_stay_have_no_second_derivative_and_are_counted():
+    found = brenier_test(lambda z: z + z.relu(), draw(40, 1), generator=generator(), p=3.0)
+    assert found.excluded > 0
+    assert found.points + found.excluded == 40
+
+
+def test_the_error_of_a_ratio_is_that_of_repeated_draws():
+    above, below = draw(2000, 50).square(), draw(2000, 50, seed=1).square() + 1
+    values, errors = zip(*[ratio(a, b) for a, b in zip(above, below, strict=True)], strict=True)
+    spread = torch.tensor(values).std()
+    assert_close(torch.tensor(errors).mean(), spread, rtol=0.1, atol=0)  # 2,000 draws know a spread to 1.6 %
+    assert math.isnan(ratio(above[0, :1], below[0, :1])[1])

@@ -1,0 +1,73 @@
+import numpy as np
+import ot
+import pytest
+from torch.testing import assert_close
+
+from regimes.transport.cost import cost_matrix
+from regimes.transport.discrete import exact_transport
+from regimes.transport.duality import c_transform, certify, feasible
+
+
+def clouds(n=40, m=50, d=3):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(n, d)), rng.normal(size=(m, d)) + 1
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_the_c_transform_is_the_least_slack(p):
+    x, y = clouds()
+    v = np.random.default_rng(1).normal(size=50)
+    u = c_transform(x, y, v, p=p)
+    slack = cost_matrix(x, y, p) - u[:, None] - v
+    assert slack.min() >= -1e-12
+    assert_close(slack.min(1), np.zeros(40))
+
+
+def test_transforms_make_any_potential_feasible_and_only_raise_the_value():
+    x, y = clouds(n=50)
+    u = c_transform(x, y, np.zeros(50)) - np.random.default_rng(2).random(50)
+    raised, v = feasible(x, y, u)
+    slack = cost_matrix(x, y, 2.0) - raised[:, None] - v
+    assert slack.min() >= -1e-12
+    assert (raised >= u - 1e-12).all()
+
+
+def test_the_potentials_of_a_solve_prove_it():
+    x, y = clouds()
+    solved = exact_transport(x, y)
+    proof = certify(x, y, solved.u, solved.v, solved.plan)
+    assert proof.optimal
+    assert_close(proof.primal, solved.primal)
+    assert_close(proof.dual_value, solved.dual_value, rtol=1e-9, atol=0)
+    assert proof.max_violation <= 1e-12
+    assert proof.slackness <= 1e-8
+
+
+def test_an_equal_primal_and_dual_value_proves_nothing_without_feasibility():
+    x, y = np.random.default_rng(3).normal(size=(2, 300, 2))
+    cost = cost_matrix(x, y, 2.0)
+    with pytest.warns(UserWarning, match="numItermax"):
+        plan, log = ot.emd(np.full(300, 1 / 300), np.full(300, 1 / 300), cost, numItermax=500, log=True)
+    primal = float((plan * cost).sum())
+    assert_close(float(log["u"].mean() + log["v"].mean()), primal)  # it looks like a proof
+    from scipy.sparse import coo_matrix
+
+    proof = certify(x, y, log["u"], log["v"], coo_matrix(plan))
+    assert not proof.optimal
+    assert proof.max_violation > 0.1
+    assert proof.dual_value < exact_transport(x, y).cost < primal
+
+
+def test_feasible_potentials_that_are_not_tight_do_not_certify():
+    x, y = clouds()
+    solved = exact_transport(x, y)
+    proof = certify(x, y, solved.u - 0.1, solved.v, solved.plan)
+    assert not proof.optimal
+    assert_close(proof.dual_value, solved.dual_value - 0.1, rtol=1e-9, atol=0)
+    assert_close(proof.slackness, 0.1, rtol=1e-6, atol=0)  # the tolerance of the solve
+
+
+def test_a_plan_of_another_shape_is_named():
+    x, y = clouds()
+    with pytest.raises(ValueError, match="plan must be"):
+        certify(x, y, np.zeros(40), np.zeros(50), exact_transport(y, x).plan)

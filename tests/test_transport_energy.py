@@ -1,0 +1,103 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from regimes.transport import energy
+
+
+def draw(*shape):
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def line(x, y, depth):
+    t = torch.linspace(0, 1, depth + 1, dtype=torch.float64)
+    return [(1 - s) * x + s * y for s in t]
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("depth", [1, 4, 32])
+def test_straight_even_paths_act_as_much_as_their_map_costs(depth, p):
+    x, y = draw(16, 3), draw(16, 3)
+    path = line(x, y, depth)
+    truth = (y - x).square().sum(1).pow(p / 2).mean()
+    assert_close(energy.action(path, p=p), truth)
+    assert_close(energy.map_cost(path, p=p), truth)
+    assert_close(energy.length(path), (y - x).norm(dim=1).mean())
+    assert_close(energy.straightness(path), torch.tensor(1.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("p", [1.5, 2.0, 3.0])
+def test_a_detour_and_an_uneven_pace_act_more_than_the_map_costs(p):
+    x, y, via = draw(16, 3), draw(16, 3), draw(16, 3)
+    assert energy.action([x, via, y], p=p) > energy.action([x, (x + y) / 2, y], p=p)
+    assert energy.straightness([x, via, y]) < 0.99
+    uneven = [x, 0.9 * x + 0.1 * y, y]
+    assert energy.action(uneven, p=p) > energy.map_cost(uneven, p=p)
+    assert_close(energy.straightness(uneven), torch.tensor(1.0, dtype=torch.float64))
+
+
+def test_the_two_conventions_differ_by_the_number_of_features_at_p_2():
+    steps = [draw(8, 5), draw(8, 2, 3, 3)]
+    by_sum = energy.block_costs(steps)
+    by_mean = energy.block_costs(steps, convention=energy.mean_over_features)
+    assert_close(by_sum, by_mean * torch.tensor([5.0, 18.0], dtype=torch.float64))
+
+
+def test_costs_of_known_steps():
+    steps = [torch.tensor([[3.0, 4.0], [0.0, 0.0]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])]
+    assert_close(energy.transport_cost(steps), torch.tensor(12.5 + 1))  # sum over features, mean over samples, no ½
+    assert_close(energy.transport_cost(steps, p=1.0), torch.tensor(2.5 + 1))
+    assert_close(energy.transport_cost(steps, p=3.0), torch.tensor(62.5 + 1))
+    assert_close(energy.transport_cost(steps, p=1.0, convention=energy.mean_over_features), torch.tensor(1.75 + 0.5))
+
+
+def test_the_step_of_the_action_is_the_time_between_states():
+    path = list(draw(5, 4, 2))
+    assert_close(energy.action(path, step=1.0), energy.transport_cost(energy.steps_of(path)))
+    assert_close(energy.action(path), 4 * energy.action(path, step=1.0))
+    assert_close(energy.action(path, p=3.0), 16 * energy.action(path, p=3.0, step=1.0))
+
+
+def test_segments_add_up_and_may_differ_in_shape():
+    first, second = [draw(6, 4) for _ in range(3)], [draw(6, 2, 2, 2) for _ in range(2)]
+    total = energy.measure([first, second])
+    assert_close(total.blocks, energy.block_costs(energy.steps_of(first) + energy.steps_of(second)))
+    assert_close(total.transport, total.blocks.sum())
+    assert_close(total.action, energy.action(first) + energy.action(second))
+    assert_close(total.map_cost, energy.map_cost(first) + energy.map_cost(second))
+    assert_close(total.length, energy.length(first) + energy.length(second))
+    distance = energy.map_cost(first, p=1.0) + energy.map_cost(second, p=1.0)
+    assert_close(total.straightness, distance / total.length)
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0])
+def test_gradients_are_finite_where_a_block_does_not_move(p):
+    step = torch.zeros(3, 2, dtype=torch.float64, requires_grad=True)
+    energy.transport_cost([step], p=p).backward()
+    assert step.grad is not None
+    assert_close(step.grad, torch.zeros_like(step))
+
+
+def test_gradients_are_right():
+    step = draw(3, 2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: energy.transport_cost([v], p=3.0), (step,))
+    assert torch.autograd.gradcheck(lambda v: energy.action([torch.zeros_like(v), v / 3, v]), (step,))
+
+
+def test_paths_that_stay_are_straight():
+    x = draw(4, 2)
+    assert energy.straightness([x, x, x]) == 1
+    assert energy.measure([[x, x]]).straightness == 1
+
+
+def test_bad_paths_are_named():
+    with pytest.raises(ValueError, match="at least two"):
+        energy.action([draw(3, 2)])
+    with pytest.raises(ValueError, match="one path a segment"):
+        energy.length([draw(3, 2), draw(3, 4)])
+    with pytest.raises(ValueError, match="at least one block"):
+        energy.transport_cost([])
+    with pytest.raises(ValueError, match="at least one segment"):
+        energy.measure([])
+    with pytest.raises(ValueError, match="1 <= p"):
+        energy.transport_cost([draw(3, 2)], p=0.5)

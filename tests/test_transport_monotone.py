@@ -1,0 +1,99 @@
+import itertools
+
+import numpy as np
+import pytest
+from torch.testing import assert_close
+
+from regimes.transport.cost import cost_matrix
+from regimes.transport.discrete import exact_transport
+from regimes.transport.monotone import (
+    cycle_gain,
+    rearrangement_cycles,
+    shortest_gaining_cycle,
+    worst_swap,
+    worst_walks,
+)
+
+
+def draw(seed, n=7, d=2):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)), rng.normal(size=(n, d))
+
+
+def ring(n, turn):
+    """Points of a regular polygon and the same turned: swaps save nothing if the turn is less than one corner."""
+    angle = 2 * np.pi * np.arange(n) / n
+    return (np.stack([np.cos(a), np.sin(a)], 1) for a in (angle, angle + turn))
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_the_worst_swap_is_the_worst_of_all_swaps(p):
+    x, t = draw(0, 40)
+    cost = cost_matrix(x, t, p)
+    own = np.diagonal(cost)
+    gains = own[:, None] + own - cost - cost.T
+    found = worst_swap(x, t, p=p)
+    assert_close(found.gain, float(gains.max()))
+    assert_close(cycle_gain(x, t, found.members, p=p), float(gains.max()))
+
+
+@pytest.mark.parametrize("length", [2, 3, 4])
+def test_walks_are_the_best_of_all_walks(length):
+    x, t = draw(1, 6)
+    cost = cost_matrix(x, t, 2.0)
+
+    def gain(walk):
+        return sum(cost[i, i] - cost[i, j] for i, j in zip(walk, (*walk[1:], walk[0]), strict=True))
+
+    best = max(gain(walk) for walk in itertools.product(range(6), repeat=length))
+    assert_close(float(worst_walks(x, t, longest=length)[-1]), float(best))
+
+
+def test_an_optimal_pairing_has_no_gaining_cycle():
+    x, t = draw(2, 40)
+    order = exact_transport(x, t).plan
+    t = t[order.col[np.argsort(order.row)]]
+    assert shortest_gaining_cycle(x, t) == (0, 0.0, ())
+    assert worst_swap(x, t) == (0, 0.0, ())
+
+
+def test_the_shortest_gaining_cycle_can_go_through_all_points():
+    x, t = ring(9, 0.6 * 2 * np.pi / 9)
+    assert worst_swap(x, t).length == 0
+    found = shortest_gaining_cycle(x, t)
+    assert found.length == 9
+    assert sorted(found.members) == list(range(9))
+    assert found.gain > 0
+    assert_close(cycle_gain(x, t, found.members), found.gain)
+    assert shortest_gaining_cycle(x, t, longest=8).length == 0
+
+
+def test_a_turn_of_less_than_half_a_corner_is_optimal():
+    x, t = ring(9, 0.4 * 2 * np.pi / 9)
+    assert shortest_gaining_cycle(x, t).length == 0
+
+
+def test_cycles_of_the_optimal_rearrangement_sum_to_the_gap():
+    x, t = draw(3, 60)
+    solved = exact_transport(x, t)
+    cycles = rearrangement_cycles(x, t, solved.plan)
+    gap = float(np.diagonal(cost_matrix(x, t, 2.0)).mean()) - solved.cost
+    assert_close(sum(cycle.gain for cycle in cycles) / 60, gap)
+    worst = max(cycles, key=lambda cycle: cycle.gain)
+    assert len(worst.members) == worst.length
+    assert_close(cycle_gain(x, t, worst.members), worst.gain)
+
+
+def test_all_cycles_of_an_optimal_plan_gain():
+    x, t = draw(4, 60)
+    assert min(cycle.gain for cycle in rearrangement_cycles(x, t, exact_transport(x, t).plan)) > 0
+
+
+def test_plans_that_split_mass_and_clouds_that_are_too_large_are_refused():
+    x, t = draw(5, 6)
+    with pytest.raises(ValueError, match="splits mass"):
+        rearrangement_cycles(x, t, exact_transport(x, t, x_weights=np.arange(1.0, 7)).plan)
+    with pytest.raises(ValueError, match="at most 1500"):
+        shortest_gaining_cycle(np.zeros((1501, 1)), np.zeros((1501, 1)))
+    with pytest.raises(ValueError, match="one shape"):
+        worst_swap(x, t[:3])
