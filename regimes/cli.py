@@ -50,14 +50,12 @@ def _root(
 def list_statements() -> None:
     """Show all statements, with sources and predictions."""
     from regimes.experiments import load, names
-    from regimes.lab.console import print_table
+    from regimes.lab.console import print_entry
 
-    rows: list[dict[str, Any]] = []
     for name in names():
         statement = load(name).STATEMENT
-        predictions = "\n".join(f"{quantity}: {interval}" for quantity, interval in statement.predictions)
-        rows.append({"name": name, "claim": statement.claim, "source": statement.source, "prediction": predictions})
-    print_table(rows)
+        predictions = [f"predicted: {quantity}: {interval}" for quantity, interval in statement.predictions]
+        print_entry(name, [statement.claim, f"Source: {statement.source}", *predictions])
 
 
 @app.command()

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from regimes.lab import console
-from regimes.lab.console import duration, print_table, track
+from regimes.lab.console import duration, print_entry, print_table, track
 
 
 class Clock:
@@ -67,6 +67,17 @@ def test_a_table_in_a_file_is_never_folded(capsys):
     assert row.count("word") == 50
     assert any("[b]" in line for line in lines)  # brackets are no markup
     assert any(line.split() == ["name", "x", "text"] for line in lines)
+
+
+def test_an_entry_is_folded_on_a_terminal_only(capsys, monkeypatch):
+    print_entry("name", ["word " * 60])
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()] == ["name", ("word " * 60).strip(), ""]
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_entry("name", ["word " * 60])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 5
+    assert max(map(len, lines)) <= 50
 
 
 @pytest.mark.parametrize(

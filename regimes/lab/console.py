@@ -1,7 +1,9 @@
 """Progress and tables on screen."""
 
 import os
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -40,6 +42,15 @@ def print_table(rows: Sequence[Mapping[str, Any]], title: str | None = None) -> 
     # A file or a pipe has no width: nothing is folded there.
     width = console.width if console.is_terminal else Console(width=100_000).measure(table).maximum
     Console(width=width).print(table)
+
+
+def print_entry(title: str, lines: Sequence[str]) -> None:
+    """Print a title and lines below it on stdout, folded to the width of a terminal."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    print(title)
+    for line in lines:
+        print(textwrap.fill(line, width, initial_indent="  ", subsequent_indent="    "))
+    print()
 
 
 def duration(seconds: float) -> str:
