@@ -51,7 +51,7 @@ def train_net(config: Config, given: Problem, times: Tensor, tangent_test: Tenso
     done = torch.zeros(start.runs, dtype=torch.bool, device=start.output.device)
     ends, path = [start, start], [start.select(slice(0, 1))]
     for index, solutions in enumerate(track(zip(*flows, strict=True), config.times, label)):
-        fine, coarse = (displaced(start, solution.state, alpha) for solution in solutions)
+        fine, coarse = (displaced(start, solution.moved, alpha) for solution in solutions)
         test, test_coarse = (risk.outputs(particles, given.x_test) for particles in (fine, coarse))
         flips, flips_coarse = (
             laziness.activation_flips(_preactivations(particles, given.x), gates) for particles in (fine, coarse)
