@@ -12,7 +12,7 @@ class Doubled(nn.Module):
 
     At the start the output is exactly 0, and the factor 1/√2 keeps the tangent kernel: ½K + ½K = K.
     BatchNorm and Dropout in train mode are refused (ValueError), at construction and at each call.
-    Source: [COB] section 2.
+    Source: [ChizatOyallonBach2019].
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -48,7 +48,7 @@ class MLP(nn.Module):
     widths = (inputs, hidden..., outputs). With NTK (the default) the parameters are N(0, 1) and the forward pass
     multiplies by σ_w/√fan_in and σ_b, so that the tangent kernel has a limit of infinite width; with STANDARD the draw
     carries the factor. Without σ_b (0) there are no bias parameters. Draw order: layer by layer, weights before biases.
-    Source: [JGH]; recursion in regimes.tangent.infinite.
+    Source: [JacotGabrielHongler2018]; recursion in regimes.tangent.infinite.
     """
 
     def __init__(

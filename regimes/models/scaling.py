@@ -15,7 +15,7 @@ class Centred(nn.Module):
     w_0 is copied when Centred is made, as buffers: it follows state_dict, .to() and deepcopy, and is no parameter.
     BatchNorm and Dropout in train mode are refused (ValueError), at construction and at each call: h(w_0) would not be
     a function.
-    Source: [COB] section 2.
+    Source: [ChizatOyallonBach2019].
     """
 
     def __init__(self, model: nn.Module, alpha: float) -> None:

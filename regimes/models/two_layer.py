@@ -23,7 +23,7 @@ class TwoLayer(nn.Module):
     scale = 1/m unless given; a and b are drawn from N(0, std²), a first, then b, row by row.
     With scale s the tangent kernel of the plain parameters is s² Σ_j [...]; Θ = m Σ ∂h ∂hᵀ of the mean-field flow is m
     times it.
-    Source: [COB].
+    Source: [ChizatOyallonBach2019].
     """
 
     def __init__(

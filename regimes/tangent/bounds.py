@@ -33,7 +33,7 @@ def finite_horizon_bound(
     4K/3), if α >= K D/(r Lip(h)). The half mean square risk of regimes.conventions is ½‖·‖² in L² of the empirical
     measure, so the constants are those of h into that space. For the flow w' = −m∇F over m particles measure weights by
     √(1/m Σ_j ‖·‖²) and the constants with it.
-    Source: [COB] Theorem 2.3 and appendix B.2.
+    Source: [ChizatOyallonBach2019] Theorem 2.3 and appendix B.2.
     """
     given = {"horizon": horizon, "lipschitz": lipschitz, "alpha": alpha, "radius": radius}
     for name, value in given.items():

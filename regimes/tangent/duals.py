@@ -68,7 +68,7 @@ def relu_duals(pairs: Pairs) -> Duals:
     """E σσ' = √(AB)/(2π) (sin φ + (π − φ) cos φ) and E 1{u>0}1{v>0} = (π − φ)/(2π), φ = arccos c.
 
     At φ = 0 and π the second has a kink; its gradient there is 0, the mean of both sides.
-    Source: [CS].
+    Source: [ChoSaul2009].
     """
     smooth = (pairs.below > 0) & (pairs.above > 0)
     below, above = torch.where(smooth, pairs.below, 1.0), torch.where(smooth, pairs.above, 1.0)
@@ -96,7 +96,7 @@ def pairs_from(value: Tensor, variance1: Tensor, variance2: Tensor) -> Pairs:
 def erf_duals(pairs: Pairs) -> Duals:
     """E erf(u)erf(v) = (2/π) asin(2C/√((1+2A)(1+2B))), E erf'erf' = (4/π)/√((1+2A)(1+2B) − 4C²), C = √(AB) c.
 
-    Source: [W].
+    Source: [Williams1996].
     """
     product = (1 + 2 * pairs.variance1)[:, None] * (1 + 2 * pairs.variance2)
     covariance = pairs.covariance()

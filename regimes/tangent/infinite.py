@@ -84,7 +84,7 @@ def dense_kernels(
     K_1 = S_1, K_{l+1} = S_{l+1} + K_l Ṡ_{l+1}. nngp = S_{depth+1}, ntk = K_{depth+1}; weights and biases trained (σ_b =
     0: no biases). float64 on the device of x1, exact for equal inputs, differentiable (gradient 0 at the kinks of the
     ReLU kernel). Activations: relu, erf, identity in closed form, smooth ones by Hermite series. Finite nets:
-    fluctuation O(1/√m), bias of the mean O(1/m). Source: [JGH].
+    fluctuation O(1/√m), bias of the mean O(1/m). Source: [JacotGabrielHongler2018].
     """
     if depth < 0 or sigma_w <= 0 or sigma_b < 0:
         raise ValueError(
@@ -125,7 +125,8 @@ def two_layer_ntk(
     """Tangent kernel E[σ(b·x)σ(b·x')] + std_a² x·x' E[σ'(b·x)σ'(b·x')] of m^{−1/2} Σ_j a_j σ(b_j·x) as m → ∞; float64.
 
     It is also the limit of Θ = m Σ ∂h ∂hᵀ for h = 1/m Σ_j a_j σ(b_j·x), the kernel of the mean-field flow at its start.
-    ReLU, unit variances: ‖x‖‖x'‖/(2π) (sin φ + (π−φ) cos φ) + x·x' (π−φ)/(2π). Source: [COB] section 2.3.
+    ReLU, unit variances: ‖x‖‖x'‖/(2π) (sin φ + (π−φ) cos φ) + x·x' (π−φ)/(2π). Source: [ChizatOyallonBach2019] section
+    2.3.
     """
     other = x1 if x2 is None else x2
     pairs, _ = _gaussian_pairs(x1, other, std_b**2, 0.0)

@@ -119,7 +119,7 @@ def ntk(
     requires_grad=False do not count; shared parameters count once with all their uses.
     ValueError: BatchNorm or Dropout in train mode, an input of another dtype, device or sample shape, no trainable
     parameter.
-    Source: [JGH].
+    Source: [JacotGabrielHongler2018].
     """
     if outputs not in ("full", "trace"):
         raise ValueError(f"ntk needs outputs='full' or outputs='trace'; got {outputs!r}.")

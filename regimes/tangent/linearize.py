@@ -43,6 +43,6 @@ def linearize(model: nn.Module) -> Linearized:
 
     Frozen parameters (requires_grad=False) and buffers stay constants. Later changes of `model` do not reach it.
     ValueError: BatchNorm or Dropout in train mode, no trainable parameter.
-    Source: [COB] equation (2).
+    Source: [ChizatOyallonBach2019].
     """
     return Linearized(model)

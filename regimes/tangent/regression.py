@@ -41,7 +41,7 @@ def kernel_ridge(
     KernelFit.rank). cutoff: relative size of the eigenvalues taken for zero without ridge (None: n times the rounding
     unit of the dtype of K). `samples` is n when the rows are (sample, output) pairs (merge_outputs). For a net that
     starts at f_0 pass y − f_0.
-    Source: [COB] for the link with lazy training.
+    Source: [ChizatOyallonBach2019] for the link with lazy training.
     """
     if not 0 <= ridge < float("inf"):
         raise ValueError(f"kernel_ridge needs a finite ridge >= 0; got {ridge}.")
@@ -67,7 +67,7 @@ class GradientFlow:
     Eigenvalues under the cutoff (see spectrum; `rank` says how many are above) never learn, so t = inf is the ridgeless
     solution started from f_0. `samples` is n when rows are (sample, output) pairs (merge_outputs); f_train_0 = None is
     a start at zero.
-    Source: [COB]; the time unit is that of regimes.conventions.
+    Source: [ChizatOyallonBach2019]; the time unit is that of regimes.conventions.
     """
 
     def __init__(

@@ -1,0 +1,107 @@
+import math
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from torch.testing import assert_close
+
+from regimes.experiments import infinite_width
+from regimes.experiments.infinite_width import ACTIVATIONS, KERNELS, MEAN, Config, bias_slope, judge, points
+
+SMALL = Config(width_two_layer=(8, 16), width_deep=(4, 8), seeds=4, blocks=6, nets=50, pilot=500, samples=3)
+
+
+def made_up(scatter=-0.5, bias=-1.0, errors=2.0, noise=0.02, seeds=30):
+    """Rows of nets whose scatter and bias follow the given powers of the width."""
+    rows, random = [], np.random.default_rng(0)
+    for name in ACTIVATIONS:
+        for width in (32, 128, 512):
+            for seed in range(seeds):
+                row = {"network": "two_layer", "activation": name, "width": width, "seed": seed}
+                for kernel in KERNELS:
+                    row[f"{kernel}_scatter"] = width**scatter * math.exp(0.1 * random.normal())
+                    row[f"{kernel}_standard_errors"] = errors
+                rows.append(row)
+        for width in (16, 32, 64):
+            for seed in range(seeds):
+                row = {"network": "deep", "activation": name, "width": width, "seed": seed, "sources": 1e-14}
+                for kernel in KERNELS:
+                    row[f"{kernel}_scatter"] = width**-0.5
+                    row[f"{kernel}_bias"] = width**bias * (1 + noise * random.normal())
+                rows.append(row)
+    return pandas.DataFrame(rows)
+
+
+def verdicts(rows):
+    judgement = judge(rows)
+    return judgement.verdict, {finding.quantity: finding.verdict for finding in judgement.findings}
+
+
+def test_a_table_that_obeys_the_claim_supports_it():
+    overall, each = verdicts(made_up())
+    assert overall == "supported"
+    assert set(each.values()) == {"supported"}
+    assert judge(made_up()).merits == {"largest relative difference of the limits to neural-tangents": 1e-14}
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"scatter": -0.3}, "scatter"), ({"bias": -0.5}, "bias"), ({"bias": -1.5}, "bias"), ({"errors": 6.0}, "errors")],
+)
+def test_a_table_that_breaks_one_part_refutes_it(change, word):
+    overall, each = verdicts(made_up(**change))
+    assert overall == "refuted"
+    assert {quantity for quantity, verdict in each.items() if verdict == "refuted"} == {q for q in each if word in q}
+
+
+def test_a_bias_lost_in_noise_decides_nothing():
+    _, each = verdicts(made_up(noise=30.0))
+    assert all(verdict == "inconclusive" for quantity, verdict in each.items() if "bias" in quantity)
+    assert each[MEAN] == "supported"
+
+
+def test_the_slope_of_the_bias_has_the_interval_of_a_weighted_fit():
+    """Against many draws: the slope of noisy means lies in the interval in about 95 of 100 cases."""
+    width, error = np.array([16.0, 32.0, 64.0, 128.0]), np.array([0.002, 0.001, 0.0008, 0.0005])
+    random, inside = np.random.default_rng(0), 0
+    for _ in range(1000):
+        interval = bias_slope(width, 1 / width + error * random.normal(size=4), error)
+        inside += interval.low <= -1 <= interval.high
+    assert abs(inside - 950) < 5 * math.sqrt(1000 * 0.95 * 0.05)  # five standard errors
+
+
+def test_deep_nets_get_blocks_in_proportion_to_their_width():
+    grid = points(SMALL)
+    count = {
+        (network, width): sum(p["network"] == network and p["width"] == width for p in grid)
+        for network, width in (("two_layer", 8), ("two_layer", 16), ("deep", 4), ("deep", 8))
+    }
+    assert count == {("two_layer", 8): 8, ("two_layer", 16): 8, ("deep", 4): 12, ("deep", 8): 24}
+
+
+def test_a_measurement_can_be_repeated():
+    batch = [p for p in points(SMALL) if (p["network"], p["activation"], p["width"]) == ("deep", "erf", 8)]
+    first, second = (infinite_width.measure(SMALL, batch) for _ in range(2))
+    assert first == second
+    assert len({row["ntk_bias"] for row in first}) == len(batch)  # seeds differ
+
+
+def test_a_small_run_is_measured_judged_and_drawn():
+    rows = []
+    grid = points(SMALL)
+    for network, widths in (("two_layer", SMALL.width_two_layer), ("deep", SMALL.width_deep)):
+        for name in ACTIVATIONS:
+            for width in widths:
+                batch = [p for p in grid if (p["network"], p["activation"], p["width"]) == (network, name, width)]
+                rows += [p | row for p, row in zip(batch, infinite_width.measure(SMALL, batch), strict=True)]
+    frame = pandas.DataFrame(rows)
+    assert judge(frame).verdict in ("supported", "inconclusive", "refuted")
+    assert len(infinite_width.table(frame)) == 8
+    assert len(infinite_width.draw(frame).axes) == 2
+
+
+def test_entries_are_the_upper_triangle_relative_to_the_norm_of_the_limit():
+    limit = torch.tensor([[3.0, 0.0], [0.0, 4.0]], dtype=torch.float64)
+    kernel = limit + torch.tensor([[5.0, 10.0], [10.0, -5.0]], dtype=torch.float64)
+    assert_close(infinite_width._entries(kernel, limit), torch.tensor([1.0, 2.0, -1.0], dtype=torch.float64))
