@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from torch.testing import assert_close
 
 from regimes.activations import ACTIVATIONS
 from regimes.meanfield.particles import Particles, double, gaussian

@@ -14,6 +14,7 @@ S = TypeVar("S", bound=State)
 T = TypeVar("T")
 Velocity = Callable[[S], S]
 Event = Callable[[S], Tensor]
+Tolerance = float | Float[Tensor, " runs"]
 Select = Callable[[Tensor], tuple[Velocity, Event | None]]
 
 # Bogacki and Shampine's pair: weights of the slopes so far in each next stage; the last row is the solution of order
@@ -31,7 +32,8 @@ class Solution(NamedTuple, Generic[S]):
     """State of all runs at one requested time.
 
     time: the time each run has reached, less than requested only where the run has stopped;
-    steps, rejected: attempts so far; stopped: the run met its event and is frozen.
+    steps, rejected: attempts so far; stopped: the run met its event and is frozen;
+    forced: the accepted steps among `steps` whose error was above the tolerance, as they could not be made smaller.
     """
 
     time: Float[Tensor, " runs"]
@@ -39,6 +41,7 @@ class Solution(NamedTuple, Generic[S]):
     steps: Int[Tensor, " runs"]
     rejected: Int[Tensor, " runs"]
     stopped: Bool[Tensor, " runs"]
+    forced: Int[Tensor, " runs"]
 
 
 def integrate(
@@ -46,20 +49,26 @@ def integrate(
     state: S,
     times: Sequence[float | int] | Float[Tensor, " times"],
     *,
-    rtol: float = 1e-6,
-    atol: float = 1e-9,
+    rtol: Tolerance = 1e-6,
+    atol: Tolerance = 1e-9,
     until: Event[S] | None = None,
     select: Select | None = None,
+    smallest: float = 0.0,
     max_steps: int = 100_000,
 ) -> Iterator[Solution[S]]:
     """Solve z' = velocity(z) from time 0; yield the solution at each of `times`, which are hit exactly.
 
     Every tensor of the state has a leading runs axis, and run r of the velocity depends on run r of the state only.
-    Method: embedded Runge-Kutta pair of orders 3(2). Each run has its own step, chosen so that the root mean square
-    over its entries of error/(atol + rtol·|z|) is at most 1 in every step; so no run depends on its neighbours.
+    Method: embedded Runge-Kutta pair of orders 3(2). Each run has its own step, chosen so that in every tensor z of its
+    state the error of the step is at most atol + rtol·|z|, |·| the root mean square over the entries of the run. So no
+    run depends on its neighbours, and small entries need not be more accurate than large ones. Tolerances: one, or one
+    a run.
     until: after each accepted step, runs where it is true stop and stay frozen.
     select: given the ascending indices of the runs still under way, returns velocity and event of those alone; with it
     finished runs cost nothing. Without it every evaluation is of the whole ensemble, and finished runs are masked.
+    smallest: steps are not cut below it, and such steps are accepted and counted whatever their error. It is for
+    velocities that jump: a run can slide along a jump, where error control alone takes steps of the size of the
+    tolerance. With it the error of sliding is of first order in `smallest`; stability must allow that step.
     Error: proportional to the tolerance on stable problems (order 3 in the step); measure it with `measured_error`.
     RuntimeError names a run that needs more than max_steps attempts, or whose steps shrink to nothing.
     Source: [BogackiShampine1989].
@@ -67,11 +76,11 @@ def integrate(
     moments = [float(time) for time in times]
     if not moments or not 0 <= moments[0] <= moments[-1] < inf or not all(a < b for a, b in pairwise(moments)):
         raise ValueError(f"integrate needs finite, ascending times, the first at least 0; got {moments}. Sort them.")
-    if not (rtol >= 0 and atol > 0):
+    if not (bool((torch.as_tensor(rtol) >= 0).all()) and bool((torch.as_tensor(atol) > 0).all())):
         raise ValueError(
             f"integrate needs tolerances rtol >= 0, atol > 0; got rtol={rtol}, atol={atol}. Pass 1e-6, 1e-9."
         )
-    return _Integration(velocity, state, rtol, atol, until, select, max_steps).run(moments)
+    return _Integration(velocity, state, rtol, atol, until, select, smallest, max_steps).run(moments)
 
 
 def measured_error(
@@ -106,16 +115,17 @@ class _Batch(NamedTuple):
     steps: Tensor
     rejected: Tensor
     stopped: Tensor
+    forced: Tensor
     parts: tuple[Tensor, ...]
     slopes: tuple[Tensor, ...]  # velocity at `parts`
 
     def take(self, runs: Tensor) -> "_Batch":
-        time, step, last, steps, rejected, stopped = (field[runs] for field in self[:6])
+        time, step, last, steps, rejected, stopped, forced = (field[runs] for field in self[:7])
         parts, slopes = (tuple(part[runs] for part in field) for field in (self.parts, self.slopes))
-        return _Batch(time, step, last, steps, rejected, stopped, parts, slopes)
+        return _Batch(time, step, last, steps, rejected, stopped, forced, parts, slopes)
 
     def put(self, runs: Tensor, batch: "_Batch") -> None:
-        for mine, other in zip((*self[:6], *self[6], *self[7]), (*batch[:6], *batch[6], *batch[7]), strict=True):
+        for mine, other in zip((*self[:7], *self[7], *self[8]), (*batch[:7], *batch[7], *batch[8]), strict=True):
             mine[runs] = other
 
 
@@ -124,30 +134,35 @@ class _Integration(Generic[S]):
         self,
         velocity: Velocity[S],
         state: S,
-        rtol: float,
-        atol: float,
+        rtol: Tolerance,
+        atol: Tolerance,
         until: Event[S] | None,
         select: Select | None,
+        smallest: float,
         max_steps: int,
     ) -> None:
         self.velocity, self.until, self.select = velocity, until, select
-        self.rtol, self.atol, self.max_steps = rtol, atol, max_steps
+        self.smallest, self.max_steps = smallest, max_steps
         self.make = getattr(type(state), "_make", type(state))  # named tuples stay what they are
         runs, device = len(state[0]), state[0].device
         self.runs = torch.arange(runs, device=device)
+        self.rtol, self.atol = (
+            torch.as_tensor(each, dtype=torch.float64, device=device).expand(runs) for each in (rtol, atol)
+        )
         parts, slopes = (tuple(part.clone() for part in each) for each in (state, velocity(state)))
         stopped = torch.zeros(runs, dtype=torch.bool, device=device) if until is None else until(state).clone()
         zero, none = torch.zeros(runs, dtype=torch.float64, device=device), torch.zeros_like(self.runs)
-        self.all = _Batch(zero, zero.clone(), zero + 1, none, none.clone(), stopped, parts, slopes)
+        self.all = _Batch(zero, zero.clone(), zero + 1, none, none.clone(), stopped, none.clone(), parts, slopes)
         self._refuse(~_finite(slopes), self.all, self.runs, "has a velocity that is not finite; check the start")
-        self.all.step.copy_(self._first_step(parts, slopes))
+        self.all.step.copy_(self._first_step(parts, slopes).clamp_min(smallest))
 
     def run(self, moments: Sequence[float]) -> Iterator[Solution[S]]:
         for moment in moments:
             self._advance(moment)
             now = self.all
             state = self.make([part.clone() for part in now.parts])
-            yield Solution(now.time.clone(), state, now.steps.clone(), now.rejected.clone(), now.stopped.clone())
+            counts = (field.clone() for field in (now.steps, now.rejected, now.stopped, now.forced))
+            yield Solution(now.time.clone(), state, *counts)
 
     def _advance(self, moment: float) -> None:
         """Bring every run that has not stopped to the given time."""
@@ -186,10 +201,11 @@ class _Integration(Generic[S]):
         for weights in _STAGES:
             parts = _combine(batch.parts, size, slopes, weights)
             slopes.append(tuple(velocity(self.make(parts))))
-        zeros = tuple(torch.zeros_like(part) for part in parts)
-        error = self._norm(_combine(zeros, size, slopes, _ERROR), batch.parts, parts)
+        error = self._norm(_combine(None, size, slopes, _ERROR), (batch.parts, parts), runs)
 
-        accepted = under_way & (error <= 1)
+        good = error <= 1
+        forced = under_way & ~good & error.isfinite() & (size <= self.smallest)
+        accepted = under_way & (good | forced)
         refused = under_way & ~accepted
         cut = size < batch.step
         relative = error.nan_to_num(nan=torch.inf).clamp_min(1e-10)
@@ -197,6 +213,7 @@ class _Integration(Generic[S]):
         wanted = size * factor.clamp(_SHRINK, _GROW)
         step = torch.where(accepted, torch.where(cut, torch.maximum(batch.step, wanted), wanted), batch.step)
         step = torch.where(refused, size * (_SAFETY * relative ** (-1 / 3)).clamp(_SHRINK, 1.0), step)
+        step = step.clamp_min(self.smallest)
         last = torch.where(accepted & ~cut, relative.clamp_min(1e-4), batch.last)
         # Arrival is exact: the requested time itself, not a sum of steps.
         time = torch.where(accepted, torch.where(size == left, moment, batch.time + size), batch.time)
@@ -204,7 +221,7 @@ class _Integration(Generic[S]):
         final = tuple(_choose(accepted, new, old) for new, old in zip(slopes[-1], batch.slopes, strict=True))
         stopped = batch.stopped if until is None else batch.stopped | (accepted & until(self.make(parts)))
         steps, rejected = batch.steps + accepted, batch.rejected + refused
-        after = _Batch(time, step, last, steps, rejected, stopped, parts, final)
+        after = _Batch(time, step, last, steps, rejected, stopped, batch.forced + forced, parts, final)
 
         under_way = ~stopped & (time < moment)
         worn = under_way & (steps + rejected >= self.max_steps)
@@ -216,21 +233,22 @@ class _Integration(Generic[S]):
         )
         return after
 
-    def _norm(self, parts: Sequence[Tensor], old: Sequence[Tensor], new: Sequence[Tensor]) -> Tensor:
-        """Root mean square over the entries of a run, each relative to atol + rtol·|z|."""
-        total = torch.zeros((), dtype=torch.float64, device=parts[0].device)
-        for part, one, other in zip(parts, old, new, strict=True):
-            scaled = part / torch.maximum(one.abs(), other.abs()).mul_(self.rtol).add_(self.atol)
-            total = total + scaled.square_().flatten(1).sum(1, dtype=torch.float64)
-        return (total / sum(part[0].numel() for part in parts)).sqrt()
+    def _norm(self, parts: Sequence[Tensor], states: Sequence[Sequence[Tensor]], runs: Tensor) -> Tensor:
+        """Size of each run relative to the tolerance at the larger of the states; the largest over the tensors."""
+        sizes = []
+        for index, part in enumerate(parts):
+            sizes_here = [_root_mean_square(state[index]) for state in states]
+            reference = sizes_here[0] if len(states) == 1 else torch.maximum(*sizes_here)
+            sizes.append(_root_mean_square(part) / (self.atol[runs] + self.rtol[runs] * reference))
+        return torch.stack(sizes).amax(0)
 
     def _first_step(self, parts: tuple[Tensor, ...], slopes: tuple[Tensor, ...]) -> Tensor:
         """Step whose error should be about a hundredth of the tolerance, from the first two derivatives."""
-        size, speed = self._norm(parts, parts, parts), self._norm(slopes, parts, parts)
+        size, speed = (self._norm(each, [parts], self.runs) for each in (parts, slopes))
         trial = torch.where((size < 1e-5) | (speed < 1e-5), 1e-6, 0.01 * size / speed.clamp_min(1e-300))
         ahead = self.velocity(self.make(_combine(parts, trial, [slopes], (1.0,))))
         change = tuple(new - old for new, old in zip(ahead, slopes, strict=True))
-        bend = self._norm(change, parts, parts) / trial
+        bend = self._norm(change, [parts], self.runs) / trial
         largest = torch.maximum(speed, bend.nan_to_num(nan=torch.inf))
         return torch.minimum(100 * trial, torch.where(largest <= 1e-15, 1e-3, (0.01 / largest) ** (1 / 3)))
 
@@ -244,20 +262,23 @@ def _finite(parts: Sequence[Tensor]) -> Tensor:
     return torch.stack([part.isfinite().flatten(1).all(1) for part in parts]).all(0)
 
 
-def _column(values: Tensor, part: Tensor) -> Tensor:
-    return values.to(part.dtype).reshape(-1, *[1] * (part.ndim - 1))
+def _root_mean_square(part: Tensor) -> Tensor:
+    rows = part.flatten(1)
+    return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64) / rows.shape[1] ** 0.5
 
 
 def _combine(
-    parts: tuple[Tensor, ...], size: Tensor, slopes: Sequence[tuple[Tensor, ...]], weights: Sequence[float]
+    parts: tuple[Tensor, ...] | None, size: Tensor, slopes: Sequence[tuple[Tensor, ...]], weights: Sequence[float]
 ) -> tuple[Tensor, ...]:
-    """parts + size · Σ_i weights_i slopes_i, with one size a run."""
+    """parts + size · Σ_i weights_i slopes_i, with one size a run; without the first term if there are no parts."""
     result = []
-    for index, part in enumerate(parts):
-        column, total = _column(size, part), part.clone()
-        for slope, weight in zip(slopes, weights, strict=True):
-            if weight:
-                total.addcmul_(slope[index], column, value=weight)
+    for index, slope in enumerate(slopes[0]):
+        column = size.to(slope.dtype).reshape(-1, *[1] * (slope.ndim - 1))
+        terms = [(each[index], weight) for each, weight in zip(slopes, weights, strict=True) if weight]
+        (first, weight), *others = terms
+        total = first * (weight * column) if parts is None else torch.addcmul(parts[index], first, column, value=weight)
+        for term, weight in others:
+            total.addcmul_(term, column, value=weight)
         result.append(total)
     return tuple(result)
 

@@ -16,6 +16,8 @@ from regimes.meanfield.two_layer import TwoLayerRisk
 class Risk(Protocol):
     """What a flow needs of a risk: value and gradient of all runs, and the risk of some of the runs."""
 
+    alpha: float | Tensor
+
     def risk_and_gradient(self, particles: Particles, out: Particles | None = None) -> tuple[Tensor, Particles]: ...
 
     def select(self, runs: Tensor, *, of: int) -> "Risk": ...
@@ -32,7 +34,8 @@ class Moment(NamedTuple):
     """The particles at one requested time.
 
     time: the time each run has reached, less than requested only where the run has stopped;
-    steps, rejected: attempts so far; stopped: the run met its stopping rule and is frozen.
+    steps, rejected: attempts so far; stopped: the run met its stopping rule and is frozen; forced: steps at `smallest`
+    whose error was above the tolerance.
     """
 
     time: Float[Tensor, " runs"]
@@ -40,6 +43,7 @@ class Moment(NamedTuple):
     steps: Int[Tensor, " runs"]
     rejected: Int[Tensor, " runs"]
     stopped: Bool[Tensor, " runs"]
+    forced: Int[Tensor, " runs"]
 
 
 def gradient_flow(
@@ -51,12 +55,17 @@ def gradient_flow(
     atol: float = 1e-9,
     until: Callable[[Particles], Tensor] | None = None,
     risk_below: float | Float[Tensor, " runs"] | None = None,
+    smallest: float = 0.0,
     max_steps: int = 100_000,
 ) -> Iterator[Moment]:
     """Particle flow w' = −m ∇F_α(w), adaptive, with one step size a run; a Moment at each of `times`.
 
     risk_below: a run stops at the first step with R(f) at or below it; this costs nothing, and finished runs leave the
     batch. until: any other event, asked of the particles of all runs; then finished runs stay in the batch, masked.
+    rtol, atol: the error of a step in α a and α b, in root mean square over the neurons, is at most atol + rtol·|a| and
+    atol + rtol·|b| (at α < 1 without the factor α): the outputs αh are then as accurate for large α as for small.
+    smallest: for ReLU, whose velocity jumps where a neuron crosses a sample, and slides where it is held there: without
+    a smallest step a sliding run needs about 1/rtol steps a unit of time; 0.1 is a good one for weights of order 1.
     Errors: see control.adaptive.integrate; measure them with control.adaptive.measured_error.
     """
     if until is not None and risk_below is not None:
@@ -64,6 +73,7 @@ def gradient_flow(
     runs, device = particles.runs, particles.output.device
     threshold = None if risk_below is None else torch.as_tensor(risk_below, device=device).expand(runs)
     whole = _System(risk, threshold)
+    finer = torch.as_tensor(risk.alpha, dtype=torch.float64, device=device).flatten().clamp_min(1).expand(runs)
 
     def select(chosen: Tensor) -> tuple[Callable, Callable | None]:
         part = _System(risk.select(chosen, of=runs), None if threshold is None else threshold[chosen])
@@ -73,10 +83,11 @@ def gradient_flow(
         whole.velocity,
         particles,
         times,
-        rtol=rtol,
-        atol=atol,
+        rtol=rtol / finer,
+        atol=atol / finer,
         until=until or whole.event,
         select=None if until else select,
+        smallest=smallest,
         max_steps=max_steps,
     )
     for time, state, *counts in solutions:
