@@ -78,3 +78,23 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path):
     figure, _ = figures.figure()
     with pytest.raises(FileNotFoundError, match="cannot write"):
         figures.save(figure, tmp_path / "absent")
+
+
+def test_a_power_law_is_drawn_with_its_exponent_and_the_band_over_the_seeds():
+    _, ax = figures.figure()
+    x, seeds = np.repeat([1.0, 10.0, 100.0], 4), np.tile(np.arange(4), 3)
+    y = (1 + seeds) * x**-1.5
+    assert_close(figures.power_law(ax, x, y, seeds, label="error", number=1), -1.5)
+    (line,) = ax.lines
+    assert line.get_label() == "error: -1.50"
+    assert to_rgb(line.get_color()) == to_rgb(figures.PALETTE[1])
+    assert_close(
+        np.asarray(line.get_ydata()), 24**0.25 * np.array([1.0, 10.0, 100.0]) ** -1.5
+    )  # geometric mean of 1..4
+    assert len(ax.collections) == 1
+
+
+def test_a_power_law_of_one_seed_has_no_band():
+    _, ax = figures.figure()
+    figures.power_law(ax, [1.0, 10.0], [2.0, 20.0], [0, 0], label="one")
+    assert not ax.collections

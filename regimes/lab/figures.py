@@ -1,7 +1,7 @@
 """One look for all figures: column widths, colour-blind safe colours, reference slopes, saving."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from regimes.lab.files import write_whole
+from regimes.lab.statistics import geometric_mean_interval, loglog_slope
 
 COLUMN = 3.4  # inches: one column of a two-column page
 DOUBLE = 7.0  # inches: both columns
@@ -81,6 +82,25 @@ def reference_slope(ax: Axes, x: Sequence[float] | np.ndarray, y: float, slope: 
     line = np.asarray(x, dtype=float)
     (drawn,) = ax.plot(line, y * (line / line[0]) ** slope, "--", color="#666666", linewidth=1.0, label=label, zorder=1)
     return drawn
+
+
+def power_law(
+    ax: Axes, x: ArrayLike, y: ArrayLike, groups: Sequence[Hashable] | np.ndarray, *, label: str, number: int = 0
+) -> float:
+    """Geometric means over the groups (seeds) of y at each x, with 95 % bands, on log-log axes; returns the exponent.
+
+    The exponent, the mean over the groups of the log-log slope, is written after the label. number: which colour and
+    which marker of the shared ones.
+    """
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    exponent = loglog_slope(x, y, groups=groups).value
+    places = np.unique(x)
+    means = [geometric_mean_interval(y[x == place]) for place in places]
+    color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
+    ax.loglog(places, [m.value for m in means], marker=marker, color=color, label=f"{label}: {exponent:.2f}")
+    if all(np.isfinite(m.interval).all() for m in means):
+        band(ax, places, [m.interval.low for m in means], [m.interval.high for m in means], color=color)
+    return exponent
 
 
 def save(figure: Figure, folder: Folder | Path, name: str = "figure") -> None:

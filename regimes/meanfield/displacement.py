@@ -1,0 +1,125 @@
+"""Particle flow in the magnified displacement v = α(w − w_0), which stays O(1) however lazy the net is."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from regimes.activations import Activation
+from regimes.control.adaptive import integrate
+from regimes.meanfield.particles import Particles
+from regimes.meanfield.two_layer import TwoLayerRisk
+
+
+class Displacement(NamedTuple):
+    """The magnified displacement v = α(w − w_0) at one requested time.
+
+    time: the time each run has reached, less than requested only where the run has stopped;
+    steps: those accepted so far; stopped: the run met its risk and is frozen.
+    """
+
+    time: Float[Tensor, " runs"]
+    moved: Particles
+    steps: Int[Tensor, " runs"]
+    stopped: Bool[Tensor, " runs"]
+
+
+def displaced(start: Particles, moved: Particles, alpha: float | Float[Tensor, "runs *ones"]) -> Particles:
+    """The weights w_0 + v/α; one scale for all runs, or one a run."""
+    factor = _column(alpha)
+    return Particles(start.output + moved.output / factor, start.input + moved.input / factor)
+
+
+def displacement_flow(
+    risk: TwoLayerRisk,
+    start: Particles,
+    times: Sequence[float | int] | Float[Tensor, " times"],
+    *,
+    rtol: float = 1e-8,
+    atol: float = 1e-8,
+    risk_below: Float[Tensor, " runs"] | None = None,
+    unit: Float[Tensor, " runs"] | None = None,
+    max_steps: int = 100_000,
+) -> Iterator[Displacement]:
+    """Particle flow w' = −m ∇F_α(w), solved for v = α(w − w_0): v' = −α m ∇F_α(w_0 + v/α), v(0) = 0.
+
+    The tolerances are on v, so on w they are α times finer: what separates the net
+    from its tangent model is O(1/α) in v, and would be O(1/α²) in w. A run stops where R(f) is at or below
+    `risk_below`, but R(f) cannot come below about (tolerance·‖v‖)². unit: the flow time that counts as 1, run by run.
+    """
+    whole = _Magnified(risk, start, risk_below, unit)
+
+    def select(chosen: Tensor) -> tuple[Callable[[Particles], Particles], Callable[[Particles], Tensor] | None]:
+        below = None if risk_below is None else risk_below[chosen]
+        clock = None if unit is None else unit[chosen]
+        part = _Magnified(risk.select(chosen, of=start.runs), start.select(chosen), below, clock)
+        return part.velocity, part.event
+
+    solutions = integrate(
+        whole.velocity,
+        Particles(*map(torch.zeros_like, start)),
+        times,
+        rtol=rtol,
+        atol=atol,
+        until=whole.event,
+        select=select,
+        max_steps=max_steps,
+    )
+    for at in solutions:
+        yield Displacement(at.time, at.state, at.steps, at.stopped)
+
+
+class _Magnified:
+    """Velocity of v = α(w − w_0) and the stopping rule, of one set of runs."""
+
+    def __init__(self, risk: TwoLayerRisk, start: Particles, threshold: Tensor | None, unit: Tensor | None) -> None:
+        self.risk, self.start = risk, start
+        self.factor = _column(risk.alpha) * (1.0 if unit is None else _column(unit))
+        # The last velocity of a step is the one at its end, so the risk there is already known.
+        self.event = None if threshold is None else (lambda _: self.latest <= threshold)
+
+    def velocity(self, moved: Particles) -> Particles:
+        self.latest, flow = self.risk.risk_and_velocity(displaced(self.start, moved, self.risk.alpha))
+        return Particles(flow.output.mul_(self.factor), flow.input.mul_(self.factor))
+
+
+def tangent_features(
+    particles: Particles, x: Float[Tensor, "groups n d"], activation: Activation
+) -> Float[Tensor, "runs weights n"]:
+    """m ∂h(x_i)/∂(a, b) of h = (1/m) Σ_j a_j σ(b_j·x), one output: rows σ(b_j·x_i) first, then a_j σ'(b_j·x_i) x_i.
+
+    With these features φ the tangent kernel of the particle flow is Θ = φᵀφ/m, and the weights of the tangent model
+    move by α(w̄(t) − w_0) = −φ Θ⁻¹ (1 − e^{−Θt/n}) (f_0 − y), which is GradientFlow.test (tangent.regression) with φ
+    for k_test_train.
+    """
+    runs, _, outputs = particles.output.shape
+    if outputs != 1:
+        raise ValueError(f"tangent_features needs nets of one output; got {outputs}. Take the outputs one by one.")
+    if runs % len(x):
+        raise ValueError(f"tangent_features needs equally many runs in each group; got {runs} runs, {len(x)} groups.")
+    inputs = x.repeat_interleave(runs // len(x), dim=0)
+    before = particles.input @ inputs.transpose(1, 2)
+    slopes = particles.output * activation.derivative(before)
+    directions = (slopes[:, :, None, :] * inputs.transpose(1, 2)[:, None]).reshape(runs, -1, inputs.shape[1])
+    return torch.cat([activation.value(before), directions], dim=1)
+
+
+def flatten_particles(particles: Particles) -> Float[Tensor, "runs weights"]:
+    """All weights of a run in one row: the output weights neuron by neuron, then the input weights."""
+    return torch.cat([particles.output.flatten(1), particles.input.flatten(1)], dim=1)
+
+
+def unflatten_particles(weights: Float[Tensor, "runs weights"], width: int) -> Particles:
+    """The particles of nets with one output, from rows as flatten_particles makes them."""
+    return Particles(weights[:, :width, None], weights[:, width:].unflatten(1, (width, -1)))
+
+
+def motion(moved: Float[Tensor, "runs weights"], width: int) -> Float[Tensor, " runs"]:
+    """Root mean square motion √(1/m Σ_j ‖(a_j, b_j)‖²): the norm in which particle flow is a gradient flow."""
+    return moved.norm(dim=1) / width**0.5
+
+
+def _column(alpha: float | Tensor) -> float | Tensor:
+    return alpha.reshape(-1, 1, 1) if isinstance(alpha, Tensor) else alpha
