@@ -151,7 +151,7 @@ def judge(rows: "DataFrame") -> Judgement:
         measured[f"{name}: exponent"] = loglog_slope(some.alpha, some[column], groups=some.seed.to_numpy()).interval
         error[f"{name}: exponent"] = slope_error(some.alpha, some[column], some.error, groups=some.seed.to_numpy())
     measured[BOUND], error[BOUND] = measured["wide: exponent"], error["wide: exponent"]
-    rank = float(rows["rank"].min())
+    rank = float(np.min(rows["rank"]))
     measured[RANK] = Interval(rank, rank)
     merits = {
         "largest error / distance": float(np.max(rows.error / rows.distance)),
