@@ -121,6 +121,22 @@ def test_a_stopped_solve_gives_brackets_only():
     assert found.dual_value <= full.cost_ot <= found.cost_ot_high
 
 
+def test_the_other_tests_come_along_when_asked_for():
+    x = torch.randn(60, 2, dtype=torch.float64)
+    turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
+
+    def tilted(z):
+        return 2 * z + 0.1 * z @ turn
+
+    found = ot_gap(x, tilted(x), transport_map=tilted, path=[x, tilted(x)], with_power=True)
+    assert_close(found.brenier_asymmetry, 0.1**2 / 2**2)  # skew part 0.1, symmetric part 2
+    assert found.brenier_asymmetry_se < 1e-9
+    assert_close(found.min_eigenvalue, 2.0)
+    assert_close(found.straightness, 1.0)
+    assert found.power.gap_sees["rotation"] is not None
+    assert ot_gap(x, tilted(x)).power is None
+
+
 def test_float32_tensors_of_any_shape_are_taken():
     x = torch.randn(30, 2, 2)
     assert ot_gap(x, 2 * x).gap == 0

@@ -69,8 +69,8 @@ def exact_transport(
     never formed. Rounds of a sparse network simplex are followed by a look at all pairs; the potentials, lowered
     where they break an inequality, give a true lower bound (weak duality). It stops once
     primal − dual ≤ tolerance · primal; `certified` means primal − dual ≤ 1e-9 · primal, up to the rounding of
-    u_i + v_j − ‖x_i − y_j‖^p itself (about (d + 4)·1e-16 of its largest term). Beyond `rounds` or `seconds` the
-    bracket [dual_value, primal] is what remains.
+    u_i + v_j − ‖x_i − y_j‖^p itself (about (d + 4)·1e-16 of its largest term). Beyond `rounds` or `seconds` (looked
+    at between rounds) the bracket [dual_value, primal] is what remains.
     """
     deadline = time.monotonic() + seconds
     p, x_array, y_array = check_exponent(p), as_matrix(x, "x"), as_matrix(y, "y")

@@ -1,16 +1,22 @@
 """The gap of a map: what its own pairing x_i → T(x_i) costs above the optimal one between the same two clouds."""
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from regimes.transport.brenier import Map, brenier_test
 from regimes.transport.cost import Points, as_matrix, check_exponent, paired_cost
 from regimes.transport.discrete import exact_transport
+from regimes.transport.energy import Path
+from regimes.transport.energy import straightness as straightness_of
 from regimes.transport.monotone import Cycle, rearrangement_cycles
+
+if TYPE_CHECKING:
+    from regimes.transport.power import Power
 
 
 class Gap(NamedTuple):
@@ -19,7 +25,8 @@ class Gap(NamedTuple):
     `cost_ot`, `gap` and `relative_gap` (gap / cost_network) are None unless certified; the brackets always hold:
     cost_ot ∈ [dual_value, cost_ot_high] and gap ∈ [gap_low, gap_high]. `worst_cycle` is the largest cost (summed over
     its points) that a single cycle of the best plan met saves: 0 if and only if that plan is the network's own
-    pairing; `worst_cycle_length` is the number of points on it.
+    pairing; `worst_cycle_length` is the number of points on it. The last five are None unless asked for: the fields of
+    `BrenierTest` for the map as a callable, `energy.straightness` of the path, `Power` for the same points.
     """
 
     cost_network: float
@@ -39,6 +46,11 @@ class Gap(NamedTuple):
     p: float
     rounds: int
     peak_memory: int
+    brenier_asymmetry: float | None = None
+    brenier_asymmetry_se: float | None = None
+    min_eigenvalue: float | None = None
+    straightness: float | None = None
+    power: "Power | None" = None
 
 
 def ot_gap(
@@ -46,6 +58,10 @@ def ot_gap(
     t_of_x: Float[Tensor, "m *other"] | Float[np.ndarray, "m *other"],
     p: float = 2.0,
     *,
+    transport_map: Map | None = None,
+    path: Path | None = None,
+    with_power: bool = False,
+    generator: torch.Generator | None = None,
     tolerance: float = 1e-10,
     rounds: int = 100,
     seconds: float = math.inf,
@@ -54,7 +70,9 @@ def ot_gap(
     """Certified gap of the pairing x_i → T(x_i) to the optimal pairing of the two clouds.
 
     gap = 1/n Σ_i ‖x_i − T(x_i)‖^p − min over permutations, never negative: the network's own pairing is where the
-    solver starts. In many dimensions a gap of 0 says little (see `power`); the Jacobian's symmetry (`brenier`) does.
+    solver starts. In many dimensions a gap of 0 says little: `with_power` says how little (18 more solves), and
+    `transport_map`, T as a callable on x, brings in the symmetry of its Jacobian, which does not suffer. `path`, the
+    states z_0..z_L on these points, adds its straightness. `generator` draws the probes (None: seed 0).
     """
     x_array, t_array = as_matrix(x, "x"), as_matrix(t_of_x, "t_of_x")
     if x_array.shape != t_array.shape:
@@ -67,7 +85,7 @@ def ot_gap(
     gap_low, gap_high = cost - solved.primal, cost - solved.dual_value
     cycles = rearrangement_cycles(x_array, t_array, solved.plan, p=p)
     worst = max(cycles, key=lambda cycle: cycle.gain, default=Cycle(0, 0.0, ()))
-    return Gap(
+    found = Gap(
         cost_network=cost,
         cost_ot=solved.cost,
         gap=gap_low if solved.certified else None,
@@ -86,3 +104,20 @@ def ot_gap(
         rounds=solved.rounds,
         peak_memory=solved.peak_memory,
     )
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    if transport_map is not None:
+        points = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x, np.float64))
+        test = brenier_test(transport_map, points, generator=generator, p=p)
+        found = found._replace(
+            brenier_asymmetry=test.asymmetry,
+            brenier_asymmetry_se=test.asymmetry_se,
+            min_eigenvalue=test.min_eigenvalue,
+        )
+    if path is not None:
+        found = found._replace(straightness=float(straightness_of(path)))
+    if with_power:
+        from regimes.transport.power import power  # it calls this function
+
+        limits = {"transport_map": transport_map, "seconds": seconds}
+        found = found._replace(power=power(x, t_of_x, generator=generator, p=p, **limits))
+    return found
