@@ -188,13 +188,19 @@ def _means(rows: Any, name: str, kernel: str) -> tuple[np.ndarray, np.ndarray, n
 
 
 def bias_slope(width: np.ndarray, mean: np.ndarray, error: np.ndarray) -> Interval:
-    """95 % interval of the slope of log mean against log width, weights (mean/error)²; (−∞, ∞) if it is not seen."""
+    """95 % interval of the slope of log mean against log width, weights (mean/error)².
+
+    Residuals larger than the errors allow widen it; (−∞, ∞) if a bias is not seen.
+    """
     if (mean < SEEN * error).any():
         return Interval(-np.inf, np.inf)
     x, weight = np.log(width), (mean / error) ** 2
     centred = x - np.average(x, weights=weight)
     spread = float((weight * centred**2).sum())
-    return Interval.around(float((weight * centred * np.log(mean)).sum()) / spread, 1.96 / spread**0.5)
+    slope = float((weight * centred * np.log(mean)).sum()) / spread
+    residual = np.log(mean) - np.average(np.log(mean), weights=weight) - slope * centred
+    excess = float((weight * residual**2).sum()) / max(1, len(x) - 2)
+    return Interval.around(slope, 1.96 * (max(1.0, excess) / spread) ** 0.5)
 
 
 def judge(rows: Any) -> Judgement:
