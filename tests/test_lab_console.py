@@ -30,7 +30,6 @@ def test_without_a_terminal_there_is_a_line_a_minute(capsys, monkeypatch):
     assert err.splitlines() == [
         "toy: 2 of 6, 60 s so far, 2 min to go",
         "toy: 4 of 6, 2 min so far, 60 s to go",
-        "toy: 6 of 6, 3 min so far, 0 s to go",
     ]
 
 

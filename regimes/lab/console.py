@@ -82,7 +82,7 @@ def _lines(iterable: Iterable[Item], total: int, label: str) -> Iterator[Item]:
     for done, item in enumerate(iterable, 1):
         yield item
         now = time.monotonic()
-        if now - printed >= SECONDS_BETWEEN_LINES:
+        if now - printed >= SECONDS_BETWEEN_LINES and done < total:
             printed, elapsed = now, now - start
             remaining = elapsed / done * (total - done)
             message = f"{label}: {done} of {total}, {duration(elapsed)} so far, {duration(remaining)} to go"
