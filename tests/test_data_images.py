@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import os
 import struct
 
 import pooch
@@ -239,3 +240,12 @@ def test_an_unknown_name_lists_the_known_ones_and_regressions_have_no_classes():
         dataset("mnits")
     with pytest.raises(ValueError, match="teacher is a regression and has no classes"):
         dataset("teacher", classes=(0, 1))
+
+
+@pytest.mark.skipif("REGIMES_DATA_DIR" not in os.environ, reason="needs MNIST's files in REGIMES_DATA_DIR")
+def test_the_original_mnist_has_its_published_sizes_and_counts():
+    mnist = images.mnist(os.environ["REGIMES_DATA_DIR"])
+    assert mnist.x_train.shape == (60_000, 784)
+    assert mnist.labels_train.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert mnist.labels_test.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert_close(mnist.x_train.double().mean() / 255, torch.tensor(0.1307).double(), atol=5e-5, rtol=0)  # four digits

@@ -275,7 +275,7 @@ def draw(rows: pd.DataFrame) -> Figure:
             level = value / PUBLISHED_UNIT * unit
             left.plot([LAZY, full.tau.max()], [level, level], ":", color="#000000", label=label)
         _curve(right, population, "test_end", figures.PALETTE[0], "-", "end of training")
-        right.axhline(LINEAR_SHARE * unit, linestyle=":", color="#000000", label="linear function plus constant")
+        right.axhline(LINEAR_SHARE * unit, linestyle=":", color="#000000", label="linear + constant")
         for ax, title in ((left, "fixed training set, full batch"), (right, "fresh samples: population loss")):
             ax.set(xscale="log", xlabel="scale τ of the initialisation", ylabel="1000 × test loss", title=title)
             ax.set_ylim(bottom=0)
