@@ -11,8 +11,9 @@ particle flow with time step 0.05) for 1/m. Losses are plotted × 0.1, as publis
 × the loss of the unit teacher.
 
 Repetitions are trials: teacher and data are drawn once a trial, the initialisation anew for each width and each
-scaling. The test loss is looked at every 50 steps for its minimum (the published figure has the end only). float32
-by default.
+scaling. The test loss is looked at every 50 steps for its minimum (the published figure has the end only). float32:
+in one trial at m = 3, 8, 32 and 256 the test losses of both scalings differ from those in float64 by less than 0.02
+(0.002 as plotted).
 
 Predictions (the published figure has ticks at 0 and 1 only). At m ≥ 128 the 1/√m net is at least twice as bad; its
 loss rises with m from m = 16 on; it is then near what a linear function plus a constant leaves, 100²·m0(1 −
