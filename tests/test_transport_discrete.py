@@ -94,13 +94,25 @@ def test_weights_are_honoured_also_where_they_vanish(d, p):
     assert_close(np.asarray(solved.plan.sum(0)).ravel(), b / b.sum())
 
 
-@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
-@pytest.mark.parametrize("d", [2, 16])
-def test_outliers_that_match_each_other_do_not_hide_the_rest(d, p):
-    # Costs span 18 decades at p = 3: the dense simplex is up to 90 % too dear here, the assignment solver is not.
-    x, y = gaussian(random(d), 60, d)
+def matched_outliers(rng, n, d):
+    x, y = gaussian(rng, n, d)
     x[:2] += 1e6
     y[-2:] += 1e6
+    return x, y
+
+
+def two_scales(rng, n, d):
+    x, y = gaussian(rng, n, d)
+    x[n // 2 :], y[n // 2 :] = 1e5 + 1e-3 * x[n // 2 :], 1e5 + 1e-3 * y[n // 2 :]
+    return x, y
+
+
+@pytest.mark.parametrize("problem", [matched_outliers, two_scales])
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("d", [2, 16])
+def test_far_parts_that_match_each_other_do_not_hide_the_near_ones(problem, d, p):
+    # Costs span up to 18 decades: the dense simplex is up to 90 % too dear here, the assignment solver is not.
+    x, y = problem(random(d), 60, d)
     cost = cost_matrix(x, y, p)
     truth = float(cost[linear_sum_assignment(cost)].mean())
     assert_optimal(exact_transport(x, y, p=p), x, y, p, truth)

@@ -95,8 +95,8 @@ def generate(
         np.minimum.at(lift, i, reduced)
         u, reduced = u + lift, reduced - lift[i]
         pairs, i, j, reduced = _keep_least(pairs, i, j, reduced, best, m, limit)
-        cap = 10_000 * float(np.median(np.abs(reduced))) if cap is None else cap
-        flow = centre(solve_restricted(i, j, reduced, problem.a, problem.b, cap=cap or math.inf), i, j, reduced, v)
+        cap = _first_cap(reduced) if cap is None else cap
+        flow = centre(solve_restricted(i, j, reduced, problem.a, problem.b, cap=cap), i, j, reduced, v)
         u, v = u + flow.u, v + flow.v
         width, dual = best.primal - best.dual, best.dual
         best = _better_plan(problem, best, flow)._replace(rounds=count)
@@ -112,6 +112,12 @@ def generate(
             break
         pairs = distinct(pairs, priced.rows * m + priced.columns, *_around(problem, u, v, priced, slack))
     return best
+
+
+def _first_cap(reduced: Float[np.ndarray, "e"]) -> float:
+    """Well above the reduced costs that matter, well below those between far parts of the clouds."""
+    typical = np.quantile(reduced, 0.1)
+    return 10_000 * float(typical if typical > 0 else reduced.mean()) or math.inf
 
 
 def distinct(*keys: Int[np.ndarray, "_"]) -> Int[np.ndarray, "e"]:
