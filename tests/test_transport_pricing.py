@@ -93,3 +93,17 @@ def test_thinning_keeps_the_shape_of_the_cloud():
     assert len(np.unique(some)) == 400
     quarters = [(x[some] > 0).all(1).mean(), (x > 0).all(1).mean()]
     assert abs(quarters[0] - quarters[1]) < 0.02  # a random draw of 400 would miss by as much in one try of three
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_where_rounding_of_the_filter_hides_the_least_all_pairs_are_computed_anew(p):
+    # Far from the centre the matrix product knows ‖x − y‖² to about 1e-2 only, and all 40 columns look alike.
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(900, 2)), rng.normal(size=(700, 2))
+    x[:30], y[:40] = 1e6 + 1e-2 * x[:30], 1e6 + 1e-2 * y[:40]
+    cost = cost_matrix(x, y, p)
+    v = 1e-3 * rng.normal(size=700)
+    u = (cost - v).min(1) + 1e-4
+    reduced = cost - u[:, None] - v
+    priced = Pricer(x, y, p).price(u, v, most=3)
+    np.testing.assert_allclose(priced.row_least, np.minimum(reduced.min(1), 0), atol=1e-14)
