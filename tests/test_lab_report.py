@@ -35,6 +35,7 @@ def test_an_interval_inside_supports_a_disjoint_one_refutes_any_other_decides_no
 
 def test_an_interval_that_only_touches_does_not_refute():
     assert verdict(Interval(-0.9, -0.8)) == "inconclusive"
+    assert verdict(Interval(-1.2, -1.1)) == "inconclusive"
     assert verdict(Interval(-1.1, -0.9)) == "supported"
 
 

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -130,6 +131,22 @@ def test_two_writers_cannot_share_a_folder(tmp_path):
             with pytest.raises(ValueError, match=f"in use by process {os.getpid()}"):
                 attempt()
     RunFolder.open(path, "fall", Config()).close()
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    path = finished_run(tmp_path / "a")
+    lock, calls = fcntl.flock, []
+
+    def removed_first(descriptor, how):
+        if not calls:
+            (path / ".lock").unlink()  # as the owner before does when it ends between our opening and locking
+        calls.append(how)
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    with RunFolder.open(path, "fall", Config()), pytest.raises(ValueError, match="in use"):
+        RunFolder.open(path, "fall", Config())
+    assert len(calls) == 3
 
 
 def test_a_killed_writer_leaves_the_folder_free(tmp_path):

@@ -196,6 +196,7 @@ def test_a_log_cut_anywhere_resumes_to_the_same_rows(tmp_path):
         lines = whole[:length].count(b"\n")
         assert len(calls) == 4 - lines // 3  # an ensemble that is not whole is measured again as a whole
         assert csv(tmp_path / "a") == expected
+        assert len(read_log(tmp_path / "a").records) == 12  # the remains of the cut line are gone
 
 
 def test_a_damaged_log_is_refused_and_left_as_it_is(tmp_path):
