@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from regimes.activations import SOFTPLUS, TANH
 from regimes.conventions import generator
-from regimes.experiments.finite_horizon_bound import Config, draw, judge, measure
+from regimes.experiments.finite_horizon_bound import Config, draw, judge, measure, table
 from regimes.experiments.finite_horizon_bound import problems as maps
 from regimes.meanfield.displacement import unflatten_particles
 from regimes.meanfield.two_layer import TwoLayerRisk
@@ -160,5 +160,6 @@ def test_an_unknown_family_lists_the_known_ones():
         drawn("cosine")
 
 
-def test_the_figure_has_a_histogram_and_a_scatter():
+def test_the_figure_has_a_histogram_and_a_scatter_and_the_table_counts_violations():
     assert len(draw(made_up()).axes) == 2
+    assert list(table(made_up(weight_ratio=1.1)).violations) == [0, 1]

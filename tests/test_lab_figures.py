@@ -86,7 +86,7 @@ def test_a_power_law_is_drawn_with_its_exponent_and_the_band_over_the_seeds():
     y = (1 + seeds) * x**-1.5
     assert_close(figures.power_law(ax, x, y, seeds, label="error", number=1), -1.5)
     (line,) = ax.lines
-    assert line.get_label() == "error: -1.50"
+    assert line.get_label() == "error: −1.50"
     assert to_rgb(line.get_color()) == to_rgb(figures.PALETTE[1])
     assert_close(
         np.asarray(line.get_ydata()), 24**0.25 * np.array([1.0, 10.0, 100.0]) ** -1.5

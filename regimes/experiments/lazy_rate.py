@@ -174,5 +174,6 @@ def draw(rows: "DataFrame") -> "Figure":
             for number, (start, some) in enumerate(rows.groupby("start", sort=False)):
                 power_law(ax, some.alpha, some[name], some.seed.to_numpy(), label=str(start), number=number)
             ax.set(xlabel="scale α", ylabel=f"sup {LABELS[name]}")
-            ax.legend(title="start: exponent of α", loc="center left", bbox_to_anchor=(1.0, 0.5))
+            ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3, columnspacing=0.8, handlelength=1.2)
+        made.suptitle("start: exponent of α", fontsize=9)
     return made

@@ -13,8 +13,8 @@ factor `residual`; distance = root mean square over test points of the unit sphe
   the limit differs from the kernel's by O(α): exponent +1. The offset f_0 in the formula does not save it.
 * `wide` (Gaussian neurons, m = α², so that αh is the classical net with 1/√m): f_0 is O(1), not 0, and the formula
   needs it. The theorem gives 1/α at most. The term of order 1/α is (1/α)(1/m) Σ_j q_j with q_j odd in a_j: a mean of
-  m nearly centred numbers, of size 1/(α√m) = 1/α². So the expected exponent is −2 in α, −1 in m. `without f_0` is the
-  same distance for `wide` when the offset is left out of the formula: it does not decrease, exponent 0.
+  m nearly centred numbers, of size 1/(α√m) = 1/α². So the expected exponent is −2 in α, −1 in m. `wide without f₀` is
+  the same distance for `wide` when the offset is left out of the formula: it does not decrease, exponent 0.
 
 Protocol (inferred: the paper has no such table). n points on the sphere of R^d, targets N(0, 1), fresh for each seed.
 Runs of one width are one ensemble, integrated as v = α(w − w_0), each to its own end, at a tolerance of residual/1000
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Start = Literal["doubled", "centred", "plain", "wide"]
-BOUND, WITHOUT, RANK = "wide: exponent, theorem", "wide without f_0: exponent", "smallest rank of Θ / n"
+BOUND, WITHOUT, RANK = "wide: exponent, theorem", "wide without f₀: exponent", "smallest rank of Θ / n"
 
 STATEMENT = Statement(
     claim="A lazy net at convergence is kernel ridgeless regression with its own initial tangent kernel, up to O(1/α).",
@@ -163,7 +163,7 @@ def judge(rows: "DataFrame") -> Judgement:
 def _curves(rows: "DataFrame") -> list[tuple[str, str, str]]:
     """Name, start and column of what is drawn and judged."""
     starts = [(start, start, "distance") for start in dict.fromkeys(rows.start)]
-    return [*starts, ("wide without f_0", "wide", "without_offset")]
+    return [*starts, ("wide without f₀", "wide", "without_offset")]
 
 
 def draw(rows: "DataFrame") -> "Figure":
@@ -173,6 +173,9 @@ def draw(rows: "DataFrame") -> "Figure":
         for number, (name, start, column) in enumerate(_curves(rows)):
             some = rows[rows.start == start]
             power_law(ax, some.alpha, some[column], some.seed.to_numpy(), label=name, number=number)
-        ax.set(xlabel="scale α", ylabel="distance to kernel regression\n(root mean square over test points)")
+        ax.set(
+            xlabel="scale α (wide nets: α = √width)",
+            ylabel="distance to kernel regression\n(root mean square over test points)",
+        )
         made.legend(title="start: exponent of α", loc="outside lower center", ncols=2)
     return made

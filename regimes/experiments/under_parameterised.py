@@ -33,9 +33,9 @@ from regimes.activations import TANH
 from regimes.conventions import function_norm, generator
 from regimes.data.synthetic import gaussian_inputs
 from regimes.lab.config import Settings
-from regimes.lab.figures import PALETTE, figure, power_law, style
+from regimes.lab.figures import PALETTE, band, figure, power_law, style
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
-from regimes.lab.statistics import loglog_slope
+from regimes.lab.statistics import geometric_mean_interval, loglog_slope
 from regimes.meanfield.displacement import (
     Displacement,
     displaced,
@@ -275,20 +275,23 @@ def table(rows: "DataFrame") -> "DataFrame":
 
 def draw(rows: "DataFrame") -> "Figure":
     """Distance to the limit against time for every run, and what separates the net from its tangent model against α."""
-    made, (top, bottom) = figure(2)
+    made, (top, bottom) = figure(2, height=5.2)
     runs = fits(rows)
     with style():
-        for (alpha, some), colour in zip(rows.groupby("alpha"), PALETTE, strict=False):
-            for index, (_, run) in enumerate(some.groupby("seed")):
-                label = f"α = {alpha:.0f}" if index == 0 else None
-                top.semilogy(run.time, run.distance, color=colour, linewidth=0.7, label=label)
+        scales = sorted(set(rows.alpha))
+        for alpha, colour in zip(scales[:: max(1, (len(scales) - 1) // 2)], PALETTE, strict=False):
+            some = rows[rows.alpha == alpha]
+            times = np.unique(some.time)
+            means = [geometric_mean_interval(some.distance[some.time == time]) for time in times]
+            top.semilogy(times, [mean.value for mean in means], color=colour, label=f"α = {alpha:.0f}")
+            band(top, times, [m.interval.low for m in means], [m.interval.high for m in means], color=colour)
         time = np.linspace(0, rows.time.max(), 2)
         top.semilogy(time, np.exp(-time), "--", color="black", linewidth=1.0, label="exp(−λt)")
-        top.set(xlabel="time × smallest eigenvalue λ", ylabel="‖f − f_∞‖ / ‖f_0 − f_∞‖")
+        top.set(xlabel="time × smallest eigenvalue λ", ylabel=r"$\|f - f_\infty\|\,/\,\|f_0 - f_\infty\|$")
         top.legend()
-        curves = {"‖f_∞ − f̄_∞‖": runs.tangent_distance, "|μ/λ − 1|": (runs.curvature - 1).abs()}
+        curves = {r"$\|f_\infty - \bar f_\infty\|$": runs.tangent_distance, "|μ/λ − 1|": (runs.curvature - 1).abs()}
         for number, (label, values) in enumerate(curves.items()):
             power_law(bottom, runs.alpha, values, runs.seed.to_numpy(), label=label, number=number)
         bottom.set(xlabel="scale α", ylabel="distance from the tangent model")
-        bottom.legend(title="exponent of α (μ: of the Hessian)")
+        bottom.legend(title="exponent of α (μ: eigenvalue of the Hessian)")
     return made

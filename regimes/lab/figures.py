@@ -97,7 +97,8 @@ def power_law(
     places = np.unique(x)
     means = [geometric_mean_interval(y[x == place]) for place in places]
     color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
-    ax.loglog(places, [m.value for m in means], marker=marker, color=color, label=f"{label}: {exponent:.2f}")
+    text = f"{exponent:+.2f}".replace("+", "").replace("-", "−")
+    ax.loglog(places, [m.value for m in means], marker=marker, color=color, label=f"{label}: {text}")
     if all(np.isfinite(m.interval).all() for m in means):
         band(ax, places, [m.interval.low for m in means], [m.interval.high for m in means], color=color)
     return exponent

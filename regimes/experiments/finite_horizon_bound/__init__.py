@@ -165,17 +165,36 @@ def judge(rows: "DataFrame") -> Judgement:
     return STATEMENT.judge(measured, {name: float(value) for name, value in error.items()}, merits)
 
 
+def table(rows: "DataFrame") -> "DataFrame":
+    """One line a family: how many problems, violations, and how tight the bounds are."""
+    import pandas
+
+    return pandas.DataFrame(
+        {
+            "family": family,
+            "problems": len(some),
+            "violations": int(np.sum((some.output_ratio > 1) | (some.weight_ratio > 1))),
+            "largest measured / bound, outputs": float(np.max(some.output_ratio)),
+            "median": float(np.median(some.output_ratio)),
+            "largest measured / bound, weights": float(np.max(some.weight_ratio)),
+            "K from": float(np.min(some.horizon)),
+            "K to": float(np.max(some.horizon)),
+        }
+        for family, some in rows.groupby("family", sort=False)
+    )
+
+
 def draw(rows: "DataFrame") -> "Figure":
     """Histogram of measured / bound, and the ratio against the horizon K, by family of maps."""
     made, (top, bottom) = figure(2, height=5.4)
     with style():
         families = list(dict.fromkeys(rows.family))
         logs = np.log10(rows.output_ratio.to_numpy())
-        bins = np.linspace(np.floor(logs.min()), 0.25, 30)
+        bins = np.append(np.linspace(np.floor(logs.min()), 0.0, 26), 0.25)  # what is beyond 0 exceeds the bound
         values = [logs[rows.family == family] for family in families]
         top.hist(values, bins=bins, stacked=True, color=PALETTE[: len(families)], label=families)
         top.axvline(0.0, color="black", linewidth=1.0, linestyle="--", label="bound")
-        top.set(xlabel="log₁₀ (measured / bound)", ylabel="problems")
+        top.set(xlabel="log₁₀ (measured / bound), outputs", ylabel="problems")
         for family, marker, colour in zip(families, MARKERS, PALETTE, strict=False):
             some = rows[rows.family == family]
             bottom.loglog(some.horizon, some.output_ratio, marker, color=colour, markersize=2.5, linestyle="none")
