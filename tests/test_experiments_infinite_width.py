@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from regimes.activations import ERF
+from regimes.conventions import generator
 from regimes.experiments import infinite_width
 from regimes.experiments.infinite_width import ACTIVATIONS, KERNELS, MEAN, Config, bias_slope, judge, points
+from regimes.models.two_layer import TwoLayer
+from regimes.tangent.infinite import two_layer_nngp
 
 SMALL = Config(width_two_layer=(8, 16), width_deep=(4, 8), seeds=4, blocks=6, nets=50, pilot=500, samples=3)
 
@@ -105,3 +109,18 @@ def test_entries_are_the_upper_triangle_relative_to_the_norm_of_the_limit():
     limit = torch.tensor([[3.0, 0.0], [0.0, 4.0]], dtype=torch.float64)
     kernel = limit + torch.tensor([[5.0, 10.0], [10.0, -5.0]], dtype=torch.float64)
     assert_close(infinite_width._entries(kernel, limit), torch.tensor([1.0, 2.0, -1.0], dtype=torch.float64))
+
+
+def test_the_deviation_of_the_mean_is_in_units_of_its_standard_error():
+    """Recomputed from the same nets, one by one."""
+    batch = [p for p in points(SMALL) if (p["network"], p["activation"], p["width"]) == ("two_layer", "erf", 16)]
+    row = infinite_width.measure(SMALL, batch)[0]
+    x = infinite_width._inputs(SMALL)
+    samples = []
+    for point in batch:
+        net = TwoLayer(SMALL.inputs, 16, activation=ERF, generator=generator(point["seed"], 2, 16), scale=0.25)
+        hidden = torch.erf(x @ net.input_weights.detach().T)
+        samples.append(hidden @ hidden.T / 16)
+    stack = torch.stack(samples)
+    score = (stack.mean(0) - two_layer_nngp(x, activation=ERF)).abs() / (stack.std(0) / len(batch) ** 0.5)
+    assert_close(row["nngp_standard_errors"], score.max().item())
