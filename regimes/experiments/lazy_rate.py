@@ -49,6 +49,11 @@ if TYPE_CHECKING:
 Start = Literal["doubled", "centred", "plain"]
 PARITY = "doubled: outputs, by parity"
 LABELS = {"weights": "‖w − w₀‖", "departure": "‖w − w̄‖", "outputs": "‖αh(w) − αh̄(w̄)‖"}
+DRAWN = {
+    "weights": r"$\|w - w_0\|$",
+    "departure": r"$\|w - \bar w\|$",
+    "outputs": r"$\|\alpha h(w) - \alpha\bar h(\bar w)\|$",
+}
 QUANTITIES = tuple(LABELS)
 
 STATEMENT = Statement(
@@ -173,7 +178,7 @@ def draw(rows: "DataFrame") -> "Figure":
         for ax, name in zip(axes, QUANTITIES, strict=True):
             for number, (start, some) in enumerate(rows.groupby("start", sort=False)):
                 power_law(ax, some.alpha, some[name], some.seed.to_numpy(), label=str(start), number=number)
-            ax.set(xlabel="scale α", ylabel=f"sup {LABELS[name]}")
+            ax.set(xlabel="scale α", ylabel=f"sup over t of {DRAWN[name]}")
             ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3, columnspacing=0.8, handlelength=1.2)
         made.suptitle("start: exponent of α", fontsize=9)
     return made

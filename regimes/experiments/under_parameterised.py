@@ -293,5 +293,5 @@ def draw(rows: "DataFrame") -> "Figure":
         for number, (label, values) in enumerate(curves.items()):
             power_law(bottom, runs.alpha, values, runs.seed.to_numpy(), label=label, number=number)
         bottom.set(xlabel="scale α", ylabel="distance from the tangent model")
-        bottom.legend(title="exponent of α (μ: eigenvalue of the Hessian)")
+        bottom.legend(title="exponent of α (μ: Hessian)")
     return made
