@@ -109,15 +109,22 @@ def test_a_linear_model_is_lazy_from_the_start():
     assert found.settled
 
 
-def test_wide_nets_with_the_root_scaling_are_lazier():
+@pytest.mark.parametrize("width", [8, 128])
+def test_the_second_derivative_of_a_two_layer_net_is_that_of_its_most_bent_neuron(width):
+    """Neurons share no parameters, so D²h is block diagonal: [[0, σ'(z) x], [σ'(z) xᵀ, a σ''(z) x xᵀ]] for each."""
+    net = TwoLayer(3, width, activation=ERF, generator=generator(0), scale=width**-0.5)
     x, y = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 1, dtype=torch.float64)
-    narrow, wide = (
-        lazy_criterion(
-            TwoLayer(3, m, activation=ERF, generator=generator(0), scale=m**-0.5), x, y, generator=generator(1)
-        )
-        for m in (16, 256)
-    )
-    assert wide.high < narrow.low
+    z, a = net.preactivations(x).detach(), net.output_weights.detach()[:, 0]
+    block = torch.zeros(width, 5, 4, 4, dtype=torch.float64)
+    slope = ERF.derivative(z).T[..., None] * x
+    block[:, :, 0, 1:] = block[:, :, 1:, 0] = slope
+    bend = a[:, None] * (-2 * z * ERF.derivative(z)).T
+    block[:, :, 1:, 1:] = bend[..., None, None] * x[:, :, None] * x[:, None]
+    unfolded = (block / (5 * width) ** 0.5).transpose(1, 2).flatten(2)
+    expected = torch.linalg.matrix_norm(unfolded, 2).max().item()
+    found = lazy_criterion(net, x, y, generator=generator(1)).second_derivative
+    assert_close(found.high, expected, rtol=1e-2, atol=0)  # tolerance of the iterations, in the square
+    assert 0.7 * expected < found.low <= found.high
 
 
 def test_too_few_iterations_are_admitted(problem):
