@@ -7,12 +7,13 @@ from pydantic import Field, model_validator
 
 from regimes.lab.config import Settings
 
-# Flow time until which each data set is trained if the loss does not get there before, and its sizes.
+# What each data set is trained with, unless given: sizes, the common criterion (training loss over its value at t = 0)
+# and the flow time at which training ends if the criterion is not met before.
 SIZES: dict[str, dict[str, Any]] = {
-    "teacher": {"width": 200, "seeds": 5, "train_size": 100, "test_size": 1000, "horizon": 1e4},
-    "circle": {"width": 40, "seeds": 5, "train_size": 15, "test_size": 500, "horizon": 1e4},
-    "digits": {"width": 100, "seeds": 3, "train_size": 200, "test_size": 150, "horizon": 1e4},
-    "mnist": {"width": 100, "seeds": 3, "train_size": 200, "test_size": 1000, "horizon": 1e4},
+    "teacher": {"width": 200, "train_size": 100, "test_size": 1000, "seeds": 5, "loss_ratio": 1e-3, "horizon": 1e4},
+    "circle": {"width": 40, "train_size": 15, "test_size": 500, "seeds": 5, "loss_ratio": 1e-3, "horizon": 1e4},
+    "digits": {"width": 200, "train_size": 200, "test_size": 150, "seeds": 3, "loss_ratio": 0.1, "horizon": 1e4},
+    "mnist": {"width": 200, "train_size": 200, "test_size": 1000, "seeds": 3, "loss_ratio": 0.1, "horizon": 1e4},
 }
 
 
@@ -28,8 +29,8 @@ class Config(Settings):
     test_size: Annotated[int, Field(ge=2)]
     activation: Literal["relu", "erf"] = "relu"
     init_std: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    loss_ratio: Annotated[float, Field(gt=0, lt=1)] = 1e-3  # the common criterion: training loss over its value at 0
-    horizon: Annotated[float, Field(gt=0.1, allow_inf_nan=False)]  # flow time at which training ends at the latest
+    loss_ratio: Annotated[float, Field(gt=0, lt=1)]
+    horizon: Annotated[float, Field(gt=0.1, allow_inf_nan=False)]
     times: Annotated[int, Field(ge=10)] = 120  # log-spaced moments at which everything is measured
     tolerance: Annotated[float, Field(gt=0, le=0.1)] = 1e-5  # relative, of one integration step
     device: Literal["cpu", "cuda"] = "cpu"

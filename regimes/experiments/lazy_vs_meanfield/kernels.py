@@ -17,10 +17,11 @@ KERNELS = ("tangent", "infinite_width")
 
 
 class KernelModels(NamedTuple):
-    """Curves (kernels, seeds, times) by quantity, the tangent model's test outputs, and condition numbers."""
+    """Curves (kernels, seeds, times) by quantity, the tangent model's outputs, and condition numbers."""
 
     curves: dict[str, np.ndarray]
-    tangent_test: Tensor  # (times, seeds, n_test, k)
+    tangent_train: Tensor  # (times, seeds, n, k)
+    tangent_test: Tensor
     condition: np.ndarray  # (kernels, seeds), of the training kernels
 
 
@@ -31,7 +32,7 @@ def solve_kernels(config: Config, given: Problem, times: Tensor) -> KernelModels
     quantities = ("train_loss", "train_error", "test_loss", "test_error")
     curves = {quantity: np.full((len(KERNELS), config.seeds, config.times), np.nan) for quantity in quantities}
     condition = np.zeros((len(KERNELS), config.seeds))
-    tangent_test = given.y_test.new_empty(config.times, *given.y_test.shape)
+    tangent_train, tangent_test = (y.new_empty(config.times, *y.shape) for y in (given.y, given.y_test))
     for seed in range(config.seeds):
         here = slice(seed, seed + 1)
         x, x_test = given.x[here], given.x_test[here]
@@ -47,14 +48,14 @@ def solve_kernels(config: Config, given: Problem, times: Tensor) -> KernelModels
                 train = flow.train(t).reshape(1, n, k)
                 test = flow.test(t, kernels[1]).reshape(1, -1, k)
                 if model == 0:
-                    tangent_test[index, seed] = test[0]
+                    tangent_train[index, seed], tangent_test[index, seed] = train[0], test[0]
                 values = (
                     *losses(train, given.y[here], given.classes),
                     *losses(test, given.y_test[here], given.classes),
                 )
                 for quantity, value in zip(quantities, values, strict=True):
                     curves[quantity][model, seed, index] = float(value)
-    return KernelModels(curves, tangent_test, condition)
+    return KernelModels(curves, tangent_train, tangent_test, condition)
 
 
 def _symmetric(kernel: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from regimes.conventions import square_risk
+from regimes.experiments.lazy_vs_meanfield.bound import proved_bounds
 from regimes.experiments.lazy_vs_meanfield.config import Config
 from regimes.experiments.lazy_vs_meanfield.ends import end_figures
 from regimes.experiments.lazy_vs_meanfield.kernels import solve_kernels
@@ -33,6 +34,7 @@ class Measurement(NamedTuple):
     activation_flips: np.ndarray
     activation_flips_error: np.ndarray  # difference between the two integrations
     tangent_distance: np.ndarray
+    train_departure: np.ndarray  # ‖f − f̄‖ / ‖y‖ on the training inputs
     integration_error: np.ndarray
     stop: np.ndarray  # (models, seeds): index into times at which the criterion was met, or the last one
     reached: np.ndarray  # (models, seeds): whether it was met
@@ -41,6 +43,10 @@ class Measurement(NamedTuple):
     spectrum_start: np.ndarray  # (seeds, points), eigenvalues of Θ/n
     spectrum_end: np.ndarray  # (nets, seeds, points)
     condition: np.ndarray  # (kernels, seeds), of the full training kernels
+    bound_time: (
+        np.ndarray
+    )  # (nets, seeds): time T up to which Theorem 2.3 bounds train_departure; NaN where it does not
+    bound: np.ndarray
     paths: np.ndarray  # (nets, times, m, 2): |a| b of the first seed in the plane of the figure
     signs: np.ndarray  # (nets, m): sign of a at the end (of its first output)
     teacher: np.ndarray  # (m0, 2): teacher neurons in that plane; empty where there is none
@@ -52,10 +58,8 @@ def measure(config: Config) -> Measurement:
     given = problem(config)
     times = torch.logspace(-1, float(np.log10(config.horizon)), config.times, dtype=torch.float64)
     kernels = solve_kernels(config, given, times)
-    nets = [
-        train_net(config, given, times, kernels.tangent_test, alpha=alpha, label=f"training at α = {alpha:g}")
-        for alpha in (config.alpha, 1.0)
-    ]
+    nets = [train_net(config, given, times, kernels, alpha) for alpha in (config.alpha, 1.0)]
+    bounds = np.array([proved_bounds(config, given, alpha) for alpha in (config.alpha, 1.0)])
     tangent, infinite = ({name: curve[k] for name, curve in kernels.curves.items()} for k in range(2))
     order = (nets[0].curves, tangent, nets[1].curves, infinite)  # as MODELS
     train_loss, test_loss, train_error, test_error = (
@@ -76,6 +80,8 @@ def measure(config: Config) -> Measurement:
         stop=np.where(reached, met.argmax(-1), last),
         reached=reached,
         condition=kernels.condition,
+        bound_time=bounds[..., 0],
+        bound=bounds[..., 1],
         **{quantity: np.stack([net.curves[quantity] for net in nets]) for quantity in NET_CURVES},
         **end_figures(config, given, nets),
     )

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from regimes.activations import activation
-from regimes.conventions import square_risk
+from regimes.conventions import function_norm, square_risk
 from regimes.experiments.lazy_vs_meanfield.config import Config
+from regimes.experiments.lazy_vs_meanfield.kernels import KernelModels
 from regimes.experiments.lazy_vs_meanfield.problem import Problem, losses
 from regimes.lab.console import track
 from regimes.meanfield.displacement import displaced, displacement_flow
@@ -18,7 +19,8 @@ from regimes.tangent import laziness
 
 LOSS_CURVES = ("train_loss", "train_error", "test_loss", "test_error")
 NET_CURVES = (
-    "weight_motion", "activation_flips", "activation_flips_error", "tangent_distance", "integration_error",
+    "weight_motion", "activation_flips", "activation_flips_error", "tangent_distance", "train_departure",
+    "integration_error",
 )  # fmt: skip
 COARSER = 10.0  # the second integration, for the measured error, has this many times the tolerance
 
@@ -36,7 +38,7 @@ class Net(NamedTuple):
     path: list[Particles]
 
 
-def train_net(config: Config, given: Problem, times: Tensor, tangent_test: Tensor, *, alpha: float, label: str) -> Net:
+def train_net(config: Config, given: Problem, times: Tensor, kernels: KernelModels, alpha: float) -> Net:
     """Particle flow of all seeds at scale α, until each training loss has fallen by `loss_ratio`, or to the end."""
     start = given.start
     goal = config.loss_ratio * square_risk(torch.zeros_like(given.y), given.y)
@@ -50,13 +52,14 @@ def train_net(config: Config, given: Problem, times: Tensor, tangent_test: Tenso
     curves = {name: np.full((config.seeds, config.times), np.nan) for name in (*LOSS_CURVES, *NET_CURVES)}
     done = torch.zeros(start.runs, dtype=torch.bool, device=start.output.device)
     ends, path = [start, start], [start.select(slice(0, 1))]
-    for index, solutions in enumerate(track(zip(*flows, strict=True), config.times, label)):
+    for index, solutions in enumerate(track(zip(*flows, strict=True), config.times, f"training at α = {alpha:g}")):
         fine, coarse = (displaced(start, solution.moved, alpha) for solution in solutions)
         test, test_coarse = (risk.outputs(particles, given.x_test) for particles in (fine, coarse))
         flips, flips_coarse = (
             laziness.activation_flips(_preactivations(particles, given.x), gates) for particles in (fine, coarse)
         )
-        train_loss, train_error = losses(risk.outputs(fine), given.y, given.classes)
+        train = risk.outputs(fine)
+        train_loss, train_error = losses(train, given.y, given.classes)
         test_loss, test_error = losses(test, given.y_test, given.classes)
         measured = {
             "train_loss": train_loss,
@@ -66,7 +69,8 @@ def train_net(config: Config, given: Problem, times: Tensor, tangent_test: Tenso
             "weight_motion": laziness.weight_motion(fine, start, runs=1),
             "activation_flips": flips,
             "activation_flips_error": (flips - flips_coarse).abs(),
-            "tangent_distance": laziness.tangent_distance(test, tangent_test[index]),
+            "tangent_distance": laziness.tangent_distance(test, kernels.tangent_test[index]),
+            "train_departure": function_norm(train - kernels.tangent_train[index]) / function_norm(given.y),
             "integration_error": laziness.tangent_distance(test_coarse, test),
         }
         for quantity, value in measured.items():

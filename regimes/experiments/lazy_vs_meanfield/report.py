@@ -78,7 +78,7 @@ def table(measurement: Measurement, found: dict[str, dict[str, Mean]], config: C
 
 def result(measurement: Measurement, found: dict[str, dict[str, Mean]], config: Config) -> dict[str, Any]:
     """The content of result.json; numbers are means over seeds, with their 95 % intervals beside them."""
-    judged = verdicts(found)
+    judged, proved = verdicts(found), theorem(measurement)
     models: dict[str, Any] = {}
     for index, model in enumerate(MODELS):
         models[model] = {
@@ -89,6 +89,7 @@ def result(measurement: Measurement, found: dict[str, dict[str, Mean]], config: 
         if model in judged:
             models[model]["verdict"] = judged[model].verdict
             models[model]["reason"] = judged[model].words
+            models[model]["theorem_2_3"] = proved[model]
     for model, condition in zip(("tangent", "infinite_width"), measurement.condition, strict=True):
         models[model]["condition"] = float(condition.max())
     return {
@@ -107,7 +108,8 @@ def words(measurement: Measurement, found: dict[str, dict[str, Mean]], config: C
     called = names(config.alpha)
     said = [f"The {called[net]} is {judged.words}." for net, judged in verdicts(found).items()]
     if config.alpha == 1:
-        said.append("At α = 1 the scaled net is the mean-field net: the two rows are one and the same run.")
+        said.append("At α = 1 the scaled net is the mean-field net: the two columns are one and the same run.")
+    said.append(_theorem(measurement, config))
     said.append(_comparison(measurement, config))
     for index, model in enumerate(MODELS):
         seeds, missed = measurement.reached[index].size, int((~measurement.reached[index]).sum())
@@ -117,6 +119,43 @@ def words(measurement: Measurement, found: dict[str, dict[str, Mean]], config: C
                 f"by t = {measurement.times[-1]:g}: its figures are those at the end."
             )
     return said
+
+
+def theorem(measurement: Measurement) -> dict[str, dict[str, float]]:
+    """Theorem 2.3 against the measurement of each net, for the seed nearest to its bound; NaN without one."""
+    found = {}
+    for net, (times, bounds, departures) in enumerate(
+        zip(measurement.bound_time, measurement.bound, measurement.train_departure, strict=True)
+    ):
+        measured = np.array(
+            [
+                np.max(curve[measurement.times <= time], initial=0.0)
+                for time, curve in zip(times, departures, strict=True)
+            ]
+        )
+        worst = int(np.argmax(np.nan_to_num(measured / bounds, nan=-1.0)))
+        found[NETS[net]] = {
+            "time": float(times[worst]),
+            "bound": float(bounds[worst]),
+            "measured": float(measured[worst]) if np.isfinite(bounds[worst]) else math.nan,
+        }
+    return found
+
+
+def _theorem(measurement: Measurement, config: Config) -> str:
+    found = {net: values for net, values in theorem(measurement).items() if math.isfinite(values["bound"])}
+    if not found and config.activation == "relu":
+        return (
+            "Theorem 2.3 gives no bound: it needs a Lipschitz derivative, and that of ReLU jumps (try activation=erf)."
+        )
+    if not found:
+        return "Theorem 2.3 gives no bound: α is below what it needs on every ball around the start."
+    parts = [
+        f"{names(config.alpha)[net]}, up to t = {values['time']:.3g}: ‖f − f̄‖/‖y‖ at most {values['bound']:.3g} by "
+        f"proof, {values['measured']:.3g} measured"
+        for net, values in found.items()
+    ]
+    return f"Theorem 2.3 ({'; '.join(parts)})."
 
 
 def _comparison(measurement: Measurement, config: Config) -> str:
