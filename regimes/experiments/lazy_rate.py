@@ -58,7 +58,7 @@ QUANTITIES = tuple(LABELS)
 
 STATEMENT = Statement(
     claim="With h(w_0) = 0 and T fixed: ‖w_α − w_0‖ = O(1/α), ‖w_α − w̄_α‖ = O(1/α²), ‖αh(w_α) − αh̄(w̄_α)‖ = O(1/α).",
-    source="[COB] Theorem 2.2",
+    source="[ChizatOyallonBach2019] Theorem 2.2",
     predictions=(
         Prediction("doubled: weights", Interval.around(-1.0, 0.05)),
         Prediction("doubled: departure", Interval.at_most(-1.9)),
@@ -178,7 +178,7 @@ def draw(rows: "DataFrame") -> "Figure":
         for ax, name in zip(axes, QUANTITIES, strict=True):
             for number, (start, some) in enumerate(rows.groupby("start", sort=False)):
                 power_law(ax, some.alpha, some[name], some.seed.to_numpy(), label=str(start), number=number)
-            ax.set(xlabel="scale α", ylabel=f"sup over t of {DRAWN[name]}")
+            ax.set(xlabel="scale α", ylabel=f"sup {DRAWN[name]}")
             ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3, columnspacing=0.8, handlelength=1.2)
         made.suptitle("start: exponent of α", fontsize=9)
     return made

@@ -49,7 +49,7 @@ BOUND, WITHOUT, RANK = "wide: exponent, theorem", "wide without f₀: exponent",
 
 STATEMENT = Statement(
     claim="A lazy net at convergence is kernel ridgeless regression with its own initial tangent kernel, up to O(1/α).",
-    source="[COB] Theorem 2.4 and section 2; exponents of doubled, plain and wide nets: derived in the docstring",
+    source="[ChizatOyallonBach2019] Theorem 2.4 and section 2; exponents derived in the docstring",
     predictions=(
         Prediction("doubled: exponent", Interval.around(-2.0, 0.1)),
         Prediction("centred: exponent", Interval.around(-1.0, 0.05)),

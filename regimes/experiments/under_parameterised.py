@@ -68,7 +68,7 @@ STATEMENT = Statement(
         "With fewer weights than samples, h(w_0) = 0 and rank Dh constant, for large α the flow converges "
         "geometrically to a local minimum."
     ),
-    source="[COB] Theorem 2.5; rates and exponents derived in the docstring",
+    source="[ChizatOyallonBach2019] Theorem 2.5; rates and exponents derived in the docstring",
     predictions=(
         Prediction(STRAIGHT, Interval(0.999, 1.0)),
         Prediction(DECADES, Interval.at_least(10.0)),

@@ -51,7 +51,7 @@ ROUNDING = 1e-6  # of difference quotients of float64 numbers down to 1e-9 apart
 
 STATEMENT = Statement(
     claim="At time T = K/Lip(h)² the net is within (K²/α) (Lip(Dh)/Lip(h)²) ‖αh(w_0) − y*‖² of its tangent model.",
-    source="[COB] Theorem 2.3 and appendix B.2",
+    source="[ChizatOyallonBach2019] Theorem 2.3 and appendix B.2",
     predictions=(
         Prediction(OUTPUTS, Interval(0.0, 1.0)),
         Prediction(WEIGHTS, Interval(0.0, 1.0)),
