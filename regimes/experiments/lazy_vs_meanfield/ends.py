@@ -34,7 +34,7 @@ def end_figures(config: Config, given: Problem, nets: Sequence[Net]) -> dict[str
     after = [kernel(net.end) for net in nets]
     drift = [laziness.kernel_drift(kernel, before).cpu().numpy() for kernel in after]
     coarse = [laziness.kernel_drift(kernel(net.end_coarse), before).cpu().numpy() for net in nets]
-    axes, plane = _plane(given, nets[1].end)
+    axes, plane = _plane(given, _drawn(nets[1].end)[0] - _drawn(given.start)[0])
     paths = [torch.cat([_drawn(particles) @ axes for particles in net.path]).cpu().numpy() for net in nets]
     longest = max(map(len, paths))
     teacher = np.zeros((0, 2)) if given.teacher is None else (given.teacher.particles.to(axes) @ axes).cpu().numpy()
@@ -56,15 +56,15 @@ def _drawn(particles: Particles) -> Tensor:
     return particles.output.norm(dim=-1, keepdim=True) * particles.input
 
 
-def _plane(given: Problem, end: Particles) -> tuple[Tensor, tuple[str, str]]:
+def _plane(given: Problem, moved: Tensor) -> tuple[Tensor, tuple[str, str]]:
     """Two orthonormal directions (d, 2) in which the particles of the first seed are drawn, and their names."""
     d = given.x.shape[-1]
     if d == 2:
-        return torch.eye(2).to(end.input), ("|a| b₁", "|a| b₂")
+        return torch.eye(2).to(moved), ("|a| b₁", "|a| b₂")
     if given.teacher is not None and len(given.teacher.particles) > 2:
         # Through the tips of the teacher's neurons: seen along their mean, they point away from each other.
-        neurons = given.teacher.particles.to(end.input)
+        neurons = given.teacher.particles.to(moved)
         axes = torch.linalg.svd(neurons - neurons.mean(0)).Vh[:2].mT
         return axes, ("|a| b, teacher plane, axis 1", "axis 2")
-    axes = torch.linalg.svd(_drawn(end)[0], full_matrices=False).Vh[:2].mT
-    return axes, ("|a| b, principal axis 1", "principal axis 2")
+    axes = torch.linalg.svd(moved, full_matrices=False).Vh[:2].mT
+    return axes, ("|a| b along main motion 1", "main motion 2")

@@ -51,7 +51,7 @@ def draw(measurement: Measurement, alpha: float, dataset: str, loss_ratio: float
 def _reach(measurement: Measurement) -> float:
     """Half side of the square that shows nearly all particles of both nets."""
     ends = np.abs(np.concatenate([measurement.paths[:, 0], measurement.paths[:, -1]]))
-    return 1.15 * float(np.quantile(ends.max(-1), 0.99))
+    return 1.15 * float(np.quantile(ends.max(-1), 0.98))
 
 
 def _paths(axis: Axes, measurement: Measurement, net: int, reach: float) -> None:
@@ -105,4 +105,4 @@ def _spectra(axis: Axes, measurement: Measurement, label: dict[str, str]) -> Non
 def _motion(axis: Axes, measurement: Measurement) -> None:
     for index, net in enumerate(NETS):
         _band(axis, measurement.times, measurement.weight_motion[index], net)
-    axis.set(xscale="log", yscale="log", xlabel="flow time t", ylabel="weight motion ‖w − w₀‖ / ‖w₀‖")
+    axis.set(xscale="log", yscale="log", xlabel="flow time t", ylabel="‖w − w₀‖ / ‖w₀‖", title="weight motion")
