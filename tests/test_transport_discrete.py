@@ -191,6 +191,15 @@ def test_rounds_are_few_and_a_good_pairing_needs_fewer():
     assert exact_transport(x, y, paired=True).rounds <= 4
 
 
+@pytest.mark.parametrize("p", EXPONENTS)
+def test_a_near_identity_is_certified_although_its_cost_is_tiny_beside_the_cloud(p):
+    # At p = 3 costs are 3e-9; potentials of size 0.1 would lose them in rounding.
+    x, y = near(random(6), 450, 2)
+    solved = exact_transport(x, y, p=p, paired=True)
+    assert solved.certified
+    assert solved.rounds <= 3
+
+
 def test_tensors_of_any_shape_and_type_are_flattened():
     x, y = torch.randn(20, 2, 3), torch.randn(20, 2, 3)
     flat = exact_transport(x.flatten(1).double().numpy(), y.flatten(1).double().numpy())

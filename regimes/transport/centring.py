@@ -7,7 +7,8 @@ from scipy.sparse.csgraph import connected_components
 
 from regimes.transport.restricted import Flow
 
-SWEEPS = 10
+SWEEPS = (10, 500)  # at least and at most
+WORK = 4_000_000  # pairs looked at in all sweeps together, as long as these bounds allow
 
 
 def centre(
@@ -16,16 +17,14 @@ def centre(
     columns: Int[np.ndarray, "e"],
     reduced: Float[np.ndarray, "e"],
     v: Float[np.ndarray, "m"],
-    *,
-    sweeps: int = SWEEPS,
 ) -> Flow:
     """Shift each connected part of the plan's support away from the edges of the room that the listed pairs leave it.
 
     A part (in an assignment: one matched pair) may raise u and lower v together by t without changing the dual value;
     a pair from part A to part B allows t_A − t_B up to its reduced cost. Extreme potentials, as the simplex returns
     them, are violated by many more of the pairs left out. Every sweep moves all parts at once, at most half their
-    room, towards the point of its middle half where the part's mean v is nearest 0; so every reduced cost stays ≥ 0,
-    and u + v = cost is not lost in the rounding of large potentials.
+    room, towards the point, a margin from the edges, where the part's mean v is nearest 0; so every reduced cost
+    stays ≥ 0, and u + v = cost is not lost in the rounding of large potentials.
     `reduced` and `v` are those before the flow's own potentials are taken off or added.
     """
     n, m = len(flow.u), len(flow.v)
@@ -36,12 +35,13 @@ def centre(
     if parts < 2 or not between.any():
         return flow
     start, end = start[between], end[between]
+    # Rounding leaves some reduced costs just below 0: there is no room there.
     room = np.maximum(reduced[between] - flow.u[rows[between]] - flow.v[columns[between]], 0)
     by_start, by_end = _Groups(start, parts), _Groups(end, parts)
     count = np.maximum(np.bincount(label[n:], minlength=parts), 1)
     offset = np.bincount(label[n:], weights=v + flow.v, minlength=parts) / count
     total = np.zeros(parts)
-    for _ in range(sweeps):
+    for _ in range(int(np.clip(WORK // len(room), *SWEEPS))):
         shift = _inward(by_start.least(room), by_end.least(room), offset - total)
         room = np.maximum(room - shift[start] + shift[end], 0)
         total += shift
@@ -51,12 +51,18 @@ def centre(
 def _inward(
     above: Float[np.ndarray, "parts"], below: Float[np.ndarray, "parts"], wish: Float[np.ndarray, "parts"]
 ) -> Float[np.ndarray, "parts"]:
-    """The wish, moved into the middle half of [−below, above], at most half the room; either side may be infinite."""
+    """The wish, moved inside [−below, above] by a margin, at most half the room; either side may be infinite.
+
+    The margin is a quarter of the part's whole room, or of the median part's where that is less: parts that stand
+    alone have vast room, and its middle is nowhere near what the pairs not listed will allow.
+    """
     finite = np.isfinite(above) & np.isfinite(below)
-    middle, quarter = np.zeros_like(wish), np.full_like(wish, np.inf)
-    middle[finite] = (above[finite] - below[finite]) / 2
-    quarter[finite] = (above[finite] + below[finite]) / 4
-    return np.clip(np.clip(wish, middle - quarter, middle + quarter), -below / 2, above / 2)
+    if finite.any():
+        quarter = (above[finite] + below[finite]) / 4
+        margin = np.minimum(quarter, np.median(quarter))
+        wish = wish.copy()
+        wish[finite] = np.clip(wish[finite], margin - below[finite], above[finite] - margin)
+    return np.clip(wish, -below / 2, above / 2)
 
 
 class _Groups:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from regimes.transport.centring import centre
 from regimes.transport.cost import Matrix, Vector, edge_cost
-from regimes.transport.pricing import Pricer
+from regimes.transport.pricing import Priced, Pricer
 from regimes.transport.restricted import Flow, solve_restricted
 
 NEW = 24  # violated pairs added to a row in one round; with 8 it takes many more rounds
@@ -44,9 +44,8 @@ class Problem(NamedTuple):
         On pairs that bind, the rounding is at most half of ε (|u_i| + |v_j| + (d + 4) cost), ε = 2.2e-16.
         """
         size = (self.a @ np.abs(u) + self.b @ np.abs(v)) / self.a.sum() + (self.x.shape[1] + 4) * primal
-        return math.fsum(np.concatenate([self.a * u, self.b * v])) / math.fsum(self.a) - np.finfo(float).eps * float(
-            size
-        )
+        value = math.fsum(np.concatenate([self.a * u, self.b * v])) / math.fsum(self.a)
+        return value - float(np.finfo(float).eps * size)
 
 
 class Outcome(NamedTuple):
@@ -126,7 +125,9 @@ def distinct(*keys: Int[np.ndarray, "_"]) -> Int[np.ndarray, "e"]:
     return ordered[np.diff(ordered, prepend=-1) > 0]
 
 
-def _keep_least(pairs, i, j, reduced, best: Outcome, m: int, limit: int):
+def _keep_least(
+    pairs: np.ndarray, i: np.ndarray, j: np.ndarray, reduced: np.ndarray, best: Outcome, m: int, limit: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Forget pairs of large reduced cost, so that memory stays O(n k); the support of the best plan stays."""
     if len(pairs) <= limit:
         return pairs, i, j, reduced
@@ -149,7 +150,7 @@ def _better_potentials(problem: Problem, best: Outcome, u: Vector, lift: Vector,
     return best._replace(u=u + lift, v=v, dual=dual, violation=float(-lift.min()))
 
 
-def _around(problem: Problem, u: Vector, v: np.ndarray, priced, slack: float) -> list[np.ndarray]:
+def _around(problem: Problem, u: Vector, v: np.ndarray, priced: Priced, slack: float) -> list[np.ndarray]:
     """When few rows are violated, all good pairs of these rows and columns: degenerate duals settle in fewer rounds."""
     rows, columns = distinct(priced.rows), distinct(priced.columns)
     m = len(problem.y)

@@ -32,8 +32,8 @@ class Transport(NamedTuple):
     """Outcome of an exact solve: the optimum lies in [dual_value, primal], whether or not it was reached.
 
     `cost` is the optimum, None unless certified. `plan` (n, m) is sparse, its mass sums to 1. `u`, `v` are potentials
-    with u_i + v_j ≤ ‖x_i − y_j‖^p for ALL pairs and Σ a u + Σ b v = dual_value. `max_violation` is how far the
-    solver's potentials broke an inequality before they were lowered to feasibility, in units of cost.
+    with u_i + v_j ≤ ‖x_i − y_j‖^p for ALL pairs and Σ a u + Σ b v = dual_value. `max_violation` is how far
+    at most the solver's potentials broke an inequality before they were lowered to feasibility, in units of cost.
     `peak_memory` is the resident peak of the process so far, in bytes.
     """
 

@@ -36,7 +36,7 @@ def solve_restricted(
 
     Costs above `cap` are lowered to it, so that the simplex computes with numbers of one size: its artificial arcs
     cost n times the largest. That relaxes the problem; potentials feasible for it are feasible for the true costs,
-    and if no mass lies on a lowered pair the plan is the true optimum. Otherwise the cap is raised, 1,000-fold.
+    and if no mass lies on a lowered pair the plan is the true optimum. Otherwise the cap is raised, 100-fold.
     RuntimeError if the pairs admit no plan.
     """
     largest = float(np.abs(cost).max())
@@ -49,7 +49,7 @@ def solve_restricted(
         flow = flow._replace(u=flow.u / scale, v=flow.v / scale)
         if cap >= largest or not _uses_lowered(flow, rows, columns, cost, cap, len(b)):
             return flow
-        cap *= 1000
+        cap *= 100
 
 
 def _simplex(rows: np.ndarray, columns: np.ndarray, cost: np.ndarray, a: Vector, b: np.ndarray) -> Flow:
