@@ -45,8 +45,8 @@ def test_a_new_folder_holds_the_resolved_configuration_and_the_provenance(tmp_pa
         assert folder.config == {"width": 5, "inner": {"step": 0.1}}
     run = json.loads((path / "run.json").read_text())
     assert run["name"] == "fall"
-    assert run["sessions"][0]["wall_seconds"] >= 0
-    assert {"commit", "versions", "device", "command", "started"} <= run["sessions"][0].keys()
+    assert run["launches"][0]["wall_seconds"] >= 0
+    assert {"commit", "versions", "device", "command", "started"} <= run["launches"][0].keys()
     assert not (path / ".lock").exists()
 
 
@@ -56,13 +56,13 @@ def test_the_same_configuration_takes_the_run_up_again(tmp_path):
         assert (path / "rows.csv").exists()
         folder.begin()
         folder.begin()
-        assert folder.record()["sessions"] == 2
+        assert folder.record()["launches"] == 2
 
 
-def test_a_session_that_adds_nothing_is_not_recorded(tmp_path):
+def test_a_launch_that_adds_nothing_is_not_recorded(tmp_path):
     path = finished_run(tmp_path / "a")
     RunFolder.open(path, "fall", Config()).close()
-    assert len(json.loads((path / "run.json").read_text())["sessions"]) == 1
+    assert len(json.loads((path / "run.json").read_text())["launches"]) == 1
 
 
 def test_another_configuration_is_refused_by_its_first_differing_key(tmp_path):
@@ -88,7 +88,7 @@ def test_a_folder_without_results_takes_any_configuration(tmp_path):
     with RunFolder.open(tmp_path / "a", "fall", Config()):
         pass
     with RunFolder.open(tmp_path / "a", "rise", Config(width=9)) as folder:
-        assert folder.record()["sessions"] == 1
+        assert folder.record()["launches"] == 1
     assert load(Config, tmp_path / "a" / "config.yaml").width == 9
 
 
@@ -165,7 +165,7 @@ def test_a_killed_writer_leaves_the_folder_free(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"name": 3, "sessions": []}', '{"name": "fall"}'])
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"name": 3, "launches": []}', '{"name": "fall"}'])
 def test_a_damaged_record_is_named(tmp_path, content):
     path = finished_run(tmp_path / "a")
     (path / "run.json").write_text(content)
@@ -177,7 +177,7 @@ def test_a_damaged_record_is_named(tmp_path, content):
 def test_an_existing_run_is_taken_as_it_lies_there(tmp_path):
     path = finished_run(tmp_path / "a", width=7)
     with RunFolder.existing(path) as folder:
-        assert (folder.name, folder.config["width"], folder.record()["sessions"]) == ("fall", 7, 1)
+        assert (folder.name, folder.config["width"], folder.record()["launches"]) == ("fall", 7, 1)
 
 
 def test_what_is_no_run_cannot_be_taken(tmp_path):
@@ -200,10 +200,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("result.json", "old")]
 
 
-def test_commits_of_all_sessions_are_kept_if_they_differ(tmp_path):
+def test_commits_of_all_launches_are_kept_if_they_differ(tmp_path):
     path = finished_run(tmp_path / "a")
     run = json.loads((path / "run.json").read_text())
-    run["sessions"][0]["commit"] = "older"
+    run["launches"][0]["commit"] = "older"
     (path / "run.json").write_text(json.dumps(run))
     with RunFolder.open(path, "fall", Config()) as folder:
         folder.begin()

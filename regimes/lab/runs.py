@@ -34,15 +34,15 @@ class RunFolder:
         name: str,
         config: dict[str, Any],
         lock: int,
-        sessions: list[dict[str, Any]],
-        session: dict[str, Any] | None = None,
+        launches: list[dict[str, Any]],
+        launch: dict[str, Any] | None = None,
     ) -> None:
         self.path = path
         self.name = name
         self.config = config
         self._lock: int | None = lock
-        self._sessions = sessions  # those that have added results
-        self._session = session  # this one, until it begins to
+        self._launches = launches  # those that have added results
+        self._launch = launch  # this one, until it begins to
         self._start: float | None = None  # of this one, once it has
 
     @classmethod
@@ -54,7 +54,7 @@ class RunFolder:
         """
         path = Path(path)
         wanted = _plain(dump(config))
-        session = provenance(str(wanted.get("device", "cpu")))
+        launch = provenance(str(wanted.get("device", "cpu")))
         _refuse_foreign(path)
         if fresh and _holds_run(path):
             _move_aside(path)
@@ -68,10 +68,10 @@ class RunFolder:
         try:
             if _holds_results(path):
                 _refuse_other(path, name, wanted)
-                folder = cls(path, name, wanted, lock, _sessions(path), session)
+                folder = cls(path, name, wanted, lock, _launches(path), launch)
             else:
                 write_whole(path / CONFIG, to_yaml(wanted))
-                folder = cls(path, name, wanted, lock, [], session)
+                folder = cls(path, name, wanted, lock, [], launch)
                 folder.begin()
         except BaseException:
             _release(path, lock)
@@ -88,7 +88,7 @@ class RunFolder:
         if not (path / CONFIG).exists() or not (path / RUN).exists():
             raise FileNotFoundError(f"{path} is not the folder of a run: it has no {CONFIG} or no {RUN}")
         config, run = read_yaml(path / CONFIG), _read_run(path)
-        return cls(path, run["name"], config, _take_lock(path), run["sessions"])
+        return cls(path, run["name"], config, _take_lock(path), run["launches"])
 
     def write(self, file: str, content: str | bytes) -> Path:
         """Write one file of the folder as a whole: after a crash it is the old one or the new one."""
@@ -96,27 +96,27 @@ class RunFolder:
         return self.path / file
 
     def record(self) -> dict[str, Any]:
-        """Provenance of the latest session that added results, how many there were, their commits if they differ.
+        """Provenance of the latest launch that added results, how many there were, their commits if they differ.
 
-        The seconds of this session count until the first call.
+        The seconds of this launch count until the first call.
         """
         self._count_seconds()
-        record = dict(self._sessions[-1]) if self._sessions else {}
-        commits = list(dict.fromkeys(str(session.get("commit")) for session in self._sessions))
+        record = dict(self._launches[-1]) if self._launches else {}
+        commits = list(dict.fromkeys(str(launch.get("commit")) for launch in self._launches))
         if len(commits) > 1:
             record["commits"] = commits
-        record["sessions"] = len(self._sessions)
+        record["launches"] = len(self._launches)
         return record
 
     def begin(self) -> None:
-        """Record this session in run.json: from here on it adds results. A new folder's first session has begun."""
-        if self._session is not None:
-            self._sessions.append(self._session)
-            self._session, self._start = None, time.monotonic()
+        """Record this launch in run.json: from here on it adds results. A new folder's first launch has begun."""
+        if self._launch is not None:
+            self._launches.append(self._launch)
+            self._launch, self._start = None, time.monotonic()
             self._write_run()
 
     def close(self) -> None:
-        """Note the seconds of this session and let go of the folder."""
+        """Note the seconds of this launch and let go of the folder."""
         if self._lock is None:
             return
         try:
@@ -137,10 +137,10 @@ class RunFolder:
 
     def _count_seconds(self) -> None:
         if self._start is not None:
-            self._sessions[-1].setdefault("wall_seconds", round(time.monotonic() - self._start, 3))
+            self._launches[-1].setdefault("wall_seconds", round(time.monotonic() - self._start, 3))
 
     def _write_run(self) -> None:
-        text = json.dumps({"name": self.name, "sessions": self._sessions}, indent=2, ensure_ascii=False)
+        text = json.dumps({"name": self.name, "launches": self._launches}, indent=2, ensure_ascii=False)
         write_whole(self.path / RUN, text + "\n")
 
 
@@ -148,17 +148,17 @@ def _read_run(path: Path) -> dict[str, Any]:
     file = path / RUN
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(content["name"], str) and isinstance(content["sessions"], list):
+        if isinstance(content["name"], str) and isinstance(content["launches"], list):
             return content
     except (ValueError, KeyError, TypeError):
         pass
     raise ValueError(
-        f"{file} is damaged: it needs the name and the sessions of a run; restore it or give another folder"
+        f"{file} is damaged: it needs the name and the launches of a run; restore it or give another folder"
     )
 
 
-def _sessions(path: Path) -> list[dict[str, Any]]:
-    return list(_read_run(path)["sessions"]) if (path / RUN).exists() else []
+def _launches(path: Path) -> list[dict[str, Any]]:
+    return list(_read_run(path)["launches"]) if (path / RUN).exists() else []
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
