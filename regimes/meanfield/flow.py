@@ -128,23 +128,33 @@ def descend(
         raise ValueError(
             f"descend needs records between 0 and iterations >= 0; got {sorted(wanted)} and {iterations}. Change one."
         )
-    if batches is not None and not isinstance(risk, TwoLayerRisk):
-        raise ValueError(
-            f"descend needs a TwoLayerRisk to put batches into; got {type(risk).__name__}. Leave batches out."
-        )
     pair = step if isinstance(step, tuple) else (step, step)
     factors = [
         -torch.as_tensor(each, dtype=weights.dtype, device=weights.device).reshape(-1, 1, 1)
         for each, weights in zip(pair, particles, strict=True)
     ]
     particles = particles.clone()
-    memory = Particles(*map(torch.empty_like, particles))
+    gradient_at = _gradients(risk, Particles(*map(torch.empty_like, particles)), batches)
     if 0 in wanted:
         yield 0, particles.clone()
     for iteration in range(1, iterations + 1):
-        here = risk.replace(*batches(iteration)) if batches is not None and isinstance(risk, TwoLayerRisk) else risk
-        gradient = here.gradient(particles, memory) if isinstance(here, Gradient) else here(particles)
+        gradient = gradient_at(iteration, particles)
         for weights, change, factor in zip(particles, gradient, factors, strict=True):
             weights.addcmul_(change, factor)
         if iteration in wanted:
             yield iteration, particles.clone()
+
+
+def _gradients(
+    risk: Gradient | Callable[[Particles], Particles],
+    memory: Particles,
+    batches: Callable[[int], tuple[Tensor, Tensor]] | None,
+) -> Callable[[int, Particles], Particles]:
+    """The gradient as a function of the iteration and the particles."""
+    if batches is None:
+        if isinstance(risk, Gradient):
+            return lambda _, particles: risk.gradient(particles, memory)
+        return lambda _, particles: risk(particles)
+    if isinstance(risk, TwoLayerRisk):
+        return lambda iteration, particles: risk.replace(*batches(iteration)).gradient(particles, memory)
+    raise ValueError(f"descend needs a TwoLayerRisk to put batches into; got {type(risk).__name__}. Leave batches out.")
