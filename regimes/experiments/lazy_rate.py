@@ -78,15 +78,15 @@ BATCHED = ("start", "alpha", "seed")
 
 class Config(Settings):
     start: tuple[Start, ...] = ("doubled", "centred", "plain")
-    alpha: tuple[float, ...] = (100.0, 316.0, 1000.0)
-    seeds: int = 3
+    alpha: tuple[float, ...] = (300.0, 1000.0, 3000.0)
+    seeds: int = 8
     width: int = 16
     inputs: int = 4
     samples: int = 8
     activation: str = "tanh"
     horizon: float = 5.0
-    times: int = 40
-    tolerance: float = 1e-10
+    times: int = 20
+    tolerance: float = 1e-11
 
 
 def initial(start: Start, width: int, inputs: int, seed: int) -> Particles:

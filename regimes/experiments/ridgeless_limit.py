@@ -67,15 +67,15 @@ BATCHED = ("start", "alpha", "seed")  # of one width: the wide nets of each scal
 class Config(Settings):
     start: tuple[Start, ...] = ("doubled", "centred", "plain", "wide")
     alpha: tuple[float, ...] = (100.0, 200.0, 400.0)
-    wide_alpha: tuple[int, ...] = (6, 10, 16)
-    seeds: int = 3
+    wide_alpha: tuple[int, ...] = (5, 8, 12)
+    seeds: int = 5
     width: int = 16
     inputs: int = 8
     samples: int = 5
     test_samples: int = 50
     activation: str = "tanh"
     residual: float = 1e-7
-    wide_residual: float = 1e-5
+    wide_residual: float = 1e-4
 
 
 def points(config: Config) -> list[dict[str, Any]]:
@@ -111,7 +111,8 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
     fit = kernel_ridge(kernel, y - f_train_0)
     limit = f_test_0 + predict(fit, k_test_train)
 
-    residual = config.wide_residual if points[0]["start"] == "wide" else config.residual
+    wide = all(point["start"] == "wide" for point in points)
+    residual = config.wide_residual if wide else config.residual
     ends = []
     for tolerance in (residual / 1000, residual / 100):
         goal = residual**2 * risk.risk(start).clamp(min=0.5)
