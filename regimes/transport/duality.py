@@ -47,7 +47,10 @@ def c_transform(x: Points, y: Others, v: Float[np.ndarray, "m"], *, p: float = 2
     """u_i = min_j ‖x_i − y_j‖^p − v_j: the largest u that is feasible with v."""
     x_array, y_array = as_matrix(x, "x"), as_matrix(y, "y")
     check_pair(x_array, y_array, check_exponent(p))
-    return np.concatenate([(cost - v).min(1) for _, cost in _row_blocks(x_array, y_array, p)])
+    u = np.empty(len(x_array))
+    for part, cost in _row_blocks(x_array, y_array, p):
+        u[part] = (cost - v).min(1)
+    return u
 
 
 def feasible(
@@ -73,7 +76,9 @@ def certify(
     check_pair(x_array, y_array, check_exponent(p))
     if plan.shape != (len(x_array), len(y_array)) or plan.data.min(initial=0.0) < 0:
         raise ValueError(f"the plan must be ({len(x_array)}, {len(y_array)}) and not negative; got shape {plan.shape}.")
-    excess = np.concatenate([(u[part, None] + v - cost).max(1) for part, cost in _row_blocks(x_array, y_array, p)])
+    excess = np.empty(len(x_array))
+    for part, cost in _row_blocks(x_array, y_array, p):
+        excess[part] = (u[part, None] + v - cost).max(1)
     a, b = (np.asarray(plan.sum(axis)).ravel() for axis in (1, 0))
     cost = edge_cost(x_array, y_array, plan.row, plan.col, p)
     total = math.fsum(plan.data)

@@ -26,6 +26,28 @@ class Priced(NamedTuple):
     row_least: Float[np.ndarray, "n"]
 
 
+class _Found:
+    """Pairs collected block by block, in arrays that double when full.
+
+    Kept as many small arrays instead, they would settle in the gaps that the large ones of each block leave behind,
+    and the heap would grow by a block at every step: to 18 GB at 50,000 points.
+    """
+
+    def __init__(self):
+        self.count = 0
+        self.rows, self.columns, self.reduced = np.empty(1024, np.int64), np.empty(1024, np.int64), np.empty(1024)
+
+    def add(self, rows: np.ndarray, columns: np.ndarray, reduced: np.ndarray) -> None:
+        end = self.count + len(rows)
+        if end > len(self.rows):
+            size = max(end, 2 * len(self.rows))
+            self.rows, self.columns = np.resize(self.rows, size), np.resize(self.columns, size)
+            self.reduced = np.resize(self.reduced, size)
+        part = slice(self.count, end)
+        self.rows[part], self.columns[part], self.reduced[part] = rows, columns, reduced
+        self.count = end
+
+
 class Pricer:
     """Looks at all pairs of two clouds, again and again with other potentials.
 
@@ -102,7 +124,7 @@ class Pricer:
         error_x = self.epsilon * (2 * self.x_square + potential_x.abs())
         error_y = self.epsilon * (2 * self.y_square + potential_y.abs())
         left, right = self._factors(potential_x, potential_y, error_x, error_y)
-        found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+        found = _Found()
         for rows, columns in self._near(u, v, level, chosen):
             at = self._move(rows)
             excess = self._excess(left[at], right, columns, potential_x[at], potential_y, error_x[at], error_y)
@@ -112,11 +134,12 @@ class Pricer:
 
             exact = partial(self._exact, rows, columns, u, v)
             crowded = hits > 4 * most
-            found.append(exact(*torch.nonzero((excess > -level) & ~crowded[:, None], as_tuple=True)))
+            found.add(*exact(*torch.nonzero((excess > -level) & ~crowded[:, None], as_tuple=True)))
             if bool(crowded.any()):
-                found += self._crowded(excess, torch.nonzero(crowded)[:, 0], level, most, exact)
-        i, j, reduced = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return self._sort(i, j, reduced, level, most)
+                for pairs in self._crowded(excess, torch.nonzero(crowded)[:, 0], level, most, exact):
+                    found.add(*pairs)
+        end = found.count
+        return self._sort(found.rows[:end], found.columns[:end], found.reduced[:end], level, most)
 
     def _crowded(self, excess: Tensor, which: Tensor, level: float, most: int, exact: Callable) -> list[tuple]:
         """Rows with many hits: only the largest are computed anew, all of them where rounding could hide the least."""
@@ -134,11 +157,11 @@ class Pricer:
         """min_j ‖x_i − y_j‖^p − v_j of every row, up to rounding: for starting values, not for proofs."""
         zero_x, zero_y, potential = torch.zeros_like(self.x_square), torch.zeros_like(self.y_square), self._move(v)
         left, right = self._factors(zero_x, potential, zero_x, zero_y)
-        everything, parts = torch.arange(len(v), device=self.device), []
+        everything, out = torch.arange(len(v), device=self.device), torch.empty_like(self.x_square)
         for at in torch.arange(len(self.x), device=self.device).split(max(1, ENTRIES // len(v))):
             excess = self._excess(left[at], right, everything, zero_x[at], potential, zero_x[at], zero_y)
-            parts.append(-excess.amax(1))
-        return torch.cat(parts).cpu().numpy()
+            out[at] = -excess.amax(1)
+        return out.cpu().numpy()
 
     def _factors(self, u: Tensor, v: Tensor, error_x: Tensor, error_y: Tensor) -> tuple[Tensor, Tensor]:
         """Matrices whose product is an upper bound of u + v − c (p = 2) or minus a lower bound of ‖x − y‖² (else)."""
