@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from regimes.models.scaling import Centred
     from regimes.tangent.kernel import ntk
     from regimes.tangent.linearize import linearize
+    from regimes.transport.gap import ot_gap
 
 _HOMES = {
     "Centred": "regimes.models.scaling",
     "Doubled": "regimes.models.doubling",
     "linearize": "regimes.tangent.linearize",
     "ntk": "regimes.tangent.kernel",
+    "ot_gap": "regimes.transport.gap",
 }
-__all__ = ["Centred", "Doubled", "__version__", "linearize", "ntk"]
+__all__ = ["Centred", "Doubled", "__version__", "linearize", "ntk", "ot_gap"]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,7 +22,10 @@ def require_deterministic(model: nn.Module, caller: str) -> None:
     """Refuse a module whose output is not a function of one sample: batch statistics, dropout and the like at work.
 
     ValueError names the first such layer. Per-sample Jacobians, kernels and centred models exist only for the others.
+    Randomness inside a forward (functional dropout, say) is not seen: that is the caller's to switch off.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{caller} needs a torch module; got {type(model).__name__}. Pass an nn.Module.")
     for name, module in model.named_modules():
         reason = _reason(module)
         if reason is not None:

@@ -31,7 +31,9 @@ def test_sizes_left_open_are_those_of_the_data_set():
     assert load(Config, None, ["dataset=circle", "train_size=9"]).train_size == 9
 
 
-@pytest.mark.parametrize("wrong", ["alpha=0", "alpha=-1", "alpha=.nan", "width=3", "seeds=0", "activation=gelu"])
+@pytest.mark.parametrize(
+    "wrong", ["alpha=0", "alpha=-1", "alpha=.nan", "alpha=1e11", "width=3", "seeds=0", "activation=gelu"]
+)
 def test_a_wrong_setting_is_refused(wrong):
     with pytest.raises(ValueError, match=wrong.split("=")[0]):
         small(wrong)
@@ -129,6 +131,7 @@ def made_up(distance: float, drift: float, error: float = 0.0) -> Measurement:
         paths=np.zeros((2, times, 6, 2)),
         signs=np.ones((2, 6)),
         teacher=np.zeros((0, 2)),
+        teacher_signs=np.zeros(0),
         plane=np.array(["x", "y"]),
     )
 
@@ -158,6 +161,22 @@ def test_a_model_that_missed_the_criterion_is_named():
     measurement.reached[1, 0] = False
     said = " ".join(words(measurement, summary(measurement, classes=False), small()))
     assert "The tangent model did not reach the criterion in 1 of" in said
+
+
+def test_a_time_is_the_mean_over_the_seeds_that_met_the_criterion():
+    measurement = made_up(0.01, 0.01)
+    measurement.reached[1, 0] = False
+    measurement.stop[1] = [3, 0, 1]  # of the times 1, 2, 3, 4
+    assert summary(measurement, classes=False)["tangent"]["time"].value == 1.5
+    measurement.reached[1] = False
+    assert "time" not in summary(measurement, classes=False)["tangent"]
+
+
+def test_a_criterion_met_before_the_first_moment_is_said():
+    measurement = made_up(0.01, 0.01)
+    measurement.stop[3, 0] = 0
+    said = " ".join(words(measurement, summary(measurement, classes=False), small()))
+    assert "The infinite-width kernel met the criterion before the first moment" in said
 
 
 def test_the_table_has_a_column_a_model_and_the_result_all_promised_names():

@@ -208,3 +208,10 @@ def test_wrong_input_is_one_clear_line(model, call, message):
 def test_a_vector_of_the_wrong_shape_is_refused():
     with pytest.raises(ValueError, match=r"\(samples of x2, outputs\) = \(4, 2\); got \(4, 1\)"):
         ntk_vector_product(nn.Linear(3, 2), X, torch.ones(4, 1))
+
+
+@pytest.mark.parametrize("caller", [lambda x: ntk(x, torch.zeros(2, 3)), lambda x: ntk(nn.Linear(3, 1), x)])
+@pytest.mark.parametrize("wrong", [None, [1.0, 2.0]])
+def test_what_is_no_module_or_no_tensor_is_refused_in_words(caller, wrong):
+    with pytest.raises((ValueError, TypeError), match=r"needs (a torch module|inputs as a tensor)|annotations"):
+        caller(wrong)

@@ -39,9 +39,17 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
     from regimes.lab.figures import save
 
     rows, points, seconds = rows_of(folder)
-    judgement = experiment.judge(rows)
-    table = table_rows(experiment, rows)
     planned = len(grid_points(experiment, load(experiment.Config, folder.path / CONFIG)))
+    try:
+        judgement = experiment.judge(rows)
+    except (ValueError, KeyError) as error:
+        if points is None or points >= planned:
+            raise
+        raise ValueError(
+            f"{folder.path} is unfinished: {points} of {planned} points are measured, too few for a verdict "
+            f"({error}); run the same verify command again to measure the rest"
+        ) from None
+    table = table_rows(experiment, rows)
     commit, changed = git_state(Path(__file__).resolve().parent)
     size = {
         "points": planned if points is None else points,

@@ -30,6 +30,8 @@ class _Block(NamedTuple):
 
 def _tangent(model: nn.Module, x: Tensor, caller: str) -> _Tangent:
     require_deterministic(model, caller)
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{caller} needs inputs as a tensor (n, ...); got {type(x).__name__}. Use torch.as_tensor.")
     if x.ndim < 1 or len(x) == 0:
         raise ValueError(f"{caller} needs a batch of at least one sample; got shape {tuple(x.shape)}.")
     f, params = functional(model)

@@ -47,6 +47,7 @@ def end_figures(config: Config, given: Problem, nets: Sequence[Net]) -> dict[str
         "paths": np.stack([np.concatenate([path, path[-1:].repeat(longest - len(path), 0)]) for path in paths]),
         "signs": np.stack([net.end.output[0, :, 0].sign().cpu().numpy() for net in nets]),
         "teacher": teacher,
+        "teacher_signs": np.zeros(0) if given.teacher is None else given.teacher.output[:, 0].sign().cpu().numpy(),
         "plane": np.array(plane),
     }
 

@@ -14,7 +14,10 @@ DASHES = {"lazy": "-", "tangent": "--", "mean_field": "-", "infinite_width": ":"
 
 
 def draw(measurement: Measurement, alpha: float, dataset: str, loss_ratio: float) -> Figure:
-    """Six panels at the width of a page: paths of both nets, kernel spectra; losses and weight motion against time."""
+    """Six panels at the width of a page: paths of both nets, kernel spectra; losses and weight motion against time.
+
+    Lines are geometric means over the seeds, bands the range of the seeds; paths are those of the first seed.
+    """
     label = names(alpha)
     with style():
         figure = Figure(figsize=(7.0, 4.9), layout="constrained")
@@ -26,11 +29,13 @@ def draw(measurement: Measurement, alpha: float, dataset: str, loss_ratio: float
         axes[0, 1].set_ylabel("")
         _spectra(axes[0, 2], measurement, label)
         _losses(axes[1, 0], measurement, measurement.train_loss, "training loss")
-        goal = loss_ratio * float(np.nanmax(measurement.train_loss))
+        goal = loss_ratio / 2  # all targets have mean square 1, so that R(0) = ½
         axes[1, 0].axhline(goal, color="0.4", lw=0.8, ls=(0, (1, 1)))
         axes[1, 0].annotate("criterion", (measurement.times[0], goal), (0, 2), textcoords="offset points", fontsize=7)
         axes[1, 0].set_ylim(goal / 10, None)
-        axes[0, 0].legend(loc="lower left", fontsize=6.5, handletextpad=0.1, borderaxespad=0.1)
+        axes[0, 0].legend(
+            loc="lower left", fontsize=6, handletextpad=0.3, borderaxespad=0.1, handlelength=1.2, labelspacing=0.2
+        )
         _losses(axes[1, 1], measurement, measurement.test_loss, "test loss")
         _motion(axes[1, 2], measurement)
         handles, texts = axes[1, 0].get_legend_handles_labels()
@@ -49,25 +54,25 @@ def draw(measurement: Measurement, alpha: float, dataset: str, loss_ratio: float
 
 
 def _reach(measurement: Measurement) -> float:
-    """Half side of the square that shows nearly all particles of both nets."""
-    ends = np.abs(np.concatenate([measurement.paths[:, 0], measurement.paths[:, -1]]))
-    return 1.15 * float(np.quantile(ends.max(-1), 0.98))
+    """Half side of the square that shows all particles of both nets at the end."""
+    return 1.08 * float(np.abs(measurement.paths[:, -1]).max())
 
 
 def _paths(axis: Axes, measurement: Measurement, net: int, reach: float) -> None:
     paths = measurement.paths[net]  # (moments, m, 2)
-    sign = measurement.signs
     axis.plot(paths[:, :, 0], paths[:, :, 1], color="0.6", lw=0.6, zorder=1)
-    axis.scatter(*paths[0].T, s=5, color="0.6", lw=0, zorder=2, label="start")
-    for value, colour in ((1, PALETTE[4]), (-1, PALETTE[5])):
-        chosen = sign[net] == value
-        axis.scatter(
-            *paths[-1][chosen].T, s=9, color=colour, lw=0, zorder=3, label=f"end, a {'>' if value > 0 else '<'} 0"
-        )
-    for number, point in enumerate(measurement.teacher):
-        direction = point / max(float(np.linalg.norm(point)), 1e-12)
-        line = np.stack([0 * direction, 2 * reach * direction]).T
-        axis.plot(*line, color="k", ls=":", lw=0.9, zorder=0, label=None if number else "teacher")
+    axis.scatter(*paths[0].T, s=4, color="0.6", lw=0, zorder=2, label="start")
+    # Open marks for one sign: mirrored neurons that stay together remain visible as a pair.
+    for value, colour, face in ((1, PALETTE[4], PALETTE[4]), (-1, PALETTE[0], "none")):
+        chosen = measurement.signs[net] == value
+        label = f"end, a {'>' if value > 0 else '<'} 0"
+        size = 7 if value > 0 else 14
+        axis.scatter(*paths[-1][chosen].T, s=size, facecolor=face, edgecolor=colour, lw=0.7, zorder=3, label=label)
+        for number, point in enumerate(measurement.teacher[measurement.teacher_signs == value]):
+            direction = point / max(float(np.linalg.norm(point)), 1e-12)
+            line = np.stack([0 * direction, 2 * reach * direction]).T
+            name = None if number else f"teacher, a {'>' if value > 0 else '<'} 0"
+            axis.plot(*line, color=colour, ls=":", lw=1.2, zorder=0, label=name)
     axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel=measurement.plane[0], ylabel=measurement.plane[1])
     axis.set_aspect("equal")
 
@@ -85,7 +90,7 @@ def _band(axis: Axes, times: np.ndarray, values: np.ndarray, model: str) -> None
 def _losses(axis: Axes, measurement: Measurement, losses: np.ndarray, title: str) -> None:
     for index, model in enumerate(MODELS):
         _band(axis, measurement.times, losses[index], model)
-    axis.set(xscale="log", yscale="log", xlabel="flow time t", ylabel=f"{title} ½‖f − y‖²")
+    axis.set(xscale="log", yscale="log", xlabel="flow time t", ylabel="½‖f − y‖²", title=title)
 
 
 def _spectra(axis: Axes, measurement: Measurement, label: dict[str, str]) -> None:

@@ -50,13 +50,14 @@ class Measurement(NamedTuple):
     paths: np.ndarray  # (nets, times, m, 2): |a| b of the first seed in the plane of the figure
     signs: np.ndarray  # (nets, m): sign of a at the end (of its first output)
     teacher: np.ndarray  # (m0, 2): teacher neurons in that plane; empty where there is none
+    teacher_signs: np.ndarray  # (m0,): signs of their output weights
     plane: np.ndarray  # the names of its two axes
 
 
 def measure(config: Config) -> Measurement:
     """Run the whole comparison; the costly part of the command."""
     given = problem(config)
-    times = torch.logspace(-1, float(np.log10(config.horizon)), config.times, dtype=torch.float64)
+    times = torch.logspace(-2, float(np.log10(config.horizon)), config.times, dtype=torch.float64)
     kernels = solve_kernels(config, given, times)
     nets = [train_net(config, given, times, kernels, alpha) for alpha in (config.alpha, 1.0)]
     bounds = np.array([proved_bounds(config, given, alpha) for alpha in (config.alpha, 1.0)])

@@ -38,12 +38,14 @@ def summary(measurement: Measurement, classes: bool) -> dict[str, dict[str, Mean
         quantities = LOSSES if classes else LOSSES[:2]
         at_stop = {name: getattr(measurement, name)[index] for name in quantities}
         values = {name: np.take_along_axis(curve, stop, 1)[:, 0] for name, curve in at_stop.items()}
-        values["time"] = measurement.times[measurement.stop[index]]
         if model in NETS:
             net = NETS.index(model)
             for name in (*MOTIONS, *DECIDING.values()):
                 whole = getattr(measurement, name)[net]
                 values[name] = whole if whole.ndim == 1 else np.take_along_axis(whole, stop, 1)[:, 0]
+        met = measurement.reached[index]
+        if met.any():
+            values["time"] = measurement.times[measurement.stop[index]][met]
         found[model] = {name: mean_interval(value) for name, value in values.items()}
     return found
 
@@ -72,7 +74,7 @@ def table(measurement: Measurement, found: dict[str, dict[str, Mean]], config: C
         {"quantity": name.replace("_", " "), **{called[model]: _text(found[model].get(name)) for model in MODELS}}
         for name in quantities
     ]
-    stops = {called[model]: _stopped(measurement, i, found[model]["time"].value) for i, model in enumerate(MODELS)}
+    stops = {called[model]: _stopped(measurement, i, found[model].get("time")) for i, model in enumerate(MODELS)}
     return [*rows, {"quantity": "criterion met", **stops}]
 
 
@@ -113,6 +115,11 @@ def words(measurement: Measurement, found: dict[str, dict[str, Mean]], config: C
     said.append(_comparison(measurement, config))
     for index, model in enumerate(MODELS):
         seeds, missed = measurement.reached[index].size, int((~measurement.reached[index]).sum())
+        if (measurement.stop[index] == 0).any():
+            said.append(
+                f"The {called[model]} met the criterion before the first moment t = {measurement.times[0]:g}: it is "
+                "compared later than it should be; take a smaller init_std or loss_ratio."
+            )
         if missed:
             said.append(
                 f"The {called[model]} did not reach the criterion in {missed} of {seeds} seeds "
@@ -182,6 +189,9 @@ def _text(mean: Mean | None) -> str:
     return f"{mean.value:.3g}" + (f" ± {half:.1g}" if math.isfinite(half) and half > 0 else "")
 
 
-def _stopped(measurement: Measurement, index: int, time: float) -> str:
+def _stopped(measurement: Measurement, index: int, time: Mean | None) -> str:
+    """When the criterion was met, on average over the seeds that met it."""
     met, total = int(measurement.reached[index].sum()), measurement.reached.shape[1]
-    return f"t = {time:.3g}" if met == total else f"by {met} of {total}, t = {time:.3g}"
+    if time is None:
+        return f"not by t = {measurement.times[-1]:.3g}"
+    return f"t = {time.value:.3g}" + ("" if met == total else f" ({met} of {total} seeds)")
