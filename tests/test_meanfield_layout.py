@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from regimes.meanfield.layout import equal_members, is_short, tile_runs, tiles
+from regimes.meanfield.layout import equal_members, tile_runs, tiles
 
 
 @pytest.mark.parametrize("members", [[45], [9] * 5, [1] * 200, [3, 3, 1, 0, 2, 2, 2, 7], [1], [0, 4]])
@@ -23,21 +23,11 @@ def test_small_groups_share_a_tile_and_large_ones_are_cut_evenly():
     assert [tile.members for tile in tiles([10], 4)] == [3, 3, 4]
 
 
-def test_a_tile_fits_its_budget_or_holds_one_run(monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    single, double = (torch.zeros(1, 2**10, 100, dtype=dtype) for dtype in (torch.float32, torch.float64))
-    assert tile_runs(10**6, 2**14, single) == 2 * tile_runs(10**6, 2**14, double) > 1
-    assert tile_runs(10**6, 10**9, double) == 1
-    assert tile_runs(10**6, 2**14, double.to("meta")) > 100 * tile_runs(10**6, 2**14, double)
-
-
-def test_long_passes_have_a_tile_for_each_thread_and_short_ones_are_whole(monkeypatch):
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    x = torch.zeros(1, 100, 10)
-    assert is_short(30, 1000, x)
-    assert tile_runs(30, 1000, x) == 30
-    assert not is_short(30, 100_000, x)
-    assert tile_runs(30, 100_000, x) == 8
+def test_a_tile_fits_its_budget_or_holds_one_run():
+    cpu = torch.device("cpu")
+    assert tile_runs(2**14, torch.float32, cpu) == 2 * tile_runs(2**14, torch.float64, cpu) > 1
+    assert tile_runs(10**9, torch.float64, cpu) == 1
+    assert tile_runs(50_000, torch.float64, torch.device("cuda")) > 100 * tile_runs(50_000, torch.float64, cpu)
 
 
 def test_equal_groups_need_a_multiple_of_runs():

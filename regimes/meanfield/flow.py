@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regimes.control.adaptive import integrate
-from regimes.control.cores import one_core
 from regimes.meanfield.particles import Particles
 from regimes.meanfield.two_layer import TwoLayerRisk
 
@@ -105,8 +104,7 @@ class _System:
 
     def velocity(self, particles: Particles) -> Particles:
         self.latest, gradient = self.risk.risk_and_gradient(particles)
-        with one_core():
-            return Particles(*(weights.mul_(-particles.width) for weights in gradient))
+        return Particles(*(weights.mul_(-particles.width) for weights in gradient))
 
 
 def descend(
@@ -141,9 +139,8 @@ def descend(
         yield 0, particles.clone()
     for iteration in range(1, iterations + 1):
         gradient = gradient_at(iteration, particles)
-        with one_core():
-            for weights, change, factor in zip(particles, gradient, factors, strict=True):
-                weights.addcmul_(change, factor)
+        for weights, change, factor in zip(particles, gradient, factors, strict=True):
+            weights.addcmul_(change, factor)
         if iteration in wanted:
             yield iteration, particles.clone()
 

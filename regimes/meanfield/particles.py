@@ -7,8 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.control.cores import one_core_if_short
-
 
 class Particles(NamedTuple):
     """The m neurons of each run: output weights a_j and input weights b_j."""
@@ -29,8 +27,7 @@ class Particles(NamedTuple):
         return Particles(self.output.to(target), self.input.to(target))
 
     def clone(self) -> "Particles":
-        with one_core_if_short(self.input):
-            return Particles(self.output.clone(), self.input.clone())
+        return Particles(self.output.clone(), self.input.clone())
 
     def select(self, runs: Tensor | slice | Sequence[int]) -> "Particles":
         """The particles of some runs, in the order given."""

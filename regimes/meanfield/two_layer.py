@@ -1,19 +1,15 @@
 """Square risk of two-layer nets and its gradient by hand, for a whole ensemble of runs in few matrix products."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from regimes.activations import Activation
-from regimes.control.cores import one_core
-from regimes.meanfield.kernel import tangent_kernel, tangent_kernel_trace
-from regimes.meanfield.layout import Tile, equal_members, is_short, tile_runs, tiles
+from regimes.meanfield.layout import Tile, equal_members, tile_runs, tiles
 from regimes.meanfield.particles import Particles
-from regimes.meanfield.workers import Memory, Workers
-
-__all__ = ["TwoLayerRisk", "tangent_kernel", "tangent_kernel_trace"]
 
 # Up to this dimension inputs count as few.
 _FEW = 128
@@ -25,7 +21,7 @@ class TwoLayerRisk:
     Factor ½, mean over samples, sum over outputs; s = `scale`, 1/m unless given; f_0 = `offset`, zero unless given.
     Runs share data by groups: x is (groups, n, d), and equally many runs belong to each group, group after group
     (`members` lists the sizes where they differ). y is (groups, n, k), or (runs, n, k). alpha: one number, or one a run
-    (kept as (runs, 1, 1)).
+    (kept as (runs, 1, 1)). An instance keeps its work memory between calls: it must not be used by two threads at once.
     Source: [ChizatOyallonBach2019] section 2.
     """
 
@@ -59,7 +55,7 @@ class TwoLayerRisk:
         # With few inputs the product of the transposes is up to three times faster on a CPU.
         few = self.x.device.type == "cpu" and self.x.shape[2] <= _FEW
         self._transposed = self.x.mT.contiguous() if few else None
-        self._workers = Workers()
+        self._memory: dict[str, Tensor] = {}
 
     def outputs(
         self,
@@ -77,19 +73,16 @@ class TwoLayerRisk:
         centre = self._offset if x is None else None if offset is None else offset.mT
         x = self.x if x is None else x.contiguous()
         result = x.new_empty(particles.runs, particles.output.shape[2], x.shape[1])
-
-        def forward(tile: Tile, memory: Memory) -> None:
+        for tile in self._tiles(particles, x):
             net = particles.select(tile.runs)
-            torch.bmm(net.output.mT, self._features(net, x[tile.groups], memory)[0], out=result[tile.runs])
-
-        self._each(forward, particles, x)
+            torch.bmm(net.output.mT, self._features(net, x[tile.groups])[0], out=result[tile.runs])
         result.mul_(self._scale(particles))
         return (result if centre is None else result.sub_(centre)).mul_(self.alpha).mT
 
     def risk(self, particles: Particles) -> Float[Tensor, " runs"]:
         """R(f): factor ½, mean over samples, sum over outputs; not divided by α²."""
         residuals = self.outputs(particles).mT
-        for tile in tiles(self._sizes(particles.runs), particles.runs):
+        for tile in self._tiles(particles, self.x):
             self._subtract_targets(residuals[tile.runs], tile)
         return residuals.square().sum((1, 2)) / (2 * residuals.shape[2])
 
@@ -104,8 +97,7 @@ class TwoLayerRisk:
     def risk_and_velocity(self, particles: Particles) -> tuple[Float[Tensor, " runs"], Particles]:
         """R(f) and −m ∇F_α from one pass."""
         risk, gradient = self.risk_and_gradient(particles)
-        with one_core():
-            return risk, Particles(*(part.mul_(-particles.width) for part in gradient))
+        return risk, Particles(*(part.mul_(-particles.width) for part in gradient))
 
     def risk_and_gradient(
         self, particles: Particles, out: Particles | None = None
@@ -116,11 +108,10 @@ class TwoLayerRisk:
         risk = particles.output.new_empty(particles.runs)
         scale, n = self._scale(particles), self.x.shape[1]
         gain, share = scale * self.alpha, scale / n / self.alpha
-
-        def both_ways(tile: Tile, memory: Memory) -> None:
+        for tile in self._tiles(particles, self.x):
             runs, x = tile.runs, self.x[tile.groups]
             net, result = particles.select(runs), out.select(runs)
-            features, preactivations = self._features(net, x, memory)
+            features, preactivations = self._features(net, x)
             residuals = torch.bmm(net.output.mT, features)
             if self._offset is None:
                 residuals.mul_(_of(gain, runs))
@@ -133,9 +124,7 @@ class TwoLayerRisk:
                 torch.bmm(residuals, features.mT, out=result.output.mT)
             else:
                 torch.bmm(features, residuals.mT, out=result.output)
-            self._input_gradient(net, tile, features, preactivations, residuals, result.input, memory)
-
-        self._each(both_ways, particles, self.x)
+            self._input_gradient(net, tile, features, preactivations, residuals, result.input)
         return risk.div_(2 * n), out
 
     def replace(self, x: Float[Tensor, "groups n d"], y: Float[Tensor, "groups_or_runs n k"]) -> "TwoLayerRisk":
@@ -143,7 +132,7 @@ class TwoLayerRisk:
         if self.offset is not None:
             raise ValueError("replace needs a risk without offset; got one. Start from a doubled net instead.")
         other = TwoLayerRisk(x, y, self.activation, scale=self.scale, alpha=_flat(self.alpha), members=self.members)
-        other._workers = self._workers
+        other._memory = self._memory
         return other
 
     def select(self, runs: Int[Tensor, " chosen"], *, of: int) -> "TwoLayerRisk":
@@ -162,7 +151,7 @@ class TwoLayerRisk:
             offset=None if self.offset is None else self.offset[runs],
             members=members[kept].tolist(),
         )
-        other._workers = self._workers
+        other._memory = self._memory
         return other
 
     def _scale(self, particles: Particles) -> float:
@@ -174,16 +163,20 @@ class TwoLayerRisk:
             raise ValueError(f"TwoLayerRisk needs the {sum(sizes)} runs it was made for; got particles of {runs}.")
         return sizes
 
-    def _each(self, work: Callable[[Tile, Memory], None], particles: Particles, x: Tensor) -> None:
-        """Call work on every tile of a pass over the inputs x."""
-        runs, activations = particles.runs, particles.width * x.shape[1]
-        chosen = list(tiles(self._sizes(runs), tile_runs(runs, activations, x)))
-        self._workers.each(work, chosen, short=x.device.type != "cpu" or is_short(runs, activations, x))
+    def _tiles(self, particles: Particles, x: Tensor) -> Iterator[Tile]:
+        return tiles(self._sizes(particles.runs), tile_runs(particles.width * x.shape[1], x.dtype, x.device))
 
-    def _features(self, net: Particles, x: Tensor, memory: Memory) -> tuple[Tensor, Tensor | None]:
+    def _work(self, name: str, *shape: int) -> Tensor:
+        size = math.prod(shape)
+        memory = self._memory.get(name)
+        if memory is None or memory.shape[0] < size:
+            self._memory[name] = memory = self.x.new_empty(size)
+        return memory[:size].view(shape)
+
+    def _features(self, net: Particles, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """σ(b_j·x_i) as (runs, m, n), and b_j·x_i where the derivative needs it (else its memory holds σ)."""
         (runs, m, d), (groups, n, _) = net.input.shape, x.shape
-        before = memory.take("preactivations", x, runs, m, n)
+        before = self._work("preactivations", runs, m, n)
         if groups == 1:
             torch.mm(net.input.reshape(-1, d), x[0].T, out=before.view(-1, n))
         else:
@@ -200,32 +193,26 @@ class TwoLayerRisk:
             residuals.view(targets.shape[0], -1, *targets.shape[1:]).sub_(targets[:, None])
 
     def _input_gradient(
-        self,
-        net: Particles,
-        tile: Tile,
-        features: Tensor,
-        before: Tensor | None,
-        residuals: Tensor,
-        out: Tensor,
-        memory: Memory,
+        self, net: Particles, tile: Tile, features: Tensor, before: Tensor | None, residuals: Tensor, out: Tensor
     ) -> None:
         """out_j = Σ_i (a_j·r_i) σ'(b_j·x_i) x_i; the memory of the features is used up."""
-        x, (runs, m, n) = self.x[tile.groups], features.shape
+        runs, m, n = features.shape
         one = residuals.shape[1] == 1  # then a_j is a factor of the whole sum
         upstream = residuals
         if not one:
-            upstream = torch.bmm(net.output, residuals, out=memory.take("upstream", x, runs, m, n))
+            upstream = torch.bmm(net.output, residuals, out=self._work("upstream", runs, m, n))
         pull = self.activation.pull
         if before is None:
             assert pull is not None
             pulled = pull(upstream, features, features)
         else:
             pulled = self.activation.derivative(before).mul_(upstream)  # without fast forms `before` is kept
+        x = self.x[tile.groups]
         groups, _, d = x.shape
         pulled, target = pulled.view(groups, -1, n), out.view(groups, -1, d)
         weights = net.output.reshape(groups, -1, 1) if one else None
         if self._transposed is not None:
-            back = memory.take("transposed", x, groups, d, pulled.shape[1])
+            back = self._work("transposed", groups, d, pulled.shape[1])
             torch.bmm(self._transposed[tile.groups], pulled.mT, out=back)
             target.copy_(back.mT) if weights is None else torch.mul(back.mT, weights, out=target)
         else:
@@ -240,3 +227,54 @@ def _of(values: float | Tensor, runs: Tensor | slice) -> float | Tensor:
 
 def _flat(alpha: float | Tensor) -> float | Tensor:
     return alpha.flatten() if isinstance(alpha, Tensor) else alpha
+
+
+def tangent_kernel(
+    particles: Particles,
+    x1: Float[Tensor, "groups n1 d"],
+    x2: Float[Tensor, "groups n2 d"],
+    activation: Activation,
+    *,
+    scale: float | None = None,
+) -> Float[Tensor, "runs n1 n2 k k"]:
+    """Tangent kernel of the particle flow, Θ(x, x') = m Σ_weights ∂h(x) ∂h(x')ᵀ with h = s Σ_j a_j σ(b_j·x).
+
+    Θ = m s² Σ_j [σ(b_j·x) σ(b_j·x') I + a_j a_jᵀ σ'(b_j·x) σ'(b_j·x') x·x'], sum over neurons; s = 1/m unless given,
+    then Θ is O(1) in m. It is m times the kernel of the plain gradient.
+    """
+    values, slopes, products, factor = _kernel_parts(particles, x1, x2, activation, scale)
+    k = particles.output.shape[2]
+    outer, inner = (torch.einsum("rmk,rmn->rknm", particles.output, slope).flatten(1, 2) for slope in slopes)
+    kernel = (outer @ inner.mT).unflatten(2, (k, -1)).unflatten(1, (k, -1)).permute(0, 2, 4, 1, 3)
+    kernel = kernel * products[..., None, None]
+    kernel.diagonal(dim1=3, dim2=4).add_((values[0].mT @ values[1])[..., None])
+    return kernel.mul_(factor)
+
+
+def tangent_kernel_trace(
+    particles: Particles,
+    x1: Float[Tensor, "groups n1 d"],
+    x2: Float[Tensor, "groups n2 d"],
+    activation: Activation,
+    *,
+    scale: float | None = None,
+) -> Float[Tensor, "runs n1 n2"]:
+    """Sum over outputs of the diagonal of `tangent_kernel`, without the (k, k) blocks; for k = 1 the kernel itself."""
+    values, slopes, products, factor = _kernel_parts(particles, x1, x2, activation, scale)
+    weighted = slopes[0].mul_(particles.output.square().sum(2, keepdim=True))
+    kernel = (weighted.mT @ slopes[1]).mul_(products)
+    kernel.add_(values[0].mT @ values[1], alpha=particles.output.shape[2])
+    return kernel.mul_(factor)
+
+
+def _kernel_parts(
+    particles: Particles, x1: Tensor, x2: Tensor, activation: Activation, scale: float | None
+) -> tuple[list[Tensor], list[Tensor], Tensor, float]:
+    """σ and σ' of the neurons on both sets as (runs, m, n), the products x·x' and the factor m s²."""
+    members = equal_members(len(x1), particles.runs)[0]
+    sets = (x1, x2)
+    before = [(particles.input.unflatten(0, (len(x), members)) @ x.mT[:, None]).flatten(0, 1) for x in sets]
+    products = (sets[0] @ sets[1].mT).repeat_interleave(members, dim=0)
+    m = particles.width
+    factor = 1 / m if scale is None else m * scale**2
+    return [activation.value(s) for s in before], [activation.derivative(s) for s in before], products, factor
