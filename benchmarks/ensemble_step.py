@@ -5,8 +5,8 @@ share their data. A step is outputs, risk, gradient of both layers and the updat
 the matrix products alone: 4ndm for the two with the inputs and 4nm for the two with the output weights, a run.
 The machine's rate is that of a large square product in the same precision, measured in turns with the step.
 
-Run: python -m benchmarks.ensemble_step [threads], 2 unless given. More than one thread needs a machine that does nothing
-else: a step has some hundred meeting points of the threads, the large product a few.
+Run: python -m benchmarks.ensemble_step [threads], 2 unless given. More than one thread needs a machine that does
+nothing else: a step has some hundred meeting points of the threads, the large product a few.
 """
 
 import statistics

@@ -313,3 +313,12 @@ def test_bad_input_is_refused_with_the_cure():
         TwoLayerRisk(x, y, RELU).risk(net(3))
     with pytest.raises(ValueError, match="the 4 runs it was made for; got particles of 6"):
         TwoLayerRisk(x, y, RELU, members=[1, 3]).risk(net(6))
+
+
+def test_a_replaced_risk_of_another_precision_leaves_the_first_as_it_was():
+    x, y, particles = randn(1, 6, 3), randn(1, 6, 1, seed=1), net(2)
+    risk = TwoLayerRisk(x, y, RELU)
+    before = risk.risk(particles)
+    rounded = risk.replace(x.float(), y.float()).risk(particles.to(torch.float32))
+    assert_close(rounded.double(), before, rtol=1e-5, atol=1e-6)  # single precision
+    assert torch.equal(risk.risk(particles), before)

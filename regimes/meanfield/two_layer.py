@@ -169,7 +169,8 @@ class TwoLayerRisk:
     def _work(self, name: str, *shape: int) -> Tensor:
         size = math.prod(shape)
         memory = self._memory.get(name)
-        if memory is None or memory.shape[0] < size:
+        # A risk made by `replace` shares this memory, and may be of another precision.
+        if memory is None or memory.shape[0] < size or memory.dtype != self.x.dtype:
             self._memory[name] = memory = self.x.new_empty(size)
         return memory[:size].view(shape)
 
