@@ -53,7 +53,7 @@ def erf_gaussian(
     """K(u, v) = E erf(u·x) erf(v·x) for x ~ N(0, I), and its pull-back as in `relu_gaussian`.
 
     K = (2/π) arcsin(2u·v/√(AB)) and ∂K/∂u = (4/π)(v − (2u·v/A) u)/√(AB − 4(u·v)²), A = 1 + 2|u|², B = 1 + 2|v|².
-    Source: [Williams1997].
+    Source: [Williams1996].
     """
     a, b = 1 + 2 * u.square().sum(2, keepdim=True), (1 + 2 * v.square().sum(2, keepdim=True)).mT
     product = u @ v.mT
