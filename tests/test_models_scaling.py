@@ -177,4 +177,5 @@ def test_eval_mode_is_accepted_and_a_later_train_mode_refused():
 
 
 def test_dropout_with_probability_zero_is_no_dropout():
-    Centred(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.0)), 1.0).train()(torch.randn(2, 3))
+    outputs = Centred(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.0)), 1.0).train()(torch.randn(2, 3))
+    assert torch.equal(outputs, torch.zeros(2, 3))
