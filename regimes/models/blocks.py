@@ -1,0 +1,91 @@
+"""Residual functions r(z) of the published networks, and the blocks made of them."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from regimes.models.residual import Block
+
+
+def dense(width: int, hidden: int | None = None, *, batch_norm: bool = False) -> nn.Sequential:
+    """Linear(d → hidden) [→ batch norm] → ReLU → Linear(hidden → d), hidden = d unless given.
+
+    Source: author code of [Karkar2020], circles.
+    """
+    hidden = width if hidden is None else hidden
+    norm = [nn.BatchNorm1d(hidden)] if batch_norm else []
+    return nn.Sequential(nn.Linear(width, hidden), *norm, nn.ReLU(), nn.Linear(hidden, width))
+
+
+def convolution(channels_in: int, channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """Convolution without bias that keeps the resolution at stride 1."""
+    return nn.Conv2d(channels_in, channels, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
+
+
+def basic(
+    channels: int, *, channels_in: int | None = None, stride: int = 1, batch_norm: bool = True, first: bool = False
+) -> nn.Sequential:
+    """Pre-activation residual: norm → ReLU → conv 3×3 → norm → ReLU → conv 3×3.
+
+    `first` leaves out the norm and ReLU before the first convolution, as after an encoder that ends in one.
+    Without batch norm both convolutions and both ReLUs stay. Source: [Karkar2020] and its author code; [HeZhang2016].
+    """
+    entry = channels if channels_in is None else channels_in
+
+    def norm(width: int) -> list[nn.Module]:
+        return [nn.BatchNorm2d(width)] if batch_norm else []
+
+    before = [] if first else [*norm(entry), nn.ReLU()]
+    return nn.Sequential(
+        *before,
+        convolution(entry, channels, stride=stride),
+        *norm(channels),
+        nn.ReLU(),
+        convolution(channels, channels),
+    )
+
+
+def last_convolution(channels: int) -> nn.Sequential:
+    """ReLU → conv 3×3: what the author code computes in place of `basic` without batch norm.
+
+    There the first convolution's result is thrown away, so it has no effect on output or gradient.
+    Source: author code of [Karkar2020] (batchnorm=0).
+    """
+    return nn.Sequential(nn.ReLU(), convolution(channels, channels))
+
+
+def resnext(
+    channels_in: int,
+    planes: int,
+    *,
+    cardinality: int,
+    width: int,
+    stride: int = 1,
+    expansion: int = 4,
+    relu_on_residual: bool = False,
+) -> Block:
+    """ResNeXt block: relu(s(z) + r(z)), r = conv 1×1, norm, ReLU, grouped conv 3×3, norm, ReLU, conv 1×1, norm.
+
+    The inner width is planes·width/64·cardinality. `relu_on_residual` adds the ReLU that the author code of
+    [Karkar2020] has after the last norm. The shortcut is the identity, or conv 1×1 with norm where the shape changes.
+    Source: [Xie2017].
+    """
+    inner = planes * width // 64 * cardinality
+    out = planes * expansion
+    residual: list[nn.Module] = [
+        convolution(channels_in, inner, 1),
+        nn.BatchNorm2d(inner),
+        nn.ReLU(),
+        convolution(inner, inner, stride=stride, groups=cardinality),
+        nn.BatchNorm2d(inner),
+        nn.ReLU(),
+        convolution(inner, out, 1),
+        nn.BatchNorm2d(out),
+    ]
+    if relu_on_residual:
+        residual.append(nn.ReLU())
+    shortcut = None
+    if stride != 1 or channels_in != out:
+        shortcut = nn.Sequential(convolution(channels_in, out, 1, stride=stride), nn.BatchNorm2d(out))
+    activation: Callable[[Tensor], Tensor] = nn.functional.relu
+    return Block(nn.Sequential(*residual), shortcut=shortcut, activation=activation)

@@ -1,0 +1,135 @@
+"""The networks of the least-action experiments, put together from encoder, segments and head."""
+
+from torch import nn
+
+from regimes.models.blocks import basic, dense, last_convolution, resnext
+from regimes.models.residual import Block, ResidualNet, Segment
+
+Shape = tuple[int, ...]
+
+
+def dense_net(
+    shape: Shape,
+    classes: int,
+    *,
+    blocks: int = 9,
+    width: int | None = None,
+    hidden: int | None = None,
+    batch_norm: bool = False,
+    head: bool = True,
+) -> ResidualNet:
+    """Dense residual network on flattened inputs, all blocks in one space.
+
+    width None: φ flattens only and T acts on the inputs themselves; else φ is a linear map to `width` features.
+    Without `head` the output is the transported state, to be read by a classifier of the caller's.
+    """
+    features = 1
+    for size in shape:
+        features *= size
+    encoder = nn.Flatten() if width is None else nn.Sequential(nn.Flatten(), nn.Linear(features, width))
+    d = features if width is None else width
+    segment = Segment(Block(dense(d, hidden, batch_norm=batch_norm)) for _ in range(blocks))
+    return ResidualNet(encoder, [segment], nn.Linear(d, classes) if head else nn.Identity())
+
+
+def resnet9(
+    shape: Shape,
+    classes: int,
+    *,
+    filters: int = 32,
+    blocks: int = 9,
+    batch_norm: bool = True,
+    head: str = "two_layer",
+    compat: bool = False,
+    downsample: bool | None = None,
+) -> ResidualNet:
+    """ResNet9: `blocks` basic blocks at one width and resolution, so that T maps one space to itself.
+
+    φ with downsampling (all images but CIFAR-100): conv 3×3 to filters/2, ReLU, conv 5×5 stride 2 to `filters`, ReLU,
+    with biases. Without (32 × 32 images of over 10 classes): conv 3×3, norm, ReLU twice at full resolution.
+    F: "two_layer" is linear to 10·classes, batch norm, ReLU, linear; "one_layer" a single linear map.
+    `compat` with batch_norm=False builds the blocks as the author code ran them (`last_convolution`).
+    Source: [Karkar2020] and its author code; `filters` is 32 there in 2019, 64 in 2020.
+    """
+    if len(shape) != 3:
+        raise ValueError(
+            f"resnet9 needs images of shape (channels, height, width); got {tuple(shape)}. Try arch=dense."
+        )
+    channels, height, width = shape
+    downsample = classes <= 10 if downsample is None else downsample
+    half = filters // 2
+    if downsample:
+        encoder = nn.Sequential(
+            nn.Conv2d(channels, half, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(half, filters, 5, stride=2, padding=2),
+            nn.ReLU(),
+        )
+        height, width = (height + 1) // 2, (width + 1) // 2
+    else:
+        encoder = nn.Sequential(
+            nn.Conv2d(channels, half, 3, padding=1),
+            nn.BatchNorm2d(half),
+            nn.ReLU(),
+            nn.Conv2d(half, filters, 3, padding=1),
+            nn.BatchNorm2d(filters),
+            nn.ReLU(),
+        )
+    if compat and batch_norm:
+        raise ValueError(
+            "compat is about blocks without batch norm; got batch_norm=True. Set batch_norm=False with it."
+        )
+    made = [
+        Block(last_convolution(filters) if compat else basic(filters, batch_norm=batch_norm, first=number == 0))
+        for number in range(blocks)
+    ]
+    return ResidualNet(encoder, [Segment(made)], _head(head, filters * height * width, classes))
+
+
+def _head(name: str, features: int, classes: int) -> nn.Module:
+    if name == "one_layer":
+        return nn.Sequential(nn.Flatten(), nn.Linear(features, classes))
+    if name == "two_layer":
+        wide = 10 * classes
+        layers = (nn.Linear(features, wide), nn.BatchNorm1d(wide), nn.ReLU(), nn.Linear(wide, classes))
+        return nn.Sequential(nn.Flatten(), *layers)
+    raise ValueError(f"head needs one of one_layer, two_layer; got {name!r}.")
+
+
+def resnext50(shape: Shape, classes: int, *, cardinality: int = 32, width: int = 4, compat: bool = True) -> ResidualNet:
+    """ResNeXt50-32x4d for 32 × 32 images: stages of 3, 4, 6, 3 blocks, planes 64 to 512, expansion 4.
+
+    φ is conv 3×3 to 64, norm, ReLU; the strides are 1, 2, 2, 2; F is global average pooling and a linear map.
+    `compat`: φ and the ReLU on the residual as in the author code (φ has two convolutions, 32 and 64 channels); else
+    one convolution and no ReLU there, as in [Xie2017]. Source: author code of [Karkar2020].
+    """
+    if len(shape) != 3:
+        raise ValueError(f"resnext50 needs images of shape (channels, height, width); got {tuple(shape)}.")
+    first = [nn.Conv2d(shape[0], 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
+    if compat:
+        first = [
+            nn.Conv2d(shape[0], 32, 3, padding=1),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 3, padding=1),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+        ]
+    segments, entry = [], 64
+    for planes, count, stride in zip((64, 128, 256, 512), (3, 4, 6, 3), (1, 2, 2, 2), strict=True):
+        made = []
+        for number in range(count):
+            made.append(
+                resnext(
+                    entry,
+                    planes,
+                    cardinality=cardinality,
+                    width=width,
+                    stride=stride if number == 0 else 1,
+                    relu_on_residual=compat,
+                )
+            )
+            entry = 4 * planes
+        segments.append(Segment(made))
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(entry, classes))
+    return ResidualNet(nn.Sequential(*first), segments, head)

@@ -1,0 +1,49 @@
+"""Laws from which the weights of a network are drawn anew; batch norms start as the identity."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Law = Callable[[Tensor, float, torch.Generator], None]
+
+
+def kaiming(weight: Tensor, gain: float, generator: torch.Generator) -> None:
+    """N(0, gain²·2/fan_out)."""
+    nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu", generator=generator)
+    weight.mul_(gain)
+
+
+def orthogonal(weight: Tensor, gain: float, generator: torch.Generator) -> None:
+    """gain times a matrix with orthonormal rows or columns (axes after the first are flattened)."""
+    nn.init.orthogonal_(weight, gain, generator=generator)
+
+
+def normal(weight: Tensor, gain: float, generator: torch.Generator) -> None:
+    """N(0, gain²), whatever the fan."""
+    nn.init.normal_(weight, 0.0, gain, generator=generator)
+
+
+LAWS: dict[str, Law] = {"kaiming": kaiming, "orthogonal": orthogonal, "normal": normal}
+
+
+@torch.no_grad()
+def initialise(
+    model: nn.Module, law: Law, gain: float = 1.0, *, generator: torch.Generator, biases: bool = False
+) -> nn.Module:
+    """Draw all linear and convolution weights by `law`, in the order of the modules; returns the model.
+
+    Biases are 0, or drawn by N(0, gain²) with `biases`; batch norms get weight 1, bias 0 and fresh statistics.
+    Source: author code of [Karkar2020]: kaiming (gain 1), orthogonal (gain 0.01), normal; `biases` for its circles.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            law(module.weight, gain, generator)
+            if module.bias is not None:
+                if biases:
+                    normal(module.bias, gain, generator)
+                else:
+                    module.bias.zero_()
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.reset_parameters()
+    return model

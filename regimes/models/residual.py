@@ -1,0 +1,171 @@
+"""Residual networks f = F ∘ T ∘ φ: an encoder φ, segments of residual blocks T that transport its output, a head F."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, NamedTuple, overload
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Trace(NamedTuple):
+    """What a residual network did to a batch.
+
+    One path a segment: the states z_0..z_L, all of one shape; one tuple of steps a segment: v_l = z_l − z_{l−1}, as the
+    block made it and not by subtraction, where the block adds its residual to its input.
+    """
+
+    output: Float[Tensor, "n k"]
+    paths: tuple[tuple[Tensor, ...], ...]
+    steps: tuple[tuple[Tensor, ...], ...]
+
+    @property
+    def flat_steps(self) -> list[Tensor]:
+        """The steps of all segments, in order: what `transport_cost` takes."""
+        return [step for segment in self.steps for step in segment]
+
+
+class Move(NamedTuple):
+    """One block's work: it starts at z_0 = shortcut(z) and ends at z_0 + step."""
+
+    start: Tensor
+    step: Tensor
+    end: Tensor
+
+
+class Block(nn.Module):
+    """Residual block z ↦ ψ(s(z) + h r(z)), with shortcut s and ψ the identity unless given.
+
+    The step that transport counts is h r(z), or ψ(s(z) + h r(z)) − s(z) where there is a ψ. A block with a shortcut
+    that is not the identity changes the shape: it can only head a segment.
+    """
+
+    def __init__(
+        self,
+        residual: nn.Module,
+        *,
+        shortcut: nn.Module | None = None,
+        activation: Callable[[Tensor], Tensor] | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.residual = residual
+        self.shortcut = shortcut
+        self.activation = activation
+        self.scale = scale
+
+    def move(self, z: Float[Tensor, "n *feature"]) -> Move:
+        """Start, step and end of the block's transport."""
+        start = z if self.shortcut is None else self.shortcut(z)
+        residual = self.residual(z)
+        step = residual if self.scale == 1 else self.scale * residual
+        end = start + step
+        if self.activation is not None:
+            end = self.activation(end)
+            step = end - start
+        return Move(start, step, end)
+
+    def forward(self, z: Float[Tensor, "n *feature"]) -> Tensor:
+        """The state after the block."""
+        return self.move(z).end
+
+
+class Segment(nn.Module):
+    """Blocks one after the other in one space, the first of them perhaps with a shortcut into it."""
+
+    def __init__(self, blocks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        if len(self.blocks) == 0:
+            raise ValueError("a segment needs at least one residual block; got none.")
+        if any(getattr(block, "shortcut", None) is not None for block in self.blocks[1:]):
+            raise ValueError("only the first block of a segment may have a shortcut: start a new segment there.")
+
+    @property
+    def changes_space(self) -> bool:
+        """Whether its first block has a shortcut, so that the segment's input lies in another space."""
+        return self.blocks[0].shortcut is not None
+
+    def path(self, z: Float[Tensor, "n *feature"]) -> tuple[list[Tensor], list[Tensor]]:
+        """States z_0..z_L (z_0 is the first block's start) and steps v_1..v_L."""
+        states, steps = [], []
+        for block in self.blocks:
+            moved = block.move(z)
+            if not states:
+                states.append(moved.start)
+            steps.append(moved.step)
+            states.append(moved.end)
+            z = moved.end
+        return states, steps
+
+    def transport(self, z: Float[Tensor, "n *feature"]) -> Float[Tensor, "n *feature"]:
+        """The segment's map within its space: all blocks, without the first if that one comes from another space."""
+        for block in self.blocks[1:] if self.changes_space else self.blocks:
+            z = block(z)
+        return z
+
+    def forward(self, z: Float[Tensor, "n *feature"]) -> Tensor:
+        """The state after the last block."""
+        for block in self.blocks:
+            z = block(z)
+        return z
+
+
+class ResidualNet(nn.Module):
+    """f = F ∘ T ∘ φ with T the segments one after the other.
+
+    `forward(x)` is f(x); `forward(x, trace=True)` gives the states and steps of every segment with it. Call the module
+    itself (data-parallel wrappers see only that).
+    """
+
+    def __init__(self, encoder: nn.Module, segments: Sequence[Segment], head: nn.Module) -> None:
+        super().__init__()
+        if len(segments) == 0:
+            raise ValueError("ResidualNet needs at least one segment of residual blocks; got none.")
+        self.encoder = encoder
+        self.segments = nn.ModuleList(segments)
+        self.head = head
+
+    @overload
+    def forward(self, x: Tensor, trace: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward(self, x: Tensor, trace: Literal[True]) -> Trace: ...
+    def forward(self, x: Tensor, trace: bool = False) -> Tensor | Trace:
+        """Output (n, k), or a Trace."""
+        z = self.encoder(x)
+        if not trace:
+            for segment in self.segments:
+                z = segment(z)
+            return self.head(z)
+        paths, steps = [], []
+        for segment in self.segments:
+            states, moved = segment.path(z)  # type: ignore[operator]
+            paths.append(tuple(states))
+            steps.append(tuple(moved))
+            z = states[-1]
+        return Trace(self.head(z), tuple(paths), tuple(steps))
+
+    def segment(self, index: int) -> Segment:
+        """Segment by number, negative numbers from the end; ValueError says how many there are."""
+        if not -len(self.segments) <= index < len(self.segments):
+            raise ValueError(
+                f"the network has {len(self.segments)} segments, numbered from 0; got {index}. Choose one of these."
+            )
+        found = self.segments[index]
+        assert isinstance(found, Segment)
+        return found
+
+
+def cloud(trace: Trace, model: ResidualNet, index: int) -> tuple[Tensor, ...]:
+    """States that segment `index` maps within one space: its path, without the first if its space changes there."""
+    path = trace.paths[index]
+    return path[1:] if model.segment(index).changes_space else path
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of trained parameters, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def as_trace(output: Tensor | Trace) -> Trace:
+    """The output itself if it is a Trace, else a Trace without paths."""
+    return output if isinstance(output, Trace) else Trace(output, (), ())

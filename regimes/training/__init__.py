@@ -1,0 +1,1 @@
+"""Training of classifiers: objective, loop, checkpoints, runs."""

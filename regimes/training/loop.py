@@ -1,0 +1,132 @@
+"""The one training loop: a generator of optimiser steps. The caller measures, saves, draws and stops."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from regimes.data.batches import Batches
+from regimes.models.residual import Trace, as_trace
+from regimes.training.objectives import Objective
+
+
+class Step(NamedTuple):
+    """One optimiser step: its epoch, its number within the epoch (from 0), its figures as tensors on the device."""
+
+    epoch: int
+    number: int
+    value: Float[Tensor, ""]
+    risk: Float[Tensor, ""]
+    transport: Float[Tensor, ""]
+    correct: Tensor
+    samples: int
+
+
+class Training:
+    """All that moves during training, and where it stands: `epoch` and `step` are the next batch to be seen.
+
+    The scheduler moves once an epoch, after its last step.
+    """
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, optimizer: Optimizer, scheduler: LRScheduler | None = None
+    ) -> None:
+        self.model, self.objective, self.optimizer, self.scheduler = model, objective, optimizer, scheduler
+        self.epoch = 0
+        self.step = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser, schedule, λ, position: with data and seed, all that the next step depends on."""
+        return {
+            "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the same into objects made alike."""
+        self.model.load_state_dict(state["model"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self.epoch, self.step = int(state["epoch"]), int(state["step"])
+
+
+def descend(
+    training: Training,
+    batches: Batches,
+    *,
+    epochs: int,
+    autocast: AbstractContextManager[Any] | None = None,
+) -> Iterator[Step]:
+    """Train until `epochs` epochs are done, from wherever `training` stands; yields after every optimiser step.
+
+    At each yield `training` holds a state from which training goes on as if nothing had happened. The model is put
+    into training mode before each step, so the caller may evaluate in between. No host synchronisation.
+    """
+    context = nullcontext() if autocast is None else autocast
+    while training.epoch < epochs:
+        for x, labels in batches.epoch(training.epoch, training.step):
+            epoch, number = training.epoch, training.step
+            training.model.train()
+            with context:
+                output = _forward(training, x)
+                loss = training.objective(output, labels)
+            training.optimizer.zero_grad(set_to_none=True)
+            loss.value.backward()
+            training.optimizer.step()
+            with torch.no_grad():
+                correct = (as_trace(output).output.argmax(1) == labels).sum()
+            training.objective.after_step(
+                lambda x=x, labels=labels: _risk(training, x, labels, context),
+                lambda: whole_risk(training, batches, context),
+            )
+            training.step += 1
+            if training.step == len(batches):
+                training.epoch, training.step = training.epoch + 1, 0
+                if training.scheduler is not None:
+                    training.scheduler.step()
+            yield Step(epoch, number, loss.value.detach(), loss.risk, loss.transport, correct, len(labels))
+
+
+def _forward(training: Training, x: Tensor) -> Tensor | Trace:
+    return training.model(x, trace=True) if training.objective.traced else training.model(x)
+
+
+@torch.no_grad()
+def _risk(training: Training, x: Tensor, labels: Tensor, context: AbstractContextManager[Any]) -> Tensor:
+    """Risk of one batch as the training step saw it: batch norm by the batch, statistics left alone."""
+    model = training.model
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    tracked = [module.track_running_stats for module in norms]
+    try:
+        for module in norms:
+            module.track_running_stats = False
+        with context:
+            return training.objective.risk(model(x), labels)
+    finally:
+        for module, track in zip(norms, tracked, strict=True):
+            module.track_running_stats = track
+
+
+@torch.no_grad()
+def whole_risk(training: Training, batches: Batches, context: AbstractContextManager[Any]) -> Tensor:
+    """Mean risk on all training samples, in eval mode."""
+    model = training.model.eval()
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    for x, labels in batches.epoch(0):
+        with context:
+            risk = training.objective.risk(model(x), labels)
+        total = total.to(risk.device) + risk.double() * len(labels)
+        count += len(labels)
+    model.train()
+    return total / count

@@ -1,0 +1,162 @@
+"""What training minimises: the risk alone, or the least-action objective with its multiplier λ."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from regimes.models.residual import Trace, as_trace
+from regimes.transport.energy import Convention, mean_over_features, transport_cost
+
+Risk = Callable[[Tensor, Tensor], Tensor]
+Form = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Loss(NamedTuple):
+    """One step's objective: `value` is differentiated; risk and transport cost of the batch, detached."""
+
+    value: Float[Tensor, ""]
+    risk: Float[Tensor, ""]
+    transport: Float[Tensor, ""]
+
+
+class Objective(Protocol):
+    """(output or trace, targets) → Loss; `traced` asks for the trace; `after_step` follows the optimiser's step."""
+
+    traced: bool
+    risk: Risk
+
+    def __call__(self, output: Tensor | Trace, targets: Tensor) -> Loss: ...
+    def after_step(self, batch_risk: Callable[[], Tensor], whole_risk: Callable[[], Tensor]) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def divided(risk: Tensor, transport: Tensor, multiplier: Tensor) -> Tensor:
+    """risk + transport/λ: the objective divided by λ, steps of one size. Source: author code of [Karkar2020], 2020."""
+    return risk + transport / multiplier
+
+
+def multiplied(risk: Tensor, transport: Tensor, multiplier: Tensor) -> Tensor:
+    """transport + λ·risk: the method of multipliers as written. Source: [Karkar2020] section 3, author code of 2019."""
+    return transport + multiplier * risk
+
+
+def risk_only(risk: Tensor, transport: Tensor, multiplier: Tensor) -> Tensor:
+    """λ·risk: the control that takes the multiplier's larger steps and leaves the transport out."""
+    return multiplier * risk
+
+
+FORMS: dict[str, Form] = {"divided": divided, "multiplied": multiplied, "risk_only": risk_only}
+LEVELS = ("batch", "batch_after", "running", "whole")
+
+
+class Plain:
+    """The risk alone, by default the mean cross-entropy."""
+
+    traced = False
+
+    def __init__(self, risk: Risk = cross_entropy) -> None:
+        self.risk = risk
+
+    def __call__(self, output: Tensor | Trace, targets: Int[Tensor, " n"]) -> Loss:
+        """Risk of the batch; the transport cost is not measured (0)."""
+        value = self.risk(as_trace(output).output, targets)
+        return Loss(value, value.detach(), torch.zeros_like(value.detach()))
+
+    def after_step(self, batch_risk: Callable[[], Tensor], whole_risk: Callable[[], Tensor]) -> None:
+        """Nothing to update."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing to keep."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to restore."""
+
+
+class LeastAction:
+    """Least action by the method of multipliers: least transport cost subject to risk 0.
+
+    C = Σ_k ‖v_k‖^p over the blocks, each counted as `convention` says: mean over samples; over features the sum in
+    [Karkar2020] eq. (8), the mean in the author code, d times less, so λ and τ do not carry over from one to the other.
+    The value is form(risk, C, λ). Every `every` steps λ ← λ + growth·L, where `level` says which L: "batch", the
+    batch's risk before the loss is formed (author code, 2020); "batch_after", the same batch's risk measured again after
+    the step (author code, 2019); "running", an exponential mean of batch risks with weight `memory`, before the loss is
+    formed; "whole", the risk on the whole training set after the step.
+    growth = 0 is a fixed penalty. λ lives on the device of the risk, in float64; no host synchronisation.
+    Source: [Karkar2020].
+    """
+
+    traced = True
+
+    def __init__(
+        self,
+        risk: Risk = cross_entropy,
+        *,
+        multiplier: float = 1.0,
+        growth: float = 1.0,
+        every: int = 1,
+        p: float = 2.0,
+        convention: Convention = mean_over_features,
+        form: Form = divided,
+        level: str = "batch",
+        memory: float = 0.9,
+    ) -> None:
+        if not 0 < multiplier < float("inf"):
+            raise ValueError(f"LeastAction needs a multiplier λ0 > 0; got {multiplier}.")
+        if not 0 <= growth < float("inf"):
+            raise ValueError(f"LeastAction needs a growth τ ≥ 0; got {growth}.")
+        if every < 1:
+            raise ValueError(f"LeastAction needs at least one step between updates of λ; got every={every}.")
+        if not 1 <= p < float("inf"):
+            raise ValueError(f"LeastAction needs an exponent p ≥ 1; got {p}.")
+        if level not in LEVELS:
+            raise ValueError(f"LeastAction needs a level out of {', '.join(LEVELS)}; got {level!r}.")
+        if not 0 <= memory < 1:
+            raise ValueError(f"LeastAction needs a memory in [0, 1); got {memory}.")
+        self.risk, self.form, self.convention = risk, form, convention
+        self.growth, self.every, self.p, self.level, self.memory = growth, every, p, level, memory
+        self.multiplier = torch.tensor(float(multiplier), dtype=torch.float64)
+        self.running = torch.zeros((), dtype=torch.float64)
+        self.count = 0
+
+    def __call__(self, output: Trace, targets: Int[Tensor, " n"]) -> Loss:
+        """Value, risk and transport cost of one batch of a training step; counts the step and updates λ when due."""
+        if len(output.steps) == 0:
+            raise ValueError("LeastAction needs the steps of residual blocks; call the model with trace=True.")
+        risk = self.risk(output.output, targets)
+        transport = transport_cost(output.flat_steps, p=self.p, convention=self.convention)
+        if self.multiplier.device != risk.device:
+            self.multiplier, self.running = self.multiplier.to(risk.device), self.running.to(risk.device)
+        level = risk.detach().double()
+        if self.level == "running":
+            weight = 1 - self.memory if self.count else 1.0
+            self.running = (1 - weight) * self.running + weight * level
+            level = self.running
+        if self._due and self.level in ("batch", "running"):
+            self.multiplier = self.multiplier + self.growth * level
+        value = self.form(risk, transport, self.multiplier.to(risk.dtype))
+        return Loss(value, risk.detach(), transport.detach())
+
+    def after_step(self, batch_risk: Callable[[], Tensor], whole_risk: Callable[[], Tensor]) -> None:
+        """To be called after the optimiser's step; the risks are measured only if λ needs them now."""
+        if self._due and self.level in ("batch_after", "whole"):
+            measure = batch_risk if self.level == "batch_after" else whole_risk
+            self.multiplier = self.multiplier + self.growth * measure().detach().double()
+        self.count += 1
+
+    @property
+    def _due(self) -> bool:
+        return self.count % self.every == 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """λ, the running risk, the number of steps."""
+        return {"multiplier": self.multiplier, "running": self.running, "count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the same."""
+        self.multiplier, self.running, self.count = state["multiplier"], state["running"], int(state["count"])
