@@ -83,10 +83,13 @@ class LeastAction:
 
     C = Σ_k ‖v_k‖^p over the blocks, each counted as `convention` says: mean over samples; over features the sum in
     [Karkar2020] eq. (8), the mean in the author code, d times less, so λ and τ do not carry over from one to the other.
-    The value is form(risk, C, λ). Every `every` steps λ ← λ + growth·L, where `level` says which L: "batch", the
-    batch's risk before the loss is formed (author code, 2020); "batch_after", the same batch's risk measured again after
-    the step (author code, 2019); "running", an exponential mean of batch risks with weight `memory`, before the loss is
-    formed; "whole", the risk on the whole training set after the step.
+    The value is form(risk, C, λ). Every `every` steps λ ← λ + growth·L, where `level` says which L:
+
+    - "batch": the batch's risk, before the loss is formed (author code, 2020);
+    - "batch_after": the same batch's risk, measured again after the step (author code, 2019);
+    - "running": an exponential mean of batch risks with weight `memory`, before the loss is formed;
+    - "whole": the risk on the whole training set, after the step.
+
     growth = 0 is a fixed penalty. λ lives on the device of the risk, in float64; no host synchronisation.
     Source: [Karkar2020].
     """
