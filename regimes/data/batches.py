@@ -1,0 +1,90 @@
+"""Batches of labelled samples, made on the device that holds them; (epoch, step) is the whole position."""
+
+import copy
+from collections.abc import Callable, Iterator
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from regimes.conventions import generator
+from regimes.data.augment import Augmentation
+from regimes.data.classification import Labelled
+
+ORDER, AUGMENT = 41, 42  # random streams of one seed
+
+
+class Batches:
+    """Samples in batches of `size`, augmented, then normalised, on their own device and without host synchronisation.
+
+    The order of an epoch comes from (seed, epoch) alone and the augmentation from (seed, epoch, step) alone, drawn on
+    the CPU, so that a resumed run and another device see the same batches. shuffle=False keeps the stored order.
+
+    A last, smaller batch is kept, unless it is shuffled and a rank's part of it would be a single sample or none:
+    batch normalisation needs two. With several ranks `size` counts the joined batch, of which rank r receives the
+    samples r, r + ranks, r + 2 ranks...: together all ranks see what one rank alone would see.
+    """
+
+    def __init__(
+        self,
+        data: Labelled,
+        size: int,
+        *,
+        seed: int = 0,
+        normalise: Callable[[Tensor], Tensor] | None = None,
+        augment: Augmentation | None = None,
+        shuffle: bool = True,
+    ) -> None:
+        if size < 1:
+            raise ValueError(f"Batches needs a size of at least one sample; got {size}. Pass a positive number.")
+        self.data, self.size, self.seed = data, size, seed
+        self.normalise, self.augment, self.shuffle = normalise, augment, shuffle
+        self.rank, self.ranks = 0, 1
+        self._refuse_empty()
+
+    def shard(self, rank: int, ranks: int) -> "Batches":
+        """The part of the same batches that one of several processes sees."""
+        if not 0 <= rank < ranks or ranks > self.size:
+            raise ValueError(
+                f"shard needs 0 ≤ rank < ranks ≤ {self.size}, the batch size; got rank={rank}, ranks={ranks}."
+            )
+        part = copy.copy(self)
+        part.rank, part.ranks = rank, ranks
+        part._refuse_empty()
+        return part
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch."""
+        full, rest = divmod(len(self.data.labels), self.size)
+        return full + (rest >= (2 * self.ranks if self.shuffle else 1))
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Int[Tensor, " batch"]]]:
+        """Batches (x, labels) of one epoch from step `start` on."""
+        if not 0 <= start <= len(self):
+            raise ValueError(f"epoch needs a start in 0..{len(self)}; got {start}. Was it saved with another size?")
+        return self._epoch(epoch, start)
+
+    def _epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        count, device = len(self.data.labels), self.data.labels.device
+        if self.shuffle:
+            drawn = torch.randperm(count, generator=generator(self.seed, ORDER, epoch))
+            order = drawn.to(device, non_blocking=True)
+        else:
+            order = torch.arange(count, device=device)
+        for step in range(start, len(self)):
+            chosen = order[step * self.size : (step + 1) * self.size]
+            mine = chosen[self.rank :: self.ranks]
+            x, labels = self.data.x.index_select(0, mine), self.data.labels.index_select(0, mine)
+            if self.augment is not None:
+                # Drawn for the joined batch, so that a sample is treated alike whichever rank receives it.
+                stream = generator(self.seed, AUGMENT, epoch, step)
+                numbers = self.augment.draw(len(chosen), stream)[self.rank :: self.ranks]
+                x = self.augment.apply(x, numbers.to(device, non_blocking=True))
+            yield x if self.normalise is None else self.normalise(x), labels
+
+    def _refuse_empty(self) -> None:
+        if len(self) == 0:
+            raise ValueError(
+                f"Batches needs at least {2 * self.ranks if self.shuffle else 1} samples for {self.ranks} ranks; "
+                f"got {len(self.data.labels)}. Take more samples or fewer ranks."
+            )
