@@ -1,4 +1,4 @@
-"""Labelled samples in parts for training, validation and test: circles, digits, MNIST."""
+"""Labelled samples in parts for training, validation and test: circles, digits, MNIST, CIFAR."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +9,16 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from regimes.conventions import generator
-from regimes.data import images, synthetic
+from regimes.data import cifar, images, synthetic
 from regimes.data.images import Images
 
-NAMES = ("circles", "digits", "mnist")
-SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}
-CONSTANTS = {"mnist": ((0.1307,), (0.3081,))}  # mean, standard deviation of each channel
+NAMES = ("circles", "digits", "mnist", "cifar10", "cifar100")
+SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
+CONSTANTS = {  # mean and standard deviation of each channel over the official training part
+    "mnist": ((0.1307,), (0.3081,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
 CIRCLE_POINTS = 1000
 HELD_OUT = 0.2  # test share where there is no official test part
 DRAW, TRAIN, VALIDATION, TEST = 31, 32, 33, 34  # random streams of one seed
@@ -88,7 +92,7 @@ def classification(
     seed: int = 0,
     data_dir: Path | str | None = None,
 ) -> Classification:
-    """One of the data sets circles, digits, mnist, in parts drawn from one seed.
+    """One of the data sets circles, digits, mnist, cifar10, cifar100, in parts drawn from one seed.
 
     Training and validation samples come from the official training part and never meet, test samples from the
     official test part; circles and digits have none, so 20 % of the samples are held out first. A size of None
@@ -127,7 +131,8 @@ def _circles(seed: int) -> tuple[Labelled, Labelled, Normalise]:
 
 
 def _images(name: str, seed: int, data_dir: Path | str | None) -> tuple[Labelled, Labelled, Normalise]:
-    source = images.digits() if name == "digits" else images.mnist(data_dir)
+    readers = {"mnist": images.mnist, "cifar10": cifar.cifar10, "cifar100": cifar.cifar100}
+    source = images.digits() if name == "digits" else readers[name](data_dir)
     pool, test = _parts(source, seed)
     if name in CONSTANTS:
         mean, deviation = (torch.tensor(numbers) for numbers in CONSTANTS[name])

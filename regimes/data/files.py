@@ -1,4 +1,4 @@
-"""The original MNIST files: where they are, whether they are intact, what they hold."""
+"""Original data files: where they are, whether they are intact; what MNIST's hold."""
 
 import gzip
 import hashlib
@@ -6,6 +6,7 @@ import math
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+RAW = "MNIST/raw"
 
 
 class File(NamedTuple):
@@ -33,59 +35,95 @@ MNIST = (
 def locate(data_dir: Path | None) -> list[Path]:
     """Paths of the four MNIST files, downloaded into the user's cache if they are nowhere.
 
-    Each may lie in DIR/MNIST/raw or in DIR. DIR is data_dir if given (and nowhere else then), otherwise the
-    environment variable REGIMES_DATA_DIR, otherwise the user's cache.
+    Each may lie in DIR/MNIST/raw or in DIR, for DIR in `places(data_dir)`. Without a cache nothing is downloaded.
     """
-    import pooch
-
+    searched = places(data_dir)
+    found = search(MNIST, RAW, searched)
+    if found is not None:
+        return found
+    absent = missing("MNIST", MNIST, RAW, searched)
     if data_dir is not None:
-        places = [Path(data_dir)]
-    else:
-        named = os.environ.get("REGIMES_DATA_DIR")
-        places = [*([Path(named)] if named else []), Path(pooch.os_cache("regimes"))]
-    for place in places:
-        for folder in (place / "MNIST" / "raw", place):
-            found = [folder / file.name for file in MNIST]
+        raise absent
+    folder = cache(absent) / RAW
+    return [download(MIRROR + file.name, f"sha256:{file.sha256}", folder / file.name, absent) for file in MNIST]
+
+
+def places(data_dir: Path | None) -> list[Path]:
+    """Folders that may hold data: data_dir if given (and nowhere else then), otherwise the environment variable
+    REGIMES_DATA_DIR, otherwise the user's cache (where pooch, which knows it, is installed)."""
+    if data_dir is not None:
+        return [data_dir]
+    named = os.environ.get("REGIMES_DATA_DIR")
+    try:
+        known = [cache(FileNotFoundError())]
+    except FileNotFoundError:
+        known = []
+    return [*([Path(named)] if named else []), *known]
+
+
+def search(wanted: Sequence[File], folder: str, searched: Sequence[Path]) -> list[Path] | None:
+    """Paths of all wanted files in the first DIR/folder or DIR that holds every one of them."""
+    for place in searched:
+        for parent in (place / folder, place):
+            found = [parent / file.name for file in wanted]
             if all(path.is_file() for path in found):
                 return found
-    missing = FileNotFoundError(
-        f"MNIST needs the files {', '.join(file.name for file in MNIST)}; not all are in "
-        f"{' or '.join(f'{place}/MNIST/raw' for place in places)}. Put them there, or name their folder by "
-        "--data-dir or REGIMES_DATA_DIR."
+    return None
+
+
+def missing(
+    title: str, wanted: Sequence[File], folder: str, searched: Sequence[Path], *, archive: str | None = None
+) -> FileNotFoundError:
+    """The one line that says which files to put where."""
+    looked = " or ".join(f"{place}/{folder}" for place in searched) or f"DIR/{folder} (no DIR is named)"
+    packed = "" if archive is None else f" (or {archive} one folder up)"
+    return FileNotFoundError(
+        f"{title} needs the files {', '.join(file.name for file in wanted)}; not all are in {looked}. Put them there"
+        f"{packed}, or name their folder by --data-dir or REGIMES_DATA_DIR."
     )
-    if data_dir is not None:
-        raise missing
-    return [_download(file, places[-1] / "MNIST" / "raw", missing) for file in MNIST]
 
 
-def _download(file: File, folder: Path, missing: FileNotFoundError) -> Path:
+def cache(absent: FileNotFoundError) -> Path:
+    """The user's folder of downloads; raises `absent` where pooch is not installed."""
+    try:
+        import pooch
+    except ImportError:
+        raise FileNotFoundError(f"{absent} A download needs the package pooch.") from None
+    return Path(pooch.os_cache("regimes"))
+
+
+def download(url: str, known_hash: str, target: Path, absent: FileNotFoundError) -> Path:
+    """Fetch one file of a known hash, as "sha256:..." or "md5:..."; raises `absent` with the reason of a failure."""
     import pooch
 
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel("ERROR")  # the library prints nothing
     try:
-        return Path(pooch.retrieve(MIRROR + file.name, f"sha256:{file.sha256}", fname=file.name, path=folder))
+        return Path(pooch.retrieve(url, known_hash, fname=target.name, path=target.parent))
     except OSError as error:  # requests' errors are OSErrors
         reason = " ".join(str(error).split())[:120]
-        raise FileNotFoundError(f"{missing} The download from {MIRROR} failed too: {reason}") from None
+        raise FileNotFoundError(f"{absent} The download from {url} failed too: {reason}") from None
     except ValueError:
-        raise ValueError(
-            f"{MIRROR}{file.name} does not have the SHA-256 of the original file. Fetch it by another route."
-        ) from None
+        kind = {"sha256": "SHA-256", "md5": "MD5"}[known_hash.partition(":")[0]]
+        raise ValueError(f"{url} does not have the {kind} of the original file. Fetch it by another route.") from None
     finally:
         logger.setLevel(level)
 
 
 def read(path: Path, file: File) -> Tensor:
-    """Content of one file as a tensor of bytes, its hash checked before anything is parsed."""
-    content = path.read_bytes()
+    """Content of one MNIST file as a tensor of bytes, its hash checked before anything is parsed."""
+    return parse(intact(path.read_bytes(), file, str(path)), str(path))
+
+
+def intact(content: bytes, file: File, name: str) -> bytes:
+    """The same bytes, if they are those of the original file."""
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise ValueError(
-            f"{path} is not the original {file.name}: its SHA-256 differs ({len(content)} bytes read), so it is "
+            f"{name} is not the original {file.name}: its SHA-256 differs ({len(content)} bytes read), so it is "
             "truncated or changed. Delete it and fetch it again."
         )
-    return parse(content, str(path))
+    return content
 
 
 def parse(content: bytes, name: str) -> Tensor:
