@@ -2,8 +2,10 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from regimes.models.cifar_nets import preact_bottleneck, preact_resnet, resnext29, wide_resnet
 from regimes.models.image_nets import Shape, dense_net, resnet9, resnext50
 from regimes.models.residual import ResidualNet
 
@@ -11,6 +13,11 @@ ARCHITECTURES: dict[str, Callable[..., ResidualNet]] = {
     "dense": dense_net,
     "resnet9": resnet9,
     "resnext50": resnext50,
+    "preact_resnet": preact_resnet,
+    **{f"resnet{depth}": partial(preact_resnet, depth=depth) for depth in (20, 32, 44, 56, 110)},
+    "resnet164": preact_bottleneck,
+    "resnext29": resnext29,
+    "wide_resnet": wide_resnet,
 }
 
 

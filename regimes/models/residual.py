@@ -1,6 +1,6 @@
 """Residual networks f = F ∘ T ∘ φ: an encoder φ, segments of residual blocks T that transport its output, a head F."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, overload
 
 from jaxtyping import Float
@@ -85,28 +85,28 @@ class Segment(nn.Module):
         """Whether its first block has a shortcut, so that the segment's input lies in another space."""
         return self.blocks[0].shortcut is not None
 
+    def moves(self, z: Float[Tensor, "n *feature"], *, within: bool = False) -> Iterator[Move]:
+        """What each block does in turn; `within` leaves out a first block that comes from another space."""
+        for block in self.blocks[1:] if within and self.changes_space else self.blocks:
+            moved = block.move(z)
+            yield moved
+            z = moved.end
+
     def path(self, z: Float[Tensor, "n *feature"]) -> tuple[list[Tensor], list[Tensor]]:
         """States z_0..z_L (z_0 is the first block's start) and steps v_1..v_L."""
-        states, steps = [], []
-        for block in self.blocks:
-            moved = block.move(z)
-            if not states:
-                states.append(moved.start)
-            steps.append(moved.step)
-            states.append(moved.end)
-            z = moved.end
-        return states, steps
+        moves = list(self.moves(z))
+        return [moves[0].start, *(moved.end for moved in moves)], [moved.step for moved in moves]
 
     def transport(self, z: Float[Tensor, "n *feature"]) -> Float[Tensor, "n *feature"]:
         """The segment's map within its space: all blocks, without the first if that one comes from another space."""
-        for block in self.blocks[1:] if self.changes_space else self.blocks:
-            z = block(z)
+        for moved in self.moves(z, within=True):
+            z = moved.end
         return z
 
     def forward(self, z: Float[Tensor, "n *feature"]) -> Tensor:
         """The state after the last block."""
-        for block in self.blocks:
-            z = block(z)
+        for moved in self.moves(z):
+            z = moved.end
         return z
 
 
