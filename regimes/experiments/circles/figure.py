@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 NAMES = {
-    "kaiming": "default",
-    "normal": "N(0, 5)",
-    "normal_bn": "N(0, 5) + BN",
-    "normal_bn_transport": "N(0, 5) + BN\n+ transport",
+    "kaiming": "1: default",
+    "normal": "2: N(0, 5)",
+    "normal_bn": "3: N(0, 5)\n+ batch norm",
+    "normal_bn_transport": "4: N(0, 5) + batch\nnorm + transport",
 }
 PANELS = {
     "transport": r"transport cost $\Sigma_k \|v_k\|^2$",
@@ -35,8 +35,8 @@ def draw(rows: "DataFrame") -> "Figure":
     with figures.style():
         from matplotlib.figure import Figure
 
-        made = Figure(figsize=(figures.DOUBLE, 1.62 * len(arms) + 2.5), layout="constrained")
-        above, below = made.subfigures(2, 1, height_ratios=[1.62 * len(arms), 2.3])
+        made = Figure(figsize=(figures.DOUBLE, 1.62 * len(arms) + 2.1), layout="constrained")
+        above, below = made.subfigures(2, 1, height_ratios=[1.62 * len(arms), 1.8])
         axes = above.subplots(len(arms), len(blocks), squeeze=False)
         for line, arm in zip(axes, arms, strict=True):
             for ax, block in zip(line, blocks, strict=True):
@@ -79,7 +79,8 @@ def _arms(ax: Any, runs: Any, arms: list[str], column: str) -> None:
         ax.plot([place - 0.3, place + 0.3], [np.nanmedian(values)] * 2, color="black", linewidth=1)
     if column == "transport":
         ax.set_yscale("log")
-        ax.axhline(float(runs.least.median()), linestyle=":", color="#666666", linewidth=1)
+        ax.axhline(float(runs.least.median()), linestyle=":", color="#666666", linewidth=1, label="least possible")
+        ax.legend(fontsize=7, handlelength=1.2)
     ax.set_title(PANELS[column], fontsize=8)
-    ax.set_xticks(range(len(arms)), [NAMES[arm].replace("\n", " ") for arm in arms], rotation=40, ha="right")
-    ax.tick_params(axis="x", labelsize=6)
+    ax.set_xticks(range(len(arms)), [NAMES[arm].split(":")[0] for arm in arms])
+    ax.set_xlabel("arm")

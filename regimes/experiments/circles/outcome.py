@@ -1,4 +1,4 @@
-"""What is measured of a trained net on the circles: the path of the test cloud, its costs, its distance from optimal."""
+"""What is measured of a trained net on the circles: path of the test cloud, its costs, its distance from optimal."""
 
 import math
 from typing import Any
