@@ -14,7 +14,7 @@ MAIN_JOB = "lazy-vs-meanfield"
 
 app = typer.Typer(
     name="regimes",
-    help="Which theory of neural-network training holds where: lazy, mean-field. Decided by measurement.",
+    help="Which theory of neural-network training holds where: lazy, mean-field, least action. Decided by measurement.",
     epilog="Start with: python cli.py lazy-vs-meanfield --alpha 100",
     add_completion=False,
     rich_markup_mode=None,
@@ -43,7 +43,7 @@ def _root(
         bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = None,
 ) -> None:
-    """Which theory of neural-network training holds where: lazy, mean-field. Decided by measurement."""
+    """Which theory of neural-network training holds where: lazy, mean-field, least action. Decided by measurement."""
 
 
 @app.command("list")
@@ -65,6 +65,9 @@ def verify(
     overrides: Overrides = None,
     out: Out = None,
     workers: Annotated[int, typer.Option(help="Processes that measure side by side.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option("--cluster", metavar="ADDRESS", help="Dask scheduler, such as tcp://scheduler:8786.")
+    ] = None,
     fresh: Fresh = False,
 ) -> None:
     """Verify one statement: measure, judge, draw.
@@ -79,7 +82,8 @@ def verify(
     experiment = load(name)
     settings = configuration.load(experiment.Config, config, overrides or ())
     path = out or Path("runs", name)
-    _show(experiment, path, verification.verify(experiment, name, settings, path, workers=workers, fresh=fresh))
+    how = {"workers": workers, "scheduler": scheduler, "fresh": fresh}
+    _show(experiment, path, verification.verify(experiment, name, settings, path, **how))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from regimes.lab.cluster import cluster
 from regimes.lab.config import Settings, load
 from regimes.lab.provenance import git_state
 from regimes.lab.report import Judgement, write_result
@@ -22,11 +23,26 @@ class Conclusion(NamedTuple):
 
 
 def verify(
-    experiment: Any, name: str, config: Settings, path: Path, *, workers: int = 1, fresh: bool = False
+    experiment: Any,
+    name: str,
+    config: Settings,
+    path: Path,
+    *,
+    workers: int = 1,
+    scheduler: str | None = None,
+    fresh: bool = False,
 ) -> Conclusion:
-    """Measure what the folder does not hold yet, then conclude; `fresh` moves an old run aside first."""
+    """Measure what the folder does not hold yet, then conclude; `fresh` moves an old run aside first.
+
+    `scheduler` is the address of a Dask scheduler, whose workers take the place of those here.
+    """
     grid_points(experiment, config)
-    with worker_pool(workers) as pool, RunFolder.open(path, name, config, fresh=fresh) as folder:
+    if scheduler is not None and workers != 1:
+        raise ValueError(f"give either workers here or a cluster, not both; got workers={workers} and {scheduler}.")
+    with (
+        worker_pool(workers) if scheduler is None else cluster(scheduler) as pool,
+        RunFolder.open(path, name, config, fresh=fresh) as folder,
+    ):
         sweep(experiment, config, folder, pool)
         return conclude(experiment, folder)
 
