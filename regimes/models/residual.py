@@ -1,7 +1,7 @@
 """Residual networks f = F ∘ T ∘ φ: an encoder φ, segments of residual blocks T that transport its output, a head F."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple, overload
+from typing import Literal, NamedTuple, cast, overload
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -85,10 +85,14 @@ class Segment(nn.Module):
         """Whether its first block has a shortcut, so that the segment's input lies in another space."""
         return self.blocks[0].shortcut is not None
 
+    def block(self, number: int) -> Block:
+        """Block by number, in the order of construction."""
+        return cast(Block, self.blocks[number])
+
     def moves(self, z: Float[Tensor, "n *feature"], *, within: bool = False) -> Iterator[Move]:
         """What each block does in turn; `within` leaves out a first block that comes from another space."""
-        for block in self.blocks[1:] if within and self.changes_space else self.blocks:
-            moved = block.move(z)
+        for number in range(int(within and self.changes_space), len(self.blocks)):
+            moved = self.block(number).move(z)
             yield moved
             z = moved.end
 
@@ -150,9 +154,7 @@ class ResidualNet(nn.Module):
             raise ValueError(
                 f"the network has {len(self.segments)} segments, numbered from 0; got {index}. Choose one of these."
             )
-        found = self.segments[index]
-        assert isinstance(found, Segment)
-        return found
+        return cast(Segment, self.segments[index])
 
 
 def cloud(trace: Trace, model: ResidualNet, index: int) -> tuple[Tensor, ...]:

@@ -22,6 +22,8 @@ class TimedSegment(Segment):
     moment of sorting and the factor L.
     """
 
+    order: Tensor
+
     def __init__(self, blocks: Sequence[nn.Module], *, first_gap: bool = True, sort_always: bool = True) -> None:
         super().__init__(blocks)
         if any(getattr(block, "activation", None) is not None for block in self.blocks):
@@ -52,14 +54,14 @@ class TimedSegment(Segment):
     def moves(self, z: Float[Tensor, "n *feature"], *, within: bool = False) -> Iterator[Move]:
         """What each block does, in the order of the times."""
         if self.changes_space and not within:
-            moved = self.blocks[0].move(z)
+            moved = self.block(0).move(z)
             yield moved
             z = moved.end
         if self.sort_always:
             self.sort()
         weights = self.weights().to(z.dtype)
         for place, index in enumerate(self._order):
-            step = weights[place] * self.blocks[index + self.changes_space].move(z).step
+            step = weights[place] * self.block(index + self.changes_space).move(z).step
             moved = Move(z, step, z + step)
             yield moved
             z = moved.end
