@@ -70,8 +70,9 @@ def descend(
 ) -> Iterator[Step]:
     """Train until `epochs` epochs are done, from wherever `training` stands; yields after every optimiser step.
 
-    At each yield `training` holds a state from which training goes on as if nothing had happened. The model is put
-    into training mode before each step, so the caller may evaluate in between. No host synchronisation.
+    At each yield `training` holds a state from which training goes on as if nothing had happened; the caller may save
+    it, or load another one and go on from there. The model is put into training mode before each step, so the caller
+    may evaluate in between. No host synchronisation.
     """
     context = nullcontext() if autocast is None else autocast
     while training.epoch < epochs:
@@ -95,7 +96,10 @@ def descend(
                 training.epoch, training.step = training.epoch + 1, 0
                 if training.scheduler is not None:
                     training.scheduler.step()
+            here = (training.epoch, training.step)
             yield Step(epoch, number, loss.value.detach(), loss.risk, loss.transport, correct, len(labels))
+            if (training.epoch, training.step) != here:  # the caller has loaded another state
+                break
 
 
 def _forward(training: Training, x: Tensor) -> Tensor | Trace:
@@ -104,29 +108,35 @@ def _forward(training: Training, x: Tensor) -> Tensor | Trace:
 
 @torch.no_grad()
 def _risk(training: Training, x: Tensor, labels: Tensor, context: AbstractContextManager[Any]) -> Tensor:
-    """Risk of one batch as the training step saw it: batch norm by the batch, statistics left alone."""
-    model = training.model
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    tracked = [module.track_running_stats for module in norms]
+    """Risk of one batch as the training step saw it: batch norm by the batch, its statistics left alone."""
+    buffers = list(training.model.buffers())
+    before = [buffer.clone() for buffer in buffers]
     try:
-        for module in norms:
-            module.track_running_stats = False
         with context:
-            return training.objective.risk(model(x), labels)
+            return training.objective.risk(as_trace(training.model(x)).output, labels)
     finally:
-        for module, track in zip(norms, tracked, strict=True):
-            module.track_running_stats = track
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
 
 
 @torch.no_grad()
 def whole_risk(training: Training, batches: Batches, context: AbstractContextManager[Any]) -> Tensor:
-    """Mean risk on all training samples, in eval mode."""
-    model = training.model.eval()
+    """Mean risk on all training samples as they are stored, not augmented, in eval mode; leaves the mode as it was.
+
+    Each of several processes goes through all samples, so that all find the same number without talking.
+    """
+    if isinstance(batches, Batches):
+        batches = Batches(batches.data, batches.size, normalise=batches.normalise, shuffle=False)
+    modes = [(module, module.training) for module in training.model.modules()]
     total, count = torch.zeros((), dtype=torch.float64), 0
-    for x, labels in batches.epoch(0):
-        with context:
-            risk = training.objective.risk(model(x), labels)
-        total = total.to(risk.device) + risk.double() * len(labels)
-        count += len(labels)
-    model.train()
+    try:
+        training.model.eval()
+        for x, labels in batches.epoch(0):
+            with context:
+                risk = training.objective.risk(as_trace(training.model(x)).output, labels)
+            total = total.to(risk.device) + risk.double() * len(labels)
+            count += len(labels)
+    finally:
+        for module, mode in modes:
+            module.training = mode
     return total / count

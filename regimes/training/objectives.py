@@ -13,6 +13,7 @@ from regimes.transport.energy import Convention, mean_over_features, transport_c
 
 Risk = Callable[[Tensor, Tensor], Tensor]
 Form = Callable[[Tensor, Tensor, Tensor], Tensor]
+Measured = Callable[[], Tensor] | None  # a risk that is measured only when asked for
 
 
 class Loss(NamedTuple):
@@ -30,7 +31,7 @@ class Objective(Protocol):
     risk: Risk
 
     def __call__(self, output: Tensor | Trace, targets: Tensor) -> Loss: ...
-    def after_step(self, batch_risk: Callable[[], Tensor], whole_risk: Callable[[], Tensor]) -> None: ...
+    def after_step(self, batch_risk: Measured = None, whole_risk: Measured = None) -> None: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
@@ -67,7 +68,7 @@ class Plain:
         value = self.risk(as_trace(output).output, targets)
         return Loss(value, value.detach(), torch.zeros_like(value.detach()))
 
-    def after_step(self, batch_risk: Callable[[], Tensor], whole_risk: Callable[[], Tensor]) -> None:
+    def after_step(self, batch_risk: Measured = None, whole_risk: Measured = None) -> None:
         """Nothing to update."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,7 +91,8 @@ class LeastAction:
     - "running": an exponential mean of batch risks with weight `memory`, before the loss is formed;
     - "whole": the risk on the whole training set, after the step.
 
-    growth = 0 is a fixed penalty. λ lives on the device of the risk, in float64; no host synchronisation.
+    growth = 0 is a fixed penalty. λ lives on the device of the risk, in float64; no host synchronisation. Calling the
+    objective is one training step: it counts, and may move λ. `loss` is the same without.
     Source: [Karkar2020].
     """
 
@@ -127,34 +129,51 @@ class LeastAction:
         self.running = torch.zeros((), dtype=torch.float64)
         self.count = 0
 
-    def __call__(self, output: Trace, targets: Int[Tensor, " n"]) -> Loss:
+    def __call__(self, output: Tensor | Trace, targets: Int[Tensor, " n"]) -> Loss:
         """Value, risk and transport cost of one batch of a training step; counts the step and updates λ when due."""
-        if len(output.steps) == 0:
-            raise ValueError("LeastAction needs the steps of residual blocks; call the model with trace=True.")
-        risk = self.risk(output.output, targets)
-        transport = transport_cost(output.flat_steps, p=self.p, convention=self.convention)
-        if self.multiplier.device != risk.device:
-            self.multiplier, self.running = self.multiplier.to(risk.device), self.running.to(risk.device)
+        risk, transport = self._measure(output, targets)
         level = risk.detach().double()
         if self.level == "running":
             weight = 1 - self.memory if self.count else 1.0
-            self.running = (1 - weight) * self.running + weight * level
-            level = self.running
+            self.running = level = (1 - weight) * self.running + weight * level
+        self.count += 1
         if self._due and self.level in ("batch", "running"):
             self.multiplier = self.multiplier + self.growth * level
-        value = self.form(risk, transport, self.multiplier.to(risk.dtype))
-        return Loss(value, risk.detach(), transport.detach())
+        return self._loss(risk, transport)
 
-    def after_step(self, batch_risk: Callable[[], Tensor], whole_risk: Callable[[], Tensor]) -> None:
-        """To be called after the optimiser's step; the risks are measured only if λ needs them now."""
-        if self._due and self.level in ("batch_after", "whole"):
-            measure = batch_risk if self.level == "batch_after" else whole_risk
-            self.multiplier = self.multiplier + self.growth * measure().detach().double()
-        self.count += 1
+    def loss(self, output: Tensor | Trace, targets: Int[Tensor, " n"]) -> Loss:
+        """The same on other samples than those of a training step, at the present λ: nothing moves."""
+        return self._loss(*self._measure(output, targets))
+
+    def after_step(self, batch_risk: Measured = None, whole_risk: Measured = None) -> None:
+        """To be called after the optimiser's step; a risk is measured only if `level` needs it, now."""
+        if not self._due or self.level not in ("batch_after", "whole"):
+            return
+        measure = batch_risk if self.level == "batch_after" else whole_risk
+        if measure is None:
+            needed = "batch_risk" if self.level == "batch_after" else "whole_risk"
+            raise ValueError(
+                f"LeastAction with level={self.level} needs after_step({needed}=...), a function; got none."
+            )
+        self.multiplier = self.multiplier + self.growth * measure().detach().double()
 
     @property
     def _due(self) -> bool:
-        return self.count % self.every == 0
+        return (self.count - 1) % self.every == 0  # `count` has the present step in it
+
+    def _measure(self, output: Tensor | Trace, targets: Tensor) -> tuple[Tensor, Tensor]:
+        trace = as_trace(output)
+        if len(trace.flat_steps) == 0:
+            raise ValueError("LeastAction needs the steps of residual blocks; call the model with trace=True.")
+        risk = self.risk(trace.output, targets)
+        if risk.ndim > 0:
+            raise ValueError(f"LeastAction needs a risk that is one number, a mean; got shape {tuple(risk.shape)}.")
+        if self.multiplier.device != risk.device:
+            self.multiplier, self.running = self.multiplier.to(risk.device), self.running.to(risk.device)
+        return risk, transport_cost(trace.flat_steps, p=self.p, convention=self.convention)
+
+    def _loss(self, risk: Tensor, transport: Tensor) -> Loss:
+        return Loss(self.form(risk, transport, self.multiplier.to(risk.dtype)), risk.detach(), transport.detach())
 
     def state_dict(self) -> dict[str, Any]:
         """λ, the running risk, the number of steps."""
@@ -162,4 +181,10 @@ class LeastAction:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the same."""
-        self.multiplier, self.running, self.count = state["multiplier"], state["running"], int(state["count"])
+        missing = [name for name in self.state_dict() if name not in state]
+        if missing:
+            raise ValueError(
+                f"the saved state of LeastAction lacks {', '.join(missing)}; was it saved by another objective?"
+            )
+        self.multiplier, self.running = (state[name].detach().double().clone() for name in ("multiplier", "running"))
+        self.count = int(state["count"])

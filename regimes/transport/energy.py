@@ -32,6 +32,7 @@ class Energy(NamedTuple):
 
 def sum_over_features(step: Float[Tensor, "n *feature"], p: float) -> Float[Tensor, ""]:
     """1/n Σ_i ‖v^i‖^p: Euclidean norm over all features (a sum), mean over samples, no factor ½."""
+    step = _wide(step)
     flat = step.flatten(1) if step.ndim > 1 else step[:, None]
     if p == 2:
         return flat.square().sum(1).mean()
@@ -40,7 +41,13 @@ def sum_over_features(step: Float[Tensor, "n *feature"], p: float) -> Float[Tens
 
 def mean_over_features(step: Float[Tensor, "n *feature"], p: float) -> Float[Tensor, ""]:
     """1/(n d) Σ_i Σ_k |v_k^i|^p: mean over samples AND features, as in the published code; d times less at p = 2."""
+    step = _wide(step)
     return step.square().mean() if p == 2 else step.abs().pow(check_exponent(p)).mean()
+
+
+def _wide(step: Tensor) -> Tensor:
+    """In float32 at least: sums in half precision lose digits or overflow."""
+    return step.float() if step.dtype in (torch.float16, torch.bfloat16) else step
 
 
 def block_costs(steps: Steps, *, p: float = 2.0, convention: Convention = sum_over_features) -> Float[Tensor, "blocks"]:
