@@ -37,6 +37,11 @@ class Batches:
     ) -> None:
         if size < 1:
             raise ValueError(f"Batches needs a size of at least one sample; got {size}. Pass a positive number.")
+        if augment is not None and data.x.dim() != 4:
+            raise ValueError(
+                f"Batches can augment images (n, channels, height, width) only; got samples of shape "
+                f"{tuple(data.x.shape)}. Leave augment out."
+            )
         self.data, self.size, self.seed = data, size, seed
         self.normalise, self.augment, self.shuffle = normalise, augment, shuffle
         self.rank, self.ranks = 0, 1

@@ -137,13 +137,13 @@ class _ByteArrays(pickle.Unpickler):
             ("numpy", "dtype"): _byte,
         }
         if (module_name, global_name) not in known:
-            raise pickle.UnpicklingError(f"it asks for {module_name}.{global_name}")
+            raise pickle.UnpicklingError(f"one that asks for {module_name}.{global_name}")
         return known[module_name, global_name]
 
 
 def _byte(code: str | bytes, *_: object) -> np.dtype:
     if code not in ("u1", b"u1"):
-        raise pickle.UnpicklingError(f"it asks for an array of {code!r}")
+        raise pickle.UnpicklingError(f"one that asks for an array of {code!r}")
     return np.dtype("u1")
 
 
