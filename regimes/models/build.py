@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from regimes.models.cifar_nets import preact_bottleneck, preact_resnet, resnext29, wide_resnet
 from regimes.models.image_nets import Shape, dense_net, resnet9, resnext50
@@ -23,9 +23,7 @@ ARCHITECTURES: dict[str, Callable[..., ResidualNet]] = {
 
 def options(name: str) -> dict[str, Any]:
     """The options of an architecture with their defaults."""
-    maker = _maker(name)
-    parameters = inspect.signature(maker).parameters.values()
-    return {entry.name: entry.default for entry in parameters if entry.kind is inspect.Parameter.KEYWORD_ONLY}
+    return {option: entry.default for option, entry in _entries(name).items()}
 
 
 def build(name: str, shape: Shape, classes: int, **given: Any) -> ResidualNet:
@@ -33,19 +31,33 @@ def build(name: str, shape: Shape, classes: int, **given: Any) -> ResidualNet:
 
     Weights are torch's defaults; `initialise` draws them anew. ValueError lists the known names or options.
     """
-    known = options(name)
+    known = _entries(name)
+    if len(shape) == 0 or min(shape) < 1 or classes < 1:
+        raise ValueError(
+            f"{name} needs a shape of at least one axis, all positive, and at least one class; "
+            f"got {tuple(shape)} and {classes}."
+        )
     for option, value in given.items():
         if option not in known:
             raise ValueError(f"{name} has no option {option!r}; it has {', '.join(known)}.")
-        default = known[option]
-        if isinstance(default, bool) != isinstance(value, bool) and default is not None:
-            raise ValueError(f"{name} needs {option} like {default!r}; got {value!r}.")
-        if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-            raise ValueError(f"{name} needs {option} of at least 1; got {value}.")
-    return _maker(name)(tuple(shape), classes, **given)
+        _check(f"{name} needs {option}", value, known[option])
+    return ARCHITECTURES[name](tuple(shape), classes, **given)
 
 
-def _maker(name: str) -> Callable[..., ResidualNet]:
+def _entries(name: str) -> dict[str, inspect.Parameter]:
     if name not in ARCHITECTURES:
         raise ValueError(f"arch needs one of {', '.join(ARCHITECTURES)}; got {name!r}.")
-    return ARCHITECTURES[name]
+    entries = inspect.signature(ARCHITECTURES[name]).parameters
+    return {option: entry for option, entry in entries.items() if entry.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _check(needed: str, value: Any, entry: inspect.Parameter) -> None:
+    """ValueError unless the value is of the type that the architecture's signature names, and positive if a number."""
+    kinds = get_args(entry.annotation) or (entry.annotation,)
+    if not isinstance(value, (*kinds, int) if float in kinds else kinds) or (
+        isinstance(value, bool) and bool not in kinds
+    ):
+        names = " or ".join(kind.__name__.removesuffix("Type") for kind in kinds)
+        raise ValueError(f"{needed} of type {names}, like {entry.default!r}; got {value!r}.")
+    if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+        raise ValueError(f"{needed} of at least 1; got {value}.")

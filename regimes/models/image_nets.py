@@ -55,6 +55,8 @@ def resnet9(
         raise ValueError(
             f"resnet9 needs images of shape (channels, height, width); got {tuple(shape)}. Try arch=dense."
         )
+    if filters < 2:
+        raise ValueError(f"resnet9 needs at least 2 filters, the encoder has half of them first; got {filters}.")
     channels, height, width = shape
     downsample = classes <= 10 if downsample is None else downsample
     half = filters // 2
@@ -104,7 +106,9 @@ def resnext50(shape: Shape, classes: int, *, cardinality: int = 32, width: int =
     one convolution and no ReLU there, as in [Xie2017]. Source: author code of [Karkar2020].
     """
     if len(shape) != 3:
-        raise ValueError(f"resnext50 needs images of shape (channels, height, width); got {tuple(shape)}.")
+        raise ValueError(
+            f"resnext50 needs images of shape (channels, height, width); got {tuple(shape)}. Try arch=dense."
+        )
     first = [nn.Conv2d(shape[0], 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
     if compat:
         first = [

@@ -33,17 +33,24 @@ def initialise(
 ) -> nn.Module:
     """Draw all linear and convolution weights by `law`, in the order of the modules; returns the model.
 
-    Biases are 0, or drawn by N(0, gain²) with `biases`; batch norms get weight 1, bias 0 and fresh statistics.
+    Biases are 0, or drawn by N(0, gain²) with `biases`; normalisations get weight 1, bias 0 and fresh statistics.
+    Numbers are drawn where the generator lives, so that the same weights come out on any device and memory format.
     Source: author code of [Karkar2020]: kaiming (gain 1), orthogonal (gain 0.01), normal; `biases` for its circles.
     """
+
+    def draw(weight: Tensor, rule: Law) -> None:
+        fresh = torch.empty(weight.shape, dtype=weight.dtype, device=generator.device)
+        rule(fresh, gain, generator)
+        weight.copy_(fresh)
+
     for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            law(module.weight, gain, generator)
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            draw(module.weight, law)
             if module.bias is not None:
                 if biases:
-                    normal(module.bias, gain, generator)
+                    draw(module.bias, normal)
                 else:
                     module.bias.zero_()
-        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+        elif isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm):
             module.reset_parameters()
     return model
