@@ -1,0 +1,150 @@
+"""Checkpoints: tensors and plain values in one file, whole at any moment, read without running any code."""
+
+import io
+import pickle
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from regimes.data import images
+from regimes.data.classification import Classification, classification
+from regimes.lab.files import write_whole
+from regimes.models.build import build
+from regimes.models.residual import ResidualNet
+from regimes.training.config import TrainConfig
+
+PROGRAM, VERSION = "regimes train", 1
+_ADVICE = "give a last.pt or best.pt that `train` has written"
+
+
+class Checkpoint(NamedTuple):
+    """All that a run goes on from: settings, `Training.state_dict()`, random state, figures so far; and the model's
+    shape of one input and number of classes."""
+
+    config: dict[str, Any]
+    state: dict[str, Any]
+    rng: dict[str, Any]
+    shape: tuple[int, ...]
+    classes: int
+    sums: dict[str, Any] = {}  # of the epoch that is under way
+    rows: list[dict[str, Any]] = []  # one an epoch that is done
+    best: dict[str, Any] = {}  # epoch and figures of the best epoch so far
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the file in one step, flushed to the disk: until then the old one stays."""
+    content = {"program": PROGRAM, "version": VERSION, **_plain(checkpoint._asdict())}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path | str) -> Checkpoint:
+    """A checkpoint on the CPU; every failure is one line that says what the file is and what to do."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; {_ADVICE}")
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder; {_ADVICE}, for example {path}/best.pt")
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start:
+        raise ValueError(f"{path} is empty; {_ADVICE}")
+    if start != b"PK\x03\x04":
+        raise ValueError(f"{path} is no checkpoint: it is not in torch's zip format; {_ADVICE}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path} asks for more than tensors and plain values, which could run code: it was not read. Check where "
+            f"it comes from and {_ADVICE}"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ValueError(f"{path} is truncated or damaged ({reason}); copy it again, or {_ADVICE}") from None
+    return _checked(path, content)
+
+
+def _checked(path: Path, content: Any) -> Checkpoint:
+    if not isinstance(content, dict) or content.get("program") != PROGRAM:
+        tensors = isinstance(content, dict) and content and all(isinstance(x, Tensor) for x in content.values())
+        what = "the weights of a model alone" if tensors else "of another program"
+        raise ValueError(f"{path} is {what}, not a checkpoint of `train`; {_ADVICE}")
+    version = content.get("version")
+    if not isinstance(version, int) or version > VERSION:
+        raise ValueError(f"{path} has format {version}, this regimes reads up to {VERSION}; read it with the newer one")
+    try:
+        found = Checkpoint(**{name: content[name] for name in Checkpoint._fields})
+        TrainConfig.model_validate(found.config)
+        for part in ("model", "objective", "optimizer", "scheduler", "epoch", "step"):
+            found.state[part]
+        return found._replace(shape=tuple(int(size) for size in found.shape), classes=int(found.classes))
+    except (KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ValueError(f"{path} lacks parts of a checkpoint ({reason}); {_ADVICE}") from None
+
+
+def model_of(checkpoint: Checkpoint) -> ResidualNet:
+    """The trained network, in eval mode on the CPU; ValueError names the first weight that does not fit."""
+    config = checkpoint.config
+    model = build(config["arch"], checkpoint.shape, checkpoint.classes, **config["arch_options"])
+    fit(model, checkpoint.state["model"], config["arch"])
+    return model.eval()
+
+
+def fit(model: torch.nn.Module, weights: Mapping[str, Tensor], arch: str) -> None:
+    """Load weights into a model; ValueError names the architecture and the first mismatch."""
+    own = model.state_dict()
+    for name in dict.fromkeys([*own, *weights]):
+        came, needed = weights.get(name), own.get(name)
+        if needed is None or came is None or came.shape != needed.shape:
+            needs, got = ("nothing" if x is None else f"shape {tuple(x.shape)}" for x in (needed, came))
+            raise ValueError(
+                f"the weights do not fit {arch}: {name} needs {needs}, the checkpoint has {got}; "
+                "use the architecture and options that it was trained with"
+            )
+    model.load_state_dict(weights)
+
+
+def data_of(config: TrainConfig | Mapping[str, Any], *, data_dir: Path | str | None = None) -> Classification:
+    """The data of a run: the same samples, parts and normalisation; data_dir where the files lie elsewhere now."""
+    made = config if isinstance(config, TrainConfig) else TrainConfig.model_validate(dict(config))
+    return classification(
+        made.dataset,
+        train_size=made.train_size,
+        validation=made.validation,
+        test_size=made.test_size,
+        choose=images.balanced if made.balanced else images.uniform,
+        seed=made.seed,
+        data_dir=data_dir if data_dir is not None else made.data_dir,
+    )
+
+
+def rng_state() -> dict[str, Any]:
+    """State of torch's global random generators."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None}
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Put the same back."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def _plain(value: Any) -> Any:
+    """Containers as dict and list, tensors detached; a schedule's milestones (a Counter) come from the settings."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items() if not isinstance(item, Counter)}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise TypeError(f"a checkpoint holds tensors and plain values; got {type(value).__name__}.")

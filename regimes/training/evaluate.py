@@ -1,0 +1,61 @@
+"""Risk, accuracy and transport cost of a network on a set of samples, in eval mode."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from regimes.data.batches import Batches
+from regimes.models.residual import as_trace
+from regimes.training.objectives import Risk
+from regimes.transport.energy import Convention, block_costs, sum_over_features
+
+
+class Evaluation(NamedTuple):
+    """Mean risk, share of right classes, transport cost of each block and their sum, number of samples."""
+
+    risk: float
+    accuracy: float
+    blocks: Float[Tensor, " blocks"]
+    transport: float
+    samples: int
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Batches,
+    risk: Risk = cross_entropy,
+    *,
+    p: float = 2.0,
+    convention: Convention = sum_over_features,
+    autocast: AbstractContextManager[Any] | None = None,
+) -> Evaluation:
+    """Means over all samples of `batches`, however they are cut; the model's modes are restored.
+
+    Block costs are Σ_k ‖v_k‖^p as `convention` counts them, means over samples. One host synchronisation, at the end.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    context = nullcontext() if autocast is None else autocast
+    sums: Tensor | None = None
+    count = 0
+    model.eval()
+    try:
+        for x, labels in batches.epoch(0):
+            with context:
+                trace = as_trace(model(x, trace=True))
+                value = risk(trace.output, labels)
+            costs = block_costs([step.float() for step in trace.flat_steps], p=p, convention=convention)
+            share = (trace.output.argmax(1) == labels).double().mean()
+            figures = torch.cat([torch.stack([value.double(), share]), costs.double()]) * len(labels)
+            sums = figures if sums is None else sums + figures
+            count += len(labels)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    assert sums is not None  # Batches refuses to be empty
+    means = (sums / count).cpu()
+    return Evaluation(float(means[0]), float(means[1]), means[2:], float(means[2:].sum()), count)
