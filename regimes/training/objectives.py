@@ -19,9 +19,9 @@ Measured = Callable[[], Tensor] | None  # a risk that is measured only when aske
 class Loss(NamedTuple):
     """One step's objective: `value` is differentiated; risk and transport cost of the batch, detached."""
 
-    value: Float[Tensor, ""]
-    risk: Float[Tensor, ""]
-    transport: Float[Tensor, ""]
+    value: Float[Tensor, "*members"]
+    risk: Float[Tensor, "*members"]
+    transport: Float[Tensor, "*members"]
 
 
 class Objective(Protocol):
@@ -131,7 +131,12 @@ class LeastAction:
 
     def __call__(self, output: Tensor | Trace, targets: Int[Tensor, " n"]) -> Loss:
         """Value, risk and transport cost of one batch of a training step; counts the step and updates λ when due."""
-        risk, transport = self._measure(output, targets)
+        return self.step(*self._measure(output, targets))
+
+    def step(self, risk: Float[Tensor, "*members"], transport: Float[Tensor, "*members"]) -> Loss:
+        """The same from a risk and a transport cost, one each or, with a λ each, one a member of an ensemble."""
+        if self.multiplier.device != risk.device:
+            self.multiplier, self.running = self.multiplier.to(risk.device), self.running.to(risk.device)
         level = risk.detach().double()
         if self.level == "running":
             weight = 1 - self.memory if self.count else 1.0
@@ -143,7 +148,8 @@ class LeastAction:
 
     def loss(self, output: Tensor | Trace, targets: Int[Tensor, " n"]) -> Loss:
         """The same on other samples than those of a training step, at the present λ: nothing moves."""
-        return self._loss(*self._measure(output, targets))
+        risk, transport = self._measure(output, targets)
+        return self._loss(risk, transport)
 
     def after_step(self, batch_risk: Measured = None, whole_risk: Measured = None) -> None:
         """To be called after the optimiser's step; a risk is measured only if `level` needs it, now."""
@@ -168,12 +174,11 @@ class LeastAction:
         risk = self.risk(trace.output, targets)
         if risk.ndim > 0:
             raise ValueError(f"LeastAction needs a risk that is one number, a mean; got shape {tuple(risk.shape)}.")
-        if self.multiplier.device != risk.device:
-            self.multiplier, self.running = self.multiplier.to(risk.device), self.running.to(risk.device)
         return risk, transport_cost(trace.flat_steps, p=self.p, convention=self.convention)
 
     def _loss(self, risk: Tensor, transport: Tensor) -> Loss:
-        return Loss(self.form(risk, transport, self.multiplier.to(risk.dtype)), risk.detach(), transport.detach())
+        multiplier = self.multiplier.to(risk)
+        return Loss(self.form(risk, transport, multiplier), risk.detach(), transport.detach())
 
     def state_dict(self) -> dict[str, Any]:
         """λ, the running risk, the number of steps."""
