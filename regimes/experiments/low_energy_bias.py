@@ -53,8 +53,8 @@ FEWEST = 4  # initialisations from which a rank correlation is taken
 WEIGHTS = 62  # random stream of the initial weights
 
 STATEMENT = Statement(
-    claim="Over initialisations of vanilla residual nets, a low transport cost goes with a high test accuracy, and what "
-    "moves little at the start moves little after training.",
+    claim="Over initialisations of vanilla residual nets, a low transport cost goes with a high test accuracy, and "
+    "what moves little at the start moves little after training.",
     source="[Karkar2020] low-energy bias of the talk, author code of 2019",
     predictions=(
         Prediction(BIAS, Interval(-1.0, -0.3)),
