@@ -10,19 +10,37 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from regimes.models.doubling import Doubled
+    from regimes.models.residual import ResidualNet
     from regimes.models.scaling import Centred
+    from regimes.models.tracing import trace_residuals
     from regimes.tangent.kernel import ntk
     from regimes.tangent.linearize import linearize
+    from regimes.training.objectives import LeastAction, Plain
     from regimes.transport.gap import ot_gap
 
 _HOMES = {
     "Centred": "regimes.models.scaling",
     "Doubled": "regimes.models.doubling",
+    "LeastAction": "regimes.training.objectives",
+    "Plain": "regimes.training.objectives",
+    "ResidualNet": "regimes.models.residual",
     "linearize": "regimes.tangent.linearize",
     "ntk": "regimes.tangent.kernel",
     "ot_gap": "regimes.transport.gap",
+    "trace_residuals": "regimes.models.tracing",
 }
-__all__ = ["Centred", "Doubled", "__version__", "linearize", "ntk", "ot_gap"]
+__all__ = [
+    "Centred",
+    "Doubled",
+    "LeastAction",
+    "Plain",
+    "ResidualNet",
+    "__version__",
+    "linearize",
+    "ntk",
+    "ot_gap",
+    "trace_residuals",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,113 @@
+"""States and steps of the residual blocks of any torch model: what `ResidualNet` gives, for a model of one's own."""
+
+from collections.abc import Callable
+from typing import Any, Literal, overload
+
+from torch import Tensor, nn
+
+from regimes.models.recording import Call, recorded, segments
+from regimes.models.residual import ResidualNet, Trace
+from regimes.models.selection import Chosen, some_names, submodule_names
+
+
+def trace_residuals(
+    model: nn.Module,
+    blocks: Chosen | None = None,
+    *,
+    shortcuts: Chosen | None = None,
+    output: Callable[[Any], Tensor] | None = None,
+) -> "TracedModel":
+    """Any torch model with the interface of `ResidualNet`: states and steps of the blocks named, by forward hooks.
+
+    blocks: names of submodules, patterns in which * and ? match within one part of a dotted name ("layer?.*"), module
+    classes, or the modules themselves; for a `ResidualNet` nothing, it knows its own.
+    A block goes from its first tensor argument to its output, or the first tensor in that, and moves by the difference.
+    Where both differ in shape there is no difference: the block's output starts a new segment. If its shortcut is a
+    submodule, name it in `shortcuts`, and the step is output − shortcut(input), as `ResidualNet` counts it.
+    output: what the model returns → output (n, k); by default the tensor itself, or its `logits`.
+    The model itself stays as it is, with no hooks between calls.
+    """
+    if isinstance(model, ResidualNet):
+        own = [f"segments.{k}.blocks.{j}" for k in range(len(model.segments)) for j in range(_length(model, k))]
+        if shortcuts is not None or (blocks is not None and submodule_names(model, blocks, "blocks") != own):
+            raise ValueError("a ResidualNet traces all its own blocks and shortcuts: leave blocks and shortcuts out.")
+        return TracedModel(model, own, [], output)
+    if blocks is None:
+        raise ValueError(f"trace_residuals needs the residual blocks, blocks=...; {some_names(model)}.")
+    found = submodule_names(model, blocks, "blocks")
+    for outer in found:
+        for inner in found:
+            if _inside(inner, outer):
+                raise ValueError(f"block {inner!r} lies inside block {outer!r}: name one, or its step counts twice.")
+    links = [] if shortcuts is None else submodule_names(model, shortcuts, "shortcuts")
+    for link in links:
+        if not any(_inside(link, outer) for outer in found):
+            raise ValueError(f"the shortcut {link!r} lies in none of the blocks {', '.join(found[:8])}.")
+    return TracedModel(model, found, links, output)
+
+
+class TracedModel(nn.Module):
+    """What `trace_residuals` returns: a call gives a Trace, with trace=False the output alone.
+
+    One path a segment: blocks that hand their output on unchanged to the next block. Steps are differences and carry
+    their rounding. `names` are the blocks' names. Nothing is kept after a call but in its trace.
+    """
+
+    def __init__(
+        self, model: nn.Module, names: list[str], shortcuts: list[str], output: Callable[[Any], Tensor] | None
+    ) -> None:
+        super().__init__()
+        self.model, self.names, self.shortcuts, self.output = model, names, shortcuts, output
+
+    @overload
+    def forward(self, *inputs: Any, trace: Literal[True] = True, **named: Any) -> Trace: ...
+    @overload
+    def forward(self, *inputs: Any, trace: Literal[False], **named: Any) -> Tensor: ...
+    def forward(self, *inputs: Any, trace: bool = True, **named: Any) -> Tensor | Trace:
+        """Trace, or the output (n, k) alone; all other arguments go to the model."""
+        if not trace:
+            return self._read(self.model(*inputs, **named))
+        if isinstance(self.model, ResidualNet):
+            own = self.model(*inputs, trace=True, **named)
+            return own._replace(output=self._read(own.output))
+        with recorded(self.model, self.names, self.shortcuts) as calls:
+            result = self._read(self.model(*inputs, **named))
+        self._check(calls)
+        return Trace(result, *segments(calls))
+
+    def _read(self, result: Any) -> Tensor:
+        given = self.output(result) if self.output is not None else getattr(result, "logits", result)
+        if not isinstance(given, Tensor):
+            raise ValueError(
+                f"the model returns a {type(given).__name__}, not a tensor: pass output=, a function from what it "
+                "returns to its output (n, k)."
+            )
+        return given
+
+    def _check(self, calls: list[Call]) -> None:
+        called = {call.name for call in calls}
+        missed = [name for name in self.names if name not in called]
+        if missed:
+            raise ValueError(
+                f"the model's forward never calls {', '.join(missed[:8])}: leave such blocks out "
+                "(or, if the model is compiled, trace the model itself)."
+            )
+        for call in calls:
+            if not call.intact():
+                raise ValueError(
+                    f"block {call.name!r} starts from or ends at a state that is overwritten in place, and so lost: "
+                    "use inplace=False, or x = x + r for x += r, in it or next to it."
+                )
+        if not any(call.moves() for call in calls):
+            raise ValueError(
+                f"no block keeps the shape of its state, so there is no step ({calls[0].name!r}: "
+                f"{tuple(calls[0].start.shape)} to {tuple(calls[0].end.shape)}): name shortcuts, or other blocks."
+            )
+
+
+def _inside(inner: str, outer: str) -> bool:
+    return inner != outer and (outer == "" or inner.startswith(f"{outer}."))
+
+
+def _length(model: ResidualNet, index: int) -> int:
+    return len(model.segment(index).blocks)
