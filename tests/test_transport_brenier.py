@@ -169,3 +169,53 @@ def test_the_error_of_a_ratio_is_that_of_repeated_draws():
     spread = torch.tensor(values).std()
     assert_close(torch.tensor(errors).mean(), spread, rtol=0.1, atol=0)  # 2,000 draws know a spread to 1.6 %
     assert math.isnan(ratio(above[0, :1], below[0, :1])[1])
+
+
+def test_the_size_is_the_root_mean_square_eigenvalue():
+    scale = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)
+    found = brenier_test(lambda x: scale * x, draw(3000, 3), generator=generator())
+    assert_close(found.size, math.sqrt(30 / 3), rtol=0.03, atol=0)  # 24,000 probes know a mean square to 1 %
+
+
+def test_without_eigen_points_there_is_no_eigenvalue():
+    found = brenier_test(lambda x: 2 * x, draw(20, 40), generator=generator(), eigen_points=0)
+    assert math.isnan(found.min_eigenvalue)
+    assert found.asymmetry == 0
+
+
+def test_chunks_of_points_give_the_same_asymmetry(monkeypatch):
+    s = torch.eye(4, dtype=torch.float64) + 0.2 * skewed(4)
+    whole, parts = [], []
+    for found, chunk in ((whole, 2**19), (parts, 12)):
+        monkeypatch.setattr("regimes.transport.brenier.CHUNK", chunk)
+        found.append(brenier_test(lambda x: x @ s, draw(50, 4), generator=generator()))
+    assert abs(whole[0].asymmetry - parts[0].asymmetry) < 5 * math.hypot(whole[0].asymmetry_se, parts[0].asymmetry_se)
+    assert (parts[0].points, parts[0].probes) == (50, 8)
+
+
+def test_directions_off_the_image_of_the_encoder_do_not_count():
+    a = draw(3, 2, seed=4)  # an image of dimension 2 in 3 features
+    off = torch.linalg.svd(a)[0][:, 2]
+    turn = torch.outer(off, a[:, 0]) - torch.outer(a[:, 0], off)  # skew, and blind to pairs of directions on the image
+
+    def turned(z):
+        return z + 0.5 * z @ turn
+
+    x = draw(80, 2)
+    assert brenier_test(turned, x @ a.T, generator=generator()).asymmetry > 0.01
+    on_image = brenier_test(turned, x, generator=generator(), encoder=lambda inputs: inputs @ a.T)
+    assert on_image.asymmetry < 1e-28
+    assert_close(on_image.min_eigenvalue, float(torch.linalg.eigvalsh(a.T @ a)[0]))
+
+
+@pytest.mark.parametrize("p", [1.5, 2.0])
+def test_products_through_an_encoder_are_those_of_the_written_out_form(p):
+    t, encoder, x, v = convex_gradient(3), lambda z: torch.tanh(z @ draw(2, 3, seed=7)), draw(5, 2), draw(5, 2, seed=9)
+    through, inside = JacobianProducts(t, x, p, encoder), JacobianProducts(t, encoder(x), p)
+    jacobian = torch.stack([torch.func.jacrev(lambda z: encoder(z[None])[0])(z) for z in x])
+
+    def pulled(product):
+        return torch.einsum("nij,ni->nj", jacobian, product(torch.einsum("nij,nj->ni", jacobian, v)))
+
+    assert_close(through.forward(v), pulled(inside.forward))
+    assert_close(through.backward(v), pulled(inside.backward))

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from regimes.transport.power import DEPARTURES, displacement_size, power
+from regimes.transport.brenier import brenier_test
+from regimes.transport.gap import ot_gap
+from regimes.transport.power import DEPARTURES, displacement_size, power, rotation
 
 
 def cloud(n, d, seed=0):
@@ -47,7 +49,13 @@ def test_in_256_dimensions_the_gap_is_blind_and_the_brenier_test_is_not():
         x, gentle(x), generator=torch.Generator().manual_seed(0), transport_map=gentle, amplitudes=(1.0, 0.02)
     )
     assert found.gap_sees == {"rotation": None, "shuffled displacements": None, "noise": None}
-    assert [d.relative_gap for d in found.departed] == [0.0] * len(found.departed)
+    # Where nothing is seen at the displacement's own size, smaller departures need no solve.
+    assert [(d.name, d.amplitude, d.relative_gap) for d in found.departed] == [
+        ("rotation", 1.0, 0.0),
+        ("rotation", 0.02, None),
+        ("shuffled displacements", 1.0, 0.0),
+        ("noise", 1.0, 0.0),
+    ]
     assert found.brenier_sees == {"rotation": 0.02}
     assert "no rotation" in found.line()
     assert "the Brenier test sees rotation from 0.02" in found.line()
@@ -72,3 +80,49 @@ def test_a_map_that_moves_nothing_has_no_displacement_to_compare_with():
     x = cloud(10, 2)
     with pytest.raises(ValueError, match="moves points"):
         power(x, x, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_rotation_field_is_skew_and_of_size_one():
+    x = cloud(50, 5) + 3
+    field = rotation(x, torch.Generator().manual_seed(0))
+    matrix = field.turn(torch.eye(5, dtype=torch.float64))
+    torch.testing.assert_close(matrix, -matrix.T)
+    torch.testing.assert_close(field.field(x), (x - x.mean(0)) @ matrix)
+    torch.testing.assert_close(displacement_size(0 * x, field.field(x)), 1.0)
+
+
+@pytest.mark.parametrize("p", [1.5, 2.0])
+def test_the_asymmetry_of_a_turned_map_is_what_the_brenier_test_says_of_it(p):
+    x, t = cloud(60, 3), convex_gradient(3)
+    found = power(x, t(x), generator=torch.Generator().manual_seed(0), transport_map=t, amplitudes=(0.5,), p=p)
+    turn, scale = rotation(x, torch.Generator().manual_seed(0)), displacement_size(x, t(x))
+    again = brenier_test(
+        lambda z: t(z) + 0.5 * scale * turn.field(z), x, generator=torch.Generator().manual_seed(5), p=p
+    )
+    turned = found.departed[0]
+    assert turned.name == "rotation"
+    assert abs(turned.asymmetry - again.asymmetry) < 5 * math.hypot(turned.asymmetry_se, again.asymmetry_se)
+    assert turned.asymmetry > 0.001
+
+
+def test_the_maps_own_gap_is_not_measured_again_and_is_taken_off():
+    x = cloud(100, 2)
+    t = x.flip(1) + 0.01 * x  # a reflection: far from optimal
+    own = ot_gap(x, t)
+    arguments = {"generator": torch.Generator().manual_seed(0), "amplitudes": (0.02,)}
+    found = power(x, t, own=own._replace(gap_low=own.cost_network), **arguments)  # as if nothing could be worse
+    assert set(found.gap_sees.values()) == {None}
+
+
+def test_more_features_than_points_give_the_same_power():
+    narrow, rng = cloud(40, 3), torch.Generator().manual_seed(3)
+    basis = torch.linalg.qr(torch.randn(200, 3, generator=rng, dtype=torch.float64))[0]
+    x, t = narrow @ basis.T, convex_gradient(3)(narrow) @ basis.T
+    kinds = {"shuffled displacements": DEPARTURES["shuffled displacements"]}  # these stay in the plane of the points
+    found, same = (
+        power(*clouds, generator=torch.Generator().manual_seed(0), departures=kinds)
+        for clouds in ((x, t), (narrow, convex_gradient(3)(narrow)))
+    )
+    assert found.gap_sees == same.gap_sees
+    assert found.gap_sees["shuffled displacements"] is not None
+    assert found.dim == 200

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from regimes.transport.cost import Matrix, Points, as_matrix, cost_matrix
+from regimes.transport.cost import Matrix, Points, as_matrix
 from regimes.transport.partition import thin
 
 BINS = 16
@@ -65,7 +66,7 @@ class _Distances:
     """Distances of all pairs, and a radius within which nearly every point has neighbours."""
 
     def __init__(self, points: Matrix):
-        square = cost_matrix(points, points, 1.0)
+        square = cdist(points, points)  # from differences: exact also far from 0
         self.pairs = square[np.triu_indices(len(points), 1)]
         np.fill_diagonal(square, np.inf)
         self.resolution = 2 * float(np.quantile(square.min(1), 0.99))

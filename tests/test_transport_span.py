@@ -1,0 +1,44 @@
+import numpy as np
+from numpy.random import default_rng
+from torch.testing import assert_close
+
+from regimes.transport.cost import cost_matrix
+from regimes.transport.gap import ot_gap
+from regimes.transport.span import span
+
+
+def test_distances_to_the_cloud_are_kept():
+    rng = default_rng(0)
+    x, y = 5 + rng.normal(size=(7, 40)), 5 + rng.normal(size=(9, 40))
+    found, x_short = span(x)
+    assert x_short.shape == (7, 8)
+    assert_close(cost_matrix(x_short, found.coordinates(y), 2.0), cost_matrix(x, y, 2.0))
+    assert_close(found.coordinates(x)[:, :-1], x_short[:, :-1])
+
+
+def test_points_off_the_subspace_are_as_far_from_each_point_as_they_are():
+    x = np.zeros((2, 9))
+    x[0, 0] = 1.0
+    y = np.zeros((1, 9))
+    y[0, 5] = 3.0
+    found, x_short = span(x)
+    assert_close(cost_matrix(x_short, found.coordinates(y), 2.0), np.array([[10.0], [9.0]]))
+
+
+def test_clouds_of_many_points_keep_their_coordinates():
+    assert span(default_rng(0).normal(size=(10, 20))) is None
+    assert span(default_rng(0).normal(size=(10, 21))) is not None
+
+
+def test_the_gap_is_that_of_the_full_cost_matrix():
+    from scipy.optimize import linear_sum_assignment
+
+    rng = default_rng(1)
+    x, t = rng.normal(size=(30, 100)) + 50, rng.normal(size=(30, 100))
+    found = ot_gap(x, t, 1.5)
+    cost = cost_matrix(x, t, 1.5)
+    assert_close(found.cost_network, float(np.diagonal(cost).mean()), rtol=1e-12, atol=0)
+    assert_close(found.cost_ot, float(cost[linear_sum_assignment(cost)].mean()), rtol=1e-9, atol=0)
+    assert (found.certified, found.dim, found.points) == (True, 100, 30)
+    assert found.gap > 0
+    assert ot_gap(x, 2 * x).gap == 0
