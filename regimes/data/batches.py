@@ -48,7 +48,10 @@ class Batches:
         self._refuse_empty()
 
     def shard(self, rank: int, ranks: int) -> "Batches":
-        """The part of the same batches that one of several processes sees."""
+        """The part of the same batches that one of several processes sees.
+
+        Parts differ by one sample where `ranks` does not divide a batch: the mean over all of it weighs them by size.
+        """
         if not 0 <= rank < ranks or ranks > self.size:
             raise ValueError(
                 f"shard needs 0 ≤ rank < ranks ≤ {self.size}, the batch size; got rank={rank}, ranks={ranks}."
