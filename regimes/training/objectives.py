@@ -1,7 +1,7 @@
 """What training minimises: the risk alone, or the least-action objective with its multiplier λ."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +24,7 @@ class Loss(NamedTuple):
     transport: Float[Tensor, "*members"]
 
 
+@runtime_checkable
 class Objective(Protocol):
     """(output or trace, targets) → Loss; `traced` asks for the trace; `after_step` follows the optimiser's step."""
 
@@ -65,8 +66,11 @@ class Plain:
 
     def __call__(self, output: Tensor | Trace, targets: Int[Tensor, " n"]) -> Loss:
         """Risk of the batch; the transport cost is not measured (0)."""
-        value = self.risk(as_trace(output).output, targets)
-        return Loss(value, value.detach(), torch.zeros_like(value.detach()))
+        return self.step(self.risk(as_trace(output).output, targets))
+
+    def step(self, risk: Float[Tensor, "*members"]) -> Loss:
+        """The same from a risk, or from one a member of an ensemble."""
+        return Loss(risk, risk.detach(), torch.zeros_like(risk.detach()))
 
     def after_step(self, batch_risk: Measured = None, whole_risk: Measured = None) -> None:
         """Nothing to update."""

@@ -1,0 +1,121 @@
+"""Many seeds of one small network trained at once: stacked weights, one launch for all members."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from regimes.data.batches import Batches
+from regimes.models.residual import Trace, as_trace
+from regimes.training.objectives import LeastAction, Plain
+from regimes.transport.energy import transport_cost
+
+
+class Ensemble(nn.Module):
+    """S networks of one architecture with stacked weights and buffers, each the leading axis S of a parameter here.
+
+    `forward(x)` takes (S, n, ...), a batch for each member, and gives (S, n, k), or a Trace of stacked states; batch
+    norm keeps statistics for each member. An optimiser that treats every number alike (SGD, Adam, AdamW, without
+    clipping by a joint norm) moves each member as if it were alone.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        if len(members) == 0:
+            raise ValueError("Ensemble needs at least one network; got none.")
+        parameters, buffers = stack_module_state(list(members))
+        self.size = len(members)
+        self._names = list(parameters)
+        self._stacked = nn.ParameterList([nn.Parameter(value.detach()) for value in parameters.values()])
+        self._buffer_names = list(buffers)
+        for number, value in enumerate(buffers.values()):
+            self.register_buffer(f"buffer{number}", value)
+        # Outside the modules of this one: it gives the architecture alone.
+        self.__dict__["_architecture"] = copy.deepcopy(members[0])
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Stacked parameters and buffers by the names that they have in a member."""
+        buffers = (getattr(self, f"buffer{number}") for number in range(len(self._buffer_names)))
+        return (
+            dict(zip(self._names, self._stacked, strict=True)),
+            dict(zip(self._buffer_names, buffers, strict=True)),
+        )
+
+    def forward(self, x: Float[Tensor, "members n *feature"], trace: bool = False) -> Tensor | Trace:
+        """Outputs of all members, each on its own batch."""
+        architecture: nn.Module = self.__dict__["_architecture"]
+        architecture.train(self.training)
+
+        def member(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> tuple[Any, ...]:
+            output = functional_call(architecture, (parameters, buffers), (x,), {"trace": True} if trace else {})
+            return tuple(as_trace(output))
+
+        output, paths, steps = vmap(member, randomness="different")(*self.state(), x)
+        return Trace(output, paths, steps) if trace else output
+
+    @torch.no_grad()
+    def member(self, index: int) -> nn.Module:
+        """A copy of one member as an ordinary network."""
+        made = copy.deepcopy(self.__dict__["_architecture"])
+        parameters, buffers = self.state()
+        made.load_state_dict({name: value[index] for name, value in (parameters | buffers).items()})
+        return made.train(self.training)
+
+
+class EnsembleStep(NamedTuple):
+    """One step of all members: figures of shape (S,)."""
+
+    epoch: int
+    number: int
+    value: Float[Tensor, " members"]
+    risk: Float[Tensor, " members"]
+    transport: Float[Tensor, " members"]
+    correct: Int[Tensor, " members"]
+    samples: int
+
+
+def descend_together(
+    ensemble: Ensemble,
+    objective: Plain | LeastAction,
+    optimizer: Optimizer,
+    batches: Sequence[Batches],
+    *,
+    epochs: int,
+    scheduler: LRScheduler | None = None,
+) -> Iterator[EnsembleStep]:
+    """`loop.descend` for all members side by side, each on its own batches and with a λ of its own.
+
+    The batches need the same number and sizes. λ moves by the batch's risk before the loss ("batch") or its running
+    mean: the levels that measure again after the step are refused. Equal to single runs up to rounding.
+    """
+    if len(batches) != ensemble.size or len({(len(own), len(own.data.labels), own.size) for own in batches}) != 1:
+        raise ValueError(f"descend_together needs batches of one number and size for {ensemble.size} members.")
+    if isinstance(objective, LeastAction) and objective.level not in ("batch", "running"):
+        raise ValueError(
+            f"an ensemble moves λ by the level batch or running; got {objective.level!r}. Train the members singly."
+        )
+    risk = vmap(objective.risk)
+    for epoch in range(epochs):
+        for number, drawn in enumerate(zip(*(own.epoch(epoch) for own in batches), strict=True)):
+            x, labels = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+            ensemble.train()
+            trace = as_trace(ensemble(x, trace=objective.traced))
+            risks = risk(trace.output, labels)
+            if isinstance(objective, LeastAction):
+                costs = vmap(lambda steps: transport_cost(steps, p=objective.p, convention=objective.convention))
+                loss = objective.step(risks, costs(trace.flat_steps))
+            else:
+                loss = objective.step(risks)
+            optimizer.zero_grad(set_to_none=True)
+            loss.value.sum().backward()
+            optimizer.step()
+            correct = (trace.output.detach().argmax(-1) == labels).sum(1)
+            yield EnsembleStep(epoch, number, loss.value.detach(), loss.risk, loss.transport, correct, labels.shape[1])
+        if scheduler is not None:
+            scheduler.step()

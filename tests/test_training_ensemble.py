@@ -1,0 +1,131 @@
+"""Members trained together are the members trained alone."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from regimes.conventions import generator
+from regimes.data.batches import Batches
+from regimes.data.classification import classification
+from regimes.models.build import build
+from regimes.models.initialise import initialise, orthogonal
+from regimes.training.ensemble import Ensemble, descend_together
+from regimes.training.loop import Training, descend
+from regimes.training.objectives import LeastAction, Plain, multiplied
+
+MEMBERS, STEPS = 8, 50
+NETS = {
+    "dense": ("circles", {"batch_norm": True, "blocks": 3}, 10),
+    "resnet9": ("digits", {"filters": 4, "blocks": 2}, 16),
+}
+OBJECTIVES = {
+    "plain": Plain,
+    "divided": lambda: LeastAction(growth=1.0, every=2),
+    "multiplied": lambda: LeastAction(growth=1.0, every=2, form=multiplied, level="running"),
+}
+
+
+def prepared(arch, members=MEMBERS, train_size=100):
+    dataset, options, size = NETS[arch]
+    data = [classification(dataset, seed=seed, train_size=train_size) for seed in range(members)]
+    batches = [Batches(own.train, size, seed=seed, normalise=own.normalise) for seed, own in enumerate(data)]
+    for own in batches:
+        own.normalise = lambda x, inner=own.normalise: inner(x).double()
+    x = torch.stack([next(own.epoch(0))[0] for own in batches])
+
+    def net(seed):
+        made = build(arch, tuple(x.shape[2:]), data[0].classes, **options).double()
+        return initialise(made, orthogonal, 0.1, generator=generator(seed))
+
+    return net, batches, x
+
+
+def sgd(module):
+    return torch.optim.SGD(module.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
+
+
+def adam(module):
+    return torch.optim.Adam(module.parameters(), 0.001)
+
+
+def together(net, batches, objective, optimizer, steps=STEPS):
+    ensemble = Ensemble([net(seed) for seed in range(len(batches))])
+    for _, step in zip(
+        range(steps), descend_together(ensemble, objective, optimizer(ensemble), batches, epochs=99), strict=False
+    ):
+        last = step
+    return ensemble, last
+
+
+@pytest.mark.parametrize("optimizer", [sgd, adam])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("arch", ["dense", pytest.param("resnet9", marks=pytest.mark.slow)])
+def test_each_member_is_its_single_run(arch, objective, optimizer):
+    net, batches, x = prepared(arch)
+    make = OBJECTIVES[objective]
+    shared = make()
+    ensemble, last = together(net, batches, shared, optimizer)
+    for seed in (0, MEMBERS - 1):
+        model = net(seed)
+        training = Training(model, make(), optimizer(model))
+        for _, step in zip(range(STEPS), descend(training, batches[seed], epochs=99), strict=False):
+            alone = step
+        assert_close(ensemble.member(seed).eval()(x[seed]), model.eval()(x[seed]), rtol=1e-5, atol=1e-5)
+        assert_close(last.risk[seed], alone.risk, rtol=1e-5, atol=1e-5)
+        assert_close(last.transport[seed], alone.transport, rtol=1e-5, atol=1e-5)
+        assert last.correct[seed] == alone.correct
+        if isinstance(shared, LeastAction):
+            assert_close(shared.multiplier[seed], training.objective.multiplier, rtol=1e-6, atol=0)
+
+
+def test_members_differ_from_each_other():
+    net, batches, _ = prepared("dense")
+    _, last = together(net, batches, Plain(), sgd, steps=5)
+    assert len(last.risk.unique()) == MEMBERS
+
+
+def test_batch_norm_keeps_statistics_for_each_member():
+    net, batches, _ = prepared("dense")
+    ensemble, _ = together(net, batches, Plain(), sgd, steps=3)
+    statistics = [ensemble.member(seed).state_dict() for seed in range(2)]
+    name = next(name for name in statistics[0] if name.endswith("running_mean"))
+    assert not torch.allclose(statistics[0][name], statistics[1][name])
+    assert statistics[0][name.replace("running_mean", "num_batches_tracked")] == 3
+
+
+def test_a_trace_of_the_ensemble_stacks_those_of_its_members():
+    net, _, x = prepared("resnet9", members=2)
+    ensemble = Ensemble([net(0), net(1)]).eval()
+    trace = ensemble(x, trace=True)
+    single = net(1).eval()(x[1], trace=True)
+    assert_close(trace.output[1], single.output)
+    for stacked, own in zip(trace.paths[0], single.paths[0], strict=True):
+        assert_close(stacked[1], own)
+
+
+def test_the_ensemble_state_can_be_saved_and_restored():
+    net, batches, x = prepared("dense", members=2)
+    ensemble, _ = together(net, batches, Plain(), sgd, steps=2)
+    other = Ensemble([net(5), net(6)])
+    other.load_state_dict(ensemble.state_dict())
+    assert torch.equal(other.eval()(x), ensemble.eval()(x))
+
+
+def test_levels_that_measure_again_are_refused():
+    net, batches, _ = prepared("dense", members=2)
+    with pytest.raises(ValueError, match="batch_after"):
+        together(net, batches, LeastAction(level="batch_after"), sgd, steps=1)
+
+
+def test_batches_of_other_number_or_size_are_refused():
+    net, batches, _ = prepared("dense", members=2)
+    with pytest.raises(ValueError, match="one number and size"):
+        next(descend_together(Ensemble([net(0)]), Plain(), sgd(net(0)), batches, epochs=1))
+    shorter = [batches[0], Batches(batches[1].data, 5)]
+    with pytest.raises(ValueError, match="one number and size"):
+        next(descend_together(Ensemble([net(0), net(1)]), Plain(), sgd(net(0)), shorter, epochs=1))
+
+
+def test_no_members_are_refused():
+    with pytest.raises(ValueError, match="at least one network"):
+        Ensemble([])
