@@ -152,6 +152,60 @@ def lazy_vs_meanfield(
     print(f"Results: {folder.path}")
 
 
+@app.command("train")
+def train_classifier(
+    dataset: Annotated[str | None, typer.Option(help="circles, digits, mnist, cifar10 or cifar100.")] = None,
+    arch: Annotated[str | None, typer.Option(help="Architecture; by default that of the data set's recipe.")] = None,
+    lap: Annotated[bool, typer.Option("--lap", help="Least action: transport cost with the multiplier λ.")] = False,
+    train_size: Annotated[int | None, typer.Option(help="Training samples; all by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training samples.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Stop after this many optimiser steps.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Repetitions, one folder each; intervals are over these.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The (first) seed: of data, weights and batches.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder with the data files (or set REGIMES_DATA_DIR).")
+    ] = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run; an error if there is none.")] = False,
+    fresh: Fresh = False,
+    out: Out = None,
+) -> None:
+    """Train a residual classifier, by risk alone or by least action.
+
+    The same command again goes on where the run was stopped, bit for bit on a CPU. The best epoch is chosen on
+    validation samples; the test samples are measured once, at the end.
+    """
+    from functools import partial
+
+    from regimes.lab.config import load, override
+    from regimes.lab.console import print_table
+    from regimes.training.config import TrainConfig
+    from regimes.training.repeat import folder_of, train
+
+    flags = {
+        "dataset": dataset,
+        "arch": arch,
+        "lap": True if lap else None,
+        "train_size": train_size,
+        "epochs": epochs,
+        "max_steps": max_steps,
+        "batch": batch,
+        "seeds": seeds,
+        "seed": seed,
+        "device": device,
+        "data_dir": None if data_dir is None else str(data_dir),
+    }
+    given = [override(key, value) for key, value in flags.items() if value is not None]
+    settings = load(TrainConfig, config, [*(overrides or ()), *given])
+    path = out or folder_of(settings)
+    outcome = train(settings, path, resume=resume, fresh=fresh, say=partial(print, flush=True))
+    print_table(outcome.table)
+    print(f"Results: {path}")
+
+
 def _show(experiment: Any, path: Path, conclusion: Any) -> None:
     from regimes.lab.console import print_table
     from regimes.lab.report import finding_rows

@@ -1,0 +1,125 @@
+"""Settings → the objects of a run: model, objective, optimiser, schedule, batches."""
+
+import importlib.util
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
+
+from regimes.conventions import generator
+from regimes.data.augment import Augmentation, compose, flip, random_crop
+from regimes.data.batches import Batches
+from regimes.data.classification import Classification, Labelled
+from regimes.models.build import build
+from regimes.models.initialise import LAWS, initialise
+from regimes.models.residual import ResidualNet
+from regimes.training.checkpoint import data_of
+from regimes.training.config import TrainConfig
+from regimes.training.loop import Training
+from regimes.training.objectives import FORMS, LeastAction, Objective, Plain
+from regimes.training.recipes import CLASSES, SHAPES
+from regimes.transport.energy import Convention, mean_over_features, sum_over_features
+
+WEIGHTS = 51  # random stream of one seed
+EVALUATION_BATCH = 250
+MEASURED = 1000  # training samples on which energies are measured where there is no validation sample
+CONVENTIONS: dict[str, Convention] = {
+    "mean_over_features": mean_over_features,
+    "sum_over_features": sum_over_features,
+}
+
+
+class Assembly(NamedTuple):
+    """What one run works with: the training, its batches, those that measure it after each epoch, those of the test."""
+
+    training: Training
+    batches: Batches
+    measured: Batches
+    test: Batches
+    data: Classification
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse what cannot be trained, before any data is read and any folder made."""
+    model = build(config.arch, SHAPES[config.dataset], CLASSES[config.dataset], **config.arch_options)
+    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    if norms and config.batch == 1:
+        raise ValueError(
+            f"{config.arch} has batch normalisation, which needs a batch of at least 2; got batch 1. Pass --batch 2."
+        )
+    if config.augment and len(SHAPES[config.dataset]) != 3:
+        raise ValueError(f"augment shifts and mirrors images; {config.dataset} has none. Leave it out.")
+    if config.nesterov and config.momentum == 0:
+        raise ValueError("nesterov needs a momentum above 0; got momentum 0. Set one of the two otherwise.")
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ValueError(
+            "tensorboard=true needs the package tensorboard: install it with pip, or leave the setting out"
+        )
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "device 'cuda' needs a CUDA graphics card and a torch built for it; "
+            f"torch {torch.__version__} sees none: pass --device cpu"
+        )
+
+
+def assemble(config: TrainConfig) -> Assembly:
+    """Data on the device, a model with fresh weights, and what trains it."""
+    data = data_of(config).to(config.device)
+    seed = generator(config.seed, WEIGHTS)
+    model = build(config.arch, data.shape, data.classes, **config.arch_options)
+    initialise(model, LAWS[config.init], config.gain, generator=seed, biases=config.init_biases)
+    memory = torch.channels_last if config.channels_last and len(data.shape) == 3 else torch.preserve_format
+    model = model.to(config.device, memory_format=memory)  # type: ignore[call-overload]
+    if config.compile:
+        model.compile()
+    optimiser = make_optimiser(config, model)
+    training = Training(model, make_objective(config), optimiser, make_schedule(config, optimiser))
+
+    def held(part: Labelled) -> Batches:
+        return Batches(part, EVALUATION_BATCH, normalise=data.normalise, shuffle=False)
+
+    batches = Batches(
+        data.train, config.batch, seed=config.seed, normalise=data.normalise, augment=_augmentation(config)
+    )
+    few = Labelled(data.train.x[:MEASURED], data.train.labels[:MEASURED])
+    return Assembly(training, batches, held(data.validation or few), held(data.test), data)
+
+
+def make_objective(config: TrainConfig) -> Objective:
+    """The risk alone, or least action."""
+    if not config.lap:
+        return Plain()
+    return LeastAction(
+        multiplier=config.multiplier,
+        growth=config.growth,
+        every=config.every,
+        p=config.p,
+        convention=CONVENTIONS[config.convention],
+        form=FORMS[config.form],
+        level=config.level,
+        memory=config.memory,
+    )
+
+
+def make_optimiser(config: TrainConfig, model: ResidualNet) -> Optimizer:
+    """SGD, Adam or AdamW on all weights alike."""
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if config.optimiser == "sgd":
+        return SGD(
+            weights, config.lr, momentum=config.momentum, nesterov=config.nesterov, weight_decay=config.weight_decay
+        )
+    kind = {"adam": Adam, "adamw": AdamW}[config.optimiser]
+    return kind(weights, config.lr, betas=(config.betas[0], config.betas[1]), weight_decay=config.weight_decay)
+
+
+def make_schedule(config: TrainConfig, optimiser: Optimizer) -> LRScheduler | None:
+    """The learning rate by epochs: constant, falling by gamma at milestones, or a half cosine down to 0."""
+    if config.schedule == "multistep":
+        return MultiStepLR(optimiser, config.milestones, config.gamma)
+    return CosineAnnealingLR(optimiser, config.epochs) if config.schedule == "cosine" else None
+
+
+def _augmentation(config: TrainConfig) -> Augmentation | None:
+    return compose(random_crop(4), flip()) if config.augment else None

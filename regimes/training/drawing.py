@@ -1,0 +1,63 @@
+"""The figure of a training run: risk, accuracy, transport cost and λ against epochs; energy of each block."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from regimes.lab.figures import DOUBLE, PALETTE, figure, style
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def draw(rows: Rows) -> Figure:
+    """Four panels from the rows of metrics.csv."""
+    with style():
+        made, ((risk, accuracy), (cost, blocks)) = figure(2, 2, width=DOUBLE, height=4.6)
+        _curve(risk, rows, "risk", "training", PALETTE[0], "o-")
+        _curve(risk, rows, "validation_risk", "validation", PALETTE[1], "s--")
+        risk.set(xlabel="epoch", ylabel="risk (mean cross-entropy)", yscale="log")
+        _curve(accuracy, rows, "accuracy", "training", PALETTE[0], "o-")
+        _curve(accuracy, rows, "validation_accuracy", "validation", PALETTE[1], "s--")
+        accuracy.set(xlabel="epoch", ylabel="accuracy (share right)")
+        _costs(cost, rows)
+        _blocks(blocks, rows)
+        for axes in (risk, accuracy):
+            axes.legend()
+        for axes in (risk, accuracy, cost, blocks):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return made
+
+
+def _costs(axes: Axes, rows: Rows) -> None:
+    _curve(axes, rows, "energy", "transport cost", PALETTE[2], "o-")
+    axes.set(xlabel="epoch", ylabel="transport cost, all blocks", yscale="log")
+    handles = axes.get_lines()
+    if rows[0]["multiplier"] is not None:
+        other = axes.twinx()
+        _curve(other, rows, "multiplier", "multiplier λ", PALETTE[3], "s--")
+        other.set(ylabel="multiplier λ")
+        other.spines["right"].set_visible(True)
+        other.grid(False)
+        handles = [*handles, *other.get_lines()]
+        other.legend(handles, [str(line.get_label()) for line in handles])
+    else:
+        axes.legend()
+
+
+def _blocks(axes: Axes, rows: Rows) -> None:
+    names = [name for name in rows[0] if name.startswith("energy_")]
+    for row, which, colour, dash in ((rows[0], "first", PALETTE[5], "s--"), (rows[-1], "last", PALETTE[0], "o-")):
+        label = f"{which} epoch ({row['epoch']})"
+        axes.plot(range(1, len(names) + 1), [row[name] for name in names], dash, color=colour, label=label)
+    axes.set(xlabel="block k", ylabel="transport cost of block k", yscale="log")
+    axes.legend()
+
+
+def _curve(axes: Axes, rows: Rows, name: str, label: str, colour: str, dash: str) -> None:
+    """One column against the epoch, without marks where they would touch; nothing for a column without figures."""
+    if rows[0][name] is not None:
+        dash = dash if len(rows) <= 30 else dash[1:]
+        axes.plot([row["epoch"] for row in rows], [row[name] for row in rows], dash, color=colour, label=label)

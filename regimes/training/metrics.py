@@ -1,0 +1,104 @@
+"""Figures of an epoch: sums over its steps that stay on the device, and the row they become."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regimes.training.evaluate import Evaluation
+from regimes.training.loop import Step, Training
+from regimes.training.objectives import LeastAction
+
+
+class Sums:
+    """Sums over the samples of an epoch so far, in float64 on their device, and its learning rate."""
+
+    def __init__(self, lr: float, state: Mapping[str, Any] | None = None) -> None:
+        state = state or {}
+        self.lr = float(state.get("lr", lr))
+        self.figures: torch.Tensor = state.get("figures", torch.zeros(4, dtype=torch.float64))
+        self.samples = int(state.get("samples", 0))
+        self.seconds = float(state.get("seconds", 0.0))
+
+    def add(self, step: Step) -> None:
+        """Count one step; no host synchronisation."""
+        batch = torch.stack([step.value, step.risk, step.transport]).double() * step.samples
+        if self.figures.device != batch.device:
+            self.figures = self.figures.to(batch.device)
+        self.figures = self.figures + torch.cat([batch, step.correct.double()[None]])
+        self.samples += step.samples
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"figures": self.figures, "samples": self.samples, "seconds": self.seconds, "lr": self.lr}
+
+    def means(self) -> dict[str, float]:
+        """Means over the samples so far; waits for the device."""
+        names = ("loss", "risk", "transport", "accuracy")
+        return dict(zip(names, (self.figures / max(self.samples, 1)).tolist(), strict=True))
+
+
+def multiplier(training: Training) -> float | None:
+    """λ, or None without one."""
+    objective = training.objective
+    return float(objective.multiplier) if isinstance(objective, LeastAction) else None
+
+
+def row(
+    training: Training, epoch: int, steps: int, sums: Sums, found: Evaluation, *, validated: bool
+) -> dict[str, Any]:
+    """One line of metrics.csv; None where a figure does not exist.
+
+    loss, risk, accuracy, transport: means over the samples of the epoch's steps, each before its own update. energy and
+    energy_1, energy_2, ...: transport cost in eval mode after the epoch, whole and of each block, on the validation
+    samples, or on some training samples where there are none. lr: of the epoch's steps.
+    """
+    means = sums.means()
+    scale = multiplier(training)
+    return {
+        "epoch": epoch,
+        "steps": steps,
+        **means,
+        "transport": means["transport"] if scale is not None else None,
+        "validation_risk": found.risk if validated else None,
+        "validation_accuracy": found.accuracy if validated else None,
+        "multiplier": scale,
+        "energy": found.transport,
+        **{f"energy_{number}": cost for number, cost in enumerate(found.blocks.tolist(), 1)},
+        "lr": sums.lr,
+        "seconds": round(sums.seconds, 3),
+        "images_per_second": round(sums.samples / sums.seconds, 1) if sums.seconds else None,
+    }
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as comma-separated text, floats in full, an empty cell for None."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+@contextmanager
+def events(folder: Path | None, done: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Where rows go as TensorBoard events: files under `folder`, those beyond epoch `done` cut; nowhere for None."""
+    if folder is None:
+        yield lambda row: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder), purge_step=done + 1) as writer:
+
+        def write(row: Mapping[str, Any]) -> None:
+            for name, value in row.items():
+                if name != "epoch" and value is not None:
+                    writer.add_scalar(name, value, row["epoch"])
+            writer.flush()
+
+        yield write

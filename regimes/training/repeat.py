@@ -1,0 +1,89 @@
+"""The same training with several seeds: one folder a seed, and what they have in common."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from regimes.lab.report import markdown_table, number, to_json
+from regimes.lab.runs import RunFolder, default_folder
+from regimes.training.assemble import check
+from regimes.training.config import TrainConfig
+from regimes.training.run import Outcome, Say, train_one
+
+FIGURES = ("train_accuracy", "validation_accuracy", "test_accuracy", "test_risk", "transport", "multiplier")
+
+
+def folder_of(config: TrainConfig) -> Path:
+    """Where a run goes by default: runs/train-DATASET-ARCH[-lap][-nSIZE][-seedK], with a digest of other changes."""
+    parts = ["train", config.dataset, config.arch]
+    named = {"dataset", "arch"}
+    for name, part in (
+        ("lap", "lap" if config.lap else ""),
+        ("train_size", f"n{config.train_size}" if config.train_size else ""),
+        ("seed", f"seed{config.seed}" if config.seed else ""),
+        ("seeds", f"{config.seeds}seeds" if config.seeds > 1 else ""),
+    ):
+        if part:
+            parts.append(part)
+            named.add(name)
+    return default_folder("-".join(parts), config, named)
+
+
+def train(
+    config: TrainConfig,
+    path: Path,
+    *,
+    resume: bool = False,
+    fresh: bool = False,
+    say: Say = lambda text: None,
+) -> Outcome:
+    """Train the seeds of the settings, one after the other in folders seed0, seed1... if there are several.
+
+    A run or a set of runs goes on where it was stopped; `resume` refuses to start anew, `fresh` moves an old one aside.
+    """
+    if resume and fresh:
+        raise ValueError("--resume goes on with the old run, --fresh moves it aside: give one of the two.")
+    if config.seeds == 1:
+        return train_one(config, path, resume=resume, fresh=fresh, say=say)
+    check(config)
+    if resume and not any(path.glob("seed*/last.pt")):
+        raise FileNotFoundError(f"{path} holds no run to go on from; leave out --resume to start")
+    with RunFolder.open(path, "train", config, fresh=fresh) as folder:
+        folder.begin()
+        outcomes = []
+        for seed in range(config.seed, config.seed + config.seeds):
+            say(f"Seed {seed}:")
+            one = config.model_copy(update={"seed": seed, "seeds": 1})
+            outcomes.append(train_one(one, path / f"seed{seed}", say=say))
+        return _conclude(folder, config, [outcome.result for outcome in outcomes])
+
+
+def _conclude(folder: RunFolder, config: TrainConfig, results: Sequence[Mapping[str, Any]]) -> Outcome:
+    from regimes.lab.statistics import mean_interval
+
+    table = []
+    summary: dict[str, Any] = {}
+    for which in ("best", "last"):
+        line: dict[str, Any] = {"weights": which}
+        summary[which] = {}
+        for figure in FIGURES:
+            values = [result[which][figure] for result in results]
+            if None not in values:
+                mean, interval = mean_interval(values)
+                summary[which][figure] = {"mean": mean, "interval": interval, "values": values}
+                line[figure.replace("_", " ")] = f"{number(mean)} {interval}"
+        table.append(line)
+    result = {
+        "name": "train",
+        "dataset": config.dataset,
+        "arch": config.arch,
+        "lap": config.lap,
+        "seeds": [entry["config"]["seed"] for entry in results],
+        **summary,
+        "config": folder.config,
+        **folder.record(),
+    }
+    page = f"# {config.arch} on {config.dataset}, {config.seeds} seeds\n\nMeans with Student's 95 % intervals.\n\n"
+    folder.write("table.md", page + markdown_table(table))
+    folder.write("result.json", to_json(result))
+    return Outcome(result, table)

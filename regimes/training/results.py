@@ -1,0 +1,116 @@
+"""What is left of a run: test figures of the best and of the last weights, table, figure."""
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from regimes.lab.report import markdown_table, to_json
+from regimes.lab.runs import RunFolder
+from regimes.models.residual import parameter_count
+from regimes.training.assemble import Assembly
+from regimes.training.checkpoint import Checkpoint
+from regimes.training.config import TrainConfig
+from regimes.training.evaluate import Evaluation
+
+
+def conclude(
+    folder: RunFolder,
+    config: TrainConfig,
+    assembly: Assembly,
+    best: Checkpoint,
+    rows: Sequence[Mapping[str, Any]],
+    measure: Callable[[Any], Evaluation],
+) -> dict[str, Any]:
+    """Measure the test samples with the last weights and with the best ones, write result.json, table.md, figure."""
+    model = assembly.training.model
+    last_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    last = measure(assembly.test)
+    same = best.best["epoch"] == rows[-1]["epoch"]
+    if not same:
+        model.load_state_dict(best.state["model"])
+        try:
+            chosen = measure(assembly.test)
+        finally:
+            model.load_state_dict(last_weights)
+    else:
+        chosen = last
+    validated = assembly.data.validation is not None
+    seconds = sum(row["seconds"] for row in rows)
+    seen = sum(row["seconds"] * (row["images_per_second"] or 0) for row in rows)
+    result = {
+        "name": "train",
+        "dataset": config.dataset,
+        "arch": config.arch,
+        "lap": config.lap,
+        "parameters": parameter_count(model),
+        "samples": {
+            "train": len(assembly.data.train.labels),
+            "validation": len(assembly.data.validation.labels) if assembly.data.validation is not None else 0,
+            "test": len(assembly.data.test.labels),
+        },
+        "protocol": "best epoch by validation accuracy" if validated else "best epoch by training risk",
+        "best": _entry(rows[best.best["epoch"] - 1], chosen),
+        "last": _entry(rows[-1], last),
+        "seconds": round(seconds, 3),
+        "images_per_second": round(seen / seconds, 1) if seconds else None,
+        "config": folder.config,
+        **folder.record(),
+    }
+    folder.write("table.md", _page(config, result))
+    if importlib.util.find_spec("matplotlib") is None:
+        result["figure"] = "not drawn: matplotlib is not installed"
+    else:
+        from regimes.lab.figures import save
+        from regimes.training.drawing import draw
+
+        save(draw(rows), folder)
+    folder.write("result.json", to_json(result))
+    return result
+
+
+def summary_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The table of a run: one row for the best weights, one for the last."""
+    made = []
+    for which in ("best", "last"):
+        entry = result[which]
+        line = {"weights": f"{which}, epoch {entry['epoch']}", "train accuracy": entry["train_accuracy"]}
+        if entry["validation_accuracy"] is not None:
+            line["validation accuracy"] = entry["validation_accuracy"]
+        line |= {"test accuracy": entry["test_accuracy"], "test risk": entry["test_risk"]}
+        line["transport cost"] = entry["transport"]
+        if entry["multiplier"] is not None:
+            line["λ"] = entry["multiplier"]
+        made.append(line)
+    return made
+
+
+def _entry(row: Mapping[str, Any], test: Evaluation) -> dict[str, Any]:
+    """Figures of one set of weights; transport cost and its blocks on the test samples."""
+    return {
+        "epoch": row["epoch"],
+        "train_risk": row["risk"],
+        "train_accuracy": row["accuracy"],
+        "validation_risk": row["validation_risk"],
+        "validation_accuracy": row["validation_accuracy"],
+        "multiplier": row["multiplier"],
+        "test_risk": test.risk,
+        "test_accuracy": test.accuracy,
+        "transport": test.transport,
+        "blocks": test.blocks.tolist(),
+    }
+
+
+def _page(config: TrainConfig, result: Mapping[str, Any]) -> str:
+    what = "least action" if config.lap else "risk alone"
+    counts = result["samples"]
+    return "\n".join(
+        [
+            f"# {config.arch} on {config.dataset}, {what}\n",
+            f"{counts['train']} training, {counts['validation']} validation, {counts['test']} test samples; "
+            f"{result['parameters']} parameters; seed {config.seed}. {result['protocol'].capitalize()}; the test "
+            f"samples were measured once, at the end. Transport cost: sum over blocks, {config.convention}, "
+            f"p = {config.p:g}, on the test samples.\n",
+            markdown_table(summary_rows(result)),
+            f"Reproduce: `{result.get('command')}` at commit {result.get('commit')}.\n",
+        ]
+    )

@@ -1,0 +1,213 @@
+"""One training run in its folder: steps, epochs, checkpoints; it goes on where it was stopped."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from regimes.lab.config import dump
+from regimes.lab.runs import RunFolder
+from regimes.models.residual import parameter_count
+from regimes.training.assemble import CONVENTIONS, Assembly, assemble, check
+from regimes.training.checkpoint import (
+    Checkpoint,
+    fit,
+    load_checkpoint,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+)
+from regimes.training.config import TrainConfig
+from regimes.training.evaluate import Evaluation, evaluate
+from regimes.training.loop import Step, descend
+from regimes.training.metrics import Sums, events, multiplier, row, to_csv
+from regimes.training.progress import Progress
+from regimes.training.results import conclude, summary_rows
+from regimes.training.runtime import Guard, Interrupted, autocast, prepared, stoppable
+
+LAST, BEST, METRICS, RESULT = "last.pt", "best.pt", "metrics.csv", "result.json"
+Say = Callable[[str], None]
+
+
+class Outcome(NamedTuple):
+    """What a run ended with: its result.json and the rows of its table."""
+
+    result: dict[str, Any]
+    table: list[dict[str, Any]]
+
+
+def train_one(
+    config: TrainConfig, path: Path, *, resume: bool = False, fresh: bool = False, say: Say = lambda text: None
+) -> Outcome:
+    """Train one seed, or go on with it; then measure the test set and draw.
+
+    Interrupted (Ctrl-C, SIGTERM) after the state was saved; Diverged where the loss is no longer finite.
+    """
+    check(config)
+    if resume and not (path / LAST).exists():
+        raise FileNotFoundError(
+            f"{path} holds no {LAST} to go on from; leave out --resume to start, or name the run's folder with --out"
+        )
+    with prepared(config.seed):
+        assembly = assemble(config)
+        with RunFolder.open(path, "train", config, fresh=fresh) as folder:
+            course = Course(config, assembly, folder)
+            say(course.description())
+            if course.done == course.total and (path / RESULT).exists():
+                say("This run is finished; --fresh trains anew.")
+                result = json.loads((path / RESULT).read_text(encoding="utf-8"))
+                return Outcome(result, summary_rows(result))
+            folder.begin()
+            try:
+                course.run()
+                say("Measuring the test set.")
+                result = conclude(folder, config, assembly, load_checkpoint(path / BEST), course.rows, course.measure)
+            except KeyboardInterrupt:
+                raise Interrupted(f"interrupted; {course.way_on()}") from None
+            return Outcome(result, summary_rows(result))
+
+
+class Course:
+    """The state of a run between two steps, in memory and on the disk."""
+
+    def __init__(self, config: TrainConfig, assembly: Assembly, folder: RunFolder) -> None:
+        self.config, self.assembly, self.folder = config, assembly, folder
+        self.training, self.batches = assembly.training, assembly.batches
+        self.total = min(config.max_steps or 10**18, config.epochs * len(self.batches))
+        self.rows: list[dict[str, Any]] = []
+        self.best: dict[str, Any] = {}
+        self.sums = Sums(self._lr())
+        if (folder.path / LAST).exists():
+            self._restore(load_checkpoint(folder.path / LAST))
+        self.saved = time.monotonic()
+
+    @property
+    def done(self) -> int:
+        """Optimiser steps so far."""
+        return self.training.epoch * len(self.batches) + self.training.step
+
+    def run(self) -> None:
+        """Train to the end; raises Interrupted where asked to stop, Diverged where figures are not finite."""
+        self._write_metrics()
+        if self.done == self.total:
+            return
+        guard = Guard(self.config.device, self._advice())
+        context = autocast(self.config.device, self.config.bf16)
+        steps = descend(self.training, self.batches, epochs=self.config.epochs, autocast=context)
+        events_folder = self.folder.path / "events" if self.config.tensorboard else None
+        label = self.folder.path.name
+        with (
+            stoppable() as stop,
+            Progress(label, self.total, self.done) as bar,
+            events(events_folder, len(self.rows)) as log,
+        ):
+            before = time.monotonic()
+            for step in steps:
+                guard.see(step)
+                self.sums.add(step)
+                whole = self.training.step == 0 or self.done == self.total
+                if whole:
+                    guard.read()
+                self.sums.seconds += time.monotonic() - before
+                if whole:
+                    self._close_epoch(step, guard)
+                    log(self.rows[-1])
+                elif stop.asked or time.monotonic() - self.saved >= self.config.checkpoint_seconds:
+                    guard.check(self.training.model)
+                    self._save(LAST)
+                if self.done == self.total:
+                    return
+                if stop.asked:
+                    raise Interrupted(f"interrupted after {self.done} of {self.total} steps; {self.way_on()}")
+                bar.update(self.done, self._figures)
+                before = time.monotonic()
+
+    def measure(self, batches: Any) -> Evaluation:
+        """Risk, accuracy and energies of the present weights."""
+        return evaluate(
+            self.training.model,
+            batches,
+            p=self.config.p,
+            convention=CONVENTIONS[self.config.convention],
+            autocast=autocast(self.config.device, self.config.bf16),
+        )
+
+    def description(self) -> str:
+        """What is trained on what, and by which protocol the best epoch is chosen."""
+        data, config = self.assembly.data, self.config
+        held = 0 if data.validation is None else len(data.validation.labels)
+        chosen = (
+            f"accuracy on {held:,} validation samples" if held else "training risk, as no sample is left to validate"
+        )
+        return (
+            f"{config.arch} ({parameter_count(self.training.model):,} parameters) on {config.dataset}: "
+            f"{len(data.train.labels):,} training, {held:,} validation, {len(data.test.labels):,} test samples; "
+            f"{self.total:,} steps of batch {config.batch}{f', {self.done:,} done' if self.done else ''}. "
+            f"The best epoch is chosen by {chosen}; the test samples are measured once, at the end."
+        )
+
+    def way_on(self) -> str:
+        """How the run is taken up again."""
+        return f"run the same command again to go on from {self.folder.path / LAST}"
+
+    def _close_epoch(self, step: Step, guard: Guard) -> None:
+        guard.check(self.training.model)
+        found = self.measure(self.assembly.measured)
+        validated = self.assembly.data.validation is not None
+        self.rows.append(row(self.training, step.epoch + 1, self.done, self.sums, found, validated=validated))
+        score = (found.accuracy, -found.risk) if validated else (-self.rows[-1]["risk"],)
+        self.sums = Sums(self._lr())
+        if not self.best or score > tuple(self.best["score"]):
+            self.best = {"epoch": step.epoch + 1, "score": list(score)}
+            self._save(BEST)
+        self._save(LAST)
+        self._write_metrics()
+
+    def _save(self, file: str) -> None:
+        data = self.assembly.data
+        checkpoint = Checkpoint(
+            config=dump(self.config),
+            state=self.training.state_dict(),
+            rng=rng_state(),
+            shape=data.shape,
+            classes=data.classes,
+            sums=self.sums.state_dict(),
+            rows=self.rows,
+            best=self.best,
+        )
+        save_checkpoint(self.folder.path / file, checkpoint)
+        self.saved = time.monotonic()
+
+    def _restore(self, held: Checkpoint) -> None:
+        fit(self.training.model, held.state["model"], self.config.arch)
+        try:
+            self.training.load_state_dict(held.state)
+            self.sums = Sums(self._lr(), held.sums)
+            set_rng_state(held.rng)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"{self.folder.path / LAST} does not fit this run ({error}); restore it, or pass --fresh"
+            ) from None
+        self.rows, self.best = list(held.rows), dict(held.best)
+
+    def _write_metrics(self) -> None:
+        self.folder.write(METRICS, to_csv(self.rows))
+
+    def _lr(self) -> float:
+        return float(self.training.optimizer.param_groups[0]["lr"])
+
+    def _figures(self) -> str:
+        means, scale = self.sums.means(), multiplier(self.training)
+        parts = [f"epoch {self.training.epoch + 1}"]
+        if self.sums.samples:
+            parts += [f"loss {means['loss']:.4g}", f"accuracy {means['accuracy']:.1%}"]
+            parts += [] if scale is None else [f"energy {means['transport']:.3g}"]
+        return ", ".join([*parts, *([] if scale is None else [f"λ {scale:.4g}"])])
+
+    def _advice(self) -> str:
+        smaller = f"--set lr={self.config.lr / 10:g} --fresh"
+        grown = " (λ multiplies the risk, so that steps grow with it: form=divided is calmer)"
+        kept = f"; {LAST} keeps finite weights" if (self.folder.path / LAST).exists() else ""
+        calmer = grown if self.config.lap and self.config.form != "divided" else ""
+        return f"take a smaller learning rate, for example {smaller}{calmer}{kept}"

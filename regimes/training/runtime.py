@@ -1,0 +1,111 @@
+"""The machine around a run: precision, denormals, random state, Ctrl-C, finite numbers."""
+
+import math
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regimes.training.loop import Step
+
+
+class Interrupted(RuntimeError):
+    """A run was stopped from outside; what it has learned is kept."""
+
+
+class Diverged(RuntimeError):
+    """The loss or a weight is no longer finite."""
+
+
+@contextmanager
+def prepared(seed: int) -> Iterator[None]:
+    """Denormal floats are flushed to zero (they slow a CPU down tenfold), torch's global random state is seeded; both
+    are put back at the end."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        torch.set_flush_denormal(True)
+        try:
+            yield
+        finally:
+            torch.set_flush_denormal(False)
+
+
+def autocast(device: str, bf16: bool) -> AbstractContextManager[Any]:
+    """Products in bfloat16 where asked for, otherwise everything as it is."""
+    return torch.autocast(device, dtype=torch.bfloat16) if bf16 else nullcontext()
+
+
+class Stop:
+    """Whether somebody has asked the run to stop."""
+
+    asked = False
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Within, the first Ctrl-C (or SIGTERM) asks the run to stop at its next step; a second one stops it at once."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+
+    before = {kind: signal.signal(kind, ask) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+class Guard:
+    """Watches that losses stay finite: each step on a CPU, else every `every` steps, so that a GPU need not wait."""
+
+    def __init__(self, device: str, advice: str, every: int = 50) -> None:
+        self.every = 1 if device == "cpu" else every
+        self.advice = advice
+        self.unread: list[Step] = []
+        self.step: Step | None = None
+        self.loss = float("nan")
+
+    def see(self, step: Step) -> None:
+        """Take in a step; Diverged if a loss that is read now is not finite."""
+        self.step = step
+        self.unread.append(step)
+        if len(self.unread) >= self.every:
+            self.read()
+
+    def read(self) -> None:
+        """Read the losses of the steps since the last time."""
+        steps, self.unread = self.unread, []
+        if not steps:
+            return
+        for step, loss in zip(steps, torch.stack([step.value for step in steps]).tolist(), strict=True):
+            if not math.isfinite(loss):
+                self._fail(step, f"the loss is {loss}")
+            self.loss = loss
+
+    def check(self, model: nn.Module) -> None:
+        """Diverged unless all losses so far and all weights are finite; to be called before they are saved."""
+        self.read()
+        if self.step is not None and not all_finite(model.state_dict().values()):
+            self._fail(self.step, "a weight is no longer finite")
+
+    def _fail(self, step: Step, what: str) -> None:
+        raise Diverged(
+            f"diverged at epoch {step.epoch + 1}, step {step.number + 1}: {what}, the last finite loss was "
+            f"{self.loss:.4g}; {self.advice}"
+        )
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no tensor holds NaN or infinity."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point())
