@@ -170,10 +170,12 @@ def spearman(x: Any, y: Any) -> float:
     """Rank correlation, ties with their mean rank; what is not finite ranks last; NaN if one of the two is constant."""
     import pandas
 
-    ranks = [pandas.Series(np.asarray(values, dtype=float)).rank(na_option="bottom").to_numpy() for values in (x, y)]
-    if any(len(rank) < 2 or float(np.ptp(rank)) == 0 for rank in ranks):
+    ranks = np.stack(
+        [pandas.Series(np.asarray(values, dtype=float)).rank(na_option="bottom").to_numpy() for values in (x, y)]
+    )
+    if ranks.shape[1] < 2 or (np.ptp(ranks, axis=1) == 0).any():
         return math.nan
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def judge(rows: "DataFrame") -> Judgement:

@@ -36,7 +36,8 @@ def draw(rows: "DataFrame") -> "Figure":
         from matplotlib.figure import Figure
 
         made = Figure(figsize=(figures.DOUBLE, 1.62 * len(arms) + 2.1), layout="constrained")
-        above, below = made.subfigures(2, 1, height_ratios=[1.62 * len(arms), 1.8])
+        parts: Any = made.subfigures(2, 1, height_ratios=[1.62 * len(arms), 1.8])
+        above, below = parts
         axes = above.subplots(len(arms), len(blocks), squeeze=False)
         for line, arm in zip(axes, arms, strict=True):
             for ax, block in zip(line, blocks, strict=True):
