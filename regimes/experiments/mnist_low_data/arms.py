@@ -126,13 +126,17 @@ def run(data: Data, name: str, course: Course, seed: int) -> dict[str, Any]:
                 best[protocol] = (found, training.epoch)
                 if protocol == "validation":
                     weights = {key: value.clone() for key, value in model.state_dict().items()}
-    end = state(training, data.parts.train, normalise) | {"last": accuracy(model, data.second, normalise)}
-    model.load_state_dict(weights)
+    end = state(training, data.parts.train, normalise)
+    last = honest = accuracy(model, data.second, normalise)
+    if best["validation"][1] < course.epochs:
+        model.load_state_dict(weights)
+        honest = accuracy(model, data.second, normalise)
     return {
         "method": method,
         "learning_rate": rate,
         "paper": best["paper"][0],
-        "honest": accuracy(model, data.second, normalise),
+        "honest": honest,
+        "last": last,
         "validation": best["validation"][0],
         "paper_epoch": best["paper"][1],
         "honest_epoch": best["validation"][1],

@@ -9,12 +9,12 @@ from regimes.lab.statistics import Mean, mean_interval
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-Key = tuple[str, bool]  # method, and whether its learning rate is tuned
+Key = tuple[str, bool]  # an arm and False, or a method, to be taken at its best learning rate, and True
 
 
-def usual(rows: "DataFrame", method: str, train_size: int) -> "DataFrame":
-    """The rows of a method at one train size under its own name, that is, at the usual learning rate."""
-    return rows[(rows.arm == method) & (rows.train_size == train_size)]
+def usual(rows: "DataFrame", arm: str, train_size: int) -> "DataFrame":
+    """The rows of an arm at one train size; that named like its method has the usual learning rate."""
+    return rows[(rows.arm == arm) & (rows.train_size == train_size)]
 
 
 def tuned(rows: "DataFrame", method: str, train_size: int) -> "DataFrame":
@@ -33,9 +33,9 @@ def tuned(rows: "DataFrame", method: str, train_size: int) -> "DataFrame":
 
 
 def select(rows: "DataFrame", key: Key, train_size: int) -> "DataFrame":
-    """The rows of a method at one train size, tuned or not."""
-    method, is_tuned = key
-    return (tuned if is_tuned else usual)(rows, method, train_size)
+    """The rows at one train size of an arm, or of a tuned method."""
+    name, is_tuned = key
+    return (tuned if is_tuned else usual)(rows, name, train_size)
 
 
 def gains(rows: "DataFrame", key: Key, other: Key, train_size: int, protocol: str) -> "Series":
@@ -48,3 +48,14 @@ def gain(rows: "DataFrame", key: Key, other: Key, train_size: int, protocol: str
     """Mean of the paired differences with Student's interval over the seeds; NaN where no seed has both."""
     found = gains(rows, key, other, train_size, protocol)
     return mean_interval(np.asarray(found) if len(found) else [np.nan, np.nan])
+
+
+def percent(rows: "DataFrame", protocol: str) -> Mean:
+    """Mean accuracy in percent with Student's interval over the seeds."""
+    return mean_interval(100 * np.asarray(rows[protocol], dtype=float))
+
+
+def tuned_keys(rows: "DataFrame", train_size: int) -> list[Key]:
+    """The methods that were run at several learning rates."""
+    methods = dict.fromkeys(rows[rows.train_size == train_size].method)
+    return [(method, True) for method in methods if len(tuned(rows, method, train_size))]
