@@ -6,14 +6,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from regimes.conventions import generator
 from regimes.data.batches import Batches
 from regimes.data.classification import Classification, Labelled, Normalise, classification
 from regimes.models.build import build
 from regimes.models.initialise import initialise, orthogonal
-from regimes.models.residual import ResidualNet
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import FORMS, LeastAction, Objective, Plain
 from regimes.transport.energy import mean_over_features, transport_cost
@@ -85,7 +84,7 @@ def data(name: str, seed: int, train_size: int, validation: int, halves: tuple[i
 
 
 @torch.no_grad()
-def accuracy(model: ResidualNet, samples: Labelled, normalise: Normalise, precision: str = "float32") -> float:
+def accuracy(model: nn.Module, samples: Labelled, normalise: Normalise, precision: str = "float32") -> float:
     """Share of samples classified correctly, in eval mode."""
     context = nullcontext() if precision == "float32" else torch.autocast("cpu", dtype=getattr(torch, precision))
     model.eval()
