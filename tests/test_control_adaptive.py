@@ -66,7 +66,9 @@ def test_requested_times_are_hit_exactly():
 
 
 def test_many_requested_times_do_not_change_the_accuracy():
-    *_, dense = integrate(logistic, (STARTS,), torch.linspace(0.01, 6, 600, dtype=F64), rtol=1e-8, atol=1e-8)
+    times = torch.linspace(0.01, 6, 600, dtype=F64)
+    for time, dense in zip(times, integrate(logistic, (STARTS,), times, rtol=1e-8, atol=1e-8), strict=True):
+        assert (dense.time == time).all()
     assert_close(dense.state[0], logistic_solution(STARTS, 6.0), rtol=0, atol=1e-7)  # ten times the tolerance
 
 
@@ -138,6 +140,26 @@ def test_a_run_whose_event_holds_at_the_start_does_not_move():
     assert not solution.stopped[0]
     assert (solution.time[ahead] == 0).all()
     assert torch.equal(solution.state[0][ahead], STARTS[ahead])
+
+
+def test_a_step_that_was_not_accepted_stops_no_run():
+    latest = []
+
+    def accelerate(state):
+        latest[:] = [state[0]]
+        return (torch.where(state[0] < 1, 1.0, 5000.0).to(F64),)
+
+    # Attempts across the jump at x = 1 go beyond x = 2.2, which no accepted step reaches.
+    start, beyond = torch.zeros(1, 1, dtype=F64), []
+
+    def event(state):
+        beyond.append(bool((latest[0] > 2.2).any()))
+        return latest[0][:, 0] > 2.2
+
+    (solution,) = integrate(accelerate, (start,), [1.0002], until=event)
+    assert any(beyond)
+    assert not solution.stopped.any()
+    assert_close(solution.state[0].item(), 2.0, rtol=1e-3, atol=0)  # one step of error across the jump
 
 
 @pytest.mark.parametrize("with_event", [False, True])

@@ -257,3 +257,18 @@ def test_bad_requests_are_refused():
         list(descend(lambda p: p, start, step=0.1, iterations=1, record=[1], batches=lambda i: data()))
     with pytest.raises(ValueError, match="at most one stopping rule"):
         list(gradient_flow(risk, start, [1.0], until=lambda p: p.output[:, 0, 0] > 9, risk_below=1.0))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("unit", [RELU, TANH, SOFTPLUS], ids=lambda unit: unit.name)
+def test_a_gpu_gives_the_same_flow_and_the_same_descent(unit):
+    x, y = data(groups=2, k=2)
+    alpha, start = torch.tensor([1.0, 3.0, 9.0] * 2, dtype=F64), net(6, k=2)
+    found = []
+    for device in ("cpu", "cuda"):
+        risk = TwoLayerRisk(x.to(device), y.to(device), unit, alpha=alpha.to(device))
+        flow = last(gradient_flow(risk, start.to(device), [0.5, 2.0], rtol=1e-5, risk_below=0.1)).particles
+        _, end = last(descend(risk, start.to(device), step=0.1, iterations=20, record=[20]))
+        found.append([part.cpu() for part in (*flow, *end)])
+    assert_same(found[1], found[0], rtol=1e-8, atol=1e-8)  # order of summation, over some hundred steps
