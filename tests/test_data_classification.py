@@ -124,6 +124,14 @@ def test_one_seed_gives_one_data_set(name):
         assert not torch.equal(one, other)
 
 
+def test_another_seed_draws_other_circles_and_other_validation_samples():
+    one, other = (rows(classification("circles", seed=seed).train) for seed in (6, 7))
+    assert not one & other  # other points, not another choice among the same
+    validation = [classification("mnist", train_size=1, validation=20, seed=seed).validation for seed in (6, 7)]
+    one, other = (set(numbers(part)) for part in validation if part is not None)
+    assert len(one & other) < 10  # one is expected by chance
+
+
 def test_a_balanced_choice_has_equal_counts_and_a_uniform_one_follows_the_pool():
     even = classification("mnist", train_size=52, validation=10, test_size=20, choose=balanced, seed=8)
     assert even.train.labels.bincount().tolist() == [6, 6] + [5] * 8
