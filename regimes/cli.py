@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -10,7 +11,8 @@ import typer
 from regimes import __version__
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
-MAIN_JOB = "lazy-vs-meanfield"
+MAIN_JOB, OT_GAP = "lazy-vs-meanfield", "ot-gap"
+JOBS = {MAIN_JOB: "lazy_vs_meanfield", OT_GAP: "ot_gap"}  # runs that state nothing, and their modules
 
 app = typer.Typer(
     name="regimes",
@@ -28,6 +30,10 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="One setting, read as YAML; may be repeated; wins over the file."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run; by default under runs/.")]
+DataDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder with the data files (or set REGIMES_DATA_DIR).")
+]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Move a run that is in the way aside to DIR.1, DIR.2, ...")]
 
 
@@ -100,10 +106,9 @@ def judge(
     from regimes.lab.verification import conclude
 
     with RunFolder.existing(run) as folder:
-        if folder.name == MAIN_JOB:
-            from regimes.experiments import lazy_vs_meanfield as main_job
-
-            main_job.conclude(configuration.load(main_job.Config, run / "config.yaml"), folder)
+        if folder.name in JOBS:
+            job = import_module(f"regimes.experiments.{JOBS[folder.name]}")
+            job.conclude(configuration.load(job.Config, run / "config.yaml"), folder)
         elif folder.name in names():
             experiment = load(folder.name)
             _show(experiment, run, conclude(experiment, folder))
@@ -117,10 +122,8 @@ def lazy_vs_meanfield(
     dataset: Annotated[str | None, typer.Option(help="teacher, circle, digits or mnist.")] = None,
     width: Annotated[int | None, typer.Option(help="Neurons of the hidden layer.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Repetitions; intervals are over these.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder with the MNIST files (or set REGIMES_DATA_DIR).")
-    ] = None,
+    device: Device = None,
+    data_dir: DataDir = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     out: Out = None,
@@ -132,19 +135,10 @@ def lazy_vs_meanfield(
     by which figure.
     """
     from regimes.experiments.lazy_vs_meanfield import Config, run
-    from regimes.lab.config import load, override
     from regimes.lab.runs import RunFolder, default_folder
 
-    flags = {
-        "alpha": alpha,
-        "dataset": dataset,
-        "width": width,
-        "seeds": seeds,
-        "device": device,
-        "data_dir": None if data_dir is None else str(data_dir),
-    }
-    given = [override(key, value) for key, value in flags.items() if value is not None]
-    settings = load(Config, config, [*(overrides or ()), *given])
+    flags = {"alpha": alpha, "dataset": dataset, "width": width, "seeds": seeds, "device": device, "data_dir": data_dir}
+    settings = _settings(Config, config, overrides, flags)
     stem = f"{MAIN_JOB}-{settings.dataset}-alpha{settings.alpha:g}"
     path = out or default_folder(stem, settings, {"dataset", "alpha"})
     with RunFolder.open(path, MAIN_JOB, settings, fresh=fresh) as folder:
@@ -163,10 +157,8 @@ def train_classifier(
     batch: Annotated[int | None, typer.Option(help="Samples a step.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Repetitions, one folder each; intervals are over these.")] = None,
     seed: Annotated[int | None, typer.Option(help="The (first) seed: of data, weights and batches.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder with the data files (or set REGIMES_DATA_DIR).")
-    ] = None,
+    device: Device = None,
+    data_dir: DataDir = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run; an error if there is none.")] = False,
@@ -180,30 +172,54 @@ def train_classifier(
     """
     from functools import partial
 
-    from regimes.lab.config import load, override
     from regimes.lab.console import print_table
     from regimes.training.config import TrainConfig
     from regimes.training.repeat import folder_of, train
 
-    flags = {
-        "dataset": dataset,
-        "arch": arch,
-        "lap": True if lap else None,
-        "train_size": train_size,
-        "epochs": epochs,
-        "max_steps": max_steps,
-        "batch": batch,
-        "seeds": seeds,
-        "seed": seed,
-        "device": device,
-        "data_dir": None if data_dir is None else str(data_dir),
-    }
-    given = [override(key, value) for key, value in flags.items() if value is not None]
-    settings = load(TrainConfig, config, [*(overrides or ()), *given])
+    flags = {"dataset": dataset, "arch": arch, "lap": lap or None, "train_size": train_size, "epochs": epochs}
+    flags |= {"max_steps": max_steps, "batch": batch, "seeds": seeds, "seed": seed}
+    flags |= {"device": device, "data_dir": data_dir}
+    settings = _settings(TrainConfig, config, overrides, flags)
     path = out or folder_of(settings)
     outcome = train(settings, path, resume=resume, fresh=fresh, say=partial(print, flush=True))
     print_table(outcome.table)
     print(f"Results: {path}")
+
+
+@app.command(OT_GAP)
+def ot_gap(
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CKPT...", help="Checkpoints that `train` has written.")],
+    points: Annotated[int | None, typer.Option(help="Points to be transported; 1,000 by default.")] = None,
+    split: Annotated[str | None, typer.Option(help="test, train or validation.")] = None,
+    stage: Annotated[int | None, typer.Option(help="One segment of blocks, from 0; all by default.")] = None,
+    p: Annotated[float | None, typer.Option(help="Exponent of the cost ‖x − y‖^p; 2 by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the choice of points and of the probes.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Limit of each exact solve; then a bracket remains.")] = None,
+    device: Device = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    fresh: Fresh = False,
+) -> None:
+    """Is a network's map an optimal transport map?
+
+    Checkpoints side by side: the exact gap on their points, certified, and the symmetry of the map's Jacobian.
+    """
+    from regimes.experiments.ot_gap import Config, given_files, start
+
+    flags = {"points": points, "split": split, "stage": stage, "p": p, "seed": seed, "seconds": seconds}
+    flags |= {"device": device, "data_dir": data_dir, "checkpoints": given_files(checkpoints)}
+    path = start(_settings(Config, config, overrides, flags), out, fresh=fresh)
+    print(f"Results: {path}")
+
+
+def _settings(kind: Any, file: Path | None, overrides: list[str] | None, flags: dict[str, Any]) -> Any:
+    """Settings from a file, --set and flags (None: not given); the later wins."""
+    from regimes.lab.config import load, override
+
+    given = {key: str(value) if isinstance(value, Path) else value for key, value in flags.items() if value is not None}
+    return load(kind, file, [*(overrides or ()), *(override(key, value) for key, value in given.items())])
 
 
 def _show(experiment: Any, path: Path, conclusion: Any) -> None:

@@ -133,13 +133,15 @@ def power(
     departures: dict[str, Departure] | None = None,
     seconds: float = math.inf,
     own: Gap | None = None,
+    at: Float[Tensor, "k *feature"] | None = None,
 ) -> Power:
     """Run the tests on altered maps of several amplitudes (relative to the displacement size).
 
     Every altered map costs one exact solve of n points, from the largest amplitude down to the first at which the gap
     sees nothing; `seconds` bounds each, and a gap counts as far as it is proved. With `transport_map` (on rows of x,
     flattened or not, as x is shaped) the Brenier test is run on T plus the rotation field too, at all amplitudes and
-    at the first PROBED / d points. `own` is the gap of T where it is known already. In d = 1 there is no rotation.
+    at the first PROBED / d points (or at the points `at`, in the precision of the map). `own` is the gap of T where it
+    is known already. In d = 1 there is no rotation.
     """
     points = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x, np.float64))
     x_array, t_array = as_matrix(x, "x"), as_matrix(t_of_x, "t_of_x")
@@ -159,7 +161,7 @@ def power(
     base = _relative(gap_of(t_flat) if own is None else own)
     tests = {}
     if transport_map is not None and rotated in kinds.values():
-        some = points[: max(64, PROBED // x_flat.shape[1])]
+        some = points[: max(64, PROBED // x_flat.shape[1])] if at is None else at.detach()
         tests = _rotations(transport_map, some, displacement_size(x_flat, t_flat), amplitudes, p, generator)
     departed = []
     for name, kind in kinds.items():

@@ -1,0 +1,66 @@
+"""Configuration of one comparison of checkpoints; the files are held by their hashes."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from regimes.lab.config import Settings
+
+DEFAULT_POINTS = 1000
+
+
+class File(Settings):
+    """A checkpoint: where it lies and what is in it."""
+
+    path: str
+    sha256: str
+
+
+class Config(Settings):
+    """Is the map of each of these networks an optimal transport map?"""
+
+    checkpoints: Annotated[list[File], Field(min_length=1)]
+    points: Annotated[int, Field(ge=3)] | None = None  # None: 1,000, or all where there are fewer
+    split: Literal["train", "validation", "test"] = "test"
+    stage: int | None = None  # segment of blocks, from 0; None: every one
+    p: Annotated[float, Field(ge=1, le=20)] = 2.0  # exponent of the cost ‖x − y‖^p
+    seed: Annotated[int, Field(ge=0)] = 0  # of the choice of points and of the probes
+    device: Literal["cpu", "cuda"] = "cpu"
+    data_dir: Path | None = None  # None: where the run had it
+    seconds: Annotated[float, Field(gt=0)] | None = None  # for each exact solve; beyond, a bracket is what is known
+
+    @model_validator(mode="after")
+    def _no_file_twice(self) -> "Config":
+        paths = [file.path for file in self.checkpoints]
+        for path in paths:
+            if paths.count(path) > 1:
+                raise ValueError(f"each checkpoint can be named once; got {path} twice")
+        return self
+
+
+def hashed(path: Path) -> File:
+    """A file with the hash of its content; FileNotFoundError if it is not there."""
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        hint = f", for example {path / 'best.pt'}" if path.is_dir() else ""
+        raise FileNotFoundError(f"{path} {what}; give a last.pt or best.pt that `train` has written{hint}")
+    with path.open("rb") as file:
+        return File(path=str(path), sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def labels(paths: list[str]) -> list[str]:
+    """Short names of checkpoints, each another: folder and stem as runs write them (runs/a/best.pt: a/best)."""
+    parts = [Path(path).with_suffix("").parts for path in paths]
+    for length in range(2, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return list(paths)
+
+
+def folder_stem(config: Config) -> str:
+    """Name of the run folder: ot-gap and the checkpoints, the later ones as a count."""
+    first, *others = labels([file.path for file in config.checkpoints])
+    return f"ot-gap-{first.strip('/').replace('/', '-')}" + (f"-and-{len(others)}-more" if others else "")
