@@ -29,7 +29,7 @@ def table(cost=0.2, relative=-0.05, lost=-0.2, straight=0.3, accuracy=0.0, wild=
         for arm, transport in zip(protocol.ARMS, costs, strict=True):
             figures = changed if arm == "normal_bn_transport" else plain
             common = {"arm": arm, "seed": seed, "kind": "run", "stopped": True, "least": 10.0}
-            rows.append({**common, "transport": transport, **figures})
+            rows.append({**common, "transport": transport, "gap": 10 * figures["relative_gap"], **figures})
     return pd.DataFrame(rows)
 
 
@@ -147,6 +147,7 @@ def test_the_least_cost_is_that_of_straight_even_walks_to_the_line():
     assert outcome.least_cost(x, labels, 1) == pytest.approx(needed)
     assert outcome.least_cost(x, labels, 5) == pytest.approx(needed / 5)
     goal = torch.tensor([[-10.0, -10.0], [1.0, 1.0], [-8.0, -12.0], [-10.0, -10.0]]).double()
+    assert_close(outcome.cheapest_map(x, labels), goal)
     steps = [(goal - x) / 5] * 5
     assert float(transport_cost(steps)) == pytest.approx(needed / 5)
 
@@ -214,6 +215,9 @@ def test_figure_and_table_show_every_arm():
     results = zip(points, circles.measure(config, points), strict=True)
     rows = pd.DataFrame([{**point, **row} for point, found in results for row in found])
     assert set(rows[rows.kind == "cloud"].seed) == {0}
+    merits = circles.judge(rows).merits
+    assert 0 < merits["relative OT gap of the cheapest right map"] < 0.2
+    assert 0.3 < merits["share of covariance lost by the cheapest right map"] < 1
     figure = circles.draw(rows)
     clouds, below = figure.subfigs
     assert len(clouds.axes) == 4 * 2  # the input and the one block

@@ -81,7 +81,9 @@ def _arms(ax: Any, runs: Any, arms: list[str], column: str) -> None:
     if column == "transport":
         ax.set_yscale("log")
         ax.axhline(float(runs.least.median()), linestyle=":", color="#666666", linewidth=1, label="least possible")
-        ax.legend(fontsize=7, handlelength=1.2)
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high * (high / low) ** 0.25)  # room for the legend
+        ax.legend(fontsize=7, handlelength=1.2, loc="upper right")
     ax.set_title(PANELS[column], fontsize=8)
     ax.set_xticks(range(len(arms)), [NAMES[arm].split(":")[0] for arm in arms])
     ax.set_xlabel("arm")
