@@ -165,7 +165,7 @@ def train_classifier(
     fresh: Fresh = False,
     out: Out = None,
 ) -> None:
-    """Train a residual classifier, by risk alone or by least action.
+    """Train a network, plain or by least action.
 
     The same command again goes on where the run was stopped, bit for bit on a CPU. The best epoch is chosen on
     validation samples; the test samples are measured once, at the end.
