@@ -1,7 +1,6 @@
 """Reduced costs ‖x_i − y_j‖^p − u_i − v_j over ALL pairs in O(n) memory: which are smallest, which are negative."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -9,12 +8,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from regimes.transport.bounds import WIDTH, Bounds, Cloud, bounds
 from regimes.transport.cost import Matrix, Vector, edge_cost
 from regimes.transport.partition import Blocks, kd_blocks, lower_bound
 
 LOW_DIMENSION = 8  # up to here boxes tell far from near, beyond they all overlap
 BLOCK = 128  # points of a block where boxes help
-ENTRIES = 4_000_000  # pairs looked at together where they do not
+ENTRIES = 6_400_000  # pairs looked at together where they do not
+PILOT = 64  # rows that tell whether single precision is sharp enough
+SPURIOUS = 16  # pairs a row that it may pass in vain
 
 
 class Priced(NamedTuple):
@@ -48,12 +50,44 @@ class _Found:
         self.count = end
 
 
+class _Look:
+    """The bounds of one block of rows at some columns: the pairs above a level, and the largest of a row."""
+
+    def __init__(self, filter: Bounds, at: Tensor, level: float, room: Tensor):
+        width, count = room.shape[2], len(filter.right)
+        self.parts = room[: -(-count // width), : len(at)]
+        self.top, rows, places = torch.full((len(at),), -torch.inf, dtype=room.dtype, device=room.device), [], []
+        for k, part in enumerate(self.parts):
+            inside = slice(k * width, min((k + 1) * width, count))
+            part[:, inside.stop - inside.start :] = -torch.inf
+            bound = filter.fill(at, inside, part[:, : inside.stop - inside.start])
+            top = bound.amax(1)
+            self.top = torch.maximum(self.top, top)
+            some = torch.nonzero(top > level)[:, 0]
+            if len(some):
+                i, j = torch.nonzero(bound[some] > level, as_tuple=True)
+                rows.append(some[i])
+                places.append(j + inside.start)
+        empty = torch.empty(0, dtype=torch.int64, device=at.device)
+        self.rows, self.places = torch.cat(rows or [empty]), torch.cat(places or [empty])
+        self.hits = torch.bincount(self.rows, minlength=len(at))
+
+    def of(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        """The pairs above the level in rows for which `chosen` is true."""
+        inside = chosen[self.rows]
+        return self.rows[inside], self.places[inside]
+
+    def largest(self, which: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """The `most` largest bounds of some rows and where they are."""
+        return self.parts[:, which].movedim(0, 1).flatten(1).topk(most, dim=1)
+
+
 class Pricer:
     """Looks at all pairs of two clouds, again and again with other potentials.
 
-    A matrix product gives every reduced cost with a known rounding error; it serves as a filter that errs on the safe
+    A matrix product bounds every reduced cost with a known rounding error; it serves as a filter that errs on the safe
     side, and the pairs that pass are computed anew from differences. In up to 8 dimensions pairs of blocks whose
-    lower bound exceeds the level are passed over. The work runs on `device` (float64), the answer is on the CPU.
+    lower bound exceeds the level are passed over. The work runs on `device`, the answer is on the CPU.
     """
 
     def __init__(self, x: Matrix, y: Float[np.ndarray, "m d"], p: float, *, device: torch.device | str = "cpu"):
@@ -64,10 +98,7 @@ class Pricer:
         self.row_blocks, self.column_blocks = (
             self._blocks(z, o) for z, o in zip(self.centred, (len(y), len(x)), strict=True)
         )
-        self.x_centred, self.y_centred = (self._move(z) for z in self.centred)
-        self.x_square, self.y_square = self.x_centred.square().sum(1), self.y_centred.square().sum(1)
-        # Rounding of the d + 2 products, of the squares and of the centring, a factor 2 to spare.
-        self.epsilon = (4 * x.shape[1] + 24) * torch.finfo(torch.float64).eps
+        self.row_cloud, self.column_cloud = (Cloud(z, z.square().sum(1)) for z in map(self._move, self.centred))
 
     def transposed(self) -> "Pricer":
         """The same pairs seen from the columns."""
@@ -75,8 +106,7 @@ class Pricer:
         other.x, other.y, other.p, other.device, other.compact = self.y, self.x, self.p, self.device, self.compact
         other.centred = self.centred[::-1]
         other.row_blocks, other.column_blocks = self.column_blocks, self.row_blocks
-        other.x_centred, other.y_centred = self.y_centred, self.x_centred
-        other.x_square, other.y_square, other.epsilon = self.y_square, self.x_square, self.epsilon
+        other.row_cloud, other.column_cloud = self.column_cloud, self.row_cloud
         return other
 
     def _move(self, array: np.ndarray) -> Tensor:
@@ -92,10 +122,10 @@ class Pricer:
 
     def _near(
         self, u: Vector, v: Float[np.ndarray, "m"], level: float, chosen: np.ndarray | None
-    ) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Row blocks, each with the columns that may hold a reduced cost below the level."""
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Row blocks, each with the columns that may hold a reduced cost below the level; None for all columns."""
         keep = None if chosen is None else np.isin(np.arange(len(self.x)), chosen)
-        everything, near = torch.arange(len(self.y), device=self.device), None
+        near = None
         if self.compact:
             near = lower_bound(self.row_blocks, self.column_blocks, *self.centred, u, v, self.p) <= level
         for b, block in enumerate(self.row_blocks.members):
@@ -103,9 +133,27 @@ class Pricer:
             if len(rows) == 0:
                 continue
             if near is None:
-                yield rows, everything
+                yield rows, None
             elif near[b].any():
-                yield rows, self._move(np.concatenate([self.column_blocks.members[c] for c in np.flatnonzero(near[b])]))
+                yield rows, np.concatenate([self.column_blocks.members[c] for c in np.flatnonzero(near[b])])
+
+    def _room(self, rows: int, dtype: torch.dtype) -> Tensor:
+        """Memory for the bounds of a block, taken once."""
+        width = min(len(self.y), WIDTH) if self.device.type == "cpu" else len(self.y)
+        return torch.empty(-(-len(self.y) // width), rows, width, dtype=dtype, device=self.device)
+
+    def _filter(self, u: Vector, v: Float[np.ndarray, "m"], level: float) -> Bounds:
+        """Single precision where a pilot shows that it passes few pairs more than double precision."""
+        potentials = self._move(u), self._move(v)
+        double = bounds(self.row_cloud, self.column_cloud, *potentials, self.p)
+        single = bounds(self.row_cloud, self.column_cloud, *potentials, self.p, single=True)
+        if single is None:
+            return double
+        at = self._move(np.unique(np.linspace(0, len(u) - 1, PILOT).astype(int)))
+        few, many = (
+            len(_Look(one, at, one.level(-level), self._room(len(at), one.left.dtype)).rows) for one in (double, single)
+        )
+        return single if many <= 2 * few + SPURIOUS * len(at) else double
 
     def price(
         self,
@@ -118,79 +166,42 @@ class Pricer:
     ) -> Priced:
         """Pairs with reduced cost below `level`, at most the `most` smallest a row; of all rows or the `chosen` ones.
 
-        `row_least` is exact wherever it is below the level: it is min_j ‖x_i − y_j‖^p − u_i − v_j.
+        `row_least` is exact wherever it is below the level: it is min_j ‖x_i − y_j‖^p − u_i − v_j. Where many pairs of
+        a row are below, pairs that differ by less than the rounding of the filter may stand for one another.
         """
-        potential_x, potential_y = self._move(u), self._move(v)
-        error_x = self.epsilon * (2 * self.x_square + potential_x.abs())
-        error_y = self.epsilon * (2 * self.y_square + potential_y.abs())
-        left, right = self._factors(potential_x, potential_y, error_x, error_y)
+        filter = self._filter(u, v, level)
+        room = self._room(max(map(len, self.row_blocks.members)), filter.left.dtype)
         found = _Found()
         for rows, columns in self._near(u, v, level, chosen):
-            at = self._move(rows)
-            excess = self._excess(left[at], right, columns, potential_x[at], potential_y, error_x[at], error_y)
-            hits = (excess > -level).sum(1)
-            if int(hits.sum()) == 0:
-                continue
+            near = filter if columns is None else filter.on(self._move(columns))
+            look = _Look(near, self._move(rows), filter.level(-level), room)
 
-            exact = partial(self._exact, rows, columns, u, v)
-            crowded = hits > 4 * most
-            found.add(*exact(*torch.nonzero((excess > -level) & ~crowded[:, None], as_tuple=True)))
+            def exact(local: Tensor, place: Tensor, rows=rows, columns=columns):
+                i, j = rows[local.cpu().numpy()], place.cpu().numpy()
+                j = j if columns is None else columns[j]
+                return i, j, edge_cost(self.x, self.y, i, j, self.p) - u[i] - v[j]
+
+            crowded = look.hits > 4 * most
+            found.add(*exact(*look.of(~crowded)))
             if bool(crowded.any()):
-                for pairs in self._crowded(excess, torch.nonzero(crowded)[:, 0], level, most, exact):
-                    found.add(*pairs)
+                which = torch.nonzero(crowded)[:, 0]
+                values, places = look.largest(which, most)
+                some = [array.reshape(-1, most) for array in exact(which.repeat_interleave(most), places.flatten())]
+                # Where a bound left out exceeds the largest excess met, all pairs of the row are computed.
+                unsafe = (values[:, -1].double() * filter.unit).cpu().numpy() > -some[2].min(1)
+                found.add(*(array[~unsafe].ravel() for array in some))
+                crowded[which] = self._move(unsafe)
+                found.add(*exact(*look.of(crowded)))
         end = found.count
         return self._sort(found.rows[:end], found.columns[:end], found.reduced[:end], level, most)
 
-    def _crowded(self, excess: Tensor, which: Tensor, level: float, most: int, exact: Callable) -> list[tuple]:
-        """Rows with many hits: only the largest are computed anew, all of them where rounding could hide the least."""
-        values, places = excess[which].topk(most, dim=1)
-        i, j, reduced = exact(which.repeat_interleave(most), places.flatten())
-        least = torch.from_numpy(reduced.reshape(-1, most).min(1)).to(values.device)
-        unsafe = which[values[:, -1] > -least]
-        if len(unsafe) == 0:
-            return [(i, j, reduced)]
-        local, place = torch.nonzero(excess[unsafe] > -level, as_tuple=True)
-        kept = ~np.isin(i, i[::most][(values[:, -1] > -least).cpu().numpy()])
-        return [(i[kept], j[kept], reduced[kept]), exact(unsafe[local], place)]
-
     def least(self, v: Float[np.ndarray, "m"]) -> Vector:
         """min_j ‖x_i − y_j‖^p − v_j of every row, up to rounding: for starting values, not for proofs."""
-        zero_x, zero_y, potential = torch.zeros_like(self.x_square), torch.zeros_like(self.y_square), self._move(v)
-        left, right = self._factors(zero_x, potential, zero_x, zero_y)
-        everything, out = torch.arange(len(v), device=self.device), torch.empty_like(self.x_square)
-        for at in torch.arange(len(self.x), device=self.device).split(max(1, ENTRIES // len(v))):
-            excess = self._excess(left[at], right, everything, zero_x[at], potential, zero_x[at], zero_y)
-            out[at] = -excess.amax(1)
-        return out.cpu().numpy()
-
-    def _factors(self, u: Tensor, v: Tensor, error_x: Tensor, error_y: Tensor) -> tuple[Tensor, Tensor]:
-        """Matrices whose product is an upper bound of u + v − c (p = 2) or minus a lower bound of ‖x − y‖² (else)."""
-        one_x, one_y = torch.ones_like(u)[:, None], torch.ones_like(v)[:, None]
-        shift_x, shift_y = error_x - self.x_square, error_y - self.y_square
-        if self.p == 2:
-            shift_x, shift_y = shift_x + u, shift_y + v
-        left = torch.cat([2 * self.x_centred, one_x, shift_x[:, None]], dim=1)
-        return left, torch.cat([self.y_centred, shift_y[:, None], one_y], dim=1)
-
-    def _excess(
-        self, left: Tensor, right: Tensor, columns: Tensor, u: Tensor, v: Tensor, error_x: Tensor, error_y: Tensor
-    ) -> Tensor:
-        """Upper bounds of u_i + v_j − ‖x_i − y_j‖^p."""
-        product = left @ (right if len(columns) == len(right) and not self.compact else right[columns]).T
-        if self.p == 2:
-            return product
-        squared = product.neg_().clamp_(min=0)
-        cost = squared.sqrt_() if self.p == 1 else squared.pow_(self.p / 2)
-        # The power and the sums round once more, relative to their own size.
-        cost.mul_(1 - self.epsilon)
-        return cost.neg_().add_((u + error_x)[:, None]).add_((v + error_y)[columns])
-
-    def _exact(
-        self, rows: np.ndarray, columns: Tensor, u: Vector, v: np.ndarray, local: Tensor, place: Tensor
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Reduced costs from differences of the pairs at (local, place) of a block."""
-        i, j = rows[local.cpu().numpy()], columns[place].cpu().numpy()
-        return i, j, edge_cost(self.x, self.y, i, j, self.p) - u[i] - v[j]
+        zero, parts = torch.zeros_like(self.row_cloud.square), self._move(np.arange(len(self.x)))
+        parts = parts.split(max(1, ENTRIES // len(v)))
+        filter = bounds(self.row_cloud, self.column_cloud, zero, self._move(v), self.p)
+        room = self._room(len(parts[0]), torch.float64)
+        return -torch.cat([_Look(filter, at, torch.inf, room).top for at in parts]).cpu().numpy()
 
     def _sort(self, rows: np.ndarray, columns: np.ndarray, reduced: np.ndarray, level: float, most: int) -> Priced:
         row_least = np.full(len(self.x), float(level))

@@ -13,7 +13,7 @@ from regimes.transport.merging import overlap
 from regimes.transport.partition import thin
 from regimes.transport.pricing import Pricer
 
-NEIGHBOURS = 12  # pairs of least reduced cost a row, and a column, to begin with
+NEIGHBOURS = 24  # pairs of least reduced cost a row, and a column, to begin with; with 12 it takes more rounds
 COARSER = 4  # points for one point of the coarser problem
 NEAREST = 0.9  # of the cost of the own pairing: when a pairing is near enough to start from it
 SAMPLE = 64  # rows that tell what reduced cost its best NEIGHBOURS pairs have
