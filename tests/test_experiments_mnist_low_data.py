@@ -222,6 +222,24 @@ def test_a_run_is_training_written_out_with_both_protocols(digits):
     assert row["last"] == second[-1]
 
 
+def test_fresh_statistics_are_those_of_the_training_set_at_the_present_weights(digits):
+    model = arms.build("resnet9", (1, 8, 8), 10, filters=4, blocks=2)
+    train, normalise = digits.parts.train, digits.parts.normalise
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d)]
+    for norm in norms:
+        norm.running_mean.fill_(7.0)  # of other weights
+        norm.running_var.fill_(1e-4)
+    stale = arms.accuracy(model, train, normalise)
+    fitted = arms.refresh(model, train, normalise)
+    with torch.no_grad():
+        by_batch = model.train()(normalise(train.x))
+        by_statistics = model.eval()(normalise(train.x))
+    assert fitted == float((by_batch.argmax(1) == train.labels).double().mean()) != stale
+    # The statistics are unbiased, n/(n − 1), and the head's have n = 50.
+    assert_close(by_statistics, by_batch, rtol=0.05, atol=0.05)
+    assert [norm.momentum for norm in norms] == [0.1] * len(norms)
+
+
 def test_a_control_with_fixed_multiplier_is_vanilla_with_a_larger_rate(digits):
     control = arms.run(digits, "control", COURSE._replace(epochs=4, multiplier=2.0), 1)
     larger = COURSE._replace(epochs=4, learning_rate=2 * COURSE.learning_rate, weight_decay=COURSE.weight_decay / 2)
