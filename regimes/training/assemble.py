@@ -43,7 +43,8 @@ class Assembly(NamedTuple):
 
 def check(config: TrainConfig) -> None:
     """Refuse what cannot be trained, before any data is read and any folder made."""
-    model = build(config.arch, SHAPES[config.dataset], CLASSES[config.dataset], **config.arch_options)
+    with torch.device("meta"):  # shapes alone: no memory, no random numbers
+        model = build(config.arch, SHAPES[config.dataset], CLASSES[config.dataset], **config.arch_options)
     norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     if norms and config.batch == 1:
         raise ValueError(

@@ -64,7 +64,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             f"{path} asks for more than tensors and plain values, which could run code: it was not read. Check where "
             f"it comes from and {_ADVICE}"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:100]
         raise ValueError(f"{path} is truncated or damaged ({reason}); copy it again, or {_ADVICE}") from None
     return _checked(path, content)

@@ -57,13 +57,7 @@ def conclude(
         **folder.record(),
     }
     folder.write("table.md", _page(config, result))
-    if importlib.util.find_spec("matplotlib") is None:
-        result["figure"] = "not drawn: matplotlib is not installed"
-    else:
-        from regimes.lab.figures import save
-        from regimes.training.drawing import draw
-
-        save(draw(rows), folder)
+    result |= _figure(folder, rows)
     folder.write("result.json", to_json(result))
     return result
 
@@ -82,6 +76,17 @@ def summary_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
             line["λ"] = entry["multiplier"]
         made.append(line)
     return made
+
+
+def _figure(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Draw, or say why not."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return {"figure": "not drawn: it needs the package matplotlib"}
+    from regimes.lab.figures import save
+    from regimes.training.drawing import draw
+
+    save(draw(rows), folder)
+    return {}
 
 
 def _entry(row: Mapping[str, Any], test: Evaluation) -> dict[str, Any]:

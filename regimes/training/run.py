@@ -65,6 +65,8 @@ def train_one(
                 result = conclude(folder, config, assembly, load_checkpoint(path / BEST), course.rows, course.measure)
             except KeyboardInterrupt:
                 raise Interrupted(f"interrupted; {course.way_on()}") from None
+            if "figure" in result:
+                say(f"Figure {result['figure']}.")
             return Outcome(result, summary_rows(result))
 
 
@@ -92,7 +94,7 @@ class Course:
         self._write_metrics()
         if self.done == self.total:
             return
-        guard = Guard(self.config.device, self._advice())
+        guard = Guard(self.config.device, self._advice)
         context = autocast(self.config.device, self.config.bf16)
         steps = descend(self.training, self.batches, epochs=self.config.epochs, autocast=context)
         events_folder = self.folder.path / "events" if self.config.tensorboard else None

@@ -3,7 +3,7 @@
 import math
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -69,7 +69,7 @@ def stoppable() -> Iterator[Stop]:
 class Guard:
     """Watches that losses stay finite: each step on a CPU, else every `every` steps, so that a GPU need not wait."""
 
-    def __init__(self, device: str, advice: str, every: int = 50) -> None:
+    def __init__(self, device: str, advice: Callable[[], str], every: int = 50) -> None:
         self.every = 1 if device == "cpu" else every
         self.advice = advice
         self.unread: list[Step] = []
@@ -102,7 +102,7 @@ class Guard:
     def _fail(self, step: Step, what: str) -> None:
         raise Diverged(
             f"diverged at epoch {step.epoch + 1}, step {step.number + 1}: {what}, the last finite loss was "
-            f"{self.loss:.4g}; {self.advice}"
+            f"{self.loss:.4g}; {self.advice()}"
         )
 
 

@@ -1,0 +1,263 @@
+"""Checkpoints: what is saved comes back bit for bit, bad files are one line, nothing in them ever runs."""
+
+import errno
+import os
+import pickle
+import pickletools
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from regimes.lab.config import dump
+from regimes.training import checkpoint as checkpoints
+from regimes.training.assemble import assemble
+from regimes.training.checkpoint import (
+    Checkpoint,
+    data_of,
+    load_checkpoint,
+    model_of,
+    rng_state,
+    save_checkpoint,
+    set_rng_state,
+)
+from regimes.training.config import TrainConfig
+from regimes.training.loop import descend
+
+CONFIG = TrainConfig(
+    dataset="digits",
+    arch="resnet9",
+    arch_options={"filters": 4, "blocks": 2},
+    train_size=64,
+    validation=20,
+    lap=True,
+    schedule="multistep",
+    milestones=[1],
+)
+
+
+def trained(config: TrainConfig = CONFIG, epochs: int = 1):
+    assembly = assemble(config)
+    for _ in descend(assembly.training, assembly.batches, epochs=epochs):
+        pass
+    return assembly
+
+
+def made(assembly, config: TrainConfig = CONFIG, **more) -> Checkpoint:
+    state = assembly.training.state_dict()
+    return Checkpoint(dump(config), state, rng_state(), assembly.data.shape, assembly.data.classes, **more)
+
+
+@pytest.fixture(scope="module")
+def assembly():
+    return trained()
+
+
+@pytest.fixture
+def file(tmp_path, assembly) -> Path:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, made(assembly, rows=[{"epoch": 1, "risk": 0.1, "multiplier": None}]))
+    return path
+
+
+def test_everything_comes_back_bit_for_bit(file, assembly):
+    held = load_checkpoint(file)
+    state = assembly.training.state_dict()
+    assert held.config == dump(CONFIG)
+    assert TrainConfig.model_validate(held.config) == CONFIG
+    assert (held.shape, held.classes) == ((1, 8, 8), 10)
+    assert held.rows == [{"epoch": 1, "risk": 0.1, "multiplier": None}]
+    assert_close(held.state["model"], dict(state["model"]), rtol=0, atol=0)
+    assert_close(held.state["optimizer"]["state"], state["optimizer"]["state"], rtol=0, atol=0)
+    assert_close(held.state["objective"]["multiplier"], state["objective"]["multiplier"], rtol=0, atol=0)
+    assert (held.state["epoch"], held.state["step"]) == (1, 0)
+    assert_close(held.rng["cpu"], torch.get_rng_state())
+
+
+def test_the_file_holds_tensors_and_plain_values_only(file):
+    with zipfile.ZipFile(file) as opened:
+        names = {name.rpartition("/")[2]: name for name in opened.namelist()}
+        content = opened.read(names["data.pkl"])
+    asked = {str(argument) for opcode, argument, _ in pickletools.genops(content) if "GLOBAL" in opcode.name}
+    known = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict"}
+    assert {name for name in asked if not name.endswith("Storage")} == known
+
+
+def test_the_model_is_rebuilt_in_eval_mode_with_its_outputs(file, assembly):
+    model = model_of(load_checkpoint(file))
+    x = torch.randn(5, 1, 8, 8)
+    assert not model.training
+    own = assembly.training.model
+    own.eval()
+    assert_close(model(x), own(x))
+    own.train()
+
+
+def test_the_data_of_a_checkpoint_are_those_of_the_run(file, assembly):
+    data = data_of(load_checkpoint(file).config)
+    for part in ("train", "validation", "test"):
+        assert_close(getattr(data, part).x, getattr(assembly.data, part).x)
+        assert_close(getattr(data, part).labels, getattr(assembly.data, part).labels)
+    assert_close(data.normalise.mean, assembly.data.normalise.mean)
+
+
+def test_random_numbers_go_on_where_they_were():
+    torch.rand(3)
+    state = rng_state()
+    expected = torch.rand(4)
+    torch.rand(9)
+    set_rng_state(state)
+    assert_close(torch.rand(4), expected, rtol=0, atol=0)
+
+
+def test_a_full_disk_keeps_the_old_file_and_leaves_no_other(file, assembly, monkeypatch):
+    before = file.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        save_checkpoint(file, made(assembly))
+    monkeypatch.undo()
+    assert caught.value.errno == errno.ENOSPC
+    assert "\n" not in str(caught.value)
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_the_file_is_flushed_before_it_takes_the_old_ones_place(file, assembly, monkeypatch):
+    order = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda d: order.append("fsync") or fsync(d))
+    monkeypatch.setattr(os, "replace", lambda a, b: order.append("replace") or replace(a, b))
+    save_checkpoint(file, made(assembly))
+    assert order[:2] == ["fsync", "replace"]
+
+
+def test_something_that_is_no_plain_value_is_not_saved(file, assembly):
+    with pytest.raises(TypeError, match="Path"):
+        save_checkpoint(file, made(assembly)._replace(best={"path": Path("x")}))
+
+
+class Evil:
+    """Leaves a trace when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.trace),))
+
+
+def bad(name: str, path: Path, good: bytes) -> None:
+    content = torch.load(path, weights_only=True)
+    if name == "missing":
+        path.unlink()
+    elif name == "folder":
+        path.unlink()
+        path.mkdir()
+    elif name == "empty":
+        path.write_bytes(b"")
+    elif name == "text":
+        path.write_text("lr: 0.1\n")
+    elif name == "cut in half":
+        path.write_bytes(good[: len(good) // 2])
+    elif name == "cut at the end":
+        path.write_bytes(good[:-30])
+    elif name == "another zip":
+        with zipfile.ZipFile(path, "w") as opened:
+            opened.writestr("a.txt", "text")
+    elif name == "pickle with code":
+        path.write_bytes(pickle.dumps(Evil(path.parent / "ran")))
+    elif name == "torch file with code":
+        torch.save({**content, "evil": Evil(path.parent / "ran")}, path)
+    elif name == "old torch file with code":
+        torch.save(Evil(path.parent / "ran"), path, _use_new_zipfile_serialization=False)
+    elif name == "whole model":
+        torch.save(nn.Linear(2, 2), path)
+    elif name == "weights alone":
+        torch.save(nn.Linear(2, 2).state_dict(), path)
+    elif name == "another program's":
+        torch.save({"model": nn.Linear(2, 2).state_dict(), "epoch": 3}, path)
+    elif name == "a tensor":
+        torch.save(torch.zeros(3), path)
+    elif name == "newer":
+        torch.save({**content, "version": 99}, path)
+    elif name == "without version":
+        torch.save({key: value for key, value in content.items() if key != "version"}, path)
+    elif name == "parts missing":
+        torch.save({key: value for key, value in content.items() if key != "rng"}, path)
+    elif name == "state incomplete":
+        torch.save({**content, "state": {}}, path)
+    elif name == "unknown setting":
+        torch.save({**content, "config": {**content["config"], "warmup": 3}}, path)
+
+
+BAD = {
+    "missing": "does not exist",
+    "folder": "is a folder",
+    "empty": "is empty",
+    "text": "no checkpoint",
+    "cut in half": "truncated or damaged",
+    "cut at the end": "truncated or damaged",
+    "another zip": "truncated or damaged",
+    "pickle with code": "no checkpoint",
+    "torch file with code": "could run code",
+    "old torch file with code": "no checkpoint",
+    "whole model": "could run code",
+    "weights alone": "weights of a model alone",
+    "another program's": "of another program",
+    "a tensor": "of another program",
+    "newer": "format 99",
+    "without version": "format None",
+    "parts missing": "lacks parts",
+    "state incomplete": "lacks parts",
+    "unknown setting": "warmup",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_one_line_that_says_what_to_do_and_runs_nothing(name, file):
+    bad(name, file, file.read_bytes())
+    with pytest.raises((ValueError, FileNotFoundError), match=BAD[name]) as caught:
+        load_checkpoint(file)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert str(file) in text
+    assert any(advice in text for advice in ("last.pt", "newer"))
+    assert not (file.parent / "ran").exists()
+
+
+def test_the_code_of_the_test_files_would_run_if_it_were_let(tmp_path):
+    file = tmp_path / "evil.pt"
+    torch.save(Evil(tmp_path / "ran"), file)
+    torch.load(file, weights_only=False)
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"filters": 6, "blocks": 2}, ("resnet9", "encoder", "shape")),
+        ({"filters": 4, "blocks": 3}, ("resnet9", "segments.0.blocks.2", "the checkpoint has nothing")),
+        ({"filters": 4, "blocks": 1}, ("resnet9", "segments.0.blocks.1", "needs nothing")),
+    ],
+)
+def test_weights_of_another_architecture_name_the_first_that_does_not_fit(file, change, parts):
+    held = load_checkpoint(file)
+    with pytest.raises(ValueError, match="do not fit") as caught:
+        model_of(held._replace(config={**held.config, "arch_options": change}))
+    assert all(part in str(caught.value) for part in parts)
+    assert "\n" not in str(caught.value)
+
+
+def test_loading_never_asks_for_more_than_weights(file, monkeypatch):
+    seen = []
+    load = torch.load
+    monkeypatch.setattr(checkpoints.torch, "load", lambda *a, **k: seen.append(k) or load(*a, **k))
+    load_checkpoint(file)
+    assert [kind["weights_only"] for kind in seen] == [True]

@@ -1,0 +1,300 @@
+"""A run that is stopped and taken up again ends as the undisturbed one, bit for bit: Ctrl-C, full disks, kill -9."""
+
+import csv
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from command import command
+from short_training import STEPS, short, train
+from torch import nn
+from torch.testing import assert_close
+
+from regimes.lab.config import dump
+from regimes.lab.yaml_text import to_yaml
+from regimes.training import assemble, results, run, runtime
+from regimes.training.checkpoint import load_checkpoint
+from regimes.training.run import train_one
+
+ROOT = Path(__file__).parent.parent
+CLOCK = ("seconds", "images_per_second")
+
+
+@pytest.fixture(autouse=True)
+def without_figure(monkeypatch):
+    monkeypatch.setattr(results, "_figure", lambda folder, rows: {})
+
+
+def stop_after(monkeypatch, steps: int) -> None:
+    """A Ctrl-C after so many steps of this process."""
+    see, count = runtime.Guard.see, [0]
+
+    def counting(self, step):
+        see(self, step)
+        count[0] += 1
+        if count[0] == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(runtime.Guard, "see", counting)
+
+
+def metrics(path: Path) -> list[dict[str, str]]:
+    with (path / "metrics.csv").open() as file:
+        return [{key: value for key, value in line.items() if key not in CLOCK} for line in csv.DictReader(file)]
+
+
+def assert_same(path: Path, other: Path) -> None:
+    """Weights, optimiser, schedule, λ, random state, rows and the best weights, bit for bit."""
+    for file in ("last.pt", "best.pt"):
+        held, expected = load_checkpoint(path / file), load_checkpoint(other / file)
+        assert held.state.keys() == expected.state.keys()
+        for part in ("model", "objective"):
+            assert_close(held.state[part], expected.state[part], rtol=0, atol=0)
+        assert_close(held.state["optimizer"]["state"], expected.state["optimizer"]["state"], rtol=0, atol=0)
+        for part in ("scheduler", "epoch", "step"):
+            assert held.state[part] == expected.state[part]
+        assert_close(held.rng["cpu"], expected.rng["cpu"], rtol=0, atol=0)
+        assert held.best == expected.best
+    assert metrics(path) == metrics(other)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("undisturbed") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "_figure", lambda folder, rows: {})
+        return path, train(path)
+
+
+@pytest.mark.parametrize("steps", [1, STEPS - 1, STEPS, 2 * STEPS, 2 * STEPS + 2])
+def test_two_parts_are_the_whole_bit_for_bit(tmp_path, monkeypatch, undisturbed, steps):
+    path = tmp_path / "run"
+    stop_after(monkeypatch, steps)
+    with pytest.raises(runtime.Interrupted, match=f"after {steps} of 16 steps; run the same command again"):
+        train(path)
+    held = load_checkpoint(path / "last.pt")
+    assert (held.state["epoch"], held.state["step"]) == divmod(steps, STEPS)
+    assert len(metrics(path)) == steps // STEPS
+    torch.rand(7)  # another process would have another random state
+    outcome = train_one(short(), path, resume=True)
+    assert_same(path, undisturbed[0])
+    assert outcome.table == undisturbed[1].table
+
+
+@pytest.mark.parametrize("lap", [True, False])
+@pytest.mark.parametrize("level", ["batch", "batch_after", "running", "whole"])
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_every_objective_and_optimiser_goes_on(tmp_path, monkeypatch, lap, level, optimiser):
+    if not lap and level != "batch":
+        pytest.skip("a level is of least action only")
+    settings = {"lap": lap, "level": level, "optimiser": optimiser, "epochs": 2, "schedule": "cosine", "lr": 0.01}
+    train(tmp_path / "whole", **settings)
+    stop_after(monkeypatch, STEPS + 1)
+    with pytest.raises(runtime.Interrupted):
+        train(tmp_path / "parts", **settings)
+    train(tmp_path / "parts", **settings)
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_augmented_images_in_channels_last_go_on(tmp_path, monkeypatch):
+    settings = {"arch": "resnet9", "arch_options": {"filters": 4, "blocks": 2}, "augment": True, "epochs": 2}
+    train(tmp_path / "whole", **settings)
+    stop_after(monkeypatch, STEPS + 1)
+    with pytest.raises(runtime.Interrupted):
+        train(tmp_path / "parts", **settings)
+    train(tmp_path / "parts", **settings)
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_dropout_goes_on_with_the_same_random_numbers(tmp_path, monkeypatch):
+    build = assemble.build
+
+    def with_dropout(*arguments, **options):
+        model = build(*arguments, **options)
+        model.head = nn.Sequential(nn.Dropout(0.5), model.head)
+        return model
+
+    monkeypatch.setattr(assemble, "build", with_dropout)
+    train(tmp_path / "whole", epochs=2)
+    stop_after(monkeypatch, STEPS + 1)
+    with pytest.raises(runtime.Interrupted):
+        train(tmp_path / "parts", epochs=2)
+    torch.manual_seed(99)
+    train(tmp_path / "parts", epochs=2)
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+    other = load_checkpoint(tmp_path / "whole" / "last.pt").rng["cpu"]
+    assert not torch.equal(other, torch.get_rng_state())
+
+
+def test_the_random_state_and_signals_of_the_caller_are_put_back(tmp_path):
+    before = torch.get_rng_state(), signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    train(tmp_path / "run", epochs=1)
+    assert_close(torch.get_rng_state(), before[0], rtol=0, atol=0)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before[1:]
+    assert float(torch.tensor(1e-40) * 1) > 0  # denormal numbers exist again
+
+
+def test_a_second_ctrl_c_stops_at_once_and_the_run_goes_on_from_its_last_checkpoint(tmp_path, monkeypatch, undisturbed):
+    measure = run.Course.measure
+
+    def impatient(self, batches):
+        if len(self.rows) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return measure(self, batches)
+
+    monkeypatch.setattr(run.Course, "measure", impatient)
+    with pytest.raises(runtime.Interrupted, match="run the same command again"):
+        train(tmp_path / "run")
+    monkeypatch.setattr(run.Course, "measure", measure)
+    assert load_checkpoint(tmp_path / "run" / "last.pt").state["epoch"] == 1
+    train(tmp_path / "run")
+    assert_same(tmp_path / "run", undisturbed[0])
+
+
+def test_sigterm_is_a_polite_end_too(tmp_path, monkeypatch):
+    see = runtime.Guard.see
+    monkeypatch.setattr(
+        runtime.Guard, "see", lambda self, step: see(self, step) or os.kill(os.getpid(), signal.SIGTERM)
+    )
+    with pytest.raises(runtime.Interrupted, match="after 1 of 16 steps"):
+        train(tmp_path / "run")
+
+
+def test_rows_beyond_the_checkpoint_are_cut(tmp_path, monkeypatch, undisturbed):
+    path = tmp_path / "run"
+    stop_after(monkeypatch, STEPS + 1)
+    with pytest.raises(runtime.Interrupted):
+        train(path)
+    lines = (undisturbed[0] / "metrics.csv").read_text()
+    (path / "metrics.csv").write_text(lines)  # as if a crash had come between the two files
+    stop_after(monkeypatch, 1)
+    with pytest.raises(runtime.Interrupted):
+        train(path)
+    assert len(metrics(path)) == 1
+
+
+@pytest.mark.parametrize("write", [1, 3, 5, 9])  # each save flushes its file, then the folder
+def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on(tmp_path, monkeypatch, undisturbed, write):
+    path, fsync, count = tmp_path / "run", os.fsync, [0]
+    save = run.save_checkpoint
+
+    def fills_up(descriptor):
+        count[0] += 1
+        if count[0] == write:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    def saving(file, checkpoint):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fills_up)
+            save(file, checkpoint)
+
+    monkeypatch.setattr(run, "save_checkpoint", saving)
+    with pytest.raises(OSError, match="No space left on device; make room") as caught:
+        train(path)
+    assert "\n" not in str(caught.value)
+    held = load_checkpoint(path / "last.pt") if (path / "last.pt").exists() else None
+    assert held is None or runtime.all_finite(held.state["model"].values())
+    assert not [file for file in path.iterdir() if file.name.endswith(".part")]
+    monkeypatch.setattr(run, "save_checkpoint", save)
+    train(path)
+    assert_same(path, undisturbed[0])
+
+
+def test_resume_needs_a_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no last\.pt to go on from; leave out --resume"):
+        train_one(short(), tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_configuration_is_refused_and_fresh_moves_the_old_run_aside(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    stop_after(monkeypatch, 1)
+    with pytest.raises(runtime.Interrupted):
+        train(path)
+    before = (path / "last.pt").read_bytes()
+    with pytest.raises(ValueError, match=r"lr is 0\.05 there, 0\.1 here.*--fresh"):
+        train(path, lr=0.1)
+    assert (path / "last.pt").read_bytes() == before
+    train_one(short(lr=0.1, epochs=1), path, fresh=True)
+    assert (tmp_path / "run.1" / "last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda held: held._replace(state={**held.state, "model": {}}), "do not fit dense"),
+        (lambda held: held._replace(state={**held.state, "objective": {}}), "does not fit this run"),
+        (lambda held: held._replace(state={**held.state, "optimizer": {"state": {}, "param_groups": []}}), "not fit"),
+    ],
+)
+def test_a_checkpoint_of_another_run_in_the_folder_is_refused(tmp_path, monkeypatch, change, part):
+    path = tmp_path / "run"
+    stop_after(monkeypatch, 1)
+    with pytest.raises(runtime.Interrupted):
+        train(path)
+    run.save_checkpoint(path / "last.pt", change(load_checkpoint(path / "last.pt")))
+    with pytest.raises(ValueError, match=part) as caught:
+        train(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_ctrl_c_on_the_command_line_saves_says_how_to_go_on_and_ends_with_130(tmp_path, monkeypatch, undisturbed):
+    path = tmp_path / "run"
+    (tmp_path / "settings.yaml").write_text(to_yaml(dump(short())))
+    arguments = ("train", "--config", str(tmp_path / "settings.yaml"), "--out", str(path))
+    stop_after(monkeypatch, 3)
+    ended = command(*arguments)
+    assert ended.code == 130
+    assert ended.err.strip().splitlines() == [
+        f"interrupted after 3 of 16 steps; run the same command again to go on from {path / 'last.pt'}"
+    ]
+    assert command(*arguments, "--resume").code == 0
+    assert_same(path, undisturbed[0])
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(tmp_path):
+    """Ten kill -9 in processes of their own, from within the start of training to near its end."""
+    settings = dump(short(epochs=60, checkpoint_seconds=0.0, train_size=400))
+    (tmp_path / "settings.yaml").write_text(to_yaml(settings))
+
+    def start(name: str, *more: str) -> subprocess.Popen:
+        arguments = ["train", "--config", str(tmp_path / "settings.yaml"), "--out", str(tmp_path / name), *more]
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "cli.py"), *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    whole = start("whole")
+    output, _ = whole.communicate()
+    assert whole.returncode == 0, output
+    moments, kills = random.Random(0), 0
+    last = tmp_path / "parts" / "last.pt"
+    while True:
+        process = start("parts", *(["--resume"] if last.exists() else []))
+        begun = last.stat().st_mtime_ns if last.exists() else 0
+        while process.poll() is None and (not last.exists() or last.stat().st_mtime_ns == begun):
+            time.sleep(0.01)  # until this process has saved something of its own
+        if kills < 10:
+            time.sleep(moments.uniform(0, 0.4))
+        if kills == 10 or process.poll() is not None:
+            output, _ = process.communicate()
+            assert process.returncode == 0, output
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+    assert kills == 10
+    assert_same(tmp_path / "parts", tmp_path / "whole")
