@@ -2,18 +2,26 @@
 
 Clouds: `independent`, two Gaussian samples of unlike spread, one shifted; `network`, a sample and its image under a
 map with a rotation in it, x + ½ tanh(xW) + ⅓ xS, the pairing given to the solver. Every solve runs in a process of its
-own, so that its peak memory is its own; times include everything after the import. POT solves the dense problem with
-room to finish, and its cost matrix counts as part of its time. scipy is timed where it is quick (d > 2).
-`--large` adds the sizes whose dense problem does not fit (20 GB of costs at n = 50,000).
+own, so that its peak memory is its own; times include everything after the import: on the clock, and of the
+processor, which tells more where others use the machine too. POT solves the dense problem with room to finish, and its
+cost matrix counts as part of its time. scipy is timed where it is quick (d > 2).
+`--large` adds the sizes whose dense problem does not fit (20 GB of costs at n = 50,000), `--case` picks single ones;
+`--out results/exact_ot` adds what is measured to the table kept there, `--tidy` only writes that table anew.
 The last line is the ratio of times at n = 5,000, d = 2, independent clouds: POT over ours.
 """
 
 import argparse
+import json
+import math
+import os
 import resource
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
 from multiprocessing import get_context
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -31,9 +39,12 @@ class Case(NamedTuple):
 
 class Measured(NamedTuple):
     seconds: float
-    cost: float
+    processor_seconds: float
     memory: float
-    note: str
+    cost: float  # of the best plan
+    width: float | None = None  # of the proven bracket, relative to that cost; None where nothing is proven
+    rounds: int | None = None
+    certified: bool | None = None
 
 
 SMALL = [
@@ -42,7 +53,7 @@ SMALL = [
     for kind in ("independent", "network")
 ]
 LARGE = [Case(20_000, 2, "independent")] + [
-    Case(50_000, d, kind) for d in (2, 8, 64) for kind in ("network", "independent")
+    Case(50_000, d, kind) for kind in ("network", "independent") for d in (2, 8, 64)
 ]
 
 
@@ -57,73 +68,149 @@ def clouds(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return x, x + 0.5 * np.tanh(x @ w) + x @ (s - s.T) / 3
 
 
-def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIGABYTE
+class Clock:
+    """Seconds since it was made, on the wall and of all threads of this process, and the peak memory in GB."""
+
+    def __init__(self):
+        self.start, self.busy = time.perf_counter(), time.process_time()
+
+    def read(self) -> tuple[float, float, float]:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIGABYTE
+        return time.perf_counter() - self.start, time.process_time() - self.busy, peak
 
 
-def ours(case: Case) -> Measured:
+def ours(case: Case, limit: float) -> Measured:
     from regimes.transport.discrete import exact_transport
 
     x, y = clouds(case)
     exact_transport(x[:50], y[:50])  # imports
-    start = time.perf_counter()
-    solved = exact_transport(x, y, paired=case.clouds == "network")
-    seconds = time.perf_counter() - start
+    clock = Clock()
+    solved = exact_transport(x, y, paired=case.clouds == "network", seconds=limit)
     width = (solved.primal - solved.dual_value) / solved.primal
-    word = "certified" if solved.certified else "NOT CERTIFIED"
-    return Measured(seconds, solved.primal, peak(), f"{word} to {width:.0e}, {solved.rounds} rounds")
+    return Measured(*clock.read(), solved.primal, width, solved.rounds, solved.certified)
 
 
-def dense_simplex(case: Case) -> Measured:
+def dense_simplex(case: Case, limit: float) -> Measured:
     import ot
 
     x, y = clouds(case)
-    start = time.perf_counter()
+    clock = Clock()
     _, log = ot.emd([], [], ot.dist(x, y), numItermax=UNLIMITED, log=True)
-    return Measured(time.perf_counter() - start, float(log["cost"]), peak(), "")
+    return Measured(*clock.read(), float(log["cost"]))
 
 
-def assignment(case: Case) -> Measured:
+def assignment(case: Case, limit: float) -> Measured:
     import ot
     from scipy.optimize import linear_sum_assignment
 
     x, y = clouds(case)
-    start = time.perf_counter()
+    clock = Clock()
     cost = ot.dist(x, y)
     value = float(cost[linear_sum_assignment(cost)].mean())
-    return Measured(time.perf_counter() - start, value, peak(), "")
+    return Measured(*clock.read(), value)
 
 
-def apart(run: Callable[[Case], Measured], case: Case) -> Measured:
+def apart(run: Callable[[Case, float], Measured], case: Case, limit: float = math.inf) -> Measured:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(run, case).result()
+        return pool.submit(run, case, limit).result()
+
+
+def tell(found: Measured) -> str:
+    if found.certified is None:
+        return ""
+    word = "certified" if found.certified else "NOT CERTIFIED, bracket of"
+    return f"{word} to {found.width:.0e}, {found.rounds} rounds"
 
 
 def show(case: Case, name: str, found: Measured) -> None:
     head = f"n = {case.points:>6,}  d = {case.dim:>2}  {case.clouds:<11}  {name:<5}"
-    print(f"{head} {found.seconds:8.2f} s  {found.memory:5.2f} GB  cost {found.cost:.10g}  {found.note}", flush=True)
+    times = f"{found.seconds:8.2f} s ({found.processor_seconds:.2f} s of processor)"
+    print(f"{head} {times}  {found.memory:5.2f} GB  cost {found.cost:.10g}  {tell(found)}", flush=True)
+
+
+def last_commit() -> str:
+    """The last commit that changed what is measured here."""
+    command = ["git", "log", "-1", "--format=%h", "--", "regimes/transport", "benchmarks/exact_ot.py"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def keep(folder: Path, case: Case, solver: str, found: Measured, commit: str) -> None:
+    """Put a measurement into `result.json`, in place of an earlier one of this case and solver."""
+    file = folder / "result.json"
+    rows = json.loads(file.read_text())["rows"] if file.exists() else []
+    row = {**case._asdict(), "solver": solver, **found._asdict()}
+    row |= {"commit": commit, "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}
+    row |= {"hardware": f"CPU, {os.cpu_count()} cores", "threads": os.environ.get("OMP_NUM_THREADS", "all")}
+    row["load"] = round(os.getloadavg()[1], 1)
+    rows = [old for old in rows if any(old[key] != row[key] for key in ("points", "dim", "clouds", "solver"))]
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"rows": [*rows, row]}, indent=1) + "\n")
+    tidy(folder)
+
+
+def tidy(folder: Path) -> None:
+    """Write `table.md` from `result.json`."""
+    rows = json.loads((folder / "result.json").read_text())["rows"]
+    rows.sort(key=lambda row: (row["points"], row["clouds"] != "network", row["dim"], row["solver"] != "ours"))
+    names = "n,d,clouds,solver,seconds,of processor,peak GB,rounds,certified,relative gap,cost,load,date,commit"
+    lines = [f"| {' | '.join(names.split(','))} |", "|---" * len(names.split(",")) + "|"]
+    for row in rows:
+        proof = (
+            [row["rounds"], "yes" if row["certified"] else "no", f"{row['width']:.1e}"] if row["rounds"] else ["-"] * 3
+        )
+        cells = [f"{row['points']:,}", row["dim"], row["clouds"], row["solver"]]
+        cells += [f"{row['seconds']:.1f}", f"{row['processor_seconds']:.1f}", f"{row['memory']:.2f}", *proof]
+        cells += [f"{row['cost']:.10g}", row["load"], row["date"], row["commit"]]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    hardware = sorted({row["hardware"] for row in rows})
+    about = "load: processes that wanted a core, five minutes' mean at the end; above the number of cores they shared."
+    (folder / "table.md").write_text("\n".join([*lines, "", f"{'; '.join(hardware)}; {about}", ""]))
+
+
+def run(case: Case, limit: float, folder: Path | None, commit: str) -> str:
+    """Measure a case with every solver that suits it; the ratios of POT's times to ours, '' without POT."""
+    results = {"ours": apart(ours, case, limit)}
+    show(case, "ours", results["ours"])
+    if case.points <= DENSE_LIMIT:
+        results["POT"] = apart(dense_simplex, case)
+        show(case, "POT", results["POT"])
+        if case.dim > 2:
+            results["scipy"] = apart(assignment, case)
+            show(case, "scipy", results["scipy"])
+        for name, found in results.items():
+            if abs(found.cost - results["ours"].cost) > 1e-9 * found.cost:
+                print(f"!! {name} differs from ours by {found.cost - results['ours'].cost:.1e}", flush=True)
+    if folder:
+        for name, found in results.items():
+            keep(folder, case, name, found, commit)
+    if "POT" not in results:
+        return ""
+    wall, busy = (pot / own for pot, own in zip(results["POT"][:2], results["ours"][:2], strict=True))
+    return f"{wall:.2f} ({busy:.2f} in seconds of processor)"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--large", action="store_true", help="also n = 20,000 and 50,000")
     parser.add_argument("--only-large", action="store_true", help="the large sizes and the case of the ratio")
+    parser.add_argument("--case", action="append", help="points,features,clouds: only this one; may be repeated")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="limit of one solve, looked at between rounds")
+    parser.add_argument("--out", type=Path, help="folder of result.json and table.md")
+    parser.add_argument("--tidy", action="store_true", help="write the table anew, measure nothing")
     options = parser.parse_args()
-    headline, ratio = Case(5_000, 2, "independent"), float("nan")
+    if options.tidy:
+        return tidy(options.out)
+    headline, ratio = Case(5_000, 2, "independent"), "not measured"
     cases = [headline] if options.only_large else SMALL
-    for case in [*cases, *(LARGE if options.large or options.only_large else [])]:
-        found = apart(ours, case)
-        show(case, "ours", found)
-        if case.points > DENSE_LIMIT:
-            continue
-        dense = apart(dense_simplex, case)
-        difference = abs(found.cost - dense.cost) / dense.cost
-        show(case, "POT", dense._replace(note=f"differs by {difference:.0e}"))
-        if case.dim > 2:
-            show(case, "scipy", apart(assignment, case))
-        if case == headline:
-            ratio = dense.seconds / found.seconds
-    print(f"ratio: {ratio:.2f}")
+    cases = [*cases, *(LARGE if options.large or options.only_large else [])]
+    if options.case:
+        cases = [Case(int(n), int(d), kind) for n, d, kind in (text.split(",") for text in options.case)]
+    commit = last_commit()  # before the first solve: the tree may move on meanwhile
+    for case in cases:
+        found = run(case, options.seconds, options.out, commit)
+        ratio = found if case == headline else ratio
+    print(f"ratio: {ratio}")
+    return None
 
 
 if __name__ == "__main__":
