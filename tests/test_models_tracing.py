@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
@@ -544,6 +545,25 @@ def test_outputs_that_are_no_tensors_are_refused():
             regimes.trace_residuals(Transformer(returns=returns), VitBlock)(x)
     with pytest.raises(ValueError, match=r"block 'encoder.layer.0' returns a NoneType without a tensor"):
         regimes.trace_residuals(Transformer(kind="none"), VitBlock)(x)
+
+
+def test_traces_pass_through_function_transforms():
+    traced, x = regimes.trace_residuals(nn.Sequential(Shift(), Shift()), Shift), torch.randn(3, 2)
+    segments = []
+
+    def cost(weights, x):
+        trace = functional_call(traced, weights, (x,))
+        segments.append(len(trace.paths))
+        return energy.transport_cost(trace.flat_steps)
+
+    weights = dict(traced.named_parameters())
+    singly = torch.stack([cost(weights, row[None]) for row in x])
+    assert_close(vmap(lambda row: cost(weights, row[None]))(x), singly)
+    gradients = grad(cost)(weights, x)
+    assert set(segments) == {1}
+    singly.mean().backward()
+    for name, weight in traced.named_parameters():
+        assert_close(gradients[name], weight.grad)
 
 
 def test_the_step_of_a_block_that_stays_is_zero():

@@ -41,7 +41,11 @@ class Training:
         self.step = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser, schedule, λ, position: with data and seed, all that the next step depends on."""
+        """Weights, optimiser, schedule, λ, position: with data and seed, all that the next step depends on.
+
+        The tensors are those of the run, as in torch: save or copy them before the next step changes them. A network
+        that draws random numbers (dropout) depends on torch's global generator besides.
+        """
         return {
             "model": self.model.state_dict(),
             "objective": self.objective.state_dict(),
