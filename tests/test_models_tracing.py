@@ -198,6 +198,14 @@ def test_one_module_alone_may_be_the_block(images):
     assert_close(whole.steps[0][0], parts.steps[0][0] + parts.steps[0][1])
 
 
+def test_the_model_as_a_whole_is_a_block_only_if_given_as_itself():
+    model = nn.Sequential(Shift(), Shift())
+    assert regimes.trace_residuals(model, "*").names == ["0", "1"]
+    assert regimes.trace_residuals(nn.Sequential(model), nn.Sequential).names == ["0"]
+    whole, x = regimes.trace_residuals(model, model), torch.randn(3, 2)
+    assert_close(whole(x).flat_steps, [model(x) - x])
+
+
 def test_layers_called_by_keyword_that_return_tuples_are_traced():
     model, x = Transformer(), torch.randn(5, 6, 3)
     trace = regimes.trace_residuals(model, "encoder.layer.*")(pixel_values=x)

@@ -13,6 +13,7 @@ def submodule_names(model: nn.Module, chosen: Chosen, what: str) -> list[str]:
     """Names of the chosen submodules in the order of the model, each module once; ValueError if a choice finds none.
 
     In a pattern * and ? match within one part of a dotted name: "layer?.*" finds layer1.0 but not layer1.0.conv1.
+    The model as a whole is found only as itself.
     """
     named = list(model.named_modules(remove_duplicate=False))
     found: dict[int, str] = {}
@@ -34,10 +35,14 @@ def submodule_names(model: nn.Module, chosen: Chosen, what: str) -> list[str]:
 
 
 def _chosen(choice: Any, name: str, module: nn.Module) -> bool:
+    if module is choice:
+        return True
+    if not name:
+        return False
     if isinstance(choice, str):
         pattern, parts = choice.split("."), name.split(".")
         return len(pattern) == len(parts) and all(map(fnmatchcase, parts, pattern))
-    return isinstance(module, choice) if isinstance(choice, type) else module is choice
+    return isinstance(choice, type) and isinstance(module, choice)
 
 
 def some_names(model: nn.Module) -> str:
