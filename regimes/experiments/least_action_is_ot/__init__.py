@@ -23,19 +23,24 @@ Problems without one: `circles` (T in the plane, learned linear head), and one o
 filters and batch norm, its encoder FROZEN at the random start and φ scaled to unit variance a feature, so that α is the
 same cloud at every weight; T in eval mode, on test images. There, beside the fixed weights, the method of multipliers
 from the largest weight on: λ grows by growth·risk every 5 steps.
-All nets start from Kaiming weights of gain 1 (each block of a dense net moves a point by √2 times its norm in the
-mean square), the same for every weight; full-batch Adam (images: batches), cosine schedule.
+All nets of a seed start from the same Kaiming weights, whatever w: gain 1 for images; 0.5 for dense nets, which then
+move points by about a deviation of the cloud. (Gain 1 moves them ten times as far; on other seeds Adam was then far
+from the known least value after 1,500 steps, at gain 0.5 within 1 % of it after 800. That, and no gap, chose gain,
+rate and steps.) Full-batch Adam (images: batches), cosine schedule.
 
 A minimiser is not what descent must find. Linear maps on Gaussians have reversed stationary points, T with a
 negative direction, as long as w < (deviation of ν)/(deviation of α) there. Ratios here are at most 2 (line: slope at
 most 3), the largest weight of the real size is 3: the predictions on known problems speak of that weight.
 
 Predictions, made before any run of the real size. ε = 10 % counts as the relative error of a trained net's
-displacement: distance to T_w at most ε; gap, the paths' excess action and crookedness are of second order in an error, at most ε² = 0.01. No
-floor from sampling: an optimal map's pairing is optimal on any finite set of its points. The Jacobian of a piecewise
-linear net is not bounded by errors of its values; asymmetry of T − id (0 for a gradient, 1 for unstructured matrices,
-unlike that of T blind to how far T moves) at most ε, a third of a Jacobian in norm. Where T has little room between
-points, gap 0 says nothing: `gap_null` is the gap of the same displacements dealt to other points of the class.
+displacement: distance to T_w at most ε; gap, excess action and crookedness of the paths are of second order in an
+error, at most ε² = 0.01. No floor from sampling: an optimal map's pairing is optimal on any finite set of its points.
+The Jacobian of a piecewise linear net is not bounded by errors of its values; the asymmetry of T − id (0 for a
+gradient, 1 for unstructured matrices; unlike that of T it does not fall as T nears the identity) at most ε, a third of
+a Jacobian in norm. Where T has little room between points, gap 0 says nothing: `gap_null` is the gap of the same
+displacements dealt to other points of the class. A run whose net of weight 0 has a gap of at most ε² already (a first
+look at another seed of `line` found 0) has nothing to lower: it is left out of the ratios and orders of gaps, not of
+the rest.
 Source: [Karkar2020].
 """
 
@@ -50,10 +55,10 @@ from regimes.experiments.least_action_is_ot.ensemble import train_together
 from regimes.experiments.least_action_is_ot.figure import draw
 from regimes.experiments.least_action_is_ot.problems import CLASSIFIED, IMAGES, KNOWN, Problem, problem
 from regimes.experiments.least_action_is_ot.quality import path_rows, quality
-from regimes.experiments.least_action_is_ot.trends import floored, order, usable
+from regimes.experiments.least_action_is_ot.trends import UNKNOWN, gap_ratio, order, usable, with_first_gap
 from regimes.lab.config import Settings
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
-from regimes.lab.statistics import Mean, geometric_mean_interval, mean_interval
+from regimes.lab.statistics import Mean, mean_interval
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import LeastAction, Objective, Plain
 from regimes.transport.energy import sum_over_features
@@ -119,8 +124,9 @@ class Config(Settings):
     probed: int = Field(32, ge=2)
     blocks: int = Field(3, ge=1)
     hidden: int = Field(16, ge=1)
+    gain: float = Field(0.5, gt=0)  # of the dense nets
     steps: int = Field(60, ge=1)
-    rate: float = Field(0.01, gt=0)
+    rate: float = Field(0.005, gt=0)
     images: int = Field(60, ge=20)
     filters: int = Field(2, ge=2)
     epochs: int = Field(2, ge=1)
@@ -214,42 +220,41 @@ def objective(run: Run) -> Objective:
 
 def judge(rows: "DataFrame") -> Judgement:
     """Student intervals over the seeds at the weights the predictions speak of; the worst problem by its mean."""
-    ends: Any = rows[rows.kind == "end"]
-    fixed = ends[ends.scheme == "fixed"]
+    ends = with_first_gap(rows[rows.kind == "end"])
+    fixed, told = ends[ends.scheme == "fixed"], ends[ends.first_gap > ERROR**2]
     top = {name: some[some.weight == some.weight.max()] for name, some in fixed.groupby("problem")}
 
-    def ratio(name: str, some: Any) -> Mean:
-        first = fixed[(fixed.problem == name) & (fixed.weight == 0)].set_index("seed").gap
-        return geometric_mean_interval(floored(some.set_index("seed").gap) / floored(first.loc[some.seed]))
-
     def worst(found: list[Mean], sign: float = 1.0) -> Interval:
-        return max(found, key=lambda mean: sign * mean.value).interval
+        known = [mean for mean in found if not math.isnan(mean.value)]
+        return max(known, key=lambda mean: sign * mean.value, default=UNKNOWN).interval
 
     crossing = fixed[fixed.problem == "crossing"]
     true = crossing.groupby("weight").gap_whole_true.mean()
     crossed = crossing[crossing.weight == true[true > 0.5].index.max()]
     images = fixed[fixed.problem.isin(IMAGES)]
     circles = fixed[fixed.problem == "circles"]
-    multiplied = ends[(ends.problem == "circles") & (ends.scheme == "multiplier")]
+    multiplied = told[(told.problem == "circles") & (told.scheme == "multiplier")]
+    lowered = {name: told[(told.problem == name) & (told.scheme == "fixed")] for name in (*KNOWN, "circles")}
     measured = {
         GAP: worst([mean_interval(top[name].gap) for name in KNOWN]),
-        RATIO: worst([ratio(name, top[name]) for name in KNOWN]),
+        RATIO: worst([gap_ratio(lowered[name], top[name].weight.max()) for name in KNOWN]),
         DISTANCE: worst([mean_interval(top[name].distance) for name in KNOWN]),
         STRAIGHTNESS: worst([mean_interval(top[name].straightness) for name in KNOWN], -1.0),
         EXCESS: worst([mean_interval(top[name].excess_action) for name in KNOWN]),
         ASYMMETRY: worst([mean_interval(top[name].displacement_asymmetry) for name in ("plane", "space")]),
-        ORDER: worst([order(fixed[fixed.problem == name], "gap") for name in KNOWN]),
+        ORDER: worst([order(lowered[name], "gap") for name in KNOWN]),
         CROSSED: mean_interval(crossed.gap_whole).interval,
         CROSSED_OFF: mean_interval(crossed.gap_whole - crossed.gap_whole_true).interval,
-        CIRCLES: order(circles, "gap").interval,
-        CIRCLES_RATIO: ratio("circles", usable(circles)).interval,
-        CIRCLES_MULTIPLIER: ratio("circles", multiplied).interval,
+        CIRCLES: order(lowered["circles"], "gap").interval,
+        CIRCLES_RATIO: gap_ratio(lowered["circles"], usable(circles).weight.max()).interval,
+        CIRCLES_MULTIPLIER: gap_ratio(multiplied, ends.weight.max()).interval,
         IMAGES_ORDER: order(images, "displacement_asymmetry").interval,
         IMAGES_GAP: mean_interval(usable(images).gap).interval,
     }
     merits = {
         "runs": float(len(ends)),
         "runs whose gaps are certified": float(ends.certified.sum()),
+        "seeds with a gap above ε² at weight 0": float((told.weight == 0).sum()),
         "largest excess of a known problem's objective over its minimum, largest weight": float(
             max(top[name].excess_objective.max() for name in KNOWN)
         ),

@@ -1,7 +1,7 @@
 """The problems: a cloud, a risk, a net from its random start, and the true minimiser where it is known."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -26,6 +26,7 @@ BLOB = 0.2
 Truth = Callable[[Tensor, Tensor], Tensor]
 
 
+@runtime_checkable
 class Sizes(Protocol):
     """What of the configuration the problems need."""
 
@@ -37,6 +38,8 @@ class Sizes(Protocol):
     def blocks(self) -> int: ...
     @property
     def hidden(self) -> int: ...
+    @property
+    def gain(self) -> float: ...
     @property
     def images(self) -> int: ...
     @property
@@ -88,7 +91,7 @@ def variance(x: Float[Tensor, "n *feature"]) -> float:
 def _dense(sizes: Sizes, d: int, classes: int, seed: int) -> ResidualNet:
     """Dense net in float64; classes 0: no head, the output is T(x)."""
     net = dense_net((d,), max(classes, 1), blocks=sizes.blocks, hidden=sizes.hidden, head=classes > 0).double()
-    initialise(net, kaiming, generator=generator(seed, WEIGHTS))
+    initialise(net, kaiming, sizes.gain, generator=generator(seed, WEIGHTS))
     return net
 
 
