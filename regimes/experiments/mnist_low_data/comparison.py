@@ -51,8 +51,9 @@ def gain(rows: "DataFrame", key: Key, other: Key, train_size: int, protocol: str
 
 
 def percent(rows: "DataFrame", protocol: str) -> Mean:
-    """Mean accuracy in percent with Student's interval over the seeds."""
-    return mean_interval(100 * np.asarray(rows[protocol], dtype=float))
+    """Mean accuracy in percent with Student's interval over the seeds that have it."""
+    known = 100 * np.asarray(rows[protocol].dropna(), dtype=float)
+    return mean_interval(known if len(known) else [np.nan, np.nan])
 
 
 def tuned_keys(rows: "DataFrame", train_size: int) -> list[Key]:

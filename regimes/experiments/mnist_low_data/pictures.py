@@ -19,27 +19,31 @@ APART = 6.0  # samples between markers of one train size
 
 
 def panels(rows: "DataFrame", shown: Sequence[Key], pairs: Pairs, published: Published, names: Any) -> "Figure":
-    """Left: accuracy by the paper's protocol; right: differences paired by seed, by the honest one."""
+    """Left: accuracy by the paper's protocol; then differences paired by seed, by the two others."""
     sizes = sorted(int(size) for size in rows.train_size.unique())
-    made, (left, right) = figure(1, 2, width=DOUBLE, height=3.4)
+    made, (left, *others) = figure(1, 3, width=DOUBLE, height=3.9)
     with style():
         for number, key in enumerate(shown):
             means = {size: percent(some, "paper") for size in sizes if len(some := select(rows, key, size))}
             _marks(left, means, number, len(shown), names(key))
             if not key[1] and key[0] in published:
-                _published(left, {n: published[key[0]][n][0] for n in sizes if n in published[key[0]]}, number,
-                           f"{names(key)}, published")  # fmt: skip
-        for number, (key, other) in enumerate(pairs):
-            means = {size: gain(rows, key, other, size, "honest") for size in sizes}
-            _marks(right, means, number, len(pairs), f"{names(key)} − {names(other)}")
-        gained = {n: published["lap"][n][0] - published["vanilla"][n][0] for n in sizes if n in published["vanilla"]}
-        _published(right, gained, 0, "LAP − vanilla, published")
-        right.axhline(0, color="#000000", linewidth=0.8, zorder=1)
-        left.set(ylabel="largest test accuracy over the epochs, %", title="paper's protocol")
-        right.set(ylabel="difference of test accuracy, points", title="epoch chosen by validation")
-        for ax in (left, right):
+                known = {size: published[key[0]][size][0] for size in sizes if size in published[key[0]]}
+                _published(left, known, number, f"{names(key)}, published")
+        for ax, protocol in zip(others, ("honest", "refreshed"), strict=True):
+            for number, (key, other) in enumerate(pairs):
+                means = {size: gain(rows, key, other, size, protocol) for size in sizes}
+                _marks(ax, means, number, len(pairs), f"{names(key)} − {names(other)}")
+            known = {n: published["lap"][n][0] - published["vanilla"][n][0] for n in sizes if n in published["lap"]}
+            _published(ax, known, 0, "LAP − vanilla, published")
+            ax.axhline(0, color="#000000", linewidth=0.8, zorder=1)
+            ax.set(ylabel="difference of test accuracy, points")
+        left.set(ylabel="test accuracy, %", title="paper: best epoch by test", ylim=(0, 100))
+        others[0].set(title="honest: epoch by validation")
+        others[1].set(title="refreshed statistics", ylim=others[0].get_ylim())
+        for ax in (left, *others):
             ax.set(xlabel="training samples", xticks=sizes)
-            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, columnspacing=1.0, handlelength=1.2)
+        for ax in (left, others[0]):
+            ax.legend(loc="upper left", bbox_to_anchor=(-0.25, -0.2), handlelength=1.2)
     return made
 
 
