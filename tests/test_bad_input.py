@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import hand_made_checkpoint as made
 import pytest
 import torch
 import toy_experiment as toy
@@ -17,10 +18,15 @@ from command import Ended, command
 from regimes import experiments
 from regimes.data import files
 from regimes.experiments import lazy_vs_meanfield
+from regimes.lab.config import dump
 from regimes.lab.runs import RunFolder
+from regimes.lab.yaml_text import to_yaml
+from regimes.training.config import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 VERIFY, MAIN = ("verify", "toy"), ("lazy-vs-meanfield", "--out", "run")
+TRAIN = ("train", "--out", "run")
+GAP = ("ot-gap", "a.pt", "--out", "run")
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +102,19 @@ def main_job(measurement: bytes | None) -> Callable[[Path], None]:
     return make
 
 
+def half_trained(checkpoint: bytes | None) -> Callable[[Path], None]:
+    """A training run whose last checkpoint is this one (None: its own)."""
+
+    def make(folder: Path) -> None:
+        assert command(*TRAIN, "--arch", "dense", "--max-steps", "1").code == 0
+        config = TrainConfig(dataset="digits")
+        (folder / "run" / "config.yaml").write_text(to_yaml(dump(config)))
+        if checkpoint is not None:
+            (folder / "run" / "last.pt").write_bytes(checkpoint)
+
+    return make
+
+
 def mnist(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     """Four files with the names of MNIST's."""
 
@@ -106,7 +125,56 @@ def mnist(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     return write
 
 
+def checkpoint(change: Callable[[bytes], bytes] = bytes, edit: made.Edit | None = None, **options: str) -> Callable:
+    """The checkpoint a.pt of a dense net, by default on the circles, its bytes changed."""
+
+    def prepare(folder: Path) -> None:
+        file = made.write(folder / "a.pt", options.get("dataset", "circles"), "dense", edit, blocks=1)
+        file.write_bytes(change(file.read_bytes()))
+
+    return prepare
+
+
+def diverged(model: torch.nn.Module) -> None:
+    for weight in model.parameters():
+        weight.fill_(float("nan"))
+
+
+class Trap:
+    """What a checkpoint that runs code holds: reading it makes the file `sprung`."""
+
+    def __reduce__(self) -> tuple:
+        return (os.system, ("touch sprung",))
+
+
+def stored(content: object) -> Callable[[Path], None]:
+    """The file a.pt as torch.save writes it."""
+    return lambda folder: torch.save(content, folder / "a.pt")
+
+
 CASES = {
+    # ot-gap
+    "no checkpoint": Case(("ot-gap",), ("Missing argument", "CKPT", "--help")),
+    "a missing checkpoint": Case(GAP, ("a.pt does not exist", "`train`")),
+    "a folder for a checkpoint": Case(("ot-gap", "empty"), ("empty is a folder", "empty/best.pt")),
+    "an empty checkpoint": Case(GAP, ("a.pt is empty",), checkpoint(lambda data: b"")),
+    "half a checkpoint": Case(GAP, ("a.pt", "truncated or damaged"), checkpoint(lambda data: data[: len(data) // 2])),
+    "a text for a checkpoint": Case(GAP, ("a.pt", "no checkpoint"), checkpoint(lambda data: b"weights: none")),
+    "weights alone": Case(GAP, ("a.pt", "weights of a model alone"), stored({"w": torch.zeros(2)})),
+    "another program's checkpoint": Case(GAP, ("a.pt", "another program"), stored({"epoch": 3})),
+    "a checkpoint that runs code": Case(GAP, ("a.pt", "could run code", "not read"), stored({"x": Trap()})),
+    "one good checkpoint and one bad": Case(("ot-gap", "a.pt", "b.pt"), ("b.pt does not exist",), checkpoint()),
+    "a checkpoint twice": Case((*GAP, "a.pt"), ("a.pt twice",), checkpoint()),
+    "points 0": Case((*GAP, "--points", "0"), ("points", "greater than or equal to 3", "got 0"), checkpoint()),
+    "more points than there are": Case((*GAP, "--points", "201"), ("200 samples", "--points 201"), checkpoint()),
+    "an unknown split": Case((*GAP, "--split", "dev"), ("'train', 'validation' or 'test'", "'dev'"), checkpoint()),
+    "a stage too far": Case((*GAP, "--stage", "1"), ("stage 0 only", "--stage 1"), checkpoint()),
+    "a negative stage": Case((*GAP, "--stage=-1"), ("stage 0 only", "--stage -1"), checkpoint()),
+    "p below 1": Case((*GAP, "--p", "0.5"), ("p: should be greater than or equal to 1; got 0.5",), checkpoint()),
+    "p nan": Case((*GAP, "--p", "nan"), ("p: should be a finite number",), checkpoint()),
+    "no seconds": Case((*GAP, "--seconds", "0"), ("seconds", "greater than 0"), checkpoint()),
+    "states that are NaN": Case(GAP, ("a.pt", "NaN or infinite", "diverged"), checkpoint(edit=diverged)),
+    "no data for the checkpoint": Case(GAP, ("MNIST", "--data-dir"), checkpoint(dataset="mnist")),
     # the parser
     "unknown command": Case(("verfy", "toy"), ("No such command 'verfy'", "verify", "--help")),
     "unknown flag": Case(("lazy-vs-meanfield", "--alpa", "3"), ("No such option", "--alpa", "--alpha")),
@@ -182,6 +250,38 @@ CASES = {
     "judge a main job without measurement": Case(("judge", "run"), ("measured nothing yet", "run it"), main_job(None)),
     "judge a damaged measurement": Case(("judge", "run"), ("measurement.npz is damaged", "delete it"), main_job(b"PK")),
     "an empty measurement": Case(MAIN, ("measurement.npz is damaged", "delete it"), main_job(b"")),
+    # train
+    "train on an unknown data set": Case((*TRAIN, "--dataset", "cifar"), ("dataset", "'cifar10'", "'cifar'")),
+    "train an unknown architecture": Case((*TRAIN, "--arch", "resnet10"), ("resnet9", "'resnet10'")),
+    "an unknown option of an architecture": Case((*TRAIN, "--set", "arch_options.filter=3"), ("filters", "'filter'")),
+    "images for a plane": Case((*TRAIN, "--dataset", "circles", "--arch", "resnet9"), ("images", "arch=dense")),
+    "train with lr 0": Case((*TRAIN, "--set", "lr=0"), ("lr", "greater than 0")),
+    "train with lr -1": Case((*TRAIN, "--set", "lr=-1"), ("lr", "greater than 0")),
+    "train with a word for lr": Case((*TRAIN, "--set", "lr=fast"), ("lr", "number", "'fast'")),
+    "train with λ -1": Case((*TRAIN, "--lap", "--set", "multiplier=-1"), ("multiplier", "greater than 0")),
+    "train with p 0.5": Case((*TRAIN, "--lap", "--set", "p=0.5"), ("p", "greater than or equal to 1")),
+    "train for no epoch": Case((*TRAIN, "--epochs", "0"), ("epochs", "greater than or equal to 1")),
+    "train with batch 1": Case((*TRAIN, "--batch", "1"), ("batch normalisation", "--batch 2")),
+    "train on no sample": Case((*TRAIN, "--train-size", "0"), ("train_size", "greater than or equal to 1")),
+    "train on one sample": Case((*TRAIN, "--train-size", "1"), ("at least 2 samples", "got 1")),
+    "train on too many samples": Case((*TRAIN, "--train-size", "5000"), ("1438 samples", "train_size=5000")),
+    "train on a fraction": Case((*TRAIN, "--train-size", "0.5"), ("--train-size", "integer", "'0.5'")),
+    "no MNIST to train on": Case((*TRAIN, "--dataset", "mnist"), ("MNIST", "--data-dir", "REGIMES_DATA_DIR")),
+    "no CIFAR to train on": Case(
+        (*TRAIN, "--dataset", "cifar10", "--data-dir", "empty"), ("CIFAR-10", "--data-dir", "empty")
+    ),
+    "train without CUDA": Case((*TRAIN, "--device", "cuda"), ("cuda", "--device cpu")),
+    "train on an unknown device": Case((*TRAIN, "--device", "tpu"), ("device", "'cpu' or 'cuda'", "'tpu'")),
+    "resume nothing": Case((*TRAIN, "--resume"), ("no last.pt", "leave out --resume")),
+    "resume and start anew": Case((*TRAIN, "--resume", "--fresh"), ("--resume", "--fresh", "one of the two")),
+    "train into files of others": Case(TRAIN, ("no run's", "thesis.tex", "--out"), foreign),
+    "train into another command's run": Case(TRAIN, ("a run of 'toy'", "--out", "--fresh"), finished()),
+    "train into another configuration": Case(
+        (*TRAIN, "--set", "lr=0.5"), ("lr is 0.05 there, 0.5 here", "--fresh"), half_trained(None)
+    ),
+    "go on from a cut checkpoint": Case(TRAIN, ("last.pt is truncated or damaged",), half_trained(b"PK\x03\x04cut")),
+    "go on from an empty checkpoint": Case(TRAIN, ("last.pt is empty",), half_trained(b"")),
+    "go on from a file that is none": Case(TRAIN, ("last.pt is no checkpoint",), half_trained(b"text")),
     # data and devices
     "no MNIST": Case((*MAIN, "--dataset", "mnist"), ("MNIST", "--data-dir", "REGIMES_DATA_DIR")),
     "no MNIST in the folder": Case(
@@ -226,6 +326,13 @@ def test_a_mistake_is_one_line_and_nothing_is_lost(name, tmp_path):
 def test_a_mistake_leaves_the_folder_free_for_the_corrected_command(name, tmp_path):
     assert command(*CASES[name].arguments).code == 2
     assert not any(file.name not in ("config.yaml", "run.json") for file in (tmp_path / "run").glob("*"))
+
+
+def test_no_code_of_a_checkpoint_is_run(tmp_path):
+    CASES["a checkpoint that runs code"].prepare(tmp_path)
+    assert command(*GAP).code == 2
+    assert not (tmp_path / "sprung").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_there_are_cases_enough():
