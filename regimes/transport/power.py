@@ -133,7 +133,7 @@ def power(
     departures: dict[str, Departure] | None = None,
     seconds: float = math.inf,
     own: Gap | None = None,
-    at: Float[Tensor, "k *feature"] | None = None,
+    at: Float[Tensor, "k ..."] | None = None,
 ) -> Power:
     """Run the tests on altered maps of several amplitudes (relative to the displacement size).
 
