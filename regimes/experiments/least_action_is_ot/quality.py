@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regimes import ot_gap
 from regimes.conventions import generator
 from regimes.experiments.least_action_is_ot.problems import Problem
 from regimes.transport.brenier import brenier_test
 from regimes.transport.energy import measure
+from regimes.transport.gap import ot_gap
 
 PROBES, DEAL = 61, 62  # random streams of one seed
 SHOWN = 60  # points whose paths are kept
