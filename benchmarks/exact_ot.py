@@ -39,7 +39,7 @@ class Case(NamedTuple):
 
 class Measured(NamedTuple):
     seconds: float
-    processor_seconds: float
+    processor_seconds: float | None
     memory: float
     cost: float  # of the best plan
     width: float | None = None  # of the proven bracket, relative to that cost; None where nothing is proven
@@ -159,11 +159,14 @@ def tidy(folder: Path) -> None:
             [row["rounds"], "yes" if row["certified"] else "no", f"{row['width']:.1e}"] if row["rounds"] else ["-"] * 3
         )
         cells = [f"{row['points']:,}", row["dim"], row["clouds"], row["solver"]]
-        cells += [f"{row['seconds']:.1f}", f"{row['processor_seconds']:.1f}", f"{row['memory']:.2f}", *proof]
-        cells += [f"{row['cost']:.10g}", row["load"], row["date"], row["commit"]]
+        busy = "-" if row["processor_seconds"] is None else f"{row['processor_seconds']:.1f}"
+        cells += [f"{row['seconds']:.1f}", busy, f"{row['memory']:.2f}", *proof]
+        load = "-" if row["load"] is None else row["load"]
+        cells += [f"{row['cost']:.10g}", load, row["date"], row["commit"]]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     hardware = sorted({row["hardware"] for row in rows})
-    about = "load: processes that wanted a core, five minutes' mean at the end; above the number of cores they shared."
+    about = "load: processes that wanted a core, five minutes' mean at the end. Where it exceeds the number of cores, "
+    about += "seconds are those of a crowd; seconds of processor are less so. A dash: not read, or nothing to prove."
     (folder / "table.md").write_text("\n".join([*lines, "", f"{'; '.join(hardware)}; {about}", ""]))
 
 
