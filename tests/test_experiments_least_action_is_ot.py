@@ -81,9 +81,9 @@ def test_an_optimal_crossing_over_the_whole_cloud_refutes_the_reading_by_classes
     assert finding.verdict == "refuted"
 
 
-def test_the_figure_has_four_panels_and_the_table_a_line_a_problem_scheme_and_weight():
+def test_the_figure_has_six_panels_and_the_table_a_line_a_problem_scheme_and_weight():
     rows = made_up()
-    assert len(draw(rows).axes) == 4
+    assert len(draw(rows).axes) == 6
     assert len(table(rows)) == len(NAMES) * len(WEIGHTS) + 2
 
 

@@ -14,37 +14,43 @@ if TYPE_CHECKING:
 
 PANELS = {
     "gap": "relative gap within classes",
+    "gap_whole": "relative gap, whole cloud",
     "displacement_asymmetry": "asymmetry of T − id",
+    "distance": "distance to $T_w$",
 }
+ABSENT = {"displacement_asymmetry": ("line",), "distance": ("circles", "digits", "mnist")}
 
 
 def draw(rows: "DataFrame") -> "Figure":
-    """Above: geometric means over the seeds with 95 % bands, the net of weight 0 at the left. Below: paths."""
-    made, axes = figure(2, 2, width=DOUBLE, height=6.2)
+    """Geometric means over the seeds with 95 % bands, the net of weight 0 at the left; and paths in the plane."""
+    made, axes = figure(2, 3, width=DOUBLE, height=5.2)
     ends: Any = rows[(rows.kind == "end") & (rows.scheme == "fixed")]
     multiplied: Any = rows[(rows.kind == "end") & (rows.scheme == "multiplier")]
     with style():
-        for ax, (column, label) in zip(axes[0], PANELS.items(), strict=True):
+        for ax, (column, label) in zip(axes.T.flat[:4], PANELS.items(), strict=True):
             for number, (name, some) in enumerate(ends.groupby("problem", sort=False)):
+                if name in ABSENT.get(column, ()):  # every map of the line is a gradient; not all have a known T_w
+                    continue
                 colour = PALETTE[number]
-                if column != "gap" and name == "line":
-                    continue  # one dimension: every map is a gradient
                 _curve(ax, some, column, ends.weight, colour, MARKERS[number], str(name))
                 if column == "gap":
                     _curve(ax, some, "gap_null", ends.weight, colour, "", None, linestyle=":", linewidth=0.8)
                 other = multiplied[multiplied.problem == name]
                 if len(other):
                     value = geometric_mean_interval(floored(other[column])).value
-                    ax.plot(other.final_weight.mean(), value, "*", color=colour, markersize=11, markeredgecolor="black")
-            ax.set(xscale="log", yscale="log", xlabel="weight w of the action (0: the risk alone)", ylabel=label)
+                    ax.plot(other.final_weight.mean(), value, "*", color=colour, markersize=10, markeredgecolor="black")
+            ax.set(xscale="log", yscale="log", xlabel="weight w of the action", ylabel=label)
             _ticks(ax, ends.weight)
-        axes[0, 0].plot([], [], ":", color="#666666", label="displacements dealt out")
-        axes[0, 0].plot([], [], "*", color="white", markeredgecolor="black", markersize=11, label="multipliers")
+        shown = axes[0, 0]
+        shown.plot([], [], ":", color="#666666", label="displacements dealt out")
+        shown.plot([], [], "*", color="white", markeredgecolor="black", markersize=10, label="multipliers")
+        shown.plot([], [], "o", markerfacecolor="none", color="#666666", label="start of a path")
+        shown.plot([], [], "o", color=PALETTE[1], markersize=4, label="its end")
         paths: Any = rows[rows.kind == "path"]
-        for ax, weight in zip(axes[1], sorted({0.0, float(ends.weight.max())}), strict=True):
+        for ax, weight in zip(axes[:, 2], sorted({0.0, float(ends.weight.max())}), strict=True):
             _paths(ax, paths[paths.weight == weight], f"plane, w = {weight:g}")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        made.legend(handles, labels, loc="outside lower center", ncols=4)
+        handles, labels = shown.get_legend_handles_labels()
+        made.legend(handles, labels, loc="outside lower center", ncols=5)
     return made
 
 
