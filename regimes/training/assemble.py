@@ -23,7 +23,7 @@ from regimes.training.recipes import CLASSES, SHAPES
 from regimes.transport.energy import Convention, mean_over_features, sum_over_features
 
 WEIGHTS = 51  # random stream of one seed
-EVALUATION_BATCH = 250
+EVALUATION_BATCH = 128
 MEASURED = 1000  # training samples on which energies are measured where there is no validation sample
 CONVENTIONS: dict[str, Convention] = {
     "mean_over_features": mean_over_features,
