@@ -294,7 +294,7 @@ def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(tmp_path):
             assert process.returncode == 0, output
             break
         process.kill()
-        process.wait()
+        process.communicate()
         kills += 1
     assert kills == 10
     assert_same(tmp_path / "parts", tmp_path / "whole")
