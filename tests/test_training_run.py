@@ -151,7 +151,7 @@ def test_a_finished_run_is_shown_again_and_not_trained_again(finished, monkeypat
     path, outcome = finished
     before = (path / "last.pt").stat().st_mtime_ns, (path / "result.json").read_bytes()
     said = []
-    monkeypatch.setattr(run, "descend", None)
+    monkeypatch.setattr(run, "descend", None)  # a step would fail
     again = train_one(short(), path, say=said.append)
     assert again.result == json.loads((path / "result.json").read_text())
     assert again.table == outcome.table
@@ -194,6 +194,15 @@ def test_a_weight_that_overflows_after_finite_losses_is_not_saved(tmp_path, monk
     held = load_checkpoint(tmp_path / "run" / "last.pt")
     assert held.state["epoch"] == 1
     assert runtime.all_finite(held.state["model"].values())
+
+
+def test_a_full_graphics_card_is_one_line_with_a_smaller_batch(tmp_path, monkeypatch):
+    def full(*arguments, **how):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 9 GiB")
+
+    monkeypatch.setattr(run, "descend", full)
+    with pytest.raises(RuntimeError, match=r"the memory of the graphics card is full; take a smaller batch.*--batch 8"):
+        train(tmp_path / "run")
 
 
 def steps(*losses: float) -> list[Step]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from regimes.lab.config import dump
 from regimes.lab.runs import RunFolder
 from regimes.models.residual import parameter_count
@@ -49,7 +51,7 @@ def train_one(
         raise FileNotFoundError(
             f"{path} holds no {LAST} to go on from; leave out --resume to start, or name the run's folder with --out"
         )
-    with prepared(config.seed):
+    with prepared(config.seed, config.device):
         assembly = assemble(config)
         with RunFolder.open(path, "train", config, fresh=fresh) as folder:
             course = Course(config, assembly, folder)
@@ -65,6 +67,11 @@ def train_one(
                 result = conclude(folder, config, assembly, load_checkpoint(path / BEST), course.rows, course.measure)
             except KeyboardInterrupt:
                 raise Interrupted(f"interrupted; {course.way_on()}") from None
+            except torch.cuda.OutOfMemoryError:
+                smaller = (
+                    f"take a smaller batch, for example --batch {max(2, config.batch // 2)} --fresh, or --set bf16=true"
+                )
+                raise RuntimeError(f"the memory of the graphics card is full; {smaller}") from None
             if "figure" in result:
                 say(f"Figure {result['figure']}.")
             return Outcome(result, summary_rows(result))

@@ -22,10 +22,10 @@ class Diverged(RuntimeError):
 
 
 @contextmanager
-def prepared(seed: int) -> Iterator[None]:
+def prepared(seed: int, device: str) -> Iterator[None]:
     """Denormal floats are flushed to zero (they slow a CPU down tenfold), torch's global random state is seeded; both
     are put back at the end."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         torch.manual_seed(seed)
         torch.set_flush_denormal(True)
         try:
