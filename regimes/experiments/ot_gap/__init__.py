@@ -60,7 +60,9 @@ def run(config: Config, folder: RunFolder, cases: list[Case] | None = None) -> N
         folder.begin()
         total = sum(len(case.stages) for case in cases)
         found = list(track(_measured(config, cases), total, NAME))
-        arrays = {f"{number}/{name}": x for number, one in enumerate(found) for name, x in one.arrays.items()}
+        arrays: dict[str, Any] = {
+            f"{number}/{name}": x for number, one in enumerate(found) for name, x in one.arrays.items()
+        }
         buffer = io.BytesIO()
         text = np.array(json.dumps([one.figures for one in found]))
         np.savez_compressed(buffer, figures=text, **arrays)
@@ -92,7 +94,7 @@ def _measured(config: Config, cases: list[Case]) -> Iterator[Measured]:
             measured = measure_stage(case, stage, config)
             several = len(case.network.segments) > 1
             about: dict[str, Any] = {
-                "label": f"{name}, stage {stage.index}" if several else name,
+                "label": f"{name}, stage {stage.number}" if several else name,
                 "checkpoint": file.path,
                 "sha256": file.sha256,
                 "dataset": case.config["dataset"],

@@ -52,10 +52,10 @@ def _clouds(axis: Axes, arrays: Mapping[str, np.ndarray]) -> None:
     axis.add_collection(moved)
     axis.add_collection(best)
     axis.autoscale_view()
+    if int(arrays["dim"]) <= 2:
+        axis.set_aspect("equal", adjustable="datalim")
     if int(arrays["dim"]) > 2:
-        first, second = (
-            f"principal component {n} ({100 * s:.0f} % of variance)" for n, s in enumerate(arrays["share"], 1)
-        )
+        first, second = (f"component {n} ({100 * s:.0f} % of variance)" for n, s in enumerate(arrays["share"], 1))
     else:
         first, second = "feature 1", "feature 2"
     axis.set(xlabel=first, ylabel=second, title="clouds and pairings")
@@ -70,7 +70,8 @@ def _displacement(axis: Axes, steps: np.ndarray) -> None:
     low, high = np.quantile(steps, [0.1, 0.9], axis=0)
     axis.vlines(number, low, high, color=NETWORK, lw=4, alpha=0.25, label="10 to 90 % of points")
     axis.plot(number, steps.mean(0), "o-", color=NETWORK, lw=1.2, label="mean")
-    axis.set(xlabel="block k", ylabel="‖v_k‖ = ‖z_k − z_k₋₁‖", title="displacement", ylim=(0, None))
+    axis.set(xlabel="block k", ylabel="‖v_k‖, length of the step", title="displacement")
+    axis.set_ylim(0, 1.3 * float(high.max()) or None)
     axis.legend(fontsize=7, loc="best")
     axis.set_xticks(number if len(number) <= 12 else number[:: len(number) // 8])
 
@@ -83,8 +84,8 @@ def _slack(axis: Axes, figures: Mapping[str, Any], arrays: Mapping[str, np.ndarr
         ("own_slack", "network's own pair", NETWORK, False),
     ):
         values = np.clip(arrays[name] / unit, FLOOR / 5, BINS[-1])
-        kind = {"alpha": 0.45} if filled else {"histtype": "step", "lw": 1.4}
-        axis.hist(values, BINS, color=color, label=label, **kind)
+        kind: dict[str, Any] = {"alpha": 0.45} if filled else {"histtype": "step", "lw": 1.4}
+        axis.hist(values, BINS.tolist(), color=color, label=label, **kind)
     axis.set_xscale("log")
     axis.set_xticks([FLOOR / 3, 1e-6, 1e-3, 1.0, 1e3], ["≤10⁻⁹", "10⁻⁶", "10⁻³", "1", "10³"])
     axis.minorticks_off()

@@ -52,11 +52,11 @@ def measure_stage(case: Case, stage: Stage, config: Config) -> Measured:
         **_energies(stage, gap),
         **_stretch(x, t),
         **_power(case, stage, gap, config, some, seconds),
-        "blocks": len(blocks(case.network, stage.index)),
+        "blocks": len(blocks(case.network, stage.number)),
         "block_displacement": stage.steps.mean(0).tolist(),
         "block_asymmetry": [test and test.asymmetry for test in block_tests],
         "block_asymmetry_se": [test and test.asymmetry_se for test in block_tests],
-        "stage": stage.index,
+        "stage": stage.number,
         "stages": len(case.network.segments),
         "shape": list(stage.shape),
         "seconds": time.monotonic() - start,
@@ -73,7 +73,7 @@ def _derivatives(
 
     In float32, the precision the network was trained in; the points are the first ones, as many as PROBED allows.
     """
-    network, index, p = case.network.float(), stage.index, config.p
+    network, index, p = case.network.float(), stage.number, config.p
     count = max(FEWEST, PROBED // stage.x.shape[1])
     inputs = case.inputs[:count].float().to(config.device)
     enter, transport = entry(network, index), network.segment(index).transport
@@ -148,8 +148,8 @@ def _power(case: Case, stage: Stage, gap: Gap, config: Config, at: Tensor | None
     """What the tests could have seen; nothing to compare with where no point moves."""
     if gap.cost_network == 0:
         return {"power": None, "power_line": None}
-    transport = case.network.segment(stage.index).transport
-    stream = generator(config.seed, PROBES, stage.index, 1000)
+    transport = case.network.segment(stage.number).transport
+    stream = generator(config.seed, PROBES, stage.number, 1000)
     limits = {"p": config.p, "seconds": seconds, "own": gap}
     tested = {"transport_map": None if at is None else transport, "at": at}
     found = power(stage.x, stage.t, generator=stream, **limits, **tested)

@@ -35,11 +35,12 @@ def result(found: Sequence[Figures]) -> dict[str, Any]:
 
 
 def words(found: Sequence[Figures]) -> list[str]:
-    """A sentence a map, and what its tests could have seen."""
+    """A sentence a map, and what its tests could have seen; a gap that is there needs no power to be believed."""
     said = []
     for figures in found:
-        said.append(f"{figures['label']}: {judge(figures).words}.")
-        if figures.get("power_line"):
+        verdict = judge(figures)
+        said.append(f"{figures['label']}: {verdict.words}.")
+        if figures.get("power_line") and verdict.exact != "gap":
             said.append(f"{figures['label']}: {figures['power_line']}.")
     return said
 

@@ -18,7 +18,7 @@ from regimes.transport.energy import measure
 
 CHOICE, PROBES = 71, 72  # random streams of one seed
 BATCH = 16  # convolutions in float64 are several times slower on larger batches
-ENERGIES = ("transport", "action", "map_cost", "length")
+ENERGIES: tuple[str, ...] = ("transport", "action", "map_cost", "length")
 Map = Callable[[Tensor], Tensor]
 
 
@@ -36,7 +36,7 @@ class Case(NamedTuple):
 class Stage(NamedTuple):
     """What one segment of blocks does to the points: clouds (n, d) in float64, step lengths (n, L), energies."""
 
-    index: int
+    number: int
     x: np.ndarray
     t: np.ndarray
     shape: tuple[int, ...]
@@ -109,7 +109,7 @@ def transported(case: Case, p: float, device: str) -> tuple[list[Stage], float]:
     """Run all points through the network in float64: the stages, and the share of points it classifies rightly."""
     network = case.network.double().to(device)
     parts: dict[int, list[tuple[np.ndarray, ...]]] = {index: [] for index in case.stages}
-    energies = {index: dict.fromkeys(ENERGIES, 0.0) for index in case.stages}
+    energies: dict[int, dict[str, float]] = {index: dict.fromkeys(ENERGIES, 0.0) for index in case.stages}
     shapes: dict[int, tuple[int, ...]] = {}
     right = 0
     for inputs, labels in _batches(case, device):

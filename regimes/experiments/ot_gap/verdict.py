@@ -53,7 +53,9 @@ def judge(figures: Figures) -> Verdict:
         verdict, words = NOT_OPTIMAL, f"not an OT map: {gap}; Brenier's test: {local.words}"
     elif local.outcome == "violated":
         verdict = NOT_OPTIMAL
-        words = f"not an OT map by Brenier's test alone: {local.words}; {gap}{blind}"
+        words = (
+            f"not an OT map by Brenier's test alone, which speaks of laws with a density: {local.words}; {gap}{blind}"
+        )
     elif exact == "no gap" and local.outcome == "satisfied":
         verdict, words = OPTIMAL, f"an OT map as far as these tests see: {gap}; {local.words}{_seen(figures)}"
     else:
