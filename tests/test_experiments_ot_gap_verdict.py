@@ -101,7 +101,7 @@ def test_the_sentence_names_figure_and_threshold():
     assert "relative gap 0.031, certified, threshold 1e-06" in judge(figures(0.031)).words
     violated = judge(figures(brenier_asymmetry=0.04, brenier_asymmetry_se=0.001)).words
     assert "not an OT map by Brenier's test alone" in violated
-    assert "asymmetry 0.04 ± 0.001, threshold 0.0001" in violated
+    assert "asymmetry 0.04 ± 0.001, a skew part of 20 % of the symmetric one; threshold 0.0001" in violated
     assert "least eigenvalue -0.5" in judge(figures(min_eigenvalue=-0.5)).words
 
 

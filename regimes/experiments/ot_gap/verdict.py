@@ -89,7 +89,8 @@ def _local(figures: Figures) -> Local:
     least, size = figures["image_min_eigenvalue" if name == "image" else "min_eigenvalue"], figures[f"{name}_size"]
     text = f"asymmetry {value:.3g} ± {error:.1g}{where}"
     if value - STANDARD_ERRORS * error > ASYMMETRY:
-        return Local("violated", f"its Jacobian is not symmetric ({text}, threshold {ASYMMETRY:g})")
+        skew = f"a skew part of {100 * math.sqrt(value):.2g} % of the symmetric one"
+        return Local("violated", f"its Jacobian is not symmetric ({text}, {skew}; threshold {ASYMMETRY:g})")
     if least is not None and math.isfinite(least) and least < EIGENVALUE * size:
         return Local(
             "violated",
