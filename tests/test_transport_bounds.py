@@ -6,7 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from regimes.transport import bounds as module
-from regimes.transport.bounds import Cloud, bounds, keeps_single
+from regimes.transport.bounds import Cloud, bounds, keeps_single, single_bounds
 from regimes.transport.cost import cost_matrix
 from regimes.transport.pricing import Pricer
 
@@ -32,7 +32,7 @@ def test_no_pair_exceeds_its_bound(single, d, p, scale, outlier):
     cost = cost_matrix(x, y, p)
     v = 0.1 * np.median(cost) * np.random.default_rng(1).normal(size=65)
     u = (cost - v).min(1)  # one pair of every row binds: its excess is 0, where rounding alone decides
-    found = bounds(left, right, torch.from_numpy(u), torch.from_numpy(v), p, single=single)
+    found = (single_bounds if single else bounds)(left, right, torch.from_numpy(u), torch.from_numpy(v), p)
     bound, excess = filled(found, 60, 65), torch.from_numpy(u[:, None] + v - cost)
     assert found.left.dtype == (torch.float32 if single else torch.float64)
     assert (bound >= excess).all()
@@ -45,10 +45,10 @@ def test_no_pair_exceeds_its_bound(single, d, p, scale, outlier):
 def test_costs_that_float32_cannot_hold_are_left_to_double_precision():
     _, _, left, right = clouds(60, 2, outlier=1e12)
     zero_x, zero_y = torch.zeros(60, dtype=torch.float64), torch.zeros(65, dtype=torch.float64)
-    assert bounds(left, right, zero_x, zero_y, 1.0, single=True) is not None
-    assert bounds(left, right, zero_x, zero_y, 3.0, single=True) is None
+    assert single_bounds(left, right, zero_x, zero_y, 1.0) is not None
+    assert single_bounds(left, right, zero_x, zero_y, 3.0) is None
     nothing = Cloud(torch.zeros(3, 2, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
-    assert bounds(nothing, nothing, zero_x[:3], zero_x[:3], 2.0, single=True) is None
+    assert single_bounds(nothing, nothing, zero_x[:3], zero_x[:3], 2.0) is None
 
 
 def test_products_of_shorter_numbers_are_noticed(monkeypatch):

@@ -56,37 +56,44 @@ class Bounds(NamedTuple):
         return cost.mul_(self.relative - 1).add_(self.raised_u[at, None]).add_(self.raised_v[part])
 
 
-def bounds(
-    x: Cloud, y: Cloud, u: Float[Tensor, "n"], v: Float[Tensor, "m"], p: float, *, single: bool = False
-) -> Bounds | None:
-    """The bounds in double precision; None in single precision if that cannot hold the numbers, or is not one.
+def bounds(x: Cloud, y: Cloud, u: Float[Tensor, "n"], v: Float[Tensor, "m"], p: float) -> Bounds:
+    """The bounds in double precision.
 
-    Rounding is bounded relative to 2 ‖x‖² and |u| of the row and the same of the column: in double precision that of
-    d + 2 products, of the squares and of the centring, a factor 2 to spare; in single precision that of the factors,
-    the products and the sums, a quarter to spare.
+    Rounding is bounded relative to 2 ‖x‖² and |u| of the row and the same of the column: that of d + 2 products, of
+    the squares and of the centring, a factor 2 to spare.
     """
-    d, unit, floor = x.points.shape[1], 1.0, 0.0
-    epsilon = (4 * d + 24) * torch.finfo(torch.float64).eps
-    if single:
-        unit = _unit(x, y)
-        if unit is None or not keeps_single(d + 2, x.points.device):
-            return None
-        x, y = (Cloud(cloud.points / unit, cloud.square / unit**2) for cloud in (x, y))
-        u, v = u / unit**p, v / unit**p
-        largest = max(float(number.abs().max()) for number in (x.square, y.square, u, v))
-        if not (4 * largest) ** max(1, p / 2) < LARGEST:
-            return None
-        epsilon, floor = (1.25 * d + 10) * 2.0**-24, LEAST
+    epsilon = (4 * x.points.shape[1] + 24) * torch.finfo(torch.float64).eps
+    return Bounds(*_factors(x, y, u, v, p, epsilon, 0.0), p, epsilon, 1.0)
+
+
+def single_bounds(x: Cloud, y: Cloud, u: Float[Tensor, "n"], v: Float[Tensor, "m"], p: float) -> Bounds | None:
+    """The bounds in single precision; None if that cannot hold the numbers, or if products are not computed in it.
+
+    Here rounding is that of the factors, the products and the sums, a quarter to spare.
+    """
+    unit, d = _unit(x, y), x.points.shape[1]
+    if unit is None or not keeps_single(d + 2, x.points.device):
+        return None
+    x, y = (Cloud(cloud.points / unit, cloud.square / unit**2) for cloud in (x, y))
+    u, v = u / unit**p, v / unit**p
+    largest = max(float(number.abs().max()) for number in (x.square, y.square, u, v))
+    if not (4 * largest) ** max(1, p / 2) < LARGEST:
+        return None
+    epsilon = (1.25 * d + 10) * 2.0**-24
+    left, right, raised_u, raised_v = _factors(x, y, u, v, p, epsilon, LEAST)
+    return Bounds(left.float(), right.float(), raised_u.float(), raised_v.float(), p, epsilon, unit**p)
+
+
+def _factors(
+    x: Cloud, y: Cloud, u: Tensor, v: Tensor, p: float, epsilon: float, floor: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     raised_u, raised_v = u + epsilon * u.abs() + floor, v + epsilon * v.abs() + floor
     shift_x, shift_y = (2 * epsilon * cloud.square + floor - cloud.square for cloud in (x, y))
     if p == 2:
         shift_x, shift_y = shift_x + raised_u, shift_y + raised_v
     left = torch.cat([2 * x.points, torch.ones_like(u)[:, None], shift_x[:, None]], dim=1)
     right = torch.cat([y.points, shift_y[:, None], torch.ones_like(v)[:, None]], dim=1)
-    factors = (left, right, raised_u, raised_v)
-    if single:
-        factors = tuple(factor.float() for factor in factors)
-    return Bounds(*factors, p, epsilon, unit**p)
+    return left, right, raised_u, raised_v
 
 
 def _unit(x: Cloud, y: Cloud) -> float | None:

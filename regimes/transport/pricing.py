@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regimes.transport.bounds import WIDTH, Bounds, Cloud, bounds
+from regimes.transport.bounds import WIDTH, Bounds, Cloud, bounds, single_bounds
 from regimes.transport.cost import Matrix, Vector, edge_cost
 from regimes.transport.partition import Blocks, kd_blocks, lower_bound
 
@@ -146,7 +146,7 @@ class Pricer:
         """Single precision where a pilot shows that it passes few pairs more than double precision."""
         potentials = self._move(u), self._move(v)
         double = bounds(self.row_cloud, self.column_cloud, *potentials, self.p)
-        single = bounds(self.row_cloud, self.column_cloud, *potentials, self.p, single=True)
+        single = single_bounds(self.row_cloud, self.column_cloud, *potentials, self.p)
         if single is None:
             return double
         at = self._move(np.unique(np.linspace(0, len(u) - 1, PILOT).astype(int)))
