@@ -1,0 +1,69 @@
+"""The plane of the clouds, the reduced costs, and the figure of ot-gap."""
+
+import numpy as np
+import pytest
+from numpy.random import default_rng
+from scipy.sparse import identity
+from torch.testing import assert_close
+
+from regimes.experiments.ot_gap.figure import draw
+from regimes.experiments.ot_gap.measure import _slack
+from regimes.experiments.ot_gap.plane import plane
+from regimes.transport.discrete import exact_transport
+
+
+@pytest.mark.parametrize("d", [3, 200])  # fewer and more features than points
+def test_the_plane_is_that_of_largest_variance(d):
+    rng = default_rng(0)
+    basis = np.linalg.qr(rng.normal(size=(d, 2)))[0]
+    flat = rng.normal(size=(40, 2)) * [3.0, 1.0]
+    x = flat @ basis.T + 7
+    found = plane(x, x + basis[:, 0], identity(40, format="coo"))
+    assert_close(found["share"].sum(), 1.0)
+    assert found["share"][0] > 0.7
+    distance = np.linalg.norm(found["before"][:, None] - found["before"], axis=2)
+    assert_close(distance, np.linalg.norm(x[:, None] - x, axis=2))  # nothing is lost: all points lie in that plane
+    assert_close(np.linalg.norm(found["after"] - found["before"], axis=1), np.ones(40))
+
+
+def test_two_features_are_their_own_plane_and_the_plan_is_followed():
+    x = default_rng(1).normal(size=(10, 2))
+    swapped = identity(10, format="csr")[[1, 0, *range(2, 10)]].tocoo()
+    found = plane(x, x + 1, swapped)
+    assert_close(found["before"], x)
+    assert_close(found["optimal"][:2], (x + 1)[[1, 0]])
+    assert_close(found["optimal"][2:], found["after"][2:])
+
+
+def test_own_pairs_are_tight_if_and_only_if_the_pairing_is_optimal():
+    x = default_rng(2).normal(size=(60, 2))
+    own, others = _slack(x, 2 * x, exact_transport(x, 2 * x, paired=True), 2.0)
+    assert own.max() < 1e-9
+    assert others.min() >= 0
+    turned = x @ np.array([[0.0, 1.0], [-1.0, 0.0]])
+    solved = exact_transport(x, turned, paired=True)
+    own, others = _slack(x, turned, solved, 2.0)
+    # Primal − dual: what the own pairing costs too much is the mean of its slack.
+    assert_close(own.mean(), np.square(x - turned).sum(1).mean() - solved.cost, rtol=1e-7, atol=1e-9)
+    assert others.max() >= 0
+
+
+def test_blocks_without_a_test_and_a_map_without_one_are_drawn():
+    rng = default_rng(3)
+    x = rng.normal(size=(30, 5))
+    arrays = {"steps": rng.random((30, 3)), "own_slack": np.zeros(30), "other_slack": rng.random(30)}
+    arrays |= plane(x, x + 1, identity(30, format="coo"))
+    figures = {
+        **{"points": 30, "split": "test", "dim": 5, "label": "net", "dataset": "digits", "cost_network": 5.0},
+        **{"certified": False, "block_asymmetry": [None, 0.0, 0.1], "block_asymmetry_se": [None, 0.0, 0.01]},
+        **{"brenier_asymmetry": None, "image_asymmetry": None},
+    }
+    drawn = draw(figures, arrays)
+    assert [axis.get_title() for axis in drawn.axes] == [
+        "clouds and pairings",
+        "displacement",
+        "slack under best known potentials",
+        "asymmetry (Brenier)",
+    ]
+    assert "of variance" in drawn.axes[0].get_xlabel()
+    drawn.canvas.draw()
