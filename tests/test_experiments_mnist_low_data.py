@@ -279,6 +279,7 @@ def test_the_table_has_published_and_measured_accuracy():
     assert lines.loc[(100, "LAP"), "honest"] == pytest.approx(70.0)
     assert lines.loc[(100, "vanilla, tuned"), "learning rate"] == 0.1
     assert lines.loc[(200, "vanilla, tuned"), "published"] == ""
+    assert lines.loc[(300, "control"), ["seeds", "seeds refreshed"]].tolist() == [3, 2]
 
 
 def test_fresh_statistics_are_reported_for_the_seeds_that_have_them():

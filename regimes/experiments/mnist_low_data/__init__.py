@@ -192,7 +192,8 @@ def table(rows: "DataFrame") -> "DataFrame":
                 found = percent(some, protocol)
                 line |= {protocol: found.value, f"± {protocol}": found.interval.high - found.value}
             line |= {"lowest honest": 100 * some.honest.min(), "transport": some.transport.median()}
-            lines.append(line | {"λ": some.multiplier.median(), "seeds": len(some)})
+            counts = {"seeds": len(some), "seeds refreshed": int(some.refreshed.notna().sum())}
+            lines.append(line | {"λ": some.multiplier.median()} | counts)
     return pandas.DataFrame(lines).astype(object)
 
 
