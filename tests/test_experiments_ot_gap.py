@@ -163,6 +163,7 @@ def test_a_solve_that_is_stopped_leaves_a_bracket(folder, checkpoints):
     assert "in [" in ended.out
 
 
+@pytest.mark.slow
 def test_stages_that_change_the_space_start_after_the_change(folder):
     path = made.write(folder / "stages.pt", "digits", "preact_resnet", depth=14)
     arguments = (str(path), "--points", "12")
@@ -178,6 +179,13 @@ def test_stages_that_change_the_space_start_after_the_change(folder):
     assert {k: v for k, v in alone.items() if k not in volatile} == {
         k: v for k, v in found[1].items() if k not in volatile
     }
+
+
+def test_one_stage_can_be_asked_for(folder):
+    path = made.write(folder / "asked.pt", "digits", "preact_resnet", depth=14)
+    for stage, expected in ((None, (0, 1, 2)), (1, (1,))):
+        config = Config(checkpoints=[File(path="", sha256="")], points=10, stage=stage)
+        assert stages.open_case(str(path), config).stages == expected
 
 
 def test_the_map_of_a_stage_takes_its_first_states_to_its_last(folder):
