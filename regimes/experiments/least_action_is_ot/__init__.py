@@ -282,6 +282,7 @@ def table(rows: "DataFrame") -> "DataFrame":
         "asymmetry": "asymmetry of T",
         "displacement_asymmetry": "of T − id",
         "distance": "distance to T_w",
+        "excess_objective": "objective / least value − 1",
     }
     groups = ends.groupby(["problem", "scheme", "weight"], sort=False)
     return groups[list(columns)].mean().rename(columns=columns).reset_index()
