@@ -24,9 +24,10 @@ filters and batch norm, its encoder FROZEN at the random start and φ scaled to 
 same cloud at every weight; T in eval mode, on test images. There, beside the fixed weights, the method of multipliers
 from the largest weight on: λ grows by growth·risk every 5 steps.
 All nets of a seed start from the same Kaiming weights, whatever w: gain 1 for images; 0.5 for dense nets, which then
-move points by about a deviation of the cloud. (Gain 1 moves them ten times as far; on other seeds Adam was then far
-from the known least value after 1,500 steps, at gain 0.5 within 1 % of it after 800. That, and no gap, chose gain,
-rate and steps.) Full-batch Adam (images: batches), cosine schedule.
+move points by about a deviation of the cloud. (Gain 1 moves them ten times as far; in `plane`, on other seeds, Adam was
+then far from the known least value after 1,500 steps, at gain 0.5 within 1 % of it after 800. That, and no gap, chose
+gain, rate and steps; how far each run stays above the least value is measured.) Full-batch Adam (images: batches),
+cosine schedule.
 
 A minimiser is not what descent must find. Linear maps on Gaussians have reversed stationary points, T with a
 negative direction, as long as w < (deviation of ν)/(deviation of α) there. Ratios here are at most 2 (line: slope at
