@@ -46,6 +46,15 @@ def test_means_are_over_samples_whatever_the_batches(model, size, p, convention)
     assert found.samples == 23
 
 
+def test_a_float64_network_is_measured_in_float64(model):
+    data = samples()._replace(x=torch.randn(23, 3, dtype=torch.float64))
+    found = evaluate(model.double(), Batches(data, 7, shuffle=False))
+    with torch.no_grad():
+        trace = model.eval()(data.x, trace=True)
+    exact = torch.stack([step.norm(dim=1).square().mean() for step in trace.flat_steps])
+    assert_close(found.blocks, exact, rtol=1e-13, atol=0)
+
+
 def test_modes_are_restored_and_nothing_is_learned(model):
     model.train()
     model.head.eval()

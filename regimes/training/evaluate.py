@@ -48,7 +48,7 @@ def evaluate(
             with context:
                 trace = as_trace(model(x, trace=True))
                 value = risk(trace.output, labels)
-            costs = block_costs([step.float() for step in trace.flat_steps], p=p, convention=convention)
+            costs = block_costs(trace.flat_steps, p=p, convention=convention)
             share = (trace.output.argmax(1) == labels).double().mean()
             figures = torch.cat([torch.stack([value.double(), share]), costs.double()]) * len(labels)
             sums = figures if sums is None else sums + figures
