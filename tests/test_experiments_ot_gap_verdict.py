@@ -81,6 +81,15 @@ STOPPED = {"certified": False, "cost_ot": None, "gap": None, "relative_gap": Non
         (figures(min_eigenvalue=2 * EIGENVALUE, brenier_size=10.0), ("optimal as far as seen", "no gap", "satisfied")),
         (figures(min_eigenvalue=math.nan), ("optimal as far as seen", "no gap", "satisfied")),
         (figures(brenier_asymmetry=None, brenier_asymmetry_se=None), ("optimal as far as seen", "no gap", "satisfied")),
+        (figures(brenier_asymmetry=math.nan, brenier_asymmetry_se=None), ("undecided", "no gap", "unclear")),
+        (
+            figures(**{**IMAGE, "image_asymmetry": math.nan, "image_asymmetry_se": None}),
+            ("undecided", "no gap", "unclear"),
+        ),
+        (
+            figures(brenier_asymmetry=None, brenier_asymmetry_se=None, brenier_missing="no point moves under the map"),
+            ("undecided", "no gap", "unclear"),
+        ),
         (figures(**IMAGE), ("not optimal", "no gap", "violated")),
         (
             figures(**{**IMAGE, "image_asymmetry": 0.0, "image_asymmetry_se": 0.0}, brenier_asymmetry=0.4),
@@ -109,6 +118,12 @@ def test_what_would_have_shown_is_said_of_a_map_that_passes():
     said = judge(figures()).words
     assert "to the gap rotation from 0.25, noise from 0.05" in said
     assert "to Brenier's test rotation from 0.02" in said
+
+
+def test_the_power_of_a_test_along_the_image_is_said_to_be_that_over_all_directions():
+    along = judge(figures(**{**IMAGE, "image_asymmetry": 0.0, "image_asymmetry_se": 0.0}))
+    assert "to Brenier's test over all directions rotation from 0.02" in along.words
+    assert "test over all directions rotation" not in judge(figures()).words
 
 
 def test_a_gap_that_is_blind_is_said_to_be():

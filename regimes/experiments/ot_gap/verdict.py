@@ -84,10 +84,14 @@ def _local(figures: Figures) -> Local:
     name = "image" if figures.get("image_asymmetry") is not None else "brenier"
     where = ", along the image of the encoder" if name == "image" else ""
     value, error = figures[f"{name}_asymmetry"], figures[f"{name}_asymmetry_se"] or 0.0
+    if value is None and "no point moves" in (figures.get("brenier_missing") or ""):
+        return Local("unclear", "none of the points that Brenier's test looks at moves, so that it says nothing")
     if value is None:
         return Local("satisfied", "the map is constant near the points, there is no asymmetry")
     least, size = figures["image_min_eigenvalue" if name == "image" else "min_eigenvalue"], figures[f"{name}_size"]
     text = f"asymmetry {value:.3g} ± {error:.1g}{where}"
+    if math.isnan(value):
+        return Local("unclear", f"the asymmetry{where} is NaN, its derivatives overflow: nothing follows")
     if value - STANDARD_ERRORS * error > ASYMMETRY:
         skew = f"a skew part of {100 * math.sqrt(value):.2g} % of the symmetric one"
         return Local("violated", f"its Jacobian is not symmetric ({text}, {skew}; threshold {ASYMMETRY:g})")
@@ -123,6 +127,8 @@ def _seen(figures: Figures) -> str:
     for test, name in (("the gap", "gap_sees"), ("Brenier's test", "brenier_sees")):
         sees = _sees(figures, name)
         seen = [f"{kind} from {least:g}" for kind, least in sees.items() if least is not None]
+        if name == "brenier_sees" and figures.get("image_asymmetry") is not None:
+            test = "Brenier's test over all directions"  # the power is not measured along the image alone
         if sees:
             parts.append(f"{test} {', '.join(seen) if seen else 'nothing: it is blind here'}")
     return f"; of the displacement's size would have shown: to {'; to '.join(parts)}" if parts else ""
