@@ -22,11 +22,14 @@ STANDARD_ERRORS = 3.0  # by which an asymmetry has to clear ASYMMETRY, to either
 EIGENVALUE = -1e-3
 
 OPTIMAL, NOT_OPTIMAL, UNDECIDED = "optimal as far as seen", "not optimal", "undecided"
+# Brenier's test alone objects. Data such as images may fill less than the space of the inputs, and there a map may be
+# optimal on them without being a gradient around them: this is said of laws with a density only.
+NOT_A_GRADIENT = "not a gradient map"
 Figures = Mapping[str, Any]
 
 
 class Verdict(NamedTuple):
-    """One of OPTIMAL, NOT_OPTIMAL, UNDECIDED; the sentence; and what each kind of evidence says for itself."""
+    """One of the four above; the sentence; and what each kind of evidence says for itself."""
 
     verdict: str
     words: str
@@ -52,9 +55,10 @@ def judge(figures: Figures) -> Verdict:
     if exact == "gap":
         verdict, words = NOT_OPTIMAL, f"not an OT map: {gap}; Brenier's test: {local.words}"
     elif local.outcome == "violated":
-        verdict = NOT_OPTIMAL
+        verdict = NOT_A_GRADIENT
         words = (
-            f"not an OT map by Brenier's test alone, which speaks of laws with a density: {local.words}; {gap}{blind}"
+            f"not the gradient of a convex function, so not an OT map of any law with a density around these points "
+            f"(Brenier's test): {local.words}; on the points themselves {gap}{blind}"
         )
     elif exact == "no gap" and local.outcome == "satisfied":
         verdict, words = OPTIMAL, f"an OT map as far as these tests see: {gap}; {local.words}{_seen(figures)}"
