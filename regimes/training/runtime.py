@@ -23,8 +23,10 @@ class Diverged(RuntimeError):
 
 @contextmanager
 def prepared(seed: int, device: str) -> Iterator[None]:
-    """Denormal floats are flushed to zero (they slow a CPU down tenfold), torch's global random state is seeded; both
-    are put back at the end."""
+    """Denormal floats are flushed to zero (they slow a CPU down tenfold) and torch's global random state is seeded.
+
+    Afterwards denormals count again, as is torch's default, and the random state is what it was.
+    """
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         torch.manual_seed(seed)
         torch.set_flush_denormal(True)

@@ -53,7 +53,7 @@ def _clouds(axis: Axes, arrays: Mapping[str, np.ndarray]) -> None:
     axis.add_collection(best)
     axis.autoscale_view()
     if int(arrays["dim"]) <= 2:
-        axis.set_aspect("equal", adjustable="datalim")
+        axis.set_aspect("equal", adjustable="box")
     if int(arrays["dim"]) > 2:
         first, second = (f"component {n} ({100 * s:.0f} % of variance)" for n, s in enumerate(arrays["share"], 1))
     else:
