@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from regimes.conventions import generator
 from regimes.models.build import build
-from regimes.models.initialise import LAWS, initialise, kaiming, normal, orthogonal
+from regimes.models.initialise import LAWS, initialise, kaiming, normal, orthogonal, xavier
 
 
 def weights(layer, law, gain=1.0, seed=0, **options):
@@ -33,6 +33,11 @@ def within_five_errors(weight, deviation):
 )
 def test_kaiming_has_variance_two_over_the_outputs(layer, fan_out, gain):
     within_five_errors(weights(layer(), kaiming, gain), gain * math.sqrt(2 / fan_out))
+
+
+def test_xavier_has_variance_two_over_the_inputs_and_outputs():
+    within_five_errors(weights(nn.Linear(300, 200), xavier, 1.3), 1.3 * math.sqrt(2 / 500))
+    within_five_errors(weights(nn.Conv2d(30, 60, 3), xavier), math.sqrt(2 / (90 * 9)))
 
 
 @pytest.mark.parametrize("gain", [5.0, 0.01])

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from regimes.models.cifar_nets import preact_bottleneck, preact_resnet, resnext29, wide_resnet
 from regimes.models.image_nets import Shape, dense_net, resnet9, resnext50
 from regimes.models.residual import ResidualNet
+from regimes.models.vgg import vgg11
 
 ARCHITECTURES: dict[str, Callable[..., ResidualNet]] = {
     "dense": dense_net,
@@ -18,6 +19,7 @@ ARCHITECTURES: dict[str, Callable[..., ResidualNet]] = {
     "resnet164": preact_bottleneck,
     "resnext29": resnext29,
     "wide_resnet": wide_resnet,
+    "vgg11": vgg11,
 }
 
 

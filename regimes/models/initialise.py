@@ -24,7 +24,12 @@ def normal(weight: Tensor, gain: float, generator: torch.Generator) -> None:
     nn.init.normal_(weight, 0.0, gain, generator=generator)
 
 
-LAWS: dict[str, Law] = {"kaiming": kaiming, "orthogonal": orthogonal, "normal": normal}
+def xavier(weight: Tensor, gain: float, generator: torch.Generator) -> None:
+    """N(0, gain²·2/(fan_in + fan_out))."""
+    nn.init.xavier_normal_(weight, gain, generator=generator)
+
+
+LAWS: dict[str, Law] = {"kaiming": kaiming, "orthogonal": orthogonal, "normal": normal, "xavier": xavier}
 
 
 @torch.no_grad()
@@ -36,6 +41,7 @@ def initialise(
     Biases are 0, or drawn by N(0, gain²) with `biases`; normalisations get weight 1, bias 0 and fresh statistics.
     Numbers are drawn where the generator lives, so that the same weights come out on any device and memory format.
     Source: author code of [Karkar2020]: kaiming (gain 1), orthogonal (gain 0.01), normal; `biases` for its circles.
+    xavier (gain 1) is that of the author code of [ChizatOyallonBach2019], convolutions.
     """
 
     def draw(weight: Tensor, rule: Law) -> None:

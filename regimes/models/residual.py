@@ -115,7 +115,7 @@ class Segment(nn.Module):
 
 
 class ResidualNet(nn.Module):
-    """f = F ∘ T ∘ φ with T the segments one after the other.
+    """f = F ∘ T ∘ φ with T the segments one after the other; without segments T is the identity of no blocks.
 
     `forward(x)` is f(x); `forward(x, trace=True)` gives the states and steps of every segment with it. Call the module
     itself (data-parallel wrappers see only that).
@@ -123,8 +123,6 @@ class ResidualNet(nn.Module):
 
     def __init__(self, encoder: nn.Module, segments: Sequence[Segment], head: nn.Module) -> None:
         super().__init__()
-        if len(segments) == 0:
-            raise ValueError("ResidualNet needs at least one segment of residual blocks; got none.")
         self.encoder = encoder
         self.segments = nn.ModuleList(segments)
         self.head = head

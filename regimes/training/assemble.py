@@ -45,6 +45,11 @@ def check(config: TrainConfig) -> None:
     """Refuse what cannot be trained, before any data is read and any folder made."""
     with torch.device("meta"):  # shapes alone: no memory, no random numbers
         model = build(config.arch, SHAPES[config.dataset], CLASSES[config.dataset], **config.arch_options)
+    if config.lap and not len(model.segments):
+        raise ValueError(
+            f"least action moves data along residual blocks; {config.arch} has none. "
+            "Leave out --lap, or pass another --arch, for example resnet9."
+        )
     norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     if norms and config.batch == 1:
         raise ValueError(

@@ -15,7 +15,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainConfig(Settings):
-    """One training run of a residual classifier. Fields without a default take it from the data set's recipe."""
+    """One training run of a classifier. Fields without a default take it from the data set's recipe."""
 
     dataset: Literal["circles", "digits", "mnist", "cifar10", "cifar100"] = "digits"
     data_dir: Path | None = None
@@ -27,7 +27,7 @@ class TrainConfig(Settings):
 
     arch: str
     arch_options: dict[str, Any]
-    init: Literal["kaiming", "orthogonal", "normal"]
+    init: Literal["kaiming", "orthogonal", "normal", "xavier"]
     gain: Positive
     init_biases: bool = False
 

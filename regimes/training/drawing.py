@@ -13,20 +13,23 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def draw(rows: Rows) -> Figure:
-    """Four panels from the rows of metrics.csv."""
+    """Four panels from the rows of metrics.csv; two for a network without residual blocks."""
+    moves = rows[0]["energy"] is not None
     with style():
-        made, ((risk, accuracy), (cost, blocks)) = figure(2, 2, width=DOUBLE, height=4.6)
+        made, panels = figure(1 + moves, 2, width=DOUBLE, height=2.3 * (1 + moves), squeeze=False)
+        risk, accuracy = panels[0]
         _curve(risk, rows, "risk", "training", PALETTE[0], "o-")
         _curve(risk, rows, "validation_risk", "validation", PALETTE[1], "s--")
         risk.set(xlabel="epoch", ylabel="risk (mean cross-entropy)", yscale="log")
         _curve(accuracy, rows, "accuracy", "training", PALETTE[0], "o-")
         _curve(accuracy, rows, "validation_accuracy", "validation", PALETTE[1], "s--")
         accuracy.set(xlabel="epoch", ylabel="accuracy (share right)")
-        _costs(cost, rows)
-        _blocks(blocks, rows)
+        if moves:
+            _costs(panels[1, 0], rows)
+            _blocks(panels[1, 1], rows)
         for axes in (risk, accuracy):
             axes.legend()
-        for axes in (risk, accuracy, cost, blocks):
+        for axes in panels.flat:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return made
 

@@ -15,12 +15,15 @@ from regimes.transport.energy import Convention, block_costs, sum_over_features
 
 
 class Evaluation(NamedTuple):
-    """Mean risk, share of right classes, transport cost of each block and their sum, number of samples."""
+    """Mean risk, share of right classes, transport cost of each block and their sum, number of samples.
+
+    A network without residual blocks has no transport cost: None.
+    """
 
     risk: float
     accuracy: float
     blocks: Float[Tensor, " blocks"]
-    transport: float
+    transport: float | None
     samples: int
 
 
@@ -48,7 +51,8 @@ def evaluate(
             with context:
                 trace = as_trace(model(x, trace=True))
                 value = risk(trace.output, labels)
-            costs = block_costs(trace.flat_steps, p=p, convention=convention)
+            steps = trace.flat_steps
+            costs = block_costs(steps, p=p, convention=convention) if steps else value.new_zeros(0)
             share = (trace.output.argmax(1) == labels).double().mean()
             figures = torch.cat([torch.stack([value.double(), share]), costs.double()]) * len(labels)
             sums = figures if sums is None else sums + figures
@@ -58,4 +62,5 @@ def evaluate(
             module.training = mode
     assert sums is not None  # Batches refuses to be empty
     means = (sums / count).cpu()
-    return Evaluation(float(means[0]), float(means[1]), means[2:], float(means[2:].sum()), count)
+    blocks = means[2:]
+    return Evaluation(float(means[0]), float(means[1]), blocks, float(blocks.sum()) if len(blocks) else None, count)

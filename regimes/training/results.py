@@ -71,7 +71,8 @@ def summary_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         if entry["validation_accuracy"] is not None:
             line["validation accuracy"] = entry["validation_accuracy"]
         line |= {"test accuracy": entry["test_accuracy"], "test risk": entry["test_risk"]}
-        line["transport cost"] = entry["transport"]
+        if entry["transport"] is not None:
+            line["transport cost"] = entry["transport"]
         if entry["multiplier"] is not None:
             line["λ"] = entry["multiplier"]
         made.append(line)
@@ -90,7 +91,7 @@ def _figure(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> dict[str, s
 
 
 def _entry(row: Mapping[str, Any], test: Evaluation) -> dict[str, Any]:
-    """Figures of one set of weights; transport cost and its blocks on the test samples."""
+    """Figures of one set of weights; transport cost and its blocks on the test samples, if there are any."""
     return {
         "epoch": row["epoch"],
         "train_risk": row["risk"],
@@ -108,13 +109,14 @@ def _entry(row: Mapping[str, Any], test: Evaluation) -> dict[str, Any]:
 def _page(config: TrainConfig, result: Mapping[str, Any]) -> str:
     what = "least action" if config.lap else "risk alone"
     counts = result["samples"]
+    cost = f" Transport cost: sum over blocks, {config.convention}, p = {config.p:g}, on the test samples."
+    cost = cost if result["last"]["blocks"] else ""
     return "\n".join(
         [
             f"# {config.arch} on {config.dataset}, {what}\n",
             f"{counts['train']} training, {counts['validation']} validation, {counts['test']} test samples; "
             f"{result['parameters']} parameters; seed {config.seed}. {result['protocol'].capitalize()}; the test "
-            f"samples were measured once, at the end. Transport cost: sum over blocks, {config.convention}, "
-            f"p = {config.p:g}, on the test samples.\n",
+            f"samples were measured once, at the end.{cost}\n",
             markdown_table(summary_rows(result)),
             f"Reproduce: `{result.get('command')}` at commit {result.get('commit')}.\n",
         ]

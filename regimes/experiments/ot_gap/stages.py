@@ -72,6 +72,11 @@ def _choose(data: Classification, config: Config, path: Path) -> Labelled:
 def _stages(network: ResidualNet, stage: int | None, path: str) -> tuple[int, ...]:
     """The stages asked for that have a map within one space."""
     count = len(network.segments)
+    if count == 0:
+        raise ValueError(
+            f"the network in {path} has no residual blocks, so no map within a space to judge; "
+            "give a checkpoint of another architecture, for example resnet9"
+        )
     if stage is not None and not 0 <= stage < count:
         known = "stage 0 only" if count == 1 else f"stages 0 to {count - 1}"
         raise ValueError(f"the network in {path} has {known}; got --stage {stage}")
