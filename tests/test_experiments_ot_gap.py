@@ -163,6 +163,14 @@ def test_a_solve_that_is_stopped_leaves_a_bracket(folder, checkpoints):
     assert "in [" in ended.out
 
 
+def test_data_that_are_no_longer_there_are_said_to_be_those_of_the_checkpoint(folder):
+    path = made.write(folder / "moved.pt", "mnist", "dense", blocks=1, hidden=4)
+    ended = command("ot-gap", str(path), "--data-dir", str(folder / "nowhere"), "--out", str(folder / "moved"))
+    assert (ended.code, ended.out) == (2, "")
+    assert str(path) in ended.err and "--data-dir" in ended.err
+    assert ended.err.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_stages_that_change_the_space_start_after_the_change(folder):
     path = made.write(folder / "stages.pt", "digits", "preact_resnet", depth=14)

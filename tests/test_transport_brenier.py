@@ -141,8 +141,10 @@ def test_batch_norm_in_train_mode_is_refused_and_passes_in_eval_mode():
     assert brenier_test(net.eval(), x, generator=generator()).asymmetry > 0
 
 
-def test_random_constant_and_misshapen_maps_are_refused():
+def test_random_constant_misshapen_and_diverged_maps_are_refused():
     x = draw(8, 4)
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        brenier_test(lambda z: z / 0, x, generator=generator())
     with pytest.raises(ValueError, match="draws random numbers"):
         brenier_test(nn.Dropout(0.5), x, generator=generator())
     with pytest.raises(ValueError, match="is random"):

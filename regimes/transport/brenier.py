@@ -202,6 +202,8 @@ def check_map(transport_map: Map, x: Float[Tensor, "n *feature"], encoder: Map |
             raise ValueError(
                 f"the map must keep the shape of x, {tuple(start.shape)}; it returned {tuple(whole.shape)}."
             )
+        if not bool(whole.isfinite().all()):
+            raise ValueError("the map's values are NaN or infinite at some points: give a map that has not diverged.")
         if not torch.equal(whole, again):
             raise ValueError("the map is random (two calls differ): switch dropout off with model.eval().")
         if len(x) < 3:

@@ -48,7 +48,10 @@ def open_case(path: str, config: Config) -> Case:
     """Load a checkpoint and draw its points; every mistake of the user is a ValueError that names the file."""
     checkpoint = load_checkpoint(path)
     network = model_of(checkpoint)
-    data = data_of(checkpoint.config, data_dir=config.data_dir)
+    try:
+        data = data_of(checkpoint.config, data_dir=config.data_dir)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"the points of {path}: {error}") from None
     chosen = _choose(data, config, Path(path))
     inputs = data.normalise(chosen.x)
     return Case(path, network, checkpoint.config, inputs, chosen.labels, _stages(network, config.stage, path))
