@@ -167,7 +167,8 @@ def test_data_that_are_no_longer_there_are_said_to_be_those_of_the_checkpoint(fo
     path = made.write(folder / "moved.pt", "mnist", "dense", blocks=1, hidden=4)
     ended = command("ot-gap", str(path), "--data-dir", str(folder / "nowhere"), "--out", str(folder / "moved"))
     assert (ended.code, ended.out) == (2, "")
-    assert str(path) in ended.err and "--data-dir" in ended.err
+    assert str(path) in ended.err
+    assert "--data-dir" in ended.err
     assert ended.err.count("\n") == 1
 
 
