@@ -9,8 +9,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from regimes import __version__
+from regimes.lab.endings import INTERRUPTED, ending
 
-USAGE, FAILED, INTERRUPTED = 2, 1, 130
 MAIN_JOB, OT_GAP = "lazy-vs-meanfield", "ot-gap"
 JOBS = {MAIN_JOB: "lazy_vs_meanfield", OT_GAP: "ot_gap"}  # runs that state nothing, and their modules
 
@@ -239,56 +239,14 @@ def main() -> NoReturn:
     except BaseException as error:
         if os.environ.get("REGIMES_DEBUG") == "1" and isinstance(error, Exception):
             raise
-        sys.exit(_report(error))
+        sys.exit(ending(error, _program()))
     if status == INTERRUPTED:  # the parser has taken the Ctrl-C
-        sys.exit(_report(KeyboardInterrupt()))
+        sys.exit(ending(KeyboardInterrupt(), _program()))
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _program() -> str:
     return "python cli.py" if Path(sys.argv[0]).name in ("cli.py", "__main__.py") else "regimes"
-
-
-def _report(error: BaseException) -> int:
-    """Print one line about an error and give the exit code."""
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else USAGE
-    kind = type(error).__name__
-    usage = getattr(error, "format_message", None)
-    if isinstance(error, KeyboardInterrupt) or kind == "Interrupted":
-        _print_error(str(error) or "interrupted", prefix="")
-        return INTERRUPTED
-    if usage is not None:  # an error of the argument parser
-        command = getattr(getattr(error, "ctx", None), "command_path", _program())
-        message = f"{usage().rstrip('.')}{_came(error)}"
-        _print_error(f"{message}{'' if message.endswith('?') else '.'} See {command} --help")
-        return USAGE
-    if isinstance(error, OSError) and error.strerror:
-        _print_error(error.strerror + (f": {error.filename}" if error.filename else ""))
-        return USAGE
-    if isinstance(error, (ValueError, OSError)):
-        _print_error(str(error))
-        return USAGE
-    if isinstance(error, (RuntimeError, ImportError, MemoryError)):
-        _print_error(str(error) or kind)
-        return FAILED
-    _print_error(f"internal error: {kind}: {error} (set REGIMES_DEBUG=1 for the traceback)")
-    return FAILED
-
-
-def _came(error: BaseException) -> str:
-    """The value that the parser refused, for the reader."""
-    options = getattr(getattr(error, "param", None), "opts", [])
-    for option, value in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
-        if option in options and value:
-            return f"; got {value!r}"
-        if any(option.startswith(f"{name}=") for name in options):
-            return f"; got {option.partition('=')[2]!r}"
-    return ""
-
-
-def _print_error(message: str, prefix: str = "error: ") -> None:
-    print(prefix + " ".join(message.split()), file=sys.stderr)
 
 
 if __name__ == "__main__":
