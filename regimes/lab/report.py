@@ -44,6 +44,8 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         """Text with four digits, one-sided where an end is infinite."""
+        if math.isnan(self.low) and math.isnan(self.high):
+            return "not known"
         if math.isinf(self.low) and math.isinf(self.high) and self.low < self.high:
             return "anything"
         if self.low == -math.inf:

@@ -87,7 +87,7 @@ def assemble(config: TrainConfig) -> Assembly:
         return Batches(part, EVALUATION_BATCH, normalise=data.normalise, shuffle=False)
 
     batches = Batches(
-        data.train, config.batch, seed=config.seed, normalise=data.normalise, augment=_augmentation(config)
+        data.train, config.batch, seed=config.seed, normalise=data.normalise, augment=make_augmentation(config)
     )
     few = Labelled(data.train.x[:MEASURED], data.train.labels[:MEASURED])
     return Assembly(training, batches, held(data.validation or few), held(data.test), data)
@@ -127,5 +127,6 @@ def make_schedule(config: TrainConfig, optimiser: Optimizer) -> LRScheduler | No
     return CosineAnnealingLR(optimiser, config.epochs) if config.schedule == "cosine" else None
 
 
-def _augmentation(config: TrainConfig) -> Augmentation | None:
+def make_augmentation(config: TrainConfig) -> Augmentation | None:
+    """Random crop of 4 pixels and flip, or nothing."""
     return compose(random_crop(4), flip()) if config.augment else None

@@ -44,14 +44,15 @@ by the paper's way of counting the published gain is outside the interval at n =
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pydantic import Field
 
-from regimes.experiments.mnist_low_data.arms import Course, data, run
-from regimes.experiments.mnist_low_data.comparison import Key, gain, percent, select, tuned_keys
-from regimes.experiments.mnist_low_data.pictures import panels
+from regimes.experiments.low_data import comparison
+from regimes.experiments.low_data.comparison import CONTROL, DIVIDED, LAP, VANILLA, Comparison, published_gain
+from regimes.experiments.low_data.course import Course, data, run
+from regimes.experiments.low_data.pictures import panels
 from regimes.lab.config import Settings
-from regimes.lab.report import Interval, Judgement, Prediction, Statement
+from regimes.lab.report import Interval, Judgement, Statement
+from regimes.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,44 +76,23 @@ PUBLISHED = {
     },
 }
 SIZES = (100, 200, 300)  # of the predictions
-LAP, CONTROL, VANILLA, DIVIDED = ("lap", False), ("control", False), ("vanilla", False), ("lap_divided", False)
 TUNED, LAP_TUNED, CONTROL_TUNED = ("vanilla", True), ("lap", True), ("control", True)
 PAIRS = ((LAP, VANILLA), (LAP, CONTROL), (LAP, TUNED), (LAP_TUNED, CONTROL_TUNED), (LAP_TUNED, TUNED))
 REPORTED = (*PAIRS, (CONTROL, VANILLA), (TUNED, VANILLA))
-
-
-def published_gain(train_size: int) -> Interval:
-    """LAP less vanilla in points: difference of the published means, their half widths added as independent ones."""
-    vanilla, lap = (PUBLISHED[method][train_size] for method in ("vanilla", "lap"))
-    return Interval.around(lap[0] - vanilla[0], float(np.hypot(lap[2] - lap[1], vanilla[2] - vanilla[1])) / 2)
-
-
-def named(key: Key) -> str:
-    """Name of a method in tables and findings."""
-    return {"lap": "LAP", "lap_divided": "LAP, divided"}.get(key[0], key[0]) + (", tuned" if key[1] else "")
-
-
-def quantity(key: Key, other: Key, train_size: int, protocol: str) -> str:
-    """Words for one paired difference."""
-    return f"n = {train_size}, {protocol} protocol: {named(key)} − {named(other)}, points"
-
-
-COMPARED: dict[str, tuple[Key, Key, int, str, Interval]] = {
-    quantity(key, other, size, protocol): (key, other, size, protocol, predicted)
-    for key, other, size, protocol, predicted in (
-        *((LAP, VANILLA, size, "paper", published_gain(size)) for size in SIZES),
-        *((LAP, CONTROL, size, "honest", Interval.at_least(0.0)) for size in SIZES),
-        *((LAP, TUNED, size, "honest", Interval.at_least(0.0)) for size in SIZES),
-        (LAP_TUNED, CONTROL_TUNED, 100, "honest", Interval.at_least(0.0)),
-        (LAP_TUNED, TUNED, 100, "honest", Interval.at_least(0.0)),
-    )
-}
+PROTOCOLS = ("honest", "refreshed")
+COMPARED = (
+    *(Comparison(LAP, VANILLA, size, "paper", published_gain(PUBLISHED, size)) for size in SIZES),
+    *(Comparison(LAP, CONTROL, size, "honest", Interval.at_least(0.0)) for size in SIZES),
+    *(Comparison(LAP, TUNED, size, "honest", Interval.at_least(0.0)) for size in SIZES),
+    Comparison(LAP_TUNED, CONTROL_TUNED, 100, "honest", Interval.at_least(0.0)),
+    Comparison(LAP_TUNED, TUNED, 100, "honest", Interval.at_least(0.0)),
+)
 STATEMENT = Statement(
     claim="On 100 to 300 samples of MNIST least-action training gains 13.6, 7.1 and 2.7 points of test accuracy over "
     "plain training, and transport is the reason: neither the multiplier without transport nor a tuned learning rate "
     "does as well.",
     source="[Karkar2020] Table 1",
-    predictions=tuple(Prediction(name, compared[-1]) for name, compared in COMPARED.items()),
+    predictions=comparison.predictions(COMPARED),
 )
 GRID = ("seed", "train_size", "arm")
 BATCHED = ()
@@ -160,55 +140,39 @@ def points(config: Config) -> list[dict[str, Any]]:
     ]
 
 
+def course(config: Config) -> Course:
+    """The training of all arms as `train` knows it, and when it is looked at."""
+    shared = ("momentum", "weight_decay", "batch", "epochs", "gain", "multiplier", "growth", "every")
+    train = TrainConfig.model_validate(
+        {name: getattr(config, name) for name in shared}
+        | {"dataset": config.dataset, "data_dir": config.data_dir, "lr": config.learning_rate}
+        | {"arch": "resnet9", "arch_options": {"filters": config.filters, "blocks": config.blocks}}
+        | {"init": "orthogonal", "optimiser": "sgd", "schedule": "constant", "level": "batch_after"}
+    )
+    looks = {name: getattr(config, name) for name in ("encoder_gain", "first_look", "look_every", "look_precision")}
+    return Course(train, **looks, refreshed=True)
+
+
 def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a point: accuracies as shares by both protocols, and the net at the end of training."""
-    course = Course(**{name: getattr(config, name) for name in Course._fields})
     halves = (config.first_half, config.second_half)
     rows = []
     for point in points:
         shared = data(config.dataset, point["seed"], point["train_size"], config.validation, halves, config.data_dir)
-        rows.append(run(shared, point["arm"], course, point["seed"]))
+        rows.append(run(shared, point["arm"], course(config), point["seed"]))
     return rows
 
 
 def judge(rows: "DataFrame") -> Judgement:
     """Student intervals over seeds of paired differences of accuracy, in points."""
-    measured = {
-        name: gain(rows, key, other, size, protocol).interval
-        for name, (key, other, size, protocol, _) in COMPARED.items()
-    }
-    merits = {"seeds": float(rows.seed.nunique())}
-    for protocol in ("honest", "refreshed"):
-        for size in sorted(set(rows.train_size)):
-            for key, other in REPORTED:
-                found = gain(rows, key, other, size, protocol)
-                name = quantity(key, other, size, protocol)
-                merits |= {name: found.value, f"± {name}": found.interval.high - found.value}
-    return STATEMENT.judge(measured, merits={name: value for name, value in merits.items() if np.isfinite(value)})
+    return STATEMENT.judge(comparison.measured(rows, COMPARED), merits=comparison.merits(rows, REPORTED, PROTOCOLS))
 
 
 def table(rows: "DataFrame") -> "DataFrame":
     """Accuracy in percent beside the published one, medians of transport and λ at the end, for each size and arm."""
-    import pandas
-
-    lines = []
-    for size in sorted(set(rows.train_size)):
-        for key in [
-            *((arm, False) for arm in dict.fromkeys(rows[rows.train_size == size].arm)),
-            *tuned_keys(rows, size),
-        ]:
-            some = select(rows, key, size)
-            line = {"n": size, "arm": named(key), "learning rate": float(some.learning_rate.iloc[0])}
-            line["published"] = "" if key[1] else PUBLISHED.get(key[0], {}).get(size, ("",))[0]
-            for protocol in ("paper", "honest", "refreshed"):
-                found = percent(some, protocol)
-                line |= {protocol: found.value, f"± {protocol}": found.interval.high - found.value}
-            line |= {"lowest honest": 100 * some.honest.min(), "transport": some.transport.median()}
-            counts = {"seeds": len(some), "seeds refreshed": int(some.refreshed.notna().sum())}
-            lines.append(line | {"λ": some.multiplier.median()} | counts)
-    return pandas.DataFrame(lines).astype(object)
+    return comparison.to_table(comparison.lines(rows, PUBLISHED, ("paper", *PROTOCOLS)))
 
 
 def draw(rows: "DataFrame") -> "Figure":
     """Accuracy of each method with the published values, and what LAP gains over the others."""
-    return panels(rows, (VANILLA, LAP, DIVIDED, CONTROL, TUNED), PAIRS, PUBLISHED, named)
+    return panels(rows, (VANILLA, LAP, DIVIDED, CONTROL, TUNED), PAIRS, PUBLISHED, PROTOCOLS)

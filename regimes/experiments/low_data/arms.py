@@ -1,0 +1,42 @@
+"""Arms by name: a method of training, and perhaps settings of its own."""
+
+import re
+from typing import Any, NamedTuple
+
+from regimes.lab.config import dump
+from regimes.training.config import TrainConfig
+
+METHODS: dict[str, dict[str, Any]] = {
+    "vanilla": {"lap": False},
+    "lap": {"lap": True, "form": "multiplied"},
+    "lap_divided": {"lap": True, "form": "divided"},
+    "control": {"lap": True, "form": "risk_only"},
+}
+SETTINGS = {"lr": float, "multiplier": float, "growth": float, "every": int}  # that the name of an arm may change
+_OWN = rf"_(?:{'|'.join(SETTINGS)})\d*\.?\d+"
+_NAME = re.compile(rf"({'|'.join(METHODS)})((?:{_OWN})*)")
+
+
+class Arm(NamedTuple):
+    """A method of `METHODS` and the settings with which it trains."""
+
+    method: str
+    train: TrainConfig
+
+
+def read_arm(name: str, train: TrainConfig) -> Arm:
+    """The arm of a name: "lap" takes the given settings, "lap_lr0.1" or "lap_divided_every5_growth0.1" its own."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise ValueError(
+            f"an arm needs one of {', '.join(METHODS)}, perhaps followed by settings of its own "
+            f"({', '.join(SETTINGS)}) as in lap_lr0.1; got {name!r}."
+        )
+    method, text = found.groups()
+    own: dict[str, Any] = {}
+    for setting, kind in SETTINGS.items():
+        for value in re.findall(rf"_{setting}(\d*\.?\d+)", text):
+            if setting in own or (kind is int and not value.isdigit()):
+                raise ValueError(f"an arm needs {setting} once and as a number of its kind; got {name!r}.")
+            own[setting] = kind(value)
+    return Arm(method, TrainConfig.model_validate({**dump(train), **METHODS[method], **own}))

@@ -1,0 +1,184 @@
+"""Rows to comparisons: the tuned arm of a method, differences paired by seed, and their predictions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from regimes.lab.report import Interval, Prediction
+from regimes.lab.statistics import Mean, mean_interval
+
+Table = Any  # a pandas.DataFrame of rows
+Key = tuple[str, bool]  # an arm and False, or a method, to be taken at its best settings, and True
+Published = Mapping[str, Mapping[int, tuple[float, float, float]]]  # plain training first, then least action
+LAP, DIVIDED, CONTROL, VANILLA = ("lap", False), ("lap_divided", False), ("control", False), ("vanilla", False)
+
+
+class Comparison(NamedTuple):
+    """One arm less another, at one train size, by one protocol, and what is predicted for it."""
+
+    key: Key
+    other: Key
+    train_size: int
+    protocol: str
+    predicted: Interval
+
+
+def published_gain(published: Published, train_size: int) -> Interval:
+    """Least action less vanilla in points: their published means, half widths added as independent ones."""
+    vanilla, lap = (means[train_size] for means in published.values())
+    return Interval.around(lap[0] - vanilla[0], float(np.hypot(lap[2] - lap[1], vanilla[2] - vanilla[1])) / 2)
+
+
+def named(key: Key) -> str:
+    """Name of a method in tables and findings."""
+    return {"lap": "LAP", "lap_divided": "LAP, divided"}.get(key[0], key[0]) + (", tuned" if key[1] else "")
+
+
+def quantity(key: Key, other: Key, train_size: int, protocol: str) -> str:
+    """Words for one paired difference."""
+    return f"n = {train_size}, {protocol} protocol: {named(key)} − {named(other)}, points"
+
+
+def of_table(published: Published) -> tuple[Comparison, ...]:
+    """The published gains of a table, by its own protocol; and that there is a gain, and by transport, honestly."""
+    sizes = next(iter(published.values()))
+    return (
+        *(Comparison(DIVIDED, VANILLA, size, "paper", published_gain(published, size)) for size in sizes),
+        *(Comparison(DIVIDED, VANILLA, size, "honest", Interval.at_least(0.0)) for size in sizes),
+        *(Comparison(LAP, CONTROL, size, "honest", Interval.at_least(0.0)) for size in sizes),
+    )
+
+
+def predictions(compared: Iterable[Comparison]) -> tuple[Prediction, ...]:
+    """What a statement says of these differences."""
+    return tuple(Prediction(quantity(*one[:4]), one.predicted) for one in compared)
+
+
+def measured(rows: Table, compared: Iterable[Comparison]) -> dict[str, Interval]:
+    """The measured interval of each; NaN where no seed has both."""
+    return {quantity(*one[:4]): gain(rows, *one[:4]).interval for one in compared}
+
+
+def merits(rows: Table, pairs: Iterable[tuple[Key, Key]], protocols: Sequence[str]) -> dict[str, float]:
+    """Mean and half width of each paired difference at each train size, where there are any."""
+    found = {"seeds": float(rows.seed.nunique())}
+    for protocol in protocols:
+        for size in sorted(set(rows.train_size)):
+            for key, other in pairs:
+                mean = gain(rows, key, other, size, protocol)
+                name = quantity(key, other, size, protocol)
+                found |= {name: mean.value, f"± {name}": mean.interval.high - mean.value}
+    return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def usual(rows: Table, arm: str, train_size: int) -> Table:
+    """The rows of an arm at one train size; that named like its method has the usual settings."""
+    return rows[(rows.arm == arm) & (rows.train_size == train_size)]
+
+
+def tuned(rows: Table, method: str, train_size: int) -> Table:
+    """The rows of the arm of a method with the best mean validation accuracy over the seeds.
+
+    Only seeds count for which all arms of the method were run; no row if there is only one.
+    """
+    some = rows[(rows.method == method) & (rows.train_size == train_size)]
+    arms = some.arm.nunique()
+    if arms < 2:
+        return some.iloc[:0]
+    whole = some[some.groupby("seed").arm.transform("nunique") == arms]
+    if whole.empty:
+        return whole
+    return whole[whole.arm == whole.groupby("arm").validation.mean().idxmax()]
+
+
+def select(rows: Table, key: Key, train_size: int) -> Table:
+    """The rows at one train size of an arm, or of a tuned method."""
+    name, is_tuned = key
+    return (tuned if is_tuned else usual)(rows, name, train_size)
+
+
+def gains(rows: Table, key: Key, other: Key, train_size: int, protocol: str) -> Any:
+    """Accuracy of the one less that of the other, in points (of 100), for each seed that both have."""
+    first, second = (select(rows, one, train_size).set_index("seed")[protocol] for one in (key, other))
+    return 100 * (first - second).dropna()
+
+
+def gain(rows: Table, key: Key, other: Key, train_size: int, protocol: str) -> Mean:
+    """Mean of the paired differences with Student's interval over the seeds; NaN where no seed has both."""
+    found = gains(rows, key, other, train_size, protocol)
+    return mean_interval(np.asarray(found) if len(found) else [np.nan, np.nan])
+
+
+def percent(rows: Table, protocol: str) -> Mean:
+    """Mean accuracy in percent with Student's interval over the seeds that have it."""
+    known = 100 * np.asarray(rows[protocol].dropna(), dtype=float)
+    return mean_interval(known if len(known) else [np.nan, np.nan])
+
+
+def tuned_keys(rows: Table, train_size: int) -> list[Key]:
+    """The methods that were run with several settings."""
+    methods = dict.fromkeys(rows[rows.train_size == train_size].method)
+    return [(method, True) for method in methods if len(tuned(rows, method, train_size))]
+
+
+def counted(rows: Table) -> Table:
+    """The rows that fill a published table: none of a run that is smaller or otherwise trained than the published."""
+    return rows[rows.as_published.astype(bool)] if "as_published" in rows else rows
+
+
+def of_rows(rows: Table, published: Published) -> dict[str, float]:
+    """Merits of a table: how many of its published values have runs, and the differences that were measured."""
+    known = [(arm, size) for arm, means in published.items() for size in means]
+    run = sum(len(usual(counted(rows), arm, size)) > 0 for arm, size in known)
+    pairs = ((DIVIDED, VANILLA), (LAP, CONTROL), (LAP, VANILLA), (CONTROL, VANILLA))
+    counts = {"published values": float(len(known)), "published values with runs": float(run)}
+    return counts | merits(rows, pairs, ("honest",))
+
+
+def lines(rows: Table, published: Published, protocols: Sequence[str]) -> list[dict[str, Any]]:
+    """A line for each size and arm that was run or published, the former with its tuned methods; see `line`.
+
+    The column "run" says whether this row of the table was: yes, no, or reduced where it is not counted as one.
+    """
+    full = counted(rows)
+    others = rows.drop(full.index)
+    return [*_lines(others, {}, protocols, "reduced"), *_lines(full, published, protocols, "yes")]
+
+
+def _lines(rows: Table, published: Published, protocols: Sequence[str], run: str) -> list[dict[str, Any]]:
+    found = []
+    for size in sorted({*rows.train_size, *(size for means in published.values() for size in means)}):
+        arms = dict.fromkeys(rows[rows.train_size == size].arm)
+        arms |= {arm: None for arm in published if size in published[arm]}
+        for key in [*((arm, False) for arm in arms), *tuned_keys(rows, size)]:
+            known = None if key[1] else published.get(key[0], {}).get(size)
+            some = select(rows, key, size)
+            made = {"n": size, "arm": named(key), "run": run if len(some) else "no"}
+            found.append(made | line(some, known, protocols))
+    return found
+
+
+def line(some: Table, known: tuple[float, float, float] | None, protocols: Sequence[str]) -> dict[str, Any]:
+    """Accuracy in percent by each protocol beside the published one, medians of transport and λ, number of seeds.
+
+    Without rows the published value stands alone.
+    """
+    value, low, high = known or ("", "", "")
+    shown = {"published": value, "published interval": f"[{low:g}, {high:g}]" if known else ""}
+    if some.empty:
+        return {**shown, "seeds": 0}
+    found: dict[str, Any] = {"learning rate": float(some.learning_rate.iloc[0]), **shown}
+    for protocol in protocols:
+        mean = percent(some, protocol)
+        found |= {protocol: mean.value, f"± {protocol}": mean.interval.high - mean.value}
+    found |= {"lowest honest": 100 * some.honest.min(), "transport": some.transport.median()}
+    found |= {"λ": some.multiplier.median(), "seeds": len(some)}
+    return found | ({"seeds refreshed": int(some.refreshed.notna().sum())} if "refreshed" in protocols else {})
+
+
+def to_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    """The lines as a table; cells that a line does not have are empty."""
+    import pandas
+
+    return pandas.DataFrame(found).astype(object).fillna("")

@@ -1,0 +1,183 @@
+"""The course of one arm on one small training set, and what is measured on the way."""
+
+import json
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from regimes.conventions import generator
+from regimes.data.batches import Batches
+from regimes.data.classification import Classification, Labelled, Normalise, classification
+from regimes.experiments.low_data.arms import read_arm
+from regimes.models.build import build
+from regimes.models.initialise import LAWS, initialise
+from regimes.training.assemble import make_augmentation, make_objective, make_optimiser, make_schedule
+from regimes.training.config import TrainConfig
+from regimes.training.evaluate import evaluate
+from regimes.training.loop import Training, descend
+from regimes.training.runtime import autocast, prepared
+from regimes.transport.energy import mean_over_features
+
+WEIGHTS, ENCODER, HALVES = 61, 62, 63  # random streams of one seed
+CHUNK = {"cpu": 100, "cuda": 500}  # images evaluated at once
+
+
+class Course(NamedTuple):
+    """How all arms are trained, and when and how they are looked at."""
+
+    train: TrainConfig
+    encoder_gain: float | None = None  # None: that of all weights
+    first_look: int = 1
+    look_every: int = 1
+    look_precision: str = "float32"
+    refreshed: bool = False  # measure with fresh statistics of batch norm, too
+    curve: bool = False  # keep the accuracy on the first half at every look
+
+    def looks(self, epoch: int) -> bool:
+        """Whether accuracy is measured after this many epochs; always after the last."""
+        since = epoch - self.first_look
+        return epoch == self.train.epochs or (since >= 0 and since % self.look_every == 0)
+
+
+class Data(NamedTuple):
+    """Training and validation samples, and samples of the two random halves of the test set, as tensors."""
+
+    parts: Classification
+    first: Labelled
+    second: Labelled
+
+    @property
+    def validation(self) -> Labelled:
+        """What chooses the epoch: the validation samples, or where there are none the first half of the test set."""
+        return self.parts.validation or self.first
+
+    def to(self, device: str) -> "Data":
+        """The same on a device."""
+        return Data(self.parts.to(device), self.first.to(device), self.second.to(device))
+
+
+@lru_cache(maxsize=1)
+def data(name: str, seed: int, train_size: int, validation: int, halves: tuple[int, int], folder: str | None) -> Data:
+    """The data of one size and seed, the same for all arms."""
+    parts = classification(
+        name, train_size=train_size, validation=validation, test_size=sum(halves), seed=seed, data_dir=folder
+    )
+    order = torch.randperm(sum(halves), generator=generator(seed, HALVES))
+    first, second = (Labelled(parts.test.x[some], parts.test.labels[some]) for some in order.split(list(halves)))
+    return Data(parts, first, second)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, samples: Labelled, normalise: Normalise, precision: str = "float32") -> float:
+    """Share of samples classified correctly, in eval mode."""
+    device = samples.labels.device.type
+    context = nullcontext() if precision == "float32" else torch.autocast(device, dtype=getattr(torch, precision))
+    model.eval()
+    correct = torch.zeros((), dtype=torch.long, device=device)
+    with context:
+        for x, labels in zip(samples.x.split(CHUNK[device]), samples.labels.split(CHUNK[device]), strict=True):
+            correct += (model(normalise(x)).argmax(1) == labels).sum()
+    return int(correct) / len(samples.labels)
+
+
+def fresh_model(course: Course, data: Data, seed: int) -> nn.Module:
+    """The network with the initial weights of a seed, the same for all arms."""
+    train = course.train
+    model = build(train.arch, data.parts.shape, data.parts.classes, **train.arch_options)
+    law = LAWS[train.init]
+    initialise(model, law, train.gain, generator=generator(seed, WEIGHTS), biases=train.init_biases)
+    if course.encoder_gain not in (None, train.gain):
+        initialise(model.encoder, law, course.encoder_gain, generator=generator(seed, ENCODER))
+    memory = torch.channels_last if train.channels_last else torch.preserve_format
+    return model.to(train.device, memory_format=memory)  # pyright: ignore[reportCallIssue]
+
+
+def run(data: Data, name: str, course: Course, seed: int) -> dict[str, Any]:
+    """Train one arm; its accuracies by both protocols, and its state after the last epoch.
+
+    paper: largest accuracy on `first` over the epochs looked at. honest: accuracy on `second` after the epoch with
+    the largest validation accuracy, the earliest of them. last: on `second`, after the last epoch. refreshed: the same
+    with batch norm's statistics taken anew from the training set.
+    """
+    method, train = read_arm(name, course.train)
+    with prepared(seed, train.device):
+        return {"method": method, "learning_rate": train.lr} | _train(
+            data.to(train.device), course._replace(train=train), seed
+        )
+
+
+def _train(data: Data, course: Course, seed: int) -> dict[str, Any]:
+    train, normalise = course.train, data.parts.normalise
+    model = fresh_model(course, data, seed)
+    optimiser = make_optimiser(train, model)
+    training = Training(model, make_objective(train), optimiser, make_schedule(train, optimiser))
+    batches = Batches(data.parts.train, train.batch, seed=seed, normalise=normalise, augment=make_augmentation(train))
+    best = {"paper": (-1.0, 0), "validation": (-1.0, 0)}
+    curve: list[tuple[int, float]] = []
+    weights: dict[str, Tensor] = {}
+    for _ in descend(training, batches, epochs=train.epochs, autocast=autocast(train.device, train.bf16)):
+        if training.step or not course.looks(training.epoch):
+            continue
+        looks = {"paper": accuracy(model, data.first, normalise, course.look_precision)}
+        same = data.validation is data.first
+        looks["validation"] = (
+            looks["paper"] if same else accuracy(model, data.validation, normalise, course.look_precision)
+        )
+        curve.append((training.epoch, looks["paper"]))
+        for protocol, found in looks.items():
+            if found > best[protocol][0]:
+                best[protocol] = (found, training.epoch)
+                if protocol == "validation":
+                    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    last = honest = accuracy(model, data.second, normalise)
+    end = state(training, data.parts.train, normalise)
+    if course.refreshed:
+        end["fitted"] = refresh(model, data.parts.train, normalise)
+        end["refreshed"] = accuracy(model, data.second, normalise, course.look_precision)
+    if best["validation"][1] < train.epochs:
+        model.load_state_dict(weights)
+        honest = accuracy(model, data.second, normalise)
+    found = {
+        "paper": best["paper"][0],
+        "honest": honest,
+        "last": last,
+        "validation": best["validation"][0],
+        "paper_epoch": best["paper"][1],
+        "honest_epoch": best["validation"][1],
+        **end,
+    }
+    return found | ({"curve": json.dumps(curve)} if course.curve else {})
+
+
+@torch.no_grad()
+def refresh(model: nn.Module, train: Labelled, normalise: Normalise) -> float:
+    """Replace batch norm's running statistics by those of the training set at the present weights.
+
+    The running ones are means over the last tens of steps: with few steps they are those of other weights.
+    Returns the accuracy on the training set in training mode, the net normalised by this one batch.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all that is seen
+    output = model.train()(normalise(train.x))
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+    return float((output.argmax(1) == train.labels).double().mean())
+
+
+def state(training: Training, train: Labelled, normalise: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    """On the training set in eval mode: risk, accuracy, transport cost; and λ (1 where there is none)."""
+    whole = Batches(train, CHUNK[train.labels.device.type], normalise=normalise, shuffle=False)
+    found = evaluate(training.model, whole, training.objective.risk, convention=mean_over_features)
+    return {
+        "train_risk": found.risk,
+        "train_accuracy": found.accuracy,
+        "transport": found.transport,
+        "multiplier": float(getattr(training.objective, "multiplier", torch.ones(()))),
+    }

@@ -1,0 +1,103 @@
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from regimes.experiments import cifar10_low_data as table2
+from regimes.experiments.low_data.comparison import CONTROL, DIVIDED, LAP, VANILLA, quantity
+from regimes.lab.config import load
+from regimes.lab.sweep import grid_points
+
+SIZES = list(table2.PUBLISHED["vanilla"])
+
+
+def rows(as_published=True, sizes=tuple(SIZES), **gains):
+    """Made-up rows of three seeds: the published means, the control 1 point below LAP, `gains` on top."""
+    arms = {"vanilla": 0.0, "lap_divided": 0.0, "lap": 0.0, "control": -1.0}
+    return pd.DataFrame([
+        {
+            "seed": seed, "train_size": size, "arm": arm, "method": arm, "learning_rate": 0.1,
+            "transport": 0.1, "multiplier": 2.0, "as_published": as_published,
+            **dict.fromkeys(
+                ("paper", "honest", "validation"),
+                (
+                    table2.PUBLISHED["vanilla" if arm == "vanilla" else "lap_divided"][size][0]
+                    + usual + gains.get(arm, 0.0) + seed + 0.01 * seed * (arm != "vanilla")
+                ) / 100,
+            ),
+        }
+        for seed in range(3) for size in sizes for arm, usual in arms.items()
+    ])  # fmt: skip
+
+
+def verdicts(made):
+    return {finding.quantity: finding.verdict for finding in table2.judge(made).findings}
+
+
+def test_the_published_table_with_a_worse_control_supports_the_statement():
+    assert table2.judge(rows()).verdict == "supported"
+
+
+def test_without_a_gain_of_lap_the_statement_is_refuted_by_both_protocols():
+    found = verdicts(rows(lap_divided=-3.0))
+    for size in SIZES:
+        assert found[quantity(DIVIDED, VANILLA, size, "paper")] == "refuted"
+        assert found[quantity(DIVIDED, VANILLA, size, "honest")] == "refuted"
+        assert found[quantity(LAP, CONTROL, size, "honest")] == "supported"
+
+
+def test_a_control_that_does_better_refutes_that_transport_is_the_reason():
+    found = verdicts(rows(control=2.0))
+    assert {name for name, verdict in found.items() if verdict == "refuted"} == {
+        quantity(LAP, CONTROL, size, "honest") for size in SIZES
+    }
+
+
+def test_of_rows_not_run_nothing_is_known_and_the_table_says_so():
+    some = rows(sizes=(4000, 50_000))
+    findings = {finding.quantity: finding for finding in table2.judge(some).findings}
+    assert findings[quantity(DIVIDED, VANILLA, 4000, "paper")].verdict == "supported"
+    missing = findings[quantity(DIVIDED, VANILLA, 10_000, "paper")]
+    assert missing.verdict == "inconclusive"
+    assert math.isnan(missing.measured.low)
+    assert str(missing.measured) == "not known"
+    shown = table2.table(some).set_index(["n", "arm"])
+    assert shown.loc[(10_000, "vanilla"), ["run", "published", "seeds", "paper"]].tolist() == ["no", 79.25, 0, ""]
+    assert shown.loc[(4000, "vanilla"), ["run", "published", "seeds"]].tolist() == ["yes", 67.8, 3]
+    assert shown.loc[(4000, "vanilla"), "paper"] == pytest.approx(68.8)
+    assert table2.judge(some).merits["published values with runs"] == 4
+
+
+def test_a_reduced_run_is_no_row_of_the_table():
+    reduced = rows(as_published=False, sizes=(4000,))
+    assert {finding.verdict for finding in table2.judge(reduced).findings} == {"inconclusive"}
+    assert table2.judge(reduced).merits["published values with runs"] == 0
+    shown = table2.table(reduced)
+    assert set(shown[shown.run == "reduced"].published) == {""}
+    assert len(shown[shown.run == "no"]) == 12
+    labels = {text.get_text() for ax in table2.draw(reduced).axes for text in ax.get_legend().get_texts()}
+    assert not any("published" in label for label in labels)
+
+
+def test_the_figure_shows_accuracy_and_differences_beside_the_published_ones():
+    left, right = table2.draw(rows()).axes
+    assert {"LAP, divided", "LAP, divided, published", "vanilla, published", "control"} <= {
+        text.get_text() for text in left.get_legend().get_texts()
+    }
+    assert {"LAP − vanilla, published", "LAP − control"} <= {text.get_text() for text in right.get_legend().get_texts()}
+    assert right.get_ylabel() == "difference of test accuracy, points"
+
+
+def test_the_real_size_is_the_published_one_and_fills_the_table():
+    config = load(table2.Config, Path(__file__).parent.parent / "configs" / "cifar10_low_data.yaml")
+    assert config.as_published
+    assert config.train_size == SIZES
+    assert config.training["arch_options"] == {"filters": 64}
+    points = grid_points(table2, config)
+    assert len(points) == 20 * 6 * 4
+    assert [point["seed"] for point in points] == sorted(point["seed"] for point in points)
+
+
+def test_the_smoke_run_fills_no_row():
+    assert not table2.Config().as_published

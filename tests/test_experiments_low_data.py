@@ -1,0 +1,244 @@
+import json
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from regimes.conventions import generator
+from regimes.data.batches import Batches
+from regimes.data.classification import Labelled, Normalise
+from regimes.experiments.low_data import course
+from regimes.experiments.low_data.arms import read_arm
+from regimes.experiments.low_data.config import TableConfig
+from regimes.experiments.low_data.course import Course
+from regimes.lab.config import dump, load
+from regimes.models.build import build
+from regimes.models.initialise import initialise, orthogonal
+from regimes.models.residual import Trace
+from regimes.training.assemble import make_objective
+from regimes.training.config import TrainConfig
+
+TRAIN = TrainConfig.model_validate({
+    "dataset": "digits", "arch": "resnet9", "arch_options": {"filters": 4, "blocks": 2}, "init": "orthogonal",
+    "gain": 0.3, "lr": 0.05, "epochs": 2, "batch": 20, "weight_decay": 1e-2, "schedule": "constant",
+    "multiplier": 2.0, "growth": 0.0, "every": 5, "level": "batch_after",
+})  # fmt: skip
+
+
+def trained(*, encoder_gain=1.0, **changes):
+    """How an arm is trained here, with changes."""
+    return Course(TrainConfig.model_validate({**dump(TRAIN), **changes}), encoder_gain, refreshed=True)
+
+
+def objective(method, **changes):
+    return make_objective(read_arm(method, trained(**changes).train).train)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return course.data("digits", 3, 50, 30, (20, 40), None)
+
+
+def test_arms_are_read_from_their_names():
+    assert read_arm("vanilla", TRAIN) == ("vanilla", TRAIN)
+    assert read_arm("vanilla_lr0.3", TRAIN) == ("vanilla", TRAIN.model_copy(update={"lr": 0.3}))
+    method, train = read_arm("lap_divided_multiplier5_growth.1_every50", TRAIN)
+    assert (method, train.lap, train.form) == ("lap_divided", True, "divided")
+    assert (train.multiplier, train.growth, train.every) == (5.0, 0.1, 50)
+    for name in ("adam", "lap_lr", "lap_lrx", "lap_0.1"):
+        with pytest.raises(ValueError, match=f"vanilla, lap, lap_divided, control.*{name}"):
+            read_arm(name, TRAIN)
+    for name in ("lap_lr0.1_lr0.2", "lap_every2.5"):
+        with pytest.raises(ValueError, match=f"once and as a number of its kind; got '{name}'"):
+            read_arm(name, TRAIN)
+
+
+def test_accuracy_is_looked_at_from_an_epoch_on_and_at_the_end():
+    made = trained(epochs=30)._replace(first_look=12, look_every=4)
+    assert [epoch for epoch in range(1, 31) if made.looks(epoch)] == [12, 16, 20, 24, 28, 30]
+
+
+@pytest.mark.parametrize(
+    ("method", "value"), [("lap", 5 * 2.0 + 3.0), ("lap_divided", 2.0 + 3.0 / 5), ("control", 5 * 2.0), ("vanilla", 2)]
+)
+def test_each_method_minimises_what_it_says(method, value):
+    found = objective(method, multiplier=5.0)
+    found.risk = lambda outputs, targets: outputs.new_tensor(2.0)
+    step = math.sqrt(3) * torch.ones(4, 6)  # mean of squares 3
+    trace = Trace(torch.zeros(4, 3), ((step, step),), ((step,),))
+    assert_close(found(trace, torch.zeros(4, dtype=torch.long)).value, torch.tensor(float(value)))
+
+
+def test_the_multiplier_grows_by_the_risk_after_every_fifth_step():
+    found = objective("control", multiplier=5.0, growth=1.0)
+    step = torch.ones(4, 6)
+    trace = Trace(torch.zeros(4, 3), ((step, step),), ((step,),))
+    values = []
+    for _ in range(7):
+        values.append(found(trace, torch.zeros(4, dtype=torch.long)).value / math.log(3))
+        found.after_step(lambda: torch.tensor(0.25), lambda: torch.tensor(9.0))
+    assert_close(torch.stack(values), torch.tensor([5.0, *[5.25] * 5, 5.5]))  # after the first and the sixth step
+
+
+def rows_of(samples):
+    return {tuple(x.flatten().tolist()) for x in samples.x}
+
+
+def test_no_image_is_in_two_parts_and_all_arms_see_the_same(digits):
+    parts = [digits.parts.train, digits.parts.validation, digits.first, digits.second]
+    assert [len(part.labels) for part in parts] == [50, 30, 20, 40]
+    images = [rows_of(part) for part in parts]
+    assert len(set.union(*images)) == sum(map(len, images)) == 140
+    course.data.cache_clear()
+    again = course.data("digits", 3, 50, 30, (20, 40), None)
+    assert_close(again.first.x, digits.first.x)
+    larger = course.data("digits", 3, 60, 30, (20, 40), None)
+    assert rows_of(digits.parts.train) < rows_of(larger.parts.train)
+    assert_close(larger.second.x, digits.second.x)
+
+
+@pytest.mark.parametrize("size", [40, 130])
+def test_accuracy_is_the_share_of_right_answers(size):
+    class Constant(torch.nn.Module):
+        def forward(self, x):
+            return torch.tensor([0.0, 1.0, 0.0]).expand(len(x), 3)
+
+    labels = torch.ones(size, dtype=torch.long)
+    labels[: size // 4] = 2
+    images = Labelled(torch.zeros(size, 1, 2, 2, dtype=torch.uint8), labels)
+    normalise = Normalise(torch.zeros(1), torch.ones(1), 255)
+    assert course.accuracy(Constant(), images, normalise) == pytest.approx(1 - (size // 4) / size)
+
+
+def by_hand(digits, seed, rate, epochs):
+    """Vanilla training written out: the accuracies after each epoch."""
+    torch.manual_seed(0)
+    model = build("resnet9", (1, 8, 8), 10, filters=4, blocks=2)
+    initialise(model, orthogonal, 0.3, generator=generator(seed, course.WEIGHTS))
+    initialise(model.encoder, orthogonal, 1.0, generator=generator(seed, course.ENCODER))
+    velocity = {name: 0.0 for name, _ in model.named_parameters()}
+    batches = Batches(digits.parts.train, 20, seed=seed, normalise=digits.parts.normalise)
+    found = []
+    for epoch in range(epochs):
+        model.train()
+        for x, labels in batches.epoch(epoch):
+            risk = torch.nn.functional.cross_entropy(model(x), labels)
+            gradients = torch.autograd.grad(risk, list(model.parameters()))
+            with torch.no_grad():
+                for (name, weight), gradient in zip(model.named_parameters(), gradients, strict=True):
+                    velocity[name] = 0.9 * velocity[name] + gradient + 1e-2 * weight
+                    weight -= rate * velocity[name]
+        parts = (digits.first, digits.parts.validation, digits.second)
+        found.append([course.accuracy(model, part, digits.parts.normalise) for part in parts])
+    return found
+
+
+def test_a_run_is_training_written_out_with_both_protocols(digits):
+    first, validation, second = zip(*by_hand(digits, 4, 0.3, 6), strict=True)
+    row = course.run(digits, "vanilla_lr0.3", trained(epochs=6), 4)
+    assert row["paper"] == max(first)
+    assert row["paper_epoch"] == 1 + first.index(max(first))
+    chosen = validation.index(max(validation))
+    assert (row["validation"], row["honest_epoch"]) == (max(validation), chosen + 1)
+    assert row["honest"] == second[chosen]
+    assert row["last"] == second[-1]
+
+
+def test_fresh_statistics_are_those_of_the_training_set_at_the_present_weights(digits):
+    model = build("resnet9", (1, 8, 8), 10, filters=4, blocks=2)
+    train, normalise = digits.parts.train, digits.parts.normalise
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d)]
+    for norm in norms:
+        norm.running_mean.fill_(7.0)  # of other weights
+        norm.running_var.fill_(1e-4)
+    stale = course.accuracy(model, train, normalise)
+    fitted = course.refresh(model, train, normalise)
+    with torch.no_grad():
+        by_batch = model.train()(normalise(train.x))
+        by_statistics = model.eval()(normalise(train.x))
+    assert fitted == float((by_batch.argmax(1) == train.labels).double().mean()) != stale
+    # The statistics are unbiased, n/(n − 1), and the head's have n = 50.
+    assert_close(by_statistics, by_batch, rtol=0.05, atol=0.05)
+    assert [norm.momentum for norm in norms] == [0.1] * len(norms)
+
+
+def test_a_control_with_fixed_multiplier_is_vanilla_with_a_larger_rate(digits):
+    control = course.run(digits, "control", trained(epochs=4), 1)
+    larger = trained(epochs=4, lr=2 * TRAIN.lr, weight_decay=TRAIN.weight_decay / 2)
+    vanilla = course.run(digits, "vanilla", larger, 1)
+    for column in ("train_risk", "transport"):
+        assert_close(control[column], vanilla[column], rtol=1e-4, atol=0.0)
+    assert control["honest"] == vanilla["honest"]
+    same_rate = course.run(digits, "vanilla", trained(epochs=4), 1)
+    assert abs(same_rate["train_risk"] - control["train_risk"]) > 1e-2
+
+
+def test_transport_shortens_the_steps(digits):
+    made = trained(epochs=8, multiplier=0.2)
+    lap, control = (course.run(digits, name, made, 2)["transport"] for name in ("lap", "control"))
+    assert lap < 0.8 * control
+
+
+def test_without_validation_samples_the_first_half_of_the_test_set_chooses_the_epoch():
+    data = course.data("digits", 3, 50, 0, (20, 40), None)
+    row = course.run(data, "vanilla", trained(epochs=4), 1)
+    assert (row["validation"], row["honest_epoch"]) == (row["paper"], row["paper_epoch"])
+
+
+def test_the_curve_is_the_accuracy_at_every_look(digits):
+    made = trained(epochs=4)._replace(look_every=2, curve=True)
+    row = course.run(digits, "vanilla", made, 1)
+    curve = json.loads(row["curve"])
+    assert [epoch for epoch, _ in curve] == [1, 3, 4]
+    assert max(share for _, share in curve) == row["paper"]
+    assert "curve" not in course.run(digits, "vanilla", made._replace(curve=False), 1)
+
+
+def test_the_state_at_the_end_is_that_of_the_whole_training_set():
+    data = course.data("digits", 3, 150, 30, (20, 40), None)  # more than is evaluated at once
+    row = course.run(data, "vanilla", trained(epochs=1, lr=1e-12), 1)  # weights as they were drawn
+    model = course.fresh_model(trained(), data, 1)
+    with torch.no_grad():
+        for x, _ in Batches(data.parts.train, 20, seed=1, normalise=data.parts.normalise).epoch(0):
+            model.train()(x)  # moves the statistics of batch norm
+        trace = model.eval()(data.parts.normalise(data.parts.train.x), trace=True)
+    assert_close(row["transport"], sum(float(step.square().mean()) for step in trace.flat_steps), rtol=1e-4, atol=0)
+    assert row["multiplier"] == 1.0
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_a_table_trains_by_the_recipe_of_its_data_set(dataset):
+    config = load(TableConfig, overrides=[f"dataset={dataset}"])
+    recipe = TrainConfig.model_validate({"dataset": dataset})
+    assert config.course().train == recipe.model_copy(update={"validation": config.course().train.validation})
+    assert (recipe.lr, recipe.milestones, recipe.gamma, recipe.epochs) == (0.1, [150, 225, 250], 0.1, 300)
+    assert recipe.augment
+
+
+def test_settings_of_training_are_read_one_by_one_and_written_in_full():
+    config = load(TableConfig, overrides=["dataset=cifar10", "training.epochs=7", "training.arch_options.filters=4"])
+    assert (config.training["epochs"], config.training["lr"]) == (7, 0.1)
+    assert config.training["arch_options"] == {"filters": 4}
+    assert TableConfig.model_validate(dump(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("training.seed=1", "training cannot set seed: the table decides it"),
+        ("training.epocs=1", "Did you mean 'epochs'"),
+        ("training.lr=-1", "lr: should be greater than 0"),
+    ],
+)
+def test_settings_of_training_that_do_not_fit_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        load(TableConfig, overrides=[change])
+
+
+def test_a_run_fills_a_published_table_only_if_it_is_trained_and_looked_at_so():
+    whole = ["dataset=cifar10", "first_half=5000", "second_half=5000"]
+    assert load(TableConfig, overrides=whole).as_published
+    assert load(TableConfig, overrides=[*whole, "device=cuda", "seeds=1", "train_size=[4000]"]).as_published
+    for change in ("training.epochs=1", "dataset=digits", "look_every=2", "first_half=100", "training.batch=64"):
+        assert not load(TableConfig, overrides=[*whole, change]).as_published
