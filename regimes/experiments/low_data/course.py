@@ -15,6 +15,7 @@ from regimes.data.classification import Classification, Labelled, Normalise, cla
 from regimes.experiments.low_data.arms import read_arm
 from regimes.models.build import build
 from regimes.models.initialise import LAWS, initialise
+from regimes.models.residual import ResidualNet
 from regimes.training.assemble import make_augmentation, make_objective, make_optimiser, make_schedule
 from regimes.training.config import TrainConfig
 from regimes.training.evaluate import evaluate
@@ -84,7 +85,7 @@ def accuracy(model: nn.Module, samples: Labelled, normalise: Normalise, precisio
     return int(correct) / len(samples.labels)
 
 
-def fresh_model(course: Course, data: Data, seed: int) -> nn.Module:
+def fresh_model(course: Course, data: Data, seed: int) -> ResidualNet:
     """The network with the initial weights of a seed, the same for all arms."""
     train = course.train
     model = build(train.arch, data.parts.shape, data.parts.classes, **train.arch_options)
@@ -171,7 +172,7 @@ def refresh(model: nn.Module, train: Labelled, normalise: Normalise) -> float:
     return float((output.argmax(1) == train.labels).double().mean())
 
 
-def state(training: Training, train: Labelled, normalise: Callable[[Tensor], Tensor]) -> dict[str, float]:
+def state(training: Training, train: Labelled, normalise: Callable[[Tensor], Tensor]) -> dict[str, float | None]:
     """On the training set in eval mode: risk, accuracy, transport cost; and λ (1 where there is none)."""
     whole = Batches(train, CHUNK[train.labels.device.type], normalise=normalise, shuffle=False)
     found = evaluate(training.model, whole, training.objective.risk, convention=mean_over_features)

@@ -100,7 +100,7 @@ def _published(ax: Any, values: dict[int, float], number: int, label: str) -> No
         )  # fmt: skip
 
 
-def _curves(ax: Any, rows: "DataFrame", shown: Sequence[Key]) -> None:
+def _curves(ax: Any, rows: Any, shown: Sequence[Key]) -> None:
     """Mean accuracy over the seeds after each epoch looked at, with Student's 95 % band."""
     for number, (arm, _) in enumerate(shown):
         some = [np.asarray(json.loads(curve)) for curve in rows[rows.arm == arm].curve]
