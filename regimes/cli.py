@@ -151,6 +151,7 @@ def train_classifier(
     dataset: Annotated[str | None, typer.Option(help="circles, digits, mnist, cifar10 or cifar100.")] = None,
     arch: Annotated[str | None, typer.Option(help="Architecture; by default that of the data set's recipe.")] = None,
     lap: Annotated[bool, typer.Option("--lap", help="Least action: transport cost with the multiplier λ.")] = False,
+    mean_field: Annotated[bool, typer.Option("--mean-field", help="Blocks as particles (θ, τ); τ is trained.")] = False,
     train_size: Annotated[int | None, typer.Option(help="Training samples; all by default.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training samples.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Stop after this many optimiser steps.")] = None,
@@ -165,7 +166,7 @@ def train_classifier(
     fresh: Fresh = False,
     out: Out = None,
 ) -> None:
-    """Train a network, plain or by least action.
+    """Train a network, plain, by least action, with times (Algorithm 1 of Lu et al.).
 
     The same command again goes on where the run was stopped, bit for bit on a CPU. The best epoch is chosen on
     validation samples; the test samples are measured once, at the end.
@@ -178,7 +179,7 @@ def train_classifier(
 
     flags = {"dataset": dataset, "arch": arch, "lap": lap or None, "train_size": train_size, "epochs": epochs}
     flags |= {"max_steps": max_steps, "batch": batch, "seeds": seeds, "seed": seed}
-    flags |= {"device": device, "data_dir": data_dir}
+    flags |= {"device": device, "data_dir": data_dir, "mean_field": mean_field or None}
     settings = _settings(TrainConfig, config, overrides, flags)
     path = out or folder_of(settings)
     outcome = train(settings, path, resume=resume, fresh=fresh, say=partial(print, flush=True))

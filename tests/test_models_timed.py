@@ -73,7 +73,7 @@ def test_naming_the_particles_otherwise_changes_nothing():
 
 
 def test_between_sortings_the_order_stays():
-    segment = TimedSegment(list(dense_net((3,), 2, blocks=2).segment(0).blocks), sort_always=False)
+    segment = TimedSegment(list(dense_net((3,), 2, blocks=2).segment(0).blocks), sorting="epoch")
     x = torch.randn(4, 3)
     with torch.no_grad():
         segment.times.copy_(torch.tensor([0.8, 0.3]))
@@ -85,11 +85,11 @@ def test_between_sortings_the_order_stays():
 
 
 def test_the_order_travels_with_the_weights():
-    segment = TimedSegment(list(dense_net((3,), 2, blocks=3).segment(0).blocks), sort_always=False)
+    segment = TimedSegment(list(dense_net((3,), 2, blocks=3).segment(0).blocks), sorting="epoch")
     with torch.no_grad():
         segment.times.copy_(torch.tensor([0.8, 0.3, 0.5]))
     segment.sort()
-    other = TimedSegment(list(dense_net((3,), 2, blocks=3).segment(0).blocks), sort_always=False)
+    other = TimedSegment(list(dense_net((3,), 2, blocks=3).segment(0).blocks), sorting="epoch")
     other.load_state_dict(segment.state_dict())
     x = torch.randn(4, 3)
     assert torch.equal(other(x), segment(x))

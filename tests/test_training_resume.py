@@ -103,6 +103,24 @@ def test_every_objective_and_optimiser_goes_on(tmp_path, monkeypatch, lap, level
     assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
+@pytest.mark.parametrize("sort", ["forward", "epoch"])
+def test_times_and_their_order_go_on(tmp_path, monkeypatch, sort):
+    settings = {
+        "mean_field": True, "tau_start": "random", "tau_sort": sort, "tau_lr_factor": 4, "tau_clip": 1, "epochs": 3,
+        "arch_options": {"blocks": 5, "width": 6, "batch_norm": True},
+    }  # fmt: skip
+    train(tmp_path / "whole", **settings)
+    assert int(metrics(tmp_path / "whole")[0]["exchanges"]) > 0
+    for count, steps in enumerate((STEPS + 1, 2 * STEPS)):
+        path = tmp_path / f"parts{count}"
+        with monkeypatch.context() as patch:
+            stop_after(patch, steps)
+            with pytest.raises(runtime.Interrupted):
+                train(path, **settings)
+        train(path, **settings)
+        assert_same(path, tmp_path / "whole")
+
+
 def test_augmented_images_in_channels_last_go_on(tmp_path, monkeypatch):
     settings = {"arch": "resnet9", "arch_options": {"filters": 4, "blocks": 2}, "augment": True, "epochs": 2}
     train(tmp_path / "whole", **settings)
@@ -114,14 +132,14 @@ def test_augmented_images_in_channels_last_go_on(tmp_path, monkeypatch):
 
 
 def test_dropout_goes_on_with_the_same_random_numbers(tmp_path, monkeypatch):
-    build = assemble.build
+    network_of = assemble.network_of
 
     def with_dropout(*arguments, **options):
-        model = build(*arguments, **options)
+        model = network_of(*arguments, **options)
         model.head = nn.Sequential(nn.Dropout(0.5), model.head)
         return model
 
-    monkeypatch.setattr(assemble, "build", with_dropout)
+    monkeypatch.setattr(assemble, "network_of", with_dropout)
     train(tmp_path / "whole", epochs=2)
     stop_after(monkeypatch, STEPS + 1)
     with pytest.raises(runtime.Interrupted):

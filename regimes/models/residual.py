@@ -96,6 +96,10 @@ class Segment(nn.Module):
             yield moved
             z = moved.end
 
+    def maps(self) -> list[Callable[[Tensor], Tensor]]:
+        """The blocks that act within the segment's space as maps of the state, in the order in which they act."""
+        return list(self.blocks)[int(self.changes_space) :]
+
     def path(self, z: Float[Tensor, "n *feature"]) -> tuple[list[Tensor], list[Tensor]]:
         """States z_0..z_L (z_0 is the first block's start) and steps v_1..v_L."""
         moves = list(self.moves(z))

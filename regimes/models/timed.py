@@ -1,13 +1,15 @@
 """Residual blocks as particles (θ, τ): each block carries a time, and the step between two times is its weight."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regimes.models.residual import Move, ResidualNet, Segment
+from regimes.models.residual import Block, Move, ResidualNet, Segment
+
+Sorting = Literal["forward", "epoch", "never"]
 
 
 class TimedSegment(Segment):
@@ -17,21 +19,21 @@ class TimedSegment(Segment):
     the plain one, as it is when made. A first block that comes from another space is no particle: it cannot change
     places, and keeps weight 1. Gradients flow to θ and τ; gaps are never negative, since blocks are sorted, save the
     first if τ has become negative (`first_gap=False` gives the first particle the fixed weight 1 instead).
-    `sort()` puts the particles in order; without `sort_always` the caller does that (once an epoch, say), and between
-    two sortings gaps may be negative. Source: [Lu2020] Algorithm 1, which leaves open τ's start, the first gap, the
-    moment of sorting and the factor L.
+    `sort()` puts the particles in order. `sorting` says who calls it: "forward" each forward pass, "epoch" the training
+    loop after each epoch, "never" nobody; between two sortings gaps may be negative. Source: [Lu2020] Algorithm 1,
+    which leaves open τ's start, the first gap, the moment of sorting and the factor L.
     """
 
     order: Tensor
 
-    def __init__(self, blocks: Sequence[nn.Module], *, first_gap: bool = True, sort_always: bool = True) -> None:
+    def __init__(self, blocks: Sequence[nn.Module], *, first_gap: bool = True, sorting: Sorting = "forward") -> None:
         super().__init__(blocks)
         if any(getattr(block, "activation", None) is not None for block in self.blocks):
             raise ValueError(
                 "a timed segment needs blocks z + r(z); some here have an activation after the sum. "
-                "Choose a pre-activation architecture."
+                "Choose a pre-activation architecture, such as resnet20 or resnet9."
             )
-        self.first_gap, self.sort_always = first_gap, sort_always
+        self.first_gap, self.sorting = first_gap, sorting
         count = len(self.blocks) - self.changes_space
         like = next(self.parameters(), torch.empty(()))
         grid = torch.arange(1, count + 1, dtype=torch.float64) / max(count, 1)
@@ -42,8 +44,9 @@ class TimedSegment(Segment):
     @torch.no_grad()
     def sort(self) -> None:
         """Order the particles by their times; equal times keep their places. Asks the device once."""
-        self._order = torch.sort(self.times, stable=True).indices.tolist()
-        self.order.copy_(torch.tensor(self._order))
+        order = torch.sort(self.times, stable=True).indices.tolist()
+        if order != self._order:  # a new tensor: torch.func allows no change in place
+            self._order, self.order = order, torch.tensor(order, device=self.times.device)
 
     def weights(self) -> Float[Tensor, " particles"]:
         """L (τ^l − τ^{l−1}) in the order of the forward pass."""
@@ -57,24 +60,53 @@ class TimedSegment(Segment):
             moved = self.block(0).move(z)
             yield moved
             z = moved.end
-        if self.sort_always:
-            self.sort()
-        weights = self.weights().to(z.dtype)
-        for place, index in enumerate(self._order):
-            step = weights[place] * self.block(index + self.changes_space).move(z).step
-            moved = Move(z, step, z + step)
+        for weight, block in self._sorted():
+            moved = _weighted(z, weight, block)
             yield moved
             z = moved.end
+
+    def maps(self) -> list[Callable[[Tensor], Tensor]]:
+        """The particles in the order of their times, each with its present weight."""
+        return [lambda z, own=own: _weighted(z, *own).end for own in self._sorted()]
+
+    def _sorted(self) -> list[tuple[Tensor, Block]]:
+        """Weights and blocks in the order in which they act."""
+        if self.sorting == "forward":
+            self.sort()
+        blocks = [self.block(index + self.changes_space) for index in self._order]
+        return list(zip(self.weights(), blocks, strict=True))
+
+    def exchanges(self) -> int:
+        """Pairs of particles that have changed places: those that stand otherwise than they were built."""
+        return sum(self._order[i] > self._order[j] for j in range(len(self._order)) for i in range(j))
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._order = self.order.tolist()
 
 
-def timed(model: ResidualNet, *, first_gap: bool = True, sort_always: bool = True) -> ResidualNet:
+def _weighted(z: Tensor, weight: Tensor, block: Block) -> Move:
+    step = weight.to(z.dtype) * block.move(z).step
+    return Move(z, step, z + step)
+
+
+def timed(model: ResidualNet, *, first_gap: bool = True, sorting: Sorting = "forward") -> ResidualNet:
     """The same network (its very modules) with timed segments; on the uniform grid it computes the same."""
     segments = [
-        TimedSegment(list(model.segment(k).blocks), first_gap=first_gap, sort_always=sort_always)
+        TimedSegment(list(model.segment(k).blocks), first_gap=first_gap, sorting=sorting)
         for k in range(len(model.segments))
     ]
     return ResidualNet(model.encoder, segments, model.head)
+
+
+def timed_segments(model: nn.Module) -> list[TimedSegment]:
+    """The timed segments of a model, in order; none of a plain one."""
+    return [module for module in model.modules() if isinstance(module, TimedSegment)]
+
+
+@torch.no_grad()
+def draw_times(model: nn.Module, generator: torch.Generator) -> None:
+    """Times uniform on [0, 1], drawn anew and handed out in order, so that the blocks stand as they were built."""
+    for segment in timed_segments(model):
+        drawn = torch.rand(len(segment.times), generator=generator, dtype=torch.float64)
+        segment.times.copy_(drawn.sort().values)

@@ -1,7 +1,8 @@
 """Settings → the objects of a run: model, objective, optimiser, schedule, batches."""
 
 import importlib.util
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -12,17 +13,17 @@ from regimes.conventions import generator
 from regimes.data.augment import Augmentation, compose, flip, random_crop
 from regimes.data.batches import Batches
 from regimes.data.classification import Classification, Labelled
-from regimes.models.build import build
 from regimes.models.initialise import LAWS, initialise
 from regimes.models.residual import ResidualNet
-from regimes.training.checkpoint import data_of
+from regimes.models.timed import draw_times, timed_segments
+from regimes.training.checkpoint import data_of, network_of
 from regimes.training.config import TrainConfig
 from regimes.training.loop import Training
 from regimes.training.objectives import FORMS, LeastAction, Objective, Plain
 from regimes.training.recipes import CLASSES, SHAPES
 from regimes.transport.energy import Convention, mean_over_features, sum_over_features
 
-WEIGHTS = 51  # random stream of one seed
+WEIGHTS, TIMES = 51, 52  # random streams of one seed
 EVALUATION_BATCH = 128
 MEASURED = 1000  # training samples on which energies are measured where there is no validation sample
 CONVENTIONS: dict[str, Convention] = {
@@ -44,7 +45,7 @@ class Assembly(NamedTuple):
 def check(config: TrainConfig) -> None:
     """Refuse what cannot be trained, before any data is read and any folder made."""
     with torch.device("meta"):  # shapes alone: no memory, no random numbers
-        model = build(config.arch, SHAPES[config.dataset], CLASSES[config.dataset], **config.arch_options)
+        model = network_of(config, SHAPES[config.dataset], CLASSES[config.dataset])
     if config.lap and not len(model.segments):
         raise ValueError(
             f"least action moves data along residual blocks; {config.arch} has none. "
@@ -74,8 +75,10 @@ def assemble(config: TrainConfig) -> Assembly:
     """Data on the device, a model with fresh weights, and what trains it."""
     data = data_of(config).to(config.device)
     seed = generator(config.seed, WEIGHTS)
-    model = build(config.arch, data.shape, data.classes, **config.arch_options)
+    model = network_of(config, data.shape, data.classes)
     initialise(model, LAWS[config.init], config.gain, generator=seed, biases=config.init_biases)
+    if config.tau_start == "random":
+        draw_times(model, generator(config.seed, TIMES))
     memory = torch.channels_last if config.channels_last and len(data.shape) == 3 else torch.preserve_format
     model = model.to(config.device, memory_format=memory)  # type: ignore[call-overload]
     if config.compile:
@@ -110,14 +113,32 @@ def make_objective(config: TrainConfig) -> Objective:
 
 
 def make_optimiser(config: TrainConfig, model: ResidualNet) -> Optimizer:
-    """SGD, Adam or AdamW on all weights alike."""
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """SGD, Adam or AdamW on all weights alike; times τ, if there are any, are a group with settings of its own."""
+    times = [segment.times for segment in timed_segments(model)]
+    known = {id(time) for time in times}
+    weights = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in known]
+    groups: list[dict[str, Any]] = [{"params": weights}]
+    if times:
+        own = {"lr": config.lr * config.tau_lr_factor, "weight_decay": config.tau_weight_decay}
+        groups.append({"params": times, **own})
+    rest: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.optimiser == "sgd":
-        return SGD(
-            weights, config.lr, momentum=config.momentum, nesterov=config.nesterov, weight_decay=config.weight_decay
-        )
-    kind = {"adam": Adam, "adamw": AdamW}[config.optimiser]
-    return kind(weights, config.lr, betas=(config.betas[0], config.betas[1]), weight_decay=config.weight_decay)
+        optimiser: Optimizer = SGD(groups, momentum=config.momentum, nesterov=config.nesterov, **rest)
+    else:
+        kind = {"adam": Adam, "adamw": AdamW}[config.optimiser]
+        optimiser = kind(groups, betas=(config.betas[0], config.betas[1]), **rest)
+    if times and config.tau_clip is not None:
+        clip_before_steps(optimiser, times, config.tau_clip)
+    return optimiser
+
+
+def clip_before_steps(optimiser: Optimizer, weights: Sequence[nn.Parameter], norm: float) -> None:
+    """From now on each step of the optimiser shortens the joint gradient of these weights to at most `norm`."""
+
+    def shorten(*step: Any) -> None:
+        nn.utils.clip_grad_norm_(weights, norm)
+
+    optimiser.register_step_pre_hook(shorten)
 
 
 def make_schedule(config: TrainConfig, optimiser: Optimizer) -> LRScheduler | None:

@@ -16,6 +16,7 @@ from regimes.data.classification import Classification, classification
 from regimes.lab.files import write_whole
 from regimes.models.build import build
 from regimes.models.residual import ResidualNet
+from regimes.models.timed import timed
 from regimes.training.config import TrainConfig
 
 PROGRAM, VERSION = "regimes train", 1
@@ -91,10 +92,29 @@ def _checked(path: Path, content: Any) -> Checkpoint:
 
 def model_of(checkpoint: Checkpoint) -> ResidualNet:
     """The trained network, in eval mode on the CPU; ValueError names the first weight that does not fit."""
-    config = checkpoint.config
-    model = build(config["arch"], checkpoint.shape, checkpoint.classes, **config["arch_options"])
-    fit(model, checkpoint.state["model"], config["arch"])
+    model = network_of(checkpoint.config, checkpoint.shape, checkpoint.classes)
+    fit(model, checkpoint.state["model"], checkpoint.config["arch"])
     return model.eval()
+
+
+def network_of(config: TrainConfig | Mapping[str, Any], shape: tuple[int, ...], classes: int) -> ResidualNet:
+    """The network of a run before its weights are drawn: an architecture, whose blocks have times if it is mean-field.
+
+    ValueError where its blocks cannot be particles.
+    """
+    made = config if isinstance(config, TrainConfig) else TrainConfig.model_validate(dict(config))
+    model = build(made.arch, shape, classes, **made.arch_options)
+    if not made.mean_field:
+        return model
+    if len(model.segments) == 0:
+        raise ValueError(
+            f"{made.arch} cannot be trained with --mean-field: it has no residual blocks, which are the particles. "
+            "Pass another --arch, for example resnet20."
+        )
+    try:
+        return timed(model, first_gap=made.tau_first_gap, sorting=made.tau_sort)
+    except ValueError as error:
+        raise ValueError(f"{made.arch} cannot be trained with --mean-field: {error}") from None
 
 
 def fit(model: torch.nn.Module, weights: Mapping[str, Tensor], arch: str) -> None:

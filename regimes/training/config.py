@@ -54,6 +54,14 @@ class TrainConfig(Settings):
     level: Literal["batch", "batch_after", "running", "whole"]
     memory: Share = 0.9
 
+    mean_field: bool = False  # blocks as particles (θ, τ), sorted by their times τ; the settings below are its own
+    tau_start: Literal["uniform", "random"] = "uniform"  # τ^l = l/L, the plain net; or drawn from [0, 1]
+    tau_first_gap: bool = True  # the first block moves by its τ; else by weight 1
+    tau_sort: Literal["forward", "epoch", "never"] = "forward"  # when blocks are put in the order of their times
+    tau_lr_factor: NotNegative = 1.0  # learning rate of τ over that of the weights; 0 keeps τ
+    tau_weight_decay: NotNegative = 0.0
+    tau_clip: Positive | None = None  # largest norm of τ's gradient; None: none
+
     seed: Annotated[int, Field(ge=0)] = 0
     seeds: Count = 1  # runs with seed, seed + 1, ...
     device: Literal["cpu", "cuda"] = "cpu"

@@ -1,4 +1,4 @@
-"""The figure of a training run: risk, accuracy, transport cost and λ against epochs; energy of each block."""
+"""The figure of a training run: risk, accuracy, transport cost and λ against epochs; energy of each block; times."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,10 +13,11 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def draw(rows: Rows) -> Figure:
-    """Four panels from the rows of metrics.csv; two for a network without residual blocks."""
-    moves = rows[0]["energy"] is not None
+    """Four panels from the rows of metrics.csv; two without residual blocks, two more with times."""
+    moves, timed = rows[0]["energy"] is not None, "exchanges" in rows[0]
+    lines = 1 + moves + timed
     with style():
-        made, panels = figure(1 + moves, 2, width=DOUBLE, height=2.3 * (1 + moves), squeeze=False)
+        made, panels = figure(lines, 2, width=DOUBLE, height=2.3 * lines, squeeze=False)
         risk, accuracy = panels[0]
         _curve(risk, rows, "risk", "training", PALETTE[0], "o-")
         _curve(risk, rows, "validation_risk", "validation", PALETTE[1], "s--")
@@ -29,6 +30,9 @@ def draw(rows: Rows) -> Figure:
             _blocks(panels[1, 1], rows)
         for axes in (risk, accuracy):
             axes.legend()
+        if timed:
+            _times(panels[2, 0], rows)
+            _weights(panels[2, 1], rows)
         for axes in panels.flat:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return made
@@ -57,6 +61,31 @@ def _blocks(axes: Axes, rows: Rows) -> None:
         axes.plot(range(1, len(names) + 1), [row[name] for name in names], dash, color=colour, label=label)
     axes.set(xlabel="block k", ylabel="transport cost of block k", yscale="log")
     axes.legend()
+
+
+def _times(axes: Axes, rows: Rows) -> None:
+    for number, name in enumerate(name for name in rows[0] if name.startswith("tau_")):
+        label = "" if number else "a line each block"
+        _curve(axes, rows, name, label, PALETTE[number % len(PALETTE)], "o-")
+    axes.set(xlabel="epoch", ylabel="time τ of a block")
+    axes.legend()
+
+
+def _weights(axes: Axes, rows: Rows) -> None:
+    """Smallest and largest weight of a block, 1 on the uniform grid; exchanges of places on the right."""
+    _curve(axes, rows, "largest_weight", "largest", PALETTE[0], "o-")
+    _curve(axes, rows, "smallest_weight", "smallest", PALETTE[1], "s--")
+    handles = axes.get_lines()
+    axes.axhline(1, color="#000000", linewidth=0.8, zorder=1)
+    axes.set(xlabel="epoch", ylabel="block weight L (τ$^l$ − τ$^{l−1}$)")
+    other = axes.twinx()
+    _curve(other, rows, "exchanges", "exchanges (right)", PALETTE[3], "^:")
+    other.set(ylabel="pairs that changed places")
+    other.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    other.spines["right"].set_visible(True)
+    other.grid(False)
+    handles = [*handles, *other.get_lines()]
+    other.legend(handles, [str(line.get_label()) for line in handles])
 
 
 def _curve(axes: Axes, rows: Rows, name: str, label: str, colour: str, dash: str) -> None:

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from regimes.data.batches import Batches
 from regimes.models.residual import Trace, as_trace
+from regimes.models.timed import timed_segments
 from regimes.training.objectives import Objective
 
 
@@ -30,7 +31,7 @@ class Step(NamedTuple):
 class Training:
     """All that moves during training, and where it stands: `epoch` and `step` are the next batch to be seen.
 
-    The scheduler moves once an epoch, after its last step.
+    The scheduler moves once an epoch, after its last step, and so are timed segments sorted that ask for it.
     """
 
     def __init__(
@@ -63,6 +64,14 @@ class Training:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.epoch, self.step = int(state["epoch"]), int(state["step"])
+
+    def end_epoch(self) -> None:
+        """Move what moves once an epoch."""
+        if self.scheduler is not None:
+            self.scheduler.step()
+        for segment in timed_segments(self.model):
+            if segment.sorting == "epoch":
+                segment.sort()
 
 
 def descend(
@@ -98,8 +107,7 @@ def descend(
             training.step += 1
             if training.step == len(batches):
                 training.epoch, training.step = training.epoch + 1, 0
-                if training.scheduler is not None:
-                    training.scheduler.step()
+                training.end_epoch()
             here = (training.epoch, training.step)
             yield Step(epoch, number, loss.value.detach(), loss.risk, loss.transport, correct, len(labels))
             if (training.epoch, training.step) != here:  # the caller has loaded another state

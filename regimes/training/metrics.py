@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from regimes.models.timed import timed_segments
 from regimes.training.evaluate import Evaluation
 from regimes.training.loop import Step, Training
 from regimes.training.objectives import LeastAction
+
+TIME_FIGURES = ("smallest_weight", "largest_weight", "exchanges")
 
 
 class Sums:
@@ -48,6 +52,25 @@ def multiplier(training: Training) -> float | None:
     return float(objective.multiplier) if isinstance(objective, LeastAction) else None
 
 
+def time_figures(model: nn.Module) -> dict[str, float]:
+    """How far times τ have moved, after the epoch; nothing for a net without times.
+
+    tau_1, tau_2, ...: of the particles of all segments, as they were built. smallest_weight, largest_weight: of the
+    L (τ^l − τ^{l−1}) by which blocks move, all 1 on the uniform grid. exchanges: pairs that have changed places.
+    """
+    segments = timed_segments(model)
+    weights = [weight for segment in segments for weight in segment.weights().tolist()]
+    if not weights:
+        return {}
+    times = [time for segment in segments for time in segment.times.tolist()]
+    return {
+        **{f"tau_{number}": time for number, time in enumerate(times, 1)},
+        "smallest_weight": min(weights),
+        "largest_weight": max(weights),
+        "exchanges": sum(segment.exchanges() for segment in segments),
+    }
+
+
 def row(
     training: Training, epoch: int, steps: int, sums: Sums, found: Evaluation, *, validated: bool
 ) -> dict[str, Any]:
@@ -55,7 +78,8 @@ def row(
 
     loss, risk, accuracy, transport: means over the samples of the epoch's steps, each before its own update. energy and
     energy_1, energy_2, ...: transport cost in eval mode after the epoch, whole and of each block, on the validation
-    samples, or on some training samples where there are none. lr: of the epoch's steps.
+    samples, or on some training samples where there are none. lr: of the epoch's steps. Of a net with times besides
+    those of `time_figures`.
     """
     means = sums.means()
     scale = multiplier(training)
@@ -69,6 +93,7 @@ def row(
         "multiplier": scale,
         "energy": found.transport,
         **{f"energy_{number}": cost for number, cost in enumerate(found.blocks.tolist(), 1)},
+        **time_figures(training.model),
         "lr": sums.lr,
         "seconds": round(sums.seconds, 3),
         "images_per_second": round(sums.samples / sums.seconds, 1) if sums.seconds else None,

@@ -14,11 +14,12 @@ FIGURES = ("train_accuracy", "validation_accuracy", "test_accuracy", "test_risk"
 
 
 def folder_of(config: TrainConfig) -> Path:
-    """Where a run goes by default: runs/train-DATASET-ARCH[-lap][-nSIZE][-seedK], with a digest of other changes."""
+    """Where a run goes by default: runs/train-DATASET-ARCH[-lap][-meanfield][-nSIZE][-seedK], digest of the rest."""
     parts = ["train", config.dataset, config.arch]
     named = {"dataset", "arch"}
     for name, part in (
         ("lap", "lap" if config.lap else ""),
+        ("mean_field", "meanfield" if config.mean_field else ""),
         ("train_size", f"n{config.train_size}" if config.train_size else ""),
         ("seed", f"seed{config.seed}" if config.seed else ""),
         ("seeds", f"{config.seeds}seeds" if config.seeds > 1 else ""),
@@ -78,6 +79,7 @@ def _conclude(folder: RunFolder, config: TrainConfig, results: Sequence[Mapping[
         "dataset": config.dataset,
         "arch": config.arch,
         "lap": config.lap,
+        "mean_field": config.mean_field,
         "seeds": [entry["config"]["seed"] for entry in results],
         **summary,
         "config": folder.config,

@@ -11,6 +11,7 @@ from regimes.training.assemble import Assembly
 from regimes.training.checkpoint import Checkpoint
 from regimes.training.config import TrainConfig
 from regimes.training.evaluate import Evaluation
+from regimes.training.metrics import TIME_FIGURES
 
 
 def conclude(
@@ -42,6 +43,7 @@ def conclude(
         "dataset": config.dataset,
         "arch": config.arch,
         "lap": config.lap,
+        "mean_field": config.mean_field,
         "parameters": parameter_count(model),
         "samples": {
             "train": len(assembly.data.train.labels),
@@ -75,6 +77,10 @@ def summary_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
             line["transport cost"] = entry["transport"]
         if entry["multiplier"] is not None:
             line["λ"] = entry["multiplier"]
+        if "times" in entry:
+            spread = entry["times"]
+            line["weights of blocks"] = f"{spread['smallest_weight']:.3g} to {spread['largest_weight']:.3g}"
+            line["exchanges"] = spread["exchanges"]
         made.append(line)
     return made
 
@@ -92,6 +98,7 @@ def _figure(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> dict[str, s
 
 def _entry(row: Mapping[str, Any], test: Evaluation) -> dict[str, Any]:
     """Figures of one set of weights; transport cost and its blocks on the test samples, if there are any."""
+    times = {name: row[name] for name in row if name.startswith("tau_") or name in TIME_FIGURES}
     return {
         "epoch": row["epoch"],
         "train_risk": row["risk"],
@@ -103,11 +110,13 @@ def _entry(row: Mapping[str, Any], test: Evaluation) -> dict[str, Any]:
         "test_accuracy": test.accuracy,
         "transport": test.transport,
         "blocks": test.blocks.tolist(),
+        **({"times": times} if times else {}),
     }
 
 
 def _page(config: TrainConfig, result: Mapping[str, Any]) -> str:
     what = "least action" if config.lap else "risk alone"
+    what += ", blocks as particles (θ, τ)" if config.mean_field else ""
     counts = result["samples"]
     cost = f" Transport cost: sum over blocks, {config.convention}, p = {config.p:g}, on the test samples."
     cost = cost if result["last"]["blocks"] else ""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from regimes.conventions import generator
 from regimes.data.classification import Classification, Labelled
@@ -93,10 +93,9 @@ def _stages(network: ResidualNet, stage: int | None, path: str) -> tuple[int, ..
     return found
 
 
-def blocks(network: ResidualNet, index: int) -> list[nn.Module]:
+def blocks(network: ResidualNet, index: int) -> list[Map]:
     """The blocks of a stage that act within its space."""
-    segment = network.segment(index)
-    return list(segment.blocks)[1 if segment.changes_space else 0 :]
+    return network.segment(index).maps()
 
 
 def entry(network: ResidualNet, index: int) -> Map:
