@@ -6,12 +6,12 @@ from functools import reduce
 import pytest
 import torch
 from command import command
-from short_training import STEPS, short, train
+from short_training import short, train
 from torch.testing import assert_close
 
 from regimes.models.timed import TimedSegment, timed_segments
 from regimes.training import results
-from regimes.training.assemble import assemble, check, clip_before_steps
+from regimes.training.assemble import assemble, check
 from regimes.training.checkpoint import load_checkpoint, model_of
 from regimes.training.loop import descend
 
@@ -216,17 +216,3 @@ def test_the_figure_has_panels_for_the_times(run):
     assert len([axes for axes in made.axes if axes.get_ylabel().startswith("time τ")]) == 1
     plain = [{name: row[name] for name in row if "tau" not in name and name != "exchanges"} for row in held.rows]
     assert len(made.axes) == len(draw(plain).axes) + 3
-
-
-def test_steps_are_counted_as_ever():
-    assembly = assemble(short(**MOVED))
-    assert len(list(descend(assembly.training, assembly.batches, epochs=1))) == STEPS
-
-
-def test_clipping_can_be_given_to_any_optimiser():
-    weight = torch.nn.Parameter(torch.zeros(2))
-    optimiser = torch.optim.SGD([weight], lr=1.0)
-    clip_before_steps(optimiser, [weight], 1.0)
-    weight.grad = torch.tensor([0.0, 5.0])
-    optimiser.step()
-    assert_close(weight.detach(), torch.tensor([0.0, -1.0]), rtol=1e-5, atol=0)
