@@ -166,7 +166,7 @@ def train_classifier(
     fresh: Fresh = False,
     out: Out = None,
 ) -> None:
-    """Train a network: plain, by least action, or with blocks as particles.
+    """Train a network: plain, least action, mean-field.
 
     The same command again goes on where the run was stopped, bit for bit on a CPU. The best epoch is chosen on
     validation samples; the test samples are measured once, at the end.
