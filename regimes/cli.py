@@ -74,6 +74,9 @@ def verify(
     scheduler: Annotated[
         str | None, typer.Option("--cluster", metavar="ADDRESS", help="Dask scheduler, such as tcp://scheduler:8786.")
     ] = None,
+    part: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Measure part I of N only, on this machine; then `merge`.")
+    ] = None,
     fresh: Fresh = False,
 ) -> None:
     """Verify one statement: measure, judge, draw.
@@ -84,12 +87,47 @@ def verify(
     from regimes.experiments import load
     from regimes.lab import config as configuration
     from regimes.lab import verification
+    from regimes.lab.merging import Part
 
     experiment = load(name)
     settings = configuration.load(experiment.Config, config, overrides or ())
     path = out or Path("runs", name)
-    how = {"workers": workers, "scheduler": scheduler, "fresh": fresh}
-    _show(experiment, path, verification.verify(experiment, name, settings, path, **how))
+    share = None if part is None else Part.read(part)
+    how = {"workers": workers, "scheduler": scheduler, "part": share, "fresh": fresh}
+    conclusion = verification.verify(experiment, name, settings, path, **how)
+    if conclusion is None:
+        print(f"Part {part} of {name} is measured. Join all parts: python cli.py merge {path} OTHERS... --out DIR")
+    else:
+        _show(experiment, path, conclusion)
+
+
+@app.command()
+def merge(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs of one statement.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the whole run.")],
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Join runs that are parts of one, and judge the whole.
+
+    Settings are those of the first run unless given; other ones agree, save those that say which points are measured.
+    """
+    from regimes.experiments import load
+    from regimes.lab import config as configuration
+    from regimes.lab import merging
+    from regimes.lab.runs import RunFolder
+    from regimes.lab.verification import conclude
+
+    name = merging.name_of(runs[0])
+    experiment = load(name)
+    settings = configuration.load(experiment.Config, config or runs[0] / "config.yaml", overrides or ())
+    found = merging.merge(experiment, name, runs, out, settings)
+    if found.points < found.planned:
+        print(f"{found.points} of {found.planned} points are in {out}. Measure the rest:")
+        print(f"python cli.py verify {name} --config {out}/config.yaml --out {out}")
+        return
+    with RunFolder.existing(out) as folder:
+        _show(experiment, out, conclude(experiment, folder))
 
 
 @app.command()

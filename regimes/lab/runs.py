@@ -115,6 +115,16 @@ class RunFolder:
             self._launch, self._start = None, time.monotonic()
             self._write_run()
 
+    @property
+    def launches(self) -> list[dict[str, Any]]:
+        """Provenance of every launch that has added results."""
+        return list(self._launches)
+
+    def adopt(self, launches: list[dict[str, Any]]) -> None:
+        """Put launches elsewhere, whose results have come here, before those of this folder; each only once."""
+        self._launches[:0] = [launch for launch in launches if launch not in self._launches]
+        self._write_run()
+
     def close(self) -> None:
         """Note the seconds of this launch and let go of the folder."""
         if self._lock is None:
@@ -192,16 +202,17 @@ def _refuse_other(path: Path, name: str, wanted: dict[str, Any]) -> None:
     way_out = "pass --out for another folder, or --fresh to move the old run aside"
     if (path / RUN).exists() and (other := _read_run(path)["name"]) != name:
         raise ValueError(f"{path} holds a run of {other!r}, not of {name!r}; {way_out}")
-    for key, old, new in _differences(held, wanted, ""):
+    for key, old, new in differences(held, wanted, ""):
         old_text, new_text = ("nothing" if value is _MISSING else repr(value) for value in (old, new))
         raise ValueError(f"{path} holds another configuration: {key} is {old_text} there, {new_text} here; {way_out}")
 
 
-def _differences(held: Any, wanted: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+def differences(held: Any, wanted: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """The settings below `path` that are not the same: dotted name, the one held, the one wanted."""
     if isinstance(held, dict) and isinstance(wanted, dict):
         for key in dict.fromkeys((*wanted, *held)):
             inner = f"{path}.{key}" if path else str(key)
-            yield from _differences(held.get(key, _MISSING), wanted.get(key, _MISSING), inner)
+            yield from differences(held.get(key, _MISSING), wanted.get(key, _MISSING), inner)
     elif held != wanted:
         yield path, held, wanted
 

@@ -44,9 +44,11 @@ def sweep(
     folder: RunFolder,
     executor: Executor | None = None,
     track: Track = show_progress,
+    mine: Callable[[int], bool] = lambda index: True,
 ) -> "pandas.DataFrame":
     """Measure every point of the grid that the folder does not hold yet; the rows of all points, in the grid's order.
 
+    `mine` says which calls of measure, by number from 0, are for this machine.
     Points that differ only in the axes BATCHED go to one call of measure. Each call's points are on the disk
     (points.jsonl) before the next call counts as done; rows.csv is derived at the end. Any
     `concurrent.futures.Executor` may do the calls; this process alone writes.
@@ -54,9 +56,13 @@ def sweep(
     """
     points = grid_points(experiment, config)
     batches = _batches(experiment, points)
+    if not any(map(mine, range(len(batches)))):
+        raise ValueError(
+            f"the sweep has {len(batches)} calls of measure, none of which is of this part: take fewer parts"
+        )
     log = PointLog(folder.path)
     held = _resume(log, folder, points, batches)
-    waiting = [batch for batch in batches if point_key(batch[0]) not in held]
+    waiting = [batch for index, batch in enumerate(batches) if mine(index) and point_key(batch[0]) not in held]
     failures: list[Outcome] = []
     if waiting:
         folder.begin()

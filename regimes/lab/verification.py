@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regimes.lab.cluster import cluster
 from regimes.lab.config import Settings, load
+from regimes.lab.merging import Part
 from regimes.lab.provenance import git_state
 from regimes.lab.report import Judgement, write_result
 from regimes.lab.runs import CONFIG, RunFolder
@@ -30,11 +31,13 @@ def verify(
     *,
     workers: int = 1,
     scheduler: str | None = None,
+    part: Part | None = None,
     fresh: bool = False,
-) -> Conclusion:
+) -> Conclusion | None:
     """Measure what the folder does not hold yet, then conclude; `fresh` moves an old run aside first.
 
-    `scheduler` is the address of a Dask scheduler, whose workers take the place of those here.
+    A `part` of a run is measured only: there is no conclusion before it is merged with the others. `scheduler` is the
+    address of a Dask scheduler, whose workers take the place of those here.
     """
     grid_points(experiment, config)
     if scheduler is not None and workers != 1:
@@ -43,6 +46,9 @@ def verify(
         worker_pool(workers) if scheduler is None else cluster(scheduler) as pool,
         RunFolder.open(path, name, config, fresh=fresh) as folder,
     ):
+        if part is not None:
+            sweep(experiment, config, folder, pool, mine=part.has)
+            return None
         sweep(experiment, config, folder, pool)
         return conclude(experiment, folder)
 

@@ -1,0 +1,100 @@
+"""One run out of many: its points split over machines, and the rows brought together again."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from regimes.lab.config import Settings, dump, load
+from regimes.lab.log import PointLog, Record, point_key, read_log
+from regimes.lab.runs import CONFIG, RunFolder, differences
+from regimes.lab.sweep import describe, grid_points, to_csv
+
+
+class Part(NamedTuple):
+    """The share of one machine: the calls number, number + of, number + 2 of, ... (from 1) of a sweep."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def read(cls, text: str) -> "Part":
+        """Part 2 of 4 from "2/4"."""
+        found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        part = cls(int(found[1]), int(found[2])) if found else cls(0, 0)
+        if not 1 <= part.number <= part.of:
+            raise ValueError(f"--part needs the number of this part and of all, such as 2/4; got {text!r}.")
+        return part
+
+    def has(self, index: int) -> bool:
+        """Whether the call `index` (from 0) is of this part."""
+        return index % self.of == self.number - 1
+
+
+class Merged(NamedTuple):
+    """How many points of how many a folder holds."""
+
+    points: int
+    planned: int
+
+
+def name_of(run: Path) -> str:
+    """The statement that a run is of."""
+    with RunFolder.existing(run) as folder:
+        return folder.name
+
+
+def merge(experiment: Any, name: str, runs: Sequence[Path], path: Path, config: Settings) -> Merged:
+    """Bring the points of several runs of one statement together in the folder `path`, new or of the same settings.
+
+    The settings must agree; those that an experiment names in PLAN say what is measured, not how, and may differ:
+    `config` has the points that the whole run shall have.
+    ValueError: other settings, a point that `config` does not have, or one measured twice with unlike figures.
+    """
+    planned = grid_points(experiment, config)
+    keys = [point_key(point) for point in planned]
+    held: dict[str, tuple[Path, Record]] = {}
+    launches: list[dict[str, Any]] = []
+    for run in runs:
+        with RunFolder.existing(run) as part:
+            _refuse_other(experiment, name, part, config)
+            launches += part.launches
+            _collect(held, run, set(keys))
+    with RunFolder.open(path, name, config) as folder:
+        _collect(held, path, set(keys))
+        records = [held[key][1] for key in keys if key in held]
+        log = PointLog(folder.path)
+        log.replace(records)
+        folder.write("rows.csv", to_csv(records))
+        folder.adopt(launches)
+    return Merged(len(records), len(planned))
+
+
+def _refuse_other(experiment: Any, name: str, part: RunFolder, config: Settings) -> None:
+    if part.name != name:
+        raise ValueError(f"{part.path} holds a run of {part.name!r}, not of {name!r}; merge runs of one statement.")
+    held = dump(load(experiment.Config, part.path / CONFIG))
+    free = getattr(experiment, "PLAN", ())
+    for key, other, wanted in differences(held, dump(config), ""):
+        if key not in free:
+            raise ValueError(
+                f"{part.path} was measured with another configuration: {key} is {other!r} there, {wanted!r} here. "
+                "Merge runs of the same settings."
+            )
+
+
+def _collect(held: dict[str, tuple[Path, Record]], run: Path, known: set[str]) -> None:
+    """Add the records of a run to those held."""
+    for record in read_log(run).records:
+        key = point_key(record.point)
+        if key not in known:
+            raise ValueError(
+                f"{run} holds the point {describe(record.point)}, which is none of the merged run's. "
+                "Give settings that have it with --config or --set."
+            )
+        if key in held and json.dumps(held[key][1].rows) != json.dumps(record.rows):
+            raise ValueError(
+                f"{held[key][0]} and {run} hold unlike figures of the point {describe(record.point)}. Leave one out."
+            )
+        held.setdefault(key, (run, record))

@@ -1,0 +1,129 @@
+"""A run split over machines and joined again."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import toy_experiment as toy
+from command import command
+
+from regimes.lab.merging import Merged, Part, merge, name_of
+from regimes.lab.runs import RunFolder
+from regimes.lab.sweep import rows_of
+from regimes.lab.verification import conclude, verify
+
+CONFIG = toy.Config()
+PLANNED = SimpleNamespace(**{name: value for name, value in vars(toy).items() if name[:1] != "_"}, PLAN=("x", "seeds"))
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """The toy run in three parts."""
+    folders = [tmp_path / f"part{number}" for number in (1, 2, 3)]
+    for number, folder in enumerate(folders, 1):
+        assert verify(toy, "toy", CONFIG, folder, part=Part(number, 3)) is None
+    return folders
+
+
+def log(folder):
+    """Points and rows of a folder; seconds are each run's own."""
+    lines = [json.loads(line) for line in (folder / "points.jsonl").read_text().splitlines()]
+    return [(line["point"], json.dumps(line["rows"])) for line in lines]
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 7])
+def test_every_call_belongs_to_one_part(of):
+    for index in range(20):
+        assert sum(Part(number, of).has(index) for number in range(1, of + 1)) == 1
+
+
+def test_parts_are_read_as_written():
+    assert Part.read("2/4") == Part(2, 4)
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "2", "a/b", "2/0", "", "-1/2"])
+def test_a_part_that_is_none_is_refused(text):
+    with pytest.raises(ValueError, match="such as 2/4"):
+        Part.read(text)
+
+
+def test_joined_parts_are_the_whole_run(parts, tmp_path):
+    whole, joined = tmp_path / "whole", tmp_path / "joined"
+    verify(toy, "toy", CONFIG, whole)
+    assert [len(log(part)) for part in parts] == [6, 3, 3]
+    assert merge(toy, "toy", parts[::-1], joined, CONFIG) == Merged(12, 12)
+    assert log(joined) == log(whole)
+    assert (joined / "rows.csv").read_text() == (whole / "rows.csv").read_text()
+    with RunFolder.existing(joined) as folder:
+        assert conclude(toy, folder).judgement.verdict == "supported"
+        assert len(rows_of(folder).rows) == 12
+
+
+def test_the_joined_run_names_every_launch(parts, tmp_path):
+    merge(toy, "toy", parts, tmp_path / "joined", CONFIG)
+    merge(toy, "toy", parts, tmp_path / "joined", CONFIG)  # nothing is counted twice
+    own = [json.loads((part / "run.json").read_text())["launches"] for part in parts]
+    launches = json.loads((tmp_path / "joined" / "run.json").read_text())["launches"]
+    assert launches[:3] == [launch for one in own for launch in one]
+    assert len(launches) == 4
+
+
+def test_a_part_that_is_missing_is_measured_by_the_same_verify(parts, tmp_path):
+    joined = tmp_path / "joined"
+    assert merge(toy, "toy", parts[:2], joined, CONFIG) == Merged(9, 12)
+    verify(toy, "toy", CONFIG, joined)
+    assert len(log(joined)) == 12
+
+
+def test_settings_that_say_what_is_measured_may_differ_where_the_experiment_says_so(parts, tmp_path):
+    more = toy.Config(x=[1.0, 2.0, 4.0, 8.0, 16.0])
+    with pytest.raises(ValueError, match=r"another configuration: x"):
+        merge(toy, "toy", parts, tmp_path / "a", more)
+    assert not (tmp_path / "a").exists()
+    assert merge(PLANNED, "toy", parts, tmp_path / "a", more) == Merged(12, 15)
+    with pytest.raises(ValueError, match=r"pause is 0\.0 there, 0\.1 here"):
+        merge(PLANNED, "toy", parts, tmp_path / "b", toy.Config(pause=0.1))
+    with pytest.raises(ValueError, match=r"x=8.0, seed=0, which is none of the merged"):
+        merge(PLANNED, "toy", parts, tmp_path / "b", toy.Config(x=[1.0, 2.0, 4.0]))
+
+
+def test_a_point_with_unlike_figures_is_refused(parts, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(parts[0], other)
+    file = other / "points.jsonl"
+    file.write_text(file.read_text().replace('"y": 1.0', '"y": 1.5', 1))
+    with pytest.raises(ValueError, match=r"part1 and .*other hold unlike figures of the point x=1.0, seed=0"):
+        merge(toy, "toy", [parts[0], other], tmp_path / "joined", CONFIG)
+    shutil.copytree(parts[0], tmp_path / "same")
+    assert merge(toy, "toy", [parts[0], tmp_path / "same"], tmp_path / "joined", CONFIG).points == 6
+
+
+def test_runs_of_other_statements_and_folders_of_none_are_refused(parts, tmp_path):
+    with pytest.raises(ValueError, match="of 'toy', not of 'lazy_rate'"):
+        merge(toy, "lazy_rate", parts, tmp_path / "joined", CONFIG)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        name_of(tmp_path / "nowhere")
+
+
+def test_more_parts_than_calls_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="4 calls of measure"):
+        verify(toy, "toy", CONFIG, tmp_path / "a", part=Part(5, 5))
+
+
+def test_the_command_line_splits_and_joins(tmp_path):
+    small = ("--set", "seeds=2")
+    for number in (1, 2):
+        out = str(tmp_path / f"{number}")
+        ended = command("verify", "finite_horizon_bound", *small, "--part", f"{number}/2", "--out", out)
+        assert ended.code == 0, ended.err
+        assert "Join all parts" in ended.out
+    lone = command("merge", str(tmp_path / "1"), "--out", str(tmp_path / "lone"))
+    assert lone.code == 0, lone.err
+    assert "Measure the rest" in lone.out
+    ended = command("merge", str(tmp_path / "1"), str(tmp_path / "2"), "--out", str(tmp_path / "all"))
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "all" / "figure.png").exists()
+    refused = command("verify", "lazy_rate", "--part", "3/2", "--out", str(tmp_path / "3"))
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert not (tmp_path / "3").exists()
