@@ -24,7 +24,7 @@ from regimes.training.checkpoint import load_checkpoint
 from regimes.training.run import train_one
 
 ROOT = Path(__file__).parent.parent
-CLOCK = ("seconds", "images_per_second")
+CLOCK = ("seconds", "images_per_second", "peak_memory_mib")  # of the machine, not of the run
 
 
 @pytest.fixture(autouse=True)

@@ -58,6 +58,10 @@ def check(config: TrainConfig) -> None:
         )
     if config.augment and len(SHAPES[config.dataset]) != 3:
         raise ValueError(f"augment shifts and mirrors images; {config.dataset} has none. Leave it out.")
+    if config.target is not None and config.validation == 0:
+        raise ValueError(
+            "target is an accuracy on validation samples; got validation 0. Set validation, or leave it out."
+        )
     if config.nesterov and config.momentum == 0:
         raise ValueError("nesterov needs a momentum above 0; got momentum 0. Set one of the two otherwise.")
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:

@@ -14,6 +14,7 @@ from regimes.models.timed import timed_segments
 from regimes.training.evaluate import Evaluation
 from regimes.training.loop import Step, Training
 from regimes.training.objectives import LeastAction
+from regimes.training.speed import peak_memory
 
 TIME_FIGURES = ("smallest_weight", "largest_weight", "exchanges")
 
@@ -80,6 +81,7 @@ def row(
     energy_1, energy_2, ...: transport cost in eval mode after the epoch, whole and of each block, on the validation
     samples, or on some training samples where there are none. lr: of the epoch's steps. Of a net with times besides
     those of `time_figures`.
+    seconds: of training steps alone. peak_memory_mib: the most so far (`speed.peak_memory`).
     """
     means = sums.means()
     scale = multiplier(training)
@@ -97,6 +99,7 @@ def row(
         "lr": sums.lr,
         "seconds": round(sums.seconds, 3),
         "images_per_second": round(sums.samples / sums.seconds, 1) if sums.seconds else None,
+        "peak_memory_mib": round(peak_memory(sums.figures.device.type), 1),
     }
 
 

@@ -12,6 +12,7 @@ from regimes.training.checkpoint import Checkpoint
 from regimes.training.config import TrainConfig
 from regimes.training.evaluate import Evaluation
 from regimes.training.metrics import TIME_FIGURES
+from regimes.training.speed import costs, matrix_rate, sentence, training_flops
 
 
 def conclude(
@@ -36,8 +37,8 @@ def conclude(
     else:
         chosen = last
     validated = assembly.data.validation is not None
-    seconds = sum(row["seconds"] for row in rows)
-    seen = sum(row["seconds"] * (row["images_per_second"] or 0) for row in rows)
+    flops = training_flops(model, assembly.data.shape)
+    possible = matrix_rate(config.device, bf16=config.bf16)
     result = {
         "name": "train",
         "dataset": config.dataset,
@@ -53,8 +54,7 @@ def conclude(
         "protocol": "best epoch by validation accuracy" if validated else "best epoch by training risk",
         "best": _entry(rows[best.best["epoch"] - 1], chosen),
         "last": _entry(rows[-1], last),
-        "seconds": round(seconds, 3),
-        "images_per_second": round(seen / seconds, 1) if seconds else None,
+        **costs(rows, flops, possible, config.target),
         "config": folder.config,
         **folder.record(),
     }
@@ -127,6 +127,7 @@ def _page(config: TrainConfig, result: Mapping[str, Any]) -> str:
             f"{result['parameters']} parameters; seed {config.seed}. {result['protocol'].capitalize()}; the test "
             f"samples were measured once, at the end.{cost}\n",
             markdown_table(summary_rows(result)),
+            f"{sentence(result)}\n",
             f"Reproduce: `{result.get('command')}` at commit {result.get('commit')}.\n",
         ]
     )

@@ -29,6 +29,8 @@ def prepared(seed: int, device: str) -> Iterator[None]:
     """
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         torch.manual_seed(seed)
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
         torch.set_flush_denormal(True)
         try:
             yield
