@@ -27,7 +27,7 @@ class TableConfig(Settings):
     SMOKE: ClassVar[dict[str, Any]] = {}  # of `training`
     CURVE: ClassVar[bool] = False  # whether accuracy along training is kept
 
-    dataset: Literal["digits", "cifar10", "cifar100"] = "digits"
+    dataset: Literal["digits", "mnist", "cifar10", "cifar100"] = "digits"
     data_dir: str | None = None
     train_size: list[int] = Field([60, 100], min_length=1)
     arm: list[str] = Field(["vanilla", "lap_divided", "lap", "control"], min_length=1)
