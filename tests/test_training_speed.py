@@ -8,6 +8,7 @@ from short_training import short, train
 from torch import nn
 
 from regimes.models.build import build
+from regimes.models.timed import timed
 from regimes.training import results
 from regimes.training.run import train_one
 from regimes.training.runtime import Interrupted
@@ -32,6 +33,12 @@ def row(epoch: int, accuracy: float, seconds: float = 2.0, rate: float | None = 
 def test_flops_of_linear_layers_are_two_a_weight_forward_and_four_backward_but_for_the_input():
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 7), nn.ReLU(), nn.Linear(7, 5))
     assert training_flops(model, (3, 2, 2)) == 2 * (2 * 12 * 7 + 3 * 7 * 5)
+
+
+def test_the_times_of_blocks_take_no_flops():
+    model = build("resnet9", (1, 8, 8), 10, filters=4)
+    expected = training_flops(model, (1, 8, 8))
+    assert training_flops(timed(model), (1, 8, 8)) == expected
 
 
 @pytest.mark.parametrize("groups", [1, 4])
