@@ -15,7 +15,7 @@ that the run does not have, showed that Kaiming weights train at rates 0.1 and 0
 (2019) often do not move in this time; both rates are therefore run. "Tuned" is the rate that is best on the first half
 of the test samples, a method, block and depth at a time, mean over seeds; that half also chooses the epoch, and what is
 reported is the accuracy on the second half. A run whose weights are no longer finite has the accuracy of its best epoch
-before, or that of guessing.
+before, or that of guessing. A run twice as large was given up for its time after one seed of the least depth.
 
 Predictions, made before the run, for each block at the usual rate and at the tuned one, paired by seed: vanilla loses
 accuracy from the shallowest to the deepest net (≥ 0 points), and more of it than LAP (difference ≥ 0).
