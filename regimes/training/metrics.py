@@ -53,7 +53,7 @@ def multiplier(training: Training) -> float | None:
     return float(objective.multiplier) if isinstance(objective, LeastAction) else None
 
 
-def time_figures(model: nn.Module) -> dict[str, float]:
+def time_figures(model: nn.Module) -> dict[str, Any]:
     """How far times τ have moved, after the epoch; nothing for a net without times.
 
     tau_1, tau_2, ...: of the particles of all segments, as they were built. smallest_weight, largest_weight: of the

@@ -1,0 +1,86 @@
+"""What is trained: arms by name, and one arm with one seed."""
+
+import re
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from regimes.data.batches import Batches
+from regimes.models.residual import ResidualNet
+from regimes.models.timed import timed_segments
+from regimes.training.assemble import EVALUATION_BATCH, assemble, check
+from regimes.training.config import TrainConfig
+from regimes.training.evaluate import evaluate
+from regimes.training.loop import descend
+from regimes.training.runtime import autocast, prepared
+
+METHODS: dict[str, dict[str, Any]] = {"vanilla": {"mean_field": False}, "mean_field": {"mean_field": True}}
+WORDS: dict[str, tuple[str, Any]] = {
+    "epoch": ("tau_sort", "epoch"),
+    "never": ("tau_sort", "never"),
+    "nofirst": ("tau_first_gap", False),
+    "random": ("tau_start", "random"),
+}
+NUMBERS = {"lr": "lr", "tau": "tau_lr_factor", "clip": "tau_clip", "decay": "tau_weight_decay"}
+_NAME = re.compile(rf"(vanilla|mean_field)((?:_(?:{'|'.join(WORDS)}|(?:{'|'.join(NUMBERS)})\d*\.?\d+))*)")
+
+
+def read_arm(name: str) -> dict[str, Any]:
+    """The settings of an arm: "mean_field" has those of the run, "mean_field_epoch_tau0.1" besides some of its own."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise ValueError(
+            f"an arm needs vanilla or mean_field, perhaps followed by {', '.join(WORDS)} or a number for one of "
+            f"{', '.join(NUMBERS)}, as in mean_field_epoch_tau0.1; got {name!r}."
+        )
+    method, rest = found.groups()
+    own: dict[str, Any] = dict(METHODS[method])
+    for part in rest.split("_")[1:]:
+        word = part.rstrip("0123456789.")
+        setting, value = WORDS.get(word) or (NUMBERS[word], float(part[len(word) :]))
+        if setting in own or (method == "vanilla" and setting != "lr"):
+            raise ValueError(f"an arm needs each setting once, and vanilla has none of times; got {name!r}.")
+        own[setting] = value
+    return own
+
+
+def run(settings: dict[str, Any], name: str, seed: int, pool: int) -> dict[str, Any]:
+    """Train one arm as `train` does; errors in percent after the last epoch, and the weights of the blocks.
+
+    All arms of a seed share samples, initial weights, batches and augmentation. Images are averaged over pool × pool
+    pixels before the net sees them. Errors are measured in float32 whatever the training.
+    """
+    config = TrainConfig.model_validate({**settings, **read_arm(name), "seed": seed})
+    check(config)
+    context = autocast(config.device, config.bf16)
+    with prepared(seed, config.device):
+        assembly = assemble(config)
+        model, data = cast(ResidualNet, assembly.training.model), assembly.data
+        if pool > 1:
+            model.encoder = nn.Sequential(nn.AvgPool2d(pool), cast(nn.Module, model.encoder))
+        for _ in descend(assembly.training, assembly.batches, epochs=config.epochs, autocast=context):
+            pass
+        row: dict[str, Any] = {"learning_rate": config.lr}
+        for part, samples in (("test", data.test), ("validation", data.validation), ("train", data.train)):
+            if samples is None:
+                row |= {f"{part}_error": None, f"{part}_risk": None}
+                continue
+            held = Batches(samples, EVALUATION_BATCH, normalise=data.normalise, shuffle=False)
+            found = evaluate(model, held)
+            row |= {f"{part}_error": 100 * (1 - found.accuracy), f"{part}_risk": found.risk}
+        return row | moved(model)
+
+
+@torch.no_grad()
+def moved(model: ResidualNet) -> dict[str, Any]:
+    """Pairs of blocks that have changed places, and the weight of each particle in the order in which they act.
+
+    A plain net counts as one of weights 1, as on the uniform grid.
+    """
+    segments = timed_segments(model)
+    weights = [weight for segment in segments for weight in segment.weights().tolist()]
+    if not segments:
+        weights = [1.0 for index in range(len(model.segments)) for _ in model.segment(index).maps()]
+    exchanges = sum(segment.exchanges() for segment in segments)
+    return {"exchanges": exchanges, **{f"weight_{number}": weight for number, weight in enumerate(weights, 1)}}
