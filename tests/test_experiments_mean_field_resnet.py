@@ -151,7 +151,13 @@ def test_the_published_size_is_the_published_recipe():
     assert words[:4] == ["python", "cli.py", "verify", "mean_field_resnet"]
     changes = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
     config = load(Config, words[words.index("--config") + 1], changes)
-    assert (config.pool, config.train_size, config.validation, config.device, config.bf16) == (1, None, 0, "cuda", False)
+    assert (config.pool, config.train_size, config.validation, config.device, config.bf16) == (
+        1,
+        None,
+        0,
+        "cuda",
+        False,
+    )
     train = TrainConfig.model_validate(config.settings())
     assert (train.epochs, train.milestones, train.batch, train.lr) == (160, [80, 120], 128, 0.1)
     assert (train.train_size, train.validation, train.test_size, train.augment) == (None, 0, None, True)
