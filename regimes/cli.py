@@ -1,5 +1,6 @@
 """Command line: commands parse, call one function and print; a user's mistake ends as one line and exit code 2."""
 
+import io
 import os
 import sys
 from importlib import import_module
@@ -273,6 +274,8 @@ def _show(experiment: Any, path: Path, conclusion: Any) -> None:
 
 def main() -> NoReturn:
     """Run the command line; every error ends as one line on stderr (with REGIMES_DEBUG=1 as a traceback)."""
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        sys.stdout = io.StringIO()
     try:
         status = app(sys.argv[1:] or ["--help"], prog_name=_program(), standalone_mode=False)
     except BaseException as error:

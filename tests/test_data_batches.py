@@ -87,7 +87,7 @@ def test_all_ranks_together_see_the_joined_batches(ranks, shuffle):
     parts = [joined.shard(rank, ranks) for rank in range(ranks)]
     whole = list(joined.epoch(1))
     assert len(whole) == 3
-    assert len(parts[0]) == (2 if ranks == 8 and shuffle else 3)  # a last batch of eight is one sample for each of 8
+    assert [len(part) for part in parts] == [3] * ranks
     for step, shares in enumerate(zip(*(part.epoch(1) for part in parts), strict=True)):
         x, y = whole[step]
         for rank, (share, labels) in enumerate(shares):
@@ -96,12 +96,19 @@ def test_all_ranks_together_see_the_joined_batches(ranks, shuffle):
         assert sum(len(labels) for _, labels in shares) == len(y)
 
 
-@pytest.mark.parametrize(("samples", "length"), [(16, 2), (17, 2), (18, 2), (19, 2), (20, 3), (23, 3)])
-def test_every_rank_has_two_samples_of_each_shuffled_batch(samples, length):
-    for rank in (0, 1):
-        part = Batches(pictures(samples), 8).shard(rank, 2)
-        assert len(part) == length
-        assert min(len(y) for _, y in part.epoch(0)) >= 2
+@pytest.mark.parametrize(("samples", "length"), [(16, 2), (17, 2), (18, 3), (19, 3), (23, 3)])
+def test_ranks_take_as_many_steps_as_one_alone_in_parts_that_differ_by_one_sample(samples, length):
+    joined = Batches(pictures(samples), 8)
+    sizes = [[len(y) for _, y in joined.shard(rank, 2).epoch(0)] for rank in (0, 1)]
+    assert len(joined) == len(sizes[0]) == len(sizes[1]) == length
+    for step, (first, second) in enumerate(zip(*sizes, strict=True)):
+        assert first + second == joined.joined(step) == len(list(joined.epoch(0))[step][1])
+        assert first - second in (0, 1)
+
+
+def test_a_rank_leaves_out_its_empty_part_of_a_last_batch_that_is_not_shuffled():
+    part = Batches(pictures(17), 8, shuffle=False).shard(1, 2)
+    assert [len(y) for _, y in part.epoch(0)] == [4, 4]
 
 
 def test_sharding_leaves_the_original_alone():
@@ -169,12 +176,13 @@ def test_a_gpu_sees_the_same_batches_without_waiting():
     ("make", "message"),
     [
         (lambda: Batches(pictures(8), 0), "size of at least one sample; got 0"),
-        (lambda: Batches(pictures(1), 8), "at least 2 samples for 1 ranks; got 1"),
-        (lambda: Batches(pictures(0), 8, shuffle=False), "at least 1 samples for 1 ranks; got 0"),
-        (lambda: Batches(pictures(3), 8).shard(0, 2), "at least 4 samples for 2 ranks; got 3"),
-        (lambda: Batches(pictures(8), 4).shard(2, 2), "0 ≤ rank < ranks ≤ 4.*got rank=2, ranks=2"),
+        (lambda: Batches(pictures(1), 8), "at least 2 samples; got 1"),
+        (lambda: Batches(pictures(0), 8, shuffle=False), "at least 1 samples; got 0"),
+        (lambda: Batches(pictures(10), 8).shard(0, 3), "3 processes need a sample each.*a batch of 8 from 10.*has 2"),
+        (lambda: Batches(pictures(2), 8, shuffle=False).shard(0, 3), "3 processes need a sample each.*has 2"),
+        (lambda: Batches(pictures(8), 4).shard(2, 2), "0 ≤ rank < ranks; got rank=2, ranks=2"),
         (lambda: Batches(pictures(8), 4).shard(-1, 2), "got rank=-1, ranks=2"),
-        (lambda: Batches(pictures(8), 4).shard(0, 5), "got rank=0, ranks=5"),
+        (lambda: Batches(pictures(8), 4).shard(0, 5), "5 processes need a sample each.*has 4"),
         (lambda: Batches(pictures(8), 4).epoch(0, 3), r"start in 0\.\.2; got 3"),
         (lambda: Batches(pictures(8), 4).epoch(0, -1), r"start in 0\.\.2; got -1"),
         (

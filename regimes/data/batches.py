@@ -20,9 +20,9 @@ class Batches:
     The order of an epoch comes from (seed, epoch) alone and the augmentation from (seed, epoch, step) alone, drawn on
     the CPU, so that a resumed run and another device see the same batches. shuffle=False keeps the stored order.
 
-    A last, smaller batch is kept, unless it is shuffled and a rank's part of it would be a single sample or none:
-    batch normalisation needs two. With several ranks `size` counts the joined batch, of which rank r receives the
-    samples r, r + ranks, r + 2 ranks...: together all ranks see what one rank alone would see.
+    A last, smaller batch is kept, unless it is shuffled and a single sample: batch normalisation needs two. With
+    several ranks `size` counts the joined batch, of which rank r receives the samples r, r + ranks, r + 2 ranks...:
+    together all ranks see what one rank alone would see, in as many steps.
     """
 
     def __init__(
@@ -45,26 +45,37 @@ class Batches:
         self.data, self.size, self.seed = data, size, seed
         self.normalise, self.augment, self.shuffle = normalise, augment, shuffle
         self.rank, self.ranks = 0, 1
-        self._refuse_empty()
+        if len(self) == 0:
+            raise ValueError(
+                f"Batches needs at least {2 if shuffle else 1} samples; got {len(data.labels)}. Take more samples."
+            )
 
     def shard(self, rank: int, ranks: int) -> "Batches":
         """The part of the same batches that one of several processes sees.
 
         Parts differ by one sample where `ranks` does not divide a batch: the mean over all of it weighs them by size.
+        Where samples are not shuffled, a part of the last batch may be empty, and is then left out.
         """
-        if not 0 <= rank < ranks or ranks > self.size:
+        if not 0 <= rank < ranks:
+            raise ValueError(f"shard needs 0 ≤ rank < ranks; got rank={rank}, ranks={ranks}.")
+        least = min(self.joined(step) for step in (range(len(self)) if self.shuffle else [0]))
+        if least < ranks:
             raise ValueError(
-                f"shard needs 0 ≤ rank < ranks ≤ {self.size}, the batch size; got rank={rank}, ranks={ranks}."
+                f"{ranks} processes need a sample each of every batch; a batch of {self.size} from "
+                f"{len(self.data.labels)} samples has {least}. Take another batch size or fewer processes."
             )
         part = copy.copy(self)
         part.rank, part.ranks = rank, ranks
-        part._refuse_empty()
         return part
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
         full, rest = divmod(len(self.data.labels), self.size)
-        return full + (rest >= (2 * self.ranks if self.shuffle else 1))
+        return full + (rest >= (2 if self.shuffle else 1))
+
+    def joined(self, step: int) -> int:
+        """Number of samples of batch `step` over all ranks."""
+        return min(self.size, len(self.data.labels) - step * self.size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Int[Tensor, " batch"]]]:
         """Batches (x, labels) of one epoch from step `start` on."""
@@ -82,6 +93,8 @@ class Batches:
         for step in range(start, len(self)):
             chosen = order[step * self.size : (step + 1) * self.size]
             mine = chosen[self.rank :: self.ranks]
+            if len(mine) == 0:
+                continue
             x, labels = self.data.x.index_select(0, mine), self.data.labels.index_select(0, mine)
             if self.augment is not None:
                 # Drawn for the joined batch, so that a sample is treated alike whichever rank receives it.
@@ -89,10 +102,3 @@ class Batches:
                 numbers = self.augment.draw(len(chosen), stream)[self.rank :: self.ranks]
                 x = self.augment.apply(x, numbers.to(device, non_blocking=True))
             yield x if self.normalise is None else self.normalise(x), labels
-
-    def _refuse_empty(self) -> None:
-        if len(self) == 0:
-            raise ValueError(
-                f"Batches needs at least {2 * self.ranks if self.shuffle else 1} samples for {self.ranks} ranks; "
-                f"got {len(self.data.labels)}. Take more samples or fewer ranks."
-            )

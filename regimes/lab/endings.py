@@ -1,7 +1,10 @@
 """How a program ends that met an error: one line on stderr and an exit code."""
 
+import os
 import sys
+import time
 
+PATIENCE = 20.0  # seconds in which one of several processes waits for the first to say what both have met
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 
 
@@ -11,9 +14,18 @@ def ending(error: BaseException, program: str) -> int:
         return error.code if isinstance(error.code, int) else USAGE
     kind = type(error).__name__
     usage = getattr(error, "format_message", None)
+    rank = os.environ.get("RANK", "0")
     if isinstance(error, KeyboardInterrupt) or kind == "Interrupted":
-        _print_error(str(error) or "interrupted", prefix="")
+        if rank == "0":
+            _print_error(str(error) or "interrupted", prefix="")
         return INTERRUPTED
+    if rank != "0":
+        # What all processes have met the first one says, and its end ends them. If none has come, it is this one's own.
+        try:
+            time.sleep(PATIENCE)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        print(f"process {rank}: ", end="", file=sys.stderr)
     if usage is not None:  # an error of the argument parser
         command = getattr(getattr(error, "ctx", None), "command_path", program)
         message = f"{usage().rstrip('.')}{_came(error)}"

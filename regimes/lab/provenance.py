@@ -27,12 +27,14 @@ PACKAGES = (
 def provenance(device: str = "cpu") -> dict[str, Any]:
     """Commit and whether the tree was changed, versions, device, the command to reproduce, the time of the start."""
     commit, changed = git_state(Path(__file__).resolve().parent)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
     return {
         "commit": commit,
         "uncommitted_changes": changed,
         "command": command_line(sys.argv),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device_name(device),
+        **({"processes": processes} if processes > 1 else {}),
         "cores": os.cpu_count(),
         "versions": versions(),
     }
@@ -71,8 +73,17 @@ def command_line(arguments: list[str]) -> str:
     program, *rest = arguments or [""]
     name = Path(program).name
     if name == "cli.py" or program.endswith("__main__.py"):
-        return shlex.join(["python", "cli.py", *rest])
+        return shlex.join([*_launcher(), "cli.py", *rest])
     return shlex.join([name, *rest])
+
+
+def _launcher() -> list[str]:
+    """What started this process; with torchrun on several machines, its options on each of them save the address."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return ["python"]
+    machines = os.environ.get("GROUP_WORLD_SIZE", "1")
+    here = os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"])
+    return ["torchrun", *([] if machines == "1" else ["--nnodes", machines]), "--nproc-per-node", here]
 
 
 def device_name(device: str) -> str:

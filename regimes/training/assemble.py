@@ -16,10 +16,12 @@ from regimes.data.classification import Classification, Labelled
 from regimes.models.initialise import LAWS, initialise
 from regimes.models.residual import ResidualNet
 from regimes.models.timed import draw_times, timed_segments
+from regimes.training.batch_norm import join_batch_norms
 from regimes.training.checkpoint import data_of, network_of
 from regimes.training.config import TrainConfig
 from regimes.training.loop import Training
 from regimes.training.objectives import FORMS, LeastAction, Objective, Plain
+from regimes.training.parallel import ALONE, Alone
 from regimes.training.recipes import CLASSES, SHAPES
 from regimes.transport.energy import Convention, mean_over_features, sum_over_features
 
@@ -75,9 +77,10 @@ def check(config: TrainConfig) -> None:
         )
 
 
-def assemble(config: TrainConfig) -> Assembly:
-    """Data on the device, a model with fresh weights, and what trains it."""
-    data = data_of(config).to(config.device)
+def assemble(config: TrainConfig, ranks: Alone = ALONE) -> Assembly:
+    """Data on the device, a model with fresh weights, and what trains it: one of several processes' part of it."""
+    first = ranks.by_first(lambda: data_of(config))  # before the others, so that files are downloaded once
+    data = (first or data_of(config)).to(config.device)
     seed = generator(config.seed, WEIGHTS)
     model = network_of(config, data.shape, data.classes)
     initialise(model, LAWS[config.init], config.gain, generator=seed, biases=config.init_biases)
@@ -85,25 +88,30 @@ def assemble(config: TrainConfig) -> Assembly:
         draw_times(model, generator(config.seed, TIMES))
     memory = torch.channels_last if config.channels_last and len(data.shape) == 3 else torch.preserve_format
     model = model.to(config.device, memory_format=memory)  # type: ignore[call-overload]
+    if ranks.count > 1:
+        join_batch_norms(model, ranks.gather)
     if config.compile:
         model.compile()
     optimiser = make_optimiser(config, model)
-    training = Training(model, make_objective(config), optimiser, make_schedule(config, optimiser))
+    objective, schedule = make_objective(config, ranks), make_schedule(config, optimiser)
+    training = Training(model, objective, optimiser, schedule, ranks=ranks)
 
     def held(part: Labelled) -> Batches:
-        return Batches(part, EVALUATION_BATCH, normalise=data.normalise, shuffle=False)
+        whole = Batches(part, EVALUATION_BATCH, normalise=data.normalise, shuffle=False)
+        return whole.shard(ranks.rank, ranks.count)
 
     batches = Batches(
         data.train, config.batch, seed=config.seed, normalise=data.normalise, augment=make_augmentation(config)
     )
     few = Labelled(data.train.x[:MEASURED], data.train.labels[:MEASURED])
+    batches = batches.shard(ranks.rank, ranks.count)
     return Assembly(training, batches, held(data.validation or few), held(data.test), data)
 
 
-def make_objective(config: TrainConfig) -> Objective:
+def make_objective(config: TrainConfig, ranks: Alone = ALONE) -> Objective:
     """The risk alone, or least action."""
     if not config.lap:
-        return Plain()
+        return Plain(join=ranks.mean)
     return LeastAction(
         multiplier=config.multiplier,
         growth=config.growth,
@@ -113,6 +121,7 @@ def make_objective(config: TrainConfig) -> Objective:
         form=FORMS[config.form],
         level=config.level,
         memory=config.memory,
+        join=ranks.mean,
     )
 
 

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from regimes.data.batches import Batches
 from regimes.models.residual import as_trace
 from regimes.training.objectives import Risk
+from regimes.training.parallel import ALONE, Alone
 from regimes.transport.energy import Convention, block_costs, sum_over_features
 
 
@@ -36,8 +37,11 @@ def evaluate(
     p: float = 2.0,
     convention: Convention = sum_over_features,
     autocast: AbstractContextManager[Any] | None = None,
+    ranks: Alone = ALONE,
 ) -> Evaluation:
     """Means over all samples of `batches`, however they are cut; the model's modes are restored.
+
+    With several processes `batches` are the part of this one, and the means are over the samples of all.
 
     Block costs are Σ_k ‖v_k‖^p as `convention` counts them, means over samples. One host synchronisation, at the end.
     """
@@ -61,6 +65,7 @@ def evaluate(
         for module, mode in modes:
             module.training = mode
     assert sums is not None  # Batches refuses to be empty
-    means = (sums / count).cpu()
+    joined = ranks.total(torch.cat([sums, sums.new_full((1,), count)])).cpu()
+    means, count = joined[:-1] / joined[-1], int(joined[-1])
     blocks = means[2:]
     return Evaluation(float(means[0]), float(means[1]), blocks, float(blocks.sum()) if len(blocks) else None, count)

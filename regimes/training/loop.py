@@ -14,10 +14,14 @@ from regimes.data.batches import Batches
 from regimes.models.residual import Trace, as_trace
 from regimes.models.timed import timed_segments
 from regimes.training.objectives import Objective
+from regimes.training.parallel import ALONE, Alone
 
 
 class Step(NamedTuple):
-    """One optimiser step: its epoch, its number within the epoch (from 0), its figures as tensors on the device."""
+    """One optimiser step: its epoch, its number within the epoch (from 0), its figures as tensors on the device.
+
+    With several processes they are those of the joined batch, the same in each.
+    """
 
     epoch: int
     number: int
@@ -31,13 +35,21 @@ class Step(NamedTuple):
 class Training:
     """All that moves during training, and where it stands: `epoch` and `step` are the next batch to be seen.
 
-    The scheduler moves once an epoch, after its last step, and so are timed segments sorted that ask for it.
+    The scheduler moves once an epoch, after its last step, and so are timed segments sorted that ask for it. With
+    several processes the objective must join its losses over `ranks`, and batch norms be joined (`join_batch_norms`).
     """
 
     def __init__(
-        self, model: nn.Module, objective: Objective, optimizer: Optimizer, scheduler: LRScheduler | None = None
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: Optimizer,
+        scheduler: LRScheduler | None = None,
+        *,
+        ranks: Alone = ALONE,
     ) -> None:
         self.model, self.objective, self.optimizer, self.scheduler = model, objective, optimizer, scheduler
+        self.ranks = ranks
         self.epoch = 0
         self.step = 0
 
@@ -96,10 +108,11 @@ def descend(
                 output = _forward(training, x)
                 loss = training.objective(output, labels)
             training.optimizer.zero_grad(set_to_none=True)
-            loss.value.backward()
+            training.ranks.backward(loss.value, training.model.parameters())
             training.optimizer.step()
             with torch.no_grad():
-                correct = (as_trace(output).output.argmax(1) == labels).sum()
+                correct = training.ranks.total((as_trace(output).output.argmax(1) == labels).sum())
+                samples = len(labels) if training.ranks.count == 1 else batches.joined(number)
             training.objective.after_step(
                 lambda x=x, labels=labels: _risk(training, x, labels, context),
                 lambda: whole_risk(training, batches, context),
@@ -109,7 +122,7 @@ def descend(
                 training.epoch, training.step = training.epoch + 1, 0
                 training.end_epoch()
             here = (training.epoch, training.step)
-            yield Step(epoch, number, loss.value.detach(), loss.risk, loss.transport, correct, len(labels))
+            yield Step(epoch, number, loss.value.detach(), loss.risk, loss.transport, correct, samples)
             if (training.epoch, training.step) != here:  # the caller has loaded another state
                 break
 
@@ -125,7 +138,8 @@ def _risk(training: Training, x: Tensor, labels: Tensor, context: AbstractContex
     before = [buffer.clone() for buffer in buffers]
     try:
         with context:
-            return training.objective.risk(as_trace(training.model(x)).output, labels)
+            risk = training.objective.risk(as_trace(training.model(x)).output, labels)
+        return training.ranks.mean(len(labels), risk)[0]
     finally:
         for buffer, value in zip(buffers, before, strict=True):
             buffer.copy_(value)
@@ -135,10 +149,12 @@ def _risk(training: Training, x: Tensor, labels: Tensor, context: AbstractContex
 def whole_risk(training: Training, batches: Batches, context: AbstractContextManager[Any]) -> Tensor:
     """Mean risk on all training samples as they are stored, not augmented, in eval mode; leaves the mode as it was.
 
-    Each of several processes goes through all samples, so that all find the same number without talking.
+    Several processes share the samples.
     """
+    ranks = training.ranks
     if isinstance(batches, Batches):
-        batches = Batches(batches.data, batches.size, normalise=batches.normalise, shuffle=False)
+        whole = Batches(batches.data, batches.size, normalise=batches.normalise, shuffle=False)
+        batches = whole.shard(ranks.rank, ranks.count)
     modes = [(module, module.training) for module in training.model.modules()]
     total, count = torch.zeros((), dtype=torch.float64), 0
     try:
@@ -151,4 +167,4 @@ def whole_risk(training: Training, batches: Batches, context: AbstractContextMan
     finally:
         for module, mode in modes:
             module.training = mode
-    return total / count
+    return ranks.mean(count, total / count)[0]

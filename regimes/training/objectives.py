@@ -14,6 +14,7 @@ from regimes.transport.energy import Convention, mean_over_features, transport_c
 Risk = Callable[[Tensor, Tensor], Tensor]
 Form = Callable[[Tensor, Tensor, Tensor], Tensor]
 Measured = Callable[[], Tensor] | None  # a risk that is measured only when asked for
+Join = Callable[..., tuple[Tensor, ...]]  # (samples, *means over them) → means over the samples of all processes
 
 
 class Loss(NamedTuple):
@@ -56,17 +57,22 @@ FORMS: dict[str, Form] = {"divided": divided, "multiplied": multiplied, "risk_on
 LEVELS = ("batch", "batch_after", "running", "whole")
 
 
+def alone(samples: int, *means: Tensor) -> tuple[Tensor, ...]:
+    """The means of a process that trains alone."""
+    return means
+
+
 class Plain:
     """The risk alone, by default the mean cross-entropy."""
 
     traced = False
 
-    def __init__(self, risk: Risk = cross_entropy) -> None:
-        self.risk = risk
+    def __init__(self, risk: Risk = cross_entropy, *, join: Join = alone) -> None:
+        self.risk, self.join = risk, join
 
     def __call__(self, output: Tensor | Trace, targets: Int[Tensor, " n"]) -> Loss:
         """Risk of the batch; the transport cost is not measured (0)."""
-        return self.step(self.risk(as_trace(output).output, targets))
+        return self.step(*self.join(len(targets), self.risk(as_trace(output).output, targets)))
 
     def step(self, risk: Float[Tensor, "*members"]) -> Loss:
         """The same from a risk, or from one a member of an ensemble."""
@@ -114,6 +120,7 @@ class LeastAction:
         form: Form = divided,
         level: str = "batch",
         memory: float = 0.9,
+        join: Join = alone,
     ) -> None:
         if not 0 < multiplier < float("inf"):
             raise ValueError(f"LeastAction needs a multiplier λ0 > 0; got {multiplier}.")
@@ -127,7 +134,7 @@ class LeastAction:
             raise ValueError(f"LeastAction needs a level out of {', '.join(LEVELS)}; got {level!r}.")
         if not 0 <= memory < 1:
             raise ValueError(f"LeastAction needs a memory in [0, 1); got {memory}.")
-        self.risk, self.form, self.convention = risk, form, convention
+        self.risk, self.form, self.convention, self.join = risk, form, convention, join
         self.growth, self.every, self.p, self.level, self.memory = growth, every, p, level, memory
         self.multiplier = torch.tensor(float(multiplier), dtype=torch.float64)
         self.running = torch.zeros((), dtype=torch.float64)
@@ -135,7 +142,7 @@ class LeastAction:
 
     def __call__(self, output: Tensor | Trace, targets: Int[Tensor, " n"]) -> Loss:
         """Value, risk and transport cost of one batch of a training step; counts the step and updates λ when due."""
-        return self.step(*self._measure(output, targets))
+        return self.step(*self.join(len(targets), *self._measure(output, targets)))
 
     def step(self, risk: Float[Tensor, "*members"], transport: Float[Tensor, "*members"]) -> Loss:
         """The same from a risk and a transport cost, one each or, with a λ each, one a member of an ensemble."""

@@ -14,13 +14,13 @@ SECONDS_BETWEEN_DRAWINGS = 0.5
 class Progress:
     """Steps done out of `total`; figures are asked for only when they are shown, as reading them waits for a GPU."""
 
-    def __init__(self, label: str, total: int, done: int = 0) -> None:
-        self.label, self.total, self.first = label, total, done
+    def __init__(self, label: str, total: int, done: int = 0, *, shown: bool = True) -> None:
+        self.label, self.total, self.first, self.visible = label, total, done, shown
         self.start = self.shown = time.monotonic()
         self.bar: Any = None
 
     def __enter__(self) -> "Progress":
-        if sys.stderr.isatty():
+        if self.visible and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Bar
@@ -33,6 +33,8 @@ class Progress:
 
     def update(self, done: int, figures: Callable[[], str]) -> None:
         """Show the state if the time has come."""
+        if not self.visible:
+            return
         now = time.monotonic()
         if now - self.shown < (SECONDS_BETWEEN_DRAWINGS if self.bar else SECONDS_BETWEEN_LINES) or done == self.first:
             return

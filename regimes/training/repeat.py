@@ -1,6 +1,7 @@
 """The same training with several seeds: one folder a seed, and what they have in common."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from regimes.lab.report import markdown_table, number, to_json
 from regimes.lab.runs import RunFolder, default_folder
 from regimes.training.assemble import check
 from regimes.training.config import TrainConfig
+from regimes.training.parallel import Alone, processes
 from regimes.training.run import Outcome, Say, train_one
 
 FIGURES = ("train_accuracy", "validation_accuracy", "test_accuracy", "test_risk", "transport", "multiplier")
@@ -41,26 +43,36 @@ def train(
     """Train the seeds of the settings, one after the other in folders seed0, seed1... if there are several.
 
     A run or a set of runs goes on where it was stopped; `resume` refuses to start anew, `fresh` moves an old one aside.
+    Under torchrun its processes train each seed together.
     """
     if resume and fresh:
         raise ValueError("--resume goes on with the old run, --fresh moves it aside: give one of the two.")
-    if config.seeds == 1:
-        return train_one(config, path, resume=resume, fresh=fresh, say=say)
     check(config)
-    if resume and not any(path.glob("seed*/last.pt")):
+    with processes(config.device) as ranks:
+        speak = say if ranks.first else lambda text: None
+        if config.seeds == 1:
+            return train_one(config, path, resume=resume, fresh=fresh, say=speak, ranks=ranks)
+        return _seeds(config, path, resume, fresh, speak, ranks)
+
+
+def _seeds(config: TrainConfig, path: Path, resume: bool, fresh: bool, say: Say, ranks: Alone) -> Outcome:
+    if resume and not ranks.from_first(lambda: any(path.glob("seed*/last.pt"))):
         raise FileNotFoundError(f"{path} holds no run to go on from; leave out --resume to start")
-    with RunFolder.open(path, "train", config, fresh=fresh) as folder:
-        folder.begin()
-        outcomes = []
+    with ranks.by_first(lambda: RunFolder.open(path, "train", config, fresh=fresh)) or nullcontext() as folder:
+        if folder is not None:
+            folder.begin()
+        results = []
         for seed in range(config.seed, config.seed + config.seeds):
             say(f"Seed {seed}:")
             one = config.model_copy(update={"seed": seed, "seeds": 1})
-            outcomes.append(train_one(one, path / f"seed{seed}", say=say))
-        return _conclude(folder, config, [outcome.result for outcome in outcomes])
+            results.append(train_one(one, path / f"seed{seed}", say=say, ranks=ranks).result)
+        return ranks.from_first(lambda: _conclude(folder, config, results))
 
 
-def _conclude(folder: RunFolder, config: TrainConfig, results: Sequence[Mapping[str, Any]]) -> Outcome:
+def _conclude(folder: RunFolder | None, config: TrainConfig, results: Sequence[Mapping[str, Any]]) -> Outcome:
     from regimes.lab.statistics import mean_interval
+
+    assert folder is not None  # the first process holds it
 
     table = []
     summary: dict[str, Any] = {}

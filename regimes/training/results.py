@@ -8,37 +8,42 @@ from regimes.lab.report import markdown_table, to_json
 from regimes.lab.runs import RunFolder
 from regimes.models.residual import parameter_count
 from regimes.training.assemble import Assembly
-from regimes.training.checkpoint import Checkpoint
 from regimes.training.config import TrainConfig
 from regimes.training.evaluate import Evaluation
 from regimes.training.metrics import TIME_FIGURES
 from regimes.training.speed import costs, matrix_rate, sentence, training_flops
 
 
+def measure_test(
+    assembly: Assembly, weights: Mapping[str, Any] | None, measure: Callable[[Any], Evaluation]
+) -> tuple[Evaluation, Evaluation]:
+    """Figures on the test samples with the chosen weights (None: the last ones) and with the last ones."""
+    model = assembly.training.model
+    last = measure(assembly.test)
+    if weights is None:
+        return last, last
+    last_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(weights)
+    try:
+        return measure(assembly.test), last
+    finally:
+        model.load_state_dict(last_weights)
+
+
 def conclude(
     folder: RunFolder,
     config: TrainConfig,
     assembly: Assembly,
-    best: Checkpoint,
+    best: int,
     rows: Sequence[Mapping[str, Any]],
-    measure: Callable[[Any], Evaluation],
+    chosen: Evaluation,
+    last: Evaluation,
 ) -> dict[str, Any]:
-    """Measure the test samples with the last weights and with the best ones, write result.json, table.md, figure."""
+    """Write result.json, table.md, figure from the test figures of the chosen weights and of the last ones."""
     model = assembly.training.model
-    last_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    last = measure(assembly.test)
-    same = best.best["epoch"] == rows[-1]["epoch"]
-    if not same:
-        model.load_state_dict(best.state["model"])
-        try:
-            chosen = measure(assembly.test)
-        finally:
-            model.load_state_dict(last_weights)
-    else:
-        chosen = last
     validated = assembly.data.validation is not None
     flops = training_flops(model, assembly.data.shape)
-    possible = matrix_rate(config.device, bf16=config.bf16)
+    possible = matrix_rate(config.device, bf16=config.bf16) * assembly.training.ranks.count
     result = {
         "name": "train",
         "dataset": config.dataset,
@@ -52,7 +57,7 @@ def conclude(
             "test": len(assembly.data.test.labels),
         },
         "protocol": "best epoch by validation accuracy" if validated else "best epoch by training risk",
-        "best": _entry(rows[best.best["epoch"] - 1], chosen),
+        "best": _entry(rows[best - 1], chosen),
         "last": _entry(rows[-1], last),
         **costs(rows, flops, possible, config.target),
         "config": folder.config,

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +25,9 @@ from regimes.training.config import TrainConfig
 from regimes.training.evaluate import Evaluation, evaluate
 from regimes.training.loop import Step, descend
 from regimes.training.metrics import Sums, events, multiplier, row, to_csv
+from regimes.training.parallel import ALONE, Alone, lost
 from regimes.training.progress import Progress
-from regimes.training.results import conclude, summary_rows
+from regimes.training.results import conclude, measure_test, summary_rows
 from regimes.training.runtime import Guard, Interrupted, autocast, prepared, stoppable
 
 LAST, BEST, METRICS, RESULT = "last.pt", "best.pt", "metrics.csv", "result.json"
@@ -40,31 +42,43 @@ class Outcome(NamedTuple):
 
 
 def train_one(
-    config: TrainConfig, path: Path, *, resume: bool = False, fresh: bool = False, say: Say = lambda text: None
+    config: TrainConfig,
+    path: Path,
+    *,
+    resume: bool = False,
+    fresh: bool = False,
+    say: Say = lambda text: None,
+    ranks: Alone = ALONE,
 ) -> Outcome:
     """Train one seed, or go on with it; then measure the test set and draw.
 
-    Interrupted (Ctrl-C, SIGTERM) after the state was saved; Diverged where the loss is no longer finite.
+    Interrupted (Ctrl-C, SIGTERM) after the state was saved; Diverged where the loss is no longer finite. Of several
+    processes the first alone opens the folder, writes and speaks; all return the same outcome.
     """
     check(config)
-    if resume and not (path / LAST).exists():
+    if resume and not ranks.from_first((path / LAST).exists):
         raise FileNotFoundError(
             f"{path} holds no {LAST} to go on from; leave out --resume to start, or name the run's folder with --out"
         )
     with prepared(config.seed, config.device):
-        assembly = assemble(config)
-        with RunFolder.open(path, "train", config, fresh=fresh) as folder:
-            course = Course(config, assembly, folder)
+        assembly = assemble(config, ranks)
+        with ranks.by_first(lambda: RunFolder.open(path, "train", config, fresh=fresh)) or nullcontext() as folder:
+            course = Course(config, assembly, path, folder)
             say(course.description())
-            if course.done == course.total and (path / RESULT).exists():
+            if course.done == course.total and ranks.from_first((path / RESULT).exists):
                 say("This run is finished; --fresh trains anew.")
-                result = json.loads((path / RESULT).read_text(encoding="utf-8"))
+                result = ranks.from_first(lambda: json.loads((path / RESULT).read_text(encoding="utf-8")))
                 return Outcome(result, summary_rows(result))
-            folder.begin()
             try:
+                if folder is not None:
+                    folder.begin()
                 course.run()
                 say("Measuring the test set.")
-                result = conclude(folder, config, assembly, load_checkpoint(path / BEST), course.rows, course.measure)
+                figures = measure_test(assembly, course.best_weights(), course.measure)
+                best = course.best["epoch"]
+                result = ranks.from_first(
+                    lambda: conclude(_open(folder), config, assembly, best, course.rows, *figures)
+                )
             except KeyboardInterrupt:
                 raise Interrupted(f"interrupted; {course.way_on()}") from None
             except torch.cuda.OutOfMemoryError:
@@ -72,6 +86,10 @@ def train_one(
                     f"take a smaller batch, for example --batch {max(2, config.batch // 2)} --fresh, or --set bf16=true"
                 )
                 raise RuntimeError(f"the memory of the graphics card is full; {smaller}") from None
+            except RuntimeError as error:
+                if ranks.count == 1 or not lost(error):
+                    raise
+                raise RuntimeError(f"another process of this run has ended; {course.way_on()}") from error
             if "figure" in result:
                 say(f"Figure {result['figure']}.")
             return Outcome(result, summary_rows(result))
@@ -80,15 +98,16 @@ def train_one(
 class Course:
     """The state of a run between two steps, in memory and on the disk."""
 
-    def __init__(self, config: TrainConfig, assembly: Assembly, folder: RunFolder) -> None:
-        self.config, self.assembly, self.folder = config, assembly, folder
-        self.training, self.batches = assembly.training, assembly.batches
+    def __init__(self, config: TrainConfig, assembly: Assembly, path: Path, folder: RunFolder | None) -> None:
+        self.config, self.assembly, self.path, self.folder = config, assembly, path, folder
+        self.training, self.batches, self.ranks = assembly.training, assembly.batches, assembly.training.ranks
         self.total = min(config.max_steps or 10**18, config.epochs * len(self.batches))
         self.rows: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
         self.sums = Sums(self._lr())
-        if (folder.path / LAST).exists():
-            self._restore(load_checkpoint(folder.path / LAST))
+        held = self.ranks.from_first(lambda: load_checkpoint(path / LAST) if (path / LAST).exists() else None)
+        if held is not None:
+            self._restore(held)
         self.saved = time.monotonic()
 
     @property
@@ -104,11 +123,11 @@ class Course:
         guard = Guard(self.config.device, self._advice)
         context = autocast(self.config.device, self.config.bf16)
         steps = descend(self.training, self.batches, epochs=self.config.epochs, autocast=context)
-        events_folder = self.folder.path / "events" if self.config.tensorboard else None
-        label = self.folder.path.name
+        first = self.ranks.first
+        events_folder = self.path / "events" if self.config.tensorboard and first else None
         with (
             stoppable() as stop,
-            Progress(label, self.total, self.done) as bar,
+            Progress(self.path.name, self.total, self.done, shown=first) as bar,
             events(events_folder, len(self.rows)) as log,
         ):
             before = time.monotonic()
@@ -119,15 +138,19 @@ class Course:
                 if whole:
                     guard.read()
                 self.sums.seconds += time.monotonic() - before
+                asked = due = False
+                if whole or self.ranks.count == 1 or self.done % guard.every == 0:
+                    late = first and time.monotonic() - self.saved >= self.config.checkpoint_seconds
+                    asked, due = self.ranks.any(stop.asked, late)
                 if whole:
                     self._close_epoch(step, guard)
                     log(self.rows[-1])
-                elif stop.asked or time.monotonic() - self.saved >= self.config.checkpoint_seconds:
+                elif asked or due:
                     guard.check(self.training.model)
                     self._save(LAST)
                 if self.done == self.total:
                     return
-                if stop.asked:
+                if asked:
                     raise Interrupted(f"interrupted after {self.done} of {self.total} steps; {self.way_on()}")
                 bar.update(self.done, self._figures)
                 before = time.monotonic()
@@ -140,7 +163,14 @@ class Course:
             p=self.config.p,
             convention=CONVENTIONS[self.config.convention],
             autocast=autocast(self.config.device, self.config.bf16),
+            ranks=self.ranks,
         )
+
+    def best_weights(self) -> dict[str, Any] | None:
+        """Weights of the best epoch; None where it is the last one."""
+        if self.best["epoch"] == self.rows[-1]["epoch"]:
+            return None
+        return self.ranks.from_first(lambda: load_checkpoint(self.path / BEST).state["model"])
 
     def description(self) -> str:
         """What is trained on what, and by which protocol the best epoch is chosen."""
@@ -158,7 +188,7 @@ class Course:
 
     def way_on(self) -> str:
         """How the run is taken up again."""
-        return f"run the same command again to go on from {self.folder.path / LAST}"
+        return f"run the same command again to go on from {self.path / LAST}"
 
     def _close_epoch(self, step: Step, guard: Guard) -> None:
         guard.check(self.training.model)
@@ -185,7 +215,7 @@ class Course:
             rows=self.rows,
             best=self.best,
         )
-        save_checkpoint(self.folder.path / file, checkpoint)
+        self.ranks.by_first(lambda: save_checkpoint(self.path / file, checkpoint))
         self.saved = time.monotonic()
 
     def _restore(self, held: Checkpoint) -> None:
@@ -196,12 +226,12 @@ class Course:
             set_rng_state(held.rng)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(
-                f"{self.folder.path / LAST} does not fit this run ({error}); restore it, or pass --fresh"
+                f"{self.path / LAST} does not fit this run ({error}); restore it, or pass --fresh"
             ) from None
         self.rows, self.best = list(held.rows), dict(held.best)
 
     def _write_metrics(self) -> None:
-        self.folder.write(METRICS, to_csv(self.rows))
+        self.ranks.by_first(lambda: _open(self.folder).write(METRICS, to_csv(self.rows)))
 
     def _lr(self) -> float:
         return float(self.training.optimizer.param_groups[0]["lr"])
@@ -217,6 +247,12 @@ class Course:
     def _advice(self) -> str:
         smaller = f"--set lr={self.config.lr / 10:g} --fresh"
         grown = " (λ multiplies the risk, so that steps grow with it: form=divided is calmer)"
-        kept = f"; {LAST} keeps finite weights" if (self.folder.path / LAST).exists() else ""
+        kept = f"; {LAST} keeps finite weights" if (self.path / LAST).exists() else ""
         calmer = grown if self.config.lap and self.config.form != "divided" else ""
         return f"take a smaller learning rate, for example {smaller}{calmer}{kept}"
+
+
+def _open(folder: RunFolder | None) -> RunFolder:
+    """The folder of the first process."""
+    assert folder is not None
+    return folder

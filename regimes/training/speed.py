@@ -22,11 +22,12 @@ BYTES = 1 if sys.platform == "darwin" else 1024  # unit of the resident set ther
 def training_flops(model: nn.Module, shape: Sequence[int]) -> float:
     """Flops a sample of the network's matrix products and convolutions, forward and backward; 2 a multiply-add.
 
-    The transport cost, norms and the optimiser have no products and count nothing.
+    The transport cost, norms and the optimiser have no products and count nothing; so batch norms stand in eval mode,
+    where they ask no other process.
     """
     mapping = {torch.ops.aten.convolution_backward: _convolution_backward}
-    twin = copy.deepcopy(model).train()
-    x = torch.zeros(2, *shape, device=next(twin.parameters()).device)  # batch norm needs two
+    twin = copy.deepcopy(model).eval()
+    x = torch.zeros(2, *shape, device=next(twin.parameters()).device)
     with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         twin(x).sum().backward()
     return counter.get_total_flops() / 2
@@ -86,7 +87,7 @@ def reached(rows: Sequence[Mapping[str, Any]], target: float) -> dict[str, Any] 
 
 
 def costs(rows: Sequence[Mapping[str, Any]], flops: float, possible: float, target: float | None) -> dict[str, Any]:
-    """The figures of result.json, `flops` a sample and `possible` a second.
+    """The figures of result.json, `flops` a sample and `possible` a second on all devices together.
 
     Seconds are those of training steps, over all launches, without measurements.
     """

@@ -1,0 +1,175 @@
+"""Several processes that train one model together, on one machine or many, as one process on the joined batch would.
+
+Every process holds the whole model and sees its part of each batch. Losses are joined before they are differentiated:
+all processes hold the same value V, each differentiates it through its own samples, and the gradient of V is the sum of
+what they found. This, and not torch's DistributedDataParallel, because parts of a batch may differ in size, because the
+objective needs the joined risk for λ, and because a step may look at its batch twice.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+Result = TypeVar("Result")
+BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}  # words between processes always go by gloo
+
+
+class Alone:
+    """One process that trains alone: nothing to join."""
+
+    rank, count = 0, 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes and speaks for all."""
+        return self.rank == 0
+
+    def mean(self, samples: int, *values: Tensor) -> tuple[Tensor, ...]:
+        """Means over the samples of all processes, from means over `samples` of this one; differentiable."""
+        return values
+
+    def total(self, figures: Tensor) -> Tensor:
+        """Sum over the processes, the same bits in each; not differentiable."""
+        return figures
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Vectors of all processes in rows; differentiable."""
+        return values[None]
+
+    def backward(self, value: Tensor, parameters: Iterable[nn.Parameter]) -> None:
+        """Gradients of a value that all processes hold."""
+        value.backward()
+
+    def any(self, *words: bool) -> tuple[bool, ...]:
+        """Which of the words one process at least has said."""
+        return words
+
+    def by_first(self, act: Callable[[], Result]) -> Result | None:
+        """Let the first process act: its result there, None elsewhere; its error everywhere."""
+        return act()
+
+    def from_first(self, make: Callable[[], Result]) -> Result:
+        """What the first process makes, in each."""
+        return make()
+
+
+ALONE = Alone()
+
+
+class Together(Alone):
+    """One of the processes of torch's default group."""
+
+    def __init__(self) -> None:
+        self.rank, self.count = dist.get_rank(), dist.get_world_size()
+
+    def mean(self, samples: int, *values: Tensor) -> tuple[Tensor, ...]:
+        """Each process counts by its number of samples; sums in float64."""
+        stacked = torch.stack([value.double() for value in values])
+        sums = self.gather(torch.cat([stacked * samples, stacked.new_full((1,), samples)])).sum(0)
+        return tuple(mean.to(value) for mean, value in zip(sums[:-1] / sums[-1], values, strict=True))
+
+    def total(self, figures: Tensor) -> Tensor:
+        """Added in the order of the ranks."""
+        return self.gather(figures.detach().flatten()).sum(0).view(figures.shape)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Backward: the gradients of a row are added up over the processes."""
+        return _gather(values, self.rank, self.count)  # type: ignore[call-arg]
+
+    def backward(self, value: Tensor, parameters: Iterable[nn.Parameter]) -> None:
+        """Each process starts from its share of the value, so that `gather` adds up to the whole of it."""
+        (value / self.count).backward()
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
+            alike = [gradient for gradient in gradients if gradient.dtype == dtype]
+            joined = torch.cat([gradient.reshape(-1) for gradient in alike])
+            dist.all_reduce(joined)
+            for gradient, part in zip(alike, joined.split([g.numel() for g in alike]), strict=True):
+                gradient.copy_(part.view(gradient.shape))
+
+    def any(self, *words: bool) -> tuple[bool, ...]:
+        """A round of talk on the CPU: it waits for the slowest process."""
+        said = torch.tensor(words, dtype=torch.int32)
+        dist.all_reduce(said, dist.ReduceOp.MAX)
+        return tuple(bool(word) for word in said)
+
+    def by_first(self, act: Callable[[], Result]) -> Result | None:
+        """The others wait until it is done."""
+        kept: list[Result] = []
+        self.from_first(lambda: kept.append(act()))
+        return kept[0] if self.first else None
+
+    def from_first(self, make: Callable[[], Result]) -> Result:
+        """Sent as a pickle from process to process of the same run; an error is raised in each."""
+        word: list[Any] = [None, None]
+        if self.first:
+            try:
+                word[0] = make()
+            except (ValueError, OSError, RuntimeError) as error:
+                word[1] = error
+        dist.broadcast_object_list(word, src=0, device=torch.device("cpu"))
+        if word[1] is not None:
+            raise word[1]
+        return word[0]
+
+
+@contextmanager
+def processes(device: str) -> Iterator[Alone]:
+    """The processes that torchrun has started, on the graphics card LOCAL_RANK where the device is cuda; or one alone.
+
+    A group that the caller has already made is used as it is. After an error the group is left: the others of it may
+    be gone, and the program is about to end.
+    """
+    if dist.is_available() and dist.is_initialized():
+        yield Together()
+        return
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield ALONE
+        return
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f"WORLD_SIZE={count} asks for {count} processes, but {', '.join(missing)} is not set: start them with "
+            "torchrun, or unset WORLD_SIZE"
+        )
+    if device == "cuda":
+        local, cards = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if local >= cards:
+            raise ValueError(f"process {local} of this machine has no graphics card: there are {cards}; start fewer")
+        torch.cuda.set_device(local)
+    dist.init_process_group(BACKENDS[device])
+    yield Together()
+    dist.destroy_process_group()
+
+
+def lost(error: BaseException) -> bool:
+    """Whether an error says that another process of the group is gone."""
+    text = str(error)
+    return isinstance(error, dist.DistError) or "gloo" in text or "NCCL" in text or "onnection closed" in text
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rank: int, count: int) -> Tensor:
+        ctx.rank = rank
+        rows = [torch.empty_like(values) for _ in range(count)]
+        dist.all_gather(rows, values.contiguous())
+        return torch.stack(rows)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        joined = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(joined)
+        return joined[ctx.rank], None, None
+
+
+@torch.compiler.disable
+def _gather(values: Tensor, rank: int, count: int) -> Tensor:
+    return _Gather.apply(values, rank, count)

@@ -1,0 +1,95 @@
+"""The same short trainings by one process or by several, in float64; run as a program, one of several processes."""
+
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from regimes.training import assemble, parallel
+from regimes.training.config import TrainConfig
+from regimes.training.evaluate import evaluate
+from regimes.training.loop import descend
+from regimes.training.objectives import FORMS, LEVELS
+from regimes.training.parallel import ALONE, Alone, processes
+
+STEPS = 20
+# 47 samples in batches of 10 and a last one of 7: neither 2 nor 3 processes share them equally.
+CIRCLES = {
+    "dataset": "circles",
+    "arch_options": {"blocks": 2, "width": 6, "batch_norm": True},
+    "train_size": 47,
+    "validation": 31,
+    "test_size": 5,
+}
+DIGITS = {
+    "dataset": "digits",
+    "arch_options": {"filters": 4, "blocks": 2},
+    "train_size": 47,
+    "validation": 31,
+    "test_size": 5,
+    "batch": 10,
+    "augment": True,
+    "lr": 0.05,
+}
+LAP = {"lap": True, "every": 2, "growth": 0.5}
+SGD = {"optimiser": "sgd", "lr": 0.05}
+CASES: dict[str, dict[str, Any]] = {
+    **{
+        f"{level}, {form}": {**CIRCLES, **SGD, **LAP, "level": level, "form": form, "multiplier": 0.5}
+        for level, form in zip(LEVELS, [*FORMS, "divided"], strict=True)
+    },
+    "risk alone": {**CIRCLES, **SGD},
+    "adam": {**CIRCLES, **LAP},
+    "mean-field": {**CIRCLES, **SGD, **LAP, "mean_field": True, "tau_start": "random", "tau_clip": 0.1},
+    "p = 3": {**CIRCLES, **SGD, **LAP, "p": 3.0, "convention": "sum_over_features"},
+    "images": {**DIGITS, **LAP, "level": "batch_after", "form": "divided"},
+}
+
+
+def in_float64(config: TrainConfig, ranks: Alone) -> assemble.Assembly:
+    """The assembly of a run, weights and samples in float64."""
+    made = assemble.assemble(config, ranks)
+    made.training.model.double()
+    for batches in (made.batches, made.measured, made.test):
+        normalise = batches.normalise
+        batches.normalise = lambda x, normalise=normalise: (x if normalise is None else normalise(x)).double()
+    return made
+
+
+def trained(settings: dict[str, Any], ranks: Alone = ALONE) -> dict[str, Any]:
+    """State after 20 steps, the figures of every step, and what validation measures."""
+    config = TrainConfig(**settings)
+    torch.manual_seed(0)
+    made = in_float64(config, ranks)
+    steps = []
+    for step in descend(made.training, made.batches, epochs=100):
+        figures = [step.value, step.risk, step.transport, step.correct, torch.tensor(step.samples)]
+        steps.append(torch.stack([figure.double() for figure in figures]))
+        if len(steps) == STEPS:
+            break
+    found = [evaluate(made.training.model, batches, p=config.p, ranks=ranks) for batches in (made.measured, made.test)]
+    state = made.training.state_dict()
+    weights: dict[str, Tensor] = state["model"]
+    return {
+        "weights": dict(weights),
+        "multiplier": state["objective"].get("multiplier", torch.zeros(())),
+        "steps": torch.stack(steps),
+        "measured": [
+            torch.tensor([entry.risk, entry.accuracy, entry.samples, *entry.blocks], dtype=torch.float64)
+            for entry in found
+        ],
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with processes("cpu") as ranks:
+        found = {name: trained(case, ranks) for name, case in CASES.items()}
+        with mock.patch.object(assemble, "join_batch_norms"):
+            found["norms apart"] = trained(CASES["risk alone"], ranks)
+        with mock.patch.object(parallel.Together, "mean", lambda self, samples, *means: means):
+            found["losses apart"] = trained(CASES["batch, divided"], ranks)
+        torch.save(found, Path(sys.argv[1]) / f"{ranks.rank}.pt")
