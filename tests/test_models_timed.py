@@ -108,6 +108,25 @@ def test_a_block_that_comes_from_another_space_is_no_particle():
     assert model.segment(1).weights().tolist() == pytest.approx([1, 1])
 
 
+def test_a_segment_without_particles_leaves_no_parameter_without_a_gradient():
+    model = timed(build("preact_resnet", (3, 8, 8), 10, depth=8))
+    model(torch.randn(2, 3, 8, 8)).square().sum().backward()
+    assert [len(model.segment(k).times) for k in range(3)] == [1, 0, 0]
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
+
+
+def test_sorting_moves_no_number():
+    segment = net(blocks=5).segment(0)
+    with torch.no_grad():
+        segment.times.copy_(torch.tensor([0.8, 0.3, 0.5, -0.1, 0.3]))
+    before = {name: value.clone() for name, value in segment.named_parameters()}
+    segment.sort()
+    assert segment.order.tolist() == [3, 1, 4, 2, 0]  # equal times keep their places
+    assert segment.exchanges() == 7  # of 10 pairs all but (3, 4), (1, 4), (1, 2)
+    for name, value in segment.named_parameters():
+        assert_close(value.detach(), before[name], rtol=0, atol=0)
+
+
 def test_blocks_with_an_activation_after_the_sum_are_refused():
     with pytest.raises(ValueError, match="pre-activation"):
         timed(build("resnext29", (3, 8, 8), 10, cardinality=1, width=4))

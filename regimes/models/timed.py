@@ -37,7 +37,7 @@ class TimedSegment(Segment):
         count = len(self.blocks) - self.changes_space
         like = next(self.parameters(), torch.empty(()))
         grid = torch.arange(1, count + 1, dtype=torch.float64) / max(count, 1)
-        self.times = nn.Parameter(grid.to(like))
+        self.times = nn.Parameter(grid.to(like), requires_grad=count > 0)
         self.register_buffer("order", torch.arange(count))
         self._order = list(range(count))  # the same without asking the device
 

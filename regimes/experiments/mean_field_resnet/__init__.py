@@ -18,8 +18,8 @@ one choice each: `_epoch` (sorted after each epoch), `_never`, `_tauF` (the lear
 first gap is 1), `_clipC` (norm of τ's gradient at most C), `_random` (τ starts uniform on [0, 1]), `_decayD` (weight
 decay on τ), and for both methods `_lrR` (another learning rate).
 
-The learning rate of the reduced size is the one of 0.05, 0.1, 0.2 with the least validation error, mean of both methods,
-in a pilot on seed 100, which is in no result: vanilla 60.4, 60.0, 63.0 %, mean_field 61.6, 61.1, 61.6 %.
+The learning rate of the reduced size is the one of 0.05, 0.1, 0.2 with the least validation error, mean of both
+methods, in a pilot on seed 100, which is in no result: vanilla 60.4, 60.0, 63.0 %, mean_field 61.6, 61.1, 61.6 %.
 
 Prediction, made before any run: the test error of vanilla less that of mean_field is above 0, as the paper says.
 """
