@@ -6,7 +6,7 @@ ten eigenvalues, one an output, stand about an order of magnitude above the rest
 
 Here: the kernel of VGG-11 without batch norm at its first weights (Xavier normal, biases 0) over (image, output) pairs,
 in float64, for several widths; its eigenvalues are the squared singular values of the Jacobian. Nothing is trained, so
-only the number of images (200 at the real size) and the width (4, 8 and 16 channels at the first layer, 64 in the
+only the number of images (150 at the real size) and the width (4 and 8 channels at the first layer, 64 in the
 published trainings; that of the published figure is not known to us) differ.
 
 Predictions, judged at the largest width: λ_10/λ_11 within half an order of ten, geometric mean over seeds; slope of
