@@ -242,3 +242,19 @@ def test_a_run_fills_a_published_table_only_if_it_is_trained_and_looked_at_so():
     assert load(TableConfig, overrides=[*whole, "device=cuda", "seeds=1", "train_size=[4000]"]).as_published
     for change in ("training.epochs=1", "dataset=digits", "look_every=2", "first_half=100", "training.batch=64"):
         assert not load(TableConfig, overrides=[*whole, change]).as_published
+
+
+def test_products_in_bfloat16_change_the_course_a_little_and_leave_the_weights_in_float32(digits):
+    seen = {}
+    for bf16 in (False, True):
+        made = trained(epochs=2, bf16=bf16)._replace(look_precision="bfloat16" if bf16 else "float32")
+        seen[bf16] = course.run(digits, "lap_divided", made, 1)
+    risks = [seen[bf16]["train_risk"] for bf16 in (False, True)]
+    assert risks[0] != risks[1]
+    assert_close(risks[1], risks[0], rtol=0.1, atol=0)  # bfloat16 has 8 digits of 2, 10 steps
+
+
+def test_arms_of_one_seed_start_from_the_same_weights_and_seeds_from_others(digits):
+    first, again, other = (course.fresh_model(trained(), digits, seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["head.1.weight"], other["head.1.weight"])

@@ -24,7 +24,7 @@ from regimes.training.runtime import autocast, prepared
 from regimes.transport.energy import mean_over_features
 
 WEIGHTS, ENCODER, HALVES = 61, 62, 63  # random streams of one seed
-CHUNK = {"cpu": 100, "cuda": 500}  # images evaluated at once
+CHUNK = {"cpu": 100, "cuda": 250}  # images evaluated at once
 
 
 class Course(NamedTuple):
