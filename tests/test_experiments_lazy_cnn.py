@@ -89,6 +89,14 @@ def test_differences_are_paired_by_seed():
     assert verdicts(rows)[cnn.TEST] == "supported"
 
 
+def test_a_seed_that_is_not_finished_does_not_count():
+    rows = table(falls, settles, vanishes, stays)
+    unfinished = rows[(rows.seed < 4) | ((rows.alpha == 1) & (rows.precision == "float64"))]
+    judged = cnn.judge(unfinished)
+    assert judged == cnn.judge(rows[rows.seed < 4])
+    assert judged.merits["seeds"] == 4
+
+
 def test_a_training_that_diverged_proves_nothing():
     rows = table(falls, settles, vanishes, stays)
     rows.loc[(rows.seed == 1) & (rows.alpha == 1e7), ["test_accuracy", "distance"]] = math.nan
