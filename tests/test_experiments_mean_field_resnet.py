@@ -15,6 +15,7 @@ from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.training.config import TrainConfig
 
+USUAL = {"tau_lr_factor": 1.0}  # of the statement; not the default of `train`
 SETTINGS = {"dataset": "digits", "train_size": 40, "validation": 30, "test_size": 50, **SMOKE, "epochs": 2, "batch": 20}
 
 
@@ -83,11 +84,11 @@ def test_the_figure_has_a_mark_for_every_arm_and_the_published_range():
     [
         ("vanilla", {"mean_field": False}),
         ("vanilla_lr0.2", {"mean_field": False, "lr": 0.2}),
-        ("mean_field", {"mean_field": True}),
-        ("mean_field_never", {"mean_field": True, "tau_sort": "never"}),
+        ("mean_field", {"mean_field": True, "tau_lr_factor": 1.0}),
+        ("mean_field_never", {"mean_field": True, "tau_sort": "never", **USUAL}),
         ("mean_field_epoch_tau0.1", {"mean_field": True, "tau_sort": "epoch", "tau_lr_factor": 0.1}),
-        ("mean_field_nofirst_random", {"mean_field": True, "tau_first_gap": False, "tau_start": "random"}),
-        ("mean_field_clip2_decay0.01", {"mean_field": True, "tau_clip": 2.0, "tau_weight_decay": 0.01}),
+        ("mean_field_nofirst_random", {"mean_field": True, "tau_first_gap": False, "tau_start": "random", **USUAL}),
+        ("mean_field_clip2_decay0.01", {"mean_field": True, "tau_clip": 2.0, "tau_weight_decay": 0.01, **USUAL}),
     ],
 )
 def test_an_arm_is_its_settings(name, settings):

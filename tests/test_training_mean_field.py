@@ -99,8 +99,20 @@ def test_times_have_a_learning_rate_and_a_decay_of_their_own():
     )  # the milestone is for both
 
 
+def test_by_default_a_weight_of_a_block_moves_as_a_weight_of_the_net_would():
+    config = short(arch="preact_resnet", arch_options={"depth": 20}, mean_field=True, lr=0.1)
+    groups = assemble(config).training.optimizer.param_groups
+    assert [len(group["params"]) for group in groups[1:]] == [1, 1, 1]
+    assert [group["lr"] for group in groups] == pytest.approx([0.1, 0.1 / 9, 0.1 / 4, 0.1 / 4])
+    with torch.no_grad():
+        (segment, *_) = timed_segments(assemble(config).training.model)
+        before = segment.weights()
+        segment.times -= 0.1 / 9 * torch.tensor([0.0, 0.0, 3.0])  # of dE/dτ³ = L dE/dw³ with dE/dw³ = 1
+        assert_close(before - segment.weights(), 0.1 * torch.tensor([0.0, 0.0, 1.0]))
+
+
 def test_clipping_shortens_the_gradient_of_the_times_alone():
-    config = short(mean_field=True, tau_clip=0.5, momentum=0.0, lap=False, weight_decay=0.0)
+    config = short(mean_field=True, tau_lr_factor=1, tau_clip=0.5, momentum=0.0, lap=False, weight_decay=0.0)
     training = assemble(config).training
     (segment,) = timed_segments(training.model)
     head = training.model.head.weight

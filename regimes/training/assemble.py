@@ -126,14 +126,18 @@ def make_objective(config: TrainConfig, ranks: Alone = ALONE) -> Objective:
 
 
 def make_optimiser(config: TrainConfig, model: ResidualNet) -> Optimizer:
-    """SGD, Adam or AdamW on all weights alike; times τ, if there are any, are a group with settings of its own."""
-    times = [segment.times for segment in timed_segments(model)]
+    """SGD, Adam or AdamW on all weights alike; times τ, if there are any, are groups with settings of their own.
+
+    In a segment of L particles blocks move by differences of L τ. A gradient step on τ moves L τ by L² times what one
+    on L τ itself would: a learning rate L² times smaller makes up for it (`tau_lr_factor` None).
+    """
+    times = [segment.times for segment in timed_segments(model) if len(segment.times)]
     known = {id(time) for time in times}
     weights = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in known]
     groups: list[dict[str, Any]] = [{"params": weights}]
-    if times:
-        own = {"lr": config.lr * config.tau_lr_factor, "weight_decay": config.tau_weight_decay}
-        groups.append({"params": times, **own})
+    for time in times:
+        factor = len(time) ** -2 if config.tau_lr_factor is None else config.tau_lr_factor
+        groups.append({"params": [time], "lr": config.lr * factor, "weight_decay": config.tau_weight_decay})
     rest: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.optimiser == "sgd":
         optimiser: Optimizer = SGD(groups, momentum=config.momentum, nesterov=config.nesterov, **rest)

@@ -58,7 +58,7 @@ class TrainConfig(Settings):
     tau_start: Literal["uniform", "random"] = "uniform"  # τ^l = l/L, the plain net; or drawn from [0, 1]
     tau_first_gap: bool = True  # the first block moves by its τ; else by weight 1
     tau_sort: Literal["forward", "epoch", "never"] = "forward"  # when blocks are put in the order of their times
-    tau_lr_factor: NotNegative = 1.0  # learning rate of τ over that of the weights; 0 keeps τ
+    tau_lr_factor: NotNegative | None = None  # learning rate of τ over that of θ; None: 1/L², so that L τ has that of θ
     tau_weight_decay: NotNegative = 0.0
     tau_clip: Positive | None = None  # largest norm of τ's gradient; None: none
 

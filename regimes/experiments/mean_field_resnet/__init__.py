@@ -18,6 +18,11 @@ one choice each: `_epoch` (sorted after each epoch), `_never`, `_tauF` (the lear
 first gap is 1), `_clipC` (norm of τ's gradient at most C), `_random` (τ starts uniform on [0, 1]), `_decayD` (weight
 decay on τ), and for both methods `_lrR` (another learning rate).
 
+The learning rate of θ on τ moves the weights of blocks by L² times what it would move a weight of the net. In 8 epochs
+on 400 digits (resnet9, nine blocks in one stage, 5 seeds) they went from −87 to 72 with it, from −8 to 11 with a tenth,
+from 0.11 to 1.89 with a hundredth, at validation errors of 5.3, 5.0 and 4.9 % (vanilla 5.0). So `train` takes 1/L² for
+`tau_lr_factor` where nothing else is said; arms here have the factor 1, or their own.
+
 The learning rate of the reduced size is the one of 0.05, 0.1, 0.2 with the least validation error, mean of both
 methods, in a pilot on seed 100, which is in no result: vanilla 60.4, 60.0, 63.0 %, mean_field 61.6, 61.1, 61.6 %.
 

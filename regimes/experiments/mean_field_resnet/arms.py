@@ -15,7 +15,10 @@ from regimes.training.evaluate import evaluate
 from regimes.training.loop import descend
 from regimes.training.runtime import autocast, prepared
 
-METHODS: dict[str, dict[str, Any]] = {"vanilla": {"mean_field": False}, "mean_field": {"mean_field": True}}
+METHODS: dict[str, dict[str, Any]] = {
+    "vanilla": {"mean_field": False},
+    "mean_field": {"mean_field": True, "tau_lr_factor": 1.0},
+}
 WORDS: dict[str, tuple[str, Any]] = {
     "epoch": ("tau_sort", "epoch"),
     "never": ("tau_sort", "never"),
@@ -35,14 +38,14 @@ def read_arm(name: str) -> dict[str, Any]:
             f"{', '.join(NUMBERS)}, as in mean_field_epoch_tau0.1; got {name!r}."
         )
     method, rest = found.groups()
-    own: dict[str, Any] = dict(METHODS[method])
+    own: dict[str, Any] = {}
     for part in rest.split("_")[1:]:
         word = part.rstrip("0123456789.")
         setting, value = WORDS.get(word) or (NUMBERS[word], float(part[len(word) :]))
         if setting in own or (method == "vanilla" and setting != "lr"):
             raise ValueError(f"an arm needs each setting once, and vanilla has none of times; got {name!r}.")
         own[setting] = value
-    return own
+    return {**METHODS[method], **own}
 
 
 def run(settings: dict[str, Any], name: str, seed: int, pool: int) -> dict[str, Any]:
