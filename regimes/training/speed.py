@@ -4,12 +4,11 @@ import copy
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import conv2d
 from torch.utils.flop_counter import FlopCounterMode
 
 from regimes.conventions import generator
@@ -56,19 +55,25 @@ def _convolution_backward(
 def matrix_rate(device: str, *, bf16: bool = False) -> float:
     """Flops a second of a large square matrix product on the device, the fastest of a few.
 
-    The product is taken as such and as a 1×1 convolution, which other code computes; the faster one counts. float32
+    A CPU's clock is that of the process, all of whose threads work: what others do at the time does not count. float32
     products on a GPU are measured with TF32 where convolutions may use it.
     """
     n = SIDE[device]
     a = torch.randn(n, n, generator=generator(0)).to(device, torch.bfloat16 if bf16 else torch.float32)
     allowed = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
-    image, weight = a.t()[None, :, None].contiguous(memory_format=torch.channels_last), a[:, :, None, None]
+    clock = time.perf_counter if device == "cuda" else lambda: time.process_time() / torch.get_num_threads()
+    seconds = []
     try:
-        least = min(_seconds(lambda: a @ a, device), _seconds(lambda: conv2d(image, weight), device))
+        for _ in range(PRODUCTS):
+            _wait(device)
+            began = clock()
+            _ = a @ a
+            _wait(device)
+            seconds.append(clock() - began)
     finally:
         torch.backends.cuda.matmul.allow_tf32 = allowed
-    return 2 * n**3 / least
+    return 2 * n**3 / min(seconds)
 
 
 def peak_memory(device: str) -> float:
@@ -121,17 +126,6 @@ def sentence(result: Mapping[str, Any]) -> str:
         when = "was not reached" if found is None else f"was reached in epoch {found['epoch']}, {found['seconds']:g} s"
         said += f" Validation accuracy {goal:g} {when}."
     return said
-
-
-def _seconds(work: Callable[[], object], device: str) -> float:
-    found = []
-    for _ in range(PRODUCTS):
-        _wait(device)
-        began = time.perf_counter()
-        work()
-        _wait(device)
-        found.append(time.perf_counter() - began)
-    return min(found)
 
 
 def _wait(device: str) -> None:
