@@ -1,6 +1,8 @@
 """The machine around a run: precision, denormals, random state, Ctrl-C, finite numbers."""
 
+import ctypes
 import math
+import platform
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from regimes.training.loop import Step
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 class Interrupted(RuntimeError):
@@ -25,17 +30,31 @@ class Diverged(RuntimeError):
 def prepared(seed: int, device: str) -> Iterator[None]:
     """Denormal floats are flushed to zero (they slow a CPU down tenfold) and torch's global random state is seeded.
 
-    Afterwards denormals count again, as is torch's default, and the random state is what it was.
+    Afterwards denormals count again, as is torch's default, and the random state is what it was. The peak of a GPU's
+    memory counts from here; on a CPU the process keeps its memory from now on.
     """
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         torch.manual_seed(seed)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
+        else:
+            keep_memory()
         torch.set_flush_denormal(True)
         try:
             yield
         finally:
             torch.set_flush_denormal(False)
+
+
+def keep_memory() -> None:
+    """Have Linux's malloc keep what is freed for the next step, which needs as much; elsewhere nothing is done.
+
+    By default it gives large tensors back to the system at each step, which then hands out zeroed pages anew.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def autocast(device: str, bf16: bool) -> AbstractContextManager[Any]:
