@@ -20,6 +20,7 @@ from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
 from regimes.models.build import build
 from regimes.models.initialise import initialise, kaiming
+from regimes.training.layout import channels_last
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import LeastAction, Objective, Plain, divided, multiplied
 
@@ -32,8 +33,9 @@ def steps(objective: Objective, device: str) -> Iterator[object]:
     x = torch.randint(0, 256, (8 * BATCH, 1, 28, 28), generator=generator(0), dtype=torch.uint8)
     data = Labelled(x, torch.randint(0, 10, (8 * BATCH,), generator=generator(1))).to(device)
     model = initialise(build("resnet9", (1, 28, 28), 10, filters=32), kaiming, generator=generator(2))
-    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    training = Training(model, objective, torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4))
+    model = channels_last(model.to(device))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, fused=True)
+    training = Training(model, objective, optimizer)
     return descend(training, Batches(data, BATCH, normalise=lambda x: x.float() / 255), epochs=10**6)
 
 

@@ -1,10 +1,11 @@
 """Images a second of the trainer beside the same network in a plain torch loop.
 
 Plain loop: a DataLoader (0 and 2 workers, the better one counts) with crop, flip and normalisation sample by sample,
-contiguous images, zero_grad, backward, SGD with momentum, and loss.item() each step. Trainer: `loop.descend` on `Batches` with what
-`regimes train` sets up around them: bytes on the device, augmentation by whole batches, channels last, fused SGD, on
-Linux memory that is kept and in huge pages. Both in float32, from the same weights, on random images of CIFAR's shape;
-one optimiser step on the same batch is compared first, in float64. Extra lines: least action, torch.compile, bfloat16.
+contiguous images, zero_grad, backward, SGD with momentum, and loss.item() each step. Trainer: `loop.descend` on
+`Batches` with what `regimes train` sets up around them: bytes on the device, augmentation by whole batches, channels
+last, fused SGD, on Linux memory that is kept and in huge pages. Both in float32, from the same weights, on random
+images of CIFAR's shape; one optimiser step on the same batch is compared first, in float64. Extra lines: least action,
+torch.compile, bfloat16.
 
 Every way runs in a process of its own, as the settings of the memory belong to a process; they take turns after a
 warm-up, and the ratio of a turn is between neighbours in time. The clock is that of the process on a CPU (all its
@@ -33,6 +34,7 @@ from regimes.data.classification import CONSTANTS, Labelled, Normalise
 from regimes.models.build import build
 from regimes.models.initialise import initialise, kaiming
 from regimes.models.residual import ResidualNet
+from regimes.training.layout import channels_last
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import LeastAction, Plain
 from regimes.training.runtime import autocast, prepared
@@ -103,7 +105,7 @@ def plain_loop(name: str, device: str, batch: int, workers: int, *, changed: boo
 
 def trainer(name: str, device: str, batch: int, way: str, *, changed: bool = True) -> Iterator[torch.nn.Module]:
     """Endless steps of the project's own loop."""
-    model = net(name).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = channels_last(net(name).to(device))
     if "compiled" in way:
         model.compile()
     weights = list(model.parameters())
@@ -221,7 +223,9 @@ def main() -> None:
     for name in given.nets:
         batch = BATCH[device][name]
         distance = compare(name, device)
-        print(f"{name}: in float64 one step of both on the same batch differs by {distance:.1e} of its length", flush=True)
+        print(
+            f"{name}: in float64 one step of both on the same batch differs by {distance:.1e} of its length", flush=True
+        )
         if distance > 1e-6:
             raise SystemExit("the two do not take the same step: no speed to compare")
         found[name] = report(name, device, batch, measure(name, device, batch, ways, given.repeats))

@@ -19,6 +19,7 @@ from regimes.models.timed import draw_times, timed_segments
 from regimes.training.batch_norm import join_batch_norms
 from regimes.training.checkpoint import data_of, network_of
 from regimes.training.config import TrainConfig
+from regimes.training.layout import channels_last
 from regimes.training.loop import Training
 from regimes.training.objectives import FORMS, LeastAction, Objective, Plain
 from regimes.training.parallel import ALONE, Alone
@@ -86,8 +87,9 @@ def assemble(config: TrainConfig, ranks: Alone = ALONE) -> Assembly:
     initialise(model, LAWS[config.init], config.gain, generator=seed, biases=config.init_biases)
     if config.tau_start == "random":
         draw_times(model, generator(config.seed, TIMES))
-    memory = torch.channels_last if config.channels_last and len(data.shape) == 3 else torch.preserve_format
-    model = model.to(config.device, memory_format=memory)  # type: ignore[call-overload]
+    model = model.to(config.device)
+    if config.channels_last and len(data.shape) == 3:
+        channels_last(model)
     if ranks.count > 1:
         join_batch_norms(model, ranks.gather)
     if config.compile:
@@ -138,7 +140,7 @@ def make_optimiser(config: TrainConfig, model: ResidualNet) -> Optimizer:
     for time in times:
         factor = len(time) ** -2 if config.tau_lr_factor is None else config.tau_lr_factor
         groups.append({"params": [time], "lr": config.lr * factor, "weight_decay": config.tau_weight_decay})
-    rest: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+    rest: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
     if config.optimiser == "sgd":
         optimiser: Optimizer = SGD(groups, momentum=config.momentum, nesterov=config.nesterov, **rest)
     else:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from regimes.training.loop import Step
 
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
