@@ -103,3 +103,9 @@ def test_the_table_and_the_figure_show_both_blocks_and_rates():
     assert {text.get_text() for text in made.legends[0].get_texts()} == {
         "vanilla", "LAP, divided", "vanilla, tuned", "LAP, divided, tuned",
     }  # fmt: skip
+
+
+def test_the_figure_names_no_method_that_was_not_run():
+    some = rows()
+    made = depth.draw(some[some.arm == "lap_divided"])
+    assert [text.get_text() for text in made.legends[0].get_texts()] == ["LAP, divided"]
