@@ -49,7 +49,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def in_float64(config: TrainConfig, ranks: Alone) -> assemble.Assembly:
+def in_float64(config: TrainConfig, ranks: Alone = ALONE) -> assemble.Assembly:
     """The assembly of a run, weights and samples in float64."""
     made = assemble.assemble(config, ranks)
     made.training.model.double()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from joined_training import CASES, trained
-from launch import start
+from launch import launch
 from torch import nn
 from torch.testing import assert_close
 
@@ -25,9 +25,8 @@ def alone(case: str):
 def together(request, tmp_path_factory):
     """What each of several processes holds after every training."""
     folder = tmp_path_factory.mktemp("together")
-    running = start(request.param, str(Path(__file__).parent / "joined_training.py"), str(folder))
-    ended = [process.communicate(timeout=120) for process in running]
-    assert [process.returncode for process in running] == [0] * request.param, ended
+    ended = launch(request.param, str(Path(__file__).parent / "joined_training.py"), str(folder))
+    assert [process.code for process in ended] == [0] * request.param, ended
     return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
 
 
@@ -82,6 +81,14 @@ def test_a_joined_batch_norm_of_one_process_is_that_of_torch(kind, shape, moment
         assert_close([w.grad for w in model.parameters()], [w.grad for w in norm.parameters()])
     assert_close(list(model.buffers()), list(norm.buffers()))
     assert_close(model.eval()(x), norm.eval()(y))
+
+
+def test_a_joined_batch_norm_takes_half_precision_as_that_of_torch_does():
+    norm, model = nn.BatchNorm1d(3), nn.Sequential(nn.BatchNorm1d(3))
+    join_batch_norms(model, lambda values: values[None])
+    x = torch.randn(8, 3).bfloat16()
+    assert_close(model(x), norm(x))
+    assert_close(model[0].running_var, norm.running_var)
 
 
 def test_a_joined_batch_norm_keeps_its_digits_far_from_zero():

@@ -148,6 +148,11 @@ def processes(device: str) -> Iterator[Alone]:
     dist.destroy_process_group()
 
 
+def restarted() -> bool:
+    """Whether torchrun has started this very command before, as it does with --max-restarts where a process dies."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
 def lost(error: BaseException) -> bool:
     """Whether an error says that another process of the group is gone."""
     text = str(error)

@@ -9,7 +9,7 @@ from regimes.lab.report import markdown_table, number, to_json
 from regimes.lab.runs import RunFolder, default_folder
 from regimes.training.assemble import check
 from regimes.training.config import TrainConfig
-from regimes.training.parallel import Alone, processes
+from regimes.training.parallel import Alone, processes, restarted
 from regimes.training.run import Outcome, Say, train_one
 
 FIGURES = ("train_accuracy", "validation_accuracy", "test_accuracy", "test_risk", "transport", "multiplier")
@@ -48,6 +48,7 @@ def train(
     if resume and fresh:
         raise ValueError("--resume goes on with the old run, --fresh moves it aside: give one of the two.")
     check(config)
+    fresh = fresh and not restarted()
     with processes(config.device) as ranks:
         speak = say if ranks.first else lambda text: None
         if config.seeds == 1:

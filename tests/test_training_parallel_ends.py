@@ -1,0 +1,161 @@
+"""Runs of several processes that are killed, stopped or wrong, and go on with any number of processes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from launch import Ended, launch
+from short_training import STEPS, short
+from torch.testing import assert_close
+
+from regimes.lab import endings, provenance
+from regimes.lab.config import dump
+from regimes.lab.yaml_text import to_yaml
+from regimes.training import parallel, repeat, results
+from regimes.training.checkpoint import load_checkpoint
+
+PROGRAM = str(Path(__file__).parent / "joined_run.py")
+
+
+def command(folder: Path, count: int, *more: str, fault: str = "") -> list[Ended]:
+    """`train` with the settings in the folder by `count` processes."""
+    words = ("train", "--config", str(folder / "short.yaml"), "--out", str(folder / "run"), *more)
+    return launch(count, PROGRAM, *words, **({"FAULT": fault} if fault else {}))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "short.yaml").write_text(to_yaml(dump(short(checkpoint_seconds=0.0))))
+    return tmp_path
+
+
+def position(folder: Path) -> tuple[int, int]:
+    """Epoch and step that the run would go on from."""
+    state = load_checkpoint(folder / "run" / "last.pt").state
+    return state["epoch"], state["step"]
+
+
+def assert_same(path: Path, other: Path) -> None:
+    """Weights, λ, optimiser, random state, rows and test figures, to the rounding of float64."""
+    found, exact = (load_checkpoint(folder / "last.pt") for folder in (path, other))
+    for part in ("model", "objective"):
+        assert_close(found.state[part], exact.state[part], rtol=1e-9, atol=1e-9)
+    assert_close(found.state["optimizer"]["state"], exact.state["optimizer"]["state"], rtol=1e-9, atol=1e-9)
+    assert found.rng["cpu"].equal(exact.rng["cpu"])
+    for one, expected in zip(found.rows, exact.rows, strict=True):
+        assert one.keys() == expected.keys()
+        for name in one.keys() - {"seconds", "images_per_second", "peak_memory_mib"}:
+            assert one[name] == pytest.approx(expected[name], rel=1e-9)
+    one, expected = (json.loads((folder / "result.json").read_text()) for folder in (path, other))
+    for which in ("best", "last"):
+        assert one[which]["test_risk"] == pytest.approx(expected[which]["test_risk"], rel=1e-9)
+        assert one[which]["blocks"] == pytest.approx(expected[which]["blocks"], rel=1e-9)
+
+
+@pytest.mark.slow
+def test_a_run_survives_kill_9_and_goes_on_with_other_numbers_of_processes(folder):
+    first, second = command(folder, 2, fault="1:6:SIGKILL")
+    assert (first.code, second.code) == (1, -9)
+    assert first.err.startswith("error: another process of this run has ended; run the same command again to go on")
+    assert len(first.err.splitlines()) == 1
+    assert second.out + second.err == ""
+    assert position(folder) == divmod(5, STEPS)
+
+    stopped = command(folder, 3, "--resume", fault="2:4:SIGTERM")
+    assert [process.code for process in stopped] == [130] * 3
+    assert stopped[0].err.startswith("interrupted after 9 of 16 steps; run the same command again")
+    assert "".join(process.err for process in stopped[1:]) == ""
+    assert position(folder) == divmod(9, STEPS)
+
+    first, second = command(folder, 2, "--resume", "--set", "lr=0.04")
+    assert first.code == 2
+    assert len(first.err.splitlines()) == 1
+    assert "holds another configuration: lr is 0.05 there, 0.04 here" in first.err
+    assert second.out + second.err == ""
+
+    (last,) = command(folder, 1, "--resume")
+    (undisturbed,) = command(folder, 1, "--out", str(folder / "undisturbed"))
+    assert undisturbed.code == 0
+    assert last.code == 0, last
+    assert_same(folder / "run", folder / "undisturbed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "code", "line"),
+    [
+        (("--set", "lr=1e12", "--epochs", "30"), 1, "diverged at epoch"),
+        (("--dataset", "digit"), 2, "dataset"),
+        (("--batch", "2"), 2, "3 processes need a sample each of every batch"),
+    ],
+)
+def test_what_goes_wrong_is_said_once(folder, settings, code, line):
+    first, *others = command(folder, 3, *settings)
+    assert (first.code, len(first.err.splitlines())) == (code, 1), first
+    assert line in first.err
+    assert "".join(process.out + process.err for process in others) == ""
+
+
+def test_one_of_several_processes_waits_before_it_speaks_for_itself(monkeypatch, capsys):
+    waited = []
+    monkeypatch.setattr(endings.time, "sleep", waited.append)
+    monkeypatch.setenv("RANK", "1")
+    assert endings.ending(ValueError("the memory is full"), "regimes") == 2
+    assert waited == [endings.PATIENCE]
+    assert capsys.readouterr().err == "process 1: error: the memory is full\n"
+    monkeypatch.setenv("RANK", "0")
+    assert endings.ending(ValueError("the memory is full"), "regimes") == 2
+    assert waited == [endings.PATIENCE]
+
+
+def test_a_number_of_processes_without_their_addresses_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with (
+        pytest.raises(
+            ValueError, match=r"WORLD_SIZE=2 asks for 2 processes, but .*MASTER_ADDR.* start them with torchrun"
+        ),
+        parallel.processes("cpu"),
+    ):
+        pass
+
+
+def test_a_restart_by_torchrun_goes_on_with_what_was_to_be_fresh(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "_figure", lambda folder, rows: {})
+    config = short(epochs=1)
+    repeat.train(config, tmp_path / "run", fresh=True)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    repeat.train(config, tmp_path / "run", fresh=True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    repeat.train(config, tmp_path / "run", fresh=True)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["run", "run.1"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "command"),
+    [
+        ({}, "python cli.py train"),
+        ({"WORLD_SIZE": "1"}, "python cli.py train"),
+        ({"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}, "torchrun --nproc-per-node 4 cli.py train"),
+        (
+            {"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2"},
+            "torchrun --nnodes 2 --nproc-per-node 4 cli.py train",
+        ),
+    ],
+)
+def test_a_run_says_with_how_many_processes_it_was_made(monkeypatch, environment, command):
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert provenance.command_line(["/some/where/cli.py", "train"]) == command
+    assert provenance.provenance().get("processes", 1) == int(environment.get("WORLD_SIZE", "1"))
+
+
+def test_one_process_needs_no_group(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with parallel.processes("cpu") as ranks:
+        assert ranks is parallel.ALONE
+    assert not torch.distributed.is_initialized()
