@@ -31,9 +31,11 @@ Prediction, made before any run: the test error of vanilla less that of mean_fie
 Measured at the reduced size (2,000 images of 16 × 16 pixels, 8 epochs, 10 seeds): −0.54 [−1.33, 0.25] points, at test
 errors of 61.1 % (vanilla) and 61.7 %. No gain is seen, and one of 0.25 points or less is not excluded; of nets trained
 for 160 epochs on all images this says nothing. By figures for which nothing was predicted mean_field is behind: vanilla
-less mean_field has a training error of −1.6 [−2.8, −0.4] points, a test risk of −0.037 [−0.054, −0.020]. The ablation (3 seeds) decides none of the choices: other arms less
-mean_field lie within 1.5 points of 0, with half widths of 2.4 to 4.8. Weights of blocks end between −0.55 and 4.14
-(0.24 and 1.46 at a tenth of the learning rate of τ), and 1.2 pairs of blocks a seed change places.
+less mean_field has a training error of −1.6 [−2.8, −0.4] points, a test risk of −0.037 [−0.054, −0.020].
+
+The ablation (3 seeds) decides none of the choices: other arms less mean_field lie within 1.5 points of 0, with half
+widths of 2.4 to 4.8. Weights of blocks end between −0.55 and 4.14 (0.24 and 1.46 at a tenth of the learning rate of τ),
+and 1.2 pairs of blocks a seed change places.
 """
 
 from typing import TYPE_CHECKING, Any, Literal
