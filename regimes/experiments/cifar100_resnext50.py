@@ -50,6 +50,7 @@ STATEMENT = Statement(
 )
 GRID = ("seed", "train_size", "arm")
 BATCHED = ()
+PLAN = ("seeds", "train_size", "arm")  # say what is measured, not how
 
 
 class Config(TableConfig):

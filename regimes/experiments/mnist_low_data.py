@@ -96,6 +96,7 @@ STATEMENT = Statement(
 )
 GRID = ("seed", "train_size", "arm")
 BATCHED = ()
+PLAN = ("seeds", "train_size", "arm", "extra_train_size", "extra_arm")  # say what is measured, not how
 
 
 class Config(Settings):

@@ -1,9 +1,9 @@
 """Images with their channels last in memory, forward and backward, which convolutions work through fastest."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from regimes.models.residual import ResidualNet
 
@@ -21,7 +21,7 @@ def channels_last(model: Net) -> Net:
     return model
 
 
-def _ordered(head: nn.Module, inward: tuple[Tensor | None, ...], outward: object) -> tuple[Tensor | None, ...]:
+def _ordered(head: nn.Module, inward: Any, outward: Any) -> Any:
     return tuple(
         gradient.contiguous(memory_format=torch.channels_last)
         if gradient is not None and gradient.dim() == 4

@@ -127,8 +127,8 @@ def _tangent(config: Config, seed: int) -> Seen:
 
 def judge(rows: "DataFrame") -> Judgement:
     """Means over seeds at the two ends of the α axis; differences paired by seed, unfinished seeds left out."""
-    rows = rows[rows.groupby("seed").alpha.transform("size") == rows.groupby("seed").size().max()]
-    parts: list[Any] = [rows[rows.precision == precision] for precision in PRECISIONS]
+    whole: Any = rows[rows.groupby("seed").alpha.transform("size") == rows.groupby("seed").size().max()]
+    parts: list[Any] = [whole[whole.precision == precision] for precision in PRECISIONS]
     double, single = parts
     small, large = (_at(double, end) for end in (min, max))
     last = _at(single, max)
@@ -142,7 +142,7 @@ def judge(rows: "DataFrame") -> Judgement:
         FLOAT32: geometric_mean_interval(last.distance).interval,
     }
     merits = {
-        "seeds": float(rows.seed.nunique()),
+        "seeds": float(whole.seed.nunique()),
         "smallest α": float(double.alpha.min()),
         "largest α": float(double.alpha.max()),
         **{f"test accuracy, {name}": float(some.test_accuracy.mean()) for name, some in _ends(small, large)},
