@@ -89,6 +89,12 @@ def test_differences_are_paired_by_seed():
     assert verdicts(rows)[cnn.TEST] == "supported"
 
 
+def test_the_figure_shows_both_precisions():
+    accuracy, stability, distance = cnn.draw(table(falls, settles, vanishes, stays)).axes
+    assert [len(ax.get_legend().get_texts()) for ax in (accuracy, stability, distance)] == [6, 2, 2]
+    assert distance.get_yscale() == "log"
+
+
 def test_a_seed_that_is_not_finished_does_not_count():
     rows = table(falls, settles, vanishes, stays)
     unfinished = rows[(rows.seed < 4) | ((rows.alpha == 1) & (rows.precision == "float64"))]

@@ -38,6 +38,15 @@ def test_ten_large_ones_a_gap_and_a_tail_support_the_statement():
     assert judged.merits[f"{cnn.GAP}, width 4"] == pytest.approx(1)
 
 
+def test_the_figure_has_one_line_a_net_and_the_predicted_slope():
+    (ax,) = cnn.draw(table(10, -1)).axes
+    assert len(ax.get_lines()) == 2 * 3 + 2
+    *_, predicted, _ = ax.get_lines()
+    (x0, x1), (y0, y1) = predicted.get_data()
+    assert (x0, x1) == (11, 2000)
+    assert y0 / y1 == pytest.approx(2000 / 11)
+
+
 @pytest.mark.parametrize(
     ("rows", "refuted"),
     [

@@ -130,7 +130,7 @@ def draw(rows: "DataFrame") -> "Figure":
                 ax.loglog(one["index"], one.eigenvalue, color=figures.PALETTE[number], linewidth=0.9, label=label)
         k, end = int(rows.outputs.iloc[0]), float(np.max(np.asarray(rows["count"])))
         height = float(np.median(np.asarray(rows.eigenvalue)[np.asarray(rows["index"]) == k + 1]))
-        figures.reference_slope(ax, [k + 1, end], height, -1.0, "1/i")
+        figures.reference_slope(ax, [k + 1.0, end], height, -1.0, "1/i")
         ax.axvline(k + 0.5, linestyle=":", color="#666666", label=f"{k} outputs")
         ax.set(xlabel="number i of the eigenvalue", ylabel=r"$\lambda_i\,/\,\lambda_1$", ylim=(1e-6, 2))
         ax.legend()

@@ -18,10 +18,10 @@ class Config(Settings):
     seeds: int = Field(2, ge=2)
     dataset: Literal["digits", "mnist", "cifar10"] = "digits"
     data_dir: Path | None = None
-    train_size: int | None = Field(128, ge=2)  # None: the whole training set
-    test_size: int | None = Field(100, ge=1)  # None: the whole test set
+    train_size: int | None = Field(64, ge=2)  # None: the whole training set
+    test_size: int | None = Field(50, ge=1)  # None: the whole test set
     augment: bool = False  # random crop and flip
-    width: int = Field(4, ge=1)
+    width: int = Field(2, ge=1)
     gain: float = Field(1.0, gt=0)
     epochs: int = Field(3, ge=1)
     batch: int = Field(32, ge=1)
