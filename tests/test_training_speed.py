@@ -1,6 +1,10 @@
 """What a run costs: flops against hand counts, the time to an accuracy, figures that a resumed run keeps."""
 
 import json
+import os
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -133,3 +137,28 @@ def test_the_clock_of_a_stopped_run_goes_on_where_it_stood(tmp_path, monkeypatch
 def test_a_target_needs_validation_samples(tmp_path):
     with pytest.raises(ValueError, match="target is an accuracy on validation samples; got validation 0"):
         train(tmp_path / "run", validation=0, target=0.9)
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"THP_MEM_ALLOC_ENABLE": "0"}, "0")])
+def test_training_asks_for_huge_pages_before_torch_is_loaded_unless_told_otherwise(given, expected):
+    code = "import os, sys, regimes.training; print(os.environ['THP_MEM_ALLOC_ENABLE'], 'torch' in sys.modules)"
+    kept = {key: value for key, value in os.environ.items() if key != "THP_MEM_ALLOC_ENABLE"}
+    found = subprocess.run([sys.executable, "-c", code], env=kept | given, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [expected, "False"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is that of glibc")
+def test_kept_memory_is_not_asked_for_again():
+    code = """
+import resource, torch
+from regimes.training.runtime import keep_memory
+keep_memory()
+for turn in range(4):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    parts = [torch.ones(2**18) for _ in range(64)]  # 64 MiB
+    del parts
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    environment = os.environ | {"THP_MEM_ALLOC_ENABLE": "0"}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert int(found.stdout) < 1000  # of the 16,384 pages

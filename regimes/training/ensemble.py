@@ -50,7 +50,8 @@ class Ensemble(nn.Module):
     def forward(self, x: Float[Tensor, "members n *feature"], trace: bool = False) -> Tensor | Trace:
         """Outputs of all members, each on its own batch."""
         architecture: nn.Module = self.__dict__["_architecture"]
-        architecture.train(self.training)
+        if architecture.training != self.training:  # it is this class's own, so all its parts are in one mode
+            architecture.train(self.training)
 
         def member(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> tuple[Any, ...]:
             output = functional_call(architecture, (parameters, buffers), (x,), {"trace": True} if trace else {})
