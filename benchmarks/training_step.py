@@ -8,8 +8,8 @@ images of CIFAR's shape; one optimiser step on the same batch is compared first,
 torch.compile, bfloat16.
 
 Every way runs in a process of its own, as the settings of the memory belong to a process; they take turns after a
-warm-up, and the ratio of a turn is between neighbours in time. The clock is that of the process on a CPU (the mean
-of its threads, without the loader's workers, which is to the plain loop's advantage), the wall's on a GPU, synchronised.
+warm-up, and the ratio of a turn is between neighbours in time. The clock is that of the process on a CPU (the mean of
+its threads, without the loader's workers, which is to the plain loop's advantage), the wall's on a GPU, synchronised.
 
 Run: python -m benchmarks.training_step [--device cuda] [--nets resnet9 resnext50] [--compile]
 """
