@@ -166,7 +166,7 @@ def measure(name: str, device: str, batch: int, ways: list[str], repeats: int) -
     times: dict[str, list[float]] = {way: [] for way in ways}
     try:
         for way in ways:
-            # The trainer asks torch for huge pages when it is imported; the plain loop has torch's own default.
+            # A run asks torch for huge pages before its first tensor; the plain loop has torch's own default.
             os.environ["THP_MEM_ALLOC_ENABLE"] = "0" if way.startswith("plain loop") else "1"
             pipes[way], other = context.Pipe()
             processes.append(context.Process(target=serve, args=(other, name, device, batch, way)))

@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+import os
 import platform
 import signal
 import threading
@@ -46,10 +47,13 @@ def prepared(seed: int, device: str) -> Iterator[None]:
 
 
 def keep_memory() -> None:
-    """Have Linux's malloc keep what is freed for the next step, which needs as much; elsewhere nothing is done.
+    """Have Linux's malloc keep what is freed for the next step, which needs as much, and torch take huge pages.
 
-    By default it gives large tensors back to the system at each step, which then hands out zeroed pages anew.
+    By default malloc gives large tensors back to the system at each step, which then hands out zeroed pages anew.
+    torch reads its variable before its first tensor of this process: later there is no change, and elsewhere than on
+    Linux none at all. Both are settings of the whole process, so it is runs that ask for them, and no import does.
     """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 2**30)
