@@ -33,12 +33,12 @@ def prepared(seed: int, device: str) -> Iterator[None]:
     Afterwards denormals count again, as is torch's default, and the random state is what it was. The peak of a GPU's
     memory counts from here; on a CPU the process keeps its memory from now on.
     """
+    if device == "cpu":
+        keep_memory()  # before the random state is read, which is a tensor
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         torch.manual_seed(seed)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        else:
-            keep_memory()
         torch.set_flush_denormal(True)
         try:
             yield
