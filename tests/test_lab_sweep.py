@@ -246,12 +246,13 @@ def test_a_call_that_raises_in_a_worker_loses_only_its_own_points(tmp_path):
 PROGRAM = """
 import sys
 sys.path.insert(0, {tests!r})
-import resource, toy_experiment
+import resource, signal, toy_experiment
 from regimes import experiments
 experiments.load = lambda name: toy_experiment
 experiments.names = lambda: ["toy"]
 from regimes.cli import main
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     if {limit}:
         resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
     sys.argv = ["cli.py", "verify", "toy", *{arguments!r}]
