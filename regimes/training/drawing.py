@@ -5,6 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from regimes.lab.figures import DOUBLE, PALETTE, figure, style
@@ -48,8 +49,7 @@ def _costs(axes: Axes, rows: Rows) -> None:
         other.set(ylabel="multiplier λ")
         other.spines["right"].set_visible(True)
         other.grid(False)
-        handles = [*handles, *other.get_lines()]
-        other.legend(handles, [str(line.get_label()) for line in handles])
+        _legend_above(axes, [*handles, *other.get_lines()])
     else:
         axes.legend()
 
@@ -65,10 +65,8 @@ def _blocks(axes: Axes, rows: Rows) -> None:
 
 def _times(axes: Axes, rows: Rows) -> None:
     for number, name in enumerate(name for name in rows[0] if name.startswith("tau_")):
-        label = "" if number else "a line each block"
-        _curve(axes, rows, name, label, PALETTE[number % len(PALETTE)], "o-")
-    axes.set(xlabel="epoch", ylabel="time τ of a block")
-    axes.legend()
+        _curve(axes, rows, name, "", PALETTE[number % len(PALETTE)], "o-")
+    axes.set(xlabel="epoch", ylabel="time τ, a line each block")
 
 
 def _weights(axes: Axes, rows: Rows) -> None:
@@ -84,8 +82,13 @@ def _weights(axes: Axes, rows: Rows) -> None:
     other.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     other.spines["right"].set_visible(True)
     other.grid(False)
-    handles = [*handles, *other.get_lines()]
-    other.legend(handles, [str(line.get_label()) for line in handles])
+    _legend_above(axes, [*handles, *other.get_lines()])
+
+
+def _legend_above(axes: Axes, lines: Sequence[Line2D]) -> None:
+    """A legend for the curves of two scales, which leave no corner free for certain."""
+    labels = [str(line.get_label()) for line in lines]
+    axes.legend(lines, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(lines), columnspacing=1.0)
 
 
 def _curve(axes: Axes, rows: Rows, name: str, label: str, colour: str, dash: str) -> None:
