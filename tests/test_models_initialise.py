@@ -79,8 +79,12 @@ def test_normalisations_become_the_identity(norm):
         assert norm.num_batches_tracked == 0
 
 
-def test_normalisations_without_weights_are_left_alone():
-    initialise(nn.Sequential(nn.BatchNorm2d(4, affine=False), nn.InstanceNorm2d(4)), normal, generator=generator(0))
+def test_normalisations_without_weights_keep_to_having_none_and_start_with_fresh_statistics():
+    norms = nn.Sequential(nn.BatchNorm2d(4, affine=False), nn.InstanceNorm2d(4))
+    norms(torch.randn(3, 4, 2, 2) + 5)
+    initialise(norms, normal, generator=generator(0))
+    assert list(norms.parameters()) == []
+    assert torch.equal(norms[0].running_mean, torch.zeros(4))
 
 
 @pytest.mark.parametrize("law", LAWS.values())
@@ -111,6 +115,7 @@ def test_the_memory_format_does_not_matter(law):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_device_does_not_matter():
     model = nn.Linear(5, 4)
     assert torch.equal(weights(nn.Linear(5, 4).cuda(), kaiming).cpu(), weights(model, kaiming))

@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from regimes.experiments.low_data import comparison
-from regimes.experiments.low_data.comparison import CONTROL, DIVIDED, LAP, VANILLA
 from regimes.experiments.low_data.config import TableConfig, measure, points
-from regimes.experiments.low_data.pictures import panels
+from regimes.experiments.low_data.table import drawn, judged, shown
 from regimes.lab.report import Judgement, Statement
 
 if TYPE_CHECKING:
@@ -72,19 +71,15 @@ class Config(TableConfig):
 
 
 def judge(rows: "DataFrame") -> Judgement:
-    """Student intervals over seeds of paired differences of accuracy, in points; nothing is known of rows not run."""
-    return STATEMENT.judge(
-        comparison.measured(comparison.counted(rows), COMPARED), merits=comparison.of_rows(rows, PUBLISHED)
-    )
+    """Student intervals over seeds of paired differences of accuracy, in points."""
+    return judged(STATEMENT, rows, PUBLISHED, COMPARED)
 
 
 def table(rows: "DataFrame") -> "DataFrame":
-    """Published and measured accuracy in percent by both protocols, for each size and arm, run or not."""
-    return comparison.to_table(comparison.lines(rows, PUBLISHED, ("paper", "honest")))
+    """Published and measured accuracy, for each size and arm, run or not."""
+    return shown(rows, PUBLISHED)
 
 
 def draw(rows: "DataFrame") -> "Figure":
     """Accuracy of each method with the published values, the paired differences, and accuracy along training."""
-    pairs = ((DIVIDED, VANILLA), (LAP, CONTROL), (LAP, VANILLA))
-    known = {} if comparison.counted(rows).empty else PUBLISHED
-    return panels(rows, (VANILLA, DIVIDED, LAP, CONTROL), pairs, known, ("honest",), log=True, curves=True)
+    return drawn(rows, PUBLISHED, curves=True)
