@@ -15,6 +15,7 @@ from regimes.experiments.least_action_is_ot.ensemble import train_together
 from regimes.experiments.least_action_is_ot.problems import KNOWN, problem
 from regimes.experiments.least_action_is_ot.quality import class_gap, deal
 from regimes.experiments.least_action_is_ot.trends import spearman, usable
+from regimes.lab.config import load
 from regimes.training.loop import Training, descend
 from regimes.transport.gaussian import bures_cost
 
@@ -224,3 +225,8 @@ def test_a_map_that_is_optimal_without_a_penalty_says_nothing_on_ratio_and_order
         f.verdict for f in judge(rows).findings if f.quantity in (least_action_is_ot.RATIO, least_action_is_ot.ORDER)
     ]
     assert nothing == ["inconclusive", "inconclusive"]
+
+
+def test_a_negative_weight_is_refused_before_anything_is_measured():
+    with pytest.raises(ValueError, match="greater than or equal to 0; got -1"):
+        load(Config, overrides=["weight=[0,-1]"])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from regimes import experiments
 from regimes.conventions import generator
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled, Normalise
@@ -258,3 +259,11 @@ def test_arms_of_one_seed_start_from_the_same_weights_and_seeds_from_others(digi
     first, again, other = (course.fresh_model(trained(), digits, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.1.weight"], other["head.1.weight"])
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist_low_data", "cifar10_low_data", "cifar100_resnext50", "depth_without_batch_norm"]
+)
+def test_an_unknown_arm_is_refused_before_anything_is_measured(name):
+    with pytest.raises(ValueError, match=r"an arm needs one of vanilla, lap.*got 'magic'"):
+        load(experiments.load(name).Config, overrides=["arm=[vanilla,magic]"])

@@ -263,6 +263,7 @@ def test_one_seed_of_several_is_the_run_alone(tmp_path):
         ({"lap": True}, "train-circles-dense-lap"),
         ({"lap": True, "train_size": 50, "seed": 3}, "train-circles-dense-lap-n50-seed3"),
         ({"seeds": 4}, "train-circles-dense-4seeds"),
+        ({"data_dir": "elsewhere"}, "train-circles-dense"),
         ({"lap": True, "mean_field": True}, "train-circles-dense-lap-meanfield"),
     ],
 )

@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from regimes.experiments.low_data.arms import ArmName
 from regimes.experiments.low_data.comparison import DIVIDED, VANILLA, Key, named, percent, select
 from regimes.experiments.low_data.config import TableConfig
 from regimes.experiments.low_data.course import Course, data, run
@@ -85,7 +86,7 @@ class Config(TableConfig):
     train_size: list[int] = Field([100], min_length=1, max_length=1)
     depth: list[int] = Field([2, 6], min_length=2)
     block: list[Literal["two_convolutions", "last_convolution"]] = ["two_convolutions", "last_convolution"]
-    arm: list[str] = Field(["vanilla", "lap_divided", "vanilla_lr0.01", "lap_divided_lr0.01"], min_length=1)
+    arm: list[ArmName] = Field(["vanilla", "lap_divided", "vanilla_lr0.01", "lap_divided_lr0.01"], min_length=1)
 
 
 def points(config: Config) -> list[dict[str, Any]]:

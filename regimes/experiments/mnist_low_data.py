@@ -47,6 +47,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from regimes.experiments.low_data import comparison
+from regimes.experiments.low_data.arms import ArmName
 from regimes.experiments.low_data.comparison import CONTROL, DIVIDED, LAP, VANILLA, Comparison, published_gain
 from regimes.experiments.low_data.course import Course, data, run
 from regimes.experiments.low_data.pictures import panels
@@ -105,9 +106,9 @@ class Config(Settings):
     dataset: Literal["digits", "mnist"] = "digits"
     data_dir: str | None = None
     train_size: list[int] = Field([100], min_length=1)
-    arm: list[str] = Field(["vanilla", "lap", "lap_divided", "control", "vanilla_lr0.1"], min_length=1)
+    arm: list[ArmName] = Field(["vanilla", "lap", "lap_divided", "control", "vanilla_lr0.1"], min_length=1)
     extra_train_size: list[int] = [100]
-    extra_arm: list[str] = ["lap_lr0.1", "control_lr0.1"]
+    extra_arm: list[ArmName] = ["lap_lr0.1", "control_lr0.1"]
     seeds: int = Field(2, ge=1)
     validation: int = Field(100, ge=1)
     first_half: int = Field(100, ge=1)

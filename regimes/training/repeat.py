@@ -18,7 +18,7 @@ FIGURES = ("train_accuracy", "validation_accuracy", "test_accuracy", "test_risk"
 def folder_of(config: TrainConfig) -> Path:
     """Where a run goes by default: runs/train-DATASET-ARCH[-lap][-meanfield][-nSIZE][-seedK], digest of the rest."""
     parts = ["train", config.dataset, config.arch]
-    named = {"dataset", "arch"}
+    named = {"dataset", "arch", "data_dir"}  # the same run, wherever its data lie
     for name, part in (
         ("lap", "lap" if config.lap else ""),
         ("mean_field", "meanfield" if config.mean_field else ""),

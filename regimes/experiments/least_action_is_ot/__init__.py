@@ -46,7 +46,7 @@ Source: [Karkar2020].
 """
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -118,7 +118,7 @@ class Config(Settings):
         "circles",
         "digits",
     )
-    weight: tuple[float, ...] = (0.0, 0.3, 3.0)
+    weight: tuple[Annotated[float, Field(ge=0)], ...] = (0.0, 0.3, 3.0)
     seeds: int = Field(2, ge=1)
     samples: int = Field(64, ge=32)
     fresh: int = Field(100, ge=20)

@@ -1,7 +1,9 @@
 """Arms by name: a method of training, and perhaps settings of its own."""
 
 import re
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import AfterValidator
 
 from regimes.lab.config import dump
 from regimes.training.config import TrainConfig
@@ -26,6 +28,12 @@ class Arm(NamedTuple):
 
 def read_arm(name: str, train: TrainConfig) -> Arm:
     """The arm of a name: "lap" takes the given settings, "lap_lr0.1" or "lap_divided_every5_growth0.1" its own."""
+    method, own = _parts(name)
+    return Arm(method, TrainConfig.model_validate({**dump(train), **METHODS[method], **own}))
+
+
+def _parts(name: str) -> tuple[str, dict[str, Any]]:
+    """The method and the settings that a name carries."""
     found = _NAME.fullmatch(name)
     if found is None:
         raise ValueError(
@@ -39,4 +47,12 @@ def read_arm(name: str, train: TrainConfig) -> Arm:
             if setting in own or (kind is int and not value.isdigit()):
                 raise ValueError(f"an arm needs {setting} once and as a number of its kind; got {name!r}.")
             own[setting] = kind(value)
-    return Arm(method, TrainConfig.model_validate({**dump(train), **METHODS[method], **own}))
+    return method, own
+
+
+def _known(name: str) -> str:
+    _parts(name)
+    return name
+
+
+ArmName = Annotated[str, AfterValidator(_known)]  # in settings: refused before anything is measured

@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from regimes.experiments.low_data.arms import ArmName
 from regimes.experiments.low_data.course import Course, data, run
 from regimes.lab.config import Settings, dump, load, override
 from regimes.training.config import TrainConfig
@@ -30,7 +31,7 @@ class TableConfig(Settings):
     dataset: Literal["digits", "mnist", "cifar10", "cifar100"] = "digits"
     data_dir: str | None = None
     train_size: list[int] = Field([60, 100], min_length=1)
-    arm: list[str] = Field(["vanilla", "lap_divided", "lap", "control"], min_length=1)
+    arm: list[ArmName] = Field(["vanilla", "lap_divided", "lap", "control"], min_length=1)
     seeds: int = Field(2, ge=1)
     validation: int = Field(0, ge=0)
     first_half: int = Field(100, ge=1)
