@@ -120,6 +120,17 @@ def test_seeds_are_outermost_so_that_a_cut_run_has_whole_ones():
     assert len(points) == 10 * (3 * 7 + 6)
 
 
+def test_more_points_join_those_of_their_seed_and_none_is_measured_twice():
+    config = load(mnist_low_data.Config, overrides=[
+        "seeds=1", "arm=[lap]", "extra_arm=[]",
+        "more=[{first_seed: 0, seeds: 3, train_size: [100, 200], arm: [vanilla, lap]}, {first_seed: 2}]",
+    ])  # fmt: skip
+    found = [(point["seed"], point["train_size"], point["arm"]) for point in grid_points(mnist_low_data, config)]
+    first = [(0, 100, "lap"), (0, 100, "vanilla"), (0, 200, "vanilla"), (0, 200, "lap")]
+    pairs = [(seed, size, arm) for seed in (1, 2) for size in (100, 200) for arm in ("vanilla", "lap")]
+    assert found == [*first, *pairs, (2, 100, "control")]
+
+
 def test_the_real_size_is_the_protocol_of_2019():
     config = load(mnist_low_data.Config, "configs/mnist_low_data.yaml")
     assert (config.filters, config.blocks, config.gain, config.encoder_gain) == (32, 9, 0.01, 0.01)

@@ -39,6 +39,7 @@ from regimes.lab.statistics import mean_interval
 from regimes.models.image_nets import resnet9
 from regimes.models.initialise import LAWS, initialise
 from regimes.models.residual import ResidualNet
+from regimes.training.layout import channels_last
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import Plain
 
@@ -112,7 +113,7 @@ def _run(config: Config, law: str, gain: float, seed: int) -> dict[str, float]:
     data = classification(config.dataset, train_size=config.train_size, test_size=config.test_size, seed=seed)
     model = resnet9(data.shape, data.classes, filters=config.filters, blocks=config.blocks)
     initialise(model, LAWS[law], gain, generator=generator(seed, WEIGHTS))
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    channels_last(model)
     batches = Batches(data.train, config.batch, seed=seed, normalise=data.normalise)
     settle(model, batches)
     first = moved(model, data, data.train)

@@ -97,7 +97,16 @@ STATEMENT = Statement(
 )
 GRID = ("seed", "train_size", "arm")
 BATCHED = ()
-PLAN = ("seeds", "train_size", "arm", "extra_train_size", "extra_arm")  # say what is measured, not how
+PLAN = ("seeds", "train_size", "arm", "extra_train_size", "extra_arm", "more")  # say what is measured, not how
+
+
+class More(Settings):
+    """Further seeds, sizes and arms, trained and looked at like the rest."""
+
+    first_seed: int = Field(0, ge=0)
+    seeds: int = Field(1, ge=1)
+    train_size: list[int] = Field([100], min_length=1)
+    arm: list[ArmName] = Field(["vanilla", "lap", "control"], min_length=1)
 
 
 class Config(Settings):
@@ -110,6 +119,7 @@ class Config(Settings):
     extra_train_size: list[int] = [100]
     extra_arm: list[ArmName] = ["lap_lr0.1", "control_lr0.1"]
     seeds: int = Field(2, ge=1)
+    more: list[More] = []
     validation: int = Field(100, ge=1)
     first_half: int = Field(100, ge=1)
     second_half: int = Field(100, ge=1)
@@ -132,13 +142,17 @@ class Config(Settings):
 
 def points(config: Config) -> list[dict[str, Any]]:
     """Seed after seed, so that a run cut short is a whole one of fewer seeds."""
-    plans = ((config.train_size, config.arm), (config.extra_train_size, config.extra_arm))
+    plans = [
+        [(config.train_size, config.arm), (config.extra_train_size, config.extra_arm)] if seed < config.seeds else []
+        for seed in range(max([config.seeds, *(more.first_seed + more.seeds for more in config.more)]))
+    ]
+    for more in config.more:
+        for seed in range(more.first_seed, more.first_seed + more.seeds):
+            plans[seed].append((more.train_size, more.arm))
     return [
         {"seed": seed, "train_size": size, "arm": arm}
-        for seed in range(config.seeds)
-        for sizes, arms in plans
-        for size in sizes
-        for arm in arms
+        for seed, plan in enumerate(plans)
+        for size, arm in dict.fromkeys((size, arm) for sizes, arms in plan for size in sizes for arm in arms)
     ]
 
 

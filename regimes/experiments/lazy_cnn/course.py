@@ -18,6 +18,7 @@ from regimes.models.residual import ResidualNet
 from regimes.models.scaling import Centred
 from regimes.models.vgg import vgg11
 from regimes.tangent.laziness import activation_flips
+from regimes.training.layout import channels_last
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import Plain, Risk
 
@@ -51,8 +52,7 @@ def centred(config: Config, parts: Classification, alpha: float, seed: int, dtyp
     """α(h(w) − h(w0)) at w = w0; the same weights for every α, drawn in float32."""
     net = vgg11(parts.shape, parts.classes, width=config.width)
     initialise(net, xavier, config.gain, generator=generator(seed, WEIGHTS))
-    net = net.to(config.device, dtype, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return Centred(net, alpha)
+    return Centred(channels_last(net.to(config.device, dtype)), alpha)
 
 
 def mean_square(alpha: float) -> Risk:

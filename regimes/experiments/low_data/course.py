@@ -19,6 +19,7 @@ from regimes.models.residual import ResidualNet
 from regimes.training.assemble import make_augmentation, make_objective, make_optimiser, make_schedule
 from regimes.training.config import TrainConfig
 from regimes.training.evaluate import evaluate
+from regimes.training.layout import channels_last
 from regimes.training.loop import Training, descend
 from regimes.training.runtime import autocast, prepared
 from regimes.transport.energy import mean_over_features
@@ -93,8 +94,8 @@ def fresh_model(course: Course, data: Data, seed: int) -> ResidualNet:
     initialise(model, law, train.gain, generator=generator(seed, WEIGHTS), biases=train.init_biases)
     if course.encoder_gain not in (None, train.gain):
         initialise(model.encoder, law, course.encoder_gain, generator=generator(seed, ENCODER))
-    memory = torch.channels_last if train.channels_last else torch.preserve_format
-    return model.to(train.device, memory_format=memory)  # pyright: ignore[reportCallIssue]
+    model = model.to(train.device)
+    return channels_last(model) if train.channels_last and len(data.parts.shape) == 3 else model
 
 
 def run(data: Data, name: str, course: Course, seed: int) -> dict[str, Any]:
