@@ -207,8 +207,8 @@ def train_classifier(
 ) -> None:
     """Train a network: plain, least action, mean-field.
 
-    The same command again goes on where the run was stopped, bit for bit on a CPU. The best epoch is chosen on
-    validation samples; the test samples are measured once, at the end.
+    The same command again goes on where the run was stopped, bit for bit on a CPU; with --out DIR and more --epochs it
+    goes further. The best epoch is chosen on validation samples; the test samples are measured once, at the end.
     """
     from functools import partial
 

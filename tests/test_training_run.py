@@ -356,3 +356,13 @@ def test_progress_on_a_terminal_is_a_bar_with_figures(capsys, monkeypatch):
     with progress.Progress("train", 10) as bar:
         bar.update(5, lambda: "loss 0.5, λ 3")
     assert "5 of 10 steps, loss 0.5, λ 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps", "told"), [("cosine", 5, True), ("cosine", 99, False), ("multistep", 5, False)]
+)
+def test_a_cosine_that_max_steps_cuts_short_is_told(tmp_path, schedule, steps, told):
+    said = []
+    train_one(short(schedule=schedule, max_steps=steps, epochs=2), tmp_path / "run", say=said.append)
+    assert ("max_steps ends it before the learning rate is 0, after 8 steps." in said[0]) == told
+    assert rows(tmp_path / "run")[0]["lr"] == "0.05"

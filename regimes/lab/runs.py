@@ -46,8 +46,10 @@ class RunFolder:
         self._start: float | None = None  # of this one, once it has
 
     @classmethod
-    def open(cls, path: Path | str, name: str, config: BaseModel, *, fresh: bool = False) -> "RunFolder":
-        """Take a folder for a run, or take up the same run again.
+    def open(
+        cls, path: Path | str, name: str, config: BaseModel, *, fresh: bool = False, free: Collection[str] = ()
+    ) -> "RunFolder":
+        """Take a folder for a run, or take up the same run again; settings in `free` may differ from those held.
 
         ValueError: the folder holds another configuration (`fresh` moves that one aside to PATH.1, PATH.2, ...), or
         files that are no run's, or is in use by another process.
@@ -67,10 +69,9 @@ class RunFolder:
         lock = _take_lock(path)
         try:
             if _holds_results(path):
-                _refuse_other(path, name, wanted)
+                _refuse_other(path, name, wanted, free)
                 folder = cls(path, name, wanted, lock, _launches(path), launch)
             else:
-                write_whole(path / CONFIG, to_yaml(wanted))
                 folder = cls(path, name, wanted, lock, [], launch)
                 folder.begin()
         except BaseException:
@@ -109,8 +110,9 @@ class RunFolder:
         return record
 
     def begin(self) -> None:
-        """Record this launch in run.json: from here on it adds results. A new folder's first launch has begun."""
+        """Record configuration and launch: from here on it adds results. A new folder's first launch has begun."""
         if self._launch is not None:
+            write_whole(self.path / CONFIG, to_yaml(self.config))
             self._launches.append(self._launch)
             self._launch, self._start = None, time.monotonic()
             self._write_run()
@@ -197,12 +199,14 @@ def _refuse_foreign(path: Path) -> None:
             )
 
 
-def _refuse_other(path: Path, name: str, wanted: dict[str, Any]) -> None:
+def _refuse_other(path: Path, name: str, wanted: dict[str, Any], free: Collection[str]) -> None:
     held = read_yaml(path / CONFIG) if (path / CONFIG).exists() else {}
     way_out = "pass --out for another folder, or --fresh to move the old run aside"
     if (path / RUN).exists() and (other := _read_run(path)["name"]) != name:
         raise ValueError(f"{path} holds a run of {other!r}, not of {name!r}; {way_out}")
     for key, old, new in differences(held, wanted, ""):
+        if key in free and _MISSING not in (old, new):
+            continue
         old_text, new_text = ("nothing" if value is _MISSING else repr(value) for value in (old, new))
         raise ValueError(f"{path} holds another configuration: {key} is {old_text} there, {new_text} here; {way_out}")
 

@@ -161,7 +161,10 @@ def clip_before_steps(optimiser: Optimizer, weights: Sequence[nn.Parameter], nor
 
 
 def make_schedule(config: TrainConfig, optimiser: Optimizer) -> LRScheduler | None:
-    """The learning rate by epochs: constant, falling by gamma at milestones, or a half cosine down to 0."""
+    """The learning rate by epochs: constant, falling by gamma at milestones, or a half cosine to 0 after the last one.
+
+    `max_steps` ends a run earlier and leaves its schedule alone: what was trained is the beginning of the whole run.
+    """
     if config.schedule == "multistep":
         return MultiStepLR(optimiser, config.milestones, config.gamma)
     return CosineAnnealingLR(optimiser, config.epochs) if config.schedule == "cosine" else None

@@ -9,6 +9,7 @@ from regimes.lab.report import markdown_table, number, to_json
 from regimes.lab.runs import RunFolder, default_folder
 from regimes.training.assemble import check
 from regimes.training.config import TrainConfig
+from regimes.training.length import open_run
 from regimes.training.parallel import Alone, processes, restarted
 from regimes.training.run import Outcome, Say, train_one
 
@@ -59,7 +60,7 @@ def train(
 def _seeds(config: TrainConfig, path: Path, resume: bool, fresh: bool, say: Say, ranks: Alone) -> Outcome:
     if resume and not ranks.from_first(lambda: any(path.glob("seed*/last.pt"))):
         raise FileNotFoundError(f"{path} holds no run to go on from; leave out --resume to start")
-    with ranks.by_first(lambda: RunFolder.open(path, "train", config, fresh=fresh)) or nullcontext() as folder:
+    with ranks.by_first(lambda: open_run(path, config, fresh=fresh)) or nullcontext() as folder:
         if folder is not None:
             folder.begin()
         results = []

@@ -23,6 +23,7 @@ from regimes.training.checkpoint import (
 )
 from regimes.training.config import TrainConfig
 from regimes.training.evaluate import Evaluation, evaluate
+from regimes.training.length import LAST, RESULT, open_run
 from regimes.training.loop import Step, descend
 from regimes.training.metrics import Sums, events, multiplier, row, to_csv
 from regimes.training.parallel import ALONE, Alone, lost
@@ -30,7 +31,7 @@ from regimes.training.progress import Progress
 from regimes.training.results import conclude, measure_test, summary_rows
 from regimes.training.runtime import Guard, Interrupted, autocast, prepared, stoppable
 
-LAST, BEST, METRICS, RESULT = "last.pt", "best.pt", "metrics.csv", "result.json"
+BEST, METRICS = "best.pt", "metrics.csv"
 Say = Callable[[str], None]
 
 
@@ -62,7 +63,7 @@ def train_one(
         )
     with prepared(config.seed, config.device):
         assembly = assemble(config, ranks)
-        with ranks.by_first(lambda: RunFolder.open(path, "train", config, fresh=fresh)) or nullcontext() as folder:
+        with ranks.by_first(lambda: open_run(path, config, fresh=fresh)) or nullcontext() as folder:
             course = Course(config, assembly, path, folder)
             say(course.description())
             if course.done == course.total and ranks.from_first((path / RESULT).exists):
@@ -179,10 +180,13 @@ class Course:
         chosen = (
             f"accuracy on {held:,} validation samples" if held else "training risk, as no sample is left to validate"
         )
+        whole = config.epochs * len(self.batches)
+        falling = config.schedule == "cosine" and self.total < whole
         return (
             f"{config.arch} ({parameter_count(self.training.model):,} parameters) on {config.dataset}: "
             f"{len(data.train.labels):,} training, {held:,} validation, {len(data.test.labels):,} test samples; "
             f"{self.total:,} steps of batch {config.batch}{f', {self.done:,} done' if self.done else ''}. "
+            f"{f'max_steps ends it before the learning rate is 0, after {whole:,} steps. ' if falling else ''}"
             f"The best epoch is chosen by {chosen}; the test samples are measured once, at the end."
         )
 
@@ -229,6 +233,15 @@ class Course:
                 f"{self.path / LAST} does not fit this run ({error}); restore it, or pass --fresh"
             ) from None
         self.rows, self.best = list(held.rows), dict(held.best)
+        if held.config != dump(self.config):  # the run goes on to another length
+            self.ranks.by_first(self._rename_best)
+            self._save(LAST)
+
+    def _rename_best(self) -> None:
+        """Have the best weights so far say that they are of the run as it is now."""
+        if self.best:
+            best = load_checkpoint(self.path / BEST)
+            save_checkpoint(self.path / BEST, best._replace(config=dump(self.config)))
 
     def _write_metrics(self) -> None:
         self.ranks.by_first(lambda: _open(self.folder).write(METRICS, to_csv(self.rows)))
