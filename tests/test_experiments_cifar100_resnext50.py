@@ -24,7 +24,7 @@ def rows(as_published=True, **gains):
                 made.append({
                     "seed": seed, "train_size": size, "arm": arm, "method": arm, "learning_rate": 0.1,
                     "paper": share, "honest": share, "validation": share, "transport": 0.1, "multiplier": 2.0,
-                    "curve": json.dumps([(1, share / 2), (2, share)]), "as_published": as_published,
+                    "train_risk": 0.1, "curve": json.dumps([(1, share / 2), (2, share)]), "as_published": as_published,
                 })  # fmt: skip
     return pd.DataFrame(made)
 

@@ -18,7 +18,7 @@ def rows(as_published=True, sizes=tuple(SIZES), **gains):
     return pd.DataFrame([
         {
             "seed": seed, "train_size": size, "arm": arm, "method": arm, "learning_rate": 0.1,
-            "transport": 0.1, "multiplier": 2.0, "as_published": as_published,
+            "transport": 0.1, "multiplier": 2.0, "train_risk": 0.1, "as_published": as_published,
             **dict.fromkeys(
                 ("paper", "honest", "validation"),
                 (

@@ -181,6 +181,14 @@ def test_transport_shortens_the_steps(digits):
     assert lap < 0.8 * control
 
 
+def test_an_arm_that_diverges_says_so_by_its_risk_and_has_the_accuracy_of_guessing(digits):
+    row = course.run(digits, "vanilla_lr100000", trained(epochs=6), 1)
+    assert not math.isfinite(row["train_risk"])
+    guessing = float((digits.second.labels == 0).double().mean())  # without finite outputs every image is of class 0
+    assert row["last"] == guessing
+    assert math.isfinite(course.run(digits, "vanilla", trained(epochs=1), 1)["train_risk"])
+
+
 def test_without_validation_samples_the_first_half_of_the_test_set_chooses_the_epoch():
     data = course.data("digits", 3, 50, 0, (20, 40), None)
     row = course.run(data, "vanilla", trained(epochs=4), 1)

@@ -31,7 +31,7 @@ def table(**changes):
                     "seed": seed, "train_size": size, "arm": arm, "method": method, "learning_rate": train.lr,
                     "paper": share, "honest": share, "last": share, "validation": share, "honest_epoch": 30,
                     "refreshed": share + 0.1 * (method == "vanilla") if seed else None,
-                    "train_accuracy": 1.0, "transport": 0.1, "multiplier": 1.0,
+                    "train_accuracy": 1.0, "train_risk": 0.1, "transport": 0.1, "multiplier": 1.0,
                 })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -117,7 +117,7 @@ def test_seeds_are_outermost_so_that_a_cut_run_has_whole_ones():
     config = load(mnist_low_data.Config, "configs/mnist_low_data.yaml")
     points = grid_points(mnist_low_data, config)
     assert [point["seed"] for point in points] == sorted(point["seed"] for point in points)
-    assert len(points) == 10 * (3 * 7 + 6)
+    assert len(points) == 10 * (3 * 7 + 6) + 40 * 2 * 3 + 6 * 2 * 3
 
 
 def test_more_points_join_those_of_their_seed_and_none_is_measured_twice():
@@ -163,3 +163,13 @@ def test_the_figure_shows_accuracy_and_differences():
     assert right.get_ylim() == refreshed.get_ylim()
     assert {"LAP", "LAP, published", "vanilla, tuned"} <= {text.get_text() for text in left.get_legend().get_texts()}
     assert "LAP − control" in {text.get_text() for text in right.get_legend().get_texts()}
+
+
+def test_the_table_says_how_many_runs_of_an_arm_have_diverged_and_counts_them():
+    rows = table()
+    rows.loc[(rows.arm == "lap") & (rows.train_size == 100) & (rows.seed < 2), ["train_risk", "honest"]] = math.nan, 0.1
+    shown = mnist_low_data.table(rows).query("n == 100 and run == 'yes'").set_index("arm")
+    assert (shown.diverged["LAP"], shown.diverged["vanilla"]) == (2, 0)
+    assert shown.honest["LAP"] == pytest.approx((10 + 10 + 75.1) / 3)
+    assert shown["lowest honest"]["LAP"] == pytest.approx(10)
+    assert mnist_low_data.judge(rows).merits["diverged runs"] == 2

@@ -62,7 +62,7 @@ def measured(rows: Table, compared: Iterable[Comparison]) -> dict[str, Interval]
 
 def merits(rows: Table, pairs: Iterable[tuple[Key, Key]], protocols: Sequence[str]) -> dict[str, float]:
     """Mean and half width of each paired difference at each train size, where there are any."""
-    found = {"seeds": float(rows.seed.nunique())}
+    found = {"seeds": float(rows.seed.nunique()), "diverged runs": float(diverged(rows))}
     for protocol in protocols:
         for size in sorted(set(rows.train_size)):
             for key, other in pairs:
@@ -116,6 +116,11 @@ def percent(rows: Table, protocol: str) -> Mean:
     return mean_interval(known if len(known) else [np.nan, np.nan])
 
 
+def diverged(rows: Table) -> int:
+    """How many runs end with a risk on their training set that is not finite."""
+    return int((~np.isfinite(rows.train_risk.astype(float))).sum())
+
+
 def tuned_keys(rows: Table, train_size: int) -> list[Key]:
     """The methods that were run with several settings."""
     methods = dict.fromkeys(rows[rows.train_size == train_size].method)
@@ -162,7 +167,8 @@ def _lines(rows: Table, published: Published, protocols: Sequence[str], run: str
 def line(some: Table, known: tuple[float, float, float] | None, protocols: Sequence[str]) -> dict[str, Any]:
     """Accuracy in percent by each protocol beside the published one, medians of transport and λ, number of seeds.
 
-    Without rows the published value stands alone.
+    "diverged" are the seeds that end without a finite risk; they count in all means with the accuracies that they have,
+    those of an epoch before or of guessing. Without rows the published value stands alone.
     """
     value, low, high = known or ("", "", "")
     shown = {"published": value, "published interval": f"[{low:g}, {high:g}]" if known else ""}
@@ -173,7 +179,7 @@ def line(some: Table, known: tuple[float, float, float] | None, protocols: Seque
         mean = percent(some, protocol)
         found |= {protocol: mean.value, f"± {protocol}": mean.interval.high - mean.value}
     found |= {"lowest honest": 100 * some.honest.min(), "transport": some.transport.median()}
-    found |= {"λ": some.multiplier.median(), "seeds": len(some)}
+    found |= {"λ": some.multiplier.median(), "seeds": len(some), "diverged": diverged(some)}
     return found | ({"seeds refreshed": int(some.refreshed.notna().sum())} if "refreshed" in protocols else {})
 
 

@@ -104,6 +104,9 @@ def run(data: Data, name: str, course: Course, seed: int) -> dict[str, Any]:
     paper: largest accuracy on `first` over the epochs looked at. honest: accuracy on `second` after the epoch with
     the largest validation accuracy, the earliest of them. last: on `second`, after the last epoch. refreshed: the same
     with batch norm's statistics taken anew from the training set.
+
+    An arm that diverges is trained to the end all the same, and has the accuracies that it has: without finite outputs
+    every image counts as one of class 0, which is guessing. Its train_risk is not finite, and says so.
     """
     method, train = read_arm(name, course.train)
     with prepared(seed, train.device):
