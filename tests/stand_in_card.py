@@ -1,0 +1,98 @@
+"""A graphics card that is not there: shapes and devices as on CUDA, no numbers, and a count of the host's waits.
+
+Tensors "on cuda" lie on torch's meta device. What is checked is what goes wrong first on a card and cannot be seen on
+a CPU: operations that mix tensors of host and card raise, as CUDA's do, and so do host tensors that index the card's
+(CUDA allows them, with a hidden copy), and shapes that depend on numbers. Whatever must read a number from the card
+makes the host wait and is counted; it reads 0, and true. What kernels compute, and how fast, only a card can tell.
+"""
+
+import warnings
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+CARD = torch.device("cuda:0")
+aten = torch.ops.aten
+READS = {aten._local_scalar_dense.default, aten.equal.default}
+
+
+class Names(TorchFunctionMode):
+    """The device named cuda is the stand-in, and tensors on it say that they are on cuda:0."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func == torch.Tensor.device.__get__:  # a new wrapper each time, equal but not the same
+            device = func(*args, **kwargs)
+            return CARD if device.type == "meta" else device
+        if "device" in kwargs:
+            kwargs["device"] = _stand_in(kwargs["device"])
+        if func in (torch.Tensor.to, torch._C._nn._parse_to):
+            args = tuple(_stand_in(arg) for arg in args)
+        return func(*args, **kwargs)
+
+
+class Card(TorchDispatchMode):
+    """Refuses operations that mix devices; `waits` counts by operation how often the host read from the card."""
+
+    def __init__(self):
+        super().__init__()
+        self.waits = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        on_card = [tensor for tensor in tensors if tensor.is_meta]
+        on_host = [tensor for tensor in tensors if not tensor.is_meta]
+        if func is aten._to_copy.default:
+            return self._moved(func, args, kwargs)
+        if func is aten.copy_.default:
+            if on_card and not args[0].is_meta:
+                self.waits[str(func)] += 1
+                return args[0].zero_()
+            return func(*args, **kwargs)
+        if on_card and any(tensor.dim() for tensor in on_host):
+            shapes = [tuple(tensor.shape) for tensor in on_host if tensor.dim()]
+            raise RuntimeError(f"{func} mixes tensors on the card with host tensors of shapes {shapes}")
+        if on_card and func in READS:
+            self.waits[str(func)] += 1
+            return func is aten.equal.default or on_card[0].dtype == torch.bool or 0
+        if on_card and str(func).startswith("aten._fused_"):  # fused optimisers change their arguments, here nothing
+            return None
+        return func(*args, **kwargs)
+
+    def _moved(self, func, args, kwargs):
+        source, target = args[0], kwargs.get("device")
+        off_card = isinstance(source, torch.Tensor) and source.is_meta and target is not None
+        if not off_card or torch.device(target).type != "cpu":
+            return func(*args, **kwargs)
+        self.waits[str(func)] += 1
+        found = torch.zeros(source.shape, dtype=kwargs.get("dtype") or source.dtype)
+        return found | True if found.dtype == torch.bool else found
+
+
+@contextmanager
+def stand_in_card(monkeypatch):
+    """Within, "cuda" is the stand-in; yields it."""
+    answers = {
+        "is_available": True, "is_bf16_supported": True, "current_device": 0, "device_count": 1,
+        "reset_peak_memory_stats": None, "max_memory_allocated": 0, "get_device_name": "stand-in",
+    }  # fmt: skip
+    card = Card()
+    with ExitStack() as stack, monkeypatch.context() as patch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*to a meta parameter in the current model.*")
+        for name, answer in answers.items():
+            patch.setattr(torch.cuda, name, lambda *args, answer=answer, **kwargs: answer)
+        patch.setattr(torch.cuda, "synchronize", lambda *args: card.waits.update(["synchronize"]))
+        fork = torch.random.fork_rng
+        patch.setattr(torch.random, "fork_rng", lambda devices=(): fork(devices=[]))
+        stack.enter_context(Names())
+        yield stack.enter_context(card)
+
+
+def _stand_in(device):
+    is_card = isinstance(device, (str, torch.device)) and str(device).startswith("cuda")
+    return torch.device("meta") if is_card else device
