@@ -4,6 +4,7 @@ import pytest
 import torch
 from stand_in_card import CARD, stand_in_card
 
+import regimes
 from regimes.data.augment import compose, cutout, flip, random_crop
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
@@ -11,7 +12,7 @@ from regimes.experiments import cifar10_low_data, depth_without_batch_norm, mean
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.models.build import build
-from regimes.training.assemble import assemble
+from regimes.training.assemble import assemble, check
 from regimes.training.config import TrainConfig
 from regimes.training.ensemble import Ensemble, descend_together
 from regimes.training.evaluate import evaluate
@@ -106,6 +107,19 @@ def test_an_ensemble_neither_mixes_devices_nor_waits(card, objective):
     assert not card.waits
 
 
+@pytest.mark.parametrize(("given", "mode"), [("compile=true", None), ("cuda_graphs=true", "reduce-overhead")])
+def test_the_compiler_is_asked_for_cuda_graphs_where_the_run_asks_for_them(card, monkeypatch, given, mode):
+    asked = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda net, mode=None: asked.append(mode))
+    assemble(settings(given))
+    assert asked == [mode]
+
+
+def test_cuda_graphs_are_refused_on_a_cpu():
+    with pytest.raises(ValueError, match="needs device cuda"):
+        check(settings("cuda_graphs=true", "device=cpu"))
+
+
 def test_augmented_batches_are_made_on_the_card(card):
     samples = Labelled(torch.zeros(6, 3, 32, 32, dtype=torch.uint8), torch.zeros(6, dtype=torch.long))
     there = Labelled(samples.x.to("cuda"), samples.labels.to("cuda"))
@@ -137,3 +151,13 @@ def test_measuring_waits_as_often_for_many_batches_as_for_few(card):
 def test_statements_measure_on_the_card(card, experiment, overrides):
     config = load(experiment.Config, overrides=["device=cuda", *overrides])
     assert len(experiment.measure(config, grid_points(experiment, config)[:1])) == 1
+
+
+def test_what_users_import_stays_where_its_input_lies(card):
+    net = build("resnet9", (1, 8, 8), 10, filters=4, blocks=2).to("cuda").eval()
+    x = torch.zeros(6, 1, 8, 8, device="cuda")
+    made = [regimes.linearize(net), regimes.Centred(net, alpha=10.0), regimes.Doubled(net)]
+    found = [model(x) for model in made] + [regimes.ntk(net, x, x[:3], outputs="full"), regimes.ntk(net, x)]
+    found.append(regimes.trace_residuals(net, blocks="segments.0.blocks.?")(x).output)
+    assert {tensor.device for tensor in found} == {CARD}
+    assert regimes.ot_gap(x.flatten(1), x.flatten(1)).gap == 0

@@ -71,6 +71,8 @@ def check(config: TrainConfig) -> None:
         raise ValueError(
             "tensorboard=true needs the package tensorboard: install it with pip, or leave the setting out"
         )
+    if config.cuda_graphs and config.device != "cuda":
+        raise ValueError("cuda_graphs needs device cuda; got device cpu. Leave it out, or pass compile=true instead.")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "device 'cuda' needs a CUDA graphics card and a torch built for it; "
@@ -92,8 +94,8 @@ def assemble(config: TrainConfig, ranks: Alone = ALONE) -> Assembly:
         channels_last(model)
     if ranks.count > 1:
         join_batch_norms(model, ranks.gather)
-    if config.compile:
-        model.compile()
+    if config.compile or config.cuda_graphs:
+        model.compile(mode="reduce-overhead" if config.cuda_graphs else None)
     optimiser = make_optimiser(config, model)
     objective, schedule = make_objective(config, ranks), make_schedule(config, optimiser)
     training = Training(model, objective, optimiser, schedule, ranks=ranks)

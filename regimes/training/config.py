@@ -68,6 +68,7 @@ class TrainConfig(Settings):
     bf16: bool = False
     channels_last: bool = True
     compile: bool = False
+    cuda_graphs: bool = False  # compiled, and replayed as CUDA graphs
     target: Annotated[float, Field(gt=0, le=1)] | None = None  # validation accuracy whose time is told
     checkpoint_seconds: NotNegative = 60.0
     tensorboard: bool = False

@@ -12,7 +12,7 @@ from regimes.training.config import TrainConfig
 # Settings of `train` that the table's own rows, arms and protocols decide.
 OWN = {
     *("dataset", "data_dir", "train_size", "validation", "test_size", "balanced", "max_steps", "lap", "form"),
-    *("seed", "seeds", "device", "bf16", "compile", "checkpoint_seconds", "tensorboard"),
+    *("seed", "seeds", "device", "bf16", "compile", "cuda_graphs", "checkpoint_seconds", "tensorboard"),
 }
 
 
