@@ -3,7 +3,7 @@
 Tensors "on cuda" lie on torch's meta device. What is checked is what goes wrong first on a card and cannot be seen on
 a CPU: operations that mix tensors of host and card raise, as CUDA's do, and so do host tensors that index the card's
 (CUDA allows them, with a hidden copy), and shapes that depend on numbers. Whatever must read a number from the card
-makes the host wait and is counted; it reads 0, and true. What kernels compute, and how fast, only a card can tell.
+makes the host wait and is counted; it reads 1, 0 or true. What kernels compute, and how fast, only a card can tell.
 """
 
 import warnings
@@ -52,14 +52,14 @@ class Card(TorchDispatchMode):
         if func is aten.copy_.default:
             if on_card and not args[0].is_meta:
                 self.waits[str(func)] += 1
-                return args[0].zero_()
+                return args[0].copy_(_read(args[0].shape, args[0].dtype))
             return func(*args, **kwargs)
         if on_card and any(tensor.dim() for tensor in on_host):
             shapes = [tuple(tensor.shape) for tensor in on_host if tensor.dim()]
             raise RuntimeError(f"{func} mixes tensors on the card with host tensors of shapes {shapes}")
         if on_card and func in READS:
             self.waits[str(func)] += 1
-            return func is aten.equal.default or on_card[0].dtype == torch.bool or 0
+            return True if func is aten.equal.default else _read((), on_card[0].dtype).item()
         if on_card and str(func).startswith("aten._fused_"):  # fused optimisers change their arguments, here nothing
             return None
         return func(*args, **kwargs)
@@ -70,8 +70,7 @@ class Card(TorchDispatchMode):
         if not off_card or torch.device(target).type != "cpu":
             return func(*args, **kwargs)
         self.waits[str(func)] += 1
-        found = torch.zeros(source.shape, dtype=kwargs.get("dtype") or source.dtype)
-        return found | True if found.dtype == torch.bool else found
+        return _read(source.shape, kwargs.get("dtype") or source.dtype)
 
 
 @contextmanager
@@ -91,6 +90,11 @@ def stand_in_card(monkeypatch):
         patch.setattr(torch.random, "fork_rng", lambda devices=(): fork(devices=[]))
         stack.enter_context(Names())
         yield stack.enter_context(card)
+
+
+def _read(shape, dtype):
+    """What the host reads: true, the whole number 0, the real number 1, so that ratios are finite."""
+    return (torch.ones if dtype == torch.bool or dtype.is_floating_point else torch.zeros)(shape, dtype=dtype)
 
 
 def _stand_in(device):

@@ -45,8 +45,8 @@ def test_the_stand_in_refuses_what_cuda_refuses_and_counts_what_waits(card):
         there + here
     with pytest.raises(RuntimeError, match="nonzero"):  # its shape is known to the card alone
         there[there > 0]
-    assert there.sum().item() == 0
-    assert there.tolist() == [0, 0, 0]
+    assert there.sum().item() == 1
+    assert there.tolist() == [1, 1, 1]
     assert bool(there.isfinite().all())
     assert sum(card.waits.values()) == 3
 
@@ -86,8 +86,7 @@ def test_sorting_particles_waits_once_a_stage_and_sorting(card, sorting):
 @pytest.mark.parametrize("overrides", [["lap=true", "bf16=true"], ["mean_field=true", "arch=resnet20"]], ids=" ".join)
 def test_a_whole_run_trains_saves_measures_and_draws_and_is_found_again(card, overrides, tmp_path):
     config = load(TrainConfig, overrides=[*SMALL, "checkpoint_seconds=0", *overrides])
-    with pytest.warns(UserWarning, match="log-scaled"):  # there are no numbers to draw
-        first = train_one(config, tmp_path / "run")
+    first = train_one(config, tmp_path / "run")
     assert first.result["device"].startswith("cuda")
     assert train_one(config, tmp_path / "run").result["best"]["epoch"] == first.result["best"]["epoch"]
 
@@ -160,4 +159,4 @@ def test_what_users_import_stays_where_its_input_lies(card):
     found = [model(x) for model in made] + [regimes.ntk(net, x, x[:3], outputs="full"), regimes.ntk(net, x)]
     found.append(regimes.trace_residuals(net, blocks="segments.0.blocks.?")(x).output)
     assert {tensor.device for tensor in found} == {CARD}
-    assert regimes.ot_gap(x.flatten(1), x.flatten(1)).gap == 0
+    assert regimes.ot_gap(x.flatten(1), x.flatten(1)).gap == 0  # of what is read
