@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from regimes.conventions import generator
 from regimes.data.classification import CONSTANTS, NAMES
 from regimes.data.classification import SHAPES as KNOWN_SHAPES
 from regimes.lab.config import dump, load
-from regimes.training.assemble import assemble, check, make_objective, make_optimiser, make_schedule
+from regimes.training.assemble import assemble, check, make_augmentation, make_objective, make_optimiser, make_schedule
 from regimes.training.checkpoint import data_of
 from regimes.training.config import TrainConfig
 from regimes.training.objectives import LeastAction, Plain
@@ -140,6 +141,7 @@ def test_a_wrong_setting_is_one_line_that_names_it(override, part):
         (["batch=1"], "batch normalisation"),
         (["dataset=circles", "arch=resnet9"], "arch=dense"),
         (["dataset=circles", "augment=true"], "augment"),
+        (["dataset=circles", "cutout=4"], "cutout"),
         (["nesterov=true", "momentum=0"], "nesterov"),
     ],
 )
@@ -228,3 +230,15 @@ def test_configuration_files_are_valid(file):
 
 def test_there_are_configuration_files():
     assert {"circles", "digits", "mnist_300", "cifar10", "cifar100"} <= {file.stem for file in CONFIGS}
+
+
+def test_augmentation_is_crop_and_flip_then_cutout_as_far_as_asked_for():
+    images = torch.full((40, 1, 8, 8), 255, dtype=torch.uint8)
+    black = {}
+    for overrides in ("augment=false", "cutout=2", "augment=true", "[both]"):
+        given = ["augment=true", "cutout=2"] if overrides == "[both]" else [overrides]
+        made = make_augmentation(load(TrainConfig, overrides=["dataset=digits", *given]))
+        black[overrides] = 0.0 if made is None else float((made(images, generator(0)) == 0).double().mean())
+    assert black["augment=false"] == 0
+    assert 2 / 64 < black["cutout=2"] <= 4 / 64  # a square of 2 × 2, cut off at the border
+    assert black["[both]"] > black["augment=true"] > 0.2

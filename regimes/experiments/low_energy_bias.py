@@ -68,9 +68,9 @@ BATCHED = ()
 
 
 class Config(Settings):
-    """Data, net, training and the gains of each law; configs/low_energy_bias.yaml is the real size."""
+    """Data, net, training and the gains of each law; configs/low_energy_bias.yaml, ..._cifar10.yaml: the real size."""
 
-    dataset: Literal["digits", "mnist"] = "digits"
+    dataset: Literal["digits", "mnist", "cifar10", "cifar100"] = "digits"
     orthogonal: tuple[float, ...] = (0.01, 0.1, 1.0)
     kaiming: tuple[float, ...] = (0.3, 1.0, 2.0)
     normal: tuple[float, ...] = (0.01, 0.1)

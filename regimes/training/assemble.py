@@ -10,7 +10,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 
 from regimes.conventions import generator
-from regimes.data.augment import Augmentation, compose, flip, random_crop
+from regimes.data.augment import Augmentation, compose, cutout, flip, random_crop
 from regimes.data.batches import Batches
 from regimes.data.classification import Classification, Labelled
 from regimes.models.initialise import LAWS, initialise
@@ -59,8 +59,8 @@ def check(config: TrainConfig) -> None:
         raise ValueError(
             f"{config.arch} has batch normalisation, which needs a batch of at least 2; got batch 1. Pass --batch 2."
         )
-    if config.augment and len(SHAPES[config.dataset]) != 3:
-        raise ValueError(f"augment shifts and mirrors images; {config.dataset} has none. Leave it out.")
+    if (config.augment or config.cutout) and len(SHAPES[config.dataset]) != 3:
+        raise ValueError(f"augment and cutout change images; {config.dataset} has none. Leave them out.")
     if config.target is not None and config.validation == 0:
         raise ValueError(
             "target is an accuracy on validation samples; got validation 0. Set validation, or leave it out."
@@ -173,5 +173,7 @@ def make_schedule(config: TrainConfig, optimiser: Optimizer) -> LRScheduler | No
 
 
 def make_augmentation(config: TrainConfig) -> Augmentation | None:
-    """Random crop of 4 pixels and flip, or nothing."""
-    return compose(random_crop(4), flip()) if config.augment else None
+    """Random crop of 4 pixels and flip, then cutout, as far as asked for."""
+    parts = [random_crop(4), flip()] if config.augment else []
+    parts += [cutout(config.cutout)] if config.cutout else []
+    return compose(*parts) if parts else None

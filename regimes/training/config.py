@@ -24,6 +24,7 @@ class TrainConfig(Settings):
     test_size: Count | None = None  # None: all
     balanced: bool = False  # classes of the subset equal, not in the mean only
     augment: bool  # random crop and flip
+    cutout: Count | None = None  # side in pixels of a black square somewhere on each image
 
     arch: str
     arch_options: dict[str, Any]
