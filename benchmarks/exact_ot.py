@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+CLOUDS = ("independent", "network")
 UNLIMITED = 2**40
 DENSE_LIMIT = 5_000
 GIGABYTE = 2**30
@@ -47,14 +48,20 @@ class Measured(NamedTuple):
     certified: bool | None = None
 
 
-SMALL = [
-    Case(n, d, kind)
-    for n, d in ((2_000, 2), (5_000, 2), (5_000, 8), (5_000, 64))
-    for kind in ("independent", "network")
-]
+SMALL = [Case(n, d, kind) for n, d in ((2_000, 2), (5_000, 2), (5_000, 8), (5_000, 64)) for kind in CLOUDS]
 LARGE = [Case(20_000, 2, "independent")] + [
     Case(50_000, d, kind) for kind in ("network", "independent") for d in (2, 8, 64)
 ]
+
+
+def read_case(text: str) -> Case:
+    """A case from "5000,2,network"."""
+    points, dim, kind = text.split(",") if text.count(",") == 2 else ("", "", "")
+    if kind not in CLOUDS or not (points.isdecimal() and dim.isdecimal() and int(points) > 0 and int(dim) > 0):
+        raise argparse.ArgumentTypeError(
+            f"needs points,features,clouds with clouds {' or '.join(CLOUDS)}; got {text!r}"
+        )
+    return Case(int(points), int(dim), kind)
 
 
 def clouds(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -196,7 +203,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--large", action="store_true", help="also n = 20,000 and 50,000")
     parser.add_argument("--only-large", action="store_true", help="the large sizes and the case of the ratio")
-    parser.add_argument("--case", action="append", help="points,features,clouds: only this one; may be repeated")
+    parser.add_argument(
+        "--case", type=read_case, action="append", help="points,features,clouds: only this one; may be repeated"
+    )
     parser.add_argument("--seconds", type=float, default=math.inf, help="limit of one solve, looked at between rounds")
     parser.add_argument("--out", type=Path, help="folder of result.json and table.md")
     parser.add_argument("--tidy", action="store_true", help="write the table anew, measure nothing")
@@ -207,7 +216,7 @@ def main() -> None:
     cases = [headline] if options.only_large else SMALL
     cases = [*cases, *(LARGE if options.large or options.only_large else [])]
     if options.case:
-        cases = [Case(int(n), int(d), kind) for n, d, kind in (text.split(",") for text in options.case)]
+        cases = options.case
     commit = last_commit()  # before the first solve: the tree may move on meanwhile
     for case in cases:
         found = run(case, options.seconds, options.out, commit)

@@ -1,9 +1,12 @@
 """What every package asks of a torch module: to act on one sample at a time, and to give a frozen copy of itself."""
 
+from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
 
@@ -37,6 +40,34 @@ def require_deterministic(model: nn.Module, caller: str) -> None:
                 f"{caller} needs a model that maps each sample by itself; {where} ({type(module).__name__}) "
                 f"{reason}: {cure}."
             )
+
+
+def misfit(model: nn.Module, call: Callable[[], Any]) -> str | None:
+    """Why a call of the model fails, if it is the number of features or channels that a layer is given."""
+    names = {module: name for name, module in model.named_modules()}
+    found: list[str] = []
+
+    def look(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        x = inputs[0] if inputs else None
+        if isinstance(module, nn.Linear):
+            needed, axis, what = module.in_features, -1, "features"
+        elif isinstance(module, _ConvNd):
+            needed, axis, what = module.in_channels, -1 - len(module.kernel_size), "channels"
+        else:
+            return
+        if isinstance(x, Tensor) and x.ndim >= -axis and x.shape[axis] != needed:
+            where = f"layer {names[module]!r}" if names[module] else "the model"
+            found.append(f"{where} ({type(module).__name__}) needs {needed} {what}, got {x.shape[axis]}")
+
+    hooks = [module.register_forward_pre_hook(look) for module in names]
+    try:
+        call()
+    except RuntimeError:
+        return found[-1] if found else None  # it fails where it does not fit
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return None
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from regimes.activations import SOFTPLUS, TANH
+from regimes.activations import RELU, SOFTPLUS, TANH
 from regimes.conventions import generator
 from regimes.meanfield.displacement import (
     displaced,
@@ -61,6 +61,18 @@ def test_a_run_stops_at_its_risk_and_only_there():
     assert end.stopped.all()
     assert (reached[:2] <= 0.5).all()
     assert ((reached[2:] <= 0.9) & (reached[2:] > 0.5)).all()
+
+
+def test_with_a_smallest_step_relu_slides_along_its_jumps_as_in_the_particle_flow():
+    risk, start = example(1.0, RELU)
+    how = {"rtol": 1e-4, "atol": 1e-4, "max_steps": 60}
+    with pytest.raises(RuntimeError, match="has used all 60 steps"):
+        list(displacement_flow(risk, start, [3.0], **how))
+    (end,) = displacement_flow(risk, start, [3.0], smallest=0.1, **how)
+    (flow,) = gradient_flow(risk, start, [3.0], smallest=0.1, **how)
+    assert end.forced.sum() > 0
+    # sliding has an error of first order in the smallest step
+    assert_close(displaced(start, end.moved, 1.0).input, flow.particles.input, atol=0.1, rtol=0.0)
 
 
 @pytest.mark.parametrize("activation", [TANH, SOFTPLUS])

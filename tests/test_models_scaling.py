@@ -103,6 +103,21 @@ def test_state_dict_and_deepcopy_carry_the_start(case):
     assert_close(build(x), centred(x))
 
 
+@pytest.mark.parametrize("outer", [lambda net: net, nn.Sequential])
+def test_the_state_of_another_alpha_is_refused_and_one_without_alpha_taken(outer):
+    nets = [outer(Centred(nn.Linear(2, 1), alpha)) for alpha in (0.1, 3.0, 3.0)]
+    state = nets[1].state_dict()
+    with pytest.raises(ValueError, match=r"state of its own alpha, 0\.1; got that of alpha=3"):
+        nets[0].load_state_dict(state)
+    nets[2].load_state_dict(state)
+    x = torch.randn(4, 2)
+    assert_close(nets[2](x), nets[1](x), rtol=0, atol=0)
+    old = {name: value for name, value in state.items() if not name.endswith("_extra_state")}
+    assert len(old) == len(state) - 1
+    nets[0].load_state_dict(old)
+    assert_close(nets[0](x) / 0.1, nets[1](x) / 3.0)
+
+
 def test_it_moves_to_another_dtype_with_its_start(case):
     model, x = case
     centred = Centred(model, 1.0)

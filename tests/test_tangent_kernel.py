@@ -195,6 +195,12 @@ X = torch.randn(4, 3)
         (nn.Linear(3, 2), {"x1": X.double()}, "the dtype of the model, torch.float32; got torch.float64"),
         (nn.Linear(3, 2), {"x1": X.to("meta")}, "on the device of the model, cpu; got meta"),
         (nn.Sequential(nn.Linear(3, 2), nn.Flatten(0)), {}, "a row for each sample"),
+        (nn.Linear(3, 2), {"x1": X[:, :2]}, r"with shape \(2,\) the model \(Linear\) needs 3 features, got 2"),
+        (
+            nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 1)), {"x1": torch.randn(2, 1, 5, 5)},
+            r"with shape \(1, 5, 5\) layer '2' \(Linear\) needs 8 features, got 18",
+        ),
+        (nn.Sequential(nn.Conv2d(3, 2, 3)), {"x1": torch.randn(2, 1, 5, 5)}, r"'0' \(Conv2d\) needs 3 channels, got 1"),
         (nn.LSTM(3, 2), {"x1": torch.randn(2, 5, 3)}, "returns one tensor .* gave tuple"),
     ],
 )  # fmt: skip
@@ -203,6 +209,17 @@ def test_wrong_input_is_one_clear_line(model, call, message):
     with pytest.raises(ValueError, match=message) as error:
         ntk(model, **arguments)
     assert "\n" not in str(error.value)
+
+
+def test_a_model_that_fails_for_another_reason_says_so_itself():
+    class Broken(nn.Linear):
+        def forward(self, x):
+            raise RuntimeError("out of order")
+
+    model = Broken(3, 2)
+    with pytest.raises(RuntimeError, match="out of order"):
+        ntk(model, X)
+    assert not model._forward_pre_hooks
 
 
 def test_a_vector_of_the_wrong_shape_is_refused():

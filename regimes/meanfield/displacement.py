@@ -17,13 +17,15 @@ class Displacement(NamedTuple):
     """The magnified displacement v = α(w − w_0) at one requested time.
 
     time: the time each run has reached, less than requested only where the run has stopped;
-    steps: those accepted so far; stopped: the run met its risk and is frozen.
+    steps: those accepted so far; stopped: the run met its risk and is frozen; forced: steps at `smallest` whose error
+    was above the tolerance.
     """
 
     time: Float[Tensor, " runs"]
     moved: Particles
     steps: Int[Tensor, " runs"]
     stopped: Bool[Tensor, " runs"]
+    forced: Int[Tensor, " runs"]
 
 
 def displaced(start: Particles, moved: Particles, alpha: float | Float[Tensor, "runs *ones"]) -> Particles:
@@ -41,6 +43,7 @@ def displacement_flow(
     atol: float = 1e-8,
     risk_below: Float[Tensor, " runs"] | None = None,
     unit: Float[Tensor, " runs"] | None = None,
+    smallest: float = 0.0,
     max_steps: int = 100_000,
 ) -> Iterator[Displacement]:
     """Particle flow w' = −m ∇F_α(w), solved for v = α(w − w_0): v' = −α m ∇F_α(w_0 + v/α), v(0) = 0.
@@ -48,6 +51,7 @@ def displacement_flow(
     The tolerances are on v, so on w they are α times finer: what separates the net
     from its tangent model is O(1/α) in v, and would be O(1/α²) in w. A run stops where R(f) is at or below
     `risk_below`, but R(f) cannot come below about (tolerance·‖v‖)². unit: the flow time that counts as 1, run by run.
+    smallest: a smallest step, for ReLU, as in meanfield.flow.gradient_flow; in units of `unit`.
     """
     whole = _Magnified(risk, start, risk_below, unit)
 
@@ -65,10 +69,11 @@ def displacement_flow(
         atol=atol,
         until=whole.event,
         select=select,
+        smallest=smallest,
         max_steps=max_steps,
     )
     for at in solutions:
-        yield Displacement(at.time, at.state, at.steps, at.stopped)
+        yield Displacement(at.time, at.state, at.steps, at.stopped, at.forced)
 
 
 class _Magnified:

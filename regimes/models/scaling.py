@@ -1,7 +1,9 @@
 """The centred, α-scaled model: one number moves a network from feature learning to its tangent model."""
 
 import math
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from regimes.modules import frozen_copy, require_deterministic
@@ -12,7 +14,8 @@ class Centred(nn.Module):
 
     Minimise R(α(h − h_0))/α² (step sizes then do not depend on α): α → ∞ is lazy training, the tangent model.
     (Where torch takes a fused path without gradients, LSTM or attention, the zero is one up to rounding.)
-    w_0 is copied when Centred is made, as buffers: it follows state_dict, .to() and deepcopy, and is no parameter.
+    w_0 is copied when Centred is made, as buffers: it follows state_dict, .to() and deepcopy, and is no parameter. The
+    state of another alpha is refused (ValueError); one that was saved without its alpha is taken.
     BatchNorm and Dropout in train mode are refused (ValueError), at construction and at each call: h(w_0) would not be
     a function.
     Source: [ChizatOyallonBach2019].
@@ -35,6 +38,20 @@ class Centred(nn.Module):
         super().train(mode)
         self.start.eval()
         return self
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.alpha, dtype=torch.float64)
+
+    def set_extra_state(self, state: Any) -> None:
+        if float(state) != self.alpha:
+            raise ValueError(
+                f"Centred needs the state of its own alpha, {self.alpha:g}; got that of alpha={float(state):g}. "
+                "Make it with that one."
+            )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any, **named: Any) -> None:
+        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
+        super()._load_from_state_dict(state_dict, prefix, *rest, **named)
 
     def extra_repr(self) -> str:
         return f"alpha={self.alpha:g}"

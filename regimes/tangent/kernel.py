@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import vjp, vmap
 
 from regimes.conventions import Params
-from regimes.modules import require_deterministic
+from regimes.modules import misfit, require_deterministic
 from regimes.tangent.functional import Functional, functional, push_forward
 
 Batch = Shaped[Tensor, "n *sample"]
@@ -43,7 +43,14 @@ def _tangent(model: nn.Module, x: Tensor, caller: str) -> _Tangent:
             f"{caller} needs inputs of the dtype of the model, {first.dtype}; got {x.dtype}: convert one of them."
         )
     with torch.no_grad():
-        probe = f(params, x[:1])
+        try:
+            probe = f(params, x[:1])
+        except RuntimeError as error:
+            reason = misfit(model, lambda: f(params, x[:1]))
+            if reason is None:
+                raise
+            shape = tuple(x.shape[1:])
+            raise ValueError(f"{caller} needs samples that fit the model: with shape {shape} {reason}.") from error
     if not isinstance(probe, Tensor) or probe.ndim < 1 or len(probe) != 1:
         got = f"shape {tuple(probe.shape)}" if isinstance(probe, Tensor) else type(probe).__name__
         raise ValueError(
@@ -119,8 +126,8 @@ def ntk(
     Derivatives are formed for `block` samples at a time (None: as many as `memory` bytes hold), never for all at once,
     so blocks change the time and not the result. dtype and device are those of the model. Parameters with
     requires_grad=False do not count; shared parameters count once with all their uses.
-    ValueError: BatchNorm or Dropout in train mode, an input of another dtype, device or sample shape, no trainable
-    parameter.
+    ValueError: BatchNorm or Dropout in train mode, an input of another dtype, device or sample shape (where
+    a linear or convolutional layer tells), no trainable parameter.
     Source: [JacotGabrielHongler2018].
     """
     if outputs not in ("full", "trace"):
