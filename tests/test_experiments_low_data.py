@@ -1,6 +1,8 @@
 import json
 import math
+from types import SimpleNamespace
 
+import pandas
 import pytest
 import torch
 from torch.testing import assert_close
@@ -9,11 +11,14 @@ from regimes import experiments
 from regimes.conventions import generator
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled, Normalise
-from regimes.experiments.low_data import course
+from regimes.experiments.low_data import course, together
 from regimes.experiments.low_data.arms import read_arm
 from regimes.experiments.low_data.config import TableConfig
 from regimes.experiments.low_data.course import Course
 from regimes.lab.config import dump, load
+from regimes.lab.merging import merge
+from regimes.lab.runs import RunFolder
+from regimes.lab.sweep import sweep
 from regimes.models.build import build
 from regimes.models.initialise import initialise, orthogonal
 from regimes.models.residual import Trace
@@ -269,9 +274,106 @@ def test_arms_of_one_seed_start_from_the_same_weights_and_seeds_from_others(digi
     assert not torch.equal(first["head.1.weight"], other["head.1.weight"])
 
 
+@pytest.fixture
+def exact():
+    """Everything in float64, so that two orders of summing part by rounding too small to change an answer."""
+    torch.set_default_dtype(torch.float64)
+    together.shared.cache_clear()
+    yield
+    together.shared.cache_clear()
+    torch.set_default_dtype(torch.float32)
+
+
+def exactly(data):
+    return data._replace(parts=data.parts.to(dtype=torch.float64))
+
+
+def equal_rows(found, expected):
+    assert list(found) == list(expected)
+    for column, value in expected.items():
+        if column in ("train_risk", "transport", "multiplier"):
+            assert_close(found[column], value, rtol=1e-6, atol=0, msg=lambda text, column=column: f"{column}: {text}")
+        else:
+            assert found[column] == value, column
+
+
+@pytest.mark.usefixtures("exact")
+@pytest.mark.parametrize("method", ["vanilla", "lap", "lap_divided_lr0.03", "control"])
+def test_seeds_trained_side_by_side_have_the_rows_of_single_runs(method):
+    made = trained(epochs=5, growth=1.0, schedule="multistep", milestones=[3], gamma=0.1, augment=True)
+    made = made._replace(look_every=2, curve=True)
+    seeds = (2, 5, 7)
+    data = [exactly(course.data("digits", seed, 50, 30, (20, 40), None)) for seed in seeds]
+    rows = together.run_all(data, method, made, seeds)
+    for own, seed, row in zip(data, seeds, rows, strict=True):
+        equal_rows(row, course.run(own, method, made, seed))
+    assert len({row["train_risk"] for row in rows}) == 3
+
+
+def test_side_by_side_products_are_in_bfloat16_where_asked_for(digits):
+    risks = {}
+    for bf16 in (False, True):
+        made = trained(epochs=2, bf16=bf16)
+        rows = together.run_all([digits, digits], "lap_divided", made, (1, 2))
+        single = course.run(digits, "lap_divided", made, 1)["train_risk"]
+        assert_close(rows[0]["train_risk"], single, rtol=0.1 if bf16 else 1e-4, atol=0)  # 8 digits of 2, 6 steps
+        risks[bf16] = rows[0]["train_risk"]
+    assert risks[False] != risks[True]
+
+
+SMALL = ["train_size=[40]", "validation=20", "first_half=20", "second_half=30", "seeds=3", "arm=[vanilla,lap]"]
+OWN = {
+    "mnist_low_data": ["extra_train_size=[]", "epochs=3", "filters=4", "blocks=2", "first_look=1", "batch=20"],
+    "cifar10_low_data": ["training.epochs=2", "training.arch_options.blocks=2"],
+    "cifar100_resnext50": ["training.epochs=1", "arm=[lap]"],
+    "depth_without_batch_norm": ["depth=[1,2]", "block=[last_convolution]", "training.epochs=2"],
+}
+tables = pytest.mark.parametrize("name", OWN)
+
+
+@pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize(
-    "name", ["mnist_low_data", "cifar10_low_data", "cifar100_resnext50", "depth_without_batch_norm"]
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "cifar100_resnext50" else name for name in OWN]
 )
+def test_a_table_is_the_same_whichever_number_of_seeds_is_trained_side_by_side(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(together, "data", lambda *key: exactly(course.data(*key)))
+    experiment = experiments.load(name)
+    calls = []
+
+    def counted(config, points):
+        calls.append(len(points))
+        return experiment.measure(config, points)
+
+    def measured(path, config):
+        counting = SimpleNamespace(**{**vars(experiment), "measure": counted})
+        with RunFolder.open(path, name, config) as folder:
+            return sweep(counting, config, folder)
+
+    configs = [load(experiment.Config, overrides=[*SMALL, *OWN[name], f"ensemble={size}"]) for size in (1, 2)]
+    single, grouped = (measured(tmp_path / str(config.ensemble), config) for config in configs)
+    assert calls[: len(single)] == [1] * len(single)
+    assert set(calls[len(single) :]) == {1, 2}
+    pandas.testing.assert_frame_equal(grouped, single, rtol=1e-6)
+    if hasattr(experiment, "PLAN"):  # then runs of either kind are parts of one
+        merge(experiment, name, [tmp_path / "1"], tmp_path / "merged", configs[1])
+        calls.clear()
+        measured(tmp_path / "merged", configs[1])
+        assert calls == []
+
+
+@tables
+def test_seeds_trained_side_by_side_cannot_be_none(name):
+    with pytest.raises(ValueError, match=r"ensemble: should be greater than or equal to 1; got 0"):
+        load(experiments.load(name).Config, overrides=["ensemble=0"])
+
+
+def test_side_by_side_no_level_measures_the_whole_training_set():
+    assert load(TableConfig, overrides=["training.level=whole"]).ensemble == 1
+    with pytest.raises(ValueError, match=r"ensemble: .* batch, batch_after or running only; got 2 .*--set ensemble=2"):
+        load(TableConfig, overrides=["training.level=whole", "ensemble=2"])
+
+
+@tables
 def test_an_unknown_arm_is_refused_before_anything_is_measured(name):
     with pytest.raises(ValueError, match=r"an arm needs one of vanilla, lap.*got 'magic'"):
         load(experiments.load(name).Config, overrides=["arm=[vanilla,magic]"])

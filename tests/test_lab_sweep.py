@@ -58,6 +58,38 @@ def test_points_that_differ_only_in_batched_axes_go_to_one_call(tmp_path):
     assert [len(points) for points in calls] == [1] * 12
 
 
+class Together(toy.Config):
+    ensemble: int = 2
+
+
+def test_a_setting_ensemble_limits_the_points_of_one_call(tmp_path):
+    calls = []
+    rows = run(tmp_path / "a", Together(x=[1.0, 2.0]), counting(calls))
+    assert calls == [[(1.0, 0), (1.0, 1)], [(1.0, 2)], [(2.0, 0), (2.0, 1)], [(2.0, 2)]]
+    pandas.testing.assert_frame_equal(rows, run(tmp_path / "b", toy.Config(x=[1.0, 2.0])))
+    by_seed = [{"x": x, "seed": seed} for seed in range(3) for x in (1.0, 2.0)]
+    for ensemble, expected in (
+        (1, [[(point["x"], point["seed"])] for point in by_seed]),
+        (2, [[(1.0, 0), (1.0, 1)], [(2.0, 0), (2.0, 1)], [(1.0, 2)], [(2.0, 2)]]),
+        (9, [[(1.0, 0), (1.0, 1), (1.0, 2)], [(2.0, 0), (2.0, 1), (2.0, 2)]]),
+    ):
+        calls.clear()
+        experiment = counting(calls, points=lambda config: by_seed)
+        rows = run(tmp_path / f"by seed {ensemble}", Together(ensemble=ensemble), experiment)
+        assert calls == expected
+        assert [*zip(rows.x, rows.seed, strict=True)] == [(point["x"], point["seed"]) for point in by_seed]
+
+
+def test_of_a_limited_call_only_the_points_not_held_are_measured(tmp_path):
+    config, calls = Together(x=[1.0], ensemble=3), []
+    run(tmp_path / "a", config)
+    expected, log = csv(tmp_path / "a"), tmp_path / "a" / "points.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[1:2]))
+    run(tmp_path / "a", config, counting(calls))
+    assert calls == [[(1.0, 0), (1.0, 2)]]
+    assert csv(tmp_path / "a") == expected
+
+
 def test_an_experiment_may_choose_its_own_points(tmp_path):
     calls = []
     own = counting(calls, points=lambda config: [{"x": 1.0, "seed": 0}, {"x": 8.0, "seed": 0}, {"x": 1.0, "seed": 1}])

@@ -92,7 +92,9 @@ def test_a_whole_run_trains_saves_measures_and_draws_and_is_found_again(card, ov
 
 
 @pytest.mark.parametrize(
-    "objective", [Plain(), LeastAction(), LeastAction(level="running")], ids=lambda made: type(made).__name__
+    "objective",
+    [Plain(), *(LeastAction(level=level) for level in ("batch", "running", "batch_after"))],
+    ids=lambda made: f"{type(made).__name__} {getattr(made, 'level', '')}".strip(),
 )
 def test_an_ensemble_neither_mixes_devices_nor_waits(card, objective):
     members = [build("resnet9", (1, 8, 8), 10, filters=4, blocks=2).to("cuda") for _ in range(3)]
@@ -160,3 +162,9 @@ def test_what_users_import_stays_where_its_input_lies(card):
     found.append(regimes.trace_residuals(net, blocks="segments.0.blocks.?")(x).output)
     assert {tensor.device for tensor in found} == {CARD}
     assert regimes.ot_gap(x.flatten(1), x.flatten(1)).gap == 0  # of what is read
+
+
+def test_seeds_of_a_table_are_trained_side_by_side_on_the_card(card):
+    own = ["device=cuda", "ensemble=2", "bf16=true", "train_size=[60]", "arm=[lap]", "training={epochs: 1}"]
+    config = load(cifar10_low_data.Config, overrides=own)
+    assert len(cifar10_low_data.measure(config, grid_points(cifar10_low_data, config))) == 2

@@ -22,6 +22,7 @@ OBJECTIVES = {
     "plain": Plain,
     "divided": lambda: LeastAction(growth=1.0, every=2),
     "multiplied": lambda: LeastAction(growth=1.0, every=2, form=multiplied, level="running"),
+    "measured again": lambda: LeastAction(growth=1.0, every=2, form=multiplied, level="batch_after"),
 }
 
 
@@ -111,10 +112,54 @@ def test_the_ensemble_state_can_be_saved_and_restored():
     assert torch.equal(other.eval()(x), ensemble.eval()(x))
 
 
-def test_levels_that_measure_again_are_refused():
+def test_to_measure_again_leaves_the_statistics_of_batch_norm_alone():
     net, batches, _ = prepared("dense", members=2)
-    with pytest.raises(ValueError, match="batch_after"):
-        together(net, batches, LeastAction(level="batch_after"), sgd, steps=1)
+    ensemble, _ = together(net, batches, LeastAction(level="batch_after", every=1), sgd, steps=3)
+    seen = [value for name, value in ensemble.member(1).state_dict().items() if name.endswith("num_batches_tracked")]
+    assert {int(value) for value in seen} == {3}
+
+
+def test_a_member_that_diverges_leaves_the_others_alone():
+    net, batches, x = prepared("resnet9", members=3)
+
+    def broken(seed):
+        made = net(seed)
+        if seed == 1:
+            torch.nn.init.constant_(next(made.parameters()), torch.nan)
+        return made
+
+    ends = [together(start, batches, LeastAction(level="batch_after"), sgd, steps=4) for start in (net, broken)]
+    assert ends[1][1].risk.isnan().tolist() == [False, True, False]
+    for seed in (0, 2):
+        outputs = [ensemble.member(seed).eval()(x[seed]) for ensemble, _ in ends]
+        assert_close(outputs[1], outputs[0])
+
+
+def test_products_in_bfloat16_are_those_of_single_runs():
+    ends = {}
+    for bf16 in (False, True):
+        net, batches, _ = prepared("resnet9", members=2)
+        for own in batches:
+            own.normalise = lambda x, inner=own.normalise: inner(x).float()
+        context = torch.autocast("cpu", torch.bfloat16) if bf16 else None
+        ensemble = Ensemble([net(seed).float() for seed in range(2)])
+        objective = LeastAction(every=2, level="batch_after")
+        steps = descend_together(ensemble, objective, sgd(ensemble), batches, epochs=1, autocast=context)
+        *_, last = steps
+        model = net(1).float()
+        single = Training(model, LeastAction(every=2, level="batch_after"), sgd(model))
+        *_, alone = descend(single, batches[1], epochs=1, autocast=context)
+        ends[bf16] = last.risk[1], alone.risk
+        assert all(parameter.dtype == torch.float32 for parameter in ensemble.parameters())
+    assert_close(*ends[False], rtol=1e-4, atol=0)
+    assert_close(*ends[True], rtol=0.02, atol=0)  # 8 digits of 2 in each product, 7 steps
+    assert ends[False][0] != ends[True][0]
+
+
+def test_a_level_that_measures_the_whole_training_set_is_refused():
+    net, batches, _ = prepared("dense", members=2)
+    with pytest.raises(ValueError, match=r"batch, batch_after or running; got 'whole'"):
+        together(net, batches, LeastAction(level="whole"), sgd, steps=1)
 
 
 def test_batches_of_other_number_or_size_are_refused():

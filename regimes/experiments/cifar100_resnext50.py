@@ -48,8 +48,8 @@ STATEMENT = Statement(
     predictions=comparison.predictions(COMPARED),
 )
 GRID = ("seed", "train_size", "arm")
-BATCHED = ()
-PLAN = ("seeds", "train_size", "arm")  # say what is measured, not how
+BATCHED = ("seed",)  # in groups of `ensemble`
+PLAN = ("seeds", "train_size", "arm", "ensemble")  # say what is measured, or how fast, not how
 
 
 class Config(TableConfig):

@@ -20,7 +20,8 @@ seed. Predictions, made before any run: `paper` differences in the published int
 divided form to vanilla and of LAP to the control, at least 0.
 
 No row of the table has been run: 480 runs of 300 epochs need a graphics card, and how long they take on one is not
-known. A run on other data or with other training than the recipe's (a smoke run, fewer epochs) fills no row of the
+known. `ensemble` seeds of one size and arm are trained side by side, 1 by default; that more pay on a card is theory.
+A run on other data or with other training than the recipe's (a smoke run, fewer epochs) fills no row of the
 table: it is marked "reduced", and what it measures is judged by no prediction.
 """
 
@@ -64,8 +65,8 @@ STATEMENT = Statement(
     predictions=comparison.predictions(COMPARED),
 )
 GRID = ("seed", "train_size", "arm")
-BATCHED = ()
-PLAN = ("seeds", "train_size", "arm")  # say what is measured, not how
+BATCHED = ("seed",)  # in groups of `ensemble`
+PLAN = ("seeds", "train_size", "arm", "ensemble")  # say what is measured, or how fast, not how
 
 
 class Config(TableConfig):

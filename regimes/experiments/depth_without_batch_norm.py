@@ -40,7 +40,8 @@ from pydantic import Field
 from regimes.experiments.low_data.arms import ArmName
 from regimes.experiments.low_data.comparison import DIVIDED, VANILLA, Key, named, percent, select
 from regimes.experiments.low_data.config import TableConfig
-from regimes.experiments.low_data.course import Course, data, run
+from regimes.experiments.low_data.course import Course
+from regimes.experiments.low_data.together import measured
 from regimes.lab import figures
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 from regimes.lab.statistics import Mean, mean_interval
@@ -75,7 +76,7 @@ STATEMENT = Statement(
     ),
 )
 GRID = ("seed", "depth", "block", "arm")
-BATCHED = ()
+BATCHED = ("seed",)  # in groups of `ensemble`
 
 
 class Config(TableConfig):
@@ -109,13 +110,9 @@ def course(config: Config, depth: int, block: str) -> Course:
 
 def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a point: accuracies as shares, and the net at the end of training."""
-    (train_size,), halves = config.train_size, (config.first_half, config.second_half)
-    rows = []
-    for point in points:
-        shared = data(config.dataset, point["seed"], train_size, config.validation, halves, config.data_dir)
-        made = course(config, point["depth"], point["block"])
-        rows.append({"train_size": train_size} | run(shared, point["arm"], made, point["seed"]))
-    return rows
+    (train_size,) = config.train_size
+    made = course(config, points[0]["depth"], points[0]["block"])
+    return [{"train_size": train_size} | row for row in measured(config, points, made, train_size)]
 
 
 def of(rows: "DataFrame", block: str, depth: int, key: Key) -> Any:

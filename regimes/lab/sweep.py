@@ -49,20 +49,25 @@ def sweep(
     """Measure every point of the grid that the folder does not hold yet; the rows of all points, in the grid's order.
 
     `mine` says which calls of measure, by number from 0, are for this machine.
-    Points that differ only in the axes BATCHED go to one call of measure. Each call's points are on the disk
-    (points.jsonl) before the next call counts as done; rows.csv is derived at the end. Any
-    `concurrent.futures.Executor` may do the calls; this process alone writes.
+    Points that differ only in the axes BATCHED go to one call of measure; where the configuration has a setting
+    `ensemble`, at most so many, and of these only the ones not held. Each call's points are on the disk (points.jsonl)
+    before the next call counts as done; rows.csv is derived at the end. Any `concurrent.futures.Executor` may do the
+    calls; this process alone writes.
     SweepFailed: some calls raised; Interrupted: Ctrl-C; both after the finished points were kept.
     """
     points = grid_points(experiment, config)
-    batches = _batches(experiment, points)
+    batches = _batches(experiment, config, points)
     if not any(map(mine, range(len(batches)))):
         raise ValueError(
             f"the sweep has {len(batches)} calls of measure, none of which is of this part: take fewer parts"
         )
     log = PointLog(folder.path)
-    held = _resume(log, folder, points, batches)
-    waiting = [batch for index, batch in enumerate(batches) if mine(index) and point_key(batch[0]) not in held]
+    held = _resume(log, folder, points, [[point] for point in points] if hasattr(config, "ensemble") else batches)
+    waiting = [
+        rest
+        for index, batch in enumerate(batches)
+        if mine(index) and (rest := [point for point in batch if point_key(point) not in held])
+    ]
     failures: list[Outcome] = []
     if waiting:
         folder.begin()
@@ -179,13 +184,18 @@ def _axis_values(config: Settings, axis: str) -> list[Any]:
     return list(values) if isinstance(values, (list, tuple)) else [values]
 
 
-def _batches(experiment: Any, points: list[Point]) -> list[list[Point]]:
-    batched = getattr(experiment, "BATCHED", ("seed",))
-    groups: dict[str, list[Point]] = {}
+def _batches(experiment: Any, config: Settings, points: list[Point]) -> list[list[Point]]:
+    """The points of each call, in the order of their first ones."""
+    batched, most = getattr(experiment, "BATCHED", ("seed",)), getattr(config, "ensemble", len(points))
+    batches: list[list[Point]] = []
+    growing: dict[str, list[Point]] = {}
     for point in points:
         key = point_key({axis: value for axis, value in point.items() if axis not in batched})
-        groups.setdefault(key, []).append(point)
-    return list(groups.values())
+        if key not in growing or len(growing[key]) == most:
+            growing[key] = []
+            batches.append(growing[key])
+        growing[key].append(point)
+    return batches
 
 
 def _resume(log: PointLog, folder: RunFolder, points: list[Point], batches: list[list[Point]]) -> dict[str, Record]:

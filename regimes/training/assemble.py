@@ -14,14 +14,13 @@ from regimes.data.augment import Augmentation, compose, cutout, flip, random_cro
 from regimes.data.batches import Batches
 from regimes.data.classification import Classification, Labelled
 from regimes.models.initialise import LAWS, initialise
-from regimes.models.residual import ResidualNet
 from regimes.models.timed import draw_times, timed_segments
 from regimes.training.batch_norm import join_batch_norms
 from regimes.training.checkpoint import data_of, network_of
 from regimes.training.config import TrainConfig
 from regimes.training.layout import channels_last
 from regimes.training.loop import Training
-from regimes.training.objectives import FORMS, LeastAction, Objective, Plain
+from regimes.training.objectives import FORMS, LeastAction, Plain
 from regimes.training.parallel import ALONE, Alone
 from regimes.training.recipes import CLASSES, SHAPES
 from regimes.transport.energy import Convention, mean_over_features, sum_over_features
@@ -112,7 +111,7 @@ def assemble(config: TrainConfig, ranks: Alone = ALONE) -> Assembly:
     return Assembly(training, batches, held(data.validation or few), held(data.test), data)
 
 
-def make_objective(config: TrainConfig, ranks: Alone = ALONE) -> Objective:
+def make_objective(config: TrainConfig, ranks: Alone = ALONE) -> Plain | LeastAction:
     """The risk alone, or least action."""
     if not config.lap:
         return Plain(join=ranks.mean)
@@ -129,7 +128,7 @@ def make_objective(config: TrainConfig, ranks: Alone = ALONE) -> Objective:
     )
 
 
-def make_optimiser(config: TrainConfig, model: ResidualNet) -> Optimizer:
+def make_optimiser(config: TrainConfig, model: nn.Module) -> Optimizer:
     """SGD, Adam or AdamW on all weights alike; times τ, if there are any, are groups with settings of their own.
 
     In a segment of L particles blocks move by differences of L τ. A gradient step on τ moves L τ by L² times what one

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from regimes.data.batches import Batches
 from regimes.models.residual import Trace, as_trace
+from regimes.training.loop import risk_again
 from regimes.training.objectives import LeastAction, Plain
 from regimes.transport.energy import transport_cost
 
@@ -89,33 +91,37 @@ def descend_together(
     *,
     epochs: int,
     scheduler: LRScheduler | None = None,
+    autocast: AbstractContextManager[Any] | None = None,
 ) -> Iterator[EnsembleStep]:
     """`loop.descend` for all members side by side, each on its own batches and with a λ of its own.
 
-    The batches need the same number and sizes. λ moves by the batch's risk before the loss ("batch") or its running
-    mean: the levels that measure again after the step are refused. Equal to single runs up to rounding.
+    The batches need the same number and sizes. λ moves by the batch's risk before the loss ("batch"), after the step
+    ("batch_after") or its running mean: the level "whole" is refused. Equal to single runs up to rounding.
     """
     if len(batches) != ensemble.size or len({(len(own), len(own.data.labels), own.size) for own in batches}) != 1:
         raise ValueError(f"descend_together needs batches of one number and size for {ensemble.size} members.")
-    if isinstance(objective, LeastAction) and objective.level not in ("batch", "running"):
+    if isinstance(objective, LeastAction) and objective.level == "whole":
         raise ValueError(
-            f"an ensemble moves λ by the level batch or running; got {objective.level!r}. Train the members singly."
+            "an ensemble moves λ by the level batch, batch_after or running; got 'whole'. Train the members singly."
         )
+    context = nullcontext() if autocast is None else autocast
     risk = vmap(objective.risk)
     for epoch in range(epochs):
         for number, drawn in enumerate(zip(*(own.epoch(epoch) for own in batches), strict=True)):
             x, labels = (torch.stack(parts) for parts in zip(*drawn, strict=True))
             ensemble.train()
-            trace = as_trace(ensemble(x, trace=objective.traced))
-            risks = risk(trace.output, labels)
-            if isinstance(objective, LeastAction):
-                costs = vmap(lambda steps: transport_cost(steps, p=objective.p, convention=objective.convention))
-                loss = objective.step(risks, costs(trace.flat_steps))
-            else:
-                loss = objective.step(risks)
+            with context:
+                trace = as_trace(ensemble(x, trace=objective.traced))
+                risks = risk(trace.output, labels)
+                if isinstance(objective, LeastAction):
+                    costs = vmap(lambda steps: transport_cost(steps, p=objective.p, convention=objective.convention))
+                    loss = objective.step(risks, costs(trace.flat_steps))
+                else:
+                    loss = objective.step(risks)
             optimizer.zero_grad(set_to_none=True)
             loss.value.sum().backward()
             optimizer.step()
+            objective.after_step(lambda x=x, labels=labels: risk_again(ensemble, risk, x, labels, context))
             correct = (trace.output.detach().argmax(-1) == labels).sum(1)
             yield EnsembleStep(epoch, number, loss.value.detach(), loss.risk, loss.transport, correct, labels.shape[1])
         if scheduler is not None:

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from regimes.data.batches import Batches
 from regimes.models.residual import Trace, as_trace
 from regimes.models.timed import timed_segments
-from regimes.training.objectives import Objective
+from regimes.training.objectives import Objective, Risk
 from regimes.training.parallel import ALONE, Alone
 
 
@@ -133,13 +133,21 @@ def _forward(training: Training, x: Tensor) -> Tensor | Trace:
 
 @torch.no_grad()
 def _risk(training: Training, x: Tensor, labels: Tensor, context: AbstractContextManager[Any]) -> Tensor:
-    """Risk of one batch as the training step saw it: batch norm by the batch, its statistics left alone."""
-    buffers = list(training.model.buffers())
+    """Risk of one batch as the training step saw it, batch norm by the batch; the mean over all processes."""
+    risk = risk_again(training.model, training.objective.risk, x, labels, context)
+    return training.ranks.mean(len(labels), risk)[0]
+
+
+@torch.no_grad()
+def risk_again(
+    model: nn.Module, risk: Risk, x: Tensor, labels: Tensor, context: AbstractContextManager[Any]
+) -> Float[Tensor, "*members"]:
+    """Risk of one batch by the model in the mode that it is in, its buffers left alone; of an ensemble one a member."""
+    buffers = list(model.buffers())
     before = [buffer.clone() for buffer in buffers]
     try:
         with context:
-            risk = training.objective.risk(as_trace(training.model(x)).output, labels)
-        return training.ranks.mean(len(labels), risk)[0]
+            return risk(as_trace(model(x)).output, labels)
     finally:
         for buffer, value in zip(buffers, before, strict=True):
             buffer.copy_(value)

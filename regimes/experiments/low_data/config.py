@@ -2,10 +2,11 @@
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from regimes.experiments.low_data.arms import ArmName
-from regimes.experiments.low_data.course import Course, data, run
+from regimes.experiments.low_data.course import Course
+from regimes.experiments.low_data.together import measured
 from regimes.lab.config import Settings, dump, load, override
 from regimes.training.config import TrainConfig
 
@@ -41,6 +42,15 @@ class TableConfig(Settings):
     device: Literal["cpu", "cuda"] = "cpu"
     bf16: bool = False  # products of training and of the looks; `honest` is measured in float32
     training: dict[str, Any] = {}
+    ensemble: int = Field(1, ge=1)  # seeds trained side by side: how fast, not what
+
+    @field_validator("ensemble")
+    @classmethod
+    def fits(cls, ensemble: int, info: Any) -> int:
+        """Side by side only what `descend_together` can."""
+        if ensemble > 1 and info.data.get("training", {}).get("level") == "whole":
+            raise ValueError("seeds are trained side by side with training.level batch, batch_after or running only")
+        return ensemble
 
     @model_validator(mode="before")
     @classmethod
@@ -84,10 +94,5 @@ def points(config: TableConfig) -> list[dict[str, Any]]:
 
 def measure(config: TableConfig, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a point: accuracies as shares by both protocols, and the net at the end of training."""
-    course, halves = config.course(), (config.first_half, config.second_half)
-    rows = []
-    for point in points:
-        shared = data(config.dataset, point["seed"], point["train_size"], config.validation, halves, config.data_dir)
-        row = run(shared, point["arm"], course, point["seed"])
-        rows.append(row | {"as_published": config.as_published})
-    return rows
+    rows = measured(config, points, config.course(), points[0]["train_size"])
+    return [row | {"as_published": config.as_published} for row in rows]

@@ -1,7 +1,6 @@
 """The course of one arm on one small training set, and what is measured on the way."""
 
 import json
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -98,16 +97,69 @@ def fresh_model(course: Course, data: Data, seed: int) -> ResidualNet:
     return channels_last(model) if train.channels_last and len(data.parts.shape) == 3 else model
 
 
+def fresh_batches(course: Course, data: Data, seed: int) -> Batches:
+    """The training samples in the order and with the augmentation of a seed, the same for all arms."""
+    train, parts = course.train, data.parts
+    return Batches(parts.train, train.batch, seed=seed, normalise=parts.normalise, augment=make_augmentation(train))
+
+
+class Looks:
+    """What is seen of one net along training: its largest accuracies, and the weights that validation chooses."""
+
+    def __init__(self, data: Data, course: Course) -> None:
+        self.data, self.course = data, course
+        self.best = {"paper": (-1.0, 0), "validation": (-1.0, 0)}  # and the number of epochs done by then
+        self.curve: list[tuple[int, float]] = []
+        self.weights: dict[str, Tensor] = {}
+
+    def look(self, model: nn.Module, epoch: int) -> None:
+        """Measure the accuracies after an epoch, and keep what is the best so far."""
+        data, precision = self.data, self.course.look_precision
+        looks = {"paper": accuracy(model, data.first, data.parts.normalise, precision)}
+        same = data.validation is data.first
+        looks["validation"] = (
+            looks["paper"] if same else accuracy(model, data.validation, data.parts.normalise, precision)
+        )
+        self.curve.append((epoch, looks["paper"]))
+        for protocol, found in looks.items():
+            if found > self.best[protocol][0]:
+                self.best[protocol] = (found, epoch)
+                if protocol == "validation":
+                    self.weights = {key: value.clone() for key, value in model.state_dict().items()}
+
+    def row(self, model: nn.Module, multiplier: float) -> dict[str, Any]:
+        """All figures of the run, given the net after the last epoch and its λ (1 where there is none).
+
+        paper: largest accuracy on `first` over the epochs looked at. honest: accuracy on `second` after the epoch with
+        the largest validation accuracy, the earliest of them. last: on `second`, after the last epoch. refreshed: the
+        same with batch norm's statistics taken anew from the training set.
+
+        A net that diverges is trained to the end all the same, and has the accuracies that it has: without finite
+        outputs every image counts as one of class 0, which is guessing. Its train_risk is not finite, and says so.
+        """
+        data, course, normalise = self.data, self.course, self.data.parts.normalise
+        last = honest = accuracy(model, data.second, normalise)
+        end = state(model, data.parts.train, normalise) | {"multiplier": multiplier}
+        if course.refreshed:
+            end["fitted"] = refresh(model, data.parts.train, normalise)
+            end["refreshed"] = accuracy(model, data.second, normalise, course.look_precision)
+        if self.best["validation"][1] < course.train.epochs:
+            model.load_state_dict(self.weights)
+            honest = accuracy(model, data.second, normalise)
+        found = {
+            "paper": self.best["paper"][0],
+            "honest": honest,
+            "last": last,
+            "validation": self.best["validation"][0],
+            "paper_epoch": self.best["paper"][1],
+            "honest_epoch": self.best["validation"][1],
+            **end,
+        }
+        return found | ({"curve": json.dumps(self.curve)} if course.curve else {})
+
+
 def run(data: Data, name: str, course: Course, seed: int) -> dict[str, Any]:
-    """Train one arm; its accuracies by both protocols, and its state after the last epoch.
-
-    paper: largest accuracy on `first` over the epochs looked at. honest: accuracy on `second` after the epoch with
-    the largest validation accuracy, the earliest of them. last: on `second`, after the last epoch. refreshed: the same
-    with batch norm's statistics taken anew from the training set.
-
-    An arm that diverges is trained to the end all the same, and has the accuracies that it has: without finite outputs
-    every image counts as one of class 0, which is guessing. Its train_risk is not finite, and says so.
-    """
+    """Train one arm; its accuracies by both protocols, and its state after the last epoch: see `Looks.row`."""
     method, train = read_arm(name, course.train)
     with prepared(seed, train.device):
         return {"method": method, "learning_rate": train.lr} | _train(
@@ -116,46 +168,14 @@ def run(data: Data, name: str, course: Course, seed: int) -> dict[str, Any]:
 
 
 def _train(data: Data, course: Course, seed: int) -> dict[str, Any]:
-    train, normalise = course.train, data.parts.normalise
-    model = fresh_model(course, data, seed)
+    train, seen = course.train, Looks(data, course)
+    model, batches = fresh_model(course, data, seed), fresh_batches(course, data, seed)
     optimiser = make_optimiser(train, model)
     training = Training(model, make_objective(train), optimiser, make_schedule(train, optimiser))
-    batches = Batches(data.parts.train, train.batch, seed=seed, normalise=normalise, augment=make_augmentation(train))
-    best = {"paper": (-1.0, 0), "validation": (-1.0, 0)}
-    curve: list[tuple[int, float]] = []
-    weights: dict[str, Tensor] = {}
     for _ in descend(training, batches, epochs=train.epochs, autocast=autocast(train.device, train.bf16)):
-        if training.step or not course.looks(training.epoch):
-            continue
-        looks = {"paper": accuracy(model, data.first, normalise, course.look_precision)}
-        same = data.validation is data.first
-        looks["validation"] = (
-            looks["paper"] if same else accuracy(model, data.validation, normalise, course.look_precision)
-        )
-        curve.append((training.epoch, looks["paper"]))
-        for protocol, found in looks.items():
-            if found > best[protocol][0]:
-                best[protocol] = (found, training.epoch)
-                if protocol == "validation":
-                    weights = {key: value.clone() for key, value in model.state_dict().items()}
-    last = honest = accuracy(model, data.second, normalise)
-    end = state(training, data.parts.train, normalise)
-    if course.refreshed:
-        end["fitted"] = refresh(model, data.parts.train, normalise)
-        end["refreshed"] = accuracy(model, data.second, normalise, course.look_precision)
-    if best["validation"][1] < train.epochs:
-        model.load_state_dict(weights)
-        honest = accuracy(model, data.second, normalise)
-    found = {
-        "paper": best["paper"][0],
-        "honest": honest,
-        "last": last,
-        "validation": best["validation"][0],
-        "paper_epoch": best["paper"][1],
-        "honest_epoch": best["validation"][1],
-        **end,
-    }
-    return found | ({"curve": json.dumps(curve)} if course.curve else {})
+        if training.step == 0 and course.looks(training.epoch):
+            seen.look(model, training.epoch)
+    return seen.row(model, float(getattr(training.objective, "multiplier", 1.0)))
 
 
 @torch.no_grad()
@@ -176,13 +196,8 @@ def refresh(model: nn.Module, train: Labelled, normalise: Normalise) -> float:
     return float((output.argmax(1) == train.labels).double().mean())
 
 
-def state(training: Training, train: Labelled, normalise: Callable[[Tensor], Tensor]) -> dict[str, float | None]:
-    """On the training set in eval mode: risk, accuracy, transport cost; and λ (1 where there is none)."""
+def state(model: nn.Module, train: Labelled, normalise: Normalise) -> dict[str, float | None]:
+    """On the training set in eval mode: risk, accuracy, transport cost."""
     whole = Batches(train, CHUNK[train.labels.device.type], normalise=normalise, shuffle=False)
-    found = evaluate(training.model, whole, training.objective.risk, convention=mean_over_features)
-    return {
-        "train_risk": found.risk,
-        "train_accuracy": found.accuracy,
-        "transport": found.transport,
-        "multiplier": float(getattr(training.objective, "multiplier", torch.ones(()))),
-    }
+    found = evaluate(model, whole, convention=mean_over_features)
+    return {"train_risk": found.risk, "train_accuracy": found.accuracy, "transport": found.transport}
