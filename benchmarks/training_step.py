@@ -48,6 +48,7 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {  # those of configs/train
 }
 BATCH = {"cpu": {"resnet9": 128, "resnet9-64": 128, "resnext50": 8}, "cuda": dict.fromkeys(NETS, 128)}
 STEPS = {"cpu": 1, "cuda": 50}  # a turn
+WARM_UP = 8  # turns
 
 
 def net(name: str) -> ResidualNet:
@@ -172,7 +173,7 @@ def measure(name: str, device: str, batch: int, ways: list[str], repeats: int) -
             processes.append(context.Process(target=serve, args=(other, name, device, batch, way)))
             processes[-1].start()
             other.close()
-            for _ in range(3):  # warm-up, compilation
+            for _ in range(WARM_UP):  # compilation, and the memory that a step needs
                 pipes[way].send(STEPS[device])
                 pipes[way].recv()
         order = list(ways)
