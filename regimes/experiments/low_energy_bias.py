@@ -17,6 +17,10 @@ encoder is free to choose; a merit gives the same correlation with Σ_k ‖v_k�
 not fitted its training set says little of a bias: another merit counts the fitted runs (training accuracy at least
 0.99) and correlates among them alone.
 
+On CIFAR-10 (configs/cifar10/low_energy_bias.yaml: 500 training images, 30 epochs, five seeds, accuracies from 27 to
+32 %) ρ of transport cost and test accuracy is −0.43 [−0.78, −0.09], that of transport cost before and after training
+0.64 [0.40, 0.88], and relative displacement goes with a high accuracy (0.76) as on MNIST.
+
 Predictions, made before the run. Spearman's ρ of transport cost and test accuracy over initialisations, mean over
 seeds, in [−1, −0.3]; ρ of transport cost before and after training in [0.3, 1].
 """
@@ -68,7 +72,7 @@ BATCHED = ()
 
 
 class Config(Settings):
-    """Data, net, training and the gains of each law; configs/low_energy_bias.yaml, ..._cifar10.yaml: the real size."""
+    """Data, net, training and the gains of each law; configs/low_energy_bias.yaml is the real size."""
 
     dataset: Literal["digits", "mnist", "cifar10", "cifar100"] = "digits"
     orthogonal: tuple[float, ...] = (0.01, 0.1, 1.0)
@@ -209,6 +213,8 @@ def _clipped(correlations: list[float]) -> Interval:
 
 def draw(rows: "DataFrame") -> "Figure":
     """Test accuracy against transport cost, and the cost after against before training; small: runs, large: medians."""
+    from matplotlib.ticker import LogLocator
+
     made, axes = figures.figure(1, 2, width=figures.DOUBLE, height=3.6)
     with figures.style():
         for number, (law, some) in enumerate(rows.groupby("law", sort=False)):
@@ -224,6 +230,7 @@ def draw(rows: "DataFrame") -> "Figure":
         axes[1].legend()
         cost = r"transport cost $\Sigma_k \|v_k\|^2$"
         axes[0].set(xscale="log", xlabel=cost, ylabel="test accuracy")
+        axes[0].xaxis.set_minor_locator(LogLocator(subs=(3,)))  # labels of more would overlap
         axes[1].set(xscale="log", yscale="log", xlabel=f"{cost} before training", ylabel=f"{cost} after")
         made.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, title="law, gain")
     return made
