@@ -23,7 +23,7 @@ class Interrupted(RuntimeError):
 
 
 class Diverged(RuntimeError):
-    """The loss, a weight or a measured figure is no longer finite."""
+    """The loss or a weight is no longer finite."""
 
 
 @contextmanager
