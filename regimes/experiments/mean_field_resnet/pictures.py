@@ -46,7 +46,5 @@ def _weights(axes, rows: "DataFrame") -> None:
             axes.plot(places + shift, one, MARKERS[number], color=colour, markersize=2.5, alpha=0.35)
         axes.plot(places + shift, found.mean(0), MARKERS[number] + "-", color=colour, label=arm)
     axes.axhline(1, color="#000000", linewidth=0.8, zorder=1, label="vanilla")
-    axes.set(
-        xlabel="block, by time within its stage", ylabel="weight L (τ$^l$ − τ$^{l−1}$)", xticks=places
-    )
+    axes.set(xlabel="block, by time within its stage", ylabel="weight L (τ$^l$ − τ$^{l−1}$)", xticks=places)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
