@@ -35,7 +35,7 @@ def draw(rows: Rows) -> Figure:
             _times(panels[2, 0], rows)
             _weights(panels[2, 1], rows)
         for axes in panels.flat:
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return made
 
 
