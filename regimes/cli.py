@@ -146,7 +146,7 @@ def judge(
 
     with RunFolder.existing(run) as folder:
         if folder.name in JOBS:
-            job = import_module(f"regimes.experiments.{JOBS[folder.name]}")
+            job = import_module(f"regimes.jobs.{JOBS[folder.name]}")
             job.conclude(configuration.load(job.Config, run / "config.yaml"), folder)
         elif folder.name in names():
             experiment = load(folder.name)
@@ -173,7 +173,7 @@ def lazy_vs_meanfield(
     Trains the α-scaled net, its tangent model, the mean-field net and the infinite-width kernel, and says which is lazy
     by which figure.
     """
-    from regimes.experiments.lazy_vs_meanfield import Config, run
+    from regimes.jobs.lazy_vs_meanfield import Config, run
     from regimes.lab.runs import RunFolder, default_folder
 
     flags = {"alpha": alpha, "dataset": dataset, "width": width, "seeds": seeds, "device": device, "data_dir": data_dir}
@@ -246,7 +246,7 @@ def ot_gap(
 
     Checkpoints side by side: the exact gap on their points, certified, and the symmetry of the map's Jacobian.
     """
-    from regimes.experiments.ot_gap import Config, given_files, start
+    from regimes.jobs.ot_gap import Config, given_files, start
 
     flags = {"points": points, "split": split, "stage": stage, "p": p, "seed": seed, "seconds": seconds}
     flags |= {"device": device, "data_dir": data_dir, "checkpoints": given_files(checkpoints)}

@@ -17,7 +17,7 @@ from command import Ended, command
 
 from regimes import experiments
 from regimes.data import files
-from regimes.experiments import lazy_vs_meanfield
+from regimes.jobs import lazy_vs_meanfield
 from regimes.lab.config import dump
 from regimes.lab.runs import RunFolder
 from regimes.lab.yaml_text import to_yaml

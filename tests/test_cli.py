@@ -114,7 +114,7 @@ def test_a_failing_measurement_is_one_line_and_exit_1():
 @pytest.fixture
 def main_job(monkeypatch):
     """The calls of the main job, which is not run."""
-    from regimes.experiments import lazy_vs_meanfield
+    from regimes.jobs import lazy_vs_meanfield
 
     calls = []
     monkeypatch.setattr(lazy_vs_meanfield, "run", lambda config, folder: calls.append((config, folder.path)))
@@ -141,7 +141,7 @@ def test_the_main_job_has_defaults_and_a_folder_for_every_setting(main_job):
 
 
 def test_a_run_of_the_main_job_can_be_judged_again(tmp_path, main_job, monkeypatch):
-    from regimes.experiments import lazy_vs_meanfield
+    from regimes.jobs import lazy_vs_meanfield
 
     concluded = []
     monkeypatch.setattr(lazy_vs_meanfield, "conclude", lambda config, folder: concluded.append(config))

@@ -4,8 +4,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from regimes.experiments import cifar100_resnext50 as table3
-from regimes.experiments.low_data.comparison import CONTROL, DIVIDED, LAP, VANILLA, quantity
+from regimes.experiments.least_action import cifar100_resnext50 as table3
+from regimes.experiments.least_action.low_data.comparison import CONTROL, DIVIDED, LAP, VANILLA, quantity
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 

@@ -6,8 +6,8 @@ import torch
 from torch.testing import assert_close
 
 from regimes.conventions import generator
-from regimes.experiments import circles
-from regimes.experiments.circles import outcome, protocol
+from regimes.experiments.least_action import circles
+from regimes.experiments.least_action.circles import outcome, protocol
 from regimes.lab.config import load
 from regimes.training.objectives import Plain
 from regimes.transport.energy import transport_cost

@@ -3,9 +3,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from regimes.experiments import depth_without_batch_norm as depth
-from regimes.experiments.low_data.comparison import DIVIDED, VANILLA
-from regimes.experiments.low_data.course import data, fresh_model
+from regimes.experiments.least_action import depth_without_batch_norm as depth
+from regimes.experiments.least_action.low_data.comparison import DIVIDED, VANILLA
+from regimes.experiments.least_action.low_data.course import data, fresh_model
 from regimes.lab.config import load
 from regimes.models.residual import parameter_count
 

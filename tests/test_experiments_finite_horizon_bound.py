@@ -5,8 +5,8 @@ from torch.testing import assert_close
 
 from regimes.activations import SOFTPLUS, TANH
 from regimes.conventions import generator
-from regimes.experiments.finite_horizon_bound import Config, draw, judge, measure, table
-from regimes.experiments.finite_horizon_bound import problems as maps
+from regimes.experiments.lazy.finite_horizon_bound import Config, draw, judge, measure, table
+from regimes.experiments.lazy.finite_horizon_bound import problems as maps
 from regimes.meanfield.displacement import unflatten_particles
 from regimes.meanfield.two_layer import TwoLayerRisk
 

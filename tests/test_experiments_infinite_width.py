@@ -8,8 +8,8 @@ from torch.testing import assert_close
 
 from regimes.activations import ERF
 from regimes.conventions import generator
-from regimes.experiments import infinite_width
-from regimes.experiments.infinite_width import ACTIVATIONS, KERNELS, MEAN, Config, bias_slope, judge, points
+from regimes.experiments.lazy import infinite_width
+from regimes.experiments.lazy.infinite_width import ACTIVATIONS, KERNELS, MEAN, Config, bias_slope, judge, points
 from regimes.models.two_layer import TwoLayer
 from regimes.tangent.infinite import two_layer_nngp
 

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from regimes.conventions import generator
 from regimes.data.synthetic import sphere, teacher_student
 from regimes.data.teacher import random_teacher
-from regimes.experiments import init_scale
+from regimes.experiments.lazy import init_scale
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.meanfield.particles import double, gaussian

@@ -8,8 +8,8 @@ from torch.testing import assert_close
 
 from regimes.conventions import generator
 from regimes.data.synthetic import gaussian_inputs, sphere
-from regimes.experiments import lazy_rate
-from regimes.experiments.lazy_rate import Config, draw, judge, measure, table
+from regimes.experiments.lazy import lazy_rate
+from regimes.experiments.lazy.lazy_rate import Config, draw, judge, measure, table
 from regimes.lab.sweep import grid_points
 
 OBEYED = {

@@ -9,12 +9,12 @@ import torch
 from torch.testing import assert_close
 
 from regimes.conventions import square_risk
-from regimes.experiments.lazy_vs_meanfield import Config, conclude, run
-from regimes.experiments.lazy_vs_meanfield.bound import proved_bounds
-from regimes.experiments.lazy_vs_meanfield.kernels import solve_kernels
-from regimes.experiments.lazy_vs_meanfield.measure import MODELS, Measurement, measure
-from regimes.experiments.lazy_vs_meanfield.problem import losses, problem
-from regimes.experiments.lazy_vs_meanfield.report import result, summary, table, theorem, verdicts, words
+from regimes.jobs.lazy_vs_meanfield import Config, conclude, run
+from regimes.jobs.lazy_vs_meanfield.bound import proved_bounds
+from regimes.jobs.lazy_vs_meanfield.kernels import solve_kernels
+from regimes.jobs.lazy_vs_meanfield.measure import MODELS, Measurement, measure
+from regimes.jobs.lazy_vs_meanfield.problem import losses, problem
+from regimes.jobs.lazy_vs_meanfield.report import result, summary, table, theorem, verdicts, words
 from regimes.lab.config import load
 from regimes.lab.runs import RunFolder
 
@@ -202,7 +202,7 @@ def test_a_run_leaves_table_figure_and_result_and_is_not_trained_twice(tmp_path,
         first = json.loads((folder.path / "result.json").read_text())
         for file in ("figure.png", "figure.pdf", "table.md", "config.yaml"):
             assert (folder.path / file).stat().st_size > 100
-        monkeypatch.setattr("regimes.experiments.lazy_vs_meanfield.measure", None)
+        monkeypatch.setattr("regimes.jobs.lazy_vs_meanfield.measure", None)
         run(config, folder)
         conclude(config, folder)
         assert json.loads((folder.path / "result.json").read_text())["models"] == first["models"]

@@ -8,13 +8,13 @@ from torch.testing import assert_close
 
 from regimes.conventions import generator
 from regimes.data.batches import Batches
-from regimes.experiments import least_action_is_ot
-from regimes.experiments.least_action_is_ot import Config, Run, draw, judge, measure, objective, table
-from regimes.experiments.least_action_is_ot.cloud_risks import moment_risk, moments, sorted_risk
-from regimes.experiments.least_action_is_ot.ensemble import train_together
-from regimes.experiments.least_action_is_ot.problems import KNOWN, problem
-from regimes.experiments.least_action_is_ot.quality import class_gap, deal
-from regimes.experiments.least_action_is_ot.trends import spearman, usable
+from regimes.experiments.least_action import least_action_is_ot
+from regimes.experiments.least_action.least_action_is_ot import Config, Run, draw, judge, measure, objective, table
+from regimes.experiments.least_action.least_action_is_ot.cloud_risks import moment_risk, moments, sorted_risk
+from regimes.experiments.least_action.least_action_is_ot.ensemble import train_together
+from regimes.experiments.least_action.least_action_is_ot.problems import KNOWN, problem
+from regimes.experiments.least_action.least_action_is_ot.quality import class_gap, deal
+from regimes.experiments.least_action.least_action_is_ot.trends import spearman, usable
 from regimes.lab.config import load
 from regimes.training.loop import Training, descend
 from regimes.transport.gaussian import bures_cost

@@ -11,10 +11,10 @@ from regimes import experiments
 from regimes.conventions import generator
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled, Normalise
-from regimes.experiments.low_data import course, together
-from regimes.experiments.low_data.arms import read_arm
-from regimes.experiments.low_data.config import TableConfig
-from regimes.experiments.low_data.course import Course
+from regimes.experiments.least_action.low_data import course, together
+from regimes.experiments.least_action.low_data.arms import read_arm
+from regimes.experiments.least_action.low_data.config import TableConfig
+from regimes.experiments.least_action.low_data.course import Course
 from regimes.lab.config import dump, load
 from regimes.lab.merging import merge
 from regimes.lab.runs import RunFolder

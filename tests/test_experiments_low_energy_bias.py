@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from regimes.data.batches import Batches
 from regimes.data.classification import classification
-from regimes.experiments import low_energy_bias as bias
+from regimes.experiments.least_action import low_energy_bias as bias
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.models.image_nets import resnet9

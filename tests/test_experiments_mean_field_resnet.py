@@ -9,8 +9,8 @@ import torch
 from pydantic import ValidationError
 from torch.testing import assert_close
 
-from regimes.experiments import mean_field_resnet
-from regimes.experiments.mean_field_resnet import GAIN, MEAN_FIELD, SMOKE, VANILLA, Config, arms
+from regimes.experiments.mean_field import mean_field_resnet
+from regimes.experiments.mean_field.mean_field_resnet import GAIN, MEAN_FIELD, SMOKE, VANILLA, Config, arms
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.training.config import TrainConfig

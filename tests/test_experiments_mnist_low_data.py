@@ -3,10 +3,10 @@ import math
 import pandas as pd
 import pytest
 
-from regimes.experiments import mnist_low_data
-from regimes.experiments.low_data import comparison
-from regimes.experiments.low_data.arms import read_arm
-from regimes.experiments.low_data.comparison import quantity
+from regimes.experiments.least_action import mnist_low_data
+from regimes.experiments.least_action.low_data import comparison
+from regimes.experiments.least_action.low_data.arms import read_arm
+from regimes.experiments.least_action.low_data.comparison import quantity
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.training.config import TrainConfig

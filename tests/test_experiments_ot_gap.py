@@ -12,9 +12,9 @@ from torch.testing import assert_close
 
 import regimes
 from regimes import experiments
-from regimes.experiments import ot_gap
-from regimes.experiments.ot_gap import stages
-from regimes.experiments.ot_gap.config import Config, File, folder_stem, labels
+from regimes.jobs import ot_gap
+from regimes.jobs.ot_gap import stages
+from regimes.jobs.ot_gap.config import Config, File, folder_stem, labels
 from regimes.transport.energy import measure
 
 NAMED = {

@@ -6,9 +6,9 @@ from numpy.random import default_rng
 from scipy.sparse import identity
 from torch.testing import assert_close
 
-from regimes.experiments.ot_gap.figure import draw
-from regimes.experiments.ot_gap.measure import _slack
-from regimes.experiments.ot_gap.plane import plane
+from regimes.jobs.ot_gap.figure import draw
+from regimes.jobs.ot_gap.measure import _slack
+from regimes.jobs.ot_gap.plane import plane
 from regimes.transport.discrete import exact_transport
 
 

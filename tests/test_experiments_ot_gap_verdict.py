@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from regimes.experiments.ot_gap.report import result, table, words
-from regimes.experiments.ot_gap.verdict import ASYMMETRY, EIGENVALUE, RELATIVE_GAP, judge
+from regimes.jobs.ot_gap.report import result, table, words
+from regimes.jobs.ot_gap.verdict import ASYMMETRY, EIGENVALUE, RELATIVE_GAP, judge
 
 POWER = {
     "gap_sees": {"rotation": 0.25, "noise": 0.05, "shuffled displacements": None},

@@ -6,8 +6,8 @@ from torch.testing import assert_close
 from regimes.activations import TANH
 from regimes.conventions import generator
 from regimes.data.synthetic import gaussian_inputs, sphere
-from regimes.experiments import ridgeless_limit
-from regimes.experiments.ridgeless_limit import Config, draw, judge, measure
+from regimes.experiments.lazy import ridgeless_limit
+from regimes.experiments.lazy.ridgeless_limit import Config, draw, judge, measure
 from regimes.lab.sweep import grid_points
 from regimes.meanfield.particles import gaussian
 from regimes.models.two_layer import TwoLayer

@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from regimes.conventions import generator
 from regimes.data.classification import classification
-from regimes.experiments import tangent_spectrum_cnn as cnn
+from regimes.experiments.lazy import tangent_spectrum_cnn as cnn
 from regimes.models.initialise import initialise, xavier
 from regimes.models.vgg import vgg11
 from regimes.tangent.kernel import jacobian

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from regimes.conventions import generator
 from regimes.data.synthetic import teacher_student
 from regimes.data.teacher import Teacher
-from regimes.experiments import trajectories
+from regimes.experiments.lazy import trajectories
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from regimes.activations import TANH
 from regimes.conventions import function_norm, generator
-from regimes.experiments.under_parameterised import Config, draw, fit, judge, limit, measure, problem, rank, table
+from regimes.experiments.lazy.under_parameterised import Config, draw, fit, judge, limit, measure, problem, rank, table
 from regimes.meanfield.displacement import flatten_particles, tangent_features
 from regimes.meanfield.particles import Particles, double, gaussian
 

@@ -6,7 +6,7 @@ import torch
 
 from regimes.conventions import generator
 from regimes.data.synthetic import teacher_student
-from regimes.experiments import width_scaling
+from regimes.experiments.lazy import width_scaling
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.meanfield.particles import gaussian

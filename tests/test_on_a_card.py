@@ -8,7 +8,8 @@ import regimes
 from regimes.data.augment import compose, cutout, flip, random_crop
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
-from regimes.experiments import cifar10_low_data, depth_without_batch_norm, mean_field_resnet
+from regimes.experiments.least_action import cifar10_low_data, depth_without_batch_norm
+from regimes.experiments.mean_field import mean_field_resnet
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.models.build import build

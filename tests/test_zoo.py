@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from regimes.experiments.ot_gap import stages
-from regimes.experiments.ot_gap.config import Config, hashed
+from regimes.jobs.ot_gap import stages
+from regimes.jobs.ot_gap.config import Config, hashed
 from regimes.models.build import ARCHITECTURES
 from regimes.training.checkpoint import load_checkpoint, model_of
 from regimes.training.config import TrainConfig

@@ -1,4 +1,4 @@
-"""One module a statement, found by its file name; `lazy_vs_meanfield` is the main job and states nothing."""
+"""One module a statement, in the package of its theory, found by its file name; jobs state nothing."""
 
 import re
 from importlib import import_module
@@ -10,12 +10,18 @@ from regimes.lab.config import nearest
 _STATES = re.compile(r"^STATEMENT\b", re.MULTILINE)
 
 
+def homes() -> dict[str, str]:
+    """The theory (a subpackage) of each statement, by name, in alphabetical order; nothing is imported for it."""
+    here = Path(__file__).parent
+    files = {file.stem: file for file in here.glob("*/[a-z]*.py")}
+    files |= {file.parent.name: file for file in here.glob("*/[a-z]*/__init__.py")}
+    stating = {name: file for name, file in files.items() if _STATES.search(file.read_text(encoding="utf-8"))}
+    return {name: stating[name].relative_to(here).parts[0] for name in sorted(stating)}
+
+
 def names() -> list[str]:
     """Names of the experiments that verify a statement, in alphabetical order; nothing is imported for it."""
-    here = Path(__file__).parent
-    files = {file.stem: file for file in here.glob("[a-z]*.py")}
-    files |= {file.parent.name: file for file in here.glob("[a-z]*/__init__.py")}
-    return sorted(name for name, file in files.items() if _STATES.search(file.read_text(encoding="utf-8")))
+    return list(homes())
 
 
 def load(name: str) -> Any:
@@ -23,4 +29,4 @@ def load(name: str) -> Any:
     known = names()
     if name not in known:
         raise ValueError(f"unknown statement {name!r}.{nearest(name, known)} Known statements: {', '.join(known)}")
-    return import_module(f"regimes.experiments.{name}")
+    return import_module(f"regimes.experiments.{homes()[name]}.{name}")

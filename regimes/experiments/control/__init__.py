@@ -1,0 +1,1 @@
+"""Statements of training as optimal control: integrators, adjoints, stability."""

@@ -1,0 +1,1 @@
+"""Statements of the theory of least action: residual nets that transport their data at least kinetic energy."""

@@ -1,0 +1,98 @@
+"""Settings of a table on CIFAR: rows and arms of the table, and the training, from the recipe of the data set."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from regimes.experiments.least_action.low_data.arms import ArmName
+from regimes.experiments.least_action.low_data.course import Course
+from regimes.experiments.least_action.low_data.together import measured
+from regimes.lab.config import Settings, dump, load, override
+from regimes.training.config import TrainConfig
+
+# Settings of `train` that the table's own rows, arms and protocols decide.
+OWN = {
+    *("dataset", "data_dir", "train_size", "validation", "test_size", "balanced", "max_steps", "lap", "form"),
+    *("seed", "seeds", "device", "bf16", "compile", "cuda_graphs", "checkpoint_seconds", "tensorboard"),
+}
+
+
+class TableConfig(Settings):
+    """Rows, arms, looks and training of one table; on digits the training is that of a smoke run.
+
+    `training` holds what differs from the recipe of the data set, and the whole of it once read. validation 0: the
+    first half of the test set chooses the epoch, the second measures, so that all training images can be trained on.
+    """
+
+    TABLE: ClassVar[str] = "cifar10"  # the data set of the published table
+    HALF: ClassVar[int] = 5000  # of its test set
+    SMOKE: ClassVar[dict[str, Any]] = {}  # of `training`
+    CURVE: ClassVar[bool] = False  # whether accuracy along training is kept
+
+    dataset: Literal["digits", "mnist", "cifar10", "cifar100"] = "digits"
+    data_dir: str | None = None
+    train_size: list[int] = Field([60, 100], min_length=1)
+    arm: list[ArmName] = Field(["vanilla", "lap_divided", "lap", "control"], min_length=1)
+    seeds: int = Field(2, ge=1)
+    validation: int = Field(0, ge=0)
+    first_half: int = Field(100, ge=1)
+    second_half: int = Field(100, ge=1)
+    first_look: int = Field(1, ge=1)
+    look_every: int = Field(1, ge=1)
+    device: Literal["cpu", "cuda"] = "cpu"
+    bf16: bool = False  # products of training and of the looks; `honest` is measured in float32
+    training: dict[str, Any] = {}
+    ensemble: int = Field(1, ge=1)  # seeds trained side by side: how fast, not what
+
+    @field_validator("ensemble")
+    @classmethod
+    def fits(cls, ensemble: int, info: Any) -> int:
+        """Side by side only what `descend_together` can."""
+        if ensemble > 1 and info.data.get("training", {}).get("level") == "whole":
+            raise ValueError("seeds are trained side by side with training.level batch, batch_after or running only")
+        return ensemble
+
+    @model_validator(mode="before")
+    @classmethod
+    def fill(cls, values: Any) -> Any:
+        """The training in full."""
+        if not isinstance(values, dict) or not isinstance(values.get("training", {}), dict):
+            return values
+        given = dict(values.get("training", {}))
+        if taken := OWN & given.keys():
+            raise ValueError(f"training cannot set {', '.join(sorted(taken))}: the table decides it")
+        dataset = values.get("dataset", "digits")
+        small = cls.SMOKE if dataset == "digits" else {}
+        settings = {**small, **given, "dataset": dataset}
+        train = load(TrainConfig, overrides=[override(key, value) for key, value in settings.items()])
+        return values | {"training": {key: value for key, value in dump(train).items() if key not in OWN}}
+
+    @property
+    def as_published(self) -> bool:
+        """Whether a run fills rows of the published table: its data, its training, its looks at the test set."""
+        usual = load(type(self), overrides=[f"dataset={self.TABLE}"]).training
+        looks = (self.first_look, self.look_every, self.first_half, self.second_half)
+        return (self.dataset, self.training, looks) == (self.TABLE, usual, (1, 1, self.HALF, self.HALF))
+
+    def course(self) -> Course:
+        """How all arms are trained and looked at."""
+        own = {name: getattr(self, name) for name in ("dataset", "data_dir", "device", "bf16")}
+        train = TrainConfig.model_validate({**self.training, **own})
+        precision = "bfloat16" if self.bf16 else "float32"
+        return Course(train, None, self.first_look, self.look_every, precision, curve=self.CURVE)
+
+
+def points(config: TableConfig) -> list[dict[str, Any]]:
+    """Seed after seed, so that a run cut short is a whole one of fewer seeds."""
+    return [
+        {"seed": seed, "train_size": size, "arm": arm}
+        for seed in range(config.seeds)
+        for size in config.train_size
+        for arm in config.arm
+    ]
+
+
+def measure(config: TableConfig, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a point: accuracies as shares by both protocols, and the net at the end of training."""
+    rows = measured(config, points, config.course(), points[0]["train_size"])
+    return [row | {"as_published": config.as_published} for row in rows]

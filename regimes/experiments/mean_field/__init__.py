@@ -1,0 +1,1 @@
+"""Statements of the mean-field theory: nets as measures over particles."""

@@ -1,0 +1,1 @@
+"""Jobs: what computes and reports but states nothing, so that it ends in no verdict on a theory."""

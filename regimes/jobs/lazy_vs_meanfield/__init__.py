@@ -1,0 +1,66 @@
+"""The main job: the α-scaled net, its tangent model, the mean-field net and the infinite-width kernel side by side.
+
+Protocol. Two-layer net h(x) = (1/m) Σ_j a_j σ(b_j·x), Gaussian weights, doubled so that h(w_0) = 0. The scaled net
+follows the particle flow of R(αh)/α², the mean-field net that of R(h), from the same weights and on the same data,
+until their training loss has fallen by the factor `loss_ratio`. The tangent model and the infinite-width kernel are
+solved exactly and stop by the same criterion. Figures are taken at that moment; the distance of a net to its tangent
+model is that at the same flow time, on test inputs. Intervals are over seeds; each draws its own data, teacher and
+weights.
+Nothing is tuned on the test data.
+Source: [ChizatOyallonBach2019] for α, R(αh)/α² and the doubling; the comparison at equal criterion is ours.
+"""
+
+import io
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from regimes.jobs.lazy_vs_meanfield.config import Config
+from regimes.jobs.lazy_vs_meanfield.figure import draw
+from regimes.jobs.lazy_vs_meanfield.measure import Measurement, measure
+from regimes.jobs.lazy_vs_meanfield.report import result, summary, table, words
+from regimes.lab.console import print_table
+from regimes.lab.figures import save
+from regimes.lab.report import markdown_table, to_json
+from regimes.lab.runs import RunFolder
+
+__all__ = ["Config", "conclude", "run"]
+
+ARRAYS = "measurement.npz"
+
+
+def run(config: Config, folder: RunFolder) -> None:
+    """Measure (unless this folder has the measurement already), then write and print table, verdict and figure."""
+    if not (folder.path / ARRAYS).exists():
+        folder.begin()
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **measure(config)._asdict())
+        folder.write(ARRAYS, buffer.getvalue())
+    conclude(config, folder)
+
+
+def conclude(config: Config, folder: RunFolder) -> None:
+    """Table, verdict, result.json and figure from the measurement on disk; nothing is trained."""
+    measurement = _read(folder.path / ARRAYS)
+    found = summary(measurement, classes=bool(np.isfinite(measurement.test_error).any()))
+    rows, said = table(measurement, found, config), words(measurement, found, config)
+    content = {"name": folder.name, **result(measurement, found, config), "config": folder.config, **folder.record()}
+    folder.write("result.json", to_json(content))
+    head = f"# Lazy against mean-field: {config.dataset}, α = {config.alpha:g}\n"
+    lines = "\n".join(f"- {sentence}" for sentence in said)
+    folder.write("table.md", f"{head}\n{markdown_table(rows)}\n{lines}\n\nReproduce: `{content.get('command')}`\n")
+    save(draw(measurement, config.alpha, config.dataset, config.loss_ratio), folder)
+    print_table(rows)
+    print("\n".join(said))
+
+
+def _read(file: Path) -> Measurement:
+    if not file.exists():
+        raise FileNotFoundError(f"{file} does not exist; the run there has measured nothing yet: run it first")
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return Measurement(**arrays)
+    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise ValueError(f"{file} is damaged; delete it and run the same command again") from None

@@ -1,0 +1,62 @@
+"""The two models that are linear in their weights, solved exactly at every time: tangent model and infinite width."""
+
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from regimes.activations import activation
+from regimes.jobs.lazy_vs_meanfield.config import Config
+from regimes.jobs.lazy_vs_meanfield.problem import Problem, losses
+from regimes.meanfield.two_layer import tangent_kernel
+from regimes.tangent.infinite import two_layer_ntk
+from regimes.tangent.regression import GradientFlow
+from regimes.tangent.spectrum import merge_outputs
+
+KERNELS = ("tangent", "infinite_width")
+
+
+class KernelModels(NamedTuple):
+    """Curves (kernels, seeds, times) by quantity, the tangent model's outputs, and condition numbers."""
+
+    curves: dict[str, np.ndarray]
+    tangent_train: Tensor  # (times, seeds, n, k)
+    tangent_test: Tensor
+    condition: np.ndarray  # (kernels, seeds), of the training kernels
+
+
+def solve_kernels(config: Config, given: Problem, times: Tensor) -> KernelModels:
+    """Gradient flow of both kernel models from f = 0 at all times."""
+    sigma = activation(config.activation)
+    n, k = given.y.shape[1:]
+    quantities = ("train_loss", "train_error", "test_loss", "test_error")
+    curves = {quantity: np.full((len(KERNELS), config.seeds, config.times), np.nan) for quantity in quantities}
+    condition = np.zeros((len(KERNELS), config.seeds))
+    tangent_train, tangent_test = (y.new_empty(config.times, *y.shape) for y in (given.y, given.y_test))
+    for seed in range(config.seeds):
+        here = slice(seed, seed + 1)
+        x, x_test = given.x[here], given.x_test[here]
+        particles = given.start.select(here)
+        tangent = [merge_outputs(tangent_kernel(particles, other, x, sigma))[0] for other in (x, x_test)]
+        std = config.init_std
+        infinite = [two_layer_ntk(other[0], x[0], activation=sigma, std_a=std, std_b=std) for other in (x, x_test)]
+        # The infinite kernel acts on each output alone; the tangent kernel on (sample, output) pairs.
+        for model, (kernels, shape) in enumerate(((tangent, (-1, 1)), (infinite, (n, k)))):
+            flow = GradientFlow(_symmetric(kernels[0]), given.y[seed].reshape(shape), samples=n)
+            condition[model, seed] = float(flow.condition)
+            for index, t in enumerate(times.tolist()):
+                train = flow.train(t).reshape(1, n, k)
+                test = flow.test(t, kernels[1]).reshape(1, -1, k)
+                if model == 0:
+                    tangent_train[index, seed], tangent_test[index, seed] = train[0], test[0]
+                values = (
+                    *losses(train, given.y[here], given.classes),
+                    *losses(test, given.y_test[here], given.classes),
+                )
+                for quantity, value in zip(quantities, values, strict=True):
+                    curves[quantity][model, seed, index] = float(value)
+    return KernelModels(curves, tangent_train, tangent_test, condition)
+
+
+def _symmetric(kernel: Tensor) -> Tensor:
+    return (kernel + kernel.mT) / 2

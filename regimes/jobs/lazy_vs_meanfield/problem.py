@@ -1,0 +1,66 @@
+"""The data and the initial particles that all models of one comparison share."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from regimes.conventions import generator, square_risk
+from regimes.data.catalogue import dataset
+from regimes.data.dataset import classification_error
+from regimes.data.teacher import Teacher
+from regimes.jobs.lazy_vs_meanfield.config import Config
+from regimes.meanfield.particles import Particles, double, gaussian
+
+NETS = ("lazy", "mean_field")  # the α-scaled net and the net at α = 1
+
+
+class Problem(NamedTuple):
+    """Data and initial particles of all seeds, stacked along the first axis; `classes` is None for a regression."""
+
+    x: Tensor  # (seeds, n, d)
+    y: Tensor  # (seeds, n, k)
+    x_test: Tensor
+    y_test: Tensor
+    start: Particles  # (seeds, m, ·)
+    classes: int | None
+    teacher: Teacher | None  # of the first seed
+
+
+def problem(config: Config) -> Problem:
+    """Draw the data and the doubled particles, seed by seed; regression targets are scaled to unit mean square."""
+    sets, starts = [], []
+    for seed in range(config.seeds):
+        data = dataset(
+            config.dataset,
+            train=config.train_size,
+            test=config.test_size,
+            classes=config.classes,
+            seed=seed,
+            data_dir=config.data_dir,
+        )
+        if data.classes is None:
+            unit = data.y_train.square().sum(1).mean().sqrt()
+            data = data._replace(y_train=data.y_train / unit, y_test=data.y_test / unit)
+        half = gaussian(
+            config.width // 2,
+            data.x_train.shape[1],
+            data.y_train.shape[1],
+            generators=[generator(seed, 1)],
+            std=config.init_std,
+        )
+        sets.append(data)
+        starts.append(double(half))
+    names = ("x_train", "y_train", "x_test", "y_test")
+    x, y, x_test, y_test = (torch.stack([getattr(data, name) for data in sets]).to(config.device) for name in names)
+    start = Particles(*(torch.cat(parts).to(config.device) for parts in zip(*starts, strict=True)))
+    return Problem(x, y, x_test, y_test, start, sets[0].classes, sets[0].teacher)
+
+
+def losses(outputs: Tensor, targets: Tensor, classes: int | None) -> tuple[Tensor, Tensor]:
+    """Square risk and share of wrong classes (NaN for a regression) of each run."""
+    risk = square_risk(outputs, targets)
+    if classes is None:
+        return risk, torch.full_like(risk, torch.nan)
+    error = [classification_error(one, target) for one, target in zip(outputs, targets, strict=True)]
+    return risk, torch.stack(error)
