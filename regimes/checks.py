@@ -1,0 +1,193 @@
+"""What a public function asks of its arguments: shape, dtype, finite entries, counts. A check costs microseconds.
+
+Annotations are checked in tests only, so each public door calls these. `shapes`, `real` and `alike` read no entries:
+they never wait for a card and may stand in a step. `finite` reads all entries: it stands where a NaN would be lost and
+become plausible. All raise a plain ValueError: what is needed, what came, what to do.
+"""
+
+import operator
+from functools import cache
+from math import inf, isfinite
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_SAFE = (torch.float32, torch.float64)
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class _Spec(NamedTuple):
+    """Axes before and after the star, the name of the star (None: no star), and whether the star broadcasts."""
+
+    before: tuple[str, ...]
+    star: str | None
+    broadcasts: bool
+    after: tuple[str, ...]
+    shown: str
+
+
+@cache
+def _spec(text: str) -> _Spec:
+    axes = text.split()
+    stars = [place for place, axis in enumerate(axes) if axis.startswith("*")]
+    assert len(stars) <= 1, f"one starred axis at most; got {text!r}"
+    shown = f"({', '.join(axes).replace('#', '')}{',' * (len(axes) == 1)})"
+    if not stars:
+        return _Spec(tuple(axes), None, False, (), shown)
+    star = axes[stars[0]][1:]
+    return _Spec(tuple(axes[: stars[0]]), star.lstrip("#"), star.startswith("#"), tuple(axes[stars[0] + 1 :]), shown)
+
+
+def shapes(caller: str, /, *, cure: str | None = None, **arrays: tuple[Any, str]) -> dict[str, int]:
+    """The sizes of the named axes, which have to agree over all arrays: shapes("f", x=(x, "n d"), y=(y, "n k")).
+
+    The shapes are written as in the annotations: a name binds a size, a number is that size, `*runs` stands for any
+    number of axes that agree, `*#runs` for axes that broadcast against each other; `_` and `*_` agree with anything.
+    No axis may be empty. An array that is None is left out. `cure` replaces the advice at the end of the error.
+    """
+    sizes: dict[str, int] = {}
+    stars: dict[str, tuple[int, ...]] = {}
+    exact: set[str] = set()
+    for name, (array, text) in arrays.items():
+        if array is None:
+            continue
+        try:
+            shape = tuple(array.shape)
+        except AttributeError:
+            raise _misfit(caller, arrays, f"{name} is a {type(array).__name__}", cure or "Pass a tensor") from None
+        before, star, broadcasts, after, _ = _spec(text)
+        fixed = len(before) + len(after)
+        if len(shape) < fixed or (star is None and len(shape) > fixed):
+            least = "at least " * (star is not None)
+            reason = f"{name} has {_axes(len(shape))} where {least}{fixed} are needed"
+            advice = f"Add the missing axis, as in {name}[..., None]" if len(shape) < fixed else f"Reshape {name}"
+            raise _misfit(caller, arrays, reason, cure or advice)
+        if 0 in shape:
+            raise _misfit(caller, arrays, f"{name} is empty", cure or "Pass at least one of each")
+        head, tail = shape[: len(before)], shape[len(shape) - len(after) :]
+        for axis, size in zip((*before, *after), (*head, *tail), strict=True):
+            known = int(axis) if axis.isdecimal() else size if axis == "_" else sizes.setdefault(axis, size)
+            if known != size:
+                reason = f"{axis} is {known} and {size}" if not axis.isdecimal() else f"{size} stands for {axis}"
+                raise _misfit(caller, arrays, reason, cure or "Pass arrays that agree")
+        if star is not None and star != "_":
+            middle, here = shape[len(before) : len(shape) - len(after)], stars.get(star)
+            joined = middle if here is None else _joined(here, middle)
+            # An array without # has all the runs itself.
+            if not broadcasts:
+                exact.add(star)
+            wrong = joined is None or (star in exact and here is not None and not broadcasts and joined != middle)
+            if wrong or (broadcasts and star in exact and joined != here):
+                raise _misfit(caller, arrays, f"{star} is {here} and {middle}", cure or "Pass arrays that agree")
+            assert joined is not None
+            stars[star] = joined
+    return sizes
+
+
+def _joined(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The shape that two broadcast to; None if they do not."""
+    if one == other:
+        return one
+    longer, shorter = (one, other) if len(one) >= len(other) else (other, one)
+    shorter = (1,) * (len(longer) - len(shorter)) + shorter
+    if any(a != b and 1 not in (a, b) for a, b in zip(longer, shorter, strict=True)):
+        return None
+    return tuple(map(max, longer, shorter))
+
+
+def _axes(number: int) -> str:
+    return f"{number} {'axis' if number == 1 else 'axes'}"
+
+
+def _misfit(caller: str, arrays: dict[str, tuple[Any, str]], reason: str, cure: str) -> ValueError:
+    given = {name: pair for name, pair in arrays.items() if pair[0] is not None}
+    needed = ", ".join(f"{name} {_spec(text).shown}" for name, (_, text) in given.items())
+    got = ", ".join(f"{name} {_shown(array)}" for name, (array, _) in given.items())
+    return ValueError(f"{caller} needs {needed}; got {got}: {reason}. {cure.rstrip('.')}.")
+
+
+def _shown(array: Any) -> str:
+    return str(tuple(array.shape)) if hasattr(array, "shape") else type(array).__name__
+
+
+def real(caller: str, /, *, half: bool = False, **arrays: Any) -> None:
+    """Refuse all but float32 and float64: complex, integer, and (unless `half`) 16-bit entries. None is left out."""
+    for name, array in arrays.items():
+        if array is None:
+            continue
+        dtype = getattr(array, "dtype", None)
+        if dtype in _SAFE or (half and dtype in _HALF):
+            continue
+        if isinstance(array, np.ndarray) and dtype in (np.float32, np.float64):
+            continue
+        if dtype is None:
+            raise ValueError(f"{caller} needs {name} as a tensor; got {type(array).__name__}. Use torch.as_tensor.")
+        kind = str(dtype).removeprefix("torch.")
+        if "complex" in kind:
+            why, cure = "its imaginary part would be lost", "Pass real and imaginary parts side by side"
+        elif "float" in kind:
+            why, cure = "16 bits are not enough here", f"Convert: {name}.float()"
+        else:
+            why, cure = "it has no fractions", f"Convert: {name}.double()"
+        raise ValueError(f"{caller} needs {name} in float32 or float64; got {kind}: {why}. {cure}.")
+
+
+def alike(caller: str, /, **tensors: Tensor | None) -> None:
+    """Refuse tensors of several dtypes or on several devices. None is left out."""
+    given = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    if len({(tensor.dtype, tensor.device) for tensor in given.values()}) > 1:
+        got = ", ".join(f"{name} {str(t.dtype).removeprefix('torch.')} on {t.device}" for name, t in given.items())
+        raise ValueError(f"{caller} needs {', '.join(given)} of one precision on one device; got {got}. Use .to().")
+
+
+def finite(caller: str, /, **arrays: Any) -> None:
+    """Refuse NaN and infinite entries. Reads every entry: on a card it waits for the work before. None is left out."""
+    for name, array in arrays.items():
+        if array is None:
+            continue
+        good = array.isfinite() if isinstance(array, Tensor) else np.isfinite(array)
+        if not bool(good.all()):
+            bad, size = int((~good).sum()), int(np.prod(good.shape))
+            raise ValueError(
+                f"{caller} needs finite {name}; {bad} of its {size} entries {'is' if bad == 1 else 'are'} NaN or "
+                "infinite. Look at where it comes from: a diverged run, a division by zero, missing data."
+            )
+
+
+def count(caller: str, name: str, value: Any, at_least: int = 1) -> int:
+    """The value as an integer of at least that size; True and False, fractions and NaN are refused."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < at_least:
+        raise ValueError(f"{caller} needs {name} as a whole number, at least {at_least}; got {value!r}. Change {name}.")
+    return number
+
+
+def positive(caller: str, name: str, value: Any, *, infinite: bool = False) -> None:
+    """Refuse all but numbers above 0 (a tensor: every entry); NaN is refused, and inf unless `infinite`."""
+    _number(caller, name, value, "above 0", lambda v: v > 0, infinite)
+
+
+def not_negative(caller: str, name: str, value: Any, *, infinite: bool = False) -> None:
+    """Refuse all but numbers of at least 0 (a tensor: every entry); NaN is refused, and inf unless `infinite`."""
+    _number(caller, name, value, "of at least 0", lambda v: v >= 0, infinite)
+
+
+def _number(caller: str, name: str, value: Any, needed: str, holds: Any, infinite: bool) -> None:
+    if isinstance(value, Tensor | np.ndarray):
+        real = not (value.is_complex() if isinstance(value, Tensor) else np.iscomplexobj(value))
+        good = real and bool((holds(value) & ((value < inf) | infinite)).all()) and 0 not in value.shape
+        shown = f"{value.tolist() if np.prod(value.shape) <= 8 else f'a tensor of shape {tuple(value.shape)}'}"
+    else:
+        try:
+            good = not isinstance(value, bool) and holds(float(value)) and (infinite or isfinite(value))
+        except (TypeError, ValueError):
+            good = False
+        shown = repr(value)
+    if not good:
+        kind = "a number" if infinite else "a finite number"
+        raise ValueError(f"{caller} needs {name} as {kind} {needed}; got {shown}. Change {name}.")

@@ -1,0 +1,124 @@
+"""Door checks: what they take, what they refuse and in which words, and what they cost."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from regimes.checks import alike, count, finite, not_negative, positive, real, shapes
+
+ones = torch.ones
+
+
+def test_the_sizes_of_the_named_axes_are_given_back():
+    assert shapes("f", x=(ones(8, 3), "n d"), y=(ones(5, 8, 2), "*runs n k")) == {"n": 8, "d": 3, "k": 2}
+    assert shapes("f", x=(np.ones((4, 3)), "n 3"), y=(None, "n k"), z=(ones(9, 9), "*_ _")) == {"n": 4}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [((8, 2), (8, 2)), ((5, 8, 2), (5, 8, 2)), ((5, 8, 2), (8, 2)), ((5, 8, 2), (1, 8, 2)), ((4, 5, 8, 2), (5, 8, 2))],
+)
+def test_leading_runs_may_broadcast_against_more_of_them(first, second):
+    shapes("f", a=(ones(first), "*runs n k"), b=(ones(second), "*#runs n k"))
+    shapes("f", b=(ones(second), "*#runs n k"), a=(ones(first), "*runs n k"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ((8, 1), (8,), r"needs a \(\*runs, n, k\), b \(\*runs, n, k\); got a \(8, 1\), b \(8,\): b has 1 axis .*b\["),
+        ((8, 1), (4, 1), "n is 8 and 4"),
+        ((8, 1), (8, 2), "k is 1 and 2"),
+        ((8, 1), (1, 1), "n is 8 and 1"),
+        ((8, 2), (5, 8, 2), "runs is"),
+        ((1, 8, 2), (5, 8, 2), "runs is"),
+        ((5, 8, 2), (4, 8, 2), "runs is"),
+        ((0, 2), (0, 2), "a is empty"),
+    ],
+)
+def test_a_misfit_says_what_is_needed_what_came_and_what_to_do(first, second, words):
+    with pytest.raises(ValueError, match=r"^f needs a") as raised:
+        shapes("f", a=(ones(first), "*runs n k"), b=(ones(second), "*#runs n k"))
+    assert raised.match(words)
+    with pytest.raises(ValueError, match=r"^f needs"):
+        shapes("f", b=(ones(second), "*#runs n k"), a=(ones(first), "*runs n k"))
+
+
+def test_other_misfits_are_named_as_well():
+    with pytest.raises(ValueError, match=r"needs x \(n, 3\); got x \(2, 4\): 4 stands for 3"):
+        shapes("f", x=(ones(2, 4), "n 3"))
+    with pytest.raises(ValueError, match=r"got x list: x is a list. Pass a tensor"):
+        shapes("f", x=([1.0], "n"))
+    with pytest.raises(ValueError, match=r"x has 3 axes where 2 are needed. Take one run."):
+        shapes("f", x=(ones(2, 2, 2), "n k"), cure="Take one run.")
+    with pytest.raises(ValueError, match="runs is"):
+        shapes("f", a=(ones(3, 2), "*runs k"), b=(ones(4, 2), "*runs k"))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, torch.float16, torch.bfloat16])
+def test_only_real_numbers_of_full_precision_pass(dtype):
+    real("f", x=ones(2), y=ones(2).double(), z=np.ones(2), w=None)
+    with pytest.raises(ValueError, match=rf"f needs x in float32 or float64; got {str(dtype)[6:]}: .*\."):
+        real("f", x=ones(2, dtype=dtype))
+    with pytest.raises(ValueError, match=r"needs x as a tensor; got list. Use torch\.as_tensor"):
+        real("f", x=[1.0])
+
+
+def test_sixteen_bits_pass_where_they_are_asked_for():
+    real("f", half=True, x=ones(2, dtype=torch.bfloat16))
+    with pytest.raises(ValueError, match="complex"):
+        real("f", half=True, x=ones(2, dtype=torch.complex64))
+    with pytest.raises(ValueError, match="int64"):
+        real("f", x=np.ones(2, dtype=np.int64))
+
+
+def test_tensors_of_one_precision_pass_and_of_two_do_not():
+    alike("f", x=ones(2), y=ones(3), z=None)
+    with pytest.raises(ValueError, match="x, y of one precision on one device; got x float32 on cpu, y float64 on cpu"):
+        alike("f", x=ones(2), y=ones(3).double())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_entries_that_are_not_finite_are_counted(bad):
+    finite("f", x=ones(3), y=np.ones(3), z=None)
+    with pytest.raises(ValueError, match=r"f needs finite x; 1 of its 3 entries is NaN or infinite. Look"):
+        finite("f", x=torch.tensor([1.0, bad, 2.0]))
+    with pytest.raises(ValueError, match="2 of its 2 entries are"):
+        finite("f", x=np.array([bad, bad]))
+
+
+def test_a_count_is_a_whole_number():
+    assert count("f", "runs", np.int64(3)) == 3
+    assert count("f", "depth", 0, at_least=0) == 0
+    for wrong in (0, -1, 1.0, float("nan"), True, "3", None):
+        with pytest.raises(ValueError, match=r"f needs runs as a whole number, at least 1; got .*Change runs"):
+            count("f", "runs", wrong)
+
+
+def test_a_positive_number_is_finite_and_above_zero():
+    positive("f", "alpha", 1e-300)
+    positive("f", "alpha", ones(3))
+    positive("f", "radius", float("inf"), infinite=True)
+    positive("f", "radius", torch.tensor([1.0, float("inf")]), infinite=True)
+    not_negative("f", "ridge", 0)
+    for wrong in (0.0, -1.0, float("nan"), float("inf"), "a", None, True, 1j, torch.tensor([1.0, float("nan")])):
+        with pytest.raises(ValueError, match=r"f needs alpha as a finite number above 0; got .*Change alpha"):
+            positive("f", "alpha", wrong)
+    for wrong in (-1e-300, float("nan"), float("inf"), torch.tensor([-1.0]), ones(0), ones(1, dtype=torch.complex64)):
+        with pytest.raises(ValueError, match="f needs ridge as a finite number of at least 0"):
+            not_negative("f", "ridge", wrong)
+    with pytest.raises(ValueError, match="as a number above 0; got nan"):
+        positive("f", "radius", float("nan"), infinite=True)
+
+
+def test_a_check_costs_microseconds():
+    a, b = ones(5, 8, 2), ones(8, 2)
+    once = []
+    for _ in range(200):
+        start = time.perf_counter()
+        shapes("f", a=(a, "*runs n k"), b=(b, "*#runs n k"))
+        real("f", a=a, b=b)
+        once.append(time.perf_counter() - start)
+    assert min(once) < 1e-4  # measured: 5 microseconds; the room is for slow and busy machines
