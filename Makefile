@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test slow lint clean
+.PHONY: run test slow lint docs clean
 
 run: $(VENV)/.installed
 	$(BIN)/python cli.py lazy-vs-meanfield --alpha 100
@@ -19,6 +19,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+docs: $(VENV)/.installed-dev
+	$(PIP) -e '.[docs]'
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going docs build/docs
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"regimes needs Python 3.11 or newer, this is {sys.version.split()[0]}: make run PYTHON=python3.11"'
