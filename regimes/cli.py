@@ -61,7 +61,7 @@ def list_statements() -> None:
 
     for name in names():
         statement = load(name).STATEMENT
-        predictions = [f"predicted: {quantity}: {interval}" for quantity, interval in statement.predictions]
+        predictions = [f"predicted: {said.quantity}: {said.interval}" for said in statement.predictions]
         print_entry(name, [statement.claim, f"Source: {statement.source}", *predictions])
 
 

@@ -3,13 +3,14 @@
 import json
 import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from command import command
 
 from regimes import experiments
 from regimes.lab.config import Settings, dump, load
-from regimes.lab.report import Interval, Statement
+from regimes.lab.report import Interval, Origin, Statement
 from regimes.lab.sweep import grid_points
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +41,8 @@ def test_it_states_predictions_with_their_source(name):
     assert statement.predictions
     quantities = [prediction.quantity for prediction in statement.predictions]
     assert len(set(quantities)) == len(quantities)
-    for _, interval in statement.predictions:
+    for _, interval, origin in statement.predictions:
+        assert origin in get_args(Origin)
         assert isinstance(interval, Interval)
         assert interval.low <= interval.high
         assert math.isfinite(interval.low) or math.isfinite(interval.high)

@@ -17,7 +17,9 @@ from regimes.lab.report import (
 
 SLOPE, BIAS = "slope", "bias"
 STATEMENT = Statement(
-    "It falls.", "[Key] Thm 1", (Prediction(SLOPE, Interval(-1.1, -0.9)), Prediction(BIAS, Interval.at_most(0.0)))
+    "It falls.",
+    "[Key] Thm 1",
+    (Prediction(SLOPE, Interval(-1.1, -0.9), "derived"), Prediction(BIAS, Interval.at_most(0.0), "derived")),
 )
 INSIDE, ACROSS, OUTSIDE = Interval(-1.05, -0.95), Interval(-1.2, -1.0), Interval(-0.8, -0.7)
 BELOW = Interval(-3.0, -1.0)

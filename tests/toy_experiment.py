@@ -12,7 +12,9 @@ from regimes.lab.report import Interval, Judgement, Prediction, Statement
 from regimes.lab.statistics import loglog_slope
 
 SLOPE = "slope of log y against log x"
-STATEMENT = Statement("y grows as the square of x.", "[Toy] eq. (1)", (Prediction(SLOPE, Interval(1.9, 2.1)),))
+STATEMENT = Statement(
+    "y grows as the square of x.", "[Toy] eq. (1)", (Prediction(SLOPE, Interval(1.9, 2.1), "derived"),)
+)
 GRID = ("x", "seed")
 BATCHED = ("seed",)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 Verdict = Literal["supported", "refuted", "inconclusive"]
+Origin = Literal["published", "derived", "after a pilot", "chosen"]
 ERROR_FACTOR = 10.0
 
 
@@ -56,10 +57,16 @@ class Interval(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """A measured quantity, in words, and the interval in which the statement puts it."""
+    """A measured quantity, in words, the interval in which the statement puts it, and where that comes from.
+
+    `published`: the source's own number or direction; `derived`: from a theorem, a scaling or an argument that the
+    statement gives; `after a pilot`: set or moved when trial runs had been looked at, whatever it rests on besides;
+    `chosen`: a threshold set by hand before any run. The tolerance around a published or derived value is ours.
+    """
 
     quantity: str
     interval: Interval
+    origin: Origin
 
 
 class Finding(NamedTuple):

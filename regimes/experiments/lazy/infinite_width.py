@@ -63,9 +63,13 @@ STATEMENT = Statement(
     "nets have them in the mean at every width and scatter by m^{−1/2}; the mean of deeper nets is off by 1/m.",
     source="[JacotGabrielHongler2018]",
     predictions=(
-        Prediction(MEAN, Interval(0.0, 5.0)),
-        *(Prediction(_scatter(k, name), Interval.around(-0.5, 0.05)) for name in ACTIVATIONS for k in KERNELS),
-        *(Prediction(_bias(k, name), Interval.around(-1.0, 0.2)) for name in ACTIVATIONS for k in KERNELS),
+        Prediction(MEAN, Interval(0.0, 5.0), "derived"),
+        *(
+            Prediction(_scatter(k, name), Interval.around(-0.5, 0.05), "derived")
+            for name in ACTIVATIONS
+            for k in KERNELS
+        ),
+        *(Prediction(_bias(k, name), Interval.around(-1.0, 0.2), "derived") for name in ACTIVATIONS for k in KERNELS),
     ),
 )
 GRID = ("network", "activation", "width", "seed")

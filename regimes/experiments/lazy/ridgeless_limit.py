@@ -51,13 +51,13 @@ STATEMENT = Statement(
     claim="A lazy net at convergence is kernel ridgeless regression with its own initial tangent kernel, up to O(1/α).",
     source="[ChizatOyallonBach2019] Theorem 2.4 and section 2; exponents derived in the docstring",
     predictions=(
-        Prediction("doubled: exponent", Interval.around(-2.0, 0.1)),
-        Prediction("centred: exponent", Interval.around(-1.0, 0.05)),
-        Prediction("plain: exponent", Interval.around(1.0, 0.05)),
-        Prediction(BOUND, Interval.at_most(-0.95)),
-        Prediction("wide: exponent", Interval.around(-2.0, 0.25)),
-        Prediction(WITHOUT, Interval.around(0.0, 0.25)),
-        Prediction(RANK, Interval(1.0, 1.0)),
+        Prediction("doubled: exponent", Interval.around(-2.0, 0.1), "derived"),
+        Prediction("centred: exponent", Interval.around(-1.0, 0.05), "derived"),
+        Prediction("plain: exponent", Interval.around(1.0, 0.05), "derived"),
+        Prediction(BOUND, Interval.at_most(-0.95), "derived"),
+        Prediction("wide: exponent", Interval.around(-2.0, 0.25), "derived"),
+        Prediction(WITHOUT, Interval.around(0.0, 0.25), "derived"),
+        Prediction(RANK, Interval(1.0, 1.0), "derived"),
     ),
 )
 GRID = ("start", "width", "alpha", "seed")

@@ -47,8 +47,8 @@ STATEMENT = Statement(
     "about an order of magnitude after them, and then a tail like 1/i.",
     source="[ChizatOyallonBach2019] Fig. 7b",
     predictions=(
-        Prediction(GAP, Interval(math.sqrt(10), 10 * math.sqrt(10))),
-        Prediction(SLOPE, Interval(-1.5, -0.5)),
+        Prediction(GAP, Interval(math.sqrt(10), 10 * math.sqrt(10)), "after a pilot"),
+        Prediction(SLOPE, Interval(-1.5, -0.5), "after a pilot"),
     ),
 )
 GRID = ("width", "seed")

@@ -55,11 +55,11 @@ STATEMENT = Statement(
     "(τ = 2) training is lazy: the same data are fitted by neurons that hardly move.",
     source="[ChizatOyallonBach2019] Fig. 1a,b",
     predictions=(
-        Prediction(FIT, Interval.at_most(0.01)),
-        Prediction(SMALL_MOTION, Interval.at_least(2.0)),
-        Prediction(LARGE_MOTION, Interval.at_most(0.25)),
-        Prediction(SMALL_SHARE, Interval.at_least(0.5)),
-        Prediction(LARGE_SHARE, Interval.at_most(1 / 3)),
+        Prediction(FIT, Interval.at_most(0.01), "chosen"),
+        Prediction(SMALL_MOTION, Interval.at_least(2.0), "chosen"),
+        Prediction(LARGE_MOTION, Interval.at_most(0.25), "chosen"),
+        Prediction(SMALL_SHARE, Interval.at_least(0.5), "chosen"),
+        Prediction(LARGE_SHARE, Interval.at_most(1 / 3), "chosen"),
     ),
 )
 GRID = ("tau", "seed")

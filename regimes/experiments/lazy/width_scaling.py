@@ -58,10 +58,10 @@ STATEMENT = Statement(
     "generalising.",
     source="[ChizatOyallonBach2019] Fig. 2a",
     predictions=(
-        Prediction(RATIO, Interval.at_least(2.0)),
-        Prediction(SLOPE, Interval.at_least(0.0)),
-        Prediction(LAZY_SHARE, Interval.at_least(1 / 3)),
-        Prediction(MEAN_FIELD_SHARE, Interval.at_most(1 / 3)),
+        Prediction(RATIO, Interval.at_least(2.0), "after a pilot"),
+        Prediction(SLOPE, Interval.at_least(0.0), "after a pilot"),
+        Prediction(LAZY_SHARE, Interval.at_least(1 / 3), "after a pilot"),
+        Prediction(MEAN_FIELD_SHARE, Interval.at_most(1 / 3), "after a pilot"),
     ),
 )
 GRID = ("width", "seed", "scaling")

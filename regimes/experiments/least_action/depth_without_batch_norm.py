@@ -69,7 +69,7 @@ STATEMENT = Statement(
     claim="Without batch norm plain training of ResNet9 on CIFAR-10 loses accuracy with depth, and least action less.",
     source="[Karkar2020] figure 5, without numbers in the talk; author code, 2020",
     predictions=tuple(
-        Prediction(words(block, vanilla), Interval.at_least(0.0))
+        Prediction(words(block, vanilla), Interval.at_least(0.0), "published")
         for block in BLOCKS
         for vanilla, _ in KEYS
         for words in (fall, spared)

@@ -63,8 +63,8 @@ STATEMENT = Statement(
     "what moves little at the start moves little after training.",
     source="[Karkar2020] low-energy bias of the talk, author code of 2019",
     predictions=(
-        Prediction(BIAS, Interval(-1.0, -0.3)),
-        Prediction(MEMORY, Interval(0.3, 1.0)),
+        Prediction(BIAS, Interval(-1.0, -0.3), "chosen"),
+        Prediction(MEMORY, Interval(0.3, 1.0), "chosen"),
     ),
 )
 GRID = ("law", "gain", "seed")

@@ -53,12 +53,12 @@ STATEMENT = Statement(
     claim="At time T = K/Lip(h)² the net is within (K²/α) (Lip(Dh)/Lip(h)²) ‖αh(w_0) − y*‖² of its tangent model.",
     source="[ChizatOyallonBach2019] Theorem 2.3 and appendix B.2",
     predictions=(
-        Prediction(OUTPUTS, Interval(0.0, 1.0)),
-        Prediction(WEIGHTS, Interval(0.0, 1.0)),
-        Prediction(SHARP, Interval(0.0, 1.0)),
-        Prediction(TIGHT, Interval(0.9, 1.0)),
-        Prediction(CONDITION, Interval.at_least(1 - ROUNDING)),
-        Prediction(CONSTANTS, Interval(0.0, 1 + ROUNDING)),
+        Prediction(OUTPUTS, Interval(0.0, 1.0), "published"),
+        Prediction(WEIGHTS, Interval(0.0, 1.0), "published"),
+        Prediction(SHARP, Interval(0.0, 1.0), "derived"),
+        Prediction(TIGHT, Interval(0.9, 1.0), "chosen"),
+        Prediction(CONDITION, Interval.at_least(1 - ROUNDING), "derived"),
+        Prediction(CONSTANTS, Interval(0.0, 1 + ROUNDING), "derived"),
     ),
 )
 GRID = ("family", "seed")

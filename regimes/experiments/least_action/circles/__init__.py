@@ -63,13 +63,13 @@ STATEMENT = Statement(
     "net cheaper, straighter and closer to optimal transport, at the same accuracy.",
     source="[Karkar2020] Figures 1-4 of the talk, author code of 2019",
     predictions=(
-        Prediction(COST, Interval.at_most(1.0)),
-        Prediction(RELATIVE, Interval.at_most(0.0)),
-        Prediction(LOST, Interval.at_most(0.0)),
-        Prediction(STRAIGHT, Interval.at_least(0.0)),
-        Prediction(ACCURACY, Interval.at_least(-0.01)),
-        Prediction(WILD, Interval.at_least(100.0)),
-        Prediction(TAMED, Interval.at_most(0.01)),
+        Prediction(COST, Interval.at_most(1.0), "published"),
+        Prediction(RELATIVE, Interval.at_most(0.0), "published"),
+        Prediction(LOST, Interval.at_most(0.0), "published"),
+        Prediction(STRAIGHT, Interval.at_least(0.0), "published"),
+        Prediction(ACCURACY, Interval.at_least(-0.01), "published"),
+        Prediction(WILD, Interval.at_least(100.0), "derived"),
+        Prediction(TAMED, Interval.at_most(0.01), "derived"),
     ),
 )
 GRID = ("arm", "seed")

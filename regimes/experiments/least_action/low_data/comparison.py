@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from regimes.lab.report import Interval, Prediction
+from regimes.lab.report import Interval, Origin, Prediction
 from regimes.lab.statistics import Mean, mean_interval
 
 Table = Any  # a pandas.DataFrame of rows
@@ -22,6 +22,7 @@ class Comparison(NamedTuple):
     train_size: int
     protocol: str
     predicted: Interval
+    origin: Origin
 
 
 def published_gain(published: Published, train_size: int) -> Interval:
@@ -44,15 +45,15 @@ def of_table(published: Published) -> tuple[Comparison, ...]:
     """The published gains of a table, by its own protocol; and that there is a gain, and by transport, honestly."""
     sizes = next(iter(published.values()))
     return (
-        *(Comparison(DIVIDED, VANILLA, size, "paper", published_gain(published, size)) for size in sizes),
-        *(Comparison(DIVIDED, VANILLA, size, "honest", Interval.at_least(0.0)) for size in sizes),
-        *(Comparison(LAP, CONTROL, size, "honest", Interval.at_least(0.0)) for size in sizes),
+        *(Comparison(DIVIDED, VANILLA, size, "paper", published_gain(published, size), "published") for size in sizes),
+        *(Comparison(DIVIDED, VANILLA, size, "honest", Interval.at_least(0.0), "published") for size in sizes),
+        *(Comparison(LAP, CONTROL, size, "honest", Interval.at_least(0.0), "derived") for size in sizes),
     )
 
 
 def predictions(compared: Iterable[Comparison]) -> tuple[Prediction, ...]:
     """What a statement says of these differences."""
-    return tuple(Prediction(quantity(*one[:4]), one.predicted) for one in compared)
+    return tuple(Prediction(quantity(*one[:4]), one.predicted, one.origin) for one in compared)
 
 
 def measured(rows: Table, compared: Iterable[Comparison]) -> dict[str, Interval]:
