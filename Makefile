@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# The public doors once more as users call them, without the check of shape annotations that all other tests run under.
+USERS   = $(BIN)/python -m pytest -o addopts= tests/as_users
 
 .PHONY: run test slow lint docs clean
 
@@ -11,9 +13,11 @@ run: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(USERS)
 
 slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not gpu"
+	$(USERS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
