@@ -15,6 +15,6 @@ def pytest_ignore_collect(collection_path, config):
 
 @pytest.fixture(autouse=True)
 def no_hook():
-    import regimes.conventions  # noqa: PLC0415
+    import regimes.conventions
 
     assert not hasattr(regimes.conventions.function_norm, "__wrapped__"), "the hook of shape annotations is on"

@@ -17,9 +17,7 @@ DOORS = {
         lambda: {"outputs": randn(5, 8, 2), "targets": randn(8, 2)},
         sized={"outputs": (1, 2), "targets": (0, 1)},
     ),
-    "function_norm": Door(
-        function_norm, lambda: {"values": randn(8, 2)}, free={"values: an axis more"}
-    ),
+    "function_norm": Door(function_norm, lambda: {"values": randn(8, 2)}, free={"values: an axis more"}),
 }
 
 
