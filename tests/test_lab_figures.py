@@ -6,6 +6,8 @@ from matplotlib.image import imread
 from torch.testing import assert_close
 
 from regimes.lab import figures
+from regimes.lab.numbers import Number
+from regimes.lab.report import Interval
 
 
 def test_a_figure_is_one_column_wide_and_readable_at_that_size(tmp_path):
@@ -80,21 +82,72 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path):
         figures.save(figure, tmp_path / "absent")
 
 
-def test_a_power_law_is_drawn_with_its_exponent_and_the_band_over_the_seeds():
+THREE = {1.0: (2.0, (1.0, 4.0)), 10.0: (1.0, (0.5, 2.0)), 100.0: (0.5, (0.25, 1.0))}
+NUMBERS = {place: Number(value, Interval(*ends)) for place, (value, ends) in THREE.items()}
+
+
+def test_a_curve_goes_through_the_values_and_its_band_lies_between_the_intervals_ends():
     _, ax = figures.figure()
-    x, seeds = np.repeat([1.0, 10.0, 100.0], 4), np.tile(np.arange(4), 3)
-    y = (1 + seeds) * x**-1.5
-    assert_close(figures.power_law(ax, x, y, seeds, label="error", number=1), -1.5)
-    (line,) = ax.lines
-    assert line.get_label() == "error: −1.50"
+    figures.curve(ax, dict(reversed(NUMBERS.items())), number=1, label="error", unit=100.0)
+    (line,), (area,) = ax.lines, ax.collections
+    assert line.get_label() == "error"
     assert to_rgb(line.get_color()) == to_rgb(figures.PALETTE[1])
-    assert_close(
-        np.asarray(line.get_ydata()), 24**0.25 * np.array([1.0, 10.0, 100.0]) ** -1.5
-    )  # geometric mean of 1..4
-    assert len(ax.collections) == 1
+    assert_close(line.get_xydata().tolist(), [[1.0, 200.0], [10.0, 100.0], [100.0, 50.0]])
+    vertices = area.get_paths()[0].vertices
+    at_ten = vertices[vertices[:, 0] == 10.0][:, 1]
+    assert_close((at_ten.min(), at_ten.max()), (50.0, 200.0))
 
 
-def test_a_power_law_of_one_seed_has_no_band():
+def test_bars_reach_to_the_ends_of_the_intervals():
     _, ax = figures.figure()
-    figures.power_law(ax, [1.0, 10.0], [2.0, 20.0], [0, 0], label="one")
-    assert not ax.collections
+    figures.curve(ax, NUMBERS, bars=True)
+    (drawn,) = ax.containers
+    ends = [segment[:, 1].tolist() for segment in drawn.lines[2][0].get_segments()]
+    assert_close(ends, [list(ends) for _, ends in THREE.values()])
+
+
+@pytest.mark.parametrize("bars", [False, True])
+def test_numbers_of_one_seed_have_neither_band_nor_bar(bars):
+    _, ax = figures.figure()
+    figures.curve(ax, {1.0: Number(2.0, Interval(-np.inf, np.inf))}, bars=bars)
+    assert ax.lines[0].get_ydata().tolist() == [2.0]
+    lengths = [np.ptp(part.get_segments()[0][:, 1]) for part in ax.collections]
+    assert sum(lengths) == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(-0.001, "0.00"), (0.001, "0.00"), (-1.004, "−1.00"), (1.0, "1.00"), (-0.005001, "−0.01")]
+)
+def test_signed_numbers_have_a_true_minus_and_zero_has_no_sign(value, text):
+    assert figures.signed(value) == text
+
+
+def test_what_bands_are_stands_under_the_figure_within_its_width(tmp_path):
+    figure, _ = figures.figure()
+    figures.explain(
+        figure, "Bands: 95 % intervals of the mean over the seeds, by Student's distribution, at each width of the net"
+    )
+    figures.save(figure, tmp_path)
+    (text,) = [text for text in figure.texts if "Bands" in text.get_text()]
+    box = text.get_window_extent()
+    assert text.get_size() >= 7
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+
+
+def test_settings_of_the_user_do_not_matter(tmp_path):
+    with matplotlib.rc_context({"text.usetex": True, "font.size": 30, "axes.facecolor": "red", "savefig.dpi": 7}):
+        figure, ax = figures.figure()
+        ax.set_xlabel("width m")
+        figures.save(figure, tmp_path, "theirs")
+    figure, ax = figures.figure()
+    ax.set_xlabel("width m")
+    figures.save(figure, tmp_path, "ours")
+    assert (tmp_path / "theirs.png").read_bytes() == (tmp_path / "ours.png").read_bytes()
+
+
+def test_a_name_in_another_script_is_drawn_without_a_warning(tmp_path):
+    figure, ax = figures.figure()
+    ax.set_title("実験 ניסוי")
+    figures.save(figure, tmp_path)  # warnings are errors here
+    assert (tmp_path / "figure.png").exists()

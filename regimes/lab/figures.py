@@ -1,7 +1,9 @@
-"""One look for all figures: column widths, colour-blind safe colours, reference slopes, saving."""
+"""One look for all figures: column widths, colour-blind safe colours, curves with bands, reference slopes, saving."""
 
 import io
-from collections.abc import Hashable, Iterator, Sequence
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -11,17 +13,22 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from regimes.lab.files import write_whole
-from regimes.lab.statistics import geometric_mean_interval, loglog_slope
+from regimes.lab.numbers import Number, geometric_mean, known, slope
 
 COLUMN = 3.4  # inches: one column of a two-column page
 DOUBLE = 7.0  # inches: both columns
 # Okabe and Ito's colours, distinguishable with any colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+GREY = "#666666"
+NOTE = 7.0  # points: the smallest text of a figure
+# Fonts for signs that matplotlib's own has not (names in other scripts), where the machine has one of them.
+SCRIPTS = ("Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Arial Unicode MS", "Microsoft YaHei", "Segoe UI")
 
 _STYLE: dict[Any, Any] = {
     "axes.prop_cycle": cycler(color=PALETTE),
@@ -34,6 +41,7 @@ _STYLE: dict[Any, Any] = {
     "axes.titlesize": 9,
     "axes.labelsize": 9,
     "font.size": 9,
+    "legend.title_fontsize": 8,
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
     "legend.fontsize": 8,
@@ -57,8 +65,12 @@ class Folder(Protocol):
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Inside this context, figures are made in the shared style; the settings outside are untouched."""
-    with matplotlib.rc_context(_STYLE):
+    """Inside this context, figures are made in the shared style; the settings outside neither matter nor change."""
+    installed = {font.name for font in fontManager.ttflist}
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's matplotlibrc may ask for LaTeX, say
+        matplotlib.rcParams.update(_STYLE)
+        matplotlib.rcParams["font.family"] = ["DejaVu Sans", *(name for name in SCRIPTS if name in installed)]
         yield
 
 
@@ -77,38 +89,62 @@ def band(ax: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, color: str,
     ax.fill_between(np.asarray(x), np.asarray(low), np.asarray(high), color=color, alpha=0.2, linewidth=0, label=label)
 
 
+def curve(
+    ax: Axes, found: Mapping[Any, Number], *, number: int = 0, bars: bool = False, unit: float = 1.0, **look: Any
+) -> None:
+    """Values against the places x of {x: number}, with their 95 % intervals as a band, or as `bars`.
+
+    A band or bar is drawn where the interval is bounded. number: which of the shared colours and markers; look: further
+    options of `plot`; values are multiplied by the unit (100 for percent).
+    """
+    places = sorted(found)
+    values = unit * np.array([found[place].value for place in places])
+    low, high = unit * np.array([found[place].interval for place in places]).reshape(-1, 2).T
+    shown = np.array([found[place].bounded for place in places], dtype=bool)
+    look = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]} | look
+    if bars:
+        spread = np.where(shown, [values - low, high - values], 0.0)
+        ax.errorbar(places, values, spread, capsize=2, **look)
+        return
+    ax.plot(places, values, **look)
+    if shown.all():
+        band(ax, places, low, high, color=look["color"])
+
+
+def explain(made: Figure, text: str) -> None:
+    """Small text under the figure that says what its bands and bars are; long text is broken to the figure's width."""
+    letters = int(19.5 * made.get_figwidth())  # as many of this size fit on a line
+    made.supxlabel("\n".join(textwrap.wrap(text, letters)), fontsize=NOTE, color="#444444")
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Decimal text with a true minus sign, and none before a zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
 def reference_slope(ax: Axes, x: Sequence[float] | np.ndarray, y: float, slope: float, label: str) -> Line2D:
     """A dashed grey line y·(x/x_0)^slope through (x_0, y), x_0 the first of x, on log-log axes."""
     line = np.asarray(x, dtype=float)
-    (drawn,) = ax.plot(line, y * (line / line[0]) ** slope, "--", color="#666666", linewidth=1.0, label=label, zorder=1)
+    (drawn,) = ax.plot(line, y * (line / line[0]) ** slope, "--", color=GREY, linewidth=1.0, label=label, zorder=1)
     return drawn
 
 
-def power_law(
-    ax: Axes, x: ArrayLike, y: ArrayLike, groups: Sequence[Hashable] | np.ndarray, *, label: str, number: int = 0
-) -> float:
-    """Geometric means over the groups (seeds) of y at each x, with 95 % bands, on log-log axes; returns the exponent.
-
-    The exponent, the mean over the groups of the log-log slope, is written after the label. number: which colour and
-    which marker of the shared ones.
-    """
+def power_law(ax: Axes, x: ArrayLike, y: ArrayLike, groups: ArrayLike, *, label: str, number: int = 0) -> None:
+    """Geometric means over the groups (seeds) of y at each x, with 95 % bands and the exponent after the label."""
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    exponent = loglog_slope(x, y, groups=groups).value
-    places = np.unique(x)
-    means = [geometric_mean_interval(y[x == place]) for place in places]
-    color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
-    text = f"{exponent:+.2f}".replace("+", "").replace("-", "−")
-    ax.loglog(places, [m.value for m in means], marker=marker, color=color, label=f"{label}: {text}")
-    if all(np.isfinite(m.interval).all() for m in means):
-        band(ax, places, [m.interval.low for m in means], [m.interval.high for m in means], color=color)
-    return exponent
+    means = known({place: geometric_mean(y[x == place]) for place in np.unique(x)})
+    exponent = slope(x, y, groups)
+    text = "" if exponent is None else f": {signed(exponent.value)}"
+    curve(ax, means, number=number, label=f"{label}{text}")
+    ax.set(xscale="log", yscale="log")
 
 
 def save(figure: Figure, folder: Folder | Path, name: str = "figure") -> None:
     """Write name.png (200 dots an inch) and name.pdf, without dates, so that the same figure gives the same file."""
     for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
         buffer = io.BytesIO()
-        with style():
+        with style(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")  # a box stands for the sign
             figure.savefig(buffer, format=kind, dpi=200, metadata=metadata)
         if isinstance(folder, Path):
             write_whole(folder / f"{name}.{kind}", buffer.getvalue())

@@ -1,0 +1,128 @@
+"""Numbers with intervals, one for each group of rows: what verdict, table and figure of a statement share.
+
+A statement groups its rows once, `each(rows, "alpha", lambda some: mean(some.loss))`. Its judge puts such numbers
+against predictions (`judged`), its table prints them (`cells`), its figure draws them (`figures.curve`). No values make
+no number (None), and a number that is None is left out: rows of a part of the axes can be judged, tabled and drawn.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from regimes.lab.report import Interval, Judgement, Statement
+from regimes.lab.statistics import geometric_mean_interval, loglog_slope, mean_interval, slope_error
+
+
+class Number(NamedTuple):
+    """A measured value, its 95 % interval, and how far an integration error may have moved it."""
+
+    value: float
+    interval: Interval
+    error: float = 0.0
+
+    @property
+    def bounded(self) -> bool:
+        """Whether both ends of the interval are finite: with one seed alone they are not."""
+        return bool(np.isfinite(self.interval).all())
+
+
+def mean(values: ArrayLike, **options: Any) -> Number | None:
+    """Arithmetic mean with the interval of `mean_interval`, which takes the options; None without values."""
+    return Number(*mean_interval(values, **options)) if np.size(values) else None
+
+
+def geometric_mean(values: ArrayLike, **options: Any) -> Number | None:
+    """Geometric mean with the interval of `geometric_mean_interval`, which takes the options; None without values."""
+    return Number(*geometric_mean_interval(values, **options)) if np.size(values) else None
+
+
+def largest(values: ArrayLike, error: Any = 0.0) -> Number | None:
+    """The largest of all values as a single point, with the largest of the errors; None without values."""
+    return _point(np.max(np.asarray(values)), error) if np.size(values) else None
+
+
+def smallest(values: ArrayLike, error: Any = 0.0) -> Number | None:
+    """The smallest of all values as a single point, with the largest of the errors; None without values."""
+    return _point(np.min(np.asarray(values)), error) if np.size(values) else None
+
+
+def extent(values: ArrayLike, error: Any = 0.0) -> Number | None:
+    """The interval from the smallest to the largest value, around the median; NaN if one is NaN, None without values.
+
+    For what has to hold in every run. The error is the largest of those given.
+    """
+    if not np.size(values):
+        return None
+    sample = np.asarray(values, dtype=float)
+    interval = Interval(float(sample.min()), float(sample.max()))
+    return Number(float(np.median(sample)), interval, float(np.max(np.asarray(error))))
+
+
+def slope(x: ArrayLike, y: ArrayLike, groups: ArrayLike, error: ArrayLike | None = None) -> Number | None:
+    """Slope of log y against log x, the mean over groups (seeds), with the interval of `loglog_slope`.
+
+    `error`: how far each y may be off; it becomes that of the slope. Groups with a single x are left out, as a run cut
+    short has them; None if no group remains.
+    """
+    x, y, labels = (np.asarray(part) for part in (x, y, groups))
+    whole = {label for label in labels.tolist() if len(np.unique(x[labels == label])) > 1}
+    kept = np.array([label in whole for label in labels.tolist()], dtype=bool)
+    if not kept.any():
+        return None
+    x, y, seeds = x[kept], y[kept], labels[kept].tolist()
+    off = 0.0 if error is None else slope_error(x, y, np.asarray(error)[kept], groups=seeds)
+    return Number(*loglog_slope(x, y, groups=seeds), off)
+
+
+def each(
+    rows: Any, by: str | Sequence[str], number: Callable[[Any], Number | None], *, sort: bool = True
+) -> dict[Any, Number]:
+    """number(group) of each group of the rows (a data frame), by the value of the column, or of several as a tuple.
+
+    Groups without a number are left out. In the order of the keys, or without `sort` in that of the rows.
+    """
+    columns = by if isinstance(by, str) else list(by)
+    return known({key: number(some) for key, some in rows.groupby(columns, sort=sort)})
+
+
+def known(numbers: Mapping[Any, Number | None]) -> dict[Any, Number]:
+    """Those that are numbers."""
+    return {key: number for key, number in numbers.items() if number is not None}
+
+
+def judged(
+    statement: Statement,
+    numbers: Mapping[str, Number | None],
+    merits: Mapping[str, float | Number | None] | None = None,
+) -> Judgement:
+    """The statement's judgement on the numbers, by the quantity predicted; merits may be numbers too, or None."""
+    found = known(numbers)
+    values = {name: merit.value if isinstance(merit, Number) else merit for name, merit in (merits or {}).items()}
+    return statement.judge(
+        {name: number.interval for name, number in found.items()},
+        {name: number.error for name, number in found.items() if number.error},
+        {name: value for name, value in values.items() if value is not None},
+    )
+
+
+def cells(name: str, number: Number | None) -> dict[str, float | str]:
+    """Two cells of a table: the value, and its 95 % interval as text; both are empty where there is no number."""
+    if number is None:
+        return {name: "", f"{name}, 95 %": ""}
+    return {name: number.value, f"{name}, 95 %": str(number.interval) if number.bounded else ""}
+
+
+def by_seed(rows: Any, column: str) -> Any:
+    """The mean of a column over the rows of each seed, by seed: differences and ratios of two are paired by seed."""
+    return rows.groupby("seed")[column].mean()
+
+
+def paired(first: Any, second: Any, combine: Callable[[Any, Any], Any]) -> np.ndarray:
+    """combine(first, second) of two series by seed, for each seed that has both."""
+    return combine(first, second).dropna().to_numpy(dtype=float)
+
+
+def _point(value: Any, error: Any) -> Number:
+    return Number(float(value), Interval(float(value), float(value)), float(np.max(np.asarray(error))))

@@ -1,0 +1,96 @@
+"""Numbers with intervals, group by group: what verdict, table and figure share."""
+
+import math
+
+import numpy as np
+import pandas
+import pytest
+from torch.testing import assert_close
+
+from regimes.lab import numbers
+from regimes.lab.numbers import Number
+from regimes.lab.report import Interval, Prediction, Statement
+from regimes.lab.statistics import geometric_mean_interval, loglog_slope, mean_interval, slope_error
+
+ALPHA = np.repeat([1.0, 10.0, 100.0], 3)
+SEED = np.tile([0, 1, 2], 3)
+LOSS = (1 + SEED) * ALPHA**-1.5 * (1 + 0.1 * np.sin(ALPHA + SEED))
+ROWS = pandas.DataFrame({"alpha": ALPHA, "seed": SEED, "loss": LOSS, "loss_error": 1e-3 * LOSS})
+STATEMENT = Statement("c.", "[s]", (Prediction("loss", Interval.at_most(1.0)),))
+
+
+def test_the_numbers_are_those_of_the_statistics():
+    assert numbers.mean([1.0, 2.0, 4.0]) == (*mean_interval([1.0, 2.0, 4.0]), 0.0)
+    assert numbers.geometric_mean([1.0, 2.0, 4.0]) == (*geometric_mean_interval([1.0, 2.0, 4.0]), 0.0)
+    found = numbers.slope(ROWS.alpha, ROWS.loss, ROWS.seed, ROWS.loss_error)
+    assert found == (
+        *loglog_slope(ALPHA, LOSS, groups=SEED.tolist()),
+        slope_error(ALPHA, LOSS, 1e-3 * LOSS, groups=SEED.tolist()),
+    )
+
+
+def test_of_all_values_the_ends_are_exact():
+    values, errors = [3.0, 1.0, 2.0], [0.1, 0.3, 0.2]
+    assert numbers.largest(values, errors) == Number(3.0, Interval(3.0, 3.0), 0.3)
+    assert numbers.smallest(values) == Number(1.0, Interval(1.0, 1.0))
+    assert numbers.extent(values, errors) == Number(2.0, Interval(1.0, 3.0), 0.3)
+
+
+def test_a_value_that_is_not_known_is_not_passed_over():
+    for number in (numbers.extent, numbers.largest, numbers.smallest):
+        assert math.isnan(number([1.0, math.nan]).interval.high)
+
+
+@pytest.mark.parametrize(
+    "number", [numbers.mean, numbers.geometric_mean, numbers.largest, numbers.smallest, numbers.extent]
+)
+def test_no_values_make_no_number(number):
+    assert number([]) is None
+
+
+def test_a_slope_leaves_out_seeds_with_a_single_place():
+    cut_short = ROWS.iloc[:-1]
+    one_more = pandas.concat([cut_short, pandas.DataFrame({"alpha": [1.0], "seed": [9], "loss": [5.0]})])
+    expected = numbers.slope(cut_short.alpha, cut_short.loss, cut_short.seed)
+    assert numbers.slope(one_more.alpha, one_more.loss, one_more.seed) == expected
+    single = ROWS[ROWS.alpha == 1.0]
+    assert numbers.slope(single.alpha, single.loss, single.seed) is None
+
+
+def test_each_group_has_its_number_and_groups_without_one_are_left_out():
+    found = numbers.each(ROWS, "alpha", lambda some: numbers.mean(some.loss[some.alpha > 1]))
+    assert list(found) == [10.0, 100.0]
+    assert_close(found[10.0].value, float(LOSS[3:6].mean()))
+
+
+def test_several_columns_group_by_tuples_in_the_order_asked_for():
+    backwards = ROWS.iloc[::-1]
+    by_both = numbers.each(backwards, ["alpha", "seed"], lambda some: numbers.mean(some.loss))
+    assert list(by_both)[:2] == [(1.0, 0), (1.0, 1)]
+    as_they_come = numbers.each(backwards, "alpha", lambda some: numbers.mean(some.loss), sort=False)
+    assert list(as_they_come) == [100.0, 10.0, 1.0]
+
+
+def test_the_judgement_rests_on_interval_and_error_and_merits_are_values():
+    number = Number(0.5, Interval(0.4, 0.6), 0.01)
+    judgement = numbers.judged(STATEMENT, {"loss": number}, {"loss": number, "runs": 3.0, "absent": None})
+    assert judgement.verdict == "supported"
+    assert judgement.findings[0].measured == number.interval
+    assert judgement.findings[0].error == 0.01
+    assert dict(judgement.merits) == {"loss": 0.5, "runs": 3.0}
+    blurred = numbers.judged(STATEMENT, {"loss": number._replace(error=0.05)})
+    assert blurred.verdict == "inconclusive"
+
+
+def test_cells_hold_the_value_and_its_interval_and_are_empty_without_a_number():
+    assert numbers.cells("loss", Number(0.5, Interval(0.4, 0.6))) == {"loss": 0.5, "loss, 95 %": "[0.4, 0.6]"}
+    one_seed = Number(0.5, Interval(-math.inf, math.inf))
+    assert numbers.cells("loss", one_seed) == {"loss": 0.5, "loss, 95 %": ""}
+    assert numbers.cells("loss", None) == {"loss": "", "loss, 95 %": ""}
+
+
+def test_differences_are_paired_by_seed_and_need_both():
+    first = pandas.DataFrame({"seed": [0, 0, 1, 2], "x": [1.0, 3.0, 5.0, 9.0]})
+    second = pandas.DataFrame({"seed": [3, 1, 0], "x": [7.0, 1.0, 1.0]})
+    found = numbers.paired(numbers.by_seed(first, "x"), numbers.by_seed(second, "x"), lambda a, b: a - b)
+    assert_close(found.tolist(), [1.0, 4.0])
