@@ -23,7 +23,7 @@ def rows(as_published=True, **gains):
                 share = (mean + usual + gains.get(arm, 0.0) + seed + 0.01 * seed * (arm != "vanilla")) / 100
                 made.append({
                     "seed": seed, "train_size": size, "arm": arm, "method": arm, "learning_rate": 0.1,
-                    "paper": share, "honest": share, "validation": share, "transport": 0.1, "multiplier": 2.0,
+                    "paper": share, "held_out": share, "validation": share, "transport": 0.1, "multiplier": 2.0,
                     "train_risk": 0.1, "curve": json.dumps([(1, share / 2), (2, share)]), "as_published": as_published,
                 })  # fmt: skip
     return pd.DataFrame(made)
@@ -41,8 +41,8 @@ def test_lap_below_vanilla_and_below_the_control_refutes_it():
     found = verdicts(rows(lap_divided=-5.0, lap=-5.0))
     for size in SIZES:
         assert found[quantity(DIVIDED, VANILLA, size, "paper")] == "refuted"
-        assert found[quantity(DIVIDED, VANILLA, size, "honest")] == "refuted"
-        assert found[quantity(LAP, CONTROL, size, "honest")] == "refuted"
+        assert found[quantity(DIVIDED, VANILLA, size, "held_out")] == "refuted"
+        assert found[quantity(LAP, CONTROL, size, "held_out")] == "refuted"
 
 
 def test_a_reduced_run_is_no_row_of_the_table():

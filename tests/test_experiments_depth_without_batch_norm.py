@@ -23,7 +23,7 @@ def rows(**changes):
             "seed": seed, "depth": deep, "block": block, "arm": arm, "method": arm.split("_lr")[0], "train_size": 100,
             "learning_rate": 0.01 if "_lr" in arm else 0.1, "transport": 0.1, "train_accuracy": 1.0, "train_risk": 0.1,
             **dict.fromkeys(
-                ("paper", "honest", "validation"),
+                ("paper", "held_out", "validation"),
                 (accuracy + 3 * seed + 0.1 * seed * (deep == 15 and arm.startswith("vanilla"))) / 100,
             ),
         }
@@ -96,7 +96,7 @@ def test_the_size_that_was_run_keeps_the_shares_of_the_schedule():
 def test_the_table_and_the_figure_show_both_blocks_and_rates():
     shown = depth.table(rows()).set_index(["block", "depth", "method"])
     assert shown.loc[("last_convolution", 15, "vanilla, tuned"), ["learning rate", "seeds"]].tolist() == [0.01, 3]
-    assert shown.loc[("two_convolutions", 3, "LAP, divided"), "honest"] == pytest.approx(73.0)
+    assert shown.loc[("two_convolutions", 3, "LAP, divided"), "held-out"] == pytest.approx(73.0)
     made = depth.draw(rows())
     left, right = made.axes
     assert {left.get_title(), right.get_title()} == set(depth.BLOCKS.values())

@@ -11,13 +11,14 @@ weights, SGD of momentum 0.9, rate 0.1 divided by 10 after 150, 225 and 250 of 3
 author for this net and data; those behind the table are not known. Arms and ways to count accuracy are those of
 `cifar10_low_data`: `lap_divided` (risk + transport/λ, as the code divides) is set beside the published values, `lap`
 (λ·risk + transport, as the paper writes) is compared with `control` (λ·risk without transport), whose steps are as
-large. `paper`: the largest accuracy over the epochs on one random half of the test set; `honest`: on the other half, at
-the epoch that was best on the first. Accuracy on the first half after every epoch is kept for figure 6. Predictions,
-made before any run: `paper` differences in the published interval; `honest` ones, of LAP in the divided form to vanilla
-and of LAP to the control, at least 0.
+large. `paper`: the largest accuracy over the epochs on one random half of the test set; `held_out`: on the other half,
+at the epoch that was best on the first. Accuracy on the first half after every epoch is kept for figure 6.
 
-No row of the table has been run: 120 runs of 300 epochs need a graphics card, and how long they take on one is not
-known. Runs that are smaller or otherwise trained are marked "reduced" and fill no row.
+Predictions, made before any run: `paper` differences in the published interval; `held_out` ones, of LAP in the divided
+form to vanilla and of LAP to the control, at least 0.
+
+The table is 120 runs of 300 epochs, which need a graphics card. Runs that are smaller or otherwise trained are marked
+"reduced" and fill no row.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar

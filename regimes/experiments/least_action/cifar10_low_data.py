@@ -13,21 +13,15 @@ published values. The paper writes λ·risk + transport (arm `lap`), whose steps
 `lap_divided_growth0.1_every50`; of the several arms of a method the best by validation is reported as "tuned".
 
 Two ways to count accuracy. `paper`: the largest over the epochs on one random half of the test set, as in the author
-code. `honest`: on the other half, at the epoch that was best on the first half, which so plays the validation set (all
-50,000 training images are trained on in one row; `validation` takes training images instead where some are spare).
+code. `held_out`: on the other half, at the epoch that was best on the first half, which so plays the validation set
+(one row trains on all 50,000 training images; `validation` takes training images instead where some are spare).
 All arms of one seed and size share data, initial weights, order of batches and augmentation: differences are paired by
-seed. Predictions, made before any run: `paper` differences in the published interval; `honest` ones, of LAP in the
+seed. Predictions, made before any run: `paper` differences in the published interval; `held_out` ones, of LAP in the
 divided form to vanilla and of LAP to the control, at least 0.
 
-No row of the table has been run: 480 runs of 300 epochs need a graphics card, and how long they take on one is not
-known. `ensemble` seeds of one size and arm are trained side by side, 1 by default; that more pay on a card is theory.
 A run on other data or with other training than the recipe's (a smoke run, fewer epochs) fills no row of the
-table: it is marked "reduced", and what it measures is judged by no prediction.
-
-A reduced row was run (configs/reduced/cifar10_low_data.yaml: 4,000 samples, 32 filters, 16 epochs in batches of 32, six
-seeds): vanilla 40.8 ± 1.4 %, LAP in the divided form 40.8 ± 1.7 %, difference −0.02 ± 1.1 points by the honest
-protocol, while transport fell from 108 to 3. The forms whose steps grow with λ, `lap` and `control`, diverged in all
-seeds: with (1, 1, 1) λ grows by the risk at every step (to 3,700 in the divided form), at learning rate 0.1.
+table: it is marked "reduced", and what it measures is judged by no prediction. The table is 480 runs of 300 epochs,
+which need a graphics card.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar

@@ -14,6 +14,16 @@ Published = Mapping[str, Mapping[int, tuple[float, float, float]]]  # plain trai
 LAP, DIVIDED, CONTROL, VANILLA = ("lap", False), ("lap_divided", False), ("control", False), ("vanilla", False)
 
 
+def read(rows: Table) -> Table:
+    """The rows with the present names of their columns; those of older runs say "honest" for "held_out"."""
+    for name in ("held_out", "held_out_epoch"):
+        old = name.replace("held_out", "honest")
+        if old in rows:
+            known = rows[name].fillna(rows[old]) if name in rows else rows[old]
+            rows = rows.assign(**{name: known}).drop(columns=old)
+    return rows
+
+
 class Comparison(NamedTuple):
     """One arm less another, at one train size, by one protocol, and what is predicted for it."""
 
@@ -36,18 +46,23 @@ def named(key: Key) -> str:
     return {"lap": "LAP", "lap_divided": "LAP, divided"}.get(key[0], key[0]) + (", tuned" if key[1] else "")
 
 
+def spelled(protocol: str) -> str:
+    """Name of a protocol in tables and findings: that of its column, "held-out" for held_out."""
+    return protocol.replace("_", "-")
+
+
 def quantity(key: Key, other: Key, train_size: int, protocol: str) -> str:
     """Words for one paired difference."""
-    return f"n = {train_size}, {protocol} protocol: {named(key)} − {named(other)}, points"
+    return f"n = {train_size}, {spelled(protocol)} protocol: {named(key)} − {named(other)}, points"
 
 
 def of_table(published: Published) -> tuple[Comparison, ...]:
-    """The published gains of a table, by its own protocol; and that there is a gain, and by transport, honestly."""
+    """The published gains of a table, by its own protocol; and that there is a gain, and by transport, held out."""
     sizes = next(iter(published.values()))
     return (
         *(Comparison(DIVIDED, VANILLA, size, "paper", published_gain(published, size), "published") for size in sizes),
-        *(Comparison(DIVIDED, VANILLA, size, "honest", Interval.at_least(0.0), "published") for size in sizes),
-        *(Comparison(LAP, CONTROL, size, "honest", Interval.at_least(0.0), "derived") for size in sizes),
+        *(Comparison(DIVIDED, VANILLA, size, "held_out", Interval.at_least(0.0), "published") for size in sizes),
+        *(Comparison(LAP, CONTROL, size, "held_out", Interval.at_least(0.0), "derived") for size in sizes),
     )
 
 
@@ -139,7 +154,7 @@ def of_rows(rows: Table, published: Published) -> dict[str, float]:
     run = sum(len(usual(counted(rows), arm, size)) > 0 for arm, size in known)
     pairs = ((DIVIDED, VANILLA), (LAP, CONTROL), (LAP, VANILLA), (CONTROL, VANILLA))
     counts = {"published values": float(len(known)), "published values with runs": float(run)}
-    return counts | merits(rows, pairs, ("honest",))
+    return counts | merits(rows, pairs, ("held_out",))
 
 
 def lines(rows: Table, published: Published, protocols: Sequence[str]) -> list[dict[str, Any]]:
@@ -178,8 +193,8 @@ def line(some: Table, known: tuple[float, float, float] | None, protocols: Seque
     found: dict[str, Any] = {"learning rate": float(some.learning_rate.iloc[0]), **shown}
     for protocol in protocols:
         mean = percent(some, protocol)
-        found |= {protocol: mean.value, f"± {protocol}": mean.interval.high - mean.value}
-    found |= {"lowest honest": 100 * some.honest.min(), "transport": some.transport.median()}
+        found |= {spelled(protocol): mean.value, f"± {spelled(protocol)}": mean.interval.high - mean.value}
+    found |= {"lowest held-out": 100 * some.held_out.min(), "transport": some.transport.median()}
     found |= {"λ": some.multiplier.median(), "seeds": len(some), "diverged": diverged(some)}
     return found | ({"seeds refreshed": int(some.refreshed.notna().sum())} if "refreshed" in protocols else {})
 

@@ -40,7 +40,7 @@ class TableConfig(Settings):
     first_look: int = Field(1, ge=1)
     look_every: int = Field(1, ge=1)
     device: Literal["cpu", "cuda"] = "cpu"
-    bf16: bool = False  # products of training and of the looks; `honest` is measured in float32
+    bf16: bool = False  # products of training and of the looks; `held_out` is measured in float32
     training: dict[str, Any] = {}
     ensemble: int = Field(1, ge=1)  # seeds trained side by side: how fast, not what
 

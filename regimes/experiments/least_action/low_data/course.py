@@ -130,29 +130,29 @@ class Looks:
     def row(self, model: nn.Module, multiplier: float) -> dict[str, Any]:
         """All figures of the run, given the net after the last epoch and its λ (1 where there is none).
 
-        paper: largest accuracy on `first` over the epochs looked at. honest: accuracy on `second` after the epoch with
-        the largest validation accuracy, the earliest of them. last: on `second`, after the last epoch. refreshed: the
-        same with batch norm's statistics taken anew from the training set.
+        paper: largest accuracy on `first` over the epochs looked at. held_out: accuracy on `second` after the epoch
+        with the largest validation accuracy, the earliest of them. last: on `second`, after the last epoch. refreshed:
+        the same with batch norm's statistics taken anew from the training set.
 
         A net that diverges is trained to the end all the same, and has the accuracies that it has: without finite
         outputs every image counts as one of class 0, which is guessing. Its train_risk is not finite, and says so.
         """
         data, course, normalise = self.data, self.course, self.data.parts.normalise
-        last = honest = accuracy(model, data.second, normalise)
+        last = held_out = accuracy(model, data.second, normalise)
         end = state(model, data.parts.train, normalise) | {"multiplier": multiplier}
         if course.refreshed:
             end["fitted"] = refresh(model, data.parts.train, normalise)
             end["refreshed"] = accuracy(model, data.second, normalise, course.look_precision)
         if self.best["validation"][1] < course.train.epochs:
             model.load_state_dict(self.weights)
-            honest = accuracy(model, data.second, normalise)
+            held_out = accuracy(model, data.second, normalise)
         found = {
             "paper": self.best["paper"][0],
-            "honest": honest,
+            "held_out": held_out,
             "last": last,
             "validation": self.best["validation"][0],
             "paper_epoch": self.best["paper"][1],
-            "honest_epoch": self.best["validation"][1],
+            "held_out_epoch": self.best["validation"][1],
             **end,
         }
         return found | ({"curve": json.dumps(self.curve)} if course.curve else {})

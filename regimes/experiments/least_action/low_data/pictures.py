@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Pairs = Sequence[tuple[Key, Key]]
 APART = 0.03  # of the range of train sizes, between markers of one size; of the size itself on a log axis
-TITLES = {"honest": "honest: epoch by validation", "refreshed": "refreshed statistics"}
+TITLES = {"held_out": "held-out: epoch by validation", "refreshed": "refreshed statistics"}
 
 
 def panels(

@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 
 def judged(statement: Statement, rows: Any, published: Published, compared: Iterable[Comparison]) -> Judgement:
     """Student intervals over seeds of paired differences of accuracy, in points; nothing is known of rows not run."""
+    rows = comparison.read(rows)
     found = comparison.measured(comparison.counted(rows), compared)
     return statement.judge(found, merits=comparison.of_rows(rows, published))
 
 
 def shown(rows: Any, published: Published) -> Any:
     """Published and measured accuracy in percent by both protocols, for each size and arm, run or not."""
-    return comparison.to_table(comparison.lines(rows, published, ("paper", "honest")))
+    return comparison.to_table(comparison.lines(comparison.read(rows), published, ("paper", "held_out")))
 
 
 def drawn(rows: Any, published: Published, *, curves: bool = False) -> "Figure":
     """Accuracy of each method with the published values, the paired differences, with `curves` accuracy in training."""
+    rows = comparison.read(rows)
     pairs = ((DIVIDED, VANILLA), (LAP, CONTROL), (LAP, VANILLA))
     known = {} if comparison.counted(rows).empty else published
-    return panels(rows, (VANILLA, DIVIDED, LAP, CONTROL), pairs, known, ("honest",), log=True, curves=curves)
+    return panels(rows, (VANILLA, DIVIDED, LAP, CONTROL), pairs, known, ("held_out",), log=True, curves=curves)
