@@ -10,7 +10,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from regimes import __version__
-from regimes.lab.endings import INTERRUPTED, ending
+from regimes.errors import UserError
+from regimes.lab.endings import DEBUG, INTERRUPTED, ending
 
 MAIN_JOB, OT_GAP = "lazy-vs-meanfield", "ot-gap"
 JOBS = {MAIN_JOB: "lazy_vs_meanfield", OT_GAP: "ot_gap"}  # runs that state nothing, and their modules
@@ -49,6 +50,9 @@ def _root(
     version: Annotated[
         bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = None,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; also after the name of a command.")
+    ] = False,  # `main` has read and removed it: the option stands here for the help
 ) -> None:
     """Which theory of neural-network training holds where: lazy, mean-field, least action. Decided by measurement."""
 
@@ -152,7 +156,7 @@ def judge(
             experiment = load(folder.name)
             _show(experiment, run, conclude(experiment, folder))
         else:
-            raise ValueError(f"{run} holds a run of {folder.name!r}, which is not known; known: {', '.join(names())}")
+            raise UserError(f"{run} holds a run of {folder.name!r}, which is not known; known: {', '.join(names())}")
 
 
 @app.command(MAIN_JOB)
@@ -273,14 +277,15 @@ def _show(experiment: Any, path: Path, conclusion: Any) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; every error ends as one line on stderr (with REGIMES_DEBUG=1 as a traceback)."""
+    """Run the command line; an error ends as one line on stderr, with --debug (REGIMES_DEBUG=1) after a traceback."""
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         sys.stdout = io.StringIO()
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    if len(arguments) < len(sys.argv) - 1:
+        os.environ[DEBUG] = "1"  # for the processes that this one starts, too
     try:
-        status = app(sys.argv[1:] or ["--help"], prog_name=_program(), standalone_mode=False)
+        status = app(arguments or ["--help"], prog_name=_program(), standalone_mode=False)
     except BaseException as error:
-        if os.environ.get("REGIMES_DEBUG") == "1" and isinstance(error, Exception):
-            raise
         sys.exit(ending(error, _program()))
     if status == INTERRUPTED:  # the parser has taken the Ctrl-C
         sys.exit(ending(KeyboardInterrupt(), _program()))

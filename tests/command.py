@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import sys
 from typing import NamedTuple
 from unittest import mock
@@ -21,7 +22,8 @@ def command(*arguments: str) -> Ended:
     """Run `python cli.py ARGUMENTS...`."""
     out, err = io.StringIO(), io.StringIO()
     arguments = mock.patch.object(sys, "argv", ["cli.py", *arguments])
-    with arguments, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    kept = mock.patch.dict(os.environ)  # --debug sets a variable
+    with arguments, kept, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             main()
         except SystemExit as end:

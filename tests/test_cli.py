@@ -10,6 +10,7 @@ from command import command
 
 import regimes
 from regimes import experiments
+from regimes.errors import Interrupted, RunFailed, UserError
 
 ROOT = Path(__file__).parent.parent
 FILES = {"config.yaml", "run.json", "points.jsonl", "rows.csv", "result.json", "table.md", "figure.png", "figure.pdf"}
@@ -161,10 +162,49 @@ def test_an_unforeseen_error_is_one_line_and_a_traceback_on_request(monkeypatch)
     monkeypatch.setattr(toy, "judge", lambda rows: rows.no_such_column)
     ended = command("verify", "toy")
     assert (ended.code, len(ended.err.splitlines())) == (1, 1)
-    assert "internal error: AttributeError" in ended.err
-    monkeypatch.setenv("REGIMES_DEBUG", "1")
-    with pytest.raises(AttributeError):
-        command("verify", "toy")
+    for part in ("a bug of regimes", "AttributeError", "no_such_column", "--debug", regimes.__version__):
+        assert part in ended.err
+    for arguments in (["--debug", "verify", "toy"], ["verify", "toy", "--debug"]):
+        shown = command(*arguments)
+        assert shown.code == 1
+        assert "Traceback" in shown.err
+        assert "a bug of regimes" in shown.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("x needs a number"), 2, "error: x needs a number"),
+        (FileNotFoundError("a.yaml does not exist"), 2, "error: a.yaml does not exist"),
+        (RunFailed("diverged at step 3"), 1, "error: diverged at step 3"),
+        (Interrupted("interrupted after 3 steps"), 130, "interrupted after 3 steps"),
+        (MemoryError(), 1, "error: the memory is too small"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "error: the memory is too small"),
+        (ValueError("x needs a number"), 1, "error: this is a bug of regimes"),
+        (KeyError("x"), 1, "error: this is a bug of regimes"),
+        (RuntimeError("x"), 1, "error: this is a bug of regimes"),
+    ],
+)
+def test_what_was_raised_on_purpose_is_no_bug_and_all_else_is(error, code, said, monkeypatch):
+    def fail(rows):
+        raise error
+
+    monkeypatch.setattr(toy, "draw", fail)
+    ended = command("verify", "toy")
+    assert (ended.code, len(ended.err.splitlines())) == (code, 1)
+    assert ended.err.startswith(said)
+
+
+def test_a_user_error_stays_one_out_of_a_measurement_and_another_value_error_is_a_bug(monkeypatch):
+    for error, code in ((UserError("no data"), 2), (RunFailed("diverged"), 1), (ValueError("shapes differ"), 1)):
+
+        def fail(config, points, error=error):
+            raise error
+
+        monkeypatch.setattr(toy, "measure", fail)
+        ended = command("verify", "toy", "--fresh")
+        assert (ended.code, "a bug of regimes" in ended.err) == (code, type(error) is ValueError)
+        assert f"x=1.0 failed (4 of 4 calls failed): {'ValueError: ' * (type(error) is ValueError)}{error}" in ended.err
 
 
 def test_ctrl_c_ends_with_130(monkeypatch):

@@ -15,10 +15,11 @@ import pytest
 import torch
 import toy_experiment as toy
 
+from regimes.errors import Interrupted
 from regimes.lab.config import Settings
 from regimes.lab.log import read_log
 from regimes.lab.runs import RunFolder
-from regimes.lab.sweep import Interrupted, SweepFailed, grid_points, rows_of, sweep
+from regimes.lab.sweep import SweepFailed, grid_points, rows_of, sweep
 from regimes.lab.workers import worker_pool
 
 TESTS = Path(__file__).parent

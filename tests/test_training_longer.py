@@ -6,9 +6,10 @@ import pytest
 from short_training import STEPS, short, train
 from test_training_resume import assert_same, stop_after
 
+from regimes.errors import Interrupted
 from regimes.lab.config import dump
 from regimes.lab.yaml_text import read_yaml
-from regimes.training import repeat, results, runtime
+from regimes.training import repeat, results
 from regimes.training.checkpoint import load_checkpoint
 from regimes.training.run import train_one
 
@@ -60,7 +61,7 @@ def test_a_run_that_was_stopped_may_be_made_longer_or_shorter(tmp_path, monkeypa
     train(tmp_path / "whole", epochs=3)
     with monkeypatch.context() as patch:
         stop_after(patch, STEPS + 1)
-        with pytest.raises(runtime.Interrupted):
+        with pytest.raises(Interrupted):
             train(tmp_path / "parts", epochs=asked)
     train(tmp_path / "parts", epochs=3)
     assert_equal_runs(tmp_path / "parts", tmp_path / "whole")

@@ -9,6 +9,7 @@ from launch import Ended, launch
 from short_training import STEPS, short
 from torch.testing import assert_close
 
+from regimes.errors import UserError
 from regimes.lab import endings, provenance
 from regimes.lab.config import dump
 from regimes.lab.yaml_text import to_yaml
@@ -101,11 +102,11 @@ def test_one_of_several_processes_waits_before_it_speaks_for_itself(monkeypatch,
     waited = []
     monkeypatch.setattr(endings.time, "sleep", waited.append)
     monkeypatch.setenv("RANK", "1")
-    assert endings.ending(ValueError("the memory is full"), "regimes") == 2
+    assert endings.ending(UserError("the memory is full"), "regimes") == 2
     assert waited == [endings.PATIENCE]
     assert capsys.readouterr().err == "process 1: error: the memory is full\n"
     monkeypatch.setenv("RANK", "0")
-    assert endings.ending(ValueError("the memory is full"), "regimes") == 2
+    assert endings.ending(UserError("the memory is full"), "regimes") == 2
     assert waited == [endings.PATIENCE]
 
 

@@ -17,6 +17,7 @@ from short_training import STEPS, short, train
 from torch import nn
 from torch.testing import assert_close
 
+from regimes.errors import Interrupted
 from regimes.lab.config import dump
 from regimes.lab.yaml_text import to_yaml
 from regimes.training import assemble, results, run, runtime
@@ -77,7 +78,7 @@ def undisturbed(tmp_path_factory):
 def test_two_parts_are_the_whole_bit_for_bit(tmp_path, monkeypatch, undisturbed, steps):
     path = tmp_path / "run"
     stop_after(monkeypatch, steps)
-    with pytest.raises(runtime.Interrupted, match=f"after {steps} of 16 steps; run the same command again"):
+    with pytest.raises(Interrupted, match=f"after {steps} of 16 steps; run the same command again"):
         train(path)
     held = load_checkpoint(path / "last.pt")
     assert (held.state["epoch"], held.state["step"]) == divmod(steps, STEPS)
@@ -96,7 +97,7 @@ def test_every_objective_and_optimiser_goes_on(tmp_path, monkeypatch, lap, level
     settings = {"lap": lap, "level": level, "optimiser": optimiser, "epochs": 2, "schedule": "cosine", "lr": 0.01}
     train(tmp_path / "whole", **settings)
     stop_after(monkeypatch, STEPS + 1)
-    with pytest.raises(runtime.Interrupted):
+    with pytest.raises(Interrupted):
         train(tmp_path / "parts", **settings)
     train(tmp_path / "parts", **settings)
     assert_same(tmp_path / "parts", tmp_path / "whole")
@@ -114,7 +115,7 @@ def test_times_and_their_order_go_on(tmp_path, monkeypatch, sort):
         path = tmp_path / f"parts{count}"
         with monkeypatch.context() as patch:
             stop_after(patch, steps)
-            with pytest.raises(runtime.Interrupted):
+            with pytest.raises(Interrupted):
                 train(path, **settings)
         train(path, **settings)
         assert_same(path, tmp_path / "whole")
@@ -124,7 +125,7 @@ def test_augmented_images_in_channels_last_go_on(tmp_path, monkeypatch):
     settings = {"arch": "resnet9", "arch_options": {"filters": 4, "blocks": 2}, "augment": True, "epochs": 2}
     train(tmp_path / "whole", **settings)
     stop_after(monkeypatch, STEPS + 1)
-    with pytest.raises(runtime.Interrupted):
+    with pytest.raises(Interrupted):
         train(tmp_path / "parts", **settings)
     train(tmp_path / "parts", **settings)
     assert_same(tmp_path / "parts", tmp_path / "whole")
@@ -141,7 +142,7 @@ def test_dropout_goes_on_with_the_same_random_numbers(tmp_path, monkeypatch):
     monkeypatch.setattr(assemble, "network_of", with_dropout)
     train(tmp_path / "whole", epochs=2)
     stop_after(monkeypatch, STEPS + 1)
-    with pytest.raises(runtime.Interrupted):
+    with pytest.raises(Interrupted):
         train(tmp_path / "parts", epochs=2)
     torch.manual_seed(99)
     train(tmp_path / "parts", epochs=2)
@@ -168,7 +169,7 @@ def test_a_second_ctrl_c_stops_at_once_and_the_run_goes_on_from_its_last_checkpo
         return measure(self, batches)
 
     monkeypatch.setattr(run.Course, "measure", impatient)
-    with pytest.raises(runtime.Interrupted, match="run the same command again"):
+    with pytest.raises(Interrupted, match="run the same command again"):
         train(tmp_path / "run")
     monkeypatch.setattr(run.Course, "measure", measure)
     assert load_checkpoint(tmp_path / "run" / "last.pt").state["epoch"] == 1
@@ -181,19 +182,19 @@ def test_sigterm_is_a_polite_end_too(tmp_path, monkeypatch):
     monkeypatch.setattr(
         runtime.Guard, "see", lambda self, step: see(self, step) or os.kill(os.getpid(), signal.SIGTERM)
     )
-    with pytest.raises(runtime.Interrupted, match="after 1 of 16 steps"):
+    with pytest.raises(Interrupted, match="after 1 of 16 steps"):
         train(tmp_path / "run")
 
 
 def test_rows_beyond_the_checkpoint_are_cut(tmp_path, monkeypatch, undisturbed):
     path = tmp_path / "run"
     stop_after(monkeypatch, STEPS + 1)
-    with pytest.raises(runtime.Interrupted):
+    with pytest.raises(Interrupted):
         train(path)
     lines = (undisturbed[0] / "metrics.csv").read_text()
     (path / "metrics.csv").write_text(lines)  # as if a crash had come between the two files
     stop_after(monkeypatch, 1)
-    with pytest.raises(runtime.Interrupted):
+    with pytest.raises(Interrupted):
         train(path)
     assert len(metrics(path)) == 1
 
@@ -235,7 +236,7 @@ def test_resume_needs_a_run(tmp_path):
 def test_another_configuration_is_refused_and_fresh_moves_the_old_run_aside(tmp_path, monkeypatch):
     path = tmp_path / "run"
     stop_after(monkeypatch, 1)
-    with pytest.raises(runtime.Interrupted):
+    with pytest.raises(Interrupted):
         train(path)
     before = (path / "last.pt").read_bytes()
     with pytest.raises(ValueError, match=r"lr is 0\.05 there, 0\.1 here.*--fresh"):
@@ -256,7 +257,7 @@ def test_another_configuration_is_refused_and_fresh_moves_the_old_run_aside(tmp_
 def test_a_checkpoint_of_another_run_in_the_folder_is_refused(tmp_path, monkeypatch, change, part):
     path = tmp_path / "run"
     stop_after(monkeypatch, 1)
-    with pytest.raises(runtime.Interrupted):
+    with pytest.raises(Interrupted):
         train(path)
     run.save_checkpoint(path / "last.pt", change(load_checkpoint(path / "last.pt")))
     with pytest.raises(ValueError, match=part) as caught:

@@ -11,11 +11,11 @@ import torch
 from short_training import short, train
 from torch import nn
 
+from regimes.errors import Interrupted
 from regimes.models.build import build
 from regimes.models.timed import timed
 from regimes.training import results
 from regimes.training.run import train_one
-from regimes.training.runtime import Interrupted
 from regimes.training.speed import costs, matrix_rate, peak_memory, reached, sentence, training_flops
 
 

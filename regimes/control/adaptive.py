@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from regimes.errors import RunFailed
+
 State = tuple[Tensor, ...]
 S = TypeVar("S", bound=State)
 T = TypeVar("T")
@@ -255,7 +257,7 @@ class _Integration(Generic[S]):
     def _refuse(self, failed: Tensor, batch: _Batch, runs: Tensor, reason: str) -> None:
         if bool(failed.any()):
             first = int(failed.nonzero()[0])
-            raise RuntimeError(f"integrate: run {int(runs[first])} at time {float(batch.time[first]):.6g} {reason}.")
+            raise RunFailed(f"integrate: run {int(runs[first])} at time {float(batch.time[first]):.6g} {reason}.")
 
 
 def _finite(parts: Sequence[Tensor]) -> Tensor:

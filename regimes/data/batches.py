@@ -10,6 +10,7 @@ from torch import Tensor
 from regimes.conventions import generator
 from regimes.data.augment import Augmentation
 from regimes.data.classification import Labelled
+from regimes.errors import UserError
 
 ORDER, AUGMENT = 41, 42  # random streams of one seed
 
@@ -36,9 +37,9 @@ class Batches:
         shuffle: bool = True,
     ) -> None:
         if size < 1:
-            raise ValueError(f"Batches needs a size of at least one sample; got {size}. Pass a positive number.")
+            raise UserError(f"Batches needs a size of at least one sample; got {size}. Pass a positive number.")
         if augment is not None and data.x.dim() != 4:
-            raise ValueError(
+            raise UserError(
                 f"Batches can augment images (n, channels, height, width) only; got samples of shape "
                 f"{tuple(data.x.shape)}. Leave augment out."
             )
@@ -46,7 +47,7 @@ class Batches:
         self.normalise, self.augment, self.shuffle = normalise, augment, shuffle
         self.rank, self.ranks = 0, 1
         if len(self) == 0:
-            raise ValueError(
+            raise UserError(
                 f"Batches needs at least {2 if shuffle else 1} samples; got {len(data.labels)}. Take more samples."
             )
 
@@ -57,10 +58,10 @@ class Batches:
         Where samples are not shuffled, a part of the last batch may be empty, and is then left out.
         """
         if not 0 <= rank < ranks:
-            raise ValueError(f"shard needs 0 ≤ rank < ranks; got rank={rank}, ranks={ranks}.")
+            raise UserError(f"shard needs 0 ≤ rank < ranks; got rank={rank}, ranks={ranks}.")
         least = min(self.joined(step) for step in (range(len(self)) if self.shuffle else [0]))
         if least < ranks:
-            raise ValueError(
+            raise UserError(
                 f"{ranks} processes need a sample each of every batch; a batch of {self.size} from "
                 f"{len(self.data.labels)} samples has {least}. Take another batch size or fewer processes."
             )

@@ -8,6 +8,7 @@ import torch
 from regimes.conventions import generator
 from regimes.data import images, synthetic
 from regimes.data.dataset import Dataset
+from regimes.errors import UserError
 
 TEACHER_INPUTS = 10  # dimension of the data set `teacher`
 SIZES = {"teacher": (100, 1000), "circle": (15, 200), "digits": (200, 150), "mnist": (500, 1000)}  # train, test
@@ -34,7 +35,7 @@ def dataset(
     Source: [ChizatOyallonBach2019] Fig. 1a,b for circle.
     """
     if name not in SIZES:
-        raise ValueError(f"dataset needs one of {', '.join(NAMES)}; got {name!r}.")
+        raise UserError(f"dataset needs one of {', '.join(NAMES)}; got {name!r}.")
     train, test = (given if given is not None else size for given, size in zip((train, test), SIZES[name], strict=True))
     stream = seed if isinstance(seed, torch.Generator) else generator(seed, NAMES.index(name))
     if name in ("digits", "mnist"):
@@ -43,6 +44,6 @@ def dataset(
             source, train, test, generator=stream, classes=classes, choose=choose, scaling=scaling, dtype=dtype
         )
     if classes is not None:
-        raise ValueError(f"{name} is a regression and has no classes; got {list(classes)}. Use digits or mnist.")
+        raise UserError(f"{name} is a regression and has no classes; got {list(classes)}. Use digits or mnist.")
     inputs = TEACHER_INPUTS if name == "teacher" else 2
     return synthetic.teacher_student(train, test, inputs=inputs, generator=stream, name=name, dtype=dtype)

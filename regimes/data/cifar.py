@@ -14,6 +14,7 @@ from torch import Tensor
 from regimes.data import files
 from regimes.data.files import File
 from regimes.data.images import Images
+from regimes.errors import UserError
 
 SITE = "https://www.cs.toronto.edu/~kriz/"
 PIXELS = 3 * 32 * 32  # channel by channel (red, green, blue), each row by row
@@ -117,10 +118,10 @@ def unpack(archive: Path, collection: Collection) -> list[tuple[str, bytes]]:
                 if stream is not None and member.name in {f"{collection.folder}/{f.name}" for f in collection.files}:
                     contents[member.name.rpartition("/")[2]] = stream.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{archive} needs to be a whole tar.gz file; got {error}. Fetch it again.") from None
+        raise UserError(f"{archive} needs to be a whole tar.gz file; got {error}. Fetch it again.") from None
     lacking = [file.name for file in collection.files if file.name not in contents]
     if lacking:
-        raise ValueError(f"{archive} needs to hold {collection.folder}/{', '.join(lacking)}. Fetch it again.")
+        raise UserError(f"{archive} needs to hold {collection.folder}/{', '.join(lacking)}. Fetch it again.")
     return [(f"{archive}:{file.name}", contents[file.name]) for file in collection.files]
 
 
@@ -153,12 +154,10 @@ def parse(content: bytes, name: str, collection: Collection) -> tuple[Tensor, Te
         held = _ByteArrays(io.BytesIO(content), encoding="bytes").load()
         x, labels = np.asarray(held[b"data"]), torch.tensor(held[collection.labels], dtype=torch.int64)
     except (pickle.UnpicklingError, ArithmeticError, EOFError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} needs to be a pickle of byte arrays and lists; got {error}. Fetch it again."
-        ) from None
+        raise UserError(f"{name} needs to be a pickle of byte arrays and lists; got {error}. Fetch it again.") from None
     right = x.dtype == np.uint8 and x.shape == (len(labels), PIXELS) and labels.dim() == 1 and len(labels) > 0
     if not right or int(labels.min()) < 0 or int(labels.max()) >= collection.classes:
-        raise ValueError(
+        raise UserError(
             f"{name} needs one row of {PIXELS} bytes and one label in 0..{collection.classes - 1} an image; "
             f"got {x.dtype} of shape {x.shape} and {len(labels)} labels. Fetch it again."
         )

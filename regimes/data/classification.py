@@ -11,6 +11,7 @@ from torch import Tensor
 from regimes.conventions import generator
 from regimes.data import cifar, images, synthetic
 from regimes.data.images import Images
+from regimes.errors import UserError
 
 NAMES = ("circles", "digits", "mnist", "cifar10", "cifar100")
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
@@ -102,7 +103,7 @@ def classification(
     Source: [Karkar2020] and author code (uniform subsets, channel constants).
     """
     if name not in NAMES:
-        raise ValueError(f"classification needs one of {', '.join(NAMES)}; got {name!r}.")
+        raise UserError(f"classification needs one of {', '.join(NAMES)}; got {name!r}.")
     pool, test, normalise = _circles(seed) if name == "circles" else _images(name, seed, data_dir)
     _check(name, len(pool.labels), len(test.labels), train_size, validation, test_size)
     count = len(pool.labels) - validation if train_size is None else train_size
@@ -165,7 +166,7 @@ def _check(name: str, pool: int, held: int, train: int | None, validation: int, 
     came = ", ".join(f"{key}={value}" for key, value in sizes.items() if value is not None)
     fits = validation >= 0 and (1 if train is None else train) + validation <= pool and (test or 1) <= held
     if not fits or min(1 if size is None else size for size in (train, test)) < 1:
-        raise ValueError(
+        raise UserError(
             f"{name} has {pool} samples for training and validation together and {held} for the test; got {came}. "
             "Ask for at least one training and one test sample and no more than there are."
         )

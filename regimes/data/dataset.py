@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from regimes.data.teacher import Teacher
+from regimes.errors import UserError
 
 
 class Dataset(NamedTuple):
@@ -31,9 +32,9 @@ def class_targets(
 ) -> Float[Tensor, "n k"]:
     """Targets of labels 0..classes−1: one column of ∓1 for two classes, one-hot rows for more."""
     if classes < 2:
-        raise ValueError(f"class_targets needs at least two classes; got {classes}. Choose two or more labels.")
+        raise UserError(f"class_targets needs at least two classes; got {classes}. Choose two or more labels.")
     if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= classes):
-        raise ValueError(
+        raise UserError(
             f"class_targets needs labels in 0..{classes - 1}; got {int(labels.min())}..{int(labels.max())}. "
             "Renumber the labels first."
         )

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from regimes.errors import UserError
+
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 RAW = "MNIST/raw"
 
@@ -106,7 +108,7 @@ def download(url: str, known_hash: str, target: Path, absent: FileNotFoundError)
         raise FileNotFoundError(f"{absent} The download from {url} failed too: {reason}") from None
     except ValueError:
         kind = {"sha256": "SHA-256", "md5": "MD5"}[known_hash.partition(":")[0]]
-        raise ValueError(f"{url} does not have the {kind} of the original file. Fetch it by another route.") from None
+        raise UserError(f"{url} does not have the {kind} of the original file. Fetch it by another route.") from None
     finally:
         logger.setLevel(level)
 
@@ -119,7 +121,7 @@ def read(path: Path, file: File) -> Tensor:
 def intact(content: bytes, file: File, name: str) -> bytes:
     """The same bytes, if they are those of the original file."""
     if hashlib.sha256(content).hexdigest() != file.sha256:
-        raise ValueError(
+        raise UserError(
             f"{name} is not the original {file.name}: its SHA-256 differs ({len(content)} bytes read), so it is "
             "truncated or changed. Delete it and fetch it again."
         )
@@ -131,13 +133,13 @@ def parse(content: bytes, name: str) -> Tensor:
     try:
         raw = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{name} needs to be a whole gzip file; got {error}. Fetch it again.") from None
+        raise UserError(f"{name} needs to be a whole gzip file; got {error}. Fetch it again.") from None
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or not raw[3]:
-        raise ValueError(
+        raise UserError(
             f"{name} needs the magic number of an IDX file of bytes (000008nn); got {raw[:4].hex()}. Fetch it again."
         )
     start = 4 + 4 * raw[3]
     shape = struct.unpack(f">{raw[3]}I", raw[4:start]) if len(raw) >= start else None
     if shape is None or len(raw) - start != math.prod(shape):
-        raise ValueError(f"{name} needs as many bytes as its header says; got {len(raw)} in all. Fetch it again.")
+        raise UserError(f"{name} needs as many bytes as its header says; got {len(raw)} in all. Fetch it again.")
     return torch.frombuffer(bytearray(raw[start:]), dtype=torch.uint8).reshape(shape)

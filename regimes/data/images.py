@@ -10,6 +10,7 @@ from torch import Tensor
 
 from regimes.data import files
 from regimes.data.dataset import Dataset, class_targets
+from regimes.errors import UserError
 
 Pixels = Float[Tensor, "n d"]
 Scaling = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -75,7 +76,7 @@ def balanced(labels: Int[Tensor, " n"], count: int, *, generator: torch.Generato
     for value, share in zip(values.tolist(), shares, strict=True):
         members = (labels == value).nonzero().squeeze(1)
         if len(members) < share:
-            raise ValueError(
+            raise UserError(
                 f"balanced needs {share} samples of class {value}; got {len(members)}. Ask for fewer samples."
             )
         chosen.append(members[torch.randperm(len(members), generator=generator)[:share]])
@@ -104,7 +105,7 @@ def split(
     known = images.labels_train.unique().tolist()
     classes = known if classes is None else list(classes)
     if len(classes) < 2 or len(set(classes)) != len(classes) or not set(classes) <= set(known):
-        raise ValueError(
+        raise UserError(
             f"{images.name} needs at least two different classes out of {', '.join(map(str, known))}; "
             f"got {', '.join(map(str, classes)) or 'none'}."
         )
@@ -114,7 +115,7 @@ def split(
     wanted = [(train, len(pool)), (test, len(test_pool))] if separate else [(train + test, len(pool))]
     if min(train, test) < 1 or any(count > held for count, held in wanted):
         held = f"{len(pool)} and {len(test_pool)}" if separate else f"{len(pool)} together"
-        raise ValueError(
+        raise UserError(
             f"{images.name} has {held} samples of these classes for training and test; got train={train}, "
             f"test={test}. Ask for at least one of each and no more than there are."
         )

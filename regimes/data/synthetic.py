@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regimes.data.dataset import Dataset
 from regimes.data.teacher import Teacher, random_teacher
+from regimes.errors import UserError
 
 Inputs = Callable[..., Tensor]
 
@@ -16,7 +17,7 @@ Inputs = Callable[..., Tensor]
 def _at_least_one(what: str, **numbers: int) -> None:
     if min(numbers.values()) < 1:
         came = ", ".join(f"{name}={value}" for name, value in numbers.items())
-        raise ValueError(f"{what} needs numbers of at least one; got {came}. Pass positive numbers.")
+        raise UserError(f"{what} needs numbers of at least one; got {came}. Pass positive numbers.")
 
 
 def gaussian_inputs(
@@ -51,7 +52,7 @@ def circles(
     """
     _at_least_one("circles", samples=samples)
     if not 0 <= factor < 1 or noise < 0:
-        raise ValueError(f"circles needs 0 ≤ factor < 1 and noise ≥ 0; got factor={factor}, noise={noise}.")
+        raise UserError(f"circles needs 0 ≤ factor < 1 and noise ≥ 0; got factor={factor}, noise={noise}.")
     labels = (torch.arange(samples) >= samples // 2).long()
     rank = torch.where(labels == 0, torch.arange(samples), torch.arange(samples) - samples // 2)
     count = torch.where(labels == 0, samples // 2, samples - samples // 2)

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from regimes.errors import UserError
+
 
 class Teacher(NamedTuple):
     """Two-layer net y(x) = Σ_j a_j σ(b_j·x), a plain sum over its m0 neurons (no 1/m0), ReLU unless said."""
@@ -39,7 +41,7 @@ def random_teacher(
     Source: [ChizatOyallonBach2019] section 3.1, m0 = 3.
     """
     if inputs < 1 or neurons < 1:
-        raise ValueError(
+        raise UserError(
             f"random_teacher needs at least one input and one neuron; got inputs={inputs}, neurons={neurons}. "
             "Pass positive numbers."
         )

@@ -5,6 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from regimes.errors import UserError
 from regimes.lab.config import nearest
 
 _STATES = re.compile(r"^STATEMENT\b", re.MULTILINE)
@@ -28,5 +29,5 @@ def load(name: str) -> Any:
     """The module of one experiment; ValueError lists the known ones."""
     known = names()
     if name not in known:
-        raise ValueError(f"unknown statement {name!r}.{nearest(name, known)} Known statements: {', '.join(known)}")
+        raise UserError(f"unknown statement {name!r}.{nearest(name, known)} Known statements: {', '.join(known)}")
     return import_module(f"regimes.experiments.{homes()[name]}.{name}")

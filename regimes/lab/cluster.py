@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 
+from regimes.errors import UserError
+
 RETRIES = 3  # of a call whose worker was lost
 SECONDS_TO_CONNECT = 10
 
@@ -18,18 +20,18 @@ def cluster(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
     except ImportError:
-        raise ValueError("--cluster needs the package distributed: pip install 'regimes[cluster]'") from None
+        raise UserError("--cluster needs the package distributed: pip install 'regimes[cluster]'") from None
     try:
         client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise ValueError(
+        raise UserError(
             f"--cluster needs the address of a running Dask scheduler, such as tcp://scheduler:8786; got {address!r}: "
             f"{reason}. Start one with: dask scheduler, and workers with: dask worker {address}"
         ) from None
     try:
         if not client.scheduler_info()["workers"]:
-            raise ValueError(f"the scheduler at {address} has no workers; start some with: dask worker {address}")
+            raise UserError(f"the scheduler at {address} has no workers; start some with: dask worker {address}")
         executor = client.get_executor(pure=False, retries=RETRIES)
         try:
             yield executor

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
+from regimes.errors import UserError
 from regimes.lab.yaml_text import parse_yaml, read_yaml
 
 SettingsType = TypeVar("SettingsType", bound="Settings")
@@ -44,7 +45,7 @@ def load(settings: type[SettingsType], file: Path | str | None = None, overrides
     try:
         return settings.model_validate(values)
     except ValidationError as error:
-        raise ValueError(_one_line(error, sources)) from None
+        raise UserError(_one_line(error, sources)) from None
 
 
 def dump(config: BaseModel) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def parse_override(override: str) -> tuple[list[str], Any]:
     key, equals, text = override.partition("=")
     keys = [part.strip() for part in key.split(".")]
     if not equals or not all(keys):
-        raise ValueError(f"--set needs key=value, for example --set width=100; got {override!r}")
+        raise UserError(f"--set needs key=value, for example --set width=100; got {override!r}")
     return keys, parse_yaml(text, f"--set {override}")
 
 
@@ -94,7 +95,7 @@ def _merge(
         known = list(settings.model_fields) if settings else None
         full = ".".join((*path, str(key)))
         if known is not None and key not in known:
-            raise ValueError(
+            raise UserError(
                 f"unknown key {full!r} ({source}).{nearest(str(key), known)} Known keys: {', '.join(known)}"
             )
         inner = _inner(settings, key) if settings else None
@@ -102,7 +103,7 @@ def _merge(
         if isinstance(value, dict) and isinstance(values.get(key), dict):
             _merge(values[key], value, inner, (*path, str(key)), sources, source)
         elif isinstance(value, dict) and settings and inner is None and not _is_mapping(settings, key):
-            raise ValueError(f"{full!r} has no keys below it ({source}); it is {_short(values.get(key))} by default")
+            raise UserError(f"{full!r} has no keys below it ({source}); it is {_short(values.get(key))} by default")
         else:
             values[key] = value
 

@@ -3,19 +3,25 @@
 import os
 import sys
 import time
+import traceback
+
+from regimes import __version__
+from regimes.errors import Interrupted, RunFailed, UserError
 
 PATIENCE = 20.0  # seconds in which one of several processes waits for the first to say what both have met
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
+DEBUG = "REGIMES_DEBUG"
 
 
 def ending(error: BaseException, program: str) -> int:
-    """Print one line about an error of the command line `program` and give the exit code."""
+    """Print one line about an error of the command line `program` and give the exit code; with DEBUG, a traceback too.
+
+    2: the user's mistake (UserError, OSError, the parser's errors); 130: interrupted; 1: a failure, or a bug.
+    """
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else USAGE
-    kind = type(error).__name__
-    usage = getattr(error, "format_message", None)
     rank = os.environ.get("RANK", "0")
-    if isinstance(error, KeyboardInterrupt) or kind == "Interrupted":
+    if isinstance(error, (KeyboardInterrupt, Interrupted)):
         if rank == "0":
             _print_error(str(error) or "interrupted", prefix="")
         return INTERRUPTED
@@ -26,6 +32,9 @@ def ending(error: BaseException, program: str) -> int:
         except KeyboardInterrupt:
             return INTERRUPTED
         print(f"process {rank}: ", end="", file=sys.stderr)
+    if debugging():
+        traceback.print_exception(error)
+    usage = getattr(error, "format_message", None)
     if usage is not None:  # an error of the argument parser
         command = getattr(getattr(error, "ctx", None), "command_path", program)
         message = f"{usage().rstrip('.')}{_came(error)}"
@@ -34,14 +43,38 @@ def ending(error: BaseException, program: str) -> int:
     if isinstance(error, OSError) and error.strerror:
         _print_error(error.strerror + (f": {error.filename}" if error.filename else ""))
         return USAGE
-    if isinstance(error, (ValueError, OSError)):
+    if isinstance(error, (UserError, OSError)):
         _print_error(str(error))
         return USAGE
-    if isinstance(error, (RuntimeError, ImportError, MemoryError)):
-        _print_error(str(error) or kind)
-        return FAILED
-    _print_error(f"internal error: {kind}: {error} (set REGIMES_DEBUG=1 for the traceback)")
+    if isinstance(error, (RunFailed, ModuleNotFoundError)):
+        _print_error(str(error))
+    elif out_of_memory(error):
+        _print_error(f"the memory is too small for this: {str(error) or 'none is left'}; choose smaller settings")
+    else:
+        _print_error(_bug(error))
     return FAILED
+
+
+def debugging() -> bool:
+    """Whether REGIMES_DEBUG asks for tracebacks."""
+    return os.environ.get(DEBUG, "0") not in ("", "0")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether Python, NumPy or torch could not get the memory that was asked for."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )
+
+
+def _bug(error: BaseException) -> str:
+    how = "with the traceback above" if debugging() else f"with the traceback that --debug (or {DEBUG}=1) adds"
+    return (
+        f"this is a bug of regimes, not your mistake: {type(error).__name__}: {error}. "
+        f"Please report the command, {how}, and the version ({__version__})"
+    )
 
 
 def _came(error: BaseException) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from regimes.errors import UserError
 from regimes.lab.files import cannot_write, write_whole
 
 LOG = "points.jsonl"
@@ -83,7 +84,7 @@ def _records(path: Path, lines: list[bytes]) -> Iterator[Record]:
             content = json.loads(line)
             record = Record(dict(content["point"]), [dict(row) for row in content["rows"]], float(content["seconds"]))
         except (ValueError, KeyError, TypeError):
-            raise ValueError(
+            raise UserError(
                 f"{path} is damaged: line {number} is no finished point; restore the file, "
                 "or delete that line to measure its point again"
             ) from None

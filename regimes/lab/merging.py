@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from regimes.errors import UserError
 from regimes.lab.config import Settings, dump, load
 from regimes.lab.log import PointLog, Record, point_key, read_log
 from regimes.lab.runs import CONFIG, RunFolder, differences
@@ -24,7 +25,7 @@ class Part(NamedTuple):
         found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
         part = cls(int(found[1]), int(found[2])) if found else cls(0, 0)
         if not 1 <= part.number <= part.of:
-            raise ValueError(f"--part needs the number of this part and of all, such as 2/4; got {text!r}.")
+            raise UserError(f"--part needs the number of this part and of all, such as 2/4; got {text!r}.")
         return part
 
     def has(self, index: int) -> bool:
@@ -73,12 +74,12 @@ def merge(experiment: Any, name: str, runs: Sequence[Path], path: Path, config: 
 
 def _refuse_other(experiment: Any, name: str, part: RunFolder, config: Settings) -> None:
     if part.name != name:
-        raise ValueError(f"{part.path} holds a run of {part.name!r}, not of {name!r}; merge runs of one statement.")
+        raise UserError(f"{part.path} holds a run of {part.name!r}, not of {name!r}; merge runs of one statement.")
     held = dump(load(experiment.Config, part.path / CONFIG))
     free = getattr(experiment, "PLAN", ())
     for key, other, wanted in differences(held, dump(config), ""):
         if key not in free:
-            raise ValueError(
+            raise UserError(
                 f"{part.path} was measured with another configuration: {key} is {other!r} there, {wanted!r} here. "
                 "Merge runs of the same settings."
             )
@@ -89,12 +90,12 @@ def _collect(held: dict[str, tuple[Path, Record]], run: Path, known: set[str]) -
     for record in read_log(run).records:
         key = point_key(record.point)
         if key not in known:
-            raise ValueError(
+            raise UserError(
                 f"{run} holds the point {describe(record.point)}, which is none of the merged run's. "
                 "Give settings that have it with --config or --set."
             )
         if key in held and json.dumps(held[key][1].rows) != json.dumps(record.rows):
-            raise ValueError(
+            raise UserError(
                 f"{held[key][0]} and {run} hold unlike figures of the point {describe(record.point)}. Leave one out."
             )
         held.setdefault(key, (run, record))

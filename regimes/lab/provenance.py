@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from regimes.errors import UserError
+
 PACKAGES = (
     "regimes",
     "torch",
@@ -92,7 +94,7 @@ def device_name(device: str) -> str:
         import torch
 
         if not torch.cuda.is_available():
-            raise ValueError(
+            raise UserError(
                 f"device {device!r} needs a CUDA graphics card and a torch built for it; "
                 f"torch {torch.__version__} sees none: pass --device cpu or --set device=cpu"
             )

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from regimes.errors import UserError
 from regimes.lab.config import dump
 from regimes.lab.files import write_whole
 from regimes.lab.provenance import provenance
@@ -164,7 +165,7 @@ def _read_run(path: Path) -> dict[str, Any]:
             return content
     except (ValueError, KeyError, TypeError):
         pass
-    raise ValueError(
+    raise UserError(
         f"{file} is damaged: it needs the name and the launches of a run; restore it or give another folder"
     )
 
@@ -190,11 +191,11 @@ def _holds_results(path: Path) -> bool:
 def _refuse_foreign(path: Path) -> None:
     """Refuse a path that is a file, or a folder with files that no run has written."""
     if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file; give a folder with --out")
+        raise UserError(f"{path} is a file; give a folder with --out")
     if path.is_dir() and not _holds_run(path):
         foreign = [entry.name for entry in path.iterdir() if entry.name != LOCK and not entry.name.endswith(".part")]
         if foreign:
-            raise ValueError(
+            raise UserError(
                 f"{path} holds files that are no run's ({min(foreign)}, ...); give a new or an empty folder with --out"
             )
 
@@ -203,12 +204,12 @@ def _refuse_other(path: Path, name: str, wanted: dict[str, Any], free: Collectio
     held = read_yaml(path / CONFIG) if (path / CONFIG).exists() else {}
     way_out = "pass --out for another folder, or --fresh to move the old run aside"
     if (path / RUN).exists() and (other := _read_run(path)["name"]) != name:
-        raise ValueError(f"{path} holds a run of {other!r}, not of {name!r}; {way_out}")
+        raise UserError(f"{path} holds a run of {other!r}, not of {name!r}; {way_out}")
     for key, old, new in differences(held, wanted, ""):
         if key in free and _MISSING not in (old, new):
             continue
         old_text, new_text = ("nothing" if value is _MISSING else repr(value) for value in (old, new))
-        raise ValueError(f"{path} holds another configuration: {key} is {old_text} there, {new_text} here; {way_out}")
+        raise UserError(f"{path} holds another configuration: {key} is {old_text} there, {new_text} here; {way_out}")
 
 
 def differences(held: Any, wanted: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
@@ -234,7 +235,7 @@ def _take_lock(path: Path) -> int:
         owner = os.read(descriptor, 32).decode(errors="replace").strip()
         os.close(descriptor)
         process = f"process {owner}" if owner else "another process"
-        raise ValueError(f"{path} is in use by {process}; wait for it, or pass --out for another folder") from None
+        raise UserError(f"{path} is in use by {process}; wait for it, or pass --out for another folder") from None
     with contextlib.suppress(OSError):  # the owner is a help to the reader only
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)

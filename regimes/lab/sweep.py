@@ -5,9 +5,10 @@ import io
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, as_completed
+from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from regimes.errors import Interrupted, RunFailed, UserError
 from regimes.lab.config import Settings
 from regimes.lab.console import track as show_progress
 from regimes.lab.log import PointLog, Record, point_key, read_log
@@ -23,11 +24,7 @@ Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 class SweepFailed(RuntimeError):
-    """Some calls of measure failed; the rows of all others are kept."""
-
-
-class Interrupted(RuntimeError):
-    """A sweep was stopped from the keyboard; its finished rows are kept."""
+    """Some calls of measure raised what nobody meant: a bug; the rows of all others are kept."""
 
 
 class Outcome(NamedTuple):
@@ -53,12 +50,13 @@ def sweep(
     `ensemble`, at most so many, and of these only the ones not held. Each call's points are on the disk (points.jsonl)
     before the next call counts as done; rows.csv is derived at the end. Any `concurrent.futures.Executor` may do the
     calls; this process alone writes.
-    SweepFailed: some calls raised; Interrupted: Ctrl-C; both after the finished points were kept.
+    SweepFailed, or UserError and RunFailed where measure raised those: some calls raised; Interrupted: Ctrl-C; all
+    after the finished points were kept.
     """
     points = grid_points(experiment, config)
     batches = _batches(experiment, config, points)
     if not any(map(mine, range(len(batches)))):
-        raise ValueError(
+        raise UserError(
             f"the sweep has {len(batches)} calls of measure, none of which is of this part: take fewer parts"
         )
     log = PointLog(folder.path)
@@ -105,11 +103,11 @@ def grid_points(experiment: Any, config: Settings) -> list[Point]:
         axes = {axis: _axis_values(config, axis) for axis in experiment.GRID}
         points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     if not points:
-        raise ValueError("the grid needs at least one point; got none: give every axis at least one value")
+        raise UserError("the grid needs at least one point; got none: give every axis at least one value")
     seen: set[str] = set()
     for point in points:
         if point_key(point) in seen:
-            raise ValueError(f"the grid holds the point {describe(point)} twice; give every axis different values")
+            raise UserError(f"the grid holds the point {describe(point)} twice; give every axis different values")
         seen.add(point_key(point))
     return points
 
@@ -174,13 +172,13 @@ def _axis_values(config: Settings, axis: str) -> list[Any]:
     if axis == "seed" and not hasattr(config, "seed"):
         seeds = int(getattr(config, "seeds", 0))
         if seeds < 1:
-            raise ValueError(f"the number of seeds needs to be at least 1; got {seeds}")
+            raise UserError(f"the number of seeds needs to be at least 1; got {seeds}")
         return list(range(seeds))
     if not hasattr(config, axis):
         raise ValueError(f"the grid's axis {axis!r} needs a list of that name in the configuration; it has none")
     values = getattr(config, axis)
     if isinstance(values, (list, tuple)) and not values:
-        raise ValueError(f"the axis {axis!r} of the grid needs at least one value; got an empty list")
+        raise UserError(f"the axis {axis!r} of the grid needs at least one value; got an empty list")
     return list(values) if isinstance(values, (list, tuple)) else [values]
 
 
@@ -205,7 +203,7 @@ def _resume(log: PointLog, folder: RunFolder, points: list[Point], batches: list
     known = {point_key(point) for point in points}
     for key, record in found.items():
         if key not in known:
-            raise ValueError(
+            raise UserError(
                 f"{log.path} holds the point {describe(record.point)}, which the grid does not have: the experiment "
                 "has changed; pass --fresh to move the old run aside, or --out for another folder"
             )
@@ -267,7 +265,7 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _failed(failures: list[Outcome], batches: int, folder: RunFolder) -> Exception:
-    """The first failure; input errors (ValueError, OSError) keep their kind."""
+    """The first failure; a mistake of the user (UserError, OSError) and a RunFailed stay what they are."""
     first = failures[0]
     error = first.error
     text = " ".join(str(error).split()) or "no message"
@@ -275,7 +273,9 @@ def _failed(failures: list[Outcome], batches: int, folder: RunFolder) -> Excepti
         text = error.strerror + (f": {error.filename}" if error.filename else "")
     shared = {axis: value for axis, value in first.points[0].items() if all(p[axis] == value for p in first.points)}
     where = describe(shared if shared else first.points[0])
-    kind = "" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: "
+    kind = "" if isinstance(error, (UserError, OSError, RunFailed)) else f"{type(error).__name__}: "
     count = f" ({len(failures)} of {batches} calls failed)" if batches > 1 else ""
     message = f"measuring {where} failed{count}: {kind}{text}; all other rows are kept in {folder.path}"
-    return ValueError(message) if isinstance(error, (ValueError, OSError)) else SweepFailed(message)
+    if isinstance(error, (UserError, OSError)):
+        return UserError(message)
+    return RunFailed(message) if isinstance(error, (RunFailed, MemoryError, BrokenExecutor)) else SweepFailed(message)

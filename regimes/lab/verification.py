@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from regimes.errors import UserError
 from regimes.lab.cluster import cluster
 from regimes.lab.config import Settings, load
 from regimes.lab.merging import Part
@@ -41,7 +42,7 @@ def verify(
     """
     grid_points(experiment, config)
     if scheduler is not None and workers != 1:
-        raise ValueError(f"give either workers here or a cluster, not both; got workers={workers} and {scheduler}.")
+        raise UserError(f"give either workers here or a cluster, not both; got workers={workers} and {scheduler}.")
     with (
         worker_pool(workers) if scheduler is None else cluster(scheduler) as pool,
         RunFolder.open(path, name, config, fresh=fresh) as folder,
@@ -67,7 +68,7 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
     except (ValueError, KeyError) as error:
         if points is None or points >= planned:
             raise
-        raise ValueError(
+        raise UserError(
             f"{folder.path} is unfinished: {points} of {planned} points are measured, too few for a verdict "
             f"({error}); run the same verify command again to measure the rest"
         ) from None

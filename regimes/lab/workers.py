@@ -10,6 +10,8 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 
+from regimes.errors import UserError
+
 # Each worker imports this module before torch and numpy, which read the number of threads at their start.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -21,7 +23,7 @@ def worker_pool(workers: int) -> Iterator[Executor | None]:
     Left by an exception, the pool is stopped at once: its running calls are abandoned.
     """
     if workers < 1:
-        raise ValueError(f"the number of workers needs to be at least 1; got {workers}")
+        raise UserError(f"the number of workers needs to be at least 1; got {workers}")
     if workers == 1:
         yield None
         return

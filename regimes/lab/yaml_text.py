@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from regimes.errors import UserError
+
 
 def to_yaml(values: Mapping[str, Any]) -> str:
     """YAML text, keys in the given order; floats are written so that they are read back exactly."""
@@ -21,7 +23,7 @@ def read_yaml(file: Path | str) -> dict[str, Any]:
     except FileNotFoundError:
         raise FileNotFoundError(f"config file {file} does not exist; give the path of a YAML file") from None
     except UnicodeDecodeError:
-        raise ValueError(f"config file {file} is not text (UTF-8); give the path of a YAML file") from None
+        raise UserError(f"config file {file} is not text (UTF-8); give the path of a YAML file") from None
     except OSError as error:
         raise type(error)(error.errno, f"cannot read config file {file}: {error.strerror}") from None
     values = parse_yaml(text, f"config file {file}")
@@ -29,7 +31,7 @@ def read_yaml(file: Path | str) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         kind = {list: "a list", str: "a text"}.get(type(values), f"a {type(values).__name__}")
-        raise ValueError(f"config file {file} needs 'key: value' lines; got {kind}: {str(values)[:60]}")
+        raise UserError(f"config file {file} needs 'key: value' lines; got {kind}: {str(values)[:60]}")
     return values
 
 
@@ -40,7 +42,7 @@ def parse_yaml(text: str, where: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise ValueError(f"{where} is not valid YAML{place}: {problem}") from None
+        raise UserError(f"{where} is not valid YAML{place}: {problem}") from None
 
 
 class _Loader(yaml.SafeLoader):

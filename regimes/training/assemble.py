@@ -13,6 +13,7 @@ from regimes.conventions import generator
 from regimes.data.augment import Augmentation, compose, cutout, flip, random_crop
 from regimes.data.batches import Batches
 from regimes.data.classification import Classification, Labelled
+from regimes.errors import UserError
 from regimes.models.initialise import LAWS, initialise
 from regimes.models.timed import draw_times, timed_segments
 from regimes.training.batch_norm import join_batch_norms
@@ -49,31 +50,29 @@ def check(config: TrainConfig) -> None:
     with torch.device("meta"):  # shapes alone: no memory, no random numbers
         model = network_of(config, SHAPES[config.dataset], CLASSES[config.dataset])
     if config.lap and not len(model.segments):
-        raise ValueError(
+        raise UserError(
             f"least action moves data along residual blocks; {config.arch} has none. "
             "Leave out --lap, or pass another --arch, for example resnet9."
         )
     norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     if norms and config.batch == 1:
-        raise ValueError(
+        raise UserError(
             f"{config.arch} has batch normalisation, which needs a batch of at least 2; got batch 1. Pass --batch 2."
         )
     if (config.augment or config.cutout) and len(SHAPES[config.dataset]) != 3:
-        raise ValueError(f"augment and cutout change images; {config.dataset} has none. Leave them out.")
+        raise UserError(f"augment and cutout change images; {config.dataset} has none. Leave them out.")
     if config.target is not None and config.validation == 0:
-        raise ValueError(
+        raise UserError(
             "target is an accuracy on validation samples; got validation 0. Set validation, or leave it out."
         )
     if config.nesterov and config.momentum == 0:
-        raise ValueError("nesterov needs a momentum above 0; got momentum 0. Set one of the two otherwise.")
+        raise UserError("nesterov needs a momentum above 0; got momentum 0. Set one of the two otherwise.")
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise ValueError(
-            "tensorboard=true needs the package tensorboard: install it with pip, or leave the setting out"
-        )
+        raise UserError("tensorboard=true needs the package tensorboard: install it with pip, or leave the setting out")
     if config.cuda_graphs and config.device != "cuda":
-        raise ValueError("cuda_graphs needs device cuda; got device cpu. Leave it out, or pass compile=true instead.")
+        raise UserError("cuda_graphs needs device cuda; got device cpu. Leave it out, or pass compile=true instead.")
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
+        raise UserError(
             "device 'cuda' needs a CUDA graphics card and a torch built for it; "
             f"torch {torch.__version__} sees none: pass --device cpu"
         )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from regimes.data import images
 from regimes.data.classification import Classification, classification
+from regimes.errors import UserError, users_choice
 from regimes.lab.files import write_whole
 from regimes.models.build import build
 from regimes.models.residual import ResidualNet
@@ -55,19 +56,19 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     with path.open("rb") as file:
         start = file.read(4)
     if not start:
-        raise ValueError(f"{path} is empty; {_ADVICE}")
+        raise UserError(f"{path} is empty; {_ADVICE}")
     if start != b"PK\x03\x04":
-        raise ValueError(f"{path} is no checkpoint: it is not in torch's zip format; {_ADVICE}")
+        raise UserError(f"{path} is no checkpoint: it is not in torch's zip format; {_ADVICE}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise ValueError(
+        raise UserError(
             f"{path} asks for more than tensors and plain values, which could run code: it was not read. Check where "
             f"it comes from and {_ADVICE}"
         ) from None
     except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:100]
-        raise ValueError(f"{path} is truncated or damaged ({reason}); copy it again, or {_ADVICE}") from None
+        raise UserError(f"{path} is truncated or damaged ({reason}); copy it again, or {_ADVICE}") from None
     return _checked(path, content)
 
 
@@ -75,10 +76,10 @@ def _checked(path: Path, content: Any) -> Checkpoint:
     if not isinstance(content, dict) or content.get("program") != PROGRAM:
         tensors = isinstance(content, dict) and content and all(isinstance(x, Tensor) for x in content.values())
         what = "the weights of a model alone" if tensors else "of another program"
-        raise ValueError(f"{path} is {what}, not a checkpoint of `train`; {_ADVICE}")
+        raise UserError(f"{path} is {what}, not a checkpoint of `train`; {_ADVICE}")
     version = content.get("version")
     if not isinstance(version, int) or version > VERSION:
-        raise ValueError(f"{path} has format {version}, this regimes reads up to {VERSION}; read it with the newer one")
+        raise UserError(f"{path} has format {version}, this regimes reads up to {VERSION}; read it with the newer one")
     try:
         found = Checkpoint(**{name: content[name] for name in Checkpoint._fields})
         TrainConfig.model_validate(found.config)
@@ -87,7 +88,7 @@ def _checked(path: Path, content: Any) -> Checkpoint:
         return found._replace(shape=tuple(int(size) for size in found.shape), classes=int(found.classes))
     except (KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
         reason = " ".join(str(error).split())[:100]
-        raise ValueError(f"{path} lacks parts of a checkpoint ({reason}); {_ADVICE}") from None
+        raise UserError(f"{path} lacks parts of a checkpoint ({reason}); {_ADVICE}") from None
 
 
 def model_of(checkpoint: Checkpoint) -> ResidualNet:
@@ -103,18 +104,19 @@ def network_of(config: TrainConfig | Mapping[str, Any], shape: tuple[int, ...], 
     ValueError where its blocks cannot be particles.
     """
     made = config if isinstance(config, TrainConfig) else TrainConfig.model_validate(dict(config))
-    model = build(made.arch, shape, classes, **made.arch_options)
+    with users_choice():
+        model = build(made.arch, shape, classes, **made.arch_options)
     if not made.mean_field:
         return model
     if len(model.segments) == 0:
-        raise ValueError(
+        raise UserError(
             f"{made.arch} cannot be trained with --mean-field: it has no residual blocks, which are the particles. "
             "Pass another --arch, for example resnet20."
         )
     try:
         return timed(model, first_gap=made.tau_first_gap, sorting=made.tau_sort)
     except ValueError as error:
-        raise ValueError(f"{made.arch} cannot be trained with --mean-field: {error}") from None
+        raise UserError(f"{made.arch} cannot be trained with --mean-field: {error}") from None
 
 
 def fit(model: torch.nn.Module, weights: Mapping[str, Tensor], arch: str) -> None:
@@ -124,7 +126,7 @@ def fit(model: torch.nn.Module, weights: Mapping[str, Tensor], arch: str) -> Non
         came, needed = weights.get(name), own.get(name)
         if needed is None or came is None or came.shape != needed.shape:
             needs, got = ("nothing" if x is None else f"shape {tuple(x.shape)}" for x in (needed, came))
-            raise ValueError(
+            raise UserError(
                 f"the weights do not fit {arch}: {name} needs {needs}, the checkpoint has {got}; "
                 "use the architecture and options that it was trained with"
             )

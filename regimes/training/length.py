@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from regimes.errors import UserError
 from regimes.lab.runs import CONFIG, RunFolder
 from regimes.lab.yaml_text import read_yaml
 from regimes.training.checkpoint import load_checkpoint
@@ -37,14 +38,14 @@ def _refuse_another_beginning(last: Path, config: TrainConfig) -> None:
     done = (rows[-1]["steps"] if rows else 0) + (0 if cut else step)
     if epoch + (step > 0) > config.epochs or done > (config.max_steps or done):
         asked = f"--epochs {config.epochs}" + (f" --max-steps {config.max_steps}" if config.max_steps else "")
-        raise ValueError(f"{last} has seen {done} steps, {epoch} whole epochs: more than {asked}; {WAY_OUT}")
+        raise UserError(f"{last} has seen {done} steps, {epoch} whole epochs: more than {asked}; {WAY_OUT}")
     if config.schedule == "cosine" and config.epochs != held.config["epochs"]:
-        raise ValueError(
+        raise UserError(
             f"{last} comes from a cosine over {held.config['epochs']} epochs: its learning rates are not those of "
             f"{config.epochs} epochs, and cannot be taken back; {WAY_OUT}"
         )
     if cut and done != config.max_steps:
-        raise ValueError(
+        raise UserError(
             f"{last} was ended by max_steps within epoch {epoch + 1}, which is counted as it was: an undisturbed run "
             f"would not have counted it; {WAY_OUT}"
         )

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from regimes.errors import UserError
+
 Result = TypeVar("Result")
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}  # words between processes always go by gloo
 
@@ -134,14 +136,14 @@ def processes(device: str) -> Iterator[Alone]:
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"WORLD_SIZE={count} asks for {count} processes, but {', '.join(missing)} is not set: start them with "
             "torchrun, or unset WORLD_SIZE"
         )
     if device == "cuda":
         local, cards = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if local >= cards:
-            raise ValueError(f"process {local} of this machine has no graphics card: there are {cards}; start fewer")
+            raise UserError(f"process {local} of this machine has no graphics card: there are {cards}; start fewer")
         torch.cuda.set_device(local)
     dist.init_process_group(BACKENDS[device])
     yield Together()

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from regimes.errors import UserError
 from regimes.lab.report import markdown_table, number, to_json
 from regimes.lab.runs import RunFolder, default_folder
 from regimes.training.assemble import check
@@ -47,7 +48,7 @@ def train(
     Under torchrun its processes train each seed together.
     """
     if resume and fresh:
-        raise ValueError("--resume goes on with the old run, --fresh moves it aside: give one of the two.")
+        raise UserError("--resume goes on with the old run, --fresh moves it aside: give one of the two.")
     check(config)
     fresh = fresh and not restarted()
     with processes(config.device) as ranks:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from regimes.errors import Interrupted, RunFailed, UserError
 from regimes.lab.config import dump
 from regimes.lab.runs import RunFolder
 from regimes.models.residual import parameter_count
@@ -30,7 +31,7 @@ from regimes.training.metrics import Sums, events, multiplier, row, to_csv
 from regimes.training.parallel import ALONE, Alone, lost
 from regimes.training.progress import Progress
 from regimes.training.results import conclude, measure_test, summary_rows
-from regimes.training.runtime import Guard, Interrupted, autocast, prepared, stoppable
+from regimes.training.runtime import Guard, autocast, prepared, stoppable
 
 BEST, METRICS = "best.pt", "metrics.csv"
 OUTRUN = (
@@ -93,11 +94,11 @@ def train_one(
                 smaller = (
                     f"take a smaller batch, for example --batch {max(2, config.batch // 2)} --fresh, or --set bf16=true"
                 )
-                raise RuntimeError(f"the memory of the graphics card is full; {smaller}") from None
+                raise RunFailed(f"the memory of the graphics card is full; {smaller}") from None
             except RuntimeError as error:
                 if ranks.count == 1 or not lost(error):
                     raise
-                raise RuntimeError(f"another process of this run has ended; {course.way_on()}") from error
+                raise RunFailed(f"another process of this run has ended; {course.way_on()}") from error
             if "figure" in result:
                 say(f"Figure {result['figure']}.")
             return Outcome(result, summary_rows(result))
@@ -236,7 +237,7 @@ class Course:
             self.sums = Sums(self._lr(), held.sums)
             set_rng_state(held.rng)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{self.path / LAST} does not fit this run ({error}); restore it, or pass --fresh"
             ) from None
         self.rows, self.best = list(held.rows), dict(held.best)

@@ -13,16 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regimes.errors import RunFailed
 from regimes.training.loop import Step
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
-class Interrupted(RuntimeError):
-    """A run was stopped from outside; what it has learned is kept."""
-
-
-class Diverged(RuntimeError):
+class Diverged(RunFailed):
     """The loss or a weight is no longer finite."""
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import coo_matrix
 
+from regimes.errors import RunFailed
 from regimes.transport.cost import Vector
 
 UNLIMITED = 2**40  # pivots; POT's default of 1e5 stops early on 2,000 points
@@ -60,7 +61,7 @@ def _simplex(rows: np.ndarray, columns: np.ndarray, cost: np.ndarray, a: Vector,
         warnings.simplefilter("ignore")  # the outcome is read from result_code
         plan, log = ot.emd(a, b, graph, numItermax=UNLIMITED, log=True, center_dual=False)
     if log["result_code"] != OPTIMAL:
-        raise RuntimeError(
+        raise RunFailed(
             f"the network simplex ended without an optimum ({log['warning']}) on {len(a)} x {len(b)} points, "
             f"{len(cost)} pairs: check that the weights are of similar size, or report the clouds."
         )

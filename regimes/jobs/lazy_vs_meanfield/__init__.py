@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from regimes.errors import UserError
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.figure import draw
 from regimes.jobs.lazy_vs_meanfield.measure import Measurement, measure
@@ -63,4 +64,4 @@ def _read(file: Path) -> Measurement:
         with np.load(file, allow_pickle=False) as arrays:
             return Measurement(**arrays)
     except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise ValueError(f"{file} is damaged; delete it and run the same command again") from None
+        raise UserError(f"{file} is damaged; delete it and run the same command again") from None

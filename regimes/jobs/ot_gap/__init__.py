@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from regimes.errors import UserError
 from regimes.jobs.ot_gap.config import Config, File, folder_stem, hashed, labels
 from regimes.jobs.ot_gap.figure import draw
 from regimes.jobs.ot_gap.measure import Measured, measure_stage
@@ -119,4 +120,4 @@ def _read(file: Path) -> list[Measured]:
                     arrays[int(number)][name] = stored[key]
         return [Measured(one, its) for one, its in zip(figures, arrays, strict=True)]
     except (ValueError, KeyError, IndexError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise ValueError(f"{file} is damaged; delete it and run the same command again") from None
+        raise UserError(f"{file} is damaged; delete it and run the same command again") from None

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from regimes.errors import UserError
 from regimes.lab.config import Settings
 
 DEFAULT_POINTS = 1000
@@ -36,7 +37,7 @@ class Config(Settings):
         paths = [file.path for file in self.checkpoints]
         for path in paths:
             if paths.count(path) > 1:
-                raise ValueError(f"each checkpoint can be named once; got {path} twice")
+                raise UserError(f"each checkpoint can be named once; got {path} twice")
         return self
 
 

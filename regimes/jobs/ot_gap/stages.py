@@ -11,6 +11,7 @@ from torch import Tensor
 
 from regimes.conventions import generator
 from regimes.data.classification import Classification, Labelled
+from regimes.errors import UserError
 from regimes.jobs.ot_gap.config import DEFAULT_POINTS, Config
 from regimes.models.residual import ResidualNet, cloud
 from regimes.training.checkpoint import data_of, load_checkpoint, model_of
@@ -60,11 +61,11 @@ def open_case(path: str, config: Config) -> Case:
 def _choose(data: Classification, config: Config, path: Path) -> Labelled:
     part = getattr(data, config.split)
     if part is None:
-        raise ValueError(f"the run of {path} kept no validation samples; pass --split test or --split train")
+        raise UserError(f"the run of {path} kept no validation samples; pass --split test or --split train")
     there = len(part.labels)
     count = min(DEFAULT_POINTS, there) if config.points is None else config.points
     if count > there:
-        raise ValueError(
+        raise UserError(
             f"the {config.split} part that {path} was trained with has {there} samples; got --points {count}. "
             f"Pass --points {there} or fewer"
         )
@@ -76,17 +77,17 @@ def _stages(network: ResidualNet, stage: int | None, path: str) -> tuple[int, ..
     """The stages asked for that have a map within one space."""
     count = len(network.segments)
     if count == 0:
-        raise ValueError(
+        raise UserError(
             f"the network in {path} has no residual blocks, so no map within a space to judge; "
             "give a checkpoint of another architecture, for example resnet9"
         )
     if stage is not None and not 0 <= stage < count:
         known = "stage 0 only" if count == 1 else f"stages 0 to {count - 1}"
-        raise ValueError(f"the network in {path} has {known}; got --stage {stage}")
+        raise UserError(f"the network in {path} has {known}; got --stage {stage}")
     wanted = range(count) if stage is None else (stage,)
     found = tuple(index for index in wanted if len(blocks(network, index)) > 0)
     if not found:
-        raise ValueError(
+        raise UserError(
             f"stage {stage if stage is not None else 0} of the network in {path} is one block that changes the space: "
             "there is no map within a space to judge; choose another --stage or checkpoint"
         )
@@ -147,7 +148,7 @@ def _batches(case: Case, device: str) -> Iterator[tuple[Tensor, Tensor]]:
 def _refuse_nan(path: tuple[Tensor, ...], name: str, index: int) -> None:
     for number, state in enumerate(path):
         if not bool(torch.isfinite(state).all()):
-            raise ValueError(
+            raise UserError(
                 f"the states of {name} are NaN or infinite (stage {index}, after block {number}): its training has "
                 "diverged; give a checkpoint from before that"
             )

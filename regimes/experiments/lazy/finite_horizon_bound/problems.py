@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes.activations import activation
+from regimes.errors import UserError
 
 Generators = Sequence[torch.Generator]
 PAIRS = 16  # random pairs of the ball tried against the constants
@@ -102,7 +103,7 @@ def random_problems(family: str, generators: Generators, radius: Float[Tensor, "
         return maps[family](generators, radius)
     if family in ("tanh", "softplus"):
         return net(family, generators, radius)
-    raise ValueError(f"family needs a known name; got {family!r}. Choose one of {', '.join(maps)}, tanh, softplus.")
+    raise UserError(f"family needs a known name; got {family!r}. Choose one of {', '.join(maps)}, tanh, softplus.")
 
 
 def _on_ball(map: Callable[[Tensor], Tensor], start: Tensor, radius: Tensor, lipschitz_derivative: Tensor) -> Problems:

@@ -12,6 +12,7 @@ from regimes.conventions import generator
 from regimes.data.augment import compose, flip, random_crop
 from regimes.data.batches import Batches
 from regimes.data.classification import Classification, Labelled, classification
+from regimes.errors import UserError
 from regimes.experiments.lazy.lazy_cnn.config import Config
 from regimes.models.initialise import initialise, xavier
 from regimes.models.residual import ResidualNet
@@ -37,7 +38,7 @@ class Seen(NamedTuple):
 def data(config: Config, seed: int, dtype: torch.dtype) -> Classification:
     """The samples of one seed on the device, to be normalised in the given precision."""
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' needs a CUDA graphics card and a torch built for it: pass --set device=cpu")
+        raise UserError("device 'cuda' needs a CUDA graphics card and a torch built for it: pass --set device=cpu")
     parts = classification(
         config.dataset,
         train_size=config.train_size,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator
 
+from regimes.errors import UserError
 from regimes.lab.config import dump
 from regimes.training.config import TrainConfig
 
@@ -36,7 +37,7 @@ def _parts(name: str) -> tuple[str, dict[str, Any]]:
     """The method and the settings that a name carries."""
     found = _NAME.fullmatch(name)
     if found is None:
-        raise ValueError(
+        raise UserError(
             f"an arm needs one of {', '.join(METHODS)}, perhaps followed by settings of its own "
             f"({', '.join(SETTINGS)}) as in lap_lr0.1; got {name!r}."
         )
@@ -45,7 +46,7 @@ def _parts(name: str) -> tuple[str, dict[str, Any]]:
     for setting, kind in SETTINGS.items():
         for value in re.findall(rf"_{setting}(\d*\.?\d+)", text):
             if setting in own or (kind is int and not value.isdigit()):
-                raise ValueError(f"an arm needs {setting} once and as a number of its kind; got {name!r}.")
+                raise UserError(f"an arm needs {setting} once and as a number of its kind; got {name!r}.")
             own[setting] = kind(value)
     return method, own
 

@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from regimes.errors import UserError
 from regimes.experiments.least_action.low_data.arms import ArmName
 from regimes.experiments.least_action.low_data.course import Course
 from regimes.experiments.least_action.low_data.together import measured
@@ -49,7 +50,7 @@ class TableConfig(Settings):
     def fits(cls, ensemble: int, info: Any) -> int:
         """Side by side only what `descend_together` can."""
         if ensemble > 1 and info.data.get("training", {}).get("level") == "whole":
-            raise ValueError("seeds are trained side by side with training.level batch, batch_after or running only")
+            raise UserError("seeds are trained side by side with training.level batch, batch_after or running only")
         return ensemble
 
     @model_validator(mode="before")
@@ -60,7 +61,7 @@ class TableConfig(Settings):
             return values
         given = dict(values.get("training", {}))
         if taken := OWN & given.keys():
-            raise ValueError(f"training cannot set {', '.join(sorted(taken))}: the table decides it")
+            raise UserError(f"training cannot set {', '.join(sorted(taken))}: the table decides it")
         dataset = values.get("dataset", "digits")
         small = cls.SMOKE if dataset == "digits" else {}
         settings = {**small, **given, "dataset": dataset}

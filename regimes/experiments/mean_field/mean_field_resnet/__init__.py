@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
+from regimes.errors import UserError
 from regimes.experiments.mean_field.mean_field_resnet.arms import read_arm, run
 from regimes.experiments.mean_field.mean_field_resnet.pictures import panels
 from regimes.lab.config import Settings
@@ -114,7 +115,7 @@ class Config(Settings):
     def allowed(cls, training: dict[str, Any]) -> dict[str, Any]:
         """Refuse what the statement's own settings decide."""
         if taken := OWN & training.keys():
-            raise ValueError(f"training cannot set {', '.join(sorted(taken))}: set it outside of training, if at all")
+            raise UserError(f"training cannot set {', '.join(sorted(taken))}: set it outside of training, if at all")
         return training
 
     def settings(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from regimes.data.batches import Batches
+from regimes.errors import UserError
 from regimes.models.residual import ResidualNet
 from regimes.models.timed import timed_segments
 from regimes.training.assemble import EVALUATION_BATCH, assemble, check
@@ -33,7 +34,7 @@ def read_arm(name: str) -> dict[str, Any]:
     """The settings of an arm: "mean_field" has those of the run, "mean_field_epoch_tau0.1" besides some of its own."""
     found = _NAME.fullmatch(name)
     if found is None:
-        raise ValueError(
+        raise UserError(
             f"an arm needs vanilla or mean_field, perhaps followed by {', '.join(WORDS)} or a number for one of "
             f"{', '.join(NUMBERS)}, as in mean_field_epoch_tau0.1; got {name!r}."
         )
@@ -43,7 +44,7 @@ def read_arm(name: str) -> dict[str, Any]:
         word = part.rstrip("0123456789.")
         setting, value = WORDS.get(word) or (NUMBERS[word], float(part[len(word) :]))
         if setting in own or (method == "vanilla" and setting != "lr"):
-            raise ValueError(f"an arm needs each setting once, and vanilla has none of times; got {name!r}.")
+            raise UserError(f"an arm needs each setting once, and vanilla has none of times; got {name!r}.")
         own[setting] = value
     return {**METHODS[method], **own}
 

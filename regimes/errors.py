@@ -1,0 +1,35 @@
+"""How a run can end before its result: by the user's mistake, by a failure, by Ctrl-C. All else is a bug."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class UserError(ValueError):
+    """A mistake in a command, a setting, a file of settings or data, a checkpoint, a run folder: one line, exit code 2.
+
+    Its text says what is needed, what came and what to do. The doors of the library raise plain `ValueError`s. Those
+    that come out of a command are bugs: a command checks what it passes on, or passes it on within `users_choice`.
+    """
+
+
+class RunFailed(RuntimeError):
+    """What was asked for was right and could not be done: a diverged training, a full memory. One line, exit code 1."""
+
+
+class Interrupted(RuntimeError):
+    """Stopped from the keyboard or by a signal; what was finished is kept. One line, exit code 130."""
+
+
+@contextmanager
+def users_choice() -> Iterator[None]:
+    """A `ValueError` raised within is a UserError with the same text.
+
+    For a single call of a library door to which a setting goes as the user gave it. Anything longer would pass bugs
+    off as mistakes.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(str(error)) from error
