@@ -194,3 +194,17 @@ def test_eval_mode_is_accepted_and_a_later_train_mode_refused():
 def test_dropout_with_probability_zero_is_no_dropout():
     outputs = Centred(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.0)), 1.0).train()(torch.randn(2, 3))
     assert torch.equal(outputs, torch.zeros(2, 3))
+
+
+class Mixing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.inner(x - x.mean(0))
+
+
+def test_a_model_that_mixes_samples_is_refused_at_its_first_batch():
+    with pytest.raises(ValueError, match="Centred needs a model that maps each sample by itself"):
+        Centred(Mixing(), 2.0)(torch.randn(4, 3))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regimes.modules import frozen_copy, require_deterministic
+from regimes.modules import FirstBatch, frozen_copy, require_deterministic
 
 
 class Centred(nn.Module):
@@ -17,7 +17,7 @@ class Centred(nn.Module):
     w_0 is copied when Centred is made, as buffers: it follows state_dict, .to() and deepcopy, and is no parameter. The
     state of another alpha is refused (ValueError); one that was saved without its alpha is taken.
     BatchNorm and Dropout in train mode are refused (ValueError), at construction and at each call: h(w_0) would not be
-    a function.
+    a function. So are models that mix the samples of a batch, at the first batch of two or more.
     Source: [ChizatOyallonBach2019].
     """
 
@@ -29,9 +29,11 @@ class Centred(nn.Module):
         self.model = model
         self.alpha = float(alpha)
         self.start = frozen_copy(model)
+        self._first = FirstBatch()
 
     def forward(self, x: Tensor) -> Tensor:
         require_deterministic(self.model, "Centred")
+        self._first.look(self.start, x, "Centred")
         return self.alpha * (self.model(x) - self.start(x))
 
     def train(self, mode: bool = True) -> "Centred":

@@ -1,0 +1,125 @@
+"""Whether a model maps each sample by itself: what can be seen in its layers, and what a call on a few samples shows.
+
+Per-sample Jacobians, kernels and centred models exist only for models whose output is a function of one sample.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
+
+_POOL = 64  # samples among which others are looked for
+_ROUNDING = 1000  # rounding units by which a row may change beside other samples
+
+
+def _reason(module: nn.Module) -> str | None:
+    if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+        return "normalises by the statistics of the batch"
+    if isinstance(module, nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d):
+        return "updates its running statistics" if module.training and module.track_running_stats else None
+    spectral = any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values())
+    if module.training and (spectral or isinstance(module, _SpectralNorm)):
+        return "improves its spectral norm at each call"
+    noisy = isinstance(module, _DropoutNd) and module.p > 0
+    noisy = noisy or isinstance(module, nn.RReLU)
+    noisy = noisy or (isinstance(module, nn.MultiheadAttention | nn.RNNBase) and module.dropout > 0)
+    return "draws random numbers" if noisy and module.training else None
+
+
+def require_deterministic(model: nn.Module, caller: str) -> None:
+    """Refuse a module with a layer that is no function of one sample: batch statistics, dropout and the like at work.
+
+    ValueError names the first such layer. What happens inside a forward is not seen: see require_separate_samples.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"{caller} needs a torch module; got {type(model).__name__}. Pass an nn.Module.")
+    for name, module in model.named_modules():
+        reason = _reason(module)
+        if reason is not None:
+            cure = "call model.eval() first"
+            if isinstance(module, _BatchNorm) and module.running_mean is None:
+                cure = "give it track_running_stats=True, or use LayerNorm or GroupNorm"
+            where = f"layer {name!r}" if name else "the model"
+            raise ValueError(
+                f"{caller} needs a model that maps each sample by itself; {where} ({type(module).__name__}) "
+                f"{reason}: {cure}."
+            )
+
+
+@torch.no_grad()
+def require_separate_samples(call: Callable[[Tensor], Any], x: Tensor, caller: str) -> None:
+    """Refuse a map whose output for one sample depends on the other samples of the batch, or on chance.
+
+    call: from a batch to a tensor with a row for each sample. One sample of x is put into two batches of four, at the
+    same place and with different neighbours: its row has to be the same in both, up to rounding.
+    ValueError: rows that differ, another number of rows than samples, another output at a second call.
+    """
+    batches = _batches(x.detach())
+    if batches is None:
+        return
+    alone, among = call(batches[0]), call(batches[1])
+    for rows in (alone, among):
+        if not isinstance(rows, Tensor) or rows.ndim < 1 or len(rows) != len(batches[0]):
+            got = f"shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else type(rows).__name__
+            raise ValueError(
+                f"{caller} needs a model that returns one tensor with a row for each sample; four samples gave {got}."
+            )
+    change = (alone[1] - among[1]).abs().nan_to_num(nan=0.0)
+    if not bool(change.any()):
+        return
+    scale = torch.maximum(alone[1].abs().amax(), among[1].abs().amax())
+    unit = torch.finfo(alone.dtype).eps if alone.is_floating_point() else 0.0
+    noise = (call(batches[0])[1] - alone[1]).abs().amax()
+    if bool(noise > unit**0.5 * scale):
+        raise ValueError(
+            f"{caller} needs a model that gives the same output each time; two calls on the same samples differ. "
+            "Switch off what draws random numbers in its forward (functional.dropout with training=True, say)."
+        )
+    if bool((change > _ROUNDING * unit * scale + 100 * noise).any()):
+        raise ValueError(
+            f"{caller} needs a model that maps each sample by itself; here the output of one sample changes with the "
+            "other samples of its batch. Look for sums or means over axis 0, and for sequence layers without "
+            "batch_first=True."
+        )
+
+
+def _batches(x: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Four times the first sample, and that sample at place 1 among others; None if there are no others."""
+    sample, pool = x[:1], x[:_POOL]
+    others = pool[(pool != sample).reshape(len(pool), -1).any(1)]
+    if len(others) == 0:
+        if not x.is_floating_point():
+            return None
+        others = 2 * sample + 1
+    among = others[torch.arange(4, device=x.device) % len(others)]
+    among[1] = sample[0]
+    return sample.expand_as(among).clone(), among
+
+
+class FirstBatch:
+    """For modules that wrap a model: looks for mixed samples once, at the first batch of two or more samples.
+
+    Where torch traces or transforms the call (compile, export, vmap, grad), entries cannot be read; it waits then.
+    """
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def look(self, call: Callable[[Tensor], Any], x: Tensor, caller: str) -> bool:
+        """Whether it looked, now, and found nothing wrong."""
+        if self.seen or not isinstance(x, Tensor) or x.ndim < 1 or len(x) < 2:
+            return False
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or _transformed():
+            return False
+        require_separate_samples(call, x, caller)
+        self.seen = True
+        return True
+
+
+def _transformed() -> bool:
+    return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
