@@ -146,7 +146,12 @@ def test_the_first_batch_of_two_is_looked_at_and_no_other():
 
 def test_the_first_batch_waits_inside_a_transform():
     first = FirstBatch()
-    torch.func.vmap(lambda x: x if first.look(lambda y: y, x, "this") else x)(torch.randn(3, 4, 2))
+
+    def forward(x):
+        first.look(lambda y: y, x, "this")
+        return x
+
+    torch.func.vmap(forward)(torch.randn(3, 4, 2))
     assert not first.seen
 
 
