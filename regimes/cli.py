@@ -12,6 +12,7 @@ import typer
 from regimes import __version__
 from regimes.errors import UserError
 from regimes.lab.endings import DEBUG, INTERRUPTED, ending
+from regimes.threads import wait_quietly
 
 MAIN_JOB, OT_GAP = "lazy-vs-meanfield", "ot-gap"
 JOBS = {MAIN_JOB: "lazy_vs_meanfield", OT_GAP: "ot_gap"}  # runs that state nothing, and their modules
@@ -280,6 +281,7 @@ def main() -> NoReturn:
     """Run the command line; an error ends as one line on stderr, with --debug (REGIMES_DEBUG=1) after a traceback."""
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         sys.stdout = io.StringIO()
+    wait_quietly()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if len(arguments) < len(sys.argv) - 1:
         os.environ[DEBUG] = "1"  # for the processes that this one starts, too

@@ -21,6 +21,7 @@ from regimes.lab.log import read_log
 from regimes.lab.runs import RunFolder
 from regimes.lab.sweep import SweepFailed, grid_points, rows_of, sweep
 from regimes.lab.workers import worker_pool
+from regimes.threads import PER_THREAD
 
 TESTS = Path(__file__).parent
 
@@ -45,6 +46,25 @@ def test_every_point_of_the_grid_is_measured_in_order(tmp_path):
     rows = run(tmp_path / "a")
     assert [*zip(rows.x, rows.seed, strict=True)] == [(x, s) for x in (1.0, 2.0, 4.0, 8.0) for s in range(3)]
     assert (abs(rows.y / rows.x**2 - 1.005) <= 0.005).all()  # the noise of the toy is uniform in [1, 1.01]
+
+
+def test_a_call_of_measure_has_the_threads_that_its_work_deserves(tmp_path, monkeypatch):
+    monkeypatch.setattr("regimes.threads.own_cores", lambda: 3)
+    seen = []
+
+    def measure(config, points):
+        seen.append(torch.get_num_threads())
+        return toy.measure(config, points)
+
+    own = {"GRID": toy.GRID, "BATCHED": toy.BATCHED, "measure": measure}
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)  # as another user's variable would have it
+    run(tmp_path / "small", experiment=SimpleNamespace(**own))
+    work = SimpleNamespace(**own, work=lambda config, points: len(points) * points[0]["x"] * PER_THREAD)
+    run(tmp_path / "large", experiment=work)
+    assert seen == [1, 1, 1, 1, 3, 3, 3, 3]
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
 
 
 def test_points_that_differ_only_in_batched_axes_go_to_one_call(tmp_path):

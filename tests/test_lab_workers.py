@@ -1,12 +1,14 @@
+import math
 import os
 
 import pytest
 
-from regimes.lab.workers import available_cores, prepare_worker, worker_pool
+from regimes.lab.workers import worker_pool
+from regimes.threads import available_cores, threads
 
 
-def threads_and_parent(_: int) -> tuple[str, int, int]:
-    return os.environ["OMP_NUM_THREADS"], os.getpid(), os.getppid()
+def threads_and_parent(_: int) -> tuple[int, int, int]:
+    return threads(math.inf), os.getpid(), os.getppid()
 
 
 def test_one_worker_is_this_process():
@@ -20,19 +22,10 @@ def test_workers_need_to_be_at_least_one(workers):
         pass
 
 
-def test_workers_share_the_cores(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "")
+@pytest.mark.parametrize("variable", ["1", ""])
+def test_workers_share_the_cores(monkeypatch, variable):
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
     with worker_pool(2) as pool:
         answers = list(pool.map(threads_and_parent, range(4)))
-    assert {threads for threads, _, _ in answers} == {str(max(1, available_cores() // 2))}
+    assert {threads for threads, _, _ in answers} == {max(1, available_cores() // 2)}
     assert all(child != os.getpid() for _, child, _ in answers)
-
-
-def test_a_limit_on_threads_is_kept(monkeypatch):
-    for before, after in (("1", "1"), ("8", "3"), ("x", "3")):
-        monkeypatch.setenv("OMP_NUM_THREADS", before)
-        with monkeypatch.context() as patch:
-            patch.setattr("signal.signal", lambda *arguments: None)
-            patch.setattr("sys.modules", {})
-            prepare_worker(3)
-        assert os.environ["OMP_NUM_THREADS"] == after

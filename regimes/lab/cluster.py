@@ -1,10 +1,12 @@
 """Many machines: the calls of a sweep on a Dask cluster, the results streamed back to the one process that writes."""
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 
 from regimes.errors import UserError
+from regimes.threads import share_cores
 
 RETRIES = 3  # of a call whose worker was lost
 SECONDS_TO_CONNECT = 10
@@ -32,6 +34,10 @@ def cluster(address: str) -> Iterator[Executor]:
     try:
         if not client.scheduler_info()["workers"]:
             raise UserError(f"the scheduler at {address} has no workers; start some with: dask worker {address}")
+        hosts: Counter[str] = Counter()
+        for worker, calls in client.nthreads().items():  # address tcp://host:port, calls at the same time
+            hosts[worker.rpartition(":")[0]] += calls
+        client.run(share_cores, max(hosts.values()))
         executor = client.get_executor(pure=False, retries=RETRIES)
         try:
             yield executor

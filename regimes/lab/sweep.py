@@ -13,6 +13,7 @@ from regimes.lab.config import Settings
 from regimes.lab.console import track as show_progress
 from regimes.lab.log import PointLog, Record, point_key, read_log
 from regimes.lab.runs import RunFolder
+from regimes.threads import threads_for
 
 if TYPE_CHECKING:
     import pandas
@@ -50,6 +51,8 @@ def sweep(
     `ensemble`, at most so many, and of these only the ones not held. Each call's points are on the disk (points.jsonl)
     before the next call counts as done; rows.csv is derived at the end. Any `concurrent.futures.Executor` may do the
     calls; this process alone writes.
+    The experiment may say by `work(config, points)` how many multiply-adds a typical product of one call has, from
+    which its threads follow; without it, and for what does not say more itself, they are one.
     SweepFailed, or UserError and RunFailed where measure raised those: some calls raised; Interrupted: Ctrl-C; all
     after the finished points were kept.
     """
@@ -70,7 +73,7 @@ def sweep(
     if waiting:
         folder.begin()
     try:
-        outcomes = _outcomes(experiment.measure, config, waiting, executor)
+        outcomes = _outcomes(experiment, config, waiting, executor)
         for outcome in track(outcomes, len(waiting), folder.name):
             if outcome.error is not None:
                 failures.append(outcome)
@@ -218,27 +221,37 @@ def _resume(log: PointLog, folder: RunFolder, points: list[Point], batches: list
 
 
 def _outcomes(
-    measure: Measure, config: Settings, batches: list[list[Point]], executor: Executor | None
+    experiment: Any, config: Settings, batches: list[list[Point]], executor: Executor | None
 ) -> Iterator[Outcome]:
+    measure, work = experiment.measure, getattr(experiment, "work", _small)
     if executor is None:
         for batch in batches:
             try:
-                yield Outcome(batch, measure_batch(measure, config, batch), None)
+                yield Outcome(batch, measure_batch(measure, config, batch, work(config, batch)), None)
             except Exception as error:
                 yield Outcome(batch, [], error)
         return
     running: dict[Future[list[Record]], list[Point]] = {
-        executor.submit(measure_batch, measure, config, batch): batch for batch in batches
+        executor.submit(measure_batch, measure, config, batch, work(config, batch)): batch for batch in batches
     }
     for future in as_completed(running):
         error = future.exception()
         yield Outcome(running[future], [] if error else future.result(), error)
 
 
-def measure_batch(measure: Measure, config: Settings, points: list[Point]) -> list[Record]:
-    """Call measure once and check what it returns: for each point one row or a list of rows, of plain values."""
+def _small(config: Settings, points: list[Point]) -> int:
+    """The work of an experiment that has no `work` of its own: products for which one thread is best."""
+    return 0
+
+
+def measure_batch(measure: Measure, config: Settings, points: list[Point], work: float | int = 0) -> list[Record]:
+    """Call measure once and check what it returns: for each point one row or a list of rows, of plain values.
+
+    It has the threads that its typical product of `work` multiply-adds deserves.
+    """
     start = time.perf_counter()
-    results = list(measure(config, [dict(point) for point in points]))
+    with threads_for(work):
+        results = list(measure(config, [dict(point) for point in points]))
     seconds = (time.perf_counter() - start) / len(points)
     if len(results) != len(points):
         raise TypeError(f"measure needs to return one entry a point; got {len(results)} for {len(points)} points")

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -11,9 +10,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 
 from regimes.errors import UserError
-
-# Each worker imports this module before torch and numpy, which read the number of threads at their start.
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+from regimes.threads import share_cores, wait_quietly
 
 
 @contextmanager
@@ -27,9 +24,8 @@ def worker_pool(workers: int) -> Iterator[Executor | None]:
     if workers == 1:
         yield None
         return
-    threads = max(1, available_cores() // workers)
     pool = ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=prepare_worker, initargs=(threads,)
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=prepare_worker, initargs=(workers,)
     )
     try:
         yield pool
@@ -42,19 +38,11 @@ def worker_pool(workers: int) -> Iterator[Executor | None]:
     pool.shutdown()
 
 
-def available_cores() -> int:
-    """Cores that this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def prepare_worker(threads: int) -> None:
-    """Give a worker its number of threads, leave Ctrl-C to the parent, and end with the parent."""
+def prepare_worker(workers: int) -> None:
+    """Make this process one of so many that share the cores, leave Ctrl-C to the parent, and end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for variable in _THREAD_VARIABLES:
-        limit = os.environ.get(variable, "")
-        os.environ[variable] = str(min(threads, int(limit)) if limit.isdigit() and int(limit) > 0 else threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
+    share_cores(workers)
+    wait_quietly()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

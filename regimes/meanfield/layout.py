@@ -36,6 +36,12 @@ def tile_runs(activations: int, dtype: torch.dtype, device: torch.device) -> int
     return max(1, budget // (activations * dtype.itemsize))
 
 
+def tile_work(runs: int, neurons: int, x: torch.Tensor) -> int:
+    """Multiply-adds of the products b_j·x_i of one tile: what one matrix product of an ensemble is on inputs x."""
+    samples, inputs = x.shape[-2:]
+    return min(runs, tile_runs(neurons * samples, x.dtype, x.device)) * neurons * samples * inputs
+
+
 def tiles(members: Sequence[int], at_most: int) -> Iterator[Tile]:
     """Cut groups of the given sizes into tiles of about `at_most` runs.
 

@@ -24,6 +24,7 @@ from regimes.training.loop import Training
 from regimes.training.objectives import FORMS, LeastAction, Plain
 from regimes.training.parallel import ALONE, Alone
 from regimes.training.recipes import CLASSES, SHAPES
+from regimes.training.work import typical_work
 from regimes.transport.energy import Convention, mean_over_features, sum_over_features
 
 WEIGHTS, TIMES = 51, 52  # random streams of one seed
@@ -36,13 +37,17 @@ CONVENTIONS: dict[str, Convention] = {
 
 
 class Assembly(NamedTuple):
-    """What one run works with: the training, its batches, those that measure it after each epoch, those of the test."""
+    """What one run works with: the training, its batches, those that measure it after each epoch, those of the test.
+
+    `work`: multiply-adds of a typical product of one step, from which the threads of the run follow.
+    """
 
     training: Training
     batches: Batches
     measured: Batches
     test: Batches
     data: Classification
+    work: float
 
 
 def check(config: TrainConfig) -> None:
@@ -88,6 +93,8 @@ def assemble(config: TrainConfig, ranks: Alone = ALONE) -> Assembly:
     if config.tau_start == "random":
         draw_times(model, generator(config.seed, TIMES))
     model = model.to(config.device)
+    batch = min(config.batch, len(data.train.labels)) / ranks.count
+    work = typical_work(model, data.normalise(data.train.x[:1]), batch)
     if config.channels_last and len(data.shape) == 3:
         channels_last(model)
     if ranks.count > 1:
@@ -107,7 +114,7 @@ def assemble(config: TrainConfig, ranks: Alone = ALONE) -> Assembly:
     )
     few = Labelled(data.train.x[:MEASURED], data.train.labels[:MEASURED])
     batches = batches.shard(ranks.rank, ranks.count)
-    return Assembly(training, batches, held(data.validation or few), held(data.test), data)
+    return Assembly(training, batches, held(data.validation or few), held(data.test), data, work)
 
 
 def make_objective(config: TrainConfig, ranks: Alone = ALONE) -> Plain | LeastAction:

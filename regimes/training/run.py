@@ -14,6 +14,7 @@ from regimes.errors import Interrupted, RunFailed, UserError
 from regimes.lab.config import dump
 from regimes.lab.runs import RunFolder
 from regimes.models.residual import parameter_count
+from regimes.threads import threads_for
 from regimes.training.assemble import CONVENTIONS, Assembly, assemble, check
 from regimes.training.checkpoint import (
     Checkpoint,
@@ -69,7 +70,10 @@ def train_one(
         )
     with prepared(config.seed, config.device):
         assembly = assemble(config, ranks)
-        with ranks.by_first(lambda: open_run(path, config, fresh=fresh)) or nullcontext() as folder:
+        with (
+            threads_for(assembly.work),
+            ranks.by_first(lambda: open_run(path, config, fresh=fresh)) or nullcontext() as folder,
+        ):
             course = Course(config, assembly, path, folder)
             say(course.description())
             if course.done == course.total and ranks.from_first((path / RESULT).exists):

@@ -53,6 +53,7 @@ from regimes.lab.config import Settings
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 from regimes.lab.statistics import geometric_mean_interval, mean_interval
 from regimes.meanfield.flow import descend
+from regimes.meanfield.layout import tile_work
 from regimes.meanfield.particles import Particles, double, gaussian
 from regimes.meanfield.two_layer import TwoLayerRisk
 from regimes.tangent.laziness import weight_motion
@@ -116,6 +117,12 @@ def points(config: Config) -> list[dict[str, Any]]:
         for seed in range(config.seeds)
         for tau in taus
     ]
+
+
+def work(config: Config, points: list[dict[str, Any]]) -> int:
+    """Multiply-adds of a typical product."""
+    samples = config.samples if points[0]["setting"] == "full_batch" else config.batch
+    return tile_work(len(points), config.neurons, torch.empty(samples, config.inputs))
 
 
 def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]]:

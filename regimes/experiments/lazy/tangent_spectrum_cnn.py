@@ -31,6 +31,8 @@ from regimes.models.initialise import initialise, xavier
 from regimes.models.vgg import vgg11
 from regimes.tangent.kernel import ntk
 from regimes.tangent.spectrum import merge_outputs, spectrum
+from regimes.threads import threads_for
+from regimes.training.work import typical_work
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +76,9 @@ def _eigenvalues(config: Config, width: int, seed: int) -> list[dict[str, Any]]:
     data = classification(config.dataset, train_size=config.images, test_size=1, seed=seed).to(dtype=torch.float64)
     net = vgg11(data.shape, data.classes, width=width)
     net = initialise(net, xavier, config.gain, generator=generator(seed, WEIGHTS)).double()
-    kernel = merge_outputs(ntk(net, data.normalise(data.train.x), memory=MEMORY))
+    x = data.normalise(data.train.x)
+    with threads_for(typical_work(net, x, config.images)):
+        kernel = merge_outputs(ntk(net, x, memory=MEMORY))
     values = spectrum(kernel).values.flip(0)
     last = int((values > 0).sum())
     numbers = {*range(1, 21), *np.geomspace(20, last, SHOWN).round().astype(int).tolist()}

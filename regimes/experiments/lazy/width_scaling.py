@@ -38,6 +38,7 @@ from regimes.lab.config import Settings
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 from regimes.lab.statistics import geometric_mean_interval, loglog_slope, mean_interval
 from regimes.meanfield.flow import descend
+from regimes.meanfield.layout import tile_work
 from regimes.meanfield.particles import gaussian
 from regimes.meanfield.two_layer import TwoLayerRisk
 from regimes.tangent.laziness import weight_motion
@@ -79,6 +80,11 @@ class Config(Settings):
     test_samples: int = Field(500, ge=1)
     iterations: int = Field(5000, ge=1)
     precision: Literal["float32", "float64"] = "float32"
+
+
+def work(config: Config, points: list[dict[str, Any]]) -> int:
+    """Multiply-adds of a typical product."""
+    return tile_work(len(points), points[0]["width"], torch.empty(config.samples, config.inputs))
 
 
 def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -43,9 +43,11 @@ from regimes.lab.statistics import mean_interval
 from regimes.models.image_nets import resnet9
 from regimes.models.initialise import LAWS, initialise
 from regimes.models.residual import ResidualNet
+from regimes.threads import threads_for
 from regimes.training.layout import channels_last
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import Plain
+from regimes.training.work import training_work
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,6 +121,11 @@ def _run(config: Config, law: str, gain: float, seed: int) -> dict[str, float]:
     initialise(model, LAWS[law], gain, generator=generator(seed, WEIGHTS))
     channels_last(model)
     batches = Batches(data.train, config.batch, seed=seed, normalise=data.normalise)
+    with threads_for(training_work(model, batches)):
+        return _train(config, data, model, batches)
+
+
+def _train(config: Config, data: Classification, model: ResidualNet, batches: Batches) -> dict[str, float]:
     settle(model, batches)
     first = moved(model, data, data.train)
     optimizer = torch.optim.SGD(model.parameters(), config.rate, config.momentum, weight_decay=config.decay)

@@ -17,7 +17,9 @@ from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.ends import end_figures
 from regimes.jobs.lazy_vs_meanfield.kernels import solve_kernels
 from regimes.jobs.lazy_vs_meanfield.nets import NET_CURVES, train_net
-from regimes.jobs.lazy_vs_meanfield.problem import problem
+from regimes.jobs.lazy_vs_meanfield.problem import Problem, problem
+from regimes.meanfield.layout import tile_work
+from regimes.threads import threads_for
 
 MODELS = ("lazy", "tangent", "mean_field", "infinite_width")
 
@@ -57,6 +59,11 @@ class Measurement(NamedTuple):
 def measure(config: Config) -> Measurement:
     """Run the whole comparison; the costly part of the command."""
     given = problem(config)
+    with threads_for(tile_work(config.seeds, config.width, given.x)):
+        return _measure(config, given)
+
+
+def _measure(config: Config, given: Problem) -> Measurement:
     times = torch.logspace(-2, float(np.log10(config.horizon)), config.times, dtype=torch.float64)
     kernels = solve_kernels(config, given, times)
     nets = [train_net(config, given, times, kernels, alpha) for alpha in (config.alpha, 1.0)]

@@ -14,7 +14,9 @@ from regimes.data.classification import Classification, Labelled
 from regimes.errors import UserError
 from regimes.jobs.ot_gap.config import DEFAULT_POINTS, Config
 from regimes.models.residual import ResidualNet, cloud
+from regimes.threads import threads_for
 from regimes.training.checkpoint import data_of, load_checkpoint, model_of
+from regimes.training.work import typical_work
 from regimes.transport.energy import measure
 
 CHOICE, PROBES = 71, 72  # random streams of one seed
@@ -116,6 +118,12 @@ def entry(network: ResidualNet, index: int) -> Map:
 def transported(case: Case, p: float, device: str) -> tuple[list[Stage], float]:
     """Run all points through the network in float64: the stages, and the share of points it classifies rightly."""
     network = case.network.double().to(device)
+    work = typical_work(network, case.inputs[:1].double().to(device), min(BATCH, len(case.inputs)))
+    with threads_for(work):
+        return _transported(case, network, p, device)
+
+
+def _transported(case: Case, network: ResidualNet, p: float, device: str) -> tuple[list[Stage], float]:
     parts: dict[int, list[tuple[np.ndarray, ...]]] = {index: [] for index in case.stages}
     energies: dict[int, dict[str, float]] = {index: dict.fromkeys(ENERGIES, 0.0) for index in case.stages}
     shapes: dict[int, tuple[int, ...]] = {}

@@ -19,9 +19,11 @@ from regimes.models.residual import ResidualNet
 from regimes.models.scaling import Centred
 from regimes.models.vgg import vgg11
 from regimes.tangent.laziness import activation_flips
+from regimes.threads import threads_for
 from regimes.training.layout import channels_last
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import Plain, Risk
+from regimes.training.work import training_work
 
 WEIGHTS = 64  # random stream of the initial weights
 CHUNK = 250  # images evaluated at once
@@ -72,8 +74,10 @@ def train(model: nn.Module, parts: Classification, config: Config, alpha: float,
     schedule = LambdaLR(optimiser, lambda epoch: 1 / (1 + config.decay * epoch))
     augment = compose(random_crop(4), flip()) if config.augment else None
     batches = Batches(parts.train, config.batch, seed=seed, normalise=parts.normalise, augment=augment)
-    for _ in descend(Training(model, Plain(mean_square(alpha)), optimiser, schedule), batches, epochs=config.epochs):
-        pass
+    training = Training(model, Plain(mean_square(alpha)), optimiser, schedule)
+    with threads_for(training_work(model, batches)):
+        for _ in descend(training, batches, epochs=config.epochs):
+            pass
 
 
 @torch.no_grad()

@@ -15,12 +15,14 @@ from regimes.experiments.least_action.low_data.arms import read_arm
 from regimes.models.build import build
 from regimes.models.initialise import LAWS, initialise
 from regimes.models.residual import ResidualNet
+from regimes.threads import threads_for
 from regimes.training.assemble import make_augmentation, make_objective, make_optimiser, make_schedule
 from regimes.training.config import TrainConfig
 from regimes.training.evaluate import evaluate
 from regimes.training.layout import channels_last
 from regimes.training.loop import Training, descend
 from regimes.training.runtime import autocast, prepared
+from regimes.training.work import training_work
 from regimes.transport.energy import mean_over_features
 
 WEIGHTS, ENCODER, HALVES = 61, 62, 63  # random streams of one seed
@@ -172,10 +174,11 @@ def _train(data: Data, course: Course, seed: int) -> dict[str, Any]:
     model, batches = fresh_model(course, data, seed), fresh_batches(course, data, seed)
     optimiser = make_optimiser(train, model)
     training = Training(model, make_objective(train), optimiser, make_schedule(train, optimiser))
-    for _ in descend(training, batches, epochs=train.epochs, autocast=autocast(train.device, train.bf16)):
-        if training.step == 0 and course.looks(training.epoch):
-            seen.look(model, training.epoch)
-    return seen.row(model, float(getattr(training.objective, "multiplier", 1.0)))
+    with threads_for(training_work(model, batches)):
+        for _ in descend(training, batches, epochs=train.epochs, autocast=autocast(train.device, train.bf16)):
+            if training.step == 0 and course.looks(training.epoch):
+                seen.look(model, training.epoch)
+        return seen.row(model, float(getattr(training.objective, "multiplier", 1.0)))
 
 
 @torch.no_grad()

@@ -8,9 +8,11 @@ import torch
 
 from regimes.experiments.least_action.low_data.arms import read_arm
 from regimes.experiments.least_action.low_data.course import Course, Data, Looks, data, fresh_batches, fresh_model, run
+from regimes.threads import threads_for
 from regimes.training.assemble import make_objective, make_optimiser, make_schedule
 from regimes.training.ensemble import Ensemble, descend_together
 from regimes.training.runtime import autocast, prepared
+from regimes.training.work import training_work
 
 
 def measured(config: Any, points: Sequence[dict[str, Any]], course: Course, train_size: int) -> list[dict[str, Any]]:
@@ -43,7 +45,8 @@ def _train(data: Sequence[Data], course: Course, seeds: Sequence[int]) -> list[d
             nets.append(fresh_model(course, own, seed))
     batches = [fresh_batches(course, own, seed) for own, seed in zip(data, seeds, strict=True)]
     seen = [Looks(own, course) for own in data]
-    with prepared(seeds[0], train.device):
+    work = len(nets) * training_work(nets[0], batches[0])
+    with prepared(seeds[0], train.device), threads_for(work):
         ensemble, objective = Ensemble(nets), make_objective(train)
         optimiser = make_optimiser(train, ensemble)
         steps = descend_together(

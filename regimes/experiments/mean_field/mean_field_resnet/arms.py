@@ -10,6 +10,7 @@ from regimes.data.batches import Batches
 from regimes.errors import UserError
 from regimes.models.residual import ResidualNet
 from regimes.models.timed import timed_segments
+from regimes.threads import threads_for
 from regimes.training.assemble import EVALUATION_BATCH, assemble, check
 from regimes.training.config import TrainConfig
 from regimes.training.evaluate import evaluate
@@ -63,8 +64,9 @@ def run(settings: dict[str, Any], name: str, seed: int, pool: int) -> dict[str, 
         model, data = cast(ResidualNet, assembly.training.model), assembly.data
         if pool > 1:
             model.encoder = nn.Sequential(nn.AvgPool2d(pool), cast(nn.Module, model.encoder))
-        for _ in descend(assembly.training, assembly.batches, epochs=config.epochs, autocast=context):
-            pass
+        with threads_for(assembly.work / pool**2):
+            for _ in descend(assembly.training, assembly.batches, epochs=config.epochs, autocast=context):
+                pass
         row: dict[str, Any] = {"learning_rate": config.lr}
         for part, samples in (("test", data.test), ("validation", data.validation), ("train", data.train)):
             if samples is None:
