@@ -88,4 +88,6 @@ def main(rounds: int = 3, threads: str = "own", loops: int = LOOPS) -> float:
 
 if __name__ == "__main__":
     given = sys.argv[1:]
-    main(int(given[0]) if given else 3, given[1] if len(given) > 1 else "own", int(given[2]) if len(given) > 2 else LOOPS)
+    main(
+        int(given[0]) if given else 3, given[1] if len(given) > 1 else "own", int(given[2]) if len(given) > 2 else LOOPS
+    )
