@@ -33,9 +33,7 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="One setting, read as YAML; may be repeated; wins over the file."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run; by default under runs/.")]
-DataDir = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Folder with the data files (or set REGIMES_DATA_DIR).")
-]
+DataDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of data files (or set REGIMES_DATA_DIR).")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Move a run that is in the way aside to DIR.1, DIR.2, ...")]
 
@@ -281,7 +279,7 @@ def main() -> NoReturn:
     """Run the command line; an error ends as one line on stderr, with --debug (REGIMES_DEBUG=1) after a traceback."""
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         sys.stdout = io.StringIO()
-    wait_quietly()
+    wait_quietly()  # before torch is imported
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if len(arguments) < len(sys.argv) - 1:
         os.environ[DEBUG] = "1"  # for the processes that this one starts, too
@@ -289,9 +287,8 @@ def main() -> NoReturn:
         status = app(arguments or ["--help"], prog_name=_program(), standalone_mode=False)
     except BaseException as error:
         sys.exit(ending(error, _program()))
-    if status == INTERRUPTED:  # the parser has taken the Ctrl-C
-        sys.exit(ending(KeyboardInterrupt(), _program()))
-    sys.exit(status if isinstance(status, int) else 0)
+    stopped = status == INTERRUPTED  # the parser has taken the Ctrl-C
+    sys.exit(ending(KeyboardInterrupt(), _program()) if stopped else status if isinstance(status, int) else 0)
 
 
 def _program() -> str:
