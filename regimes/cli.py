@@ -270,6 +270,7 @@ def _show(experiment: Any, path: Path, conclusion: Any) -> None:
     from regimes.lab.report import finding_rows
 
     print(f"{experiment.STATEMENT.claim}\nSource: {experiment.STATEMENT.source}")
+    print("\n".join((*conclusion.judgement.notes, *conclusion.troubles)))
     print_table(conclusion.table)
     print_table(finding_rows(conclusion.judgement))
     print(f"{conclusion.judgement.verdict.upper()}. Table, figure and rows: {path}")

@@ -98,7 +98,9 @@ def test_its_smoke_run_ends_in_a_report(name, tmp_path):
     assert ended.code == 0, ended.err
     assert {file.name for file in (tmp_path / name).iterdir()} >= FILES
     result = json.loads((tmp_path / name / "result.json").read_text())
-    assert result["verdict"] in ("supported", "inconclusive", "refuted")
+    assert result["verdict"] == "no verdict"
+    assert "moke run: no verdict" in ended.out
+    assert ended.out.index("moke run: no verdict") < ended.out.index("quantity")
     assert result["points"] == result["points_planned"] > 0
     assert [finding["quantity"] for finding in result["findings"]] == [
         prediction.quantity for prediction in experiments.load(name).STATEMENT.predictions

@@ -16,7 +16,7 @@ ALPHA = np.repeat([1.0, 10.0, 100.0], 3)
 SEED = np.tile([0, 1, 2], 3)
 LOSS = (1 + SEED) * ALPHA**-1.5 * (1 + 0.1 * np.sin(ALPHA + SEED))
 ROWS = pandas.DataFrame({"alpha": ALPHA, "seed": SEED, "loss": LOSS, "loss_error": 1e-3 * LOSS})
-STATEMENT = Statement("c.", "[s]", (Prediction("loss", Interval.at_most(1.0)),))
+STATEMENT = Statement("c.", "[s]", (Prediction("loss", Interval.at_most(1.0), "derived"),))
 
 
 def test_the_numbers_are_those_of_the_statistics():
@@ -78,7 +78,7 @@ def test_the_judgement_rests_on_interval_and_error_and_merits_are_values():
     assert judgement.findings[0].measured == number.interval
     assert judgement.findings[0].error == 0.01
     assert dict(judgement.merits) == {"loss": 0.5, "runs": 3.0}
-    blurred = numbers.judged(STATEMENT, {"loss": number._replace(error=0.05)})
+    blurred = numbers.judged(STATEMENT, {"loss": Number(0.5, Interval(0.4, 0.6), 0.05)})
     assert blurred.verdict == "inconclusive"
 
 

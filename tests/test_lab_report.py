@@ -3,8 +3,11 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from regimes.lab.report import (
+    Baseline,
+    Estimate,
     Interval,
     Judgement,
     Prediction,
@@ -14,6 +17,7 @@ from regimes.lab.report import (
     to_json,
     write_result,
 )
+from regimes.lab.statistics import mean_interval
 
 SLOPE, BIAS = "slope", "bias"
 STATEMENT = Statement(
@@ -56,7 +60,7 @@ def test_no_verdict_rests_on_less_than_ten_integration_errors():
 
 def test_a_verdict_held_back_by_the_integration_error_says_so():
     judgement = STATEMENT.judge({SLOPE: INSIDE, BIAS: BELOW}, {SLOPE: 0.1})
-    assert [finding.blurred for finding in judgement.findings] == [True, False]
+    assert [finding.verdict for finding in judgement.findings] == ["inconclusive", "supported"]
     assert "integration error" in finding_rows(judgement)[0]["verdict"]
 
 
@@ -75,7 +79,6 @@ def test_a_one_sided_prediction_has_one_end():
 @pytest.mark.parametrize(
     ("measured", "error", "text"),
     [
-        ({SLOPE: INSIDE}, {}, "needs a measured interval"),
         ({SLOPE: INSIDE, BIAS: BELOW, "other": BELOW}, {}, "no prediction speaks of 'other'"),
         ({SLOPE: INSIDE, BIAS: BELOW}, {"other": 1.0}, "no prediction speaks of 'other'"),
         ({SLOPE: Interval(2.0, 1.0), BIAS: BELOW}, {}, "low ≤ high"),
@@ -137,10 +140,14 @@ def test_a_report_holds_statement_findings_config_and_provenance():
     assert result["findings"][0] == {
         "quantity": SLOPE,
         "predicted": [-1.1, -0.9],
+        "origin": "derived",
+        "value": -1.0,
         "measured": [-1.05, -0.95],
+        "corrected": [-1.05, -0.95],
+        "repetitions": None,
         "error": 0.0,
         "verdict": "supported",
-        "blurred": False,
+        "reason": "",
     }
     assert (result["merits"], result["config"], result["commit"]) == ({"speed": 2.0}, {"width": 3}, "abc")
     for part in ("# fall: supported", "It falls.", "[Key] Thm 1", "| 3 | 0.25 |", "speed", "verify fall"):
@@ -151,3 +158,94 @@ def test_a_report_holds_statement_findings_config_and_provenance():
 def test_an_unfinished_run_is_marked():
     _, table = report(STATEMENT.judge({SLOPE: INSIDE, BIAS: BELOW}), 3)
     assert "Unfinished: 3 of 4 points" in table
+
+
+def test_a_prediction_without_rows_is_not_measured_and_leaves_the_statement_open():
+    judgement = STATEMENT.judge({SLOPE: INSIDE})
+    assert [finding.verdict for finding in judgement.findings] == ["supported", "not measured"]
+    assert judgement.verdict == "inconclusive"
+    assert STATEMENT.judge({SLOPE: OUTSIDE}).verdict == "refuted"
+    assert STATEMENT.judge({}).verdict == "not measured"
+    result, table = report(judgement, 4)
+    assert result["findings"][1]["measured"] == ["nan", "nan"]
+    assert "1 of 2 predictions are not measured" in table
+
+
+def estimate(centre: float, half: float, count: int = 10) -> Estimate:
+    """A normal estimate with this half width at 95 %."""
+
+    def at(level: float) -> Interval:
+        return Interval.around(centre, half * float(stats.norm.ppf((1 + level) / 2) / stats.norm.ppf(0.975)))
+
+    return Estimate.of(centre, at, 0.95, count)
+
+
+def test_one_of_many_predictions_refutes_only_beyond_what_their_number_explains():
+    many = Statement("c.", "[s]", tuple(Prediction(f"q{i}", Interval.at_most(0.0), "derived") for i in range(10)))
+    fair = {f"q{i}": estimate(-1.0, 0.5) for i in range(9)}
+    judgement = many.judge({**fair, "q9": estimate(1.1, 1.0)})
+    assert judgement.findings[9].measured.disjoint(Interval.at_most(0.0))  # alone it would refute
+    assert judgement.findings[9].verdict == judgement.verdict == "inconclusive"
+    assert "number of predictions" in judgement.findings[9].reason
+    assert many.judge({**fair, "q9": estimate(2.0, 1.0)}).verdict == "refuted"
+    assert many.judge({"q9": estimate(1.1, 1.0)}).verdict == "refuted"  # the only one measured
+
+
+def test_a_true_statement_is_seldom_refuted_however_many_predictions_it_has():
+    many = Statement("c.", "[s]", tuple(Prediction(f"q{i}", Interval(0.0, 0.0), "derived") for i in range(10)))
+    source = np.random.default_rng(0)
+    refuted = [
+        many.judge({f"q{i}": mean_interval(source.normal(size=5)) for i in range(10)}).verdict == "refuted"
+        for _ in range(150)
+    ]
+    assert np.mean(refuted) < 0.05 + 5 * (0.05 * 0.95 / 150) ** 0.5
+
+
+def test_what_was_repeated_once_decides_nothing_and_twice_is_called_few():
+    once = STATEMENT.judge({SLOPE: INSIDE, BIAS: mean_interval([-1.0], within=Interval(-3.0, 0.0))})
+    assert once.findings[1].measured.inside(Interval.at_most(0.0))
+    assert once.findings[1].verdict == once.verdict == "inconclusive"
+    assert "decides nothing" in once.findings[1].reason
+    twice = STATEMENT.judge({SLOPE: INSIDE, BIAS: mean_interval([-1.0, -1.1])})
+    assert twice.verdict == "supported"
+    assert "few" in twice.findings[1].reason
+
+
+def test_a_gain_over_a_baseline_that_was_not_reproduced_is_not_judged():
+    gates = Baseline("plain", Interval.around(56.0, 1.0), 4.0, gates=(SLOPE,))
+    gated = STATEMENT._replace(baselines=(gates,))
+    for base, slope, bias in (
+        (estimate(26.0, 5.0), "not reproduced", "supported"),  # missed
+        (estimate(53.0, 5.0), "supported", "supported"),  # met
+        (
+            estimate(48.0, 5.0),
+            "inconclusive",
+            "supported",
+        ),  # its interval reaches the published one, its value does not
+    ):
+        judgement = gated.judge({SLOPE: INSIDE, BIAS: BELOW, "plain": base})
+        assert [finding.verdict for finding in judgement.findings] == [slope, bias]
+        assert judgement.verdict == slope
+    assert gated.judge({SLOPE: INSIDE, BIAS: Interval(1.0, 2.0), "plain": estimate(26.0, 5.0)}).verdict == (
+        "not reproduced"
+    )
+    assert gated.judge({SLOPE: INSIDE, BIAS: BELOW}).verdict == "supported"  # a run without the baseline's rows
+    _, table = report(gated.judge({SLOPE: INSIDE, BIAS: BELOW, "plain": estimate(26.0, 5.0)}), 4)
+    assert "plain is 26 [21, 31]" in table
+
+
+def test_a_smoke_run_claims_nothing():
+    judgement = STATEMENT.judge({SLOPE: OUTSIDE}).of_smoke_run()
+    assert [finding.verdict for finding in judgement.findings] == ["no verdict", "not measured"]
+    result, table = report(judgement, 4)
+    assert (result["verdict"], result["smoke_run"]) == ("no verdict", True)
+    assert table.startswith("# fall\n")
+    assert table.index("Smoke run: no verdict.") < table.index("| quantity |")
+    for word in ("supported", "refuted", "inconclusive"):
+        assert word not in table
+
+
+def test_measured_values_stand_beside_their_intervals():
+    judgement = STATEMENT.judge({SLOPE: estimate(-1.0, 0.05), BIAS: BELOW})
+    assert finding_rows(judgement)[0]["measured"] == "-1 [-1.05, -0.95], 10 repetitions"
+    assert finding_rows(judgement)[0]["from"] == "derived"

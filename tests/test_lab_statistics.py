@@ -5,8 +5,14 @@ import pytest
 from scipy import stats
 from torch.testing import assert_close
 
-from regimes.lab.report import Interval
-from regimes.lab.statistics import geometric_mean_interval, loglog_slope, mean_interval, slope_error
+from regimes.lab.intervals import CORRELATION, POSITIVE, SHARE, Interval
+from regimes.lab.statistics import (
+    geometric_mean_interval,
+    loglog_slope,
+    mean_interval,
+    share_interval,
+    slope_error,
+)
 
 
 def test_the_interval_of_1_2_3_is_that_of_the_tables():
@@ -76,7 +82,7 @@ def test_slopes_over_groups_are_one_a_group():
 def test_slopes_over_groups_cover_where_points_of_a_group_hang_together():
     rng = np.random.default_rng(3)
     log_x, hits, naive = np.linspace(0, 3, 4), [], []
-    for _ in range(1500):
+    for _ in range(300):
         own = rng.normal(1.0, 0.2, size=(6, 1))  # each group has a slope of its own
         y = np.exp(own * log_x)
         x, groups = np.exp(np.tile(log_x, 6)), np.repeat(np.arange(6), 4)
@@ -94,12 +100,83 @@ def test_two_points_and_one_group_leave_the_slope_open():
     assert loglog_slope([1, 10, 100], [1, 100, 1000], groups=[0, 0, 0]).interval == everything
 
 
+SHAPES = {  # draws of n, their mean, their range
+    "shares": (lambda source, n: source.beta(40.0, 1.0, n), 40 / 41, SHARE),
+    "correlations": (lambda source, n: np.tanh(0.8 + 0.5 * source.normal(size=n)), None, CORRELATION),
+    "positive": (lambda source, n: source.exponential(size=n), 1.0, POSITIVE),
+    "differences": (lambda source, n: source.uniform(-1.0, 1.0, n), 0.0, CORRELATION),
+}
+
+
+@pytest.mark.parametrize("count", [3, 20])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_interval_stays_in_the_range_of_its_number_and_covers_no_less_than_students(shape, count):
+    draw, mean, within = SHAPES[shape]
+    source = np.random.default_rng(5)
+    mean = float(draw(source, 10**6).mean()) if mean is None else mean
+    samples = [draw(source, count) for _ in range(300)]
+    kept = [mean_interval(sample, within=within).interval for sample in samples]
+    assert all(one.inside(within) for one in kept)
+    hits, student = (
+        np.mean([one.low <= mean <= one.high for one in found])
+        for found in (kept, [mean_interval(sample).interval for sample in samples])
+    )
+    assert hits > student - 0.02
+    assert hits > 0.95 - 0.025 - 5 * math.sqrt(0.95 * 0.05 / 300)  # skew costs up to 2.5 % at these sizes
+
+
+def test_the_interval_of_a_correlation_is_fishers():
+    values = np.array([0.2, 0.5, 0.4, 0.7])
+    low, high = mean_interval(values, within=CORRELATION).interval
+    half = stats.t.ppf(0.975, 3) * stats.sem(values) / (1 - values.mean() ** 2)  # derivative of atanh
+    centre = math.atanh(values.mean())
+    assert_close((low, high), (math.tanh(centre - half), math.tanh(centre + half)))
+
+
+def test_two_differences_of_accuracies_are_no_further_apart_than_accuracies_can_be():
+    found = mean_interval([-0.3, 0.1], within=CORRELATION).interval
+    assert found.inside(CORRELATION)
+    assert not mean_interval([-0.3, 0.1]).interval.inside(CORRELATION)
+
+
+def test_values_at_an_end_of_the_range_have_no_spread():
+    assert mean_interval([1.0, 1.0], within=SHARE).interval == (1.0, 1.0)
+    assert mean_interval([0.0, 0.0], within=POSITIVE).interval == (0.0, 0.0)
+
+
+def test_one_value_leaves_the_whole_range_open():
+    assert mean_interval([0.3], within=SHARE).interval == SHARE
+
+
+def test_an_interval_at_a_higher_level_is_wider():
+    for found in (
+        mean_interval([0.2, 0.5, 0.4], within=SHARE),
+        mean_interval([0.2, 0.5, 0.4]),
+        geometric_mean_interval([0.2, 0.5, 0.4]),
+        share_interval(3, 10),
+        loglog_slope([1.0, 2.0, 4.0], [1.0, 2.1, 4.0]),
+    ):
+        assert found.at(0.95) == found.interval
+        assert found.interval.inside(found.at(0.995))
+        assert found.interval != found.at(0.995)
+
+
+def test_wilsons_interval_is_that_of_the_books():
+    found = stats.binomtest(3, 10).proportion_ci(method="wilson")
+    assert_close(tuple(share_interval(3, 10).interval), (float(found.low), float(found.high)))
+    assert share_interval(0, 10).interval.low == 0.0
+    assert share_interval(10, 10).interval.high == 1.0
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [
         (lambda: mean_interval([]), "one or more"),
         (lambda: mean_interval([1.0], level=95.0), "between 0 and 1"),
         (lambda: geometric_mean_interval([1.0, 0.0]), "> 0"),
+        (lambda: mean_interval([1.5], within=SHARE), "expected"),
+        (lambda: mean_interval([1.5], within=Interval(1.0, 0.0)), "low end"),
+        (lambda: share_interval(3, 2), "hits"),
         (lambda: loglog_slope([1.0, -2.0], [1.0, 1.0]), "> 0"),
         (lambda: loglog_slope([1.0, 1.0], [1.0, 2.0]), "two different x"),
         (lambda: loglog_slope([1.0, 2.0], [1.0]), "one length"),

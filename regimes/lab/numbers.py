@@ -11,16 +11,36 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from regimes.lab.report import Interval, Judgement, Statement
+from regimes.lab.report import Estimate, Interval, Judgement, Statement
 from regimes.lab.statistics import geometric_mean_interval, loglog_slope, mean_interval, slope_error
 
 
-class Number(NamedTuple):
-    """A measured value, its 95 % interval, and how far an integration error may have moved it."""
-
+class _Triple(NamedTuple):
     value: float
     interval: Interval
-    error: float = 0.0
+    error: float
+
+
+class Number(_Triple):
+    """A measured value, its 95 % interval, and how far an integration error may have moved it.
+
+    `estimate` has its interval at every level and the number of repetitions; without, there is no sampling error.
+    """
+
+    estimate: Estimate
+
+    def __new__(
+        cls, value: float, interval: Interval, error: float = 0.0, *, estimate: Estimate | None = None
+    ) -> "Number":
+        """Of a value with its interval."""
+        made = super().__new__(cls, value, interval, error)
+        made.estimate = Estimate(value, interval) if estimate is None else estimate
+        return made
+
+    @classmethod
+    def of(cls, estimate: Estimate, error: float = 0.0) -> "Number":
+        """Of an estimate."""
+        return cls(*estimate, error, estimate=estimate)
 
     @property
     def bounded(self) -> bool:
@@ -30,12 +50,12 @@ class Number(NamedTuple):
 
 def mean(values: ArrayLike, **options: Any) -> Number | None:
     """Arithmetic mean with the interval of `mean_interval`, which takes the options; None without values."""
-    return Number(*mean_interval(values, **options)) if np.size(values) else None
+    return Number.of(mean_interval(values, **options)) if np.size(values) else None
 
 
 def geometric_mean(values: ArrayLike, **options: Any) -> Number | None:
     """Geometric mean with the interval of `geometric_mean_interval`, which takes the options; None without values."""
-    return Number(*geometric_mean_interval(values, **options)) if np.size(values) else None
+    return Number.of(geometric_mean_interval(values, **options)) if np.size(values) else None
 
 
 def largest(values: ArrayLike, error: Any = 0.0) -> Number | None:
@@ -73,7 +93,7 @@ def slope(x: ArrayLike, y: ArrayLike, groups: ArrayLike, error: ArrayLike | None
         return None
     x, y, seeds = x[kept], y[kept], labels[kept].tolist()
     off = 0.0 if error is None else slope_error(x, y, np.asarray(error)[kept], groups=seeds)
-    return Number(*loglog_slope(x, y, groups=seeds), off)
+    return Number.of(loglog_slope(x, y, groups=seeds), off)
 
 
 def each(
@@ -96,14 +116,19 @@ def judged(
     statement: Statement,
     numbers: Mapping[str, Number | None],
     merits: Mapping[str, float | Number | None] | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Judgement:
-    """The statement's judgement on the numbers, by the quantity predicted; merits may be numbers too, or None."""
+    """The statement's judgement on the numbers, by the quantity predicted; merits may be numbers too, or None.
+
+    A quantity without a number is not measured.
+    """
     found = known(numbers)
     values = {name: merit.value if isinstance(merit, Number) else merit for name, merit in (merits or {}).items()}
     return statement.judge(
-        {name: number.interval for name, number in found.items()},
+        {name: number.estimate for name, number in found.items()},
         {name: number.error for name, number in found.items() if number.error},
         {name: value for name, value in values.items() if value is not None},
+        notes,
     )
 
 

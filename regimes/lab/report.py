@@ -1,150 +1,25 @@
-"""Statements with predictions, the verdict of a measurement on them, and the reports of a run."""
+"""The reports of a run: result.json for machines, table.md for people; tables and strict JSON."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-Verdict = Literal["supported", "refuted", "inconclusive"]
-Origin = Literal["published", "derived", "after a pilot", "chosen"]
-ERROR_FACTOR = 10.0
+from regimes.lab.intervals import Estimate as Estimate
+from regimes.lab.intervals import Interval as Interval
+from regimes.lab.statements import NO_VERDICT
+from regimes.lab.statements import Baseline as Baseline
+from regimes.lab.statements import Finding as Finding
+from regimes.lab.statements import Judgement as Judgement
+from regimes.lab.statements import Origin as Origin
+from regimes.lab.statements import Prediction as Prediction
+from regimes.lab.statements import Statement as Statement
+from regimes.lab.statements import Verdict as Verdict
 
-
-class Interval(NamedTuple):
-    """Closed interval [low, high]; an end may be infinite, NaN means that nothing is known."""
-
-    low: float
-    high: float
-
-    @classmethod
-    def around(cls, centre: float, half_width: float) -> "Interval":
-        """[centre − half_width, centre + half_width]."""
-        return cls(centre - half_width, centre + half_width)
-
-    @classmethod
-    def at_most(cls, high: float) -> "Interval":
-        """(−∞, high]."""
-        return cls(-math.inf, high)
-
-    @classmethod
-    def at_least(cls, low: float) -> "Interval":
-        """[low, ∞)."""
-        return cls(low, math.inf)
-
-    def inside(self, other: "Interval") -> bool:
-        """Whether every point of this interval lies in the other one."""
-        return other.low <= self.low and self.high <= other.high
-
-    def disjoint(self, other: "Interval") -> bool:
-        """Whether the two have no point in common."""
-        return self.high < other.low or other.high < self.low
-
-    def widened(self, by: float) -> "Interval":
-        """Both ends moved outwards."""
-        return Interval(self.low - by, self.high + by)
-
-    def __str__(self) -> str:
-        """Text with four digits, one-sided where an end is infinite."""
-        if math.isnan(self.low) and math.isnan(self.high):
-            return "not known"
-        if math.isinf(self.low) and math.isinf(self.high) and self.low < self.high:
-            return "anything"
-        if self.low == -math.inf:
-            return f"≤ {self.high:.4g}"
-        if self.high == math.inf:
-            return f"≥ {self.low:.4g}"
-        return f"{self.low:.4g}" if self.low == self.high else f"[{self.low:.4g}, {self.high:.4g}]"
-
-
-class Prediction(NamedTuple):
-    """A measured quantity, in words, the interval in which the statement puts it, and where that comes from.
-
-    `published`: the source's own number or direction; `derived`: from a theorem, a scaling or an argument that the
-    statement gives; `after a pilot`: set or moved when trial runs had been looked at, whatever it rests on besides;
-    `chosen`: a threshold set by hand before any run. The tolerance around a published or derived value is ours.
-    """
-
-    quantity: str
-    interval: Interval
-    origin: Origin
-
-
-class Finding(NamedTuple):
-    """One prediction against its measurement; `error` is the integration error of the measured value."""
-
-    quantity: str
-    predicted: Interval
-    measured: Interval
-    error: float
-    verdict: Verdict
-    blurred: bool  # the verdict would be a firm one if the integration error were zero
-
-
-class Judgement(NamedTuple):
-    """The verdict on a statement, the findings behind it, and further figures of merit."""
-
-    verdict: Verdict
-    findings: tuple[Finding, ...]
-    merits: Mapping[str, float] = {}
-
-
-class Statement(NamedTuple):
-    """A claim of the theory, where it is published, and what it predicts for the measured quantities."""
-
-    claim: str
-    source: str
-    predictions: tuple[Prediction, ...]
-
-    def judge(
-        self,
-        measured: Mapping[str, Interval],
-        error: Mapping[str, float] | None = None,
-        merits: Mapping[str, float] | None = None,
-    ) -> Judgement:
-        """Verdict: a measured interval inside its prediction supports, a disjoint one refutes, else inconclusive.
-
-        Each measured interval is widened first by 10 × its integration error: no verdict rests on a smaller effect.
-        The statement is refuted if any prediction is, supported if all are.
-        """
-        error = error or {}
-        known = [prediction.quantity for prediction in self.predictions]
-        for name in (*measured, *error):
-            if name not in known:
-                raise ValueError(f"no prediction speaks of {name!r}; the statement has: {', '.join(known)}")
-        for name in known:
-            if name not in measured:
-                raise ValueError(f"the prediction on {name!r} needs a measured interval; got: {', '.join(measured)}")
-        findings = tuple(
-            _finding(prediction, measured[prediction.quantity], error.get(prediction.quantity, 0.0))
-            for prediction in self.predictions
-        )
-        verdicts = {finding.verdict for finding in findings}
-        overall: Verdict = (
-            "refuted" if "refuted" in verdicts else "supported" if verdicts == {"supported"} else "inconclusive"
-        )
-        return Judgement(overall, findings, dict(merits or {}))
-
-
-def _finding(prediction: Prediction, measured: Interval, error: float) -> Finding:
-    if measured.low > measured.high or error < 0:
-        raise ValueError(
-            f"{prediction.quantity!r} needs low ≤ high and an error ≥ 0; got {tuple(measured)} and error {error}"
-        )
-    verdict = _verdict(measured.widened(ERROR_FACTOR * error), prediction.interval)
-    return Finding(
-        prediction.quantity,
-        prediction.interval,
-        measured,
-        error,
-        verdict,
-        blurred=verdict != _verdict(measured, prediction.interval),
-    )
-
-
-def _verdict(measured: Interval, predicted: Interval) -> Verdict:
-    if measured.inside(predicted):
-        return "supported"
-    return "refuted" if measured.disjoint(predicted) else "inconclusive"
+CORRECTION = (
+    "Measured: value and 95 % interval. A prediction is supported if this interval lies inside it, and refuted if the "
+    "interval at level {level:.4g} % is disjoint from it: corrected for the {judged} predictions measured (Bonferroni)."
+)
 
 
 @runtime_checkable
@@ -182,6 +57,8 @@ def write_result(
         "verdict": judgement.verdict,
         "findings": [finding._asdict() for finding in judgement.findings],
         "merits": dict(judgement.merits),
+        "notes": list(judgement.notes),
+        "smoke_run": judgement.verdict == NO_VERDICT,
         **size,
         "config": folder.config,
         **folder.record(),
@@ -205,17 +82,27 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def finding_rows(judgement: Judgement) -> list[dict[str, str]]:
-    """One row a finding: quantity, predicted, measured, integration error, verdict."""
-    return [
-        {
+    """One row a finding: quantity, predicted and where that is from, measured value and 95 % interval, verdict."""
+    rows = []
+    for finding in judgement.findings:
+        row = {
             "quantity": finding.quantity,
             "predicted": str(finding.predicted),
-            "measured": str(finding.measured),
-            "integration error": f"{finding.error:.1g}" if finding.error else "",
-            "verdict": finding.verdict + (" (below 10 × the integration error)" if finding.blurred else ""),
+            "from": finding.origin,
+            "measured": measured_text(finding),
         }
-        for finding in judgement.findings
-    ]
+        if any(other.error for other in judgement.findings):
+            row["integration error"] = f"{finding.error:.1g}" if finding.error else ""
+        rows.append(row | {"verdict": finding.verdict + (f" ({finding.reason})" if finding.reason else "")})
+    return rows
+
+
+def measured_text(finding: Finding) -> str:
+    """The measured value with its 95 % interval and the number of repetitions."""
+    if finding.verdict == "not measured":
+        return ""
+    shown = str(Estimate(finding.value, finding.measured, repetitions=finding.repetitions))
+    return shown if finding.repetitions is None else f"{shown}, {finding.repetitions} repetitions"
 
 
 def number(value: Any) -> str:
@@ -230,17 +117,32 @@ def _page(
     table: Sequence[Mapping[str, Any]],
     size: Mapping[str, Any],
 ) -> str:
-    parts = [f"# {folder.name}: {judgement.verdict}\n", f"{statement.claim}\n", f"Source: {statement.source}\n"]
+    smoke = judgement.verdict == NO_VERDICT
+    parts = [f"# {folder.name}" + ("" if smoke else f": {judgement.verdict}") + "\n"]
+    parts += [f"{statement.claim}\n", f"Source: {statement.source}\n"]
     if (points := size.get("points", 0)) < (planned := size.get("points_planned", 0)):
         parts.append(f"Unfinished: {points} of {planned} points are measured.\n")
+    parts += [f"{note}\n" for note in judgement.notes]
     parts.append(markdown_table(finding_rows(judgement)))
+    if (judged := sum(finding.verdict != "not measured" for finding in judgement.findings)) > 1 and not smoke:
+        parts.append(f"{CORRECTION.format(judged=judged, level=100 - 5 / judged)}\n")
     if judgement.merits:
-        parts.append(markdown_table([{"figure of merit": key, "value": x} for key, x in judgement.merits.items()]))
+        parts.append(markdown_table([{"number": key, "value": x} for key, x in judgement.merits.items()]))
     if table:
         parts.append(markdown_table(table))
     record = folder.record()
-    parts.append(f"Reproduce: `{record.get('command')}` at commit {record.get('commit')}.\n")
+    parts.append(f"Reproduce: `{size.get('reproduce') or record.get('command')}`\n")
+    parts.append(_origin(record))
     return "\n".join(parts)
+
+
+def _origin(record: Mapping[str, Any]) -> str:
+    """At which commits the rows were measured, and whether with changes."""
+    commits = record.get("commits") or [record.get("commit")]
+    if commits == [None]:
+        return "Measured by code without a commit.\n"
+    text = f"Measured at commit{'s' if len(commits) > 1 else ''} {', '.join(map(str, commits))}"
+    return text + (", with uncommitted changes of the code" if record.get("uncommitted_changes") else "") + ".\n"
 
 
 def _strict(value: Any) -> Any:

@@ -20,7 +20,7 @@ from regimes.lab.provenance import provenance
 from regimes.lab.yaml_text import read_yaml, to_yaml
 
 CONFIG, RUN, LOCK = "config.yaml", "run.json", ".lock"
-_MISSING = object()
+MISSING = object()
 
 
 class RunFolder:
@@ -206,9 +206,9 @@ def _refuse_other(path: Path, name: str, wanted: dict[str, Any], free: Collectio
     if (path / RUN).exists() and (other := _read_run(path)["name"]) != name:
         raise UserError(f"{path} holds a run of {other!r}, not of {name!r}; {way_out}")
     for key, old, new in differences(held, wanted, ""):
-        if key in free and _MISSING not in (old, new):
+        if key in free and MISSING not in (old, new):
             continue
-        old_text, new_text = ("nothing" if value is _MISSING else repr(value) for value in (old, new))
+        old_text, new_text = ("nothing" if value is MISSING else repr(value) for value in (old, new))
         raise UserError(f"{path} holds another configuration: {key} is {old_text} there, {new_text} here; {way_out}")
 
 
@@ -217,7 +217,7 @@ def differences(held: Any, wanted: Any, path: str) -> Iterator[tuple[str, Any, A
     if isinstance(held, dict) and isinstance(wanted, dict):
         for key in dict.fromkeys((*wanted, *held)):
             inner = f"{path}.{key}" if path else str(key)
-            yield from differences(held.get(key, _MISSING), wanted.get(key, _MISSING), inner)
+            yield from differences(held.get(key, MISSING), wanted.get(key, MISSING), inner)
     elif held != wanted:
         yield path, held, wanted
 

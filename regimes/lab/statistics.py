@@ -1,54 +1,98 @@
-"""Means, geometric means and log-log slopes, each with its confidence interval."""
+"""Means, geometric means, shares and log-log slopes, each with confidence intervals that keep to its range."""
 
 from collections.abc import Hashable, Iterable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
+from scipy.special import expit, logit, stdtrit
 
-from regimes.lab.report import Interval
+from regimes.lab.intervals import LEVEL, REAL, Estimate, Interval
 
-
-class Mean(NamedTuple):
-    """A mean and its confidence interval."""
-
-    value: float
-    interval: Interval
+Mean = Slope = Estimate
 
 
-class Slope(NamedTuple):
-    """A slope and its confidence interval."""
+def mean_interval(values: ArrayLike, level: float = LEVEL, *, within: Interval = REAL) -> Estimate:
+    """Arithmetic mean x̄ with an interval inside the range `within` that the values have by their nature.
 
-    value: float
-    interval: Interval
-
-
-def mean_interval(values: ArrayLike, level: float = 0.95) -> Mean:
-    """Arithmetic mean x̄ with Student's interval x̄ ± t_{n−1} s/√n, s² with the factor 1/(n−1).
-
-    One value alone gives the interval (−∞, ∞); NaN among the values gives NaN.
+    Whole line: Student's x̄ ± t s/√n, t of n−1 degrees of freedom, s² with the factor 1/(n−1). [a, b]: the same on the
+    scale g(x) = logit((x−a)/(b−a)), that is g⁻¹(g(x̄) ± t g′(x̄) s/√n); this is Fisher's z for correlations in [−1, 1].
+    [a, ∞): on g(x) = log(x−a). Error O(1/n) relative to Student's interval (delta method); it never leaves the range.
+    A mean at an end of the range, where all values are, has no spread: its interval is that point.
+    One value alone gives the whole range; NaN among the values gives NaN.
     """
     sample = _sample("mean_interval", values)
     _check_level(level)
+    low, high = within
+    if not low < high or (low == -np.inf and high != np.inf):
+        raise ValueError(f"a range needs a low end below the high one, and a finite low end; got {tuple(within)}")
+    if (sample < low).any() or (sample > high).any():
+        raise ValueError(f"values in {tuple(within)} were expected; got {sample[(sample < low) | (sample > high)][0]}")
     mean = float(sample.mean())
-    if sample.size == 1:
-        return Mean(mean, Interval(-np.inf, np.inf))
     with np.errstate(invalid="ignore"):  # infinite values give NaN ends
-        half = _quantile(sample.size - 1, level) * float(sample.std(ddof=1) / np.sqrt(sample.size))
-    return Mean(mean, Interval(mean - half, mean + half))
+        error = float(sample.std(ddof=1) / np.sqrt(sample.size)) if sample.size > 1 else np.nan
+
+    def at(level: float) -> Interval:
+        _check_level(level)
+        if sample.size == 1:
+            return within
+        half = _quantile(sample.size - 1, level) * error
+        if within == REAL:
+            return Interval(mean - half, mean + half)
+        return _bounded(mean, half, low, high)
+
+    return Estimate.of(mean, at, level, sample.size)
 
 
-def geometric_mean_interval(values: ArrayLike, level: float = 0.95) -> Mean:
+def _bounded(mean: float, half: float, low: float, high: float) -> Interval:
+    """The interval mean ± half of the transformed mean, carried back; see `mean_interval`."""
+    if not half > 0:
+        return Interval(mean + half, mean + half)  # NaN stays NaN
+    with np.errstate(over="ignore"):
+        if high == np.inf:
+            centre, width = np.log(mean - low), half / (mean - low)
+            ends = [low + float(np.exp(centre + side * width)) for side in (-1, 1)]
+        else:
+            share = (mean - low) / (high - low)
+            centre, width = logit(share), half / (high - low) / (share * (1 - share))
+            ends = [low + (high - low) * float(expit(centre + side * width)) for side in (-1, 1)]
+    return Interval(*ends)
+
+
+def geometric_mean_interval(values: ArrayLike, level: float = LEVEL) -> Estimate:
     """Geometric mean exp(mean log x) with the exponential of Student's interval for mean log x; needs values > 0."""
     sample = _positive("geometric_mean_interval", _sample("geometric_mean_interval", values))
-    mean, interval = mean_interval(np.log(sample), level)
-    with np.errstate(over="ignore"):
-        low, high = np.exp(interval)
-    return Mean(float(np.exp(mean)), Interval(float(low), float(high)))
+    logs = mean_interval(np.log(sample), level)
+
+    def at(level: float) -> Interval:
+        with np.errstate(over="ignore"):
+            low, high = np.exp(logs.at(level))
+        return Interval(float(low), float(high))
+
+    return Estimate.of(float(np.exp(logs.value)), at, level, sample.size)
 
 
-def loglog_slope(x: ArrayLike, y: ArrayLike, groups: Iterable[Hashable] | None = None, level: float = 0.95) -> Slope:
+def share_interval(hits: int, trials: int, level: float = LEVEL) -> Estimate:
+    """Share of hits among independent trials, with Wilson's score interval; it stays inside [0, 1].
+
+    Centre (p + z²/2n)/(1 + z²/n), half width z √(p(1−p)/n + z²/4n²)/(1 + z²/n), z the normal quantile.
+    """
+    if not 0 <= hits <= trials or trials < 1:
+        raise ValueError(f"share_interval needs 0 ≤ hits ≤ trials and a trial; got {hits} of {trials}")
+    share = hits / trials
+
+    def at(level: float) -> Interval:
+        _check_level(level)
+        square = float(stdtrit(np.inf, (1 + level) / 2)) ** 2 / trials
+        half = float(np.sqrt(square * share * (1 - share) + square**2 / 4)) / (1 + square)
+        centre = (share + square / 2) / (1 + square)
+        return Interval(0.0 if hits == 0 else centre - half, 1.0 if hits == trials else centre + half)
+
+    return Estimate.of(share, at, level, trials)
+
+
+def loglog_slope(
+    x: ArrayLike, y: ArrayLike, groups: Iterable[Hashable] | None = None, level: float = LEVEL
+) -> Estimate:
     """Least-squares slope of log y against log x, with its interval.
 
     With groups (seeds, say): one slope a group, their mean, Student's interval over the groups; valid however the
@@ -67,9 +111,7 @@ def loglog_slope(x: ArrayLike, y: ArrayLike, groups: Iterable[Hashable] | None =
     if len(labels) != log_x.size:
         raise ValueError(f"loglog_slope needs one group a point; got {len(labels)} groups, {log_x.size} points")
     members = {label: [i for i, other in enumerate(labels) if other == label] for label in dict.fromkeys(labels)}
-    slopes = [_fit(log_x[index], log_y[index], level).value for index in members.values()]
-    mean, interval = mean_interval(slopes, level)
-    return Slope(mean, interval)
+    return mean_interval([_fit(log_x[index], log_y[index], level).value for index in members.values()], level)
 
 
 def slope_error(x: ArrayLike, y: ArrayLike, error: ArrayLike, groups: Iterable[Hashable] | None = None) -> float:
@@ -92,18 +134,20 @@ def slope_error(x: ArrayLike, y: ArrayLike, error: ArrayLike, groups: Iterable[H
     return float(np.mean(moved))
 
 
-def _fit(log_x: np.ndarray, log_y: np.ndarray, level: float) -> Slope:
+def _fit(log_x: np.ndarray, log_y: np.ndarray, level: float) -> Estimate:
     centred = log_x - log_x.mean()
     spread = float((centred**2).sum())
     if not spread > 0:
         raise ValueError(f"loglog_slope needs at least two different x (in every group); got x = {np.exp(log_x)}")
     slope = float((centred * log_y).sum() / spread)
-    if log_x.size == 2:
-        return Slope(slope, Interval(-np.inf, np.inf))
+    freedom = log_x.size - 2
     residual = log_y - log_y.mean() - slope * centred
-    error = float(np.sqrt((residual**2).sum() / (log_x.size - 2) / spread))
-    half = _quantile(log_x.size - 2, level) * error
-    return Slope(slope, Interval(slope - half, slope + half))
+    error = float(np.sqrt((residual**2).sum() / freedom / spread)) if freedom else np.nan
+
+    def at(level: float) -> Interval:
+        return Interval.around(slope, _quantile(freedom, level) * error) if freedom else REAL
+
+    return Estimate.of(slope, at, level, log_x.size)
 
 
 def _quantile(freedom: int, level: float) -> float:

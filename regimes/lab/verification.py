@@ -1,15 +1,17 @@
 """The course of a verification: sweep, verdict, table, figure."""
 
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regimes.errors import UserError
 from regimes.lab.cluster import cluster
-from regimes.lab.config import Settings, load
+from regimes.lab.config import Settings, dump, load, override
 from regimes.lab.merging import Part
 from regimes.lab.provenance import git_state
 from regimes.lab.report import Judgement, write_result
-from regimes.lab.runs import CONFIG, RunFolder
+from regimes.lab.runs import CONFIG, MISSING, RunFolder, differences
 from regimes.lab.sweep import grid_points, rows_of, sweep
 from regimes.lab.workers import worker_pool
 
@@ -17,11 +19,16 @@ if TYPE_CHECKING:
     import pandas
 
 
+ROOT = Path(__file__).resolve().parents[2]
+PLACES = ("data_dir", "device", "ensemble")  # settings that say where and how fast, not what
+
+
 class Conclusion(NamedTuple):
-    """A judgement and the table for people."""
+    """A judgement, the table for people, and what went wrong on the way without costing a result."""
 
     judgement: Judgement
     table: list[dict[str, Any]]
+    troubles: tuple[str, ...] = ()
 
 
 def verify(
@@ -59,10 +66,9 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
 
     The experiment gives STATEMENT, judge(rows) and draw(rows); its table(rows) may replace the means over seeds.
     """
-    from regimes.lab.figures import save
-
     rows, points, seconds = rows_of(folder)
-    planned = len(grid_points(experiment, load(experiment.Config, folder.path / CONFIG)))
+    config = load(experiment.Config, folder.path / CONFIG)
+    planned = len(grid_points(experiment, config))
     try:
         judgement = experiment.judge(rows)
     except (ValueError, KeyError) as error:
@@ -72,6 +78,10 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
             f"{folder.path} is unfinished: {points} of {planned} points are measured, too few for a verdict "
             f"({error}); run the same verify command again to measure the rest"
         ) from None
+    if "seed" in rows and rows.seed.nunique() == 1:
+        judgement = judgement.of_one_seed()
+    if smoke_run(experiment, config):
+        judgement = judgement.of_smoke_run()
     table = table_rows(experiment, rows)
     commit, changed = git_state(Path(__file__).resolve().parent)
     size = {
@@ -80,10 +90,57 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
         "rows": len(rows),
         "measure_seconds": seconds,
         "judged_by": {"commit": commit, "uncommitted_changes": changed},
+        "reproduce": reproduce(experiment, folder.name, config),
     }
     write_result(folder, experiment.STATEMENT, judgement, table=table, size=size)
-    save(experiment.draw(rows), folder)
-    return Conclusion(judgement, table)
+    return Conclusion(judgement, table, _draw(experiment, rows, folder))
+
+
+def _draw(experiment: Any, rows: "pandas.DataFrame", folder: RunFolder) -> tuple[str, ...]:
+    """Write the figure; one that fails costs nothing that was measured, and is told in a line."""
+    from regimes.lab.figures import save
+
+    try:
+        save(experiment.draw(rows), folder)
+    except Exception as error:
+        if os.environ.get("REGIMES_DEBUG"):
+            raise
+        text = " ".join(str(error).split())
+        return (f"The figure could not be drawn ({type(error).__name__}: {text}). Table and result stand.",)
+    return ()
+
+
+def smoke_run(experiment: Any, config: Settings) -> bool:
+    """Whether a run only shows that the code runs: its settings of size have their defaults.
+
+    That is: of all settings only the axes of the grid (lists), the number of seeds, what PLAN names, and PLACES may
+    differ from the defaults. Real sizes are in configs/.
+    """
+    usual, held = dump(type(config)()), dump(config)
+    free = {*experiment.GRID, *getattr(experiment, "PLAN", ()), *PLACES, "seeds"}
+    return all(
+        held[name] == value or name in free or (isinstance(value, list) and isinstance(held[name], list))
+        for name, value in usual.items()
+    )
+
+
+def reproduce(experiment: Any, name: str, config: Settings) -> str:
+    """The command that measures with these settings: by a file that the repository has, or by every setting changed."""
+    held = _measured(config)
+    for file in sorted((ROOT / "configs").rglob(f"{name}.yaml"), key=lambda file: len(file.parts)):
+        try:
+            kept = load(experiment.Config, file)
+        except ValueError:  # of another command, such as train
+            continue
+        if _measured(kept) == held:
+            return shlex.join(["python", "cli.py", "verify", name, "--config", file.relative_to(ROOT).as_posix()])
+    changed = differences(_measured(type(config)()), held, "")
+    sets = [part for key, _, new in changed if new is not MISSING for part in ("--set", override(key, new))]
+    return shlex.join(["python", "cli.py", "verify", name, *sets])
+
+
+def _measured(config: Settings) -> dict[str, Any]:
+    return {name: value for name, value in dump(config).items() if name not in PLACES}
 
 
 def table_rows(experiment: Any, rows: "pandas.DataFrame") -> list[dict[str, Any]]:
