@@ -70,8 +70,8 @@ def shapes(caller: str, /, *, cure: str | None = None, **arrays: tuple[Any, str]
         for axis, size in zip((*before, *after), (*head, *tail), strict=True):
             known = int(axis) if axis.isdecimal() else size if axis == "_" else sizes.setdefault(axis, size)
             if known != size:
-                reason = f"{axis} is {known} and {size}" if not axis.isdecimal() else f"{size} stands for {axis}"
-                raise _misfit(caller, arrays, reason, cure or "Pass arrays that agree")
+                there = f"{name} has {size} in place of {axis}" if axis.isdecimal() else f"{axis} is {known} and {size}"
+                raise _misfit(caller, arrays, there, cure or "Pass arrays that agree")
         if star is not None and star != "_":
             middle, here = shape[len(before) : len(shape) - len(after)], stars.get(star)
             joined = middle if here is None else _joined(here, middle)

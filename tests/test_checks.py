@@ -47,7 +47,7 @@ def test_a_misfit_says_what_is_needed_what_came_and_what_to_do(first, second, wo
 
 
 def test_other_misfits_are_named_as_well():
-    with pytest.raises(ValueError, match=r"needs x \(n, 3\); got x \(2, 4\): 4 stands for 3"):
+    with pytest.raises(ValueError, match=r"needs x \(n, 3\); got x \(2, 4\): x has 4 in place of 3"):
         shapes("f", x=(ones(2, 4), "n 3"))
     with pytest.raises(ValueError, match=r"got x list: x is a list. Pass a tensor"):
         shapes("f", x=([1.0], "n"))

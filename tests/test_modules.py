@@ -139,9 +139,9 @@ def test_the_first_batch_of_two_is_looked_at_and_no_other():
 
     assert not first.look(call, torch.randn(1, 3), "this")
     assert first.look(call, torch.randn(2, 3), "this")
-    assert calls == [4, 4]
+    assert calls == [4, 4, 4]
     assert not first.look(call, torch.randn(2, 3), "this")
-    assert calls == [4, 4]
+    assert calls == [4, 4, 4]
 
 
 def test_the_first_batch_waits_inside_a_transform():

@@ -135,7 +135,7 @@ def test_too_few_iterations_are_admitted(problem):
 @pytest.mark.parametrize(
     ("model", "rows", "message"),
     [
-        (nn.Linear(3, 2), 4, "a target for each of the 5 inputs; got 4"),
+        (nn.Linear(3, 2), 4, r"needs targets \(5, 2\); got targets \(4, 2\).* of the 5 inputs"),
         (nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5)), 5, "lazy_criterion needs a model that maps each sample"),
         (nn.Sequential(nn.Linear(3, 2), nn.Threshold(1e9, 0.0)), 5, "Dh is zero"),
     ],

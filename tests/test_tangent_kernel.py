@@ -10,6 +10,7 @@ from regimes.activations import RELU
 from regimes.conventions import generator
 from regimes.models.mlp import MLP
 from regimes.models.two_layer import TwoLayer
+from regimes.tangent import kernel
 from regimes.tangent.functional import unflatten
 from regimes.tangent.kernel import jacobian, ntk, ntk_vector_product
 
@@ -73,6 +74,25 @@ def test_blocks_change_nothing(outputs, options):
     x1, x2 = torch.randn(7, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
     assert_close(ntk(model, x1, x2, outputs=outputs, **options), ntk(model, x1, x2, outputs=outputs))
     assert_close(ntk(model, x1, outputs=outputs, **options), ntk(model, x1, outputs=outputs))
+
+
+@pytest.mark.parametrize("memory", [1, 4000, 10_000, 60_000])
+def test_the_derivatives_held_at_a_time_fit_into_the_memory(memory, monkeypatch):
+    """Two Jacobians and a working copy: each may take a third, or one row of one output where that is too little."""
+    model = MLP([3, 6, 4], activation=RELU, generator=generator(0), sigma_b=0.1)
+    row = 8 * sum(parameter.numel() for parameter in model.parameters())
+    held, plain = [], kernel._rows
+
+    def rows(*arguments):
+        found = plain(*arguments)
+        held.append(sum(part.numel() * part.element_size() for part in found.values()))
+        return found
+
+    monkeypatch.setattr(kernel, "_rows", rows)
+    x = torch.randn(9, 3, dtype=torch.float64)
+    ntk(model, x, outputs="trace", memory=memory)
+    assert max(held) <= max(memory / 3, row)
+    assert max(held) > min(memory / 3, 36 * row) - 4 * row  # and it is used
 
 
 @pytest.mark.parametrize("options", [{}, {"block": 2}, {"memory": 1}])
@@ -188,8 +208,8 @@ X = torch.randn(4, 3)
         (nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.1)), {}, "draws random numbers"),
         (nn.ReLU(), {}, "no trainable parameter"),
         (nn.Linear(3, 2), {"outputs": "mean"}, "outputs='full' or outputs='trace'; got 'mean'"),
-        (nn.Linear(3, 2), {"block": 0}, "a block of at least one sample"),
-        (nn.Linear(3, 2), {"x1": X[:0]}, "a batch of at least one sample"),
+        (nn.Linear(3, 2), {"block": 0}, "block as a whole number, at least 1; got 0"),
+        (nn.Linear(3, 2), {"x1": X[:0]}, "at least one sample in inputs"),
         (nn.Linear(3, 2), {"x2": X[:0]}, "at least one sample in x2"),
         (nn.Linear(3, 2), {"x2": X[:, :2]}, r"one sample shape, dtype and device; got \(4, 3\)"),
         (nn.Linear(3, 2), {"x1": X.double()}, "the dtype of the model, torch.float32; got torch.float64"),
@@ -223,7 +243,10 @@ def test_a_model_that_fails_for_another_reason_says_so_itself():
 
 
 def test_a_vector_of_the_wrong_shape_is_refused():
-    with pytest.raises(ValueError, match=r"\(samples of x2, outputs\) = \(4, 2\); got \(4, 1\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"needs vector \(4, 2\); got vector \(4, 1\).* of the 4 samples of x2, a column for each of the 2",
+    ):
         ntk_vector_product(nn.Linear(3, 2), X, torch.ones(4, 1))
 
 

@@ -8,8 +8,10 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import jvp, vjp, vmap
 
-from regimes.modules import require_deterministic
-from regimes.tangent.functional import flatten, functional, unflatten
+from regimes.checks import count, finite, positive, real, shapes
+from regimes.tangent.functional import flatten, unflatten
+from regimes.tangent.model import tangent_model
+from regimes.tangent.precision import full_precision
 
 
 class Norm(NamedTuple):
@@ -93,11 +95,21 @@ def lazy_criterion(
     Centred(model, alpha): κ falls as 1/α. A ReLU has the second derivative that exists almost everywhere. n·p numbers
     are held for the upper bound. Source: [ChizatOyallonBach2019].
     """
-    require_deterministic(model, "lazy_criterion")
-    f, params = functional(model)
+    count("lazy_criterion", "starts", starts)
+    count("lazy_criterion", "iterations", iterations)
+    positive("lazy_criterion", "tolerance", tolerance)
+    tangent = tangent_model(model, x, "lazy_criterion", forward=True)
+    if tangent.recurrent:
+        raise ValueError(
+            "lazy_criterion needs second derivatives in forward mode, which recurrent layers do not have. "
+            "Write the recurrence with plain layers."
+        )
+    cure = f"A row for each of the {len(x)} inputs, a column for each output of the model"
+    shapes("lazy_criterion", targets=(y, f"{len(x)} {tangent.outputs}"), cure=cure)
+    real("lazy_criterion", targets=y)
+    finite("lazy_criterion", targets=y)
+    f, params, x, y = tangent.f, tangent.params, x.detach(), y.to(tangent.device, tangent.dtype)
     w_0, root = flatten(params), len(x) ** 0.5
-    if y.shape[0] != len(x):
-        raise ValueError(f"lazy_criterion needs a target for each of the {len(x)} inputs; got {len(y)}.")
 
     def h(w: Tensor) -> Tensor:
         return f(unflatten(w, params), x).reshape(-1) / root
@@ -114,16 +126,20 @@ def lazy_criterion(
         values = torch.randn(size, generator=generator, device=w_0.device, dtype=w_0.dtype)
         return values / values.norm()
 
-    with torch.no_grad():
+    with torch.no_grad(), full_precision(tangent.device):
         value, pull = vjp(h, w_0)[:2]
         distance = float((value - y.reshape(-1) / root).norm())
+        if not distance < float("inf"):
+            raise ValueError("lazy_criterion needs finite outputs; the model gives NaN or inf on these inputs.")
         slope = _top(lambda v: pull(jvp(h, (w_0,), (v,))[1])[0], random(len(w_0)), iterations, tolerance)
-        if slope.low <= 0:
+        if not slope.low > 0:
             raise ValueError("lazy_criterion needs a model whose output depends on its parameters; Dh is zero here.")
         found, settled = 0.0, True
         for _ in range(starts):
             u, v = random(len(w_0)), random(len(w_0))
             here, arrived = _alternate(second, pulled, u, v, iterations, tolerance)
+            if not here < float("inf"):
+                raise ValueError("lazy_criterion needs a finite second derivative; D²h has NaN or inf on these inputs.")
             found, settled = max(found, here), settled and arrived
         units = torch.eye(len(value), dtype=w_0.dtype, device=w_0.device)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from regimes.checks import shapes
 from regimes.conventions import Params
 
 Functional = Callable[[Params, Tensor], Any]  # a Tensor for every model that has a tangent kernel
@@ -22,6 +23,8 @@ def functional(model: nn.Module) -> tuple[Functional, Params]:
     model. Parameters with requires_grad=False and buffers are constants. Attention takes its plain form inside f, which
     has all derivatives.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"functional needs a torch module; got {type(model).__name__}. Pass an nn.Module.")
     params = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
     if not params:
         raise ValueError(
@@ -54,14 +57,15 @@ def evaluator(model: nn.Module) -> Functional:
 
 def flatten(params: Mapping[str, Tensor]) -> Shaped[Tensor, " p"]:
     """All parameters in one vector, in the order of the mapping."""
+    if not params:
+        raise ValueError("flatten needs at least one parameter; got an empty mapping.")
     return torch.cat([value.reshape(-1) for value in params.values()])
 
 
 def unflatten(vector: Shaped[Tensor, " p"], like: Mapping[str, Tensor]) -> Params:
     """Inverse of flatten: the vector cut into the names and shapes of `like`."""
     size = sum(value.numel() for value in like.values())
-    if len(vector) != size:
-        raise ValueError(f"unflatten needs a vector of the {size} entries of `like`; got {len(vector)}.")
+    shapes("unflatten", vector=(vector, str(size)), cure=f"Pass a vector of the {size} entries of `like`")
     pieces = vector.split([value.numel() for value in like.values()])
     return {name: piece.view_as(value) for (name, value), piece in zip(like.items(), pieces, strict=True)}
 
@@ -71,6 +75,11 @@ def push_forward(f: Callable[[Params], Tensor], params: Params, tangent: Params)
 
     Forward-mode derivative where every operation has one, else the transpose of the reverse mode: equal up to rounding.
     """
+    here, there = ({name: (tuple(v.shape), v.dtype) for name, v in each.items()} for each in (params, tangent))
+    if here != there:
+        raise ValueError(
+            f"push_forward needs a tangent with the names, shapes and dtypes of the parameters; got {there} for {here}."
+        )
     try:
         value, change = jvp(f, (params,), (tangent,))[:2]
         return value, change

@@ -8,19 +8,14 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import vjp, vmap
 
+from regimes.checks import alike, count, finite, shapes
 from regimes.conventions import Params
-from regimes.modules import misfit, require_deterministic
-from regimes.tangent.functional import Functional, functional, push_forward
+from regimes.tangent.functional import push_forward
+from regimes.tangent.model import TangentModel, require_samples, tangent_model
+from regimes.tangent.precision import full_precision
 
 Batch = Shaped[Tensor, "n *sample"]
 MEMORY = 512 * 2**20  # bytes that the Jacobian blocks of one kernel may take together
-
-
-class _Tangent(NamedTuple):
-    f: Functional
-    params: Params
-    outputs: int  # k: entries of the output of one sample
-    batched: bool  # whether samples can be mapped at once
 
 
 class _Block(NamedTuple):
@@ -28,61 +23,43 @@ class _Block(NamedTuple):
     outputs: slice
 
 
-def _tangent(model: nn.Module, x: Tensor, caller: str) -> _Tangent:
-    require_deterministic(model, caller)
-    if not isinstance(x, Tensor):
-        raise ValueError(f"{caller} needs inputs as a tensor (n, ...); got {type(x).__name__}. Use torch.as_tensor.")
-    if x.ndim < 1 or len(x) == 0:
-        raise ValueError(f"{caller} needs a batch of at least one sample; got shape {tuple(x.shape)}.")
-    f, params = functional(model)
-    first = next(iter(params.values()))
-    if x.device != first.device:
-        raise ValueError(f"{caller} needs inputs on the device of the model, {first.device}; got {x.device}.")
-    if x.is_floating_point() and x.dtype != first.dtype:
-        raise ValueError(
-            f"{caller} needs inputs of the dtype of the model, {first.dtype}; got {x.dtype}: convert one of them."
-        )
-    with torch.no_grad():
-        try:
-            probe = f(params, x[:1])
-        except RuntimeError as error:
-            reason = misfit(model, lambda: f(params, x[:1]))
-            if reason is None:
-                raise
-            shape = tuple(x.shape[1:])
-            raise ValueError(f"{caller} needs samples that fit the model: with shape {shape} {reason}.") from error
-    if not isinstance(probe, Tensor) or probe.ndim < 1 or len(probe) != 1:
-        got = f"shape {tuple(probe.shape)}" if isinstance(probe, Tensor) else type(probe).__name__
-        raise ValueError(
-            f"{caller} needs a model that returns one tensor with a row for each sample; one sample gave {got}."
-        )
-    # The cells of recurrent layers write in place, which vmap over samples cannot follow.
-    batched = not any(isinstance(module, nn.RNNBase) for module in model.modules())
-    return _Tangent(f, params, probe.numel(), batched)
-
-
-def _rows(tangent: _Tangent, x: Tensor, outputs: slice) -> Params:
+def _rows(tangent: TangentModel, x: Tensor, outputs: slice) -> Params:
     """Derivatives of the chosen outputs at each sample: name -> (n, chosen, *shape of the parameter)."""
-    reference = next(iter(tangent.params.values()))
-    cotangents = torch.eye(tangent.outputs, dtype=reference.dtype, device=reference.device)[outputs]
+    cotangents = torch.eye(tangent.outputs, dtype=tangent.dtype, device=tangent.device)[outputs]
 
     def rows(sample: Tensor) -> Params:
         _, pull = vjp(lambda values: tangent.f(values, sample[None]).reshape(-1), tangent.params)[:2]
         return vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
 
-    if tangent.batched:
-        return vmap(rows)(x)
-    each = [rows(sample) for sample in x]
-    return {name: torch.stack([row[name] for row in each]) for name in tangent.params}
+    # Recurrent layers in float32 have derivatives only where gradients are on.
+    with full_precision(tangent.device), torch.set_grad_enabled(tangent.recurrent):
+        if not tangent.recurrent:
+            return vmap(rows)(x)
+        each = [rows(sample) for sample in x]
+        return {name: torch.stack([row[name] for row in each]).detach() for name in tangent.params}
 
 
 def jacobian(model: nn.Module, x: Batch) -> Params:
     """Derivative of every output of every sample: name -> (n, k, *shape of the parameter), outputs flattened to k."""
-    tangent = _tangent(model, x, "jacobian")
-    return _rows(tangent, x, slice(0, tangent.outputs))
+    tangent = tangent_model(model, x, "jacobian")
+    return _rows(tangent, x.detach(), slice(0, tangent.outputs))
 
 
-def _blocks(n: int, tangent: _Tangent, block: int | None, memory: int) -> list[_Block]:
+def _others(x1: Tensor, x2: Tensor | None, caller: str) -> Tensor:
+    """x2, which has to be samples of the kind of x1; x1 where it is None."""
+    if x2 is None:
+        return x1.detach()
+    require_samples(x2, caller, "x2")
+    if x2.shape[1:] != x1.shape[1:] or x2.dtype != x1.dtype or x2.device != x1.device:
+        raise ValueError(
+            f"{caller} needs x1 and x2 of one sample shape, dtype and device; got {tuple(x1.shape)} {x1.dtype} "
+            f"{x1.device} and {tuple(x2.shape)} {x2.dtype} {x2.device}. Convert one of them."
+        )
+    finite(caller, x2=x2)
+    return x2.detach()
+
+
+def _blocks(n: int, tangent: TangentModel, block: int | None, memory: int) -> list[_Block]:
     """Samples (and, where one sample is too large, outputs) whose derivatives fit into a third of the memory."""
     row = sum(value.numel() * value.element_size() for value in tangent.params.values())
     fitting = max(1, memory // (3 * row))  # two Jacobians and the working copy of the newer one
@@ -126,27 +103,23 @@ def ntk(
     Derivatives are formed for `block` samples at a time (None: as many as `memory` bytes hold), never for all at once,
     so blocks change the time and not the result. dtype and device are those of the model. Parameters with
     requires_grad=False do not count; shared parameters count once with all their uses.
-    ValueError: BatchNorm or Dropout in train mode, an input of another dtype, device or sample shape (where
-    a linear or convolutional layer tells), no trainable parameter.
+    Computed in full precision, whatever autocast and torch.set_float32_matmul_precision say.
+    ValueError: a model that does not map each sample by itself (BatchNorm or Dropout in train mode, samples that mix),
+    parameters of 16 bits, inputs that are not finite or of another dtype, device or sample shape, no trainable
+    parameter, and the rest of regimes.tangent.model.
     Source: [JacotGabrielHongler2018].
     """
     if outputs not in ("full", "trace"):
         raise ValueError(f"ntk needs outputs='full' or outputs='trace'; got {outputs!r}.")
-    if block is not None and block < 1:
-        raise ValueError(f"ntk needs a block of at least one sample; got block={block}.")
-    tangent = _tangent(model, x1, "ntk")
+    if block is not None:
+        count("ntk", "block", block)
+    count("ntk", "memory", memory)
+    tangent = tangent_model(model, x1, "ntk")
     symmetric = x2 is None
-    other = x1 if x2 is None else x2
-    if other.shape[1:] != x1.shape[1:] or other.dtype != x1.dtype or other.device != x1.device:
-        raise ValueError(
-            f"ntk needs x1 and x2 of one sample shape, dtype and device; got {tuple(x1.shape)} {x1.dtype} {x1.device} "
-            f"and {tuple(other.shape)} {other.dtype} {other.device}."
-        )
-    if len(other) == 0:
-        raise ValueError("ntk needs at least one sample in x2; got none.")
-    k, reference = tangent.outputs, next(iter(tangent.params.values()))
+    x1, other = x1.detach(), _others(x1, x2, "ntk")
+    k = tangent.outputs
     shape = (len(x1), len(other)) if outputs == "trace" else (len(x1), len(other), k, k)
-    kernel = torch.zeros(shape, dtype=reference.dtype, device=reference.device)
+    kernel = torch.zeros(shape, dtype=tangent.dtype, device=tangent.device)
     for left, right, piece in _pieces(tangent, x1, other, symmetric, outputs == "trace", block, memory):
         if outputs == "trace":
             kernel[left.rows, right.rows] += piece
@@ -156,9 +129,9 @@ def ntk(
 
 
 def _pieces(
-    tangent: _Tangent, x1: Tensor, x2: Tensor, symmetric: bool, trace: bool, block: int | None, memory: int
+    tangent: TangentModel, x1: Tensor, x2: Tensor, symmetric: bool, trace: bool, block: int | None, memory: int
 ) -> Iterator[tuple[_Block, _Block, Tensor]]:
-    with torch.no_grad():
+    with torch.no_grad(), full_precision(tangent.device):
         columns = _blocks(len(x2), tangent, block, memory)
         for left in _blocks(len(x1), tangent, block, memory):
             first = _rows(tangent, x1[left.rows], left.outputs)
@@ -186,15 +159,14 @@ def ntk_vector_product(
 
     Memory is that of one training step on x1 or x2. Errors as in ntk.
     """
-    tangent = _tangent(model, x1, "ntk_vector_product")
-    other = x1 if x2 is None else x2
-    if vector.shape != (len(other), tangent.outputs):
-        raise ValueError(
-            f"ntk_vector_product needs a vector (samples of x2, outputs) = {(len(other), tangent.outputs)}; "
-            f"got {tuple(vector.shape)}."
-        )
-    with torch.no_grad():
-        _, pull = vjp(lambda values: tangent.f(values, other).reshape(len(other), -1), tangent.params)[:2]
-        (direction,) = pull(vector)
-        _, product = push_forward(lambda values: tangent.f(values, x1).reshape(len(x1), -1), tangent.params, direction)
-    return product
+    tangent = tangent_model(model, x1, "ntk_vector_product", forward=True)
+    x1, other = x1.detach(), _others(x1, x2, "ntk_vector_product")
+    cure = f"A row for each of the {len(other)} samples of x2, a column for each of the {tangent.outputs} outputs"
+    shapes("ntk_vector_product", vector=(vector, f"{len(other)} {tangent.outputs}"), cure=cure)
+    alike("ntk_vector_product", vector=vector, parameters=next(iter(tangent.params.values())))
+    f, params = tangent.f, tangent.params
+    with torch.set_grad_enabled(tangent.recurrent), full_precision(tangent.device):
+        _, pull = vjp(lambda values: f(values, other).reshape(len(other), -1), params)[:2]
+        direction = pull(vector.detach())[0]
+        _, product = push_forward(lambda values: f(values, x1).reshape(len(x1), -1), params, direction)
+    return product.detach()

@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from regimes.checks import real
 from regimes.conventions import Params
-from regimes.modules import frozen_copy, require_deterministic
+from regimes.modules import FirstBatch, frozen_copy, require_deterministic
 from regimes.tangent.functional import evaluator, functional, push_forward
+from regimes.tangent.model import require_one_derivative, require_registered
 
 
 class Linearized(nn.Module):
@@ -18,6 +20,8 @@ class Linearized(nn.Module):
         super().__init__()
         require_deterministic(model, "linearize")
         _, params = functional(model)
+        real("linearize", half=False, **{f"parameter {name!r}": value for name, value in params.items()})
+        self._first = FirstBatch()
         self.names = list(params)
         self.start = frozen_copy(model)
         self.displacement = nn.ParameterList([nn.Parameter(torch.zeros_like(value)) for value in params.values()])
@@ -29,6 +33,9 @@ class Linearized(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         start = {name: self.start.get_buffer(name) for name in self.names}
         f = evaluator(self.start)
+        if self._first.look(lambda batch: f(start, batch), x, "linearize"):
+            require_registered(self.start, x, "linearize")
+            require_one_derivative(f, start, x, "linearize")
         value, change = push_forward(lambda values: f(values, x), start, self.displacements())
         return value + change
 
@@ -42,7 +49,9 @@ def linearize(model: nn.Module) -> Linearized:
     """First-order model of any torch module at its present parameters; train it with any torch optimiser.
 
     Frozen parameters (requires_grad=False) and buffers stay constants. Later changes of `model` do not reach it.
-    ValueError: BatchNorm or Dropout in train mode, no trainable parameter.
+    It computes in the precision that is set around it, like any module: outside autocast where digits count.
+    ValueError: BatchNorm or Dropout in train mode, parameters of 16 bits, no trainable parameter; at the first batch of
+    two or more also samples that mix, and trained tensors that are not registered parameters.
     Source: [ChizatOyallonBach2019].
     """
     return Linearized(model)

@@ -1,0 +1,66 @@
+"""Full precision for derivatives and kernels, whatever the settings around them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+import torch
+
+_LOCK = Lock()
+_inside = 0
+_found: list[tuple[Any, str, Any]] = []  # (owner, attribute, value) as they were before the first of those inside
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """No autocast on the device, and float32 products of float32 numbers (no TensorFloat-32, no bfloat16 passes).
+
+    Autocast belongs to the thread. The precision of products belongs to the process: while any thread is inside, all
+    compute in full precision, and the last one to leave puts the settings back.
+    """
+    global _inside
+    with _LOCK:
+        if _inside == 0:
+            _found[:] = _reduced()
+            for owner, name, value in _found:
+                _set(owner, name, "highest" if owner is torch else "ieee" if isinstance(value, str) else False)
+        _inside += 1
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        with _LOCK:
+            _inside -= 1
+            if _inside == 0:
+                for owner, name, value in _found:
+                    _set(owner, name, value)
+                _found.clear()
+
+
+def _reduced() -> list[tuple[Any, str, Any]]:
+    """The settings by which products are less precise than their numbers."""
+    backends = torch.backends
+    found: list[tuple[Any, str, Any]] = []
+    try:
+        if (value := torch.get_float32_matmul_precision()) != "highest":
+            found.append((torch, "float32_matmul_precision", value))
+    except RuntimeError:
+        pass  # set by the newer names below only
+    if not hasattr(backends, "fp32_precision"):  # before torch 2.9
+        return found + [(backends.cudnn, "allow_tf32", True)] * backends.cudnn.allow_tf32
+    kinds = [("cuda", "matmul"), ("mkldnn", "matmul")]
+    kinds += [(library, kind) for library in ("cudnn", "mkldnn") for kind in ("conv", "rnn")]
+    owners = [getattr(getattr(backends, library), kind, None) for library, kind in kinds]
+    return found + [
+        (owner, "fp32_precision", owner.fp32_precision)
+        for owner in owners
+        if owner is not None and owner.fp32_precision not in ("ieee", "none")
+    ]
+
+
+def _set(owner: Any, name: str, value: Any) -> None:
+    if owner is torch:
+        torch.set_float32_matmul_precision(value)
+    else:
+        setattr(owner, name, value)

@@ -1,0 +1,314 @@
+"""Unusual models at the door of the tangent package: each is refused in words, or its derivatives are right."""
+
+import threading
+import time
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from regimes.conventions import generator
+from regimes.tangent.criterion import lazy_criterion
+from regimes.tangent.functional import evaluator, functional, push_forward
+from regimes.tangent.kernel import jacobian, ntk, ntk_vector_product
+from regimes.tangent.linearize import linearize
+from regimes.tangent.precision import full_precision
+
+X = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+CALLERS = {
+    "ntk": ntk,
+    "jacobian": jacobian,
+    "ntk_vector_product": lambda model, x: ntk_vector_product(
+        model, x, torch.ones(len(x), 2, dtype=next(model.parameters()).dtype)
+    ),
+    "lazy_criterion": lambda model, x: lazy_criterion(
+        model, x, torch.zeros(len(x), 2), generator=generator(0), iterations=5
+    ),
+    "linearize": lambda model, x: linearize(model)(x),
+}
+
+
+class Net(nn.Module):
+    """A net of two layers, and a place for something unusual."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.outer(torch.tanh(self.inner(x)))
+
+
+class Mixing(Net):
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
+
+
+class WrongAxis(Net):
+    def __init__(self):
+        super().__init__()
+        self.cells = nn.GRU(3, 3)
+
+    def forward(self, x):
+        return super().forward(self.cells(x[:, None].expand(-1, 2, -1))[0][:, 0])
+
+
+class Noisy(Net):
+    def forward(self, x):
+        return super().forward(nn.functional.dropout(x, 0.5, training=True))
+
+
+class InAList(Net):
+    def __init__(self):
+        super().__init__()
+        self.kept = [self.inner.weight]
+
+    def forward(self, x):
+        return self.outer(torch.tanh(x @ self.kept[0].T))
+
+
+class InAClosure(Net):
+    def __init__(self):
+        super().__init__()
+        weight = self.inner.weight
+        self.first = lambda x: x @ weight.T
+
+    def forward(self, x):
+        return self.outer(torch.tanh(self.first(x)))
+
+
+class CachedProduct(Net):
+    def __init__(self):
+        super().__init__()
+        self.product = self.outer.weight @ self.inner.weight
+
+    def forward(self, x):
+        return x @ self.product.T + self.outer.bias
+
+    def __deepcopy__(self, memo):
+        return CachedProduct()
+
+
+class ReducedInside(Net):
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(x)
+
+
+class Counting(Net):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x)
+
+
+class HalfWithoutGradients(Net):
+    def forward(self, x):
+        with torch.no_grad():
+            hidden = torch.tanh(self.inner(x))
+        return self.outer(hidden)
+
+
+class OneSampleOnly(Net):
+    def forward(self, x):
+        return super().forward(x.view(1, 3))
+
+
+REFUSED = {
+    "samples that mix": (Mixing, "maps each sample by itself"),
+    "a sequence layer over the samples": (WrongAxis, "batch_first=True"),
+    "dropout in the forward": (Noisy, "same output each time"),
+    "a parameter in a list": (InAList, "registered parameters"),
+    "a parameter in a closure": (InAClosure, "registered parameters"),
+    "a product formed earlier": (CachedProduct, "registered parameters"),
+    "half precision": (lambda: Net().bfloat16(), "bfloat16: 16 bits are not enough here"),
+}
+REFUSED_WITH_INPUTS = {
+    "autocast inside": (ReducedInside, "the output of the model in float32 or float64; got bfloat16"),
+    "a buffer that changes": (Counting, "changes its buffer 'calls'"),
+    "one sample only": (OneSampleOnly, "batches of any size"),
+    "spectral norm in train mode": (
+        lambda: nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 2))), "spectral norm",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_without_a_tangent_model_is_refused(name, caller):
+    build, words = REFUSED[name]
+    model = build()
+    x = X.to(next(model.parameters()).dtype)
+    with pytest.raises(ValueError, match=rf"^{caller} needs.*{words}"):
+        CALLERS[caller](model, x)
+
+
+@pytest.mark.parametrize("caller", ["ntk", "jacobian", "ntk_vector_product", "lazy_criterion"])
+@pytest.mark.parametrize("name", REFUSED_WITH_INPUTS)
+def test_a_model_that_a_call_shows_to_be_none_is_refused(name, caller):
+    build, words = REFUSED_WITH_INPUTS[name]
+    with pytest.raises(ValueError, match=rf"^{caller} needs.*{words}"):
+        CALLERS[caller](build(), X)
+
+
+@pytest.mark.parametrize("caller", ["ntk_vector_product", "lazy_criterion", "linearize"])
+def test_a_part_without_gradients_is_refused_where_forward_mode_would_see_it(caller):
+    with pytest.raises(ValueError, match=rf"^{caller} needs a model with one derivative"):
+        CALLERS[caller](HalfWithoutGradients(), X)
+
+
+def test_a_part_without_gradients_is_constant_in_the_kernel_as_in_training():
+    model = HalfWithoutGradients()
+    kernel = ntk(model, X)
+    model.inner.requires_grad_(False)
+    assert_close(kernel, ntk(model, X))
+
+
+def test_a_refused_model_is_left_as_it_was():
+    model = Counting()
+    with pytest.raises(ValueError, match="put back"):
+        ntk(model, X)
+    assert model.calls == 0
+    for norm in (nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm):
+        layer = norm(nn.Linear(3, 2))
+        before = {name: value.clone() for name, value in layer.state_dict().items()}
+        with pytest.raises(ValueError, match="spectral norm"):
+            ntk(layer, X)
+        assert_close(dict(layer.state_dict()), before)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.spectral_norm, nn.utils.spectral_norm])
+def test_a_spectral_norm_at_rest_has_its_kernel(norm):
+    layer = norm(nn.Linear(3, 2)).double().eval()
+    x = X.double()
+    rows = [torch.autograd.grad(layer(x)[i, a], list(layer.parameters())) for i in range(6) for a in range(2)]
+    slow = torch.stack([torch.cat([each.reshape(-1) for each in row]) for row in rows])
+    fast = torch.cat([part.flatten(2) for part in jacobian(layer, x).values()], 2).flatten(0, 1)
+    assert_close(fast @ fast.T, slow @ slow.T)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("caller", ["ntk", "jacobian", "ntk_vector_product", "lazy_criterion"])
+def test_inputs_that_are_not_finite_are_refused(caller, bad):
+    x = X.clone()
+    x[2, 1] = bad
+    with pytest.raises(ValueError, match=f"^{caller} needs finite inputs; 1 of its 18 entries"):
+        CALLERS[caller](Net(), x)
+    with pytest.raises(ValueError, match=f"^{caller} needs real inputs; got torch.complex64"):
+        CALLERS[caller](Net(), X.to(torch.complex64))
+
+
+def test_weights_that_are_not_finite_give_no_criterion():
+    model = Net()
+    model.inner.weight.data[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="finite outputs"):
+        CALLERS["lazy_criterion"](model, X)
+
+
+@pytest.mark.parametrize("wrong", [{"starts": 0}, {"iterations": 0}, {"tolerance": float("nan")}])
+def test_a_criterion_without_work_is_refused(wrong):
+    name = next(iter(wrong))
+    with pytest.raises(ValueError, match=f"lazy_criterion needs {name}"):
+        lazy_criterion(Net(), X, torch.zeros(6, 2), generator=generator(0), **wrong)
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_in_single_precision_have_their_kernel(layer, around):
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cells = layer(3, 2, batch_first=True)
+
+        def forward(self, x):
+            return self.cells(x)[0][:, -1]
+
+    model, x = Last(), torch.randn(4, 5, 3)
+    exact = ntk(model.double(), x.double())
+    model.float()
+    with around():
+        assert_close(ntk(model, x).double(), exact, rtol=1e-4, atol=1e-5)
+        vector = torch.randn(4, 2)
+        product = ntk_vector_product(model, x, vector)
+    assert not product.requires_grad
+    assert_close(product.double(), torch.einsum("ijab,jb->ia", exact, vector.double()), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("caller", ["ntk", "jacobian", "ntk_vector_product"])
+def test_autocast_around_a_call_changes_no_digit(caller):
+    model = nn.Sequential(nn.Linear(3, 64), nn.Tanh(), nn.Linear(64, 2))
+    plain = CALLERS[caller](model, X)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_close(CALLERS[caller](model, X), plain, rtol=0, atol=0)
+        assert torch.is_autocast_enabled("cpu")
+
+
+@pytest.fixture
+def reduced():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+def test_reduced_products_are_switched_off_inside_and_on_again_after(reduced):
+    seen = []
+
+    class Looking(Net):
+        def forward(self, x):
+            seen.append(torch.get_float32_matmul_precision())
+            return super().forward(x)
+
+    ntk(Looking(), X)
+    assert set(seen) == {"highest"}
+    assert torch.get_float32_matmul_precision() == "medium"
+    with pytest.raises(ValueError, match="maps each sample"):
+        ntk(Mixing(), X)
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
+def test_the_last_of_several_threads_puts_the_precision_back(reduced):
+    inside, leave = threading.Barrier(3, timeout=30), [threading.Event(), threading.Event()]
+
+    def work(number):
+        with full_precision(torch.device("cpu")):
+            inside.wait()
+            assert leave[number].wait(30)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    inside.wait()
+    assert torch.get_float32_matmul_precision() == "highest"
+    leave[0].set()
+    threads[0].join()
+    assert torch.get_float32_matmul_precision() == "highest"
+    leave[1].set()
+    threads[1].join()
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
+def test_the_look_at_a_model_costs_little():
+    model, x = nn.Sequential(nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, 2)), torch.randn(300, 200)
+    sizes = []
+    model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    start = time.perf_counter()
+    ntk(model, x, outputs="trace")
+    assert sum(sizes[:5]) <= 1 + 1 + 4 + 4 + 4
+    assert time.perf_counter() - start < 30
+
+
+def test_a_tangent_of_other_names_or_shapes_is_refused():
+    f, params = functional(Net())
+    with pytest.raises(ValueError, match="push_forward needs a tangent with the names"):
+        push_forward(lambda values: f(values, X), params, {name: value[:1] for name, value in params.items()})
+
+
+def test_the_evaluator_reaches_the_buffers_too():
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).eval()
+    shifted = evaluator(model)({"1.running_mean": torch.ones(3)}, X)
+    assert_close(shifted, model(X) - 1 / (1 + 1e-5) ** 0.5)
