@@ -158,3 +158,13 @@ def test_the_first_batch_waits_inside_a_transform():
 def test_a_frozen_lstm_uses_its_buffers_alone():
     copy = frozen_copy(nn.LSTM(3, 2, batch_first=True))
     assert not copy(torch.randn(4, 5, 3))[0].requires_grad
+
+
+def test_a_frozen_copy_has_no_backward_hooks():
+    model, calls = nn.Linear(3, 2), []
+    model.register_full_backward_hook(lambda *_: calls.append(1))
+    x = torch.randn(4, 3, requires_grad=True)
+    frozen_copy(model)(x).sum().backward()
+    assert calls == []
+    model(x).sum().backward()
+    assert calls == [1]

@@ -8,11 +8,14 @@ from torch import Tensor, nn
 def frozen_copy(model: nn.Module) -> nn.Module:
     """Deep copy whose parameters are buffers: it moves and is saved with its owner but is never trained.
 
-    Shared parameters stay shared; the copy is in eval mode.
+    Shared parameters stay shared; the copy is in eval mode and has no backward hooks.
     """
     copy = deepcopy(model).eval()
     made: dict[int, Tensor] = {}
     for module in copy.modules():
+        # Hooks on gradients are for the training of the original; torch.func cannot pass those of whole modules.
+        module._backward_hooks.clear()
+        module._backward_pre_hooks.clear()
         for name, parameter in list(module._parameters.items()):
             if parameter is None:
                 continue

@@ -89,14 +89,14 @@ def require_separate_samples(call: Callable[[Tensor], Any], x: Tensor, caller: s
 def _batches(x: Tensor) -> tuple[Tensor, Tensor] | None:
     """Four times the first sample, and that sample at place 1 among others; None if there are no others."""
     sample, pool = x[:1], x[:_POOL]
-    others = pool[(pool != sample).reshape(len(pool), -1).any(1)]
-    if len(others) == 0:
+    differs = (pool != sample).reshape(len(pool), -1).any(1).tolist()
+    others = [each for each, differ in zip(pool, differs, strict=True) if differ]
+    if not others:
         if not x.is_floating_point():
             return None
-        others = 2 * sample + 1
-    among = others[torch.arange(4, device=x.device) % len(others)]
-    among[1] = sample[0]
-    return sample.expand_as(among).clone(), among
+        others = [2 * x[0] + 1]
+    first, *rest = (others[place % len(others)] for place in range(3))
+    return sample.expand(4, *x.shape[1:]).clone(), torch.stack([first, x[0], *rest])
 
 
 class FirstBatch:
