@@ -69,16 +69,16 @@ def require_separate_samples(call: Callable[[Tensor], Any], x: Tensor, caller: s
             raise ValueError(
                 f"{caller} needs a model that returns one tensor with a row for each sample; four samples gave {got}."
             )
-    scale = torch.maximum(alone.abs().amax(), among[1].abs().amax())
+    scale = torch.maximum(alone.abs().amax(), among[1].abs().amax()).nan_to_num(nan=0.0)
     unit = torch.finfo(alone.dtype).eps if alone.is_floating_point() else 0.0
     noise = (call(batches[0]) - alone).abs().nan_to_num(nan=0.0).amax()
-    if bool(noise > unit**0.5 * scale):
+    if not bool(noise <= unit**0.5 * scale):
         raise ValueError(
             f"{caller} needs a model that gives the same output each time; two calls on the same samples differ. "
             "Switch off what draws random numbers in its forward (functional.dropout with training=True, say)."
         )
     change = (alone[1] - among[1]).abs().nan_to_num(nan=0.0)
-    if bool((change > _ROUNDING * unit * scale + 100 * noise).any()):
+    if not bool((change <= _ROUNDING * unit * scale + 100 * noise).all()):
         raise ValueError(
             f"{caller} needs a model that maps each sample by itself; here the output of one sample changes with the "
             "other samples of its batch. Look for sums or means over axis 0, and for sequence layers without "

@@ -128,8 +128,9 @@ def require_one_derivative(f: Functional, params: Params, x: Tensor, caller: str
         pulled = pull(u)[0]
     pushed = push_forward(lambda values: f(values, few), params, v)[1]
     left, right = (u * pushed).sum(), sum((pulled[name] * each).sum() for name, each in v.items())
-    size = sum((pulled[name] * each).abs().sum() for name, each in v.items()) + (u * pushed).abs().sum()
-    if bool((left - right).abs() > torch.finfo(value.dtype).eps ** 0.5 * size):
+    size = torch.stack([(pulled[name] * each).abs().sum() for name, each in v.items()]).sum() + (u * pushed).abs().sum()
+    agree = (left - right).abs() <= torch.finfo(value.dtype).eps ** 0.5 * size
+    if not bool(agree | size.isnan()):
         raise ValueError(
             f"{caller} needs a model with one derivative; here forward and reverse mode differ, as they do where a "
             "part of the forward runs under torch.no_grad or detach. Set requires_grad=False on what is not trained "
