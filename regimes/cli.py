@@ -129,7 +129,7 @@ def merge(
     if found.points < found.planned:
         print(f"{found.points} of {found.planned} points are in {out}. Measure the rest:")
         print(f"python cli.py verify {name} --config {out}/config.yaml --out {out}")
-        return
+        raise typer.Exit(1)
     with RunFolder.existing(out) as folder:
         _show(experiment, out, conclude(experiment, folder))
 

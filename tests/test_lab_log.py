@@ -28,6 +28,13 @@ def test_records_come_back_exactly(tmp_path, log):
     assert math.copysign(1, read_log(tmp_path).records[1].rows[1]["y"]) == -1
 
 
+def test_a_stamp_comes_back_and_logs_without_are_read(tmp_path, log):
+    stamped = RECORDS[0]._replace(stamp={"config": "abc"})
+    log.append([stamped, RECORDS[1]])
+    assert read_log(tmp_path).records == [stamped, RECORDS[1]]
+    assert "stamp" not in (tmp_path / "points.jsonl").read_text().splitlines()[1]
+
+
 def test_undefined_and_infinite_numbers_come_back(tmp_path, log):
     log.append([Record({"x": 1}, [{"a": math.nan, "b": math.inf, "c": -math.inf}], 0.0)])
     (row,) = read_log(tmp_path).records[0].rows

@@ -8,6 +8,7 @@ import pytest
 import toy_experiment as toy
 from command import command
 
+from regimes.errors import UserError
 from regimes.lab.merging import Merged, Part, merge, name_of
 from regimes.lab.runs import RunFolder
 from regimes.lab.sweep import rows_of
@@ -56,7 +57,7 @@ def test_joined_parts_are_the_whole_run(parts, tmp_path):
     assert log(joined) == log(whole)
     assert (joined / "rows.csv").read_text() == (whole / "rows.csv").read_text()
     with RunFolder.existing(joined) as folder:
-        assert conclude(toy, folder).judgement.verdict == "supported"
+        assert conclude(toy, folder).judgement.verdict == "no verdict"  # of a smoke run
         assert len(rows_of(folder).rows) == 12
 
 
@@ -107,8 +108,39 @@ def test_runs_of_other_statements_and_folders_of_none_are_refused(parts, tmp_pat
 
 
 def test_more_parts_than_calls_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="4 calls of measure"):
-        verify(toy, "toy", CONFIG, tmp_path / "a", part=Part(5, 5))
+    for number in (1, 13):
+        with pytest.raises(UserError, match=r"12 calls of measure, too few for 13 parts: take at most 12"):
+            verify(toy, "toy", CONFIG, tmp_path / "a", part=Part(number, 13))
+    joint = SimpleNamespace(**vars(PLANNED), JOINT=True)
+    with pytest.raises(UserError, match=r"4 calls of measure, too few for 5 parts"):
+        verify(joint, "toy", CONFIG, tmp_path / "a", part=Part(1, 5))
+
+
+def test_a_run_of_one_call_is_split_over_its_points(tmp_path):
+    once = SimpleNamespace(**{**vars(PLANNED), "BATCHED": ("x", "seed")})
+    for number in (1, 2):
+        verify(once, "toy", CONFIG, tmp_path / f"{number}", part=Part(number, 2))
+        assert len(log(tmp_path / f"{number}")) == 6
+        verify(once, "toy", CONFIG, tmp_path / f"{number}", part=Part(number, 2))  # measures nothing again
+    verify(once, "toy", CONFIG, tmp_path / "whole")
+    assert merge(once, "toy", [tmp_path / "1", tmp_path / "2"], tmp_path / "all", CONFIG) == Merged(12, 12)
+    assert log(tmp_path / "all") == log(tmp_path / "whole")
+
+
+def test_rows_of_unlike_statements_settings_or_data_are_not_joined(parts, tmp_path):
+    file = parts[1] / "points.jsonl"
+    kept = file.read_text()
+    for kind, text in (("statement", "another statement"), ("config", "other settings")):
+        lines = [json.loads(line) for line in kept.splitlines()]
+        for line in lines:
+            line["stamp"][kind] = "0" * 16
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        with pytest.raises(UserError, match=text):
+            merge(toy, "toy", parts, tmp_path / "joined", CONFIG)
+    file.write_text(
+        "".join(json.dumps({k: v for k, v in json.loads(x).items() if k != "stamp"}) + "\n" for x in kept.splitlines())
+    )
+    assert merge(toy, "toy", parts, tmp_path / "joined", CONFIG).points == 12  # rows of old have no stamp
 
 
 def test_the_command_line_splits_and_joins(tmp_path):
@@ -119,7 +151,7 @@ def test_the_command_line_splits_and_joins(tmp_path):
         assert ended.code == 0, ended.err
         assert "Join all parts" in ended.out
     lone = command("merge", str(tmp_path / "1"), "--out", str(tmp_path / "lone"))
-    assert lone.code == 0, lone.err
+    assert lone.code == 1  # an incomplete run is no success
     assert "Measure the rest" in lone.out
     ended = command("merge", str(tmp_path / "1"), str(tmp_path / "2"), "--out", str(tmp_path / "all"))
     assert ended.code == 0, ended.err

@@ -18,7 +18,9 @@ import toy_experiment as toy
 from regimes.errors import Interrupted
 from regimes.lab.config import Settings
 from regimes.lab.log import read_log
+from regimes.lab.report import Interval
 from regimes.lab.runs import RunFolder
+from regimes.lab.stamps import stamp
 from regimes.lab.sweep import SweepFailed, grid_points, rows_of, sweep
 from regimes.lab.workers import worker_pool
 from regimes.threads import PER_THREAD
@@ -266,6 +268,31 @@ def test_points_that_the_grid_does_not_have_are_refused(tmp_path):
     run(tmp_path / "a")
     with pytest.raises(ValueError, match="the grid does not have"):
         run(tmp_path / "a", experiment=counting([], points=lambda config: [{"x": 1.0, "seed": 0}]))
+
+
+def test_rows_say_what_they_were_measured_for_and_are_not_mixed_with_unlike_ones(tmp_path):
+    def stamped(**stamp):
+        with RunFolder.open(tmp_path / "a", "toy", toy.Config()) as folder:
+            sweep(toy, toy.Config(), folder, stamp=stamp)
+        return [record.stamp for record in read_log(tmp_path / "a").records]
+
+    assert stamped(statement="s", config="c", commit="1") == [{"statement": "s", "config": "c", "commit": "1"}] * 12
+    assert len(stamped(statement="s", config="c", data="d", commit="2")) == 12  # a commit may differ, if asked for
+    for kind, text in (("statement", "another statement"), ("config", "other settings")):
+        with pytest.raises(ValueError, match=text):
+            stamped(**{"statement": "s", "config": "c", kind: "other"})
+
+
+def test_the_stamp_changes_with_an_interval_and_a_setting_but_not_with_an_origin_or_a_place():
+    usual = stamp(toy, toy.Config())
+    (said,) = toy.STATEMENT.predictions
+
+    def of(prediction):
+        return stamp(SimpleNamespace(STATEMENT=toy.STATEMENT._replace(predictions=(prediction,))), toy.Config())
+
+    assert of(said._replace(origin="published")) == usual
+    assert of(said._replace(interval=Interval(1.9, 2.2)))["statement"] != usual["statement"]
+    assert stamp(toy, toy.Config(pause=0.1))["config"] != usual["config"]
 
 
 def test_progress_counts_the_calls_that_are_left(tmp_path):

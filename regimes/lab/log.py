@@ -13,11 +13,15 @@ LOG = "points.jsonl"
 
 
 class Record(NamedTuple):
-    """A finished point, its rows, and its share of the seconds of the call that measured it."""
+    """A finished point, its rows, and its share of the seconds of the call that measured it.
+
+    `stamp` says what it was measured for, and by what: see `lab.stamps`; older logs have none.
+    """
 
     point: dict[str, Any]
     rows: list[dict[str, Any]]
     seconds: float
+    stamp: dict[str, str] = {}
 
 
 def point_key(point: Mapping[str, Any]) -> str:
@@ -82,7 +86,8 @@ def _records(path: Path, lines: list[bytes]) -> Iterator[Record]:
     for number, line in enumerate(lines, 1):
         try:
             content = json.loads(line)
-            record = Record(dict(content["point"]), [dict(row) for row in content["rows"]], float(content["seconds"]))
+            rows, stamp = [dict(row) for row in content["rows"]], dict(content.get("stamp", {}))
+            record = Record(dict(content["point"]), rows, float(content["seconds"]), stamp)
         except (ValueError, KeyError, TypeError):
             raise UserError(
                 f"{path} is damaged: line {number} is no finished point; restore the file, "
@@ -92,4 +97,5 @@ def _records(path: Path, lines: list[bytes]) -> Iterator[Record]:
 
 
 def _line(record: Record) -> str:
-    return json.dumps(record._asdict()) + "\n"
+    content = record._asdict()
+    return json.dumps(content if record.stamp else {key: content[key] for key in content if key != "stamp"}) + "\n"

@@ -10,6 +10,7 @@ from regimes.errors import UserError
 from regimes.lab.config import Settings, dump, load
 from regimes.lab.log import PointLog, Record, point_key, read_log
 from regimes.lab.runs import CONFIG, RunFolder, differences
+from regimes.lab.stamps import KINDS, refuse_unlike
 from regimes.lab.sweep import describe, grid_points, to_csv
 
 
@@ -55,15 +56,16 @@ def merge(experiment: Any, name: str, runs: Sequence[Path], path: Path, config: 
     """
     planned = grid_points(experiment, config)
     keys = [point_key(point) for point in planned]
+    wanted: dict[str, str] = {}  # stamps that all rows share
     held: dict[str, tuple[Path, Record]] = {}
     launches: list[dict[str, Any]] = []
     for run in runs:
         with RunFolder.existing(run) as part:
             _refuse_other(experiment, name, part, config)
             launches += part.launches
-            _collect(held, run, set(keys))
+            _collect(held, run, set(keys), wanted)
     with RunFolder.open(path, name, config) as folder:
-        _collect(held, path, set(keys))
+        _collect(held, path, set(keys), wanted)
         records = [held[key][1] for key in keys if key in held]
         log = PointLog(folder.path)
         log.replace(records)
@@ -85,9 +87,13 @@ def _refuse_other(experiment: Any, name: str, part: RunFolder, config: Settings)
             )
 
 
-def _collect(held: dict[str, tuple[Path, Record]], run: Path, known: set[str]) -> None:
-    """Add the records of a run to those held."""
-    for record in read_log(run).records:
+def _collect(held: dict[str, tuple[Path, Record]], run: Path, known: set[str], wanted: dict[str, str]) -> None:
+    """Add the records of a run to those held; the stamps of all of them agree."""
+    records = read_log(run).records
+    for record in records:
+        refuse_unlike(str(run), [record], wanted)
+        wanted.update({kind: value for kind, value in record.stamp.items() if kind in KINDS})
+    for record in records:
         key = point_key(record.point)
         if key not in known:
             raise UserError(

@@ -24,11 +24,14 @@ PACKAGES = (
     "jax",
     "neural-tangents",
 )
+HERE = Path(__file__).resolve().parent
+OWN = ("regimes", "configs")  # folders in which an untracked file is code, too
+CODE = (":(top)", *(f":(top,exclude){name}" for name in ("results", "docs", "tests", "*.md")))
 
 
 def provenance(device: str = "cpu") -> dict[str, Any]:
     """Commit and whether the tree was changed, versions, device, the command to reproduce, the time of the start."""
-    commit, changed = git_state(Path(__file__).resolve().parent)
+    commit, changed = git_state()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     return {
         "commit": commit,
@@ -42,21 +45,51 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
     }
 
 
-def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """Commit of the git tree that holds the folder, and whether tracked files differ from it; None without one."""
+def git_state(folder: Path = HERE) -> tuple[str | None, bool | None]:
+    """Commit of the git tree that holds the folder, and whether its code or configs differ from it; None without one.
 
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
-        )
-        return done.stdout.strip()
-
+    Results, documents and tests do not count; files of code and configs that are not tracked do.
+    """
     try:
-        if not git("ls-files", "."):  # installed into an environment inside somebody's repository
+        if not git(folder, "ls-files", "."):  # installed into an environment inside somebody's repository
             return None, None
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no", ":/"))
+        changed = git(folder, "status", "--porcelain", "--untracked-files=no", "--", *CODE)
+        return git(folder, "rev-parse", "HEAD"), bool(changed or _untracked(folder))
     except (OSError, subprocess.SubprocessError):
         return None, None
+
+
+def uncommitted_diff(folder: Path = HERE) -> str:
+    """What the code and configs have that the commit does not, as a patch; empty without git."""
+    try:
+        patch = git(folder, "diff", "--no-color", "HEAD", "--", *CODE)
+        top = Path(git(folder, "rev-parse", "--show-toplevel"))
+        new = [f"\n# untracked: {file}\n{(top / file).read_text(encoding='utf-8')}" for file in _untracked(folder)]
+        return "\n".join([patch, *new]).strip() + "\n"
+    except (OSError, UnicodeDecodeError, subprocess.SubprocessError):
+        return ""
+
+
+def same_code(old: str, new: str, folder: Path = HERE) -> bool:
+    """Whether two commits have the same code and configs; False if one is not there to be compared."""
+    if old == new:
+        return True
+    try:
+        return not git(folder, "diff", "--name-only", old, new, "--", *CODE)
+    except (OSError, subprocess.SubprocessError):
+        return False
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What git says; SubprocessError if it fails, OSError if there is none."""
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
+def _untracked(folder: Path) -> list[str]:
+    top = ":(top)"
+    listed = git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", "--", *(top + f for f in OWN))
+    return listed.splitlines()
 
 
 def versions() -> dict[str, str]:

@@ -1,25 +1,25 @@
 """Run folders: one configuration, one writer, files that are whole at any moment, and where it all came from."""
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from filelock import FileLock
 from pydantic import BaseModel
 
 from regimes.errors import UserError
 from regimes.lab.config import dump
 from regimes.lab.files import write_whole
-from regimes.lab.provenance import provenance
+from regimes.lab.locks import LOCK, release, take_lock
+from regimes.lab.provenance import provenance, same_code, uncommitted_diff
 from regimes.lab.yaml_text import read_yaml, to_yaml
 
-CONFIG, RUN, LOCK = "config.yaml", "run.json", ".lock"
+CONFIG, RUN = "config.yaml", "run.json"
+DIFF = "uncommitted"  # files of what a launch's code had that its commit does not
 MISSING = object()
 
 
@@ -34,23 +34,34 @@ class RunFolder:
         path: Path,
         name: str,
         config: dict[str, Any],
-        lock: int,
+        lock: FileLock,
         launches: list[dict[str, Any]],
         launch: dict[str, Any] | None = None,
+        across_commits: bool = True,
     ) -> None:
         self.path = path
         self.name = name
         self.config = config
-        self._lock: int | None = lock
+        self._lock: FileLock | None = lock
         self._launches = launches  # those that have added results
         self._launch = launch  # this one, until it begins to
+        self._across_commits = across_commits
         self._start: float | None = None  # of this one, once it has
 
     @classmethod
     def open(
-        cls, path: Path | str, name: str, config: BaseModel, *, fresh: bool = False, free: Collection[str] = ()
+        cls,
+        path: Path | str,
+        name: str,
+        config: BaseModel,
+        *,
+        fresh: bool = False,
+        free: Collection[str] = (),
+        across_commits: bool = True,
     ) -> "RunFolder":
         """Take a folder for a run, or take up the same run again; settings in `free` may differ from those held.
+
+        Without `across_commits`, code unlike that of the rows held is refused once something is to be added.
 
         ValueError: the folder holds another configuration (`fresh` moves that one aside to PATH.1, PATH.2, ...), or
         files that are no run's, or is in use by another process.
@@ -67,16 +78,16 @@ class RunFolder:
             reason = error.strerror or str(error)
             message = f"cannot make the folder {path}: {reason}; give another one with --out"
             raise type(error)(error.errno, message) from None
-        lock = _take_lock(path)
+        lock = take_lock(path)
         try:
             if _holds_results(path):
                 _refuse_other(path, name, wanted, free)
-                folder = cls(path, name, wanted, lock, _launches(path), launch)
+                folder = cls(path, name, wanted, lock, _launches(path), launch, across_commits)
             else:
                 folder = cls(path, name, wanted, lock, [], launch)
                 folder.begin()
         except BaseException:
-            _release(path, lock)
+            release(path, lock)
             raise
         return folder
 
@@ -90,7 +101,7 @@ class RunFolder:
         if not (path / CONFIG).exists() or not (path / RUN).exists():
             raise FileNotFoundError(f"{path} is not the folder of a run: it has no {CONFIG} or no {RUN}")
         config, run = read_yaml(path / CONFIG), _read_run(path)
-        return cls(path, run["name"], config, _take_lock(path), run["launches"])
+        return cls(path, run["name"], config, take_lock(path), run["launches"])
 
     def write(self, file: str, content: str | bytes) -> Path:
         """Write one file of the folder as a whole: after a crash it is the old one or the new one."""
@@ -113,10 +124,21 @@ class RunFolder:
     def begin(self) -> None:
         """Record configuration and launch: from here on it adds results. A new folder's first launch has begun."""
         if self._launch is not None:
+            if self._launches and not self._across_commits:
+                _refuse_other_code(self.path, self._launches[-1], self._launch)
+            if self._launch.get("uncommitted_changes") and (diff := uncommitted_diff()):
+                self._launch["diff"] = f"{DIFF}-{hashlib.sha256(diff.encode()).hexdigest()[:8]}.diff"
+                write_whole(self.path / self._launch["diff"], diff)
             write_whole(self.path / CONFIG, to_yaml(self.config))
             self._launches.append(self._launch)
             self._launch, self._start = None, time.monotonic()
             self._write_run()
+
+    @property
+    def commit(self) -> str | None:
+        """Commit of the code that adds results now."""
+        launch = self._launch or (self._launches[-1] if self._launches else {})
+        return launch.get("commit")
 
     @property
     def launches(self) -> list[dict[str, Any]]:
@@ -137,7 +159,7 @@ class RunFolder:
                 self._count_seconds()
                 self._write_run()
         finally:
-            _release(self.path, self._lock)
+            release(self.path, self._lock)
             self._lock = None
 
     def __enter__(self) -> "RunFolder":
@@ -185,7 +207,8 @@ def _holds_run(path: Path) -> bool:
 
 def _holds_results(path: Path) -> bool:
     """Whether a run has left more than its configuration: until then nothing is lost by another one."""
-    return any(not entry.name.endswith(".part") and entry.name not in (CONFIG, RUN, LOCK) for entry in path.iterdir())
+    files = (entry.name for entry in path.iterdir() if not entry.name.endswith((".part", ".diff")))
+    return any(file not in (CONFIG, RUN, LOCK) for file in files)
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -212,6 +235,16 @@ def _refuse_other(path: Path, name: str, wanted: dict[str, Any], free: Collectio
         raise UserError(f"{path} holds another configuration: {key} is {old_text} there, {new_text} here; {way_out}")
 
 
+def _refuse_other_code(path: Path, held: dict[str, Any], launch: dict[str, Any]) -> None:
+    """Refuse to add rows by code that is not that of the rows held; what is not known cannot differ."""
+    old, new = held.get("commit"), launch.get("commit")
+    if old and new and not same_code(old, new):
+        raise UserError(
+            f"{path} was measured at commit {old[:12]}, and the code is now at {new[:12]}; pass --across-commits to "
+            "add rows by the code of now (the table will name both), or --fresh to move the old run aside"
+        )
+
+
 def differences(held: Any, wanted: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
     """The settings below `path` that are not the same: dotted name, the one held, the one wanted."""
     if isinstance(held, dict) and isinstance(wanted, dict):
@@ -222,34 +255,8 @@ def differences(held: Any, wanted: Any, path: str) -> Iterator[tuple[str, Any, A
         yield path, held, wanted
 
 
-def _take_lock(path: Path) -> int:
-    """Lock the folder for this process; the system frees the lock when the process ends, however it ends."""
-    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The owner before may have removed the file that was opened here: then the lock is worth nothing.
-        if not (path / LOCK).exists() or os.fstat(descriptor).st_ino != (path / LOCK).stat().st_ino:
-            os.close(descriptor)
-            return _take_lock(path)
-    except BlockingIOError:
-        owner = os.read(descriptor, 32).decode(errors="replace").strip()
-        os.close(descriptor)
-        process = f"process {owner}" if owner else "another process"
-        raise UserError(f"{path} is in use by {process}; wait for it, or pass --out for another folder") from None
-    with contextlib.suppress(OSError):  # the owner is a help to the reader only
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-    return descriptor
-
-
-def _release(path: Path, lock: int) -> None:
-    with contextlib.suppress(OSError):
-        (path / LOCK).unlink()
-    os.close(lock)
-
-
 def _move_aside(path: Path) -> Path:
-    lock = _take_lock(path)
+    lock = take_lock(path)
     try:
         path = path.resolve()
         number = 1
@@ -259,7 +266,7 @@ def _move_aside(path: Path) -> Path:
         path = aside
         return aside
     finally:
-        _release(path, lock)
+        release(path, lock)
 
 
 def default_folder(stem: str, config: BaseModel, named: Collection[str]) -> Path:

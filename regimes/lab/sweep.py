@@ -3,24 +3,22 @@
 import csv
 import io
 import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regimes.errors import Interrupted, RunFailed, UserError
+from regimes.lab.calls import Point, measure_batch
+from regimes.lab.calls import describe as describe
 from regimes.lab.config import Settings
 from regimes.lab.console import track as show_progress
 from regimes.lab.log import PointLog, Record, point_key, read_log
 from regimes.lab.runs import RunFolder
-from regimes.threads import threads_for
+from regimes.lab.stamps import refuse_unlike
 
 if TYPE_CHECKING:
     import pandas
 
-Point = dict[str, Any]
-Rows = list[dict[str, Any]]
-Measure = Callable[[Any, list[Point]], Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]]]
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
@@ -43,10 +41,15 @@ def sweep(
     executor: Executor | None = None,
     track: Track = show_progress,
     mine: Callable[[int], bool] = lambda index: True,
+    *,
+    parts: int = 1,
+    stamp: Mapping[str, str] | None = None,
 ) -> "pandas.DataFrame":
     """Measure every point of the grid that the folder does not hold yet; the rows of all points, in the grid's order.
 
-    `mine` says which calls of measure, by number from 0, are for this machine.
+    `mine` says which calls of measure, by number from 0, are for this machine; for `parts` machines calls are cut into
+    smaller ones where there are too few, unless the rows of a call depend on each other (the experiment's JOINT).
+    `stamp` goes into each record; records held with an unlike one are refused.
     Points that differ only in the axes BATCHED go to one call of measure; where the configuration has a setting
     `ensemble`, at most so many, and of these only the ones not held. Each call's points are on the disk (points.jsonl)
     before the next call counts as done; rows.csv is derived at the end. Any `concurrent.futures.Executor` may do the
@@ -57,13 +60,14 @@ def sweep(
     after the finished points were kept.
     """
     points = grid_points(experiment, config)
-    batches = _batches(experiment, config, points)
-    if not any(map(mine, range(len(batches)))):
+    batches = _cut(_batches(experiment, config, points), 1 if getattr(experiment, "JOINT", False) else parts)
+    if len(batches) < parts:
         raise UserError(
-            f"the sweep has {len(batches)} calls of measure, none of which is of this part: take fewer parts"
+            f"the sweep has {len(batches)} calls of measure, too few for {parts} parts: take at most {len(batches)}"
         )
     log = PointLog(folder.path)
     held = _resume(log, folder, points, [[point] for point in points] if hasattr(config, "ensemble") else batches)
+    refuse_unlike(str(folder.path), held.values(), stamp or {})
     waiting = [
         rest
         for index, batch in enumerate(batches)
@@ -78,8 +82,9 @@ def sweep(
             if outcome.error is not None:
                 failures.append(outcome)
                 continue
-            log.append(outcome.records)
-            held.update((point_key(record.point), record) for record in outcome.records)
+            records = [record._replace(stamp=dict(stamp or {})) for record in outcome.records]
+            log.append(records)
+            held.update((point_key(record.point), record) for record in records)
     except KeyboardInterrupt:
         raise Interrupted(
             f"interrupted: {len(held)} of {len(points)} points are kept in {folder.path}; "
@@ -166,11 +171,6 @@ def _value(text: str) -> Any:
     return {"True": True, "False": False, "": None}.get(text, text)
 
 
-def describe(point: Mapping[str, Any]) -> str:
-    """Text of a point: alpha=10.0, seed=3."""
-    return ", ".join(f"{axis}={value}" for axis, value in point.items())
-
-
 def _axis_values(config: Settings, axis: str) -> list[Any]:
     if axis == "seed" and not hasattr(config, "seed"):
         seeds = int(getattr(config, "seeds", 0))
@@ -197,6 +197,15 @@ def _batches(experiment: Any, config: Settings, points: list[Point]) -> list[lis
             batches.append(growing[key])
         growing[key].append(point)
     return batches
+
+
+def _cut(batches: list[list[Point]], parts: int) -> list[list[Point]]:
+    """The batches, cut into pieces of about equal size if there are fewer than parts."""
+    pieces = -(-parts // len(batches))
+    if pieces == 1:
+        return batches
+    cut = [batch[i * len(batch) // pieces : (i + 1) * len(batch) // pieces] for batch in batches for i in range(pieces)]
+    return [piece for piece in cut if piece]
 
 
 def _resume(log: PointLog, folder: RunFolder, points: list[Point], batches: list[list[Point]]) -> dict[str, Record]:
@@ -242,39 +251,6 @@ def _outcomes(
 def _small(config: Settings, points: list[Point]) -> int:
     """The work of an experiment that has no `work` of its own: products for which one thread is best."""
     return 0
-
-
-def measure_batch(measure: Measure, config: Settings, points: list[Point], work: float | int = 0) -> list[Record]:
-    """Call measure once and check what it returns: for each point one row or a list of rows, of plain values.
-
-    It has the threads that its typical product of `work` multiply-adds deserves.
-    """
-    start = time.perf_counter()
-    with threads_for(work):
-        results = list(measure(config, [dict(point) for point in points]))
-    seconds = (time.perf_counter() - start) / len(points)
-    if len(results) != len(points):
-        raise TypeError(f"measure needs to return one entry a point; got {len(results)} for {len(points)} points")
-    return [Record(point, _rows(point, result), seconds) for point, result in zip(points, results, strict=True)]
-
-
-def _rows(point: Point, result: Any) -> Rows:
-    rows = [result] if isinstance(result, Mapping) else list(result)
-    plain = [{str(name): _plain(name, value) for name, value in row.items()} for row in rows]
-    for row in plain:
-        for axis in row.keys() & point.keys():
-            if row[axis] != point[axis]:
-                raise TypeError(
-                    f"measure gives {axis}={row[axis]} at the point {describe(point)}; name the column otherwise"
-                )
-    return plain
-
-
-def _plain(name: str, value: Any) -> Any:
-    value = value.item() if hasattr(value, "item") else value
-    if not isinstance(value, (bool, int, float, str)) and value is not None:
-        raise TypeError(f"the column {name!r} needs numbers or texts; got {type(value).__name__}")
-    return value
 
 
 def _failed(failures: list[Outcome], batches: int, folder: RunFolder) -> Exception:

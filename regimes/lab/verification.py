@@ -12,6 +12,7 @@ from regimes.lab.merging import Part
 from regimes.lab.provenance import git_state
 from regimes.lab.report import Judgement, write_result
 from regimes.lab.runs import CONFIG, MISSING, RunFolder, differences
+from regimes.lab.stamps import PLACES, stamp
 from regimes.lab.sweep import grid_points, rows_of, sweep
 from regimes.lab.workers import worker_pool
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACES = ("data_dir", "device", "ensemble")  # settings that say where and how fast, not what
 
 
 class Conclusion(NamedTuple):
@@ -41,23 +41,27 @@ def verify(
     scheduler: str | None = None,
     part: Part | None = None,
     fresh: bool = False,
+    across_commits: bool = True,
+    data: str | None = None,
 ) -> Conclusion | None:
     """Measure what the folder does not hold yet, then conclude; `fresh` moves an old run aside first.
 
     A `part` of a run is measured only: there is no conclusion before it is merged with the others. `scheduler` is the
-    address of a Dask scheduler, whose workers take the place of those here.
+    address of a Dask scheduler, whose workers take the place of those here. Rows by other code than that of now are
+    added to a run only with `across_commits`. `data` is the digest of the data sets, for the stamp of the rows.
     """
     grid_points(experiment, config)
     if scheduler is not None and workers != 1:
         raise UserError(f"give either workers here or a cluster, not both; got workers={workers} and {scheduler}.")
     with (
         worker_pool(workers) if scheduler is None else cluster(scheduler) as pool,
-        RunFolder.open(path, name, config, fresh=fresh) as folder,
+        RunFolder.open(path, name, config, fresh=fresh, across_commits=across_commits) as folder,
     ):
+        mark = stamp(experiment, config, data=data, commit=folder.commit)
         if part is not None:
-            sweep(experiment, config, folder, pool, mine=part.has)
+            sweep(experiment, config, folder, pool, mine=part.has, parts=part.of, stamp=mark)
             return None
-        sweep(experiment, config, folder, pool)
+        sweep(experiment, config, folder, pool, stamp=mark)
         return conclude(experiment, folder)
 
 
@@ -83,7 +87,7 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
     if smoke_run(experiment, config):
         judgement = judgement.of_smoke_run()
     table = table_rows(experiment, rows)
-    commit, changed = git_state(Path(__file__).resolve().parent)
+    commit, changed = git_state()
     size = {
         "points": planned if points is None else points,
         "points_planned": planned,

@@ -74,6 +74,7 @@ STATEMENT = Statement(
 )
 GRID = ("network", "activation", "width", "seed")
 BATCHED = ("seed",)
+JOINT = True  # the rows of a call hold the deviation of their mean: it is not split over machines
 
 
 class Config(Settings):

@@ -1,0 +1,51 @@
+"""One call of an experiment's `measure`, and what it may return."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from regimes.lab.config import Settings
+from regimes.lab.log import Record
+from regimes.threads import threads_for
+
+Point = dict[str, Any]
+Rows = list[dict[str, Any]]
+Measure = Callable[[Any, list[Point]], Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]]]
+
+
+def describe(point: Mapping[str, Any]) -> str:
+    """Text of a point: alpha=10.0, seed=3."""
+    return ", ".join(f"{axis}={value}" for axis, value in point.items())
+
+
+def measure_batch(measure: Measure, config: Settings, points: list[Point], work: float | int = 0) -> list[Record]:
+    """Call measure once and check what it returns: for each point one row or a list of rows, of plain values.
+
+    It has the threads that its typical product of `work` multiply-adds deserves.
+    """
+    start = time.perf_counter()
+    with threads_for(work):
+        results = list(measure(config, [dict(point) for point in points]))
+    seconds = (time.perf_counter() - start) / len(points)
+    if len(results) != len(points):
+        raise TypeError(f"measure needs to return one entry a point; got {len(results)} for {len(points)} points")
+    return [Record(point, _rows(point, result), seconds) for point, result in zip(points, results, strict=True)]
+
+
+def _rows(point: Point, result: Any) -> Rows:
+    rows = [result] if isinstance(result, Mapping) else list(result)
+    plain = [{str(name): _plain(name, value) for name, value in row.items()} for row in rows]
+    for row in plain:
+        for axis in row.keys() & point.keys():
+            if row[axis] != point[axis]:
+                raise TypeError(
+                    f"measure gives {axis}={row[axis]} at the point {describe(point)}; name the column otherwise"
+                )
+    return plain
+
+
+def _plain(name: str, value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    if not isinstance(value, (bool, int, float, str)) and value is not None:
+        raise TypeError(f"the column {name!r} needs numbers or texts; got {type(value).__name__}")
+    return value
