@@ -14,7 +14,7 @@ from regimes.models.two_layer import TwoLayer
 from regimes.tangent.kernel import ntk
 
 OBEYED = {"doubled": -2.0, "centred": -1.0, "plain": 1.0, "wide": -2.0}
-FAST = Config(seeds=1, alpha=(50.0, 100.0), wide_alpha=(5,), samples=2, residual=1e-3, wide_residual=1e-3)
+FAST = Config(seeds=1, alpha=(50.0, 100.0), wide_alpha=(5,), samples=2, residual=1e-3, wide_residual=1e-2)
 
 
 def made_up(exponents=OBEYED, share=1e-4, rank=1.0, without=0.0):

@@ -103,7 +103,7 @@ def draw(rows: "DataFrame") -> "Figure":
             found = exponents(rows, name)
             for start, some in rows.groupby("start", sort=False):
                 means = each(some, "alpha", lambda at, name=name: geometric_mean(at[name]))
-                label = figures.with_exponent(str(start), found.get(start))
+                label = figures.with_exponent(str(start), found.get(str(start)))
                 figures.curve(ax, means, label=label, **LOOKS[str(start)])
             ax.set(xscale="log", yscale="log", xlabel="scale α", ylabel=f"sup {words}")
             ax.legend(title="start: exponent of α", loc="upper left", bbox_to_anchor=(-0.05, -0.25))

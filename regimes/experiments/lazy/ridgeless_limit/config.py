@@ -23,13 +23,13 @@ class Config(Settings):
     seeds: int = Field(2, ge=1, description="repetitions: nets and data drawn afresh")
     width: int = Field(16, ge=2, multiple_of=2, description="neurons m of all starts but `wide`")
     inputs: int = Field(8, ge=1, description="dimension d of the inputs")
-    samples: int = Field(5, ge=1, description="training points n on the unit sphere")
+    samples: int = Field(3, ge=1, description="training points n on the unit sphere")
     test_samples: int = Field(50, ge=1, description="test points, at which the distance is taken")
     activation: Literal["tanh", "erf", "softplus"] = Field(
         "tanh", description="activation σ; the theorem needs it smooth"
     )
-    residual: float = Field(1e-5, gt=0, lt=1, description="training ends when the residual has shrunk by this factor")
-    wide_residual: float = Field(1e-4, gt=0, lt=1, description="the same for `wide`")
+    residual: float = Field(1e-4, gt=0, lt=1, description="training ends when the residual has shrunk by this factor")
+    wide_residual: float = Field(1e-3, gt=0, lt=1, description="the same for `wide`")
 
 
 def points(config: Config) -> list[dict[str, Any]]:

@@ -23,5 +23,5 @@ class Config(Settings):
         25.0, gt=0, description="end of the flow, in units of 1/λ, λ the slowest rate of the tangent model"
     )
     times: int = Field(40, ge=4, description="equally spaced times at which the distance to the limit is looked at")
-    tolerance: float = Field(1e-10, gt=0, description="relative and absolute tolerance of the finer integration")
+    tolerance: float = Field(1e-8, gt=0, description="relative and absolute tolerance of the finer integration")
     newton_steps: int = Field(6, ge=1, description="steps of Newton's method from the end of the flow to its limit")
