@@ -20,6 +20,7 @@ LAYERS = [
     "lab data models tangent meanfield transport",
     "training",
     "experiments jobs",
+    "audit",
     "cli",
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names.split()}
