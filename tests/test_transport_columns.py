@@ -1,14 +1,14 @@
-"""The parts of the sparse solver: restricted problems, centring of duals, starts, merging of equal points."""
+"""The parts of the sparse solver: restricted problems, stabilisation of duals, starts, merging of equal points."""
 
 import numpy as np
 import pytest
 from torch.testing import assert_close
 
-from regimes.transport.centring import centre
 from regimes.transport.columns import generate
 from regimes.transport.cost import cost_matrix
 from regimes.transport.merging import merge, overlap, spread
 from regimes.transport.restricted import solve_restricted
+from regimes.transport.stabilisation import stabilise
 from regimes.transport.start import connect, make_problem, masses, staircase, start
 
 
@@ -32,12 +32,12 @@ def test_pairs_that_admit_no_plan_are_an_error():
         solve_restricted(np.array([0, 1]), np.array([0, 0]), np.ones(2), np.ones(2), np.ones(2))
 
 
-def test_centring_keeps_value_and_feasibility_and_leaves_the_edge():
+def test_stabilising_keeps_value_and_feasibility_and_leaves_the_edge():
     x, y = np.random.default_rng(1).normal(size=(2, 60, 2))
     rows, columns = complete(60, 60)
     cost = cost_matrix(x, y, 2.0).ravel()
     flow = solve_restricted(rows, columns, cost, np.ones(60), np.ones(60))
-    middle = centre(flow, rows, columns, cost, np.zeros(60))
+    middle = stabilise(flow, rows, columns, cost, np.zeros(60))
     assert_close(middle.u.sum() + middle.v.sum(), flow.u.sum() + flow.v.sum())
     slack = cost - middle.u[rows] - middle.v[columns]
     assert slack.min() > -1e-12
@@ -46,12 +46,12 @@ def test_centring_keeps_value_and_feasibility_and_leaves_the_edge():
     assert (slack < 1e-9).sum() == 60
 
 
-def test_centring_makes_potentials_of_a_near_identity_small():
+def test_stabilising_makes_potentials_of_a_near_identity_small():
     x = 10 * np.random.default_rng(2).normal(size=(30, 8))
     rows, columns = complete(30, 30)
     cost = cost_matrix(x, x + 1e-3, 2.0).ravel()
     flow = solve_restricted(rows, columns, cost, np.ones(30), np.ones(30))
-    assert np.abs(centre(flow, rows, columns, cost, np.zeros(30)).v).max() < 1e-6
+    assert np.abs(stabilise(flow, rows, columns, cost, np.zeros(30)).v).max() < 1e-6
 
 
 def test_the_staircase_is_a_plan_and_its_links_connect_it():

@@ -216,7 +216,7 @@ def test_pricing_on_the_gpu_gives_the_same_certificate():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"p": 0.5}, "1 <= p"),
+        ({"p": 0.5}, "needs 1 <= p"),
         ({"x": np.full((4, 2), np.nan)}, "finite"),
         ({"x": np.zeros((4, 3))}, "same number of features"),
         ({"x": np.zeros((0, 2))}, "at least one point"),

@@ -66,5 +66,5 @@ def test_feasible_potentials_that_are_not_tight_do_not_certify():
 
 def test_a_plan_of_another_shape_is_named():
     x, y = clouds()
-    with pytest.raises(ValueError, match="plan must be"):
+    with pytest.raises(ValueError, match="needs the plan as"):
         certify(x, y, np.zeros(40), np.zeros(50), exact_transport(y, x).plan)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from regimes.transport.brenier import brenier_test
-from regimes.transport.gap import ot_gap
+from regimes.transport.pairing import exact_gap
 from regimes.transport.power import DEPARTURES, displacement_size, power, rotation
 
 
@@ -108,7 +108,7 @@ def test_the_asymmetry_of_a_turned_map_is_what_the_brenier_test_says_of_it(p):
 def test_the_maps_own_gap_is_not_measured_again_and_is_taken_off():
     x = cloud(100, 2)
     t = x.flip(1) + 0.01 * x  # a reflection: far from optimal
-    own = ot_gap(x, t)
+    own = exact_gap(x, t)
     arguments = {"generator": torch.Generator().manual_seed(0), "amplitudes": (0.02,)}
     found = power(x, t, own=own._replace(gap_low=own.cost_network), **arguments)  # as if nothing could be worse
     assert set(found.gap_sees.values()) == {None}

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from regimes.transport.centring import centre
 from regimes.transport.cost import Matrix, Vector, edge_cost
 from regimes.transport.pricing import Priced, Pricer
 from regimes.transport.restricted import Flow, solve_restricted
+from regimes.transport.stabilisation import stabilise
 
 NEW = 24  # violated pairs added to a row in one round; with 8 it takes many more rounds
 KEPT = 40  # pairs kept a row, the least reduced costs first; more when forgetting costs progress
@@ -95,7 +95,7 @@ def generate(
         u, reduced = u + lift, reduced - lift[i]
         pairs, i, j, reduced = _keep_least(pairs, i, j, reduced, best, m, limit)
         cap = _first_cap(reduced) if cap is None else cap
-        flow = centre(solve_restricted(i, j, reduced, problem.a, problem.b, cap=cap), i, j, reduced, v)
+        flow = stabilise(solve_restricted(i, j, reduced, problem.a, problem.b, cap=cap), i, j, reduced, v)
         u, v = u + flow.u, v + flow.v
         width, dual = best.primal - best.dual, best.dual
         best = _better_plan(problem, best, flow)._replace(rounds=count)

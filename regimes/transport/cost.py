@@ -1,11 +1,13 @@
 """Ground cost ‖x − y‖^p between two clouds: input checks, exact pair costs, cost matrices."""
 
 import math
+from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from regimes.checks import finite, real, shapes
 
 # One point a row; further axes are flattened. Tensors on any device, any float type: the arithmetic is float64.
 Points = Float[Tensor, "n *feature"] | Float[np.ndarray, "n *feature"]
@@ -15,48 +17,72 @@ Vector = Float[np.ndarray, "n"]
 Index = Int[np.ndarray, "e"]
 
 
-def as_matrix(points: Points, name: str = "points") -> Matrix:
-    """Float64 array (n, d) of a cloud given as a tensor or an array; ValueError unless finite and not empty."""
-    array = points.detach().cpu().double().numpy() if isinstance(points, Tensor) else np.asarray(points, np.float64)
-    if array.ndim < 1 or array.size == 0:
-        raise ValueError(f"{name} must hold at least one point, shape (n, d); got shape {tuple(array.shape)}.")
-    array = np.ascontiguousarray(array.reshape(len(array), -1))
-    if not np.isfinite(array).all():
-        bad = int((~np.isfinite(array)).any(1).sum())
-        raise ValueError(f"{name} must be finite; {bad} of {len(array)} rows hold NaN or infinity: remove them first.")
-    return array
+def as_matrix(points: Points, name: str = "points", caller: str = "transport") -> Matrix:
+    """Float64 array (n, d) of a cloud given as a tensor or an array; a vector holds n points of one feature.
+
+    ValueError unless real, finite and not empty.
+    """
+    real(caller, half=True, **{name: points})
+    shapes(caller, cure="Pass at least one point a cloud, one point a row", **{name: (points, "n *feature")})
+    finite(caller, **{name: points})
+    array = points.detach().cpu().double().numpy() if isinstance(points, Tensor) else points.astype(np.float64)
+    return np.ascontiguousarray(array.reshape(len(array), -1))
 
 
-def check_exponent(p: float) -> float:
-    """The exponent p of the cost as a float; ValueError unless 1 ≤ p < ∞ (below 1 the cost is not convex)."""
-    if not (math.isfinite(p) and p >= 1):
-        raise ValueError(f"the cost ‖x − y‖^p needs 1 <= p < infinity; got p = {p}.")
-    return float(p)
-
-
-def check_pair(x: Matrix, y: Float[np.ndarray, "m k"], p: float) -> None:
-    """ValueError unless both clouds live in one dimension and their costs do not overflow float64."""
+def as_pair(caller: str, p: float, **clouds: Any) -> tuple[Matrix, Float[np.ndarray, "m d"]]:
+    """Two clouds as matrices; ValueError unless p ≥ 1, one dimension, and costs that do not overflow float64."""
+    p = check_exponent(p, caller)
+    (x_name, x_points), (y_name, y_points) = clouds.items()
+    x, y = as_matrix(x_points, x_name, caller), as_matrix(y_points, y_name, caller)
     if x.shape[1] != y.shape[1]:
-        raise ValueError(f"both clouds need the same number of features; got {x.shape[1]} and {y.shape[1]}.")
+        raise ValueError(
+            f"{caller} needs {x_name} and {y_name} with the same number of features; got {x.shape[1]} and {y.shape[1]}."
+        )
     reach = max(np.abs(x).max(), np.abs(y).max())
     size = 2 * math.sqrt(x.shape[1]) * reach
     if size > 0 and max(p, 2) * math.log10(size) > 290:
-        raise ValueError(f"costs of points as large as {reach:.3g} overflow float64 at p = {p}: rescale both clouds.")
+        raise ValueError(
+            f"{caller} needs costs that float64 can hold; those of points as large as {reach:.3g} overflow at p = {p}: "
+            "rescale both clouds."
+        )
+    return x, y
 
 
-def check_weights(weights: Weights | None, count: int, name: str) -> Vector | None:
+def as_pairing(caller: str, p: float, **clouds: Any) -> tuple[Matrix, Matrix]:
+    """Two clouds as matrices, the i-th point of one paired with the i-th of the other: one shape (n, d)."""
+    x, t = as_pair(caller, p, **clouds)
+    if x.shape != t.shape:
+        names = " and ".join(clouds)
+        raise ValueError(f"{caller} needs {names} of one shape, a pair a row; got {len(x)} and {len(t)} points.")
+    return x, t
+
+
+def check_exponent(p: float, caller: str = "the cost ‖x − y‖^p") -> float:
+    """The exponent p of the cost as a float; ValueError unless 1 ≤ p < ∞ (below 1 the cost is not convex)."""
+    try:
+        fits = not isinstance(p, bool) and 1 <= float(p) < math.inf
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(f"{caller} needs 1 <= p < infinity; got p = {p!r}. Change p.")
+    return float(p)
+
+
+def check_weights(weights: Weights | None, count: int, name: str, caller: str) -> Vector | None:
     """Weights as float64 of any positive total, None stays None; ValueError if negative, not finite, 0 or misshapen."""
     if weights is None:
         return None
-    array = (weights.detach().cpu() if isinstance(weights, Tensor) else torch.as_tensor(weights)).double().numpy()
+    real(caller, half=True, **{name: weights})
+    finite(caller, **{name: weights})
+    array = weights.detach().cpu().double().numpy() if isinstance(weights, Tensor) else weights.astype(np.float64)
     if array.shape != (count,):
-        raise ValueError(f"{name} must have shape ({count},), one weight a point; got {tuple(array.shape)}.")
-    if not np.isfinite(array).all() or (array < 0).any() or array.sum() <= 0:
-        raise ValueError(f"{name} must be finite, not negative and not all zero; got values from {array.min()}.")
+        raise ValueError(f"{caller} needs {name} ({count},), one weight a point; got {tuple(array.shape)}.")
+    if (array < 0).any() or array.sum() <= 0:
+        raise ValueError(f"{caller} needs {name} not negative and not all zero; got values from {array.min()}.")
     return array
 
 
-def power(squared: Float[np.ndarray, "*shape"], p: float) -> Float[np.ndarray, "*shape"]:
+def raised(squared: Float[np.ndarray, "*shape"], p: float) -> Float[np.ndarray, "*shape"]:
     """‖z‖^p from ‖z‖² ≥ 0."""
     if p == 2:
         return squared
@@ -67,7 +93,7 @@ def power(squared: Float[np.ndarray, "*shape"], p: float) -> Float[np.ndarray, "
 def paired_cost(x: Matrix, y: Matrix, p: float) -> Vector:
     """Cost ‖x_i − y_i‖^p of each pair; norm over features, no factor ½, from differences (no cancellation)."""
     difference = x - y
-    return power(np.einsum("nd,nd->n", difference, difference), p)
+    return raised(np.einsum("nd,nd->n", difference, difference), p)
 
 
 def edge_cost(x: Matrix, y: Float[np.ndarray, "m d"], rows: Index, columns: Index, p: float) -> Float[np.ndarray, "e"]:
@@ -87,4 +113,4 @@ def cost_matrix(x: Matrix, y: Float[np.ndarray, "m d"], p: float) -> Float[np.nd
         difference = x[:, k, None] - y[None, :, k]
         difference *= difference
         squared += difference
-    return power(squared, p)
+    return raised(squared, p)

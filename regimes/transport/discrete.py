@@ -9,19 +9,18 @@ import torch
 from jaxtyping import Float
 from scipy.sparse import coo_matrix
 
+from regimes.checks import count, not_negative, positive
 from regimes.transport.columns import generate
 from regimes.transport.cost import (
     Matrix,
     Points,
     Vector,
     Weights,
-    as_matrix,
+    as_pair,
     check_exponent,
-    check_pair,
     check_weights,
     cost_matrix,
 )
-from regimes.transport.memory import peak_memory
 from regimes.transport.merging import merge, spread
 from regimes.transport.start import make_problem, masses, start
 
@@ -34,7 +33,6 @@ class Transport(NamedTuple):
     `cost` is the optimum, None unless certified. `plan` (n, m) is sparse, its mass sums to 1. `u`, `v` are potentials
     with u_i + v_j ≤ ‖x_i − y_j‖^p for ALL pairs and Σ a u + Σ b v = dual_value. `max_violation` is how far
     at most the solver's potentials broke an inequality before they were lowered to feasibility, in units of cost.
-    `peak_memory` is the resident peak of the process so far, in bytes.
     """
 
     cost: float | None
@@ -43,7 +41,6 @@ class Transport(NamedTuple):
     max_violation: float
     certified: bool
     rounds: int
-    peak_memory: int
     plan: coo_matrix
     u: Float[np.ndarray, "n"]
     v: Float[np.ndarray, "m"]
@@ -72,15 +69,19 @@ def exact_transport(
     u_i + v_j − ‖x_i − y_j‖^p itself (about (d + 4)·1e-16 of its largest term). Beyond `rounds` or `seconds` (looked
     at between rounds) the bracket [dual_value, primal] is what remains.
     """
+    positive("exact_transport", "tolerance", tolerance)
+    count("exact_transport", "rounds", rounds)
+    not_negative("exact_transport", "seconds", seconds, infinite=True)
     deadline = time.monotonic() + seconds
-    p, x_array, y_array = check_exponent(p), as_matrix(x, "x"), as_matrix(y, "y")
-    check_pair(x_array, y_array, p)
+    p = check_exponent(p, "exact_transport")
+    x_array, y_array = as_pair("exact_transport", p, x=x, y=y)
     if paired and len(x_array) != len(y_array):
         raise ValueError(
-            f"paired clouds need one size; got {len(x_array)} and {len(y_array)} points: pass paired=False."
+            f"exact_transport needs paired clouds of one size; got {len(x_array)} and {len(y_array)}: "
+            "pass paired=False."
         )
-    a = check_weights(x_weights, len(x_array), "x_weights")
-    b = check_weights(y_weights, len(y_array), "y_weights")
+    a = check_weights(x_weights, len(x_array), "x_weights", "exact_transport")
+    b = check_weights(y_weights, len(y_array), "y_weights", "exact_transport")
     a = np.ones(len(x_array)) if a is None else a
     b = np.ones(len(y_array)) if b is None else b
     kept_x, kept_y = np.flatnonzero(a), np.flatnonzero(b)
@@ -110,7 +111,6 @@ def exact_transport(
         outcome.violation,
         certified,
         outcome.rounds,
-        peak_memory(torch.device(device)),
         plan,
         u,
         v,

@@ -7,17 +7,26 @@ block by block, independently of the solver.
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy.sparse import coo_matrix
 from torch import Tensor
 
-from regimes.transport.cost import Matrix, Points, as_matrix, check_exponent, check_pair, cost_matrix, edge_cost
+from regimes.checks import finite, not_negative, real, shapes
+from regimes.transport.cost import Matrix, Points, as_pair, cost_matrix, edge_cost
 
 Others = Float[Tensor, "m *feature"] | Float[np.ndarray, "m *feature"]
 PAIRS = 2_000_000  # costs held at a time
+
+
+def _check(caller: str, points: Matrix, **potential: Any) -> None:
+    """One finite number a point."""
+    shaped: dict[str, Any] = {name: (values, str(len(points))) for name, values in potential.items()}
+    real(caller, **potential)
+    shapes(caller, **shaped)
+    finite(caller, **potential)
 
 
 class Certificate(NamedTuple):
@@ -45,8 +54,8 @@ def _row_blocks(x: Matrix, y: Float[np.ndarray, "m d"], p: float) -> Iterator[tu
 
 def c_transform(x: Points, y: Others, v: Float[np.ndarray, "m"], *, p: float = 2.0) -> Float[np.ndarray, "n"]:
     """u_i = min_j ‖x_i − y_j‖^p − v_j: the largest u that is feasible with v."""
-    x_array, y_array = as_matrix(x, "x"), as_matrix(y, "y")
-    check_pair(x_array, y_array, check_exponent(p))
+    x_array, y_array = as_pair("c_transform", p, x=x, y=y)
+    _check("c_transform", y_array, v=v)
     u = np.empty(len(x_array))
     for part, cost in _row_blocks(x_array, y_array, p):
         u[part] = (cost - v).min(1)
@@ -57,6 +66,8 @@ def feasible(
     x: Points, y: Others, u: Float[np.ndarray, "n"], *, p: float = 2.0
 ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "m"]]:
     """Feasible potentials from any u: v = c-transform of u, then u = c-transform of v; the dual value only grows."""
+    x_array, _ = as_pair("feasible", p, x=x, y=y)
+    _check("feasible", x_array, u=u)
     v = c_transform(y, x, u, p=p)
     return c_transform(x, y, v, p=p), v
 
@@ -72,10 +83,19 @@ def certify(
     tolerance: float = 1e-9,
 ) -> Certificate:
     """Check a plan against potentials over all n·m pairs; its marginals serve as the weights of both clouds."""
-    x_array, y_array = as_matrix(x, "x"), as_matrix(y, "y")
-    check_pair(x_array, y_array, check_exponent(p))
-    if plan.shape != (len(x_array), len(y_array)) or plan.data.min(initial=0.0) < 0:
-        raise ValueError(f"the plan must be ({len(x_array)}, {len(y_array)}) and not negative; got shape {plan.shape}.")
+    x_array, y_array = as_pair("certify", p, x=x, y=y)
+    _check("certify", x_array, u=u)
+    _check("certify", y_array, v=v)
+    not_negative("certify", "tolerance", tolerance)
+    if not isinstance(plan, coo_matrix) or plan.shape != (len(x_array), len(y_array)):
+        kind = type(plan).__name__
+        raise ValueError(
+            f"certify needs the plan as a coo_matrix ({len(x_array)}, {len(y_array)}); got {kind} "
+            f"{getattr(plan, 'shape', '')}."
+        )
+    finite("certify", plan=plan.data)
+    if plan.data.min(initial=0.0) < 0 or plan.data.sum() <= 0:
+        raise ValueError("certify needs a plan of masses: not negative, not all zero.")
     excess = np.empty(len(x_array))
     for part, cost in _row_blocks(x_array, y_array, p):
         excess[part] = (u[part, None] + v - cost).max(1)

@@ -1,133 +1,207 @@
-"""The gap of a map: what its own pairing x_i → T(x_i) costs above the optimal one between the same two clouds."""
+"""Is a map an OT map? The exact gap on its points, Brenier's test of its Jacobian, their power, and the verdict."""
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from regimes.transport.brenier import Map, brenier_test
-from regimes.transport.cost import Matrix, Points, as_matrix, check_exponent, paired_cost
-from regimes.transport.discrete import Transport, exact_transport
-from regimes.transport.energy import Path
-from regimes.transport.energy import straightness as straightness_of
-from regimes.transport.monotone import Cycle, rearrangement_cycles
-from regimes.transport.span import span
+from regimes.checks import real
+from regimes.transport.brenier import CONSTANT, BrenierTest, Map, NoJacobianTest, brenier_test
+from regimes.transport.cost import Points, as_matrix, as_pairing, check_exponent
+from regimes.transport.energy import Energy, Path, measure
+from regimes.transport.pairing import Gap, exact_gap
+from regimes.transport.power import Power, power
+from regimes.transport.verdict import RELATIVE_GAP, Verdict, judge
 
-if TYPE_CHECKING:
-    from regimes.transport.power import Power
+Target = Float[Tensor, "m *other"] | Float[np.ndarray, "m *other"] | Callable[[Tensor], Tensor]
+SAME = 1e-4  # of the largest coordinate: what rounding in float32 may make of the same point
 
 
-class Gap(NamedTuple):
-    """How far a pairing is from optimal, for the cost ‖x − y‖^p averaged over points (norm over features, no ½).
+class Assessment(NamedTuple):
+    """What was found of a map, part by part; what was not asked for is None.
 
-    `cost_ot`, `gap` and `relative_gap` (gap / cost_network) are None unless certified; the brackets always hold:
-    cost_ot ∈ [dual_value, cost_ot_high] and gap ∈ [gap_low, gap_high]. `worst_cycle` is the largest cost (summed over
-    its points) that a single cycle of the best plan met saves: 0 if and only if that plan is the network's own
-    pairing; `worst_cycle_length` is the number of points on it. The last five are None unless asked for: the fields of
-    `BrenierTest` for the map as a callable, `energy.straightness` of the path, `Power` for the same points.
+    `exact`: costs, gap, bracket and certificate on the points. `map`: Brenier's test of T; `map_missing` says why there
+    is none although T is known. `path`: energies and straightness of the states. `power`: what the tests could have
+    seen. `verdict` says it in words, `explanation` in a sentence with the numbers, `str()` in a few lines.
     """
 
-    cost_network: float
-    cost_ot: float | None
-    gap: float | None
-    relative_gap: float | None
-    gap_low: float
-    gap_high: float
-    cost_ot_high: float
-    dual_value: float
-    max_violation: float
-    certified: bool
-    worst_cycle: float
-    worst_cycle_length: int
-    points: int
-    dim: int
-    p: float
-    rounds: int
-    peak_memory: int
-    brenier_asymmetry: float | None = None
-    brenier_asymmetry_se: float | None = None
-    min_eigenvalue: float | None = None
-    straightness: float | None = None
-    power: "Power | None" = None
+    exact: Gap
+    map: BrenierTest | None = None
+    map_missing: str | None = None
+    path: Energy | None = None
+    power: Power | None = None
+
+    @property
+    def judgement(self) -> Verdict:
+        """The verdict with its sentence and what each kind of evidence says."""
+        return judge(self.exact, self.map, missing=self.map_missing, power=self.power)
+
+    @property
+    def verdict(self) -> str:
+        """One of: "not optimal", "not a gradient map", "optimal as far as these tests see", "blind" or "undecided"."""
+        return self.judgement.verdict
+
+    @property
+    def explanation(self) -> str:
+        """The verdict as a sentence, with the numbers and thresholds that decide."""
+        return self.judgement.words
+
+    @property
+    def cost_network(self) -> float:
+        """Mean cost of the pairing x_i → T(x_i)."""
+        return self.exact.cost_network
+
+    @property
+    def cost_ot(self) -> float | None:
+        """Mean cost of the optimal pairing; None unless certified."""
+        return self.exact.cost_ot
+
+    @property
+    def gap(self) -> float | None:
+        """cost_network − cost_ot; None unless certified."""
+        return self.exact.gap
+
+    @property
+    def relative_gap(self) -> float | None:
+        """gap / cost_network; None unless certified."""
+        return self.exact.relative_gap
+
+    @property
+    def certified(self) -> bool:
+        """Whether the exact optimum is proved, over all pairs."""
+        return self.exact.certified
+
+    def __str__(self) -> str:
+        judgement, gap = self.judgement, self.exact
+        low, high = f"{gap.dual_value:.6g}", f"{gap.cost_ot_high:.6g}"
+        optimum = f"{gap.cost_ot:.6g}, certified" if gap.cost_ot is not None else f"in [{low}, {high}]"
+        relative = (
+            f"{gap.relative_low:.3g}" if gap.certified else f"in [{gap.relative_low:.3g}, {gap.relative_high:.3g}]"
+        )
+        lines = [
+            f"{judgement.verdict}: {judgement.words}",
+            f"  points x features  {gap.points} x {gap.dim}",
+            f"  cost of T          {gap.cost_network:.6g}",
+            f"  exact OT cost      {optimum}",
+            f"  relative gap       {relative}",
+        ]
+        if self.map is not None:
+            lines.append(f"  Brenier asymmetry  {self.map.asymmetry:.3g} ± {self.map.asymmetry_se:.1g}")
+        if self.path is not None:
+            lines.append(f"  straightness       {float(self.path.straightness):.3g}")
+        if self.power is not None:
+            lines.append(f"  power              {self.power.line()}")
+        return "\n".join(lines)
 
 
 def ot_gap(
     x: Points,
-    t_of_x: Float[Tensor, "m *other"] | Float[np.ndarray, "m *other"],
+    target: Target,
     p: float = 2.0,
     *,
     transport_map: Map | None = None,
     path: Path | None = None,
-    with_power: bool = False,
+    with_power: bool | None = None,
     generator: torch.Generator | None = None,
     tolerance: float = 1e-10,
     rounds: int = 100,
     seconds: float = math.inf,
     device: torch.device | str = "cpu",
-) -> Gap:
-    """Certified gap of the pairing x_i → T(x_i) to the optimal pairing of the two clouds.
+) -> Assessment:
+    """Is T an optimal-transport map on the points x, for the cost ‖x − y‖^p?
 
-    gap = 1/n Σ_i ‖x_i − T(x_i)‖^p − min over permutations, never negative: the network's own pairing is where the
-    solver starts. In many dimensions a gap of 0 says little: `with_power` says how little (3 to 18 more solves), and
-    `transport_map`, T as a callable on x, brings in the symmetry of its Jacobian, which does not suffer. `path`, the
-    states z_0..z_L on these points, adds its straightness. `generator` draws the probes (None: seed 0). Clouds of
-    d > 2 n are solved in n + 1 coordinates that keep the costs.
+    `target` is the images T(x_i), a row a point; or T itself, a callable on batches such as a torch module, and then
+    Brenier's test of its Jacobian comes along. With images, `transport_map` gives T too: T(x) has to be the images.
+    `path`, the states z_0..z_L from x to T(x), adds energies and straightness.
+
+    The gap is exact and certified, but in many dimensions a gap of 0 says little. How little is measured by default
+    where no gap is found: `with_power` = None; 3 to 18 more solves of the same size (True: always, False: never, and
+    then the verdict of a gap of 0 without T is "undecided"). `seconds` bounds each solve; beyond, a bracket is what is
+    known. `generator` draws probes and departures (None: seed 0). `tolerance`, `rounds` and `device` are those of
+    `exact_transport`. A torch module sees x in its own precision and on its own device.
     """
-    x_array, t_array = as_matrix(x, "x"), as_matrix(t_of_x, "t_of_x")
-    if x_array.shape != t_array.shape:
-        raise ValueError(f"x and t_of_x must have one shape (n, d); got {x_array.shape} and {t_array.shape}.")
-    p, dim = check_exponent(p), x_array.shape[1]
-    short = span(x_array)
-    if short is not None:
-        x_array, t_array = short[1], short[0].coordinates(t_array)
-    solved = exact_transport(
-        x_array, t_array, p=p, paired=True, tolerance=tolerance, rounds=rounds, seconds=seconds, device=device
-    )
-    found = pairing_gap(x_array, t_array, solved, p)._replace(dim=dim)
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
-    if transport_map is not None:
-        points = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x, np.float64))
-        test = brenier_test(transport_map, points, generator=generator, p=p)
-        found = found._replace(
-            brenier_asymmetry=test.asymmetry,
-            brenier_asymmetry_se=test.asymmetry_se,
-            min_eigenvalue=test.min_eigenvalue,
-        )
+    p, known = check_exponent(p, "ot_gap"), _known(x, target, transport_map)
+    images: Points = known.images if known is not None else target  # type: ignore[assignment]
+    x_array, t_array = as_pairing("ot_gap", p, x=x, target=images)
     if path is not None:
-        found = found._replace(straightness=float(straightness_of(path)))
-    if with_power:
-        from regimes.transport.power import power  # it calls this function
+        if len(path) < 2:
+            raise ValueError(f"ot_gap needs the states z_0..z_L of the path, at least two; got {len(path)}.")
+        _require_same(path[0], x, "the first state of the path", "x")
+        _require_same(path[-1], images, "the last state of the path", "T(x)")
+    exact = exact_gap(x_array, t_array, p, tolerance=tolerance, rounds=rounds, seconds=seconds, device=device)
+    stream = torch.Generator().manual_seed(0) if generator is None else generator
+    test, missing = None, CONSTANT if bool((t_array == t_array[:1]).all()) else None
+    if known is not None:
+        test, missing = _tested(known, stream, p)
+    seen = None
+    asked = exact.certified and exact.relative_low <= RELATIVE_GAP if with_power is None else with_power
+    if asked and exact.cost_network > 0:
+        moved, at = (known.map, known.points) if known is not None and test is not None else (None, None)
+        options = {"own": exact, "seconds": seconds, "device": device, "transport_map": moved, "at": at}
+        seen = power(x_array, t_array, generator=stream, p=p, **options)
+    energies = None if path is None else measure([path], p=p)
+    return Assessment(exact, test, missing, energies, seen)
 
-        limits = {"transport_map": transport_map, "seconds": seconds, "own": found}
-        found = found._replace(power=power(x, t_of_x, generator=generator, p=p, **limits))
-    return found
+
+class _Known(NamedTuple):
+    """A map that is known as a callable, the points as it takes them, and their images."""
+
+    map: Map
+    points: Tensor
+    images: Tensor
 
 
-def pairing_gap(x: Matrix, t: Matrix, solved: Transport, p: float) -> Gap:
-    """The gap of the pairing x_i → t_i, given the outcome of the exact solve between these two clouds."""
-    cost = math.fsum(paired_cost(x, t, p)) / len(x)
-    gap_low, gap_high = cost - solved.primal, cost - solved.dual_value
-    cycles = rearrangement_cycles(x, t, solved.plan, p=p)
-    worst = max(cycles, key=lambda cycle: cycle.gain, default=Cycle(0, 0.0, ()))
-    return Gap(
-        cost_network=cost,
-        cost_ot=solved.cost,
-        gap=gap_low if solved.certified else None,
-        relative_gap=(gap_low / cost if cost > 0 else 0.0) if solved.certified else None,
-        gap_low=gap_low,
-        gap_high=gap_high,
-        cost_ot_high=solved.primal,
-        dual_value=solved.dual_value,
-        max_violation=solved.max_violation,
-        certified=solved.certified,
-        worst_cycle=worst.gain,
-        worst_cycle_length=worst.length,
-        points=x.shape[0],
-        dim=x.shape[1],
-        p=p,
-        rounds=solved.rounds,
-        peak_memory=solved.peak_memory,
-    )
+def _known(x: Points, target: Target, transport_map: Map | None) -> _Known | None:
+    """The map that came as the target or beside it; ValueError if it is not the map of these images."""
+    as_matrix(x, "x", "ot_gap")
+    if isinstance(target, Tensor | np.ndarray) or not callable(target):
+        if transport_map is None:
+            return None
+        points = _suited(x, transport_map)
+        known = _Known(transport_map, points, _images(transport_map, points))
+        _require_same(known.images, target, "transport_map(x)", "the images")  # type: ignore[arg-type]
+        return known
+    if transport_map is not None:
+        raise ValueError("ot_gap needs T once: as the target, or as transport_map beside the images; got it twice.")
+    points = _suited(x, target)
+    return _Known(target, points, _images(target, points))
+
+
+def _suited(x: Points, transport_map: Map) -> Tensor:
+    """The points as the map takes them: as tensors, for a module in its precision and on its device."""
+    real("ot_gap", x=x)
+    points = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x))
+    owner = getattr(transport_map, "__self__", transport_map)
+    if isinstance(owner, nn.Module):
+        first = next((value for value in owner.parameters() if value.is_floating_point()), None)
+        points = points if first is None else points.to(first.device, first.dtype)
+    return points
+
+
+@torch.no_grad()
+def _images(transport_map: Map, points: Tensor) -> Tensor:
+    image = transport_map(points)
+    if not isinstance(image, Tensor) or image.shape != points.shape:
+        got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(f"ot_gap needs a map that keeps the shape of x, {tuple(points.shape)}; it returned {got}.")
+    return image
+
+
+def _require_same(one: Points, other: Points, name: str, other_name: str) -> None:
+    """ValueError unless both are the same cloud, point by point, up to rounding in float32."""
+    a, b = as_matrix(one, name, "ot_gap"), as_matrix(other, other_name, "ot_gap")
+    far = np.inf if a.shape != b.shape else float(np.abs(a - b).max(initial=0.0))
+    if far > SAME * float(np.abs(b).max()):
+        how = f"they differ by {far:.3g}" if a.shape == b.shape else f"shapes {a.shape} and {b.shape}"
+        raise ValueError(f"ot_gap needs {name} to be {other_name}, point by point; {how}. Give what belongs together.")
+
+
+def _tested(known: _Known, stream: torch.Generator, p: float) -> tuple[BrenierTest | None, str | None]:
+    try:
+        return brenier_test(known.map, known.points, generator=stream, p=p), None
+    except NoJacobianTest as error:
+        return None, error.reason

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from regimes.checks import alike, finite, real, shapes
+
 
 class AffineMap(NamedTuple):
     """The map x ↦ target + (x − source) A, A symmetric positive definite: the gradient of a convex quadratic."""
@@ -15,17 +17,29 @@ class AffineMap(NamedTuple):
     target: Float[Tensor, "d"]
 
     def __call__(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+        shapes("AffineMap", x=(x, f"*n {len(self.source)}"))
         return self.target + (x - self.source) @ self.matrix
 
 
-def _root(matrix: Float[Tensor, "d d"], name: str) -> Float[Tensor, "d d"]:
+def _root(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
     values, vectors = torch.linalg.eigh(matrix)
-    if not torch.allclose(matrix, matrix.T, rtol=1e-8, atol=0) or values[0] < -1e-12 * values[-1].abs():
-        raise ValueError(
-            f"{name} must be symmetric, eigenvalues not negative; its least eigenvalue is {values[0]:.3g}."
-        )
     # Eigenvalues within rounding of 0 may come out as −1e-17: they are 0.
     return vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
+
+
+def _check(caller: str, mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tensor) -> None:
+    """Two laws in one space, each covariance symmetric with eigenvalues that are not negative, as it was given."""
+    real(caller, mean_x=mean_x, cov_x=cov_x, mean_y=mean_y, cov_y=cov_y)
+    shapes(caller, mean_x=(mean_x, "d"), cov_x=(cov_x, "d d"), mean_y=(mean_y, "d"), cov_y=(cov_y, "d d"))
+    alike(caller, mean_x=mean_x, cov_x=cov_x, mean_y=mean_y, cov_y=cov_y)
+    finite(caller, mean_x=mean_x, cov_x=cov_x, mean_y=mean_y, cov_y=cov_y)
+    for name, matrix in (("cov_x", cov_x), ("cov_y", cov_y)):
+        slack = 1e4 * torch.finfo(matrix.dtype).eps  # sums over samples round both halves differently
+        values = torch.linalg.eigvalsh(matrix)
+        if (matrix - matrix.T).abs().max() > slack * matrix.abs().max() or values[0] < -slack * values[-1].abs():
+            raise ValueError(
+                f"{caller} needs {name} symmetric, no eigenvalue negative; the least is {values[0]:.3g}. Check it."
+            )
 
 
 def bures_map(
@@ -35,14 +49,15 @@ def bures_map(
 
     A = S⁻¹ (S cov_y S)^½ S⁻¹ with S = cov_x^½. ValueError if cov_x is singular: then no map is determined.
     """
+    _check("bures_map", mean_x, cov_x, mean_y, cov_y)
     values = torch.linalg.eigvalsh(cov_x)
     if values[0] <= 1e-12 * values[-1]:
         raise ValueError(
             f"bures_map needs a regular cov_x; its least eigenvalue is {values[0]:.3g}: drop flat directions."
         )
-    root = _root(cov_x, "cov_x")
+    root = _root(cov_x)
     inverse = torch.linalg.inv(root)
-    matrix = inverse @ _root(_symmetric(root @ cov_y @ root), "cov_y") @ inverse
+    matrix = inverse @ _root(_symmetric(root @ cov_y @ root)) @ inverse
     return AffineMap(_symmetric(matrix), mean_x, mean_y)
 
 
@@ -50,8 +65,9 @@ def bures_cost(
     mean_x: Float[Tensor, "d"], cov_x: Float[Tensor, "d d"], mean_y: Float[Tensor, "d"], cov_y: Float[Tensor, "d d"]
 ) -> Float[Tensor, ""]:
     """W₂² = ‖mean_x − mean_y‖² + tr(cov_x + cov_y − 2 (S cov_y S)^½), S = cov_x^½; no factor ½, no root."""
-    root = _root(cov_x, "cov_x")
-    cross = _root(_symmetric(root @ cov_y @ root), "cov_y")
+    _check("bures_cost", mean_x, cov_x, mean_y, cov_y)
+    root = _root(cov_x)
+    cross = _root(_symmetric(root @ cov_y @ root))
     return (mean_x - mean_y).square().sum() + torch.trace(cov_x + cov_y - 2 * cross)
 
 

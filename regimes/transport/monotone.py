@@ -12,7 +12,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from regimes.transport.cost import Matrix, Points, as_matrix, check_exponent, cost_matrix, edge_cost, paired_cost
+from regimes.checks import count
+from regimes.transport.cost import Matrix, Points, as_pairing, cost_matrix, edge_cost, paired_cost
 
 Targets = Float[Tensor, "m *other"] | Float[np.ndarray, "m *other"]
 MOST_POINTS = 1500  # all walks are followed: n³ sums a step
@@ -29,17 +30,11 @@ class Cycle(NamedTuple):
     members: tuple[int, ...]
 
 
-def _pairing(x: Points, t_of_x: Targets, p: float) -> tuple[Matrix, Matrix]:
-    check_exponent(p)
-    x_array, t_array = as_matrix(x, "x"), as_matrix(t_of_x, "t_of_x")
-    if x_array.shape != t_array.shape:
-        raise ValueError(f"x and t_of_x must have one shape (n, d); got {x_array.shape} and {t_array.shape}.")
-    return x_array, t_array
-
-
 def cycle_gain(x: Points, t_of_x: Targets, members: tuple[int, ...], *, p: float = 2.0) -> float:
     """Σ over the cycle of ‖x_i − t_i‖^p − ‖x_i − t_next(i)‖^p."""
-    x_array, t_array = _pairing(x, t_of_x, p)
+    x_array, t_array = as_pairing("cycle_gain", p, x=x, t_of_x=t_of_x)
+    if not members or not all(0 <= count("cycle_gain", "every member", i, 0) < len(x_array) for i in members):
+        raise ValueError(f"cycle_gain needs members from 0 to {len(x_array) - 1}, at least one; got {members}.")
     here, following = np.array(members), np.roll(members, -1)
     saved = paired_cost(x_array[here], t_array[here], p) - paired_cost(x_array[here], t_array[following], p)
     return float(saved.sum())
@@ -50,9 +45,9 @@ def worst_swap(x: Points, t_of_x: Targets, *, p: float = 2.0) -> Cycle:
 
     For p = 2 the saving is −2 ⟨x_i − x_j, t_i − t_j⟩. The pair is found by matrix products, its gain from differences.
     """
-    x_array, t_array = _pairing(x, t_of_x, p)
-    centre = np.median(np.concatenate([x_array, t_array]), axis=0)
-    x_torch, t_torch = torch.from_numpy(x_array - centre), torch.from_numpy(t_array - centre)
+    x_array, t_array = as_pairing("worst_swap", p, x=x, t_of_x=t_of_x)
+    origin = np.median(np.concatenate([x_array, t_array]), axis=0)
+    x_torch, t_torch = torch.from_numpy(x_array - origin), torch.from_numpy(t_array - origin)
     own = torch.from_numpy(paired_cost(x_array, t_array, p))
     step = max(1, 4_000_000 // len(own))
     best, members = -np.inf, (0, 0)
@@ -76,7 +71,9 @@ def rearrangement_cycles(x: Points, t_of_x: Targets, plan: coo_matrix, *, p: flo
 
     With an optimal plan no cycle loses, and the list is empty if and only if the pairing is that plan.
     """
-    x_array, t_array = _pairing(x, t_of_x, p)
+    x_array, t_array = as_pairing("rearrangement_cycles", p, x=x, t_of_x=t_of_x)
+    if not isinstance(plan, coo_matrix) or plan.shape != (len(x_array), len(x_array)):
+        raise ValueError(f"rearrangement_cycles needs the plan as a coo_matrix ({len(x_array)}, {len(x_array)}).")
     rows, target = plan.row[plan.data > 0], plan.col[plan.data > 0]
     target = target[np.argsort(rows)].astype(np.int64)
     if not all(np.array_equal(np.sort(side), np.arange(len(x_array))) for side in (rows, target)):
@@ -108,7 +105,8 @@ def worst_walks(x: Points, t_of_x: Targets, *, longest: int, p: float = 2.0) -> 
 
     A closed walk that gains contains a cycle that does; walks of k steps include every cycle of length k.
     """
-    gain = _step_gains(*_pairing(x, t_of_x, p), p)
+    count("worst_walks", "longest", longest)
+    gain = _step_gains("worst_walks", *as_pairing("worst_walks", p, x=x, t_of_x=t_of_x), p)
     walk, worst = gain, [float(np.diagonal(gain).max())]
     for _ in range(longest - 1):
         walk = _extend(walk, gain)
@@ -122,8 +120,10 @@ def shortest_gaining_cycle(x: Points, t_of_x: Targets, *, p: float = 2.0, longes
     With `longest` = n (the default) length 0 proves the pairing optimal. Gains within rounding of the costs
     (n · 1e-14 of the largest) count as 0. Exact and slow: n³ sums a step, so at most 1,500 points.
     """
-    x_array, t_array = _pairing(x, t_of_x, p)
-    gain = _step_gains(x_array, t_array, p)
+    x_array, t_array = as_pairing("shortest_gaining_cycle", p, x=x, t_of_x=t_of_x)
+    if longest is not None:
+        count("shortest_gaining_cycle", "longest", longest)
+    gain = _step_gains("shortest_gaining_cycle", x_array, t_array, p)
     noise = 1e-14 * len(gain) * float(np.abs(gain).max())
     walks = [gain]
     for length in range(2, (len(gain) if longest is None else longest) + 1):
@@ -135,10 +135,10 @@ def shortest_gaining_cycle(x: Points, t_of_x: Targets, *, p: float = 2.0, longes
     return Cycle(0, 0.0, ())
 
 
-def _step_gains(x: Matrix, t: Matrix, p: float) -> Float[np.ndarray, "n n"]:
+def _step_gains(caller: str, x: Matrix, t: Matrix, p: float) -> Float[np.ndarray, "n n"]:
     if len(x) > MOST_POINTS:
         raise ValueError(
-            f"walks over {len(x)} points take too long; use at most {MOST_POINTS}, or the cycles of ot_gap."
+            f"{caller} needs at most {MOST_POINTS} points, {len(x)} take too long: use fewer, or the cycle of ot_gap."
         )
     return paired_cost(x, t, p)[:, None] - cost_matrix(x, t, p)
 

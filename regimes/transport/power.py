@@ -1,7 +1,8 @@
-"""What the tests could have seen: their verdict on maps of the same displacement size that are known not to be optimal.
+"""Statistical power of the tests: which departures from T, of the size of its displacements, they would have seen.
 
-In many dimensions the discrete gap is blind: any displacement shorter than the gaps between points leaves the identity
-pairing optimal. A gap of 0 is worth as much as the smallest departure that would have shown.
+The alternatives are maps that are known not to be optimal: T with a rotation field added, with displacements exchanged
+between points, with noise. In many dimensions the discrete gap is blind: any displacement shorter than the gaps between
+points leaves the identity pairing optimal. A gap of 0 is worth as much as the smallest departure that would have shown.
 """
 
 import math
@@ -13,11 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from regimes.checks import not_negative, positive
 from regimes.transport.brenier import Map, brenier_test, by_point, check_map, probed, ratio
-from regimes.transport.cost import Points, as_matrix
-from regimes.transport.gap import Gap, ot_gap
+from regimes.transport.cost import Points, as_pairing
+from regimes.transport.pairing import Gap, exact_gap
 from regimes.transport.span import span
 
+LARGE = 0.5  # of the displacement: an altered map that a test must see if its silence is to count
 SEEN = 1e-6  # relative gap that counts as seen; certificates are proved to 1e-9
 AMPLITUDES = (1.0, 0.5, 0.25, 0.1, 0.05, 0.02)
 PLANES = 32  # in which the rotation field turns; d/2 are all there are, and d² numbers are too many for images
@@ -29,11 +32,13 @@ Departure = Callable[[Tensor, Tensor, float, torch.Generator], Tensor]
 class Departed(NamedTuple):
     """One altered map: amplitude relative to the size of the displacement, and what each test says of it.
 
-    `relative_gap` is None where it was not needed: no gap is seen at a larger amplitude of the same kind.
+    `size` is ‖altered T − T‖ over ‖T − id‖, root mean squares: a kind may alter little, as an exchange of displacements
+    that are all alike. `relative_gap` is None where it was not needed: a larger amplitude leaves no gap.
     """
 
     name: str
     amplitude: float
+    size: float
     relative_gap: float | None
     gap_certified: bool
     asymmetry: float | None
@@ -52,6 +57,15 @@ class Power(NamedTuple):
     brenier_sees: dict[str, float | None]
     points: int
     dim: int
+
+    @property
+    def unseen(self) -> list[str]:
+        """Kinds of departure as large as the displacement itself (half of it at least) that leave no gap.
+
+        Where there is one, a gap of 0 is no evidence: it would be 0 for a map that is as wrong as that too.
+        """
+        large = {entry.name for entry in self.departed if entry.size >= LARGE}
+        return [name for name, least in self.gap_sees.items() if least is None and name in large]
 
     def line(self) -> str:
         """The power in words, one line."""
@@ -72,9 +86,9 @@ def displacement_size(x: Float[Tensor, "n d"], t: Float[Tensor, "n d"]) -> float
 
 
 class Rotation(NamedTuple):
-    """Field z ↦ (z − centre) S with the skew matrix S = A Bᵀ − B Aᵀ."""
+    """Field z ↦ (z − mean) S with the skew matrix S = A Bᵀ − B Aᵀ."""
 
-    centre: Float[Tensor, "d"]
+    mean: Float[Tensor, "d"]
     a: Float[Tensor, "d planes"]
     b: Float[Tensor, "d planes"]
 
@@ -85,7 +99,7 @@ class Rotation(NamedTuple):
 
     def field(self, z: Float[Tensor, "n *feature"]) -> Float[Tensor, "n *feature"]:
         """The field itself."""
-        return self.turn((z.flatten(1) - self.centre).reshape(z.shape))
+        return self.turn((z.flatten(1) - self.mean).reshape(z.shape))
 
 
 def rotation(x: Float[Tensor, "n d"], generator: torch.Generator) -> Rotation:
@@ -132,8 +146,10 @@ def power(
     amplitudes: Sequence[float] = AMPLITUDES,
     departures: dict[str, Departure] | None = None,
     seconds: float = math.inf,
+    device: torch.device | str = "cpu",
     own: Gap | None = None,
     at: Float[Tensor, "k ..."] | None = None,
+    progress: Callable[[str], None] = lambda name: None,
 ) -> Power:
     """Run the tests on altered maps of several amplitudes (relative to the displacement size).
 
@@ -141,12 +157,17 @@ def power(
     sees nothing; `seconds` bounds each, and a gap counts as far as it is proved. With `transport_map` (on rows of x,
     flattened or not, as x is shaped) the Brenier test is run on T plus the rotation field too, at all amplitudes and
     at the first PROBED / d points (or at the points `at`, in the precision of the map). `own` is the gap of T where it
-    is known already. In d = 1 there is no rotation.
+    is known already. In d = 1 there is no rotation. `progress` is called with each kind before its solves.
     """
-    points = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x, np.float64))
-    x_array, t_array = as_matrix(x, "x"), as_matrix(t_of_x, "t_of_x")
+    x_array, t_array = as_pairing("power", p, x=x, t_of_x=t_of_x)
+    not_negative("power", "seconds", seconds, infinite=True)
+    if len(amplitudes) == 0:
+        raise ValueError("power needs at least one amplitude; got none.")
+    for amplitude in amplitudes:
+        positive("power", "every amplitude", amplitude)
     x_flat, t_flat = torch.from_numpy(x_array), torch.from_numpy(t_array)
-    if displacement_size(x_flat, t_flat) == 0:
+    scale = displacement_size(x_flat, t_flat)
+    if scale == 0:
         raise ValueError("power needs a map that moves points: every T(x) equals x here.")
     kinds = DEPARTURES if departures is None else departures
     if x_flat.shape[1] == 1:
@@ -154,25 +175,29 @@ def power(
     short = span(x_array)
 
     def gap_of(targets: Tensor) -> Gap:
-        if short is None:
-            return ot_gap(x_flat, targets, p, seconds=seconds)
-        return ot_gap(short[1], short[0].coordinates(targets.numpy()), p, seconds=seconds)
+        near = (x_flat, targets) if short is None else (short[1], short[0].coordinates(targets.numpy()))
+        return exact_gap(*near, p, seconds=seconds, device=device)
 
-    base = _relative(gap_of(t_flat) if own is None else own)
+    base = (gap_of(t_flat) if own is None else own).relative_low
     tests = {}
     if transport_map is not None and rotated in kinds.values():
+        points = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x))
         some = points[: max(64, PROBED // x_flat.shape[1])] if at is None else at.detach()
-        tests = _rotations(transport_map, some, displacement_size(x_flat, t_flat), amplitudes, p, generator)
+        tests = _rotations(transport_map, some, scale, amplitudes, p, generator)
     departed = []
     for name, kind in kinds.items():
+        progress(name)
         blind = False
         for amplitude in sorted(amplitudes, reverse=True):
             found = tests.get(amplitude, (None, None)) if kind is rotated else (None, None)
             if blind and found == (None, None):
                 break
-            gap = None if blind else gap_of(kind(x_flat, t_flat, amplitude, generator))
-            relative = None if gap is None else _relative(gap)
-            departed.append(Departed(name, float(amplitude), relative, gap is not None and gap.certified, *found))
+            altered = kind(x_flat, t_flat, amplitude, generator)
+            gap = None if blind else gap_of(altered)
+            relative = None if gap is None else gap.relative_low
+            size = displacement_size(t_flat, altered) / scale
+            certified = gap is not None and gap.certified
+            departed.append(Departed(name, float(amplitude), size, relative, certified, *found))
             blind = relative is None or relative - base <= SEEN
     gap_sees = {name: _least(departed, name, lambda d: (d.relative_gap or 0.0) - base > SEEN) for name in kinds}
     brenier_sees = {}
@@ -180,10 +205,6 @@ def power(
         name = next(name for name, kind in kinds.items() if kind is rotated)
         brenier_sees[name] = _least(departed, name, lambda d: _stands_out(d, tests[0.0]))
     return Power(tuple(departed), gap_sees, brenier_sees, *x_flat.shape)
-
-
-def _relative(gap: Gap) -> float:
-    return gap.gap_low / gap.cost_network if gap.cost_network > 0 else 0.0
 
 
 def _rotations(

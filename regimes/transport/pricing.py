@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regimes.transport.bounds import WIDTH, Bounds, Cloud, bounds, single_bounds
-from regimes.transport.cost import Matrix, Vector, edge_cost
+from regimes.checks import count, finite, real, shapes
+from regimes.transport.cost import Matrix, Vector, check_exponent, edge_cost
 from regimes.transport.partition import Blocks, kd_blocks, lower_bound
+from regimes.transport.screening import WIDTH, Cloud, Screen, screen, single_screen
 
 LOW_DIMENSION = 8  # up to here boxes tell far from near, beyond they all overlap
 BLOCK = 128  # points of a block where boxes help
@@ -53,7 +54,7 @@ class _Found:
 class _Look:
     """The bounds of one block of rows at some columns: the pairs above a level, and the largest of a row."""
 
-    def __init__(self, filter: Bounds, at: Tensor, level: float, room: Tensor):
+    def __init__(self, filter: Screen, at: Tensor, level: float, room: Tensor):
         width, count = room.shape[2], len(filter.right)
         self.parts = room[: -(-count // width), : len(at)]
         self.top, rows, places = torch.full((len(at),), -torch.inf, dtype=room.dtype, device=room.device), [], []
@@ -91,10 +92,13 @@ class Pricer:
     """
 
     def __init__(self, x: Matrix, y: Float[np.ndarray, "m d"], p: float, *, device: torch.device | str = "cpu"):
+        real("Pricer", x=x, y=y)
+        shapes("Pricer", x=(x, "n d"), y=(y, "m d"))
         self.x, self.y, self.p, self.device = x, y, p, torch.device(device)
+        check_exponent(p)
         self.compact = x.shape[1] <= LOW_DIMENSION and len(x) * len(y) > 500_000
-        centre = np.median(np.concatenate([x, y]), axis=0)
-        self.centred = (x - centre, y - centre)
+        origin = np.median(np.concatenate([x, y]), axis=0)
+        self.centred = (x - origin, y - origin)
         self.row_blocks, self.column_blocks = (
             self._blocks(z, o) for z, o in zip(self.centred, (len(y), len(x)), strict=True)
         )
@@ -108,6 +112,11 @@ class Pricer:
         other.row_blocks, other.column_blocks = self.column_blocks, self.row_blocks
         other.row_cloud, other.column_cloud = self.column_cloud, self.row_cloud
         return other
+
+    def _check(self, u: Vector | None, v: Float[np.ndarray, "m"]) -> None:
+        """One finite potential a point: a NaN compares as false, and would pass for feasible everywhere."""
+        shapes("Pricer", u=(u, str(len(self.x))), v=(v, str(len(self.y))))
+        finite("Pricer", u=u, v=v)
 
     def _move(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
@@ -142,11 +151,11 @@ class Pricer:
         width = min(len(self.y), WIDTH) if self.device.type == "cpu" else len(self.y)
         return torch.empty(-(-len(self.y) // width), rows, width, dtype=dtype, device=self.device)
 
-    def _filter(self, u: Vector, v: Float[np.ndarray, "m"], level: float) -> Bounds:
+    def _filter(self, u: Vector, v: Float[np.ndarray, "m"], level: float) -> Screen:
         """Single precision where a pilot shows that it passes few pairs more than double precision."""
         potentials = self._move(u), self._move(v)
-        double = bounds(self.row_cloud, self.column_cloud, *potentials, self.p)
-        single = single_bounds(self.row_cloud, self.column_cloud, *potentials, self.p)
+        double = screen(self.row_cloud, self.column_cloud, *potentials, self.p)
+        single = single_screen(self.row_cloud, self.column_cloud, *potentials, self.p)
         if single is None:
             return double
         at = self._move(np.unique(np.linspace(0, len(u) - 1, PILOT).astype(int)))
@@ -169,6 +178,8 @@ class Pricer:
         `row_least` is exact wherever it is below the level: it is min_j ‖x_i − y_j‖^p − u_i − v_j. Where many pairs of
         a row are below, pairs that differ by less than the rounding of the filter may stand for one another.
         """
+        self._check(u, v)
+        count("Pricer.price", "most", most)
         filter = self._filter(u, v, level)
         room = self._room(max(map(len, self.row_blocks.members)), filter.left.dtype)
         found = _Found()
@@ -197,9 +208,10 @@ class Pricer:
 
     def least(self, v: Float[np.ndarray, "m"]) -> Vector:
         """min_j ‖x_i − y_j‖^p − v_j of every row, up to rounding: for starting values, not for proofs."""
+        self._check(None, v)
         zero, parts = torch.zeros_like(self.row_cloud.square), self._move(np.arange(len(self.x)))
         parts = parts.split(max(1, ENTRIES // len(v)))
-        filter = bounds(self.row_cloud, self.column_cloud, zero, self._move(v), self.p)
+        filter = screen(self.row_cloud, self.column_cloud, zero, self._move(v), self.p)
         room = self._room(len(parts[0]), torch.float64)
         return -torch.cat([_Look(filter, at, torch.inf, room).top for at in parts]).cpu().numpy()
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
+from regimes.checks import count
 from regimes.transport.cost import Matrix, Points, as_matrix
 from regimes.transport.partition import thin
 
@@ -41,10 +42,11 @@ def regularity(
     """Estimates over all pairs of at most `points` points, spread evenly over the cloud.
 
     Hölder exponents are least-squares slopes of log ω against log r between the spacing of the points and the median
-    distance (nan if there is no such range); 1 for a
-    Lipschitz map, less where T behaves like a root. Samples bound them from one side only: read them as estimates.
+    distance (nan if there is no such range); 1 for a Lipschitz map, less where T behaves like a root. Samples bound
+    them from one side only: read them as estimates. T may have another number of features than x.
     """
-    x_array, t_array = as_matrix(x, "x"), as_matrix(t_of_x, "t_of_x")
+    count("regularity", "points", points, at_least=3)
+    x_array, t_array = as_matrix(x, "x", "regularity"), as_matrix(t_of_x, "t_of_x", "regularity")
     if len(x_array) != len(t_array) or len(x_array) < 3:
         raise ValueError(
             f"regularity needs three pairs (x, T(x)) or more; got {len(x_array)} and {len(t_array)} points."

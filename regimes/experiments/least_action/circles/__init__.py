@@ -43,7 +43,7 @@ from regimes.experiments.least_action.circles.outcome import cheapest_map, lost_
 from regimes.experiments.least_action.circles.protocol import ARMS, Config, train
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 from regimes.lab.statistics import Mean, geometric_mean_interval, mean_interval
-from regimes.transport.gap import ot_gap
+from regimes.transport.pairing import exact_gap
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -130,7 +130,7 @@ def _cheapest(rows: Any) -> dict[str, float]:
     first = inputs[(inputs.seed == inputs.seed.min()) & (inputs.arm == inputs.arm.iloc[0])]
     x = torch.tensor(first[["x", "y"]].to_numpy(dtype=float))
     goal = cheapest_map(x, torch.tensor(first.label.to_numpy(dtype=int)))
-    gap = ot_gap(x, goal)
+    gap = exact_gap(x, goal)
     return {
         "relative OT gap of the cheapest right map": math.nan if gap.relative_gap is None else gap.relative_gap,
         "share of covariance lost by the cheapest right map": lost_covariance(x, goal, gap.gap),

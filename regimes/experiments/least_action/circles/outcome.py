@@ -30,7 +30,7 @@ def rows_of(trained: Trained, *, clouds: bool) -> list[dict[str, Any]]:
         for number, (step, slope) in enumerate(zip(steps, slopes, strict=True))
     ]
     energy = measure([path])
-    gap = ot_gap(path[0], path[-1], transport_map=model.segment(0).transport, generator=generator(0))
+    gap = ot_gap(path[0], model.segment(0).transport, with_power=False, generator=generator(0))
     run = {
         "kind": "run",
         "train_accuracy": accuracy(model, data, data.train),
@@ -47,9 +47,9 @@ def rows_of(trained: Trained, *, clouds: bool) -> list[dict[str, Any]]:
         "gap": gap.gap,
         "relative_gap": gap.relative_gap,
         "lost_covariance": lost_covariance(path[0], path[-1], gap.gap),
-        "asymmetry": gap.brenier_asymmetry,
-        "asymmetry_se": gap.brenier_asymmetry_se,
-        "min_eigenvalue": gap.min_eigenvalue,
+        "asymmetry": gap.map and gap.map.asymmetry,
+        "asymmetry_se": gap.map and gap.map.asymmetry_se,
+        "min_eigenvalue": gap.map and gap.map.min_eigenvalue,
         "step_over_w1": sum(row["displacement"] for row in blocks) / sum(row["w1"] for row in blocks),
         "inner": sum(row["inner"] for row in blocks) / len(blocks),
     }

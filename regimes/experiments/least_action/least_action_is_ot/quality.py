@@ -11,7 +11,7 @@ from regimes.conventions import generator
 from regimes.experiments.least_action.least_action_is_ot.problems import Problem
 from regimes.transport.brenier import brenier_test
 from regimes.transport.energy import measure
-from regimes.transport.gap import ot_gap
+from regimes.transport.pairing import exact_gap
 
 PROBES, DEAL = 61, 62  # random streams of one seed
 SHOWN = 60  # points whose paths are kept
@@ -23,7 +23,7 @@ def class_gap(x: Float[Tensor, "n d"], t: Float[Tensor, "n d"], labels: Int[Tens
     certified = True
     for c in labels.unique():
         some = labels == c
-        found = ot_gap(x[some], t[some])
+        found = exact_gap(x[some], t[some])
         share = float(some.double().mean())
         gap, cost = gap + share * found.gap_low, cost + share * found.cost_network
         certified = certified and found.certified
@@ -50,7 +50,7 @@ def quality(posed: Problem, weight: float, probed: int, seed: int) -> dict[str, 
     start, end = path[0], path[-1]
     energy = measure([path])
     gap, certified = class_gap(start, end, labels)
-    whole = ot_gap(start, end)
+    whole = exact_gap(start, end)
     null, null_certified = class_gap(start, deal(start, end, labels, generator(seed, DEAL)), labels)
     transport = model.segment(0).transport
     symmetry = brenier_test(transport, x[:probed], generator=generator(seed, PROBES), eigen_points=16)
@@ -66,7 +66,7 @@ def quality(posed: Problem, weight: float, probed: int, seed: int) -> dict[str, 
         "excess_action": float(energy.action / energy.map_cost) - 1,
         "straightness": float(energy.straightness),
         "gap": gap,
-        "gap_whole": whole.gap_low / whole.cost_network,
+        "gap_whole": whole.relative_low,
         "gap_null": null,
         "certified": certified and whole.certified and null_certified,
         "asymmetry": symmetry.asymmetry,
@@ -96,10 +96,10 @@ def _against_truth(posed: Problem, weight: float) -> dict[str, float]:
         return {"distance": math.nan, "gap_whole_true": math.nan}
     x, labels = posed.fresh
     true = x + (posed.truth(x, labels) - x) / (1 + weight)
-    found = ot_gap(x, true)
+    found = exact_gap(x, true)
     return {
         "distance": float((posed.model(x) - true).norm() / (true - x).norm()),
-        "gap_whole_true": found.gap_low / found.cost_network,
+        "gap_whole_true": found.relative_low,
     }
 
 

@@ -11,7 +11,7 @@ SWEEPS = (10, 500)  # at least and at most
 WORK = 4_000_000  # pairs looked at in all sweeps together, as long as these bounds allow
 
 
-def centre(
+def stabilise(
     flow: Flow,
     rows: Int[np.ndarray, "e"],
     columns: Int[np.ndarray, "e"],

@@ -1,4 +1,4 @@
-"""Upper bounds of u_i + v_j − ‖x_i − y_j‖^p at all pairs by one matrix product: a filter that errs on the safe side.
+"""Screening of pairs: upper bounds of u_i + v_j − ‖x_i − y_j‖^p by one matrix product; none that binds is lost.
 
 In single precision the product is two to four times as fast. What it cannot tell apart is looked at again exactly,
 so that precision is a matter of speed alone; where it would pass too many pairs, double precision takes its place.
@@ -23,7 +23,7 @@ class Cloud(NamedTuple):
     square: Float[Tensor, "n"]
 
 
-class Bounds(NamedTuple):
+class Screen(NamedTuple):
     """Factors whose product is the bound itself (p = 2), or minus a lower bound of ‖x − y‖² (else); in units of cost.
 
     `raised_u`, `raised_v` are the potentials plus what rounding may hide; `relative` is the rounding of the power.
@@ -37,7 +37,7 @@ class Bounds(NamedTuple):
     relative: float
     unit: float
 
-    def on(self, columns: Int[Tensor, "c"]) -> "Bounds":
+    def on(self, columns: Int[Tensor, "c"]) -> "Screen":
         """The bounds of some columns."""
         return self._replace(right=self.right[columns], raised_v=self.raised_v[columns])
 
@@ -56,17 +56,17 @@ class Bounds(NamedTuple):
         return cost.mul_(self.relative - 1).add_(self.raised_u[at, None]).add_(self.raised_v[part])
 
 
-def bounds(x: Cloud, y: Cloud, u: Float[Tensor, "n"], v: Float[Tensor, "m"], p: float) -> Bounds:
+def screen(x: Cloud, y: Cloud, u: Float[Tensor, "n"], v: Float[Tensor, "m"], p: float) -> Screen:
     """The bounds in double precision.
 
     Rounding is bounded relative to 2 ‖x‖² and |u| of the row and the same of the column: that of d + 2 products, of
     the squares and of the centring, a factor 2 to spare.
     """
     epsilon = (4 * x.points.shape[1] + 24) * torch.finfo(torch.float64).eps
-    return Bounds(*_factors(x, y, u, v, p, epsilon, 0.0), p, epsilon, 1.0)
+    return Screen(*_factors(x, y, u, v, p, epsilon, 0.0), p, epsilon, 1.0)
 
 
-def single_bounds(x: Cloud, y: Cloud, u: Float[Tensor, "n"], v: Float[Tensor, "m"], p: float) -> Bounds | None:
+def single_screen(x: Cloud, y: Cloud, u: Float[Tensor, "n"], v: Float[Tensor, "m"], p: float) -> Screen | None:
     """The bounds in single precision; None if that cannot hold the numbers, or if products are not computed in it.
 
     Here rounding is that of the factors, the products and the sums, a quarter to spare.
@@ -81,7 +81,7 @@ def single_bounds(x: Cloud, y: Cloud, u: Float[Tensor, "n"], v: Float[Tensor, "m
         return None
     epsilon = (1.25 * d + 10) * 2.0**-24
     left, right, raised_u, raised_v = _factors(x, y, u, v, p, epsilon, LEAST)
-    return Bounds(left.float(), right.float(), raised_u.float(), raised_v.float(), p, epsilon, unit**p)
+    return Screen(left.float(), right.float(), raised_u.float(), raised_v.float(), p, epsilon, unit**p)
 
 
 def _factors(
