@@ -7,8 +7,10 @@ from scipy.sparse import identity
 from torch.testing import assert_close
 
 from regimes.jobs.ot_gap.figure import draw
+from regimes.jobs.ot_gap.groups import Group
 from regimes.jobs.ot_gap.measure import _slack
 from regimes.jobs.ot_gap.plane import plane
+from regimes.lab.figures import save
 from regimes.transport.discrete import exact_transport
 
 
@@ -48,22 +50,70 @@ def test_own_pairs_are_tight_if_and_only_if_the_pairing_is_optimal():
     assert others.max() >= 0
 
 
-def test_blocks_without_a_test_and_a_map_without_one_are_drawn():
-    rng = default_rng(3)
-    x = rng.normal(size=(30, 5))
-    arrays = {"steps": rng.random((30, 3)), "own_slack": np.zeros(30), "other_slack": rng.random(30)}
-    arrays |= plane(x, x + 1, identity(30, format="coo"))
-    figures = {
-        **{"points": 30, "split": "test", "dim": 5, "label": "net", "dataset": "digits", "cost_network": 5.0},
+def drawing(arrays, **changes):
+    """The figure of made-up numbers."""
+    numbers = {
+        **{
+            "points": 30,
+            "split": "test",
+            "dim": 5,
+            "label": "net",
+            "dataset": "digits",
+            "cost_network": 5.0,
+            "seed": 0,
+        },
         **{"certified": False, "block_asymmetry": [None, 0.0, 0.1], "block_asymmetry_se": [None, 0.0, 0.01]},
         **{"brenier_asymmetry": None, "image_asymmetry": None},
     }
-    drawn = draw(figures, arrays)
+    drawn = draw(Group("net", ({**numbers, **changes},)), arrays)
+    drawn.canvas.draw()
+    return drawn
+
+
+def made(x, t):
+    rng = default_rng(3)
+    arrays = {"steps": rng.random((len(x), 3)), "own_slack": np.zeros(len(x)), "other_slack": rng.random(len(x))}
+    return arrays | plane(x, t, identity(len(x), format="coo"))
+
+
+def test_blocks_without_a_test_and_a_map_without_one_are_drawn():
+    x = default_rng(3).normal(size=(30, 5))
+    drawn = drawing(made(x, x + 1))
     assert [axis.get_title() for axis in drawn.axes] == [
         "clouds and pairings",
-        "displacement",
-        "slack under best known potentials",
-        "asymmetry (Brenier)",
+        "how far each block moves the points",
+        "slack under best known dual prices",
+        "asymmetry of the Jacobian",
     ]
     assert "of variance" in drawn.axes[0].get_xlabel()
-    drawn.canvas.draw()
+    assert "10 to 90 %" in drawn.get_supxlabel()
+
+
+def insets(drawn):
+    return [child.get_title() for child in drawn.axes[0].child_axes]
+
+
+@pytest.mark.parametrize("d", [2, 5])
+def test_a_cloud_that_is_a_dot_and_pairs_too_short_to_see_are_enlarged(d):
+    x = default_rng(3).normal(size=(30, d))
+    assert insets(drawing(made(x, x + 1), dim=d)) == []
+    assert insets(drawing(made(x, 100 * x), dim=d)) == ["the cloud before, enlarged"]
+    assert insets(drawing(made(x, x + 1e-3), dim=d)) == ["pairs near the middle, enlarged"]
+    still = np.zeros((30, d))
+    assert insets(drawing(made(still, still), dim=d)) == []
+
+
+def test_a_name_in_any_script_is_drawn_without_a_warning(tmp_path):
+    x = default_rng(3).normal(size=(30, 5))
+    save(draw(Group("网络/последний", drawing_numbers()), made(x, x + 1)), tmp_path)
+    assert (tmp_path / "figure.png").exists()
+
+
+def drawing_numbers():
+    return (
+        {
+            **{"points": 30, "split": "test", "dim": 5, "dataset": "digits", "cost_network": 5.0, "seed": 0},
+            **{"certified": True, "block_asymmetry": [0.1], "block_asymmetry_se": [0.0]},
+            **{"brenier_asymmetry": 0.1, "image_asymmetry": None},
+        },
+    )

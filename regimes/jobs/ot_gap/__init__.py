@@ -1,5 +1,8 @@
 """Is a network's map an optimal transport map? Checkpoints side by side, each judged on the points it transports.
 
+Checkpoints that differ in the seed of their training only are one group: its numbers have means and intervals, and two
+groups are compared seed by seed.
+
 Protocol. N points of the data set that the checkpoint was trained on go through encoder and blocks in float64. For each
 stage (segment of blocks in one space) x are the states at its start and T(x) those at its end. Two kinds of evidence
 are reported apart: the exact gap of the pairing x_i → T(x_i) on these points, certified, and the symmetry of the
@@ -19,10 +22,11 @@ from typing import Any
 import numpy as np
 
 from regimes.errors import UserError
-from regimes.jobs.ot_gap.config import Config, File, folder_stem, hashed, labels
+from regimes.jobs.ot_gap.config import Config, File, folder_stem, hashed, labels, refuse_twice
 from regimes.jobs.ot_gap.figure import draw
-from regimes.jobs.ot_gap.measure import Measured, measure_stage
-from regimes.jobs.ot_gap.report import result, table, words
+from regimes.jobs.ot_gap.groups import grouped, recipe
+from regimes.jobs.ot_gap.measure import PARTS, Measured, measure_stage
+from regimes.jobs.ot_gap.report import result, screen_tables, table, words
 from regimes.jobs.ot_gap.stages import Case, open_case, transported
 from regimes.lab.console import print_table, track
 from regimes.lab.figures import save
@@ -37,11 +41,14 @@ ARRAYS = "measurement.npz"
 
 def given_files(checkpoints: list[Path]) -> list[dict[str, str]]:
     """The files named on a command line, with their hashes, as settings."""
-    return [hashed(path).model_dump() for path in checkpoints]
+    files = [hashed(path) for path in checkpoints]
+    refuse_twice(files)
+    return [file.model_dump() for file in files]
 
 
 def start(config: Config, out: Path | None = None, *, fresh: bool = False) -> Path:
     """Run in a folder, by default one under runs/ that is named after the checkpoints; the folder."""
+    refuse_twice(config.checkpoints)
     path = out or default_folder(folder_stem(config), config, {"checkpoints"})
     cases = None if (path / ARRAYS).exists() and not fresh else open_cases(config)  # a mistake leaves no folder behind
     with RunFolder.open(path, NAME, config, fresh=fresh) as folder:
@@ -59,40 +66,44 @@ def run(config: Config, folder: RunFolder, cases: list[Case] | None = None) -> N
     if not (folder.path / ARRAYS).exists():
         cases = open_cases(config) if cases is None else cases
         folder.begin()
-        total = sum(len(case.stages) for case in cases)
-        found = list(track(_measured(config, cases), total, NAME))
+        total = PARTS * sum(len(case.stages) for case in cases)
+        found = [one for one in track(_measured(config, cases), total, NAME) if one is not None]
         arrays: dict[str, Any] = {
             f"{number}/{name}": x for number, one in enumerate(found) for name, x in one.arrays.items()
         }
         buffer = io.BytesIO()
-        text = np.array(json.dumps([one.figures for one in found]))
-        np.savez_compressed(buffer, figures=text, **arrays)
+        text = np.array(json.dumps([one.numbers for one in found]))
+        np.savez_compressed(buffer, numbers=text, **arrays)
         folder.write(ARRAYS, buffer.getvalue())
     conclude(config, folder)
 
 
 def conclude(config: Config, folder: RunFolder) -> None:
-    """Table, verdicts, result.json and figures from the measurement on disk."""
+    """Table, verdicts, result.json and figures from the measurement on disk; of a group of seeds the first is drawn."""
     found = _read(folder.path / ARRAYS)
-    figures = [one.figures for one in found]
-    rows, said = table(figures), words(figures)
-    content = {"name": folder.name, **result(figures), "config": folder.config, **folder.record()}
+    arrays = {one.numbers["label"]: one.arrays for one in found}
+    groups = grouped([one.numbers for one in found])
+    said = words(groups)
+    content = {"name": folder.name, **result(groups), "config": folder.config, **folder.record()}
     folder.write("result.json", to_json(content))
     lines = "\n".join(f"- {sentence}" for sentence in said)
     title = f"# Is it an OT map? {config.split} points, cost ‖x − y‖^{config.p:g}"
-    folder.write("table.md", f"{title}\n\n{markdown_table(rows)}\n{lines}\n\nReproduce: `{content.get('command')}`\n")
-    for number, one in enumerate(found, 1):
-        save(draw(one.figures, one.arrays), folder, "figure" if len(found) == 1 else f"figure-{number}")
-    print_table(rows)
+    means = "Means over seeds with Student's 95 % intervals.\n\n" if len(found) > len(groups) else ""
+    page = f"{title}\n\n{means}{markdown_table(table(groups))}\n{lines}\n\nReproduce: `{content.get('command')}`\n"
+    folder.write("table.md", page)
+    for number, group in enumerate(groups, 1):
+        drawn = draw(group, arrays[group.members[0]["label"]])
+        save(drawn, folder, "figure" if len(groups) == 1 else f"figure-{number}")
+    for lines in screen_tables(groups):
+        print_table(lines)
     print("\n".join(said))
 
 
-def _measured(config: Config, cases: list[Case]) -> Iterator[Measured]:
+def _measured(config: Config, cases: list[Case]) -> Iterator[Measured | None]:
     names = labels([case.path for case in cases])
     for case, file, name in zip(cases, config.checkpoints, names, strict=True):
         stages, accuracy = transported(case, config.p, config.device)
         for stage in stages:
-            measured = measure_stage(case, stage, config)
             several = len(case.network.segments) > 1
             about: dict[str, Any] = {
                 "label": f"{name}, stage {stage.number}" if several else name,
@@ -101,10 +112,13 @@ def _measured(config: Config, cases: list[Case]) -> Iterator[Measured]:
                 "dataset": case.config["dataset"],
                 "arch": case.config["arch"],
                 "lap": case.config.get("lap", False),
+                "seed": case.config.get("seed", 0),
+                "recipe": recipe(case.config),
                 "split": config.split,
                 "accuracy": accuracy,
             }
-            yield measured._replace(figures={**about, **measured.figures})
+            for part in measure_stage(case, stage, config):
+                yield part and part._replace(numbers={**about, **part.numbers})
 
 
 def _read(file: Path) -> list[Measured]:
@@ -112,12 +126,12 @@ def _read(file: Path) -> list[Measured]:
         raise FileNotFoundError(f"{file} does not exist; the run there has measured nothing yet: run it first")
     try:
         with np.load(file, allow_pickle=False) as stored:
-            figures = json.loads(str(stored["figures"]))
-            arrays: list[dict[str, np.ndarray]] = [{} for _ in figures]
+            numbers = json.loads(str(stored["numbers"]))
+            arrays: list[dict[str, np.ndarray]] = [{} for _ in numbers]
             for key in stored.files:
-                if key != "figures":
+                if key != "numbers":
                     number, _, name = key.partition("/")
                     arrays[int(number)][name] = stored[key]
-        return [Measured(one, its) for one, its in zip(figures, arrays, strict=True)]
+        return [Measured(one, its) for one, its in zip(numbers, arrays, strict=True)]
     except (ValueError, KeyError, IndexError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
         raise UserError(f"{file} is damaged; delete it and run the same command again") from None

@@ -1,10 +1,11 @@
 """Configuration of one comparison of checkpoints; the files are held by their hashes."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from regimes.errors import UserError
 from regimes.lab.config import Settings
@@ -32,14 +33,6 @@ class Config(Settings):
     data_dir: Path | None = None  # None: where the run had it
     seconds: Annotated[float, Field(gt=0)] | None = None  # for each exact solve; beyond, a bracket is what is known
 
-    @model_validator(mode="after")
-    def _no_file_twice(self) -> "Config":
-        paths = [file.path for file in self.checkpoints]
-        for path in paths:
-            if paths.count(path) > 1:
-                raise UserError(f"each checkpoint can be named once; got {path} twice")
-        return self
-
 
 def hashed(path: Path) -> File:
     """A file with the hash of its content; FileNotFoundError if it is not there."""
@@ -49,6 +42,18 @@ def hashed(path: Path) -> File:
         raise FileNotFoundError(f"{path} {what}; give a last.pt or best.pt that `train` has written{hint}")
     with path.open("rb") as file:
         return File(path=str(path), sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def refuse_twice(files: Sequence[File]) -> None:
+    """UserError if a checkpoint is named twice, or lies under two names: it would count as two seeds."""
+    seen: dict[str, str] = {}
+    for file in files:
+        other = seen.get(file.sha256)
+        if other is not None:
+            same = Path(other).resolve() == Path(file.path).resolve()
+            what = f"{file.path} is named twice" if same else f"{other} and {file.path} hold the same weights"
+            raise UserError(f"each checkpoint can be named once; {what}: leave one out")
+        seen[file.sha256] = file.path
 
 
 def labels(paths: list[str]) -> list[str]:

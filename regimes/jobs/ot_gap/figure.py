@@ -1,4 +1,4 @@
-"""The figure of one map: its clouds with both pairings, displacements, reduced costs and asymmetry by block."""
+"""The figure of one map: its clouds with both pairings, lengths of the steps, reduced costs, asymmetry by block."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,24 +8,35 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from regimes.jobs.ot_gap.verdict import ASYMMETRY
-from regimes.lab.figures import DOUBLE, PALETTE, style
+from regimes.jobs.ot_gap.groups import Group
+from regimes.lab.figures import DOUBLE, PALETTE, explain, style
+from regimes.transport.verdict import ASYMMETRY
 
 LINES = 40  # pairs that are drawn; more cover the clouds
+FEW = 6  # pairs in an inset
+DOT = 0.1  # of the panel: a cloud below looks like a dot
+SHORT = 0.03  # of the panel: displacements below cannot be seen
 FLOOR = 1e-9  # reduced costs below, in units of the network's cost, are what a certificate leaves open
 BINS = np.concatenate([[FLOOR / 10], np.geomspace(FLOOR, 1e4, 40)])
 NETWORK, OPTIMAL, OTHERS = PALETTE[1], PALETTE[0], PALETTE[2]
+Arrays = Mapping[str, np.ndarray]
+NOTE = (
+    "(a) {lines} of {points} points with their pairs. (b) Bars: the 10 to 90 % range over points. (c) What a pair "
+    "costs more than the dual prices of its two points: the pairing is optimal if and only if that is 0 (left-most "
+    "bin) for all its pairs. (d) 0 for the gradient of a function; bars: ± one standard error over points."
+)
 
 
-def draw(figures: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Figure:
-    """Four panels at the width of a page."""
+def draw(group: Group, arrays: Arrays) -> Figure:
+    """Four panels at the width of a page; of a group of seeds its first map."""
+    numbers = group.members[0]
     with style():
-        figure = Figure(figsize=(DOUBLE, 5.6), layout="constrained")
+        figure = Figure(figsize=(DOUBLE, 6.2), layout="constrained")
         axes = figure.subplots(2, 2)
         _clouds(axes[0, 0], arrays)
-        _displacement(axes[0, 1], arrays["steps"])
-        _slack(axes[1, 0], figures, arrays)
-        _asymmetry(axes[1, 1], figures)
+        _lengths(axes[0, 1], arrays["steps"])
+        _slack(axes[1, 0], numbers, arrays)
+        _asymmetry(axes[1, 1], numbers)
         for axis, letter in zip(axes.flat, "abcd", strict=True):
             axis.annotate(
                 f"({letter})",
@@ -35,50 +46,99 @@ def draw(figures: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Figure
                 textcoords="offset points",
                 weight="bold",
             )
-        size = f"{figures['points']} {figures['split']} points, d = {figures['dim']}"
-        figure.suptitle(f"Is it an OT map? {figures['label']}: {figures['dataset']}, {size}", fontsize=10)
+        size = f"{numbers['points']} {numbers['split']} points, d = {numbers['dim']}"
+        name = group.label
+        if len(group.members) > 1:
+            name = f"{group.label} (seed {numbers['seed']} of {len(group.members)} seeds)"
+        figure.suptitle(f"Is it an OT map? {name}: {numbers['dataset']}, {size}", fontsize=10)
+        explain(figure, NOTE.format(lines=min(LINES, len(arrays["before"])), points=numbers["points"]))
     return figure
 
 
-def _clouds(axis: Axes, arrays: Mapping[str, np.ndarray]) -> None:
-    before, after, optimal = arrays["before"], arrays["after"], arrays["optimal"]
+def _clouds(axis: Axes, arrays: Arrays) -> None:
+    before, after = arrays["before"], arrays["after"]
     axis.scatter(*before.T, s=9, facecolor="none", edgecolor="0.55", lw=0.6, label="before, x")
     axis.scatter(*after.T, s=7, color="0.15", lw=0, label="after, T(x)")
-    some = slice(0, LINES)
-    moved = LineCollection(np.stack([before[some], after[some]], 1).tolist(), colors=NETWORK, lw=0.9, label="network")
-    best = LineCollection(
-        np.stack([before[some], optimal[some]], 1).tolist(), colors=OPTIMAL, lw=0.9, ls="--", label="OT pairing"
-    )
-    axis.add_collection(moved)
-    axis.add_collection(best)
+    _pairs(axis, arrays, slice(0, LINES))
     axis.autoscale_view()
-    if int(arrays["dim"]) <= 2:
-        axis.set_aspect("equal", adjustable="box")
-    if int(arrays["dim"]) > 2:
-        first, second = (f"component {n} ({100 * s:.0f} % of variance)" for n, s in enumerate(arrays["share"], 1))
-    else:
-        first, second = "feature 1", "feature 2"
-    axis.set(xlabel=first, ylabel=second, title="clouds and pairings")
-    # Room above the points: they can be anywhere.
+    flat = int(arrays["dim"]) <= 2
+    names = [f"feature {n}" if flat else f"component {n} ({100 * s:.0f} % of variance)" for n, s in _shares(arrays)]
+    axis.set(xlabel=names[0], ylabel=names[1], title="clouds and pairings")
+    # Room above the points for the legend, and below for an inset: they can be anywhere.
     low, high = axis.get_ylim()
-    axis.set_ylim(low, high + 0.22 * (high - low))
+    inset = _inset(before, after)
+    room = 0.75 * (high - low) if inset is not None else 0.0
+    axis.set_ylim(low - room, high + 0.3 * (high - low + room))
     axis.legend(fontsize=7, loc="upper center", ncols=2, handlelength=1.6, labelspacing=0.25, borderaxespad=0.2)
+    if inset is not None:
+        _zoom(axis, arrays, *inset)
+    elif flat:
+        axis.set_aspect("equal", adjustable="datalim")
 
 
-def _displacement(axis: Axes, steps: np.ndarray) -> None:
+def _shares(arrays: Arrays) -> list[tuple[int, float]]:
+    return list(enumerate((float(share) for share in arrays["share"]), 1))
+
+
+def _pairs(axis: Axes, arrays: Arrays, some: Any) -> None:
+    """Lines from points to where the network and the optimal plan send them."""
+    before, after, optimal = (arrays[name][some] for name in ("before", "after", "optimal"))
+    for ends, color, line, label in ((after, NETWORK, "-", "network's pair"), (optimal, OPTIMAL, "--", "OT pair")):
+        lines = np.stack([before, ends], 1).tolist()
+        axis.add_collection(LineCollection(lines, colors=color, lw=0.9, ls=line, label=label))
+
+
+def _inset(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, str] | None:
+    """Points to be enlarged and why: all where the first cloud is a dot, a few neighbours where pairs are too short."""
+    size = float(np.ptp(np.concatenate([before, after]), axis=0).max())
+    if size == 0:
+        return None
+    if np.ptp(before, axis=0).max() < DOT * size:
+        return np.arange(len(before)), "the cloud before, enlarged"
+    if np.median(np.linalg.norm(after - before, axis=1)) < SHORT * size:
+        middle = np.linalg.norm(before - np.median(before, axis=0), axis=1)
+        return np.argsort(middle)[:FEW], "pairs near the middle, enlarged"
+    return None
+
+
+def _zoom(axis: Axes, arrays: Arrays, some: np.ndarray, title: str) -> None:
+    inner = axis.inset_axes((0.56, 0.06, 0.42, 0.34))
+    before, after = arrays["before"][some], arrays["after"][some]
+    inner.scatter(*before.T, s=9, facecolor="none", edgecolor="0.55", lw=0.6)
+    if len(some) <= FEW:
+        inner.scatter(*after.T, s=7, color="0.15", lw=0)
+        _pairs(inner, arrays, some)
+    inner.autoscale_view()
+    inner.margins(0.1)
+    inner.set_xticks([])
+    inner.set_yticks([])
+    inner.set_facecolor("white")
+    inner.grid(visible=False)
+    for side in inner.spines.values():
+        side.set(visible=True, color="0.6", linewidth=0.6)
+    inner.set_title(title, fontsize=7, pad=2)
+    axis.indicate_inset_zoom(inner, edgecolor="0.5", alpha=0.6)
+
+
+def _lengths(axis: Axes, steps: np.ndarray) -> None:
     number = np.arange(1, steps.shape[1] + 1)
     low, high = np.quantile(steps, [0.1, 0.9], axis=0)
     axis.vlines(number, low, high, color=NETWORK, lw=4, alpha=0.25, label="10 to 90 % of points")
     axis.plot(number, steps.mean(0), "o-", color=NETWORK, lw=1.2, label="mean")
-    axis.set(xlabel="block k", ylabel="‖v_k‖, length of the step", title="displacement")
+    axis.set(xlabel="block", ylabel="length of the step", title="how far each block moves the points")
     axis.set_ylim(0, 1.3 * float(high.max()) or None)
     axis.legend(fontsize=7, loc="best")
+    _number_blocks(axis, number)
+
+
+def _number_blocks(axis: Axes, number: np.ndarray) -> None:
     axis.set_xticks(number if len(number) <= 12 else number[:: len(number) // 8])
+    axis.set_xlim(0.5, len(number) + 0.5)
 
 
-def _slack(axis: Axes, figures: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+def _slack(axis: Axes, numbers: Mapping[str, Any], arrays: Arrays) -> None:
     """Reduced costs on a logarithmic axis, all that is rounding in its first bin."""
-    unit = figures["cost_network"] or 1.0
+    unit = numbers["cost_network"] or 1.0
     for name, label, color, filled in (
         ("other_slack", "best other pair", OTHERS, True),
         ("own_slack", "network's own pair", NETWORK, False),
@@ -87,36 +147,34 @@ def _slack(axis: Axes, figures: Mapping[str, Any], arrays: Mapping[str, np.ndarr
         kind: dict[str, Any] = {"alpha": 0.45} if filled else {"histtype": "step", "lw": 1.4}
         axis.hist(values, BINS.tolist(), color=color, label=label, **kind)
     axis.set_xscale("log")
-    axis.set_xticks([FLOOR / 3, 1e-6, 1e-3, 1.0, 1e3], ["≤10⁻⁹", "10⁻⁶", "10⁻³", "1", "10³"])
+    axis.set_xticks([FLOOR / 3, 1e-6, 1e-3, 1.0, 1e3], ["0", "10⁻⁶", "10⁻³", "1", "10³"])
     axis.minorticks_off()
     axis.set_yscale("log")
-    status = "optimal" if figures["certified"] else "best known"
+    status = "optimal" if numbers["certified"] else "best known"
     axis.set(
-        xlabel="reduced cost (c_ij − u_i − v_j) / mean cost",
+        xlabel="excess cost of a point's pair / mean cost",
         ylabel="points",
-        title=f"slack under {status} potentials",
+        title=f"slack under {status} dual prices",
     )
     axis.set_ylim(0.6, 12 * len(arrays["steps"]))
     axis.legend(fontsize=7, loc="upper right", ncols=2)
 
 
-def _asymmetry(axis: Axes, figures: Mapping[str, Any]) -> None:
+def _asymmetry(axis: Axes, numbers: Mapping[str, Any]) -> None:
     """Brenier's test of every block alone, and of the whole map; 0 is drawn at the lower edge."""
-    values = [np.nan if value is None else value for value in figures["block_asymmetry"]]
-    errors = [0.0 if value is None else value for value in figures["block_asymmetry_se"]]
+    values = [np.nan if value is None else value for value in numbers["block_asymmetry"]]
+    errors = [0.0 if value is None else value for value in numbers["block_asymmetry_se"]]
     number = np.arange(1, len(values) + 1)
     floor = 1e-16
-    axis.errorbar(
-        number, np.maximum(values, floor), errors, fmt="o", color=PALETTE[3], capsize=2, label="block, z ↦ z + v(z)"
-    )
-    whole, on_image = figures["brenier_asymmetry"], figures["image_asymmetry"]
+    axis.errorbar(number, np.maximum(values, floor), errors, fmt="o", color=PALETTE[3], capsize=2, label="block alone")
+    whole, on_image = numbers["brenier_asymmetry"], numbers["image_asymmetry"]
     if whole is not None:
-        axis.axhline(max(whole, floor), color=NETWORK, label="T, all directions")
+        axis.axhline(max(whole, floor), color=NETWORK, label="whole map, all directions")
     if on_image is not None:
-        axis.axhline(max(on_image, floor), color=OPTIMAL, ls="-.", label="T, image of encoder")
+        axis.axhline(max(on_image, floor), color=OPTIMAL, ls="-.", label="whole map, encoder's image")
     axis.axhline(ASYMMETRY, color="0.4", lw=0.9, ls=":", label="threshold")
-    axis.set(yscale="log", xlabel="block k", ylabel="‖(J − Jᵀ)v‖² / ‖(J + Jᵀ)v‖²", title="asymmetry (Brenier)")
+    axis.set(yscale="log", xlabel="block", ylabel="(skew / symmetric part)²", title="asymmetry of the Jacobian")
     shown = [value for value in (*values, whole, on_image, ASYMMETRY) if value is not None and np.isfinite(value)]
     axis.set_ylim(max(min(shown), floor) / 10, max(max(shown), ASYMMETRY) * 1000)
-    axis.set_xticks(number if len(number) <= 12 else number[:: len(number) // 8])
+    _number_blocks(axis, number)
     axis.legend(fontsize=7, loc="upper center", ncols=2)

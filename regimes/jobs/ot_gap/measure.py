@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,18 +12,19 @@ from torch import Tensor
 
 from regimes.conventions import generator
 from regimes.jobs.ot_gap.config import Config
+from regimes.jobs.ot_gap.evidence import written, written_test
 from regimes.jobs.ot_gap.plane import plane
 from regimes.jobs.ot_gap.stages import PROBES, Case, Stage, blocks, entry
-from regimes.threads import threads_for
-from regimes.transport.brenier import BrenierTest, brenier_test
-from regimes.transport.cost import paired_cost
-from regimes.transport.cost import power as raised
+from regimes.transport.brenier import BrenierTest, NoJacobianTest, brenier_test
+from regimes.transport.cost import raised
 from regimes.transport.discrete import Transport, exact_transport
-from regimes.transport.gap import Gap, pairing_gap
+from regimes.transport.energy import straight_share
+from regimes.transport.pairing import Gap, pairing_gap
 from regimes.transport.power import PROBED, power
 from regimes.transport.regularity import regularity
 from regimes.transport.span import span
 
+PARTS = 4  # of the measurement of a stage, for progress
 FEWEST = 64  # points that are probed however many features there are
 BLOCK_PROBES = 4
 PAIR_FEATURES = 2_000_000_000  # pairs times features that the stretch is looked for in
@@ -31,19 +33,17 @@ ROWS = 2_000_000  # costs held at a time
 
 
 class Measured(NamedTuple):
-    """Plain figures of one stage (None where one does not exist), and the arrays that its figure shows."""
+    """Plain numbers of one stage (None where one does not exist), and the arrays that its figure shows."""
 
-    figures: dict[str, Any]
+    numbers: dict[str, Any]
     arrays: dict[str, np.ndarray]
 
 
-def measure_stage(case: Case, stage: Stage, config: Config) -> Measured:
-    """The exact gap on the points, Brenier's test of the map and of its blocks, energies, stretch, and the power."""
-    with threads_for(len(stage.x) ** 2 * stage.x.shape[1]):  # of the products that price all pairs
-        return _measured(case, stage, config)
+def measure_stage(case: Case, stage: Stage, config: Config) -> Iterator[Measured | None]:
+    """The exact gap on the points, Brenier's test of the map and of its blocks, energies, stretch, and the power.
 
-
-def _measured(case: Case, stage: Stage, config: Config) -> Measured:
+    PARTS items: None after each part but the last, then everything.
+    """
     start = time.monotonic()
     x, t, p = stage.x, stage.t, config.p
     seconds = math.inf if config.seconds is None else config.seconds
@@ -51,15 +51,21 @@ def _measured(case: Case, stage: Stage, config: Config) -> Measured:
     near = (x, t) if short is None else (short[1], short[0].coordinates(t))
     solved = exact_transport(*near, p=p, paired=True, seconds=seconds, device=config.device)
     gap = pairing_gap(*near, solved, p)._replace(dim=x.shape[1])
+    yield None
     local, some, block_tests = _derivatives(case, stage, config)
-    figures = {
-        **{name: value for name, value in gap._asdict().items() if name not in ("power", "peak_memory", "rounds")},
+    yield None
+    energies, stretch = _energies(stage, gap), _stretch(x, t)
+    own, others = _slack(*near, solved, p)
+    arrays = {"steps": stage.steps, "own_slack": own, "other_slack": others, **plane(x, t, solved.plan)}
+    yield None
+    numbers = {
+        **written(gap),
         **local,
-        **_energies(stage, gap),
-        **_stretch(x, t),
+        **energies,
+        **stretch,
         **_power(case, stage, gap, config, some, seconds),
         "blocks": len(blocks(case.network, stage.number)),
-        "block_displacement": stage.steps.mean(0).tolist(),
+        "block_step_length": stage.steps.mean(0).tolist(),
         "block_asymmetry": [test and test.asymmetry for test in block_tests],
         "block_asymmetry_se": [test and test.asymmetry_se for test in block_tests],
         "stage": stage.number,
@@ -67,9 +73,7 @@ def _measured(case: Case, stage: Stage, config: Config) -> Measured:
         "shape": list(stage.shape),
         "seconds": time.monotonic() - start,
     }
-    own, others = _slack(*near, solved, p)
-    arrays = {"steps": stage.steps, "own_slack": own, "other_slack": others, **plane(x, t, solved.plan)}
-    return Measured(figures, arrays)
+    yield Measured(numbers, arrays)
 
 
 def _derivatives(
@@ -99,41 +103,32 @@ def _derivatives(
         tests.append(_tested(block, state, generator=stream(2 + number), p=p, **options)[0])
         with torch.no_grad():
             state = block(state)
-    figures: dict[str, Any] = {"inputs": inputs[0].numel(), "brenier_missing": reason}
-    for name, test in (("brenier", whole), ("image", on_image)):
-        figures[f"{name}_asymmetry"] = test and test.asymmetry
-        figures[f"{name}_asymmetry_se"] = test and _known(test.asymmetry_se)
-        figures["min_eigenvalue" if name == "brenier" else "image_min_eigenvalue"] = test and test.min_eigenvalue
-        figures[f"{name}_size"] = test and test.size
-        figures[f"{name}_points"] = test and test.points
-    return figures, None if whole is None else z, tests
+    numbers = {"inputs": inputs[0].numel(), **written_test(whole, "brenier"), **written_test(on_image, "image")}
+    return {**numbers, "brenier_missing": reason}, None if whole is None else z, tests
 
 
 def _tested(transport_map: Any, x: Tensor, **options: Any) -> tuple[BrenierTest | None, str | None]:
     """The test, or why there is none: a map that is constant, or one that moves nothing at p ≠ 2."""
     try:
         return brenier_test(transport_map, x, **options), None
-    except ValueError as error:
-        if "vanishes" in str(error) or "no point moves" in str(error):
-            return None, str(error)
-        raise
+    except NoJacobianTest as error:
+        return None, error.reason
 
 
 def _energies(stage: Stage, gap: Gap) -> dict[str, Any]:
     """Action in unit time, straightness, and both costs over the optimal one: action ≥ cost_network ≥ W_p^p."""
-    distance = float(np.sqrt(paired_cost(stage.x, stage.t, 2.0)).mean())
-    length = stage.energies["length"]
+    distance, length = (torch.tensor(stage.energies[name], dtype=torch.float64) for name in ("distance", "length"))
     optimum = gap.cost_ot
 
     def over(cost: float) -> float | None:
         return cost / optimum if optimum else None
 
     return {
-        "straightness": distance / length if length > 0 else 1.0,
+        "straightness": float(straight_share(distance, length)),
         "action": stage.energies["action"],
         "transport": stage.energies["transport"],
-        "length": length,
-        "displacement": distance,
+        "length": float(length),
+        "mean_displacement": float(distance),
         "action_over_cost_ot": over(stage.energies["action"]),
         "cost_network_over_cost_ot": over(gap.cost_network),
     }
@@ -156,7 +151,7 @@ def _power(case: Case, stage: Stage, gap: Gap, config: Config, at: Tensor | None
         return {"power": None, "power_line": None}
     transport = case.network.segment(stage.number).transport
     stream = generator(config.seed, PROBES, stage.number, 1000)
-    limits = {"p": config.p, "seconds": seconds, "own": gap}
+    limits = {"p": config.p, "seconds": seconds, "own": gap, "device": config.device}
     tested = {"transport_map": None if at is None else transport, "at": at}
     found = power(stage.x, stage.t, generator=stream, **limits, **tested)
     values = {**found._asdict(), "departed": [entry._asdict() for entry in found.departed]}

@@ -1,48 +1,132 @@
-"""From measured figures to the table, side by side, and result.json."""
+"""From measured numbers to the table, a column a group of maps, to sentences and to result.json."""
 
+import textwrap
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from regimes.jobs.ot_gap.verdict import Figures, judge
+from regimes.jobs.ot_gap.evidence import Numbers, judged
+from regimes.jobs.ot_gap.groups import Group, mean, paired
+from regimes.lab.report import number
 
-Row = tuple[str, Callable[[Figures], str]]
-
-
-def table(found: Sequence[Figures]) -> list[dict[str, str]]:
-    """One row a quantity and one column a map."""
-    return [
-        {"quantity": name, **{figures["label"]: text(figures) for figures in found}}
-        for name, text in ROWS
-        if any(text(figures) for figures in found)
-    ]
+Value = Callable[[Numbers], float | None]
+SIDE_BY_SIDE, CELL = 2, 24  # columns of numbers that 80 characters hold, and characters of each
 
 
-def result(found: Sequence[Figures]) -> dict[str, Any]:
-    """The content of result.json: one entry a map, that is a checkpoint and a stage of it."""
-    entries = []
-    for figures in found:
-        verdict = judge(figures)
-        entries.append(
-            {
-                **figures,
-                "verdict": verdict.verdict,
-                "words": verdict.words,
-                "exact_evidence": verdict.exact,
-                "infinitesimal_evidence": verdict.infinitesimal,
-            }
+class Row(NamedTuple):
+    """One quantity: its text for one map, its value where several maps have a mean, and its name on a narrow screen."""
+
+    name: str
+    text: Callable[[Numbers], str]
+    value: Value | None = None
+    short: str = ""  # not shown on screen
+
+
+def table(groups: Sequence[Group]) -> list[dict[str, str]]:
+    """One row a quantity and one column a group, without rows that say nothing."""
+    lines = [{"quantity": row.name, **{group.label: _cell(row, group) for group in groups}} for row in ROWS]
+    return [line for line in lines if any(text for name, text in line.items() if name != "quantity")]
+
+
+def screen_tables(groups: Sequence[Group]) -> list[list[dict[str, str]]]:
+    """The same for 80 characters: the main quantities, two groups a table, long cells and headings broken."""
+    names = {row.name: row.short for row in ROWS if row.short}
+    tables = []
+    for first in range(0, len(groups), SIDE_BY_SIDE):
+        lines = [line for line in table(groups[first : first + SIDE_BY_SIDE]) if line["quantity"] in names]
+        tables.append(
+            [
+                {_broken(key): names[text] if key == "quantity" else _broken(text) for key, text in line.items()}
+                for line in lines
+            ]
         )
-    return {"checkpoints": entries, "verdict": {figures["label"]: judge(figures).verdict for figures in found}}
+    return tables
 
 
-def words(found: Sequence[Figures]) -> list[str]:
-    """A sentence a map, and what its tests could have seen; a gap that is there needs no power to be believed."""
+def _broken(text: str) -> str:
+    """Lines of CELL characters at most, broken at slashes too."""
+    parts = textwrap.wrap(text.replace("/", "/ "), CELL, break_on_hyphens=True)
+    return "\n".join(parts).replace("/ ", "/") or text
+
+
+def _cell(row: Row, group: Group) -> str:
+    """The text of one map; of several the mean with its interval, or what they have in common."""
+    texts = [row.text(member) for member in group.members]
+    if len(texts) == 1 or row.value is None:
+        counts = Counter(texts).items()
+        return texts[0] if len(counts) == 1 else "; ".join(f"{text} ({n} of {len(texts)})" for text, n in counts)
+    found = mean(group, row.value)
+    if found is None:
+        return "not known at every seed" if any(texts) else ""
+    return f"{number(found.value)} {found.interval}"
+
+
+def result(groups: Sequence[Group]) -> dict[str, Any]:
+    """The content of result.json: one entry a map, that is a checkpoint and a stage of it; means of the groups."""
+    entries = []
+    for numbers in (member for group in groups for member in group.members):
+        verdict = judged(numbers)
+        about = {"verdict": verdict.verdict, "words": verdict.words}
+        evidence = {"exact_evidence": verdict.exact, "infinitesimal_evidence": verdict.infinitesimal}
+        entries.append({**numbers, **about, **evidence})
+    found: dict[str, Any] = {
+        "checkpoints": entries,
+        "verdict": {entry["label"]: entry["verdict"] for entry in entries},
+    }
+    several = [group for group in groups if len(group.members) > 1]
+    if several:
+        found["groups"] = {group.label: _means(group) for group in several}
+        found["paired"] = [{"quantity": name, **values} for name, values in _compared(groups)]
+    return found
+
+
+def _means(group: Group) -> dict[str, Any]:
+    values: dict[str, Any] = {"seeds": list(group.seeds), "verdicts": [judged(one).verdict for one in group.members]}
+    for row in ROWS:
+        found = None if row.value is None else mean(group, row.value)
+        if found is not None:
+            values[row.name] = {"mean": found.value, "interval": found.interval}
+    return values
+
+
+def words(groups: Sequence[Group]) -> list[str]:
+    """A sentence a map (of a group its first), what its tests could have seen, and the groups against each other."""
     said = []
-    for figures in found:
-        verdict = judge(figures)
-        said.append(f"{figures['label']}: {verdict.words}.")
-        if figures.get("power_line") and verdict.exact != "gap":
-            said.append(f"{figures['label']}: {figures['power_line']}.")
+    for group in groups:
+        first = group.members[0]
+        verdict = judged(first)
+        name = group.label
+        if len(group.members) > 1:
+            counts = Counter(judged(member).verdict for member in group.members)
+            told = ", ".join(f"{text} at {n} of {len(group.members)} seeds" for text, n in counts.items())
+            said.append(f"{group.label}: {told}.")
+            name = f"{group.label}, seed {first['seed']}"
+        said.append(f"{name}: {verdict.words}.")
+        if first.get("power_line") and verdict.exact != "gap":
+            said.append(f"{name}: {first['power_line']}.")
+    compared = _compared(groups)
+    if compared:
+        told = "; ".join(f"{name} {values['text']}" for name, values in compared)
+        pairs = sum(seed in groups[1].seeds for seed in groups[0].seeds)
+        few = " (two are few)" if pairs == 2 else ""
+        said.append(
+            f"{groups[1].label} against {groups[0].label}, paired over {pairs} seeds{few}, 95 % intervals: {told}."
+        )
     return said
+
+
+def _compared(groups: Sequence[Group]) -> list[tuple[str, dict[str, Any]]]:
+    """The second of two groups against the first, where both have several seeds in common."""
+    if len(groups) != 2 or groups[0].members[0]["stage"] != groups[1].members[0]["stage"]:
+        return []
+    found = []
+    for name, value, ratio in COMPARED:
+        change = paired(groups[0], groups[1], value, ratio=ratio)
+        if change is not None:
+            sign = "× " if ratio else "+" if change.value > 0 else ""
+            values = {"kind": "ratio" if ratio else "difference", "mean": change.value, "interval": change.interval}
+            found.append((name, {**values, "text": f"{sign}{number(change.value)} {change.interval}"}))
+    return found
 
 
 def _number(value: float | None, digits: int = 4) -> str:
@@ -57,51 +141,76 @@ def _between(certified: float | None, low: float, high: float) -> str:
     return f"{certified:.6g}" if certified is not None else f"in [{low:.6g}, {high:.6g}]"
 
 
-def _relative(figures: Figures) -> str:
-    cost = figures["cost_network"] or 1.0
-    low, high = figures["gap_low"] / cost, figures["gap_high"] / cost
-    return _between(figures["relative_gap"], low, high)
+def _optimum(numbers: Numbers) -> str:
+    return _between(numbers["cost_ot"], numbers["dual_value"], numbers["cost_ot_high"])
 
 
-def _certificate(figures: Figures) -> str:
-    if not figures["certified"]:
+def _relative(numbers: Numbers) -> str:
+    cost = numbers["cost_network"] or 1.0
+    low, high = numbers["gap_low"] / cost, numbers["gap_high"] / cost
+    return _between(numbers["relative_gap"], low, high)
+
+
+def _certificate(numbers: Numbers) -> str:
+    if not numbers["certified"]:
         return "none: stopped early"
-    left = figures["cost_ot"] - figures["dual_value"]
-    return f"violated by {figures['max_violation']:.1g} at most, primal − dual {left:.1g}"
+    left = numbers["cost_ot"] - numbers["dual_value"]
+    return f"violated by {numbers['max_violation']:.1g} at most, primal − dual {left:.1g}"
 
 
-def _cycle(figures: Figures) -> str:
-    if figures["worst_cycle"] <= 0:
-        return "none" if figures["certified"] else "none found"
-    return f"{figures['worst_cycle']:.4g} over {figures['worst_cycle_length']} points"
+def _cycle(numbers: Numbers) -> str:
+    if numbers["worst_cycle"] <= 0:
+        return "none" if numbers["certified"] else "none found"
+    return f"{numbers['worst_cycle']:.4g} over {numbers['worst_cycle_length']} points"
 
 
 def _list(values: Sequence[float | None]) -> str:
     return " ".join("-" if value is None else f"{value:.2g}" for value in values)
 
 
+def _deciding(numbers: Numbers) -> float | None:
+    """The asymmetry that decides: along the image of the encoder where that is measured."""
+    return numbers["brenier_asymmetry"] if numbers["image_asymmetry"] is None else numbers["image_asymmetry"]
+
+
+def _row(name: str, key: str, short: str = "", *, digits: int = 4) -> Row:
+    return Row(name, lambda f: _number(f[key], digits), lambda f: f[key], short)
+
+
+def _tested(name: str, kind: str, short: str) -> Row:
+    value, error = f"{kind}_asymmetry", f"{kind}_asymmetry_se"
+    return Row(name, lambda f: _with_error(f[value], f[error]), lambda f: f[value], short)
+
+
 ROWS: list[Row] = [
-    ("points × features", lambda f: f"{f['points']} × {f['dim']}"),
-    ("accuracy on these points", lambda f: _number(f["accuracy"])),
-    ("cost of the network's pairing", lambda f: f"{f['cost_network']:.6g}"),
-    ("exact OT cost", lambda f: _between(f["cost_ot"], f["dual_value"], f["cost_ot_high"])),
-    ("gap", lambda f: _between(f["gap"], f["gap_low"], f["gap_high"])),
-    ("relative gap", _relative),
-    ("certificate", _certificate),
-    ("cycle that saves most", _cycle),
-    (
-        "Brenier asymmetry, all directions",
-        lambda f: _with_error(f["brenier_asymmetry"], f["brenier_asymmetry_se"]),
-    ),
-    ("Brenier asymmetry, image of encoder", lambda f: _with_error(f["image_asymmetry"], f["image_asymmetry_se"])),
-    ("least eigenvalue, all directions", lambda f: _number(f["min_eigenvalue"], 3)),
-    ("least eigenvalue, image of encoder", lambda f: _number(f["image_min_eigenvalue"], 3)),
-    ("straightness", lambda f: _number(f["straightness"])),
-    ("action", lambda f: _number(f["action"])),
-    ("action / OT cost", lambda f: _number(f["action_over_cost_ot"])),
-    ("network's cost / OT cost", lambda f: _number(f["cost_network_over_cost_ot"], 7)),
-    ("stretch of T, of its inverse", lambda f: f"{f['lipschitz']:.3g}, {f['inverse_lipschitz']:.3g}"),
-    ("mean displacement a block", lambda f: _list(f["block_displacement"])),
-    ("asymmetry a block", lambda f: _list(f["block_asymmetry"])),
-    ("verdict", lambda f: judge(f).verdict),
+    Row("points × features", lambda f: f"{f['points']} × {f['dim']}", short="points × features"),
+    _row("accuracy on these points", "accuracy", "accuracy"),
+    _row("cost of the network's pairing", "cost_network", "cost of its pairing", digits=6),
+    Row("exact OT cost", _optimum, lambda f: f["cost_ot"], "exact OT cost"),
+    Row("gap", lambda f: _between(f["gap"], f["gap_low"], f["gap_high"]), lambda f: f["gap"]),
+    Row("relative gap", _relative, lambda f: f["relative_gap"], "relative gap"),
+    Row("certificate", _certificate),
+    Row("cycle that saves most", _cycle, lambda f: f["worst_cycle"]),
+    _tested("Brenier asymmetry, all directions", "brenier", "Brenier asymmetry, all"),
+    _tested("Brenier asymmetry, image of encoder", "image", "Brenier asymmetry, image"),
+    _row("least eigenvalue, all directions", "min_eigenvalue", digits=3),
+    _row("least eigenvalue, image of encoder", "image_min_eigenvalue", digits=3),
+    _row("straightness", "straightness", "straightness"),
+    _row("action", "action"),
+    _row("action / OT cost", "action_over_cost_ot", "action / OT cost"),
+    _row("network's cost / OT cost", "cost_network_over_cost_ot", digits=7),
+    _row("stretch of T", "lipschitz", digits=3),
+    _row("stretch of its inverse", "inverse_lipschitz", digits=3),
+    Row("mean step length of each block", lambda f: _list(f["block_step_length"])),
+    Row("asymmetry of each block", lambda f: _list(f["block_asymmetry"])),
+    Row("verdict", lambda f: judged(f).verdict, short="verdict"),
+]
+COMPARED: list[tuple[str, Value, bool]] = [
+    ("accuracy", lambda f: f["accuracy"], False),
+    ("exact OT cost", lambda f: f["cost_ot"], True),
+    ("relative gap", lambda f: f["relative_gap"], False),
+    ("Brenier asymmetry", _deciding, True),
+    ("straightness", lambda f: f["straightness"], False),
+    ("action", lambda f: f["action"], True),
+    ("action / OT cost", lambda f: f["action_over_cost_ot"], True),
 ]

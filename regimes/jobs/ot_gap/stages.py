@@ -21,7 +21,7 @@ from regimes.transport.energy import measure
 
 CHOICE, PROBES = 71, 72  # random streams of one seed
 BATCH = 16  # convolutions in float64 are several times slower on larger batches
-ENERGIES: tuple[str, ...] = ("transport", "action", "map_cost", "length")
+ENERGIES: tuple[str, ...] = ("transport", "action", "distance", "length")
 Map = Callable[[Tensor], Tensor]
 
 
@@ -37,7 +37,7 @@ class Case(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """What one segment of blocks does to the points: clouds (n, d) in float64, step lengths (n, L), energies."""
+    """What one segment of blocks does to the points: clouds (n, d) in float64, steps' lengths (n, L), energies."""
 
     number: int
     x: np.ndarray

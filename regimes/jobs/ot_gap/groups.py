@@ -1,0 +1,86 @@
+"""Maps that differ in the seed of their training only are one group: its numbers have means and intervals.
+
+Table, sentences, result.json and figures share this grouping.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from regimes.jobs.ot_gap.evidence import Numbers
+from regimes.lab.statistics import Mean, geometric_mean_interval, mean_interval
+
+OWN = ("seed", "seeds", "data_dir", "device")  # settings in which members of one group may differ
+
+
+class Group(NamedTuple):
+    """Maps of one recipe and stage, in the order of their seeds; one map alone is a group too."""
+
+    label: str
+    members: tuple[Numbers, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the trainings."""
+        return tuple(member["seed"] for member in self.members)
+
+
+def recipe(config: Mapping[str, Any]) -> str:
+    """Digest of the settings of a training without those that members of a group may differ in."""
+    kept = {name: value for name, value in config.items() if name not in OWN}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def grouped(found: Sequence[Numbers]) -> list[Group]:
+    """The groups, in the order in which their first members come."""
+    parts: dict[tuple[Any, ...], list[Numbers]] = {}
+    for numbers in found:
+        key = (numbers["recipe"], numbers["stage"], Path(numbers["checkpoint"]).name)
+        # A seed that is there already is another run of the same recipe: it stands alone.
+        if any(member["seed"] == numbers["seed"] for member in parts.get(key, ())):
+            key = (*key, numbers["checkpoint"])
+        parts.setdefault(key, []).append(numbers)
+    ordered = [tuple(sorted(members, key=lambda member: member["seed"])) for members in parts.values()]
+    return [Group(name, members) for name, members in zip(_names(ordered), ordered, strict=True)]
+
+
+def _names(groups: Sequence[tuple[Numbers, ...]]) -> list[str]:
+    """What tells the groups apart: the objective if that does, else folder and file as the run wrote them."""
+    objectives = [_objective(members[0]) for members in groups]
+    if any(len(members) > 1 for members in groups) and len(set(objectives)) == len(groups):
+        return objectives
+    return [_folder(members) for members in groups]
+
+
+def _objective(numbers: Numbers) -> str:
+    name = "least action" if numbers["lap"] else "risk alone"
+    return f"{name}, stage {numbers['stage']}" if numbers["stages"] > 1 else name
+
+
+def _folder(members: tuple[Numbers, ...]) -> str:
+    label = members[0]["label"]
+    return label if len(members) == 1 else label.replace(f"seed{members[0]['seed']}", "seed*")
+
+
+def mean(group: Group, value: Callable[[Numbers], float | None]) -> Mean | None:
+    """Mean over the seeds with Student's interval; None where a member has no such number."""
+    values = [value(member) for member in group.members]
+    known = [one for one in values if one is not None]
+    return mean_interval(known) if len(known) == len(values) else None
+
+
+def paired(one: Group, other: Group, value: Callable[[Numbers], float | None], *, ratio: bool) -> Mean | None:
+    """other over one, or other − one, seed by seed: a geometric or an arithmetic mean with its interval.
+
+    None unless both have the number at two common seeds at least; None too for a ratio of numbers that are not above 0.
+    """
+    first, second = ({m["seed"]: value(m) for m in group.members} for group in (one, other))
+    pairs = [(first[seed], second[seed]) for seed in first if seed in second]
+    known = [(a, b) for a, b in pairs if a is not None and b is not None]
+    if len(known) < max(2, len(pairs)) or (ratio and min(min(pair) for pair in known) <= 0):
+        return None
+    if ratio:
+        return geometric_mean_interval([b / a for a, b in known])
+    return mean_interval([b - a for a, b in known])
