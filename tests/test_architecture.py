@@ -20,12 +20,13 @@ LAYERS = [
     "lab data models tangent meanfield transport",
     "training",
     "experiments jobs",
+    "audit",
     "cli",
 ]
 LAYER = {name: height for height, names in enumerate(LAYERS) for name in names.split()}
 HEAVY = ("torch", "jax", "ot", "matplotlib", "pandas", "scipy", "sklearn")
 LIMIT = 300
-SHARED = {"low_data"}  # packages of experiments that other experiments may import
+SHARED = {"low_data", "starts"}  # packages of experiments that other experiments may import
 
 
 def unit(module: str) -> str:

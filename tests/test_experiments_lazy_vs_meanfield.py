@@ -156,6 +156,15 @@ def test_the_test_losses_are_compared_seed_by_seed():
     assert "paired by seed: 2 [2, 2] (more)" in said
 
 
+def test_no_interval_leaves_the_range_of_its_quantity():
+    measurement = made_up(0.01, 0.01)
+    measurement.tangent_distance[0, :, -1] = [0.001, 0.01, 0.2]
+    found = summary(measurement, classes=False)
+    assert found["lazy"]["tangent_distance"].interval.low > 0
+    shown = table(measurement, found, small())
+    assert "-" not in next(row for row in shown if row["quantity"] == "tangent distance")["scaled net, α = 100"]
+
+
 def test_a_model_that_missed_the_criterion_is_named():
     measurement = made_up(0.01, 0.01)
     measurement.reached[1, 0] = False

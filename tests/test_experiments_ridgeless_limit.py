@@ -14,7 +14,7 @@ from regimes.models.two_layer import TwoLayer
 from regimes.tangent.kernel import ntk
 
 OBEYED = {"doubled": -2.0, "centred": -1.0, "plain": 1.0, "wide": -2.0}
-FAST = Config(seeds=2, alpha=(50.0, 100.0), wide_alpha=(4,), residual=1e-4, wide_residual=1e-4)
+FAST = Config(seeds=1, alpha=(50.0, 100.0), wide_alpha=(5,), samples=2, residual=1e-3, wide_residual=1e-2)
 
 
 def made_up(exponents=OBEYED, share=1e-4, rank=1.0, without=0.0):
@@ -40,7 +40,8 @@ def test_the_powers_of_the_theory_support_the_statement():
 
 
 @pytest.mark.parametrize(
-    "exponents", [{"doubled": -1.0}, {"centred": -0.8}, {"centred": -1.2}, {"plain": 0.0}, {"wide": -0.5}]
+    "exponents",
+    [{"doubled": -1.0}, {"doubled": 2.0}, {"centred": -0.8}, {"centred": -1.2}, {"plain": 0.0}, {"wide": -0.5}],
 )
 def test_another_power_refutes_it(exponents):
     assert judge(made_up(OBEYED | exponents)).verdict == "refuted"
@@ -67,7 +68,7 @@ def test_every_run_is_trained_to_its_residual_and_only_plain_and_wide_nets_have_
     rows = pd.DataFrame([p | row for p, row in zip(points, measure(FAST, points), strict=True)])
     rows = rows[(rows.start != "wide")]
     lazy = rows[rows.start != "plain"]
-    assert (lazy.residual <= FAST.residual * 2).all()  # ‖f − y‖ ≤ residual·√(2 R(f_0)), R about ½
+    assert (lazy.residual <= FAST.residual * 3).all()  # ‖f − y‖ ≤ residual·√(2 R(f_0)), two targets of N(0, 1)
     assert (lazy.offset_size < 1e-12).all()
     assert (rows[rows.start == "plain"].offset_size > 1).all()
     assert (rows["rank"] == 1).all()
@@ -83,10 +84,10 @@ def test_without_its_offset_the_formula_misses_the_wide_net():
 
 
 def test_the_limit_is_that_of_kernel_regression_on_the_ntk_of_the_module():
-    config = Config(seeds=1, start=("centred",), alpha=(1e6,), residual=1e-7, test_samples=3, width=8, samples=3)
+    config = Config(seeds=1, start=("centred",), alpha=(1e5,), residual=1e-4, test_samples=3, width=8, samples=2)
     (row,) = measure(config, grid_points(ridgeless_limit, config))
-    x, x_test = (sphere(count, config.inputs, generator=generator(0, stream)) for count, stream in ((3, 2), (3, 4)))
-    y = gaussian_inputs(3, 1, generator=generator(0, 3))
+    x, x_test = (sphere(count, config.inputs, generator=generator(0, stream)) for count, stream in ((2, 2), (3, 4)))
+    y = gaussian_inputs(2, 1, generator=generator(0, 3))
     model = TwoLayer(config.inputs, 8, activation=TANH, generator=generator(9)).double()
     start = gaussian(8, config.inputs, generators=[generator(0, 1)])
     with torch.no_grad():
@@ -95,9 +96,18 @@ def test_the_limit_is_that_of_kernel_regression_on_the_ntk_of_the_module():
     kernel, cross = (ntk(model, inputs, x, outputs="trace") for inputs in (x, x_test))
     expected = cross @ torch.linalg.solve(kernel, y)
     assert_close(row["limit_size"], float(expected.square().mean().sqrt()))
-    assert row["distance"] < 1e-5  # order 1/α, and a residual of 1e-7 times the condition
+    assert row["distance"] < 1e-3  # order 1/α, and a residual of 1e-4 times the condition
 
 
-def test_the_figure_shows_five_curves():
-    (ax,) = draw(made_up()).axes
-    assert len(ax.lines) == 5
+def test_the_figure_shows_the_distances_and_exponents_that_are_judged():
+    figure = draw(made_up(OBEYED | {"plain": 0.9}))
+    (legend,), (ax,) = figure.legends, figure.axes
+    exponents = ["−2.00", "−1.00", "0.90", "−2.00", "0.00"]
+    assert [text.get_text().split(": ")[1] for text in legend.get_texts()] == exponents
+    assert_close(float(ax.lines[1].get_ydata()[0]), 120**0.2 * 100**-0.996)  # geometric mean of five seeds at α = 100
+
+
+def test_starts_that_were_not_run_are_left_out():
+    rows = made_up({"centred": -1.0})
+    assert list(ridgeless_limit.curves(rows)) == ["centred"]
+    draw(rows)

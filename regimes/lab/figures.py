@@ -117,6 +117,11 @@ def explain(made: Figure, text: str) -> None:
     made.supxlabel("\n".join(textwrap.wrap(text, letters)), fontsize=NOTE, color="#444444")
 
 
+def with_exponent(label: str, exponent: Number | None) -> str:
+    """The label of a power law, with its exponent where there is one."""
+    return label if exponent is None else f"{label}: {signed(exponent.value)}"
+
+
 def signed(value: float, digits: int = 2) -> str:
     """Decimal text with a true minus sign, and none before a zero."""
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")

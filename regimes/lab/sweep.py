@@ -5,6 +5,7 @@ import io
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regimes.errors import Interrupted, RunFailed, UserError
@@ -128,16 +129,17 @@ class Measured(NamedTuple):
     seconds: float | None
 
 
-def rows_of(folder: RunFolder) -> Measured:
+def rows_of(folder: RunFolder | Path) -> Measured:
     """The rows that a folder holds, from points.jsonl or else from rows.csv."""
     import pandas
 
-    records = read_log(folder.path).records
+    path = folder if isinstance(folder, Path) else folder.path
+    records = read_log(path).records
     if records:
         return Measured(to_frame(records), len(records), sum(record.seconds for record in records))
-    table = folder.path / "rows.csv"
+    table = path / "rows.csv"
     if not table.exists():
-        raise FileNotFoundError(f"{folder.path} holds no rows yet; run the experiment there first")
+        raise FileNotFoundError(f"{path} holds no rows yet; run the experiment there first")
     with table.open(encoding="utf-8", newline="") as file:
         lines = [{name: _value(text) for name, text in line.items()} for line in csv.DictReader(file)]
     return Measured(pandas.DataFrame(lines), None, None)

@@ -74,7 +74,7 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
     config = load(experiment.Config, folder.path / CONFIG)
     planned = len(grid_points(experiment, config))
     try:
-        judgement = experiment.judge(rows)
+        judgement = judged(experiment, rows, config)
     except (ValueError, KeyError) as error:
         if points is None or points >= planned:
             raise
@@ -82,10 +82,6 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
             f"{folder.path} is unfinished: {points} of {planned} points are measured, too few for a verdict "
             f"({error}); run the same verify command again to measure the rest"
         ) from None
-    if "seed" in rows and rows.seed.nunique() == 1:
-        judgement = judgement.of_one_seed()
-    if smoke_run(experiment, config):
-        judgement = judgement.of_smoke_run()
     table = table_rows(experiment, rows)
     commit, changed = git_state()
     size = {
@@ -98,6 +94,14 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
     }
     write_result(folder, experiment.STATEMENT, judgement, table=table, size=size)
     return Conclusion(judgement, table, _draw(experiment, rows, folder))
+
+
+def judged(experiment: Any, rows: "pandas.DataFrame", config: Settings) -> Judgement:
+    """What the experiment says of the rows; one seed decides nothing, and a smoke run claims nothing."""
+    judgement = experiment.judge(rows)
+    if "seed" in rows and rows.seed.nunique() == 1:
+        judgement = judgement.of_one_seed()
+    return judgement.of_smoke_run() if smoke_run(experiment, config) else judgement
 
 
 def _draw(experiment: Any, rows: "pandas.DataFrame", folder: RunFolder) -> tuple[str, ...]:

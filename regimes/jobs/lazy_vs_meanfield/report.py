@@ -8,10 +8,12 @@ import numpy as np
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.measure import MODELS, Measurement
 from regimes.jobs.lazy_vs_meanfield.problem import NETS
-from regimes.lab.statistics import Mean, mean_interval
+from regimes.lab.intervals import POSITIVE, SHARE
+from regimes.lab.statistics import Mean, geometric_mean_interval, mean_interval
 from regimes.tangent.verdict import Figure, Judged, judge_laziness
 
 LOSSES = ("train_loss", "test_loss", "train_error", "test_error")
+SHARES = ("train_error", "test_error", "activation_flips", "activation_flips_error")  # all else is positive
 MOTIONS = ("weight_motion", "kernel_drift", "activation_flips", "tangent_distance")
 DECIDING = {  # figures that decide about laziness, each with its integration error
     "tangent_distance": "integration_error",
@@ -31,7 +33,10 @@ def names(alpha: float) -> dict[str, str]:
 
 
 def summary(measurement: Measurement, classes: bool) -> dict[str, dict[str, Mean]]:
-    """Mean and 95 % Student interval over seeds of each quantity of each model, at the moment its training ended."""
+    """Mean and 95 % interval over seeds of each quantity of each model, at the moment its training ended.
+
+    The intervals keep to the range of their quantity: shares to [0, 1], all others to positive numbers.
+    """
     found: dict[str, dict[str, Mean]] = {}
     for index, model in enumerate(MODELS):
         stop = measurement.stop[index][:, None]
@@ -46,7 +51,9 @@ def summary(measurement: Measurement, classes: bool) -> dict[str, dict[str, Mean
         met = measurement.reached[index]
         if met.any():
             values["time"] = measurement.times[measurement.stop[index]][met]
-        found[model] = {name: mean_interval(value) for name, value in values.items()}
+        found[model] = {
+            name: mean_interval(value, within=SHARE if name in SHARES else POSITIVE) for name, value in values.items()
+        }
     return found
 
 
@@ -62,12 +69,12 @@ def verdicts(found: dict[str, dict[str, Mean]]) -> dict[str, Judged]:
 
 def _figure(mean: Mean, error: float) -> Figure:
     """The mean with its interval; one seed has no interval and stands for itself."""
-    low, high = mean.interval if math.isfinite(mean.interval.high) else (mean.value, mean.value)
+    low, high = (mean.value, mean.value) if mean.repetitions == 1 else mean.interval
     return Figure(mean.value, low, high, error)
 
 
 def table(measurement: Measurement, found: dict[str, dict[str, Mean]], config: Config) -> list[dict[str, str]]:
-    """One row a quantity and one column a model, mean ± half of the 95 % interval over seeds."""
+    """One row a quantity and one column a model, mean and 95 % interval over seeds."""
     called = names(config.alpha)
     quantities = [name for name in (*LOSSES, *MOTIONS, "integration_error") if name in found["lazy"]]
     rows = [
@@ -171,9 +178,9 @@ def _comparison(measurement: Measurement, config: Config) -> str:
         net: np.take_along_axis(measurement.test_loss[index], measurement.stop[index][:, None], 1)[:, 0]
         for index, net in enumerate(MODELS)
     }
-    ratio = mean_interval(np.log(ends["lazy"] / ends["mean_field"]))
-    value, low, high = (math.exp(min(number, 700.0)) for number in (ratio.value, *ratio.interval))
-    if not math.isfinite(ratio.interval.high):
+    ratio = geometric_mean_interval(ends["lazy"] / ends["mean_field"])
+    value, (low, high) = ratio
+    if ratio.repetitions == 1:
         return f"Test loss of the scaled net over the mean-field net: {value:.3g} (one seed, no interval)."
     side = "more" if low > 1 else "less" if high < 1 else "no clear difference"
     return (
@@ -185,8 +192,8 @@ def _comparison(measurement: Measurement, config: Config) -> str:
 def _text(mean: Mean | None) -> str:
     if mean is None:
         return ""
-    half = (mean.interval.high - mean.interval.low) / 2
-    return f"{mean.value:.3g}" + (f" ± {half:.1g}" if math.isfinite(half) and half > 0 else "")
+    low, high = mean.interval
+    return f"{mean.value:.3g}" + (f" [{low:.3g}, {high:.3g}]" if mean.repetitions != 1 and low < high else "")
 
 
 def _stopped(measurement: Measurement, index: int, time: Mean | None) -> str:
