@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 LEVEL = 0.95  # of the intervals that are shown
+WIDEST = 1e12  # ratio of the ends, beyond which an interval is told in words
 
 
 class Interval(NamedTuple):
@@ -112,5 +113,7 @@ def _bracketed(interval: Interval) -> str:
         return "(interval not known)"
     if interval.low == -math.inf and interval.high == math.inf:
         return "(interval not known)"
+    if 0 < WIDEST * interval.low < interval.high:
+        return "(interval over more than 12 decades)"
     low, high = (f"{end:.4g}" if math.isfinite(end) else "−∞" if end < 0 else "∞" for end in interval)
     return f"[{low}, {high}]"
