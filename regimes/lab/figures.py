@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
@@ -103,7 +103,7 @@ def curve(
     shown = np.array([found[place].bounded for place in places], dtype=bool)
     look = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]} | look
     if bars:
-        spread = np.where(shown, [values - low, high - values], 0.0)
+        spread = np.where(shown, np.maximum([values - low, high - values], 0.0), 0.0)  # not below 0 by rounding
         ax.errorbar(places, values, spread, capsize=2, **look)
         return
     ax.plot(places, values, **look)
@@ -111,9 +111,9 @@ def curve(
         band(ax, places, low, high, color=look["color"])
 
 
-def explain(made: Figure, text: str) -> None:
+def explain(made: Figure | SubFigure, text: str) -> None:
     """Small text under the figure that says what its bands and bars are; long text is broken to the figure's width."""
-    letters = int(19.5 * made.get_figwidth())  # as many of this size fit on a line
+    letters = int(19.5 * made.bbox.width / made.dpi)  # as many of this size fit on a line
     made.supxlabel("\n".join(textwrap.wrap(text, letters)), fontsize=NOTE, color="#444444")
 
 

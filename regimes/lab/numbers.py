@@ -139,6 +139,14 @@ def cells(name: str, number: Number | None) -> dict[str, float | str]:
     return {name: number.value, f"{name}, 95 %": str(number.interval) if number.bounded else ""}
 
 
+def spread(name: str, number: Number | None) -> dict[str, float]:
+    """A value and the ends of its 95 % interval, as merits, as far as they are known."""
+    if number is None:
+        return {}
+    ends = {f"{name}, 95 % from": number.interval.low, f"{name}, to": number.interval.high}
+    return {name: number.value} | (ends if number.bounded else {})
+
+
 def by_seed(rows: Any, column: str) -> Any:
     """The mean of a column over the rows of each seed, by seed: differences and ratios of two are paired by seed."""
     return rows.groupby("seed")[column].mean()
