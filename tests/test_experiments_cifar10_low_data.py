@@ -59,7 +59,7 @@ def test_of_rows_not_run_nothing_is_known_and_the_table_says_so():
     findings = {finding.quantity: finding for finding in table2.judge(some).findings}
     assert findings[quantity(DIVIDED, VANILLA, 4000, "paper")].verdict == "supported"
     missing = findings[quantity(DIVIDED, VANILLA, 10_000, "paper")]
-    assert missing.verdict == "inconclusive"
+    assert missing.verdict == "not measured"
     assert math.isnan(missing.measured.low)
     assert str(missing.measured) == "not known"
     shown = table2.table(some).set_index(["n", "arm"])
@@ -71,22 +71,34 @@ def test_of_rows_not_run_nothing_is_known_and_the_table_says_so():
 
 def test_a_reduced_run_is_no_row_of_the_table():
     reduced = rows(as_published=False, sizes=(4000,))
-    assert {finding.verdict for finding in table2.judge(reduced).findings} == {"inconclusive"}
+    assert {finding.verdict for finding in table2.judge(reduced).findings} == {"not measured"}
     assert table2.judge(reduced).merits["published values with runs"] == 0
     shown = table2.table(reduced)
     assert set(shown[shown.run == "reduced"].published) == {""}
     assert len(shown[shown.run == "no"]) == 12
-    labels = {text.get_text() for ax in table2.draw(reduced).axes for text in ax.get_legend().get_texts()}
-    assert not any("published" in label for label in labels)
+    left, right = table2.draw(reduced).axes  # no panel of published gains
+    assert left.get_title() == "paper's count: best epoch by test"
+    assert right.get_title() == "held out: epoch by validation"
+
+
+def test_with_one_size_the_methods_stand_line_by_line_and_what_diverged_has_no_mark():
+    reduced = rows(as_published=False, sizes=(4000,))
+    reduced.loc[reduced.arm.isin(["lap", "control"]), "train_risk"] = math.nan
+    left, right = table2.draw(reduced).axes
+    assert [tick.get_text() for tick in left.get_yticklabels()] == ["vanilla", "LAP, divided", "LAP", "control"]
+    assert sorted(bar.get_label() for bar in left.containers) == ["LAP, divided", "vanilla"]
+    assert [bar.get_label() for bar in right.containers] == ["LAP, divided − vanilla"]
+    assert [text.get_text() for text in left.texts] == ["× 3 of 3 seeds diverged"] * 2
+    assert len(right.texts) == 2
 
 
 def test_the_figure_shows_accuracy_and_differences_beside_the_published_ones():
-    left, right = table2.draw(rows()).axes
-    assert {"LAP, divided", "LAP, divided, published", "vanilla, published", "control"} <= {
-        text.get_text() for text in left.get_legend().get_texts()
-    }
-    assert {"LAP − vanilla, published", "LAP − control"} <= {text.get_text() for text in right.get_legend().get_texts()}
-    assert right.get_ylabel() == "difference of test accuracy, points"
+    accuracy, gain, held_out, free = table2.draw(rows()).axes
+    drawn = {ax: {bar.get_label() for bar in ax.containers} for ax in (accuracy, gain, held_out)}
+    assert {"LAP, divided", "LAP, divided, published", "vanilla, published", "control"} <= drawn[accuracy]
+    assert drawn[gain] == {"LAP, divided − vanilla", "LAP, divided − vanilla, published"}
+    assert drawn[held_out] == {"LAP, divided − vanilla", "LAP − control", "LAP − vanilla"}
+    assert not free.axison
 
 
 def test_the_real_size_is_the_published_one_and_fills_the_table():

@@ -54,18 +54,19 @@ def test_a_vanilla_that_gains_with_depth_refutes_its_fall():
 
 def test_falls_are_paired_by_seed_and_tuned_at_each_depth():
     made = rows()
-    assert depth.falls(made, "two_convolutions", VANILLA).to_dict() == pytest.approx({0: 30.0, 1: 29.9, 2: 29.8})
-    assert depth.falls(made, "two_convolutions", TUNED).to_dict() == pytest.approx({0: 15.0, 1: 14.9, 2: 14.8})
+    falls = depth.Falls.read(made)
+    assert falls.by_seed("two_convolutions", VANILLA).to_dict() == pytest.approx({0: 30.0, 1: 29.9, 2: 29.8})
+    assert falls.by_seed("two_convolutions", TUNED).to_dict() == pytest.approx({0: 15.0, 1: 14.9, 2: 14.8})
     merits = depth.judge(made).merits
     assert merits[depth.spared("last_convolution", VANILLA)] == pytest.approx(29.9 - 5.0)
     assert merits[depth.fall("last_convolution", DIVIDED)] == pytest.approx(5.0)
 
 
-def test_a_block_that_was_not_run_leaves_the_statement_open():
+def test_a_block_that_was_not_run_is_not_measured():
     some = rows()
     found = verdicts(some[some.block == "two_convolutions"])
     assert found[depth.fall("two_convolutions", VANILLA)] == "supported"
-    assert found[depth.fall("last_convolution", VANILLA)] == "inconclusive"
+    assert found[depth.fall("last_convolution", VANILLA)] == "not measured"
 
 
 @pytest.mark.parametrize("deep", [2, 5])
@@ -101,11 +102,24 @@ def test_the_table_and_the_figure_show_both_blocks_and_rates():
     left, right = made.axes
     assert {left.get_title(), right.get_title()} == set(depth.BLOCKS.values())
     assert {text.get_text() for text in made.legends[0].get_texts()} == {
-        "vanilla", "LAP, divided", "vanilla, tuned", "LAP, divided, tuned",
+        "vanilla", "LAP, divided", "vanilla, tuned", "LAP, divided, tuned", "guessing one of ten",
     }  # fmt: skip
 
 
 def test_the_figure_names_no_method_that_was_not_run():
     some = rows()
     made = depth.draw(some[some.arm == "lap_divided"])
-    assert [text.get_text() for text in made.legends[0].get_texts()] == ["LAP, divided"]
+    assert {text.get_text() for text in made.legends[0].get_texts()} == {"guessing one of ten", "LAP, divided"}
+
+
+def test_the_figure_crosses_what_has_diverged_and_says_how_many_seeds():
+    some = rows()
+    lost = (some.block == "last_convolution") & (some.depth == 9) & (some.arm == "vanilla") & (some.seed > 0)
+    some.loc[lost, "train_risk"] = float("inf")
+    left, right = depth.draw(some).axes
+    assert [line for line in left.lines if line.get_marker() == "x"] == []
+    (cross,) = (line for line in right.lines if line.get_marker() == "x")
+    assert cross.get_ydata()[0] == pytest.approx(63.0)  # they count in the mean
+    assert [text.get_text() for text in right.texts] == ["2/3"]
+    shown = depth.table(some).set_index(["block", "depth", "method"])
+    assert shown.loc[("last_convolution", 9, "vanilla"), ["seeds", "diverged"]].tolist() == [3, 2]

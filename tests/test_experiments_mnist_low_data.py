@@ -26,7 +26,7 @@ def table(**changes):
         method, train = read_arm(arm, TrainConfig.model_validate({"lr": 0.01}))
         for size, accuracy in zip((100, 200, 300), accuracies, strict=True):
             for seed in range(3):
-                share = (accuracy + 5 * (seed - 1) + 0.1 * (seed - 1) * (method == "lap")) / 100
+                share = (accuracy + 3 * (seed - 1) + 0.1 * (seed - 1) * (method == "lap")) / 100
                 rows.append({
                     "seed": seed, "train_size": size, "arm": arm, "method": method, "learning_rate": train.lr,
                     "paper": share, "held_out": share, "last": share, "validation": share, "held_out_epoch": 30,
@@ -45,7 +45,7 @@ def test_the_published_table_with_a_worse_control_supports_the_statement():
 
 
 def test_a_control_that_does_better_refutes_that_transport_is_the_reason():
-    found = verdicts(table(control=(71.0, 83.0, 87.0)))
+    found = verdicts(table(control=(72.0, 84.0, 89.0)))
     refuted = {quantity for quantity, verdict in found.items() if verdict == "refuted"}
     assert refuted == {quantity(LAP, CONTROL, size, "held_out") for size in (100, 200, 300)}
 
@@ -68,7 +68,7 @@ def test_a_run_cut_short_is_judged_on_what_it_has():
     cut = rows[(rows.train_size == 100) & ~((rows.seed == 2) & (rows.method == "control"))]
     found = verdicts(cut)
     assert found[quantity(LAP, VANILLA, 100, "paper")] == "supported"
-    assert found[quantity(LAP, VANILLA, 200, "paper")] == "inconclusive"
+    assert found[quantity(LAP, VANILLA, 200, "paper")] == "not measured"
     assert len(comparison.gains(cut, LAP, CONTROL, 100, "held_out")) == 2
     shown = mnist_low_data.table(cut)
     assert set(shown[shown.run == "yes"].n) == {100}
@@ -85,9 +85,9 @@ def test_the_published_gain_has_the_half_widths_added_as_independent_ones():
 def test_gains_are_in_points_and_paired_by_seed():
     rows = table()
     found = comparison.gains(rows, LAP, VANILLA, 100, "held_out")
-    assert found.to_dict() == pytest.approx({0: 13.5, 1: 13.6, 2: 13.7})  # the common 5 points a seed cancel
+    assert found.to_dict() == pytest.approx({0: 13.5, 1: 13.6, 2: 13.7})  # the common 3 points a seed cancel
     mean = comparison.gain(rows, LAP, VANILLA, 100, "held_out")
-    assert mean.interval.high - mean.value == pytest.approx(4.302653 * 0.1 / math.sqrt(3), rel=1e-5)
+    assert mean.interval.high - mean.value == pytest.approx(4.302653 * 0.1 / math.sqrt(3), rel=1e-3)
 
 
 def test_the_rate_is_tuned_by_validation_and_not_by_test():
@@ -110,7 +110,7 @@ def test_the_rate_is_tuned_on_seeds_that_have_all_rates():
 def test_a_method_with_one_rate_is_not_tuned():
     rows = table()
     assert comparison.tuned(rows[rows.arm == "lap"], "lap", 100).empty
-    assert math.isnan(comparison.gain(rows[rows.method == "lap"], TUNED, LAP, 100, "held_out").value)
+    assert comparison.gain(rows[rows.method == "lap"], TUNED, LAP, 100, "held_out") is None
 
 
 def test_seeds_are_outermost_so_that_a_cut_run_has_whole_ones():
@@ -152,17 +152,62 @@ def test_fresh_statistics_are_reported_for_the_seeds_that_have_them():
     merits = mnist_low_data.judge(table()).merits
     name = quantity(LAP, VANILLA, 100, "refreshed")
     assert merits[name] == pytest.approx(13.65 - 10)  # seeds 1 and 2
-    assert merits[f"± {name}"] == pytest.approx(12.7062 * 0.05, rel=1e-4)
+    assert merits[f"{name}, to"] == pytest.approx(13.65 - 10 + 12.7062 * 0.05, rel=1e-3)
     assert mnist_low_data.table(table()).refreshed.notna().all()
 
 
-def test_the_figure_shows_accuracy_and_differences():
-    left, right, refreshed = mnist_low_data.draw(table()).axes
-    assert left.get_ylabel().endswith("%")
-    assert right.get_ylabel() == refreshed.get_ylabel() == "difference of test accuracy, points"
-    assert right.get_ylim() == refreshed.get_ylim()
-    assert {"LAP", "LAP, published", "vanilla, tuned"} <= {text.get_text() for text in left.get_legend().get_texts()}
-    assert "LAP − control" in {text.get_text() for text in right.get_legend().get_texts()}
+def lines_of(ax):
+    """What is drawn with bars, by its label: places and values."""
+    drawn = {bar.get_label(): bar.lines[0] for bar in ax.containers}
+    return {label: (line.get_xdata(), line.get_ydata()) for label, line in drawn.items()}
+
+
+def test_marks_stand_at_their_train_size_and_show_the_means():
+    accuracy, gain, held_out, _ = mnist_low_data.draw(table()).axes
+    assert set(lines_of(held_out)) >= {"LAP − vanilla", "LAP − control", "LAP − vanilla, tuned"}
+    for ax in (accuracy, gain, held_out):
+        for x, _ in lines_of(ax).values():
+            places = [x[0]] if len(x) == 1 else x  # LAP and control were tuned at one size only
+            for place, size in zip(places, (100, 200, 300), strict=False):
+                assert abs(place - size) < 10, (ax.get_title(), place)
+    x, y = lines_of(accuracy)["LAP"]
+    assert y.tolist() == pytest.approx([70.0, 82.0, 86.2])
+    assert lines_of(held_out)["LAP − control"][1].tolist() == pytest.approx([10.0, 4.0, 1.2])
+
+
+def test_published_values_are_drawn_only_where_they_are_counted_as_published():
+    accuracy, gain, held_out, refreshed = mnist_low_data.draw(table()).axes
+    published = {label for ax in (held_out, refreshed) for label in lines_of(ax) if "published" in label}
+    assert published == set()
+    assert lines_of(accuracy)["vanilla, published"][1].tolist() == [56.4, 74.9, 83.5]
+    assert lines_of(gain)["LAP − vanilla, published"][1].tolist() == pytest.approx([13.6, 7.1, 2.7])
+
+
+def crossed(ax):
+    """Places of the marks of what has diverged."""
+    return [(x, y) for line in ax.lines if line.get_marker() == "x" for x, y in line.get_xydata().tolist()]
+
+
+def test_a_mean_with_diverged_seeds_is_crossed_and_one_of_them_alone_is_no_mean():
+    rows = table()
+    assert [crossed(ax) for ax in mnist_low_data.draw(rows).axes] == [[]] * 4
+    some = (rows.arm == "control") & (rows.train_size == 200)
+    rows.loc[some & (rows.seed < 2), "train_risk"] = math.inf
+    accuracy, _, held_out, _ = mnist_low_data.draw(rows).axes
+    assert [round(y, 6) for _, y in crossed(accuracy)] == [78.0]
+    assert [round(y, 6) for _, y in crossed(held_out)] == [4.0]
+    assert len(lines_of(accuracy)["control"][0]) == 3
+    rows.loc[some, "train_risk"] = math.nan
+    accuracy, *_ = mnist_low_data.draw(rows).axes
+    assert len(lines_of(accuracy)["control"][0]) == 2  # no line through what has diverged
+
+
+def test_seeds_in_which_both_have_diverged_tell_nothing_of_their_difference():
+    rows = table()
+    lost = rows.arm.isin(["lap", "control"]) & (rows.train_size == 100) & (rows.seed == 0)
+    rows.loc[lost, "train_risk"] = math.nan
+    assert comparison.gains(rows, LAP, CONTROL, 100, "held_out").index.tolist() == [1, 2]
+    assert comparison.gains(rows, LAP, VANILLA, 100, "held_out").index.tolist() == [0, 1, 2]
 
 
 def test_the_table_says_how_many_runs_of_an_arm_have_diverged_and_counts_them():
@@ -173,7 +218,7 @@ def test_the_table_says_how_many_runs_of_an_arm_have_diverged_and_counts_them():
     )
     shown = mnist_low_data.table(rows).query("n == 100 and run == 'yes'").set_index("arm")
     assert (shown.diverged["LAP"], shown.diverged["vanilla"]) == (2, 0)
-    assert shown["held-out"]["LAP"] == pytest.approx((10 + 10 + 75.1) / 3)
+    assert shown["held-out"]["LAP"] == pytest.approx((10 + 10 + 73.1) / 3)
     assert shown["lowest held-out"]["LAP"] == pytest.approx(10)
     assert mnist_low_data.judge(rows).merits["diverged runs"] == 2
 

@@ -21,28 +21,30 @@ Predictions, made before the run, for each block at the usual rate and at the tu
 accuracy from the shallowest to the deepest net (≥ 0 points), and more of it than LAP (difference ≥ 0).
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-import numpy as np
 from pydantic import Field
 
 from regimes.experiments.least_action.low_data.arms import ArmName
 from regimes.experiments.least_action.low_data.comparison import (
     DIVIDED,
+    POINTS,
     VANILLA,
     Key,
+    lost,
     named,
     percent,
     read,
     select,
     spelled,
+    to_table,
 )
 from regimes.experiments.least_action.low_data.config import TableConfig
 from regimes.experiments.least_action.low_data.course import Course
 from regimes.experiments.least_action.low_data.together import measured
-from regimes.lab import figures
+from regimes.lab import figures, numbers
+from regimes.lab.numbers import Number
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
-from regimes.lab.statistics import Mean, mean_interval
 from regimes.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -113,93 +115,106 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]
     return [{"train_size": train_size} | row for row in measured(config, points, made, train_size)]
 
 
-def of(rows: "DataFrame", block: str, depth: int, key: Key) -> Any:
-    """The rows of one method at one depth, at its usual or its tuned rate."""
-    some = rows[(rows.block == block) & (rows.depth == depth)]
-    return select(some, key, int(rows.train_size.iloc[0]))
+EXPLANATION = (
+    "Marks: means over {} seeds, bars: Student's 95 % intervals. ×: of so many seeds so many diverged; they count with "
+    "the accuracy of their best epoch before, or of guessing. Divided: risk + transport/λ. Tuned: at the rate that is "
+    "best by validation, at each depth."
+)
 
 
-def falls(rows: "DataFrame", block: str, key: Key) -> Any:
-    """Held-out accuracy at the least depth less that at the greatest, in points, for each seed that has both."""
-    least, greatest = (
-        of(rows, block, int(depth), key).set_index("seed").held_out for depth in (rows.depth.min(), rows.depth.max())
-    )
-    return 100 * (least - greatest).dropna()
+def points_of(values: Any) -> Number | None:
+    """Mean of differences of accuracy, in points."""
+    return numbers.mean(values, within=POINTS)
+
+
+class Falls(NamedTuple):
+    """What verdict, table and figure share: the rows, with what is found of each block, depth and method in them."""
+
+    rows: "DataFrame"
+    blocks: list[str]
+    depths: list[int]
+
+    @classmethod
+    def read(cls, rows: "DataFrame") -> "Falls":
+        """Of the rows of a run."""
+        there = set(rows.block)
+        return cls(read(rows), [block for block in BLOCKS if block in there], sorted(map(int, rows.depth.unique())))
+
+    def of(self, block: str, depth: int, key: Key) -> Any:
+        """The rows of one method at one depth, at its usual or its tuned rate, by seed."""
+        some = self.rows[(self.rows.block == block) & (self.rows.depth == depth)]
+        return select(some, key, int(self.rows.train_size.iloc[0])).set_index("seed")
+
+    def by_seed(self, block: str, key: Key) -> Any:
+        """Held-out accuracy at the least depth less that at the greatest, in points, for each seed that has both."""
+        least, greatest = (self.of(block, depth, key).held_out for depth in (self.depths[0], self.depths[-1]))
+        return 100 * (least - greatest).dropna()
+
+    def numbers(self) -> dict[str, Number | None]:
+        """The falls and their paired differences, and the differences at each depth: means over the seeds."""
+        found: dict[str, Number | None] = {}
+        for block in self.blocks:
+            for vanilla, lap in KEYS:
+                plain, least = self.by_seed(block, vanilla), self.by_seed(block, lap)
+                found |= {fall(block, vanilla): points_of(plain), fall(block, lap): points_of(least)}
+                found[spared(block, vanilla)] = numbers.mean((plain - least).dropna(), within=POINTS.widened(100.0))
+                for depth in self.depths:
+                    one, other = (self.of(block, depth, key).held_out for key in (lap, vanilla))
+                    name = f"{block}, depth {depth}: {named(lap)} − {named(vanilla)}, points"
+                    found[name] = points_of(100 * (one - other).dropna())
+        return found
 
 
 def judge(rows: "DataFrame") -> Judgement:
     """Student intervals over seeds of the falls and of their paired differences; merits also at each depth."""
-    rows = read(rows)
-    found: dict[str, Mean] = {}
-    for block in BLOCKS:
-        for vanilla, lap in KEYS:
-            plain, least = falls(rows, block, vanilla), falls(rows, block, lap)
-            found[fall(block, vanilla)] = _mean(plain)
-            found[fall(block, lap)] = _mean(least)
-            found[spared(block, vanilla)] = _mean((plain - least).dropna())
-            for depth in sorted(int(depth) for depth in rows.depth.unique()):
-                one, other = (of(rows, block, depth, key).set_index("seed").held_out for key in (lap, vanilla))
-                found[f"{block}, depth {depth}: {named(lap)} − {named(vanilla)}, points"] = _mean(
-                    100 * (one - other).dropna()
-                )
-    merits = {"seeds": float(rows.seed.nunique())}
-    for name, mean in found.items():
-        merits |= {name: mean.value, f"± {name}": mean.interval.high - mean.value}
+    falls = Falls.read(rows)
+    found, merits = falls.numbers(), {"seeds": float(rows.seed.nunique())}
+    for name, number in found.items():
+        merits |= numbers.spread(name, number)
     known = {prediction.quantity for prediction in STATEMENT.predictions}
-    return STATEMENT.judge(
-        {name: mean.interval for name, mean in found.items() if name in known},
-        merits={name: value for name, value in merits.items() if np.isfinite(value)},
-    )
-
-
-def _mean(values: Any) -> Mean:
-    return mean_interval(np.asarray(values, dtype=float) if len(values) else [np.nan, np.nan])
+    return numbers.judged(STATEMENT, {name: one for name, one in found.items() if name in known}, merits)
 
 
 def table(rows: "DataFrame") -> "DataFrame":
-    """Accuracy in percent, how many runs ended with finite risk, and transport at the end, for each net and method."""
-    import pandas
-
-    rows, lines = read(rows), []
-    nets: Any = rows[["block", "depth"]].drop_duplicates().itertuples(index=False)
-    for block, depth in nets:
+    """Accuracy in percent, how many runs diverged, and transport at the end, for each net and method."""
+    falls, lines = Falls.read(rows), []
+    for block, depth in dict.fromkeys(zip(rows.block, rows.depth, strict=True)):
         for key in (*((arm, False) for arm in dict.fromkeys(rows.arm)), *KEYS[1]):
-            own = of(rows, block, int(depth), key)
+            own = falls.of(block, int(depth), key)
             if own.empty:
                 continue
             line: dict[str, Any] = {"block": block, "depth": depth, "method": named(key)}
             line["learning rate"] = float(own.learning_rate.iloc[0])
             for protocol in ("paper", "held_out"):
-                mean = percent(own, protocol)
-                line |= {spelled(protocol): mean.value, f"± {spelled(protocol)}": mean.interval.high - mean.value}
+                line |= numbers.cells(spelled(protocol), percent(own, protocol))
             line |= {"training accuracy": 100 * own.train_accuracy.mean(), "transport": own.transport.median()}
-            line |= {"finite at the end": int(np.isfinite(own.train_risk).sum()), "seeds": len(own)}
-            lines.append(line)
-    return pandas.DataFrame(lines).astype(object)
+            lines.append(line | {"seeds": len(own), "diverged": int(lost(own).sum())})
+    return to_table(lines)
 
 
 def draw(rows: "DataFrame") -> "Figure":
     """Held-out accuracy against depth, one panel a block; means over seeds with their 95 % intervals."""
-    rows = read(rows)
-    blocks = [block for block in BLOCKS if block in set(rows.block)]
-    made, axes = figures.figure(1, len(blocks), width=figures.DOUBLE, height=3.2, squeeze=False, sharey=True)
-    depths = sorted(int(depth) for depth in rows.depth.unique())
+    falls = Falls.read(rows)
+    made, axes = figures.figure(1, len(falls.blocks), width=figures.DOUBLE, height=3.6, squeeze=False, sharey=True)
     with figures.style():
-        for ax, block in zip(axes[0], blocks, strict=True):
+        for ax, block in zip(axes[0], falls.blocks, strict=True):
             for number, key in enumerate(key for pair in KEYS for key in pair):
-                known = {
-                    depth: percent(some, "held_out") for depth in depths if len(some := of(rows, block, depth, key))
-                }
-                if not known:
-                    continue
-                shift = 0.01 * (max(depths) - min(depths)) * (number - 1.5)
-                half = [mean.interval.high - mean.value for mean in known.values()]
-                look = {"color": figures.PALETTE[number % 2], "linestyle": ":" if key[1] else "-", "capsize": 2}
-                ax.errorbar(
-                    [depth + shift for depth in known], [mean.value for mean in known.values()],
-                    np.where(np.isfinite(half), half, 0.0), marker=figures.MARKERS[number], label=named(key), **look,
-                )  # fmt: skip
-            ax.set(title=BLOCKS[block], xlabel="residual blocks", xticks=depths)
-        axes[0, 0].set(ylabel="test accuracy, %")
-        made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+                shift = 0.012 * (falls.depths[-1] - falls.depths[0]) * (number - 1.5)
+                own = {depth + shift: falls.of(block, depth, key) for depth in falls.depths}
+                found = numbers.known({place: percent(some, "held_out") for place, some in own.items()})
+                look: dict[str, Any] = {"color": figures.PALETTE[number % 2], "linestyle": ":" if key[1] else "-"}
+                if found:
+                    figures.curve(ax, found, number=number, bars=True, label=named(key), **look)
+                for place in found:
+                    if diverged := int(lost(own[place]).sum()):
+                        ax.plot(place, found[place].value, "x", color="#000000", markersize=7, zorder=3)
+                        ax.annotate(
+                            f"{diverged}/{len(own[place])}", (place, found[place].value), xytext=(4, 4),
+                            textcoords="offset points", fontsize=figures.NOTE,
+                        )  # fmt: skip
+            ax.axhline(10, color=figures.GREY, linestyle="--", linewidth=1.0, label="guessing one of ten", zorder=1)
+            ax.set(title=BLOCKS[block], xlabel="residual blocks", xticks=falls.depths)
+        axes[0, 0].set(ylabel="held-out test accuracy, %")
+        made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+        figures.explain(made, EXPLANATION.format(rows.seed.nunique()))
     return made

@@ -47,6 +47,7 @@ from regimes.experiments.least_action.low_data.comparison import (
 from regimes.experiments.least_action.low_data.course import Course
 from regimes.experiments.least_action.low_data.pictures import panels
 from regimes.experiments.least_action.low_data.together import measured
+from regimes.lab import numbers
 from regimes.lab.config import Settings
 from regimes.lab.report import Interval, Judgement, Statement
 from regimes.training.config import TrainConfig
@@ -175,7 +176,8 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]
 def judge(rows: "DataFrame") -> Judgement:
     """Student intervals over seeds of paired differences of accuracy, in points."""
     rows = comparison.read(rows)
-    return STATEMENT.judge(comparison.measured(rows, COMPARED), merits=comparison.merits(rows, REPORTED, PROTOCOLS))
+    merits = comparison.merits(rows, REPORTED, PROTOCOLS)
+    return numbers.judged(STATEMENT, comparison.measured(rows, COMPARED), merits)
 
 
 def table(rows: "DataFrame") -> "DataFrame":

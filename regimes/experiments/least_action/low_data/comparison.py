@@ -5,12 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from regimes.lab import numbers
+from regimes.lab.numbers import Number
 from regimes.lab.report import Interval, Origin, Prediction
-from regimes.lab.statistics import Mean, mean_interval
 
 Table = Any  # a pandas.DataFrame of rows
 Key = tuple[str, bool]  # an arm and False, or a method, to be taken at its best settings, and True
 Published = Mapping[str, Mapping[int, tuple[float, float, float]]]  # plain training first, then least action
+PERCENT, POINTS = Interval(0.0, 100.0), Interval(-100.0, 100.0)  # of accuracies, and of their differences
 LAP, DIVIDED, CONTROL, VANILLA = ("lap", False), ("lap_divided", False), ("control", False), ("vanilla", False)
 
 
@@ -71,21 +73,19 @@ def predictions(compared: Iterable[Comparison]) -> tuple[Prediction, ...]:
     return tuple(Prediction(quantity(*one[:4]), one.predicted, one.origin) for one in compared)
 
 
-def measured(rows: Table, compared: Iterable[Comparison]) -> dict[str, Interval]:
-    """The measured interval of each; NaN where no seed has both."""
-    return {quantity(*one[:4]): gain(rows, *one[:4]).interval for one in compared}
+def measured(rows: Table, compared: Iterable[Comparison]) -> dict[str, Number | None]:
+    """The measured number of each; None where no seed has both."""
+    return {quantity(*one[:4]): gain(rows, *one[:4]) for one in compared}
 
 
 def merits(rows: Table, pairs: Iterable[tuple[Key, Key]], protocols: Sequence[str]) -> dict[str, float]:
-    """Mean and half width of each paired difference at each train size, where there are any."""
-    found = {"seeds": float(rows.seed.nunique()), "diverged runs": float(diverged(rows))}
+    """Mean and interval of each paired difference at each train size, where there are any."""
+    found = {"seeds": float(rows.seed.nunique()), "diverged runs": float(lost(rows).sum())}
     for protocol in protocols:
         for size in sorted(set(rows.train_size)):
             for key, other in pairs:
-                mean = gain(rows, key, other, size, protocol)
-                name = quantity(key, other, size, protocol)
-                found |= {name: mean.value, f"± {name}": mean.interval.high - mean.value}
-    return {name: value for name, value in found.items() if np.isfinite(value)}
+                found |= numbers.spread(quantity(key, other, size, protocol), gain(rows, key, other, size, protocol))
+    return found
 
 
 def usual(rows: Table, arm: str, train_size: int) -> Table:
@@ -115,26 +115,29 @@ def select(rows: Table, key: Key, train_size: int) -> Table:
 
 
 def gains(rows: Table, key: Key, other: Key, train_size: int, protocol: str) -> Any:
-    """Accuracy of the one less that of the other, in points (of 100), for each seed that both have."""
-    first, second = (select(rows, one, train_size).set_index("seed")[protocol] for one in (key, other))
-    return 100 * (first - second).dropna()
+    """Accuracy of the one less that of the other, in points (of 100), for each seed that both have.
+
+    A seed in which both have diverged says nothing of their difference and is left out.
+    """
+    first, second = (select(rows, one, train_size).set_index("seed") for one in (key, other))
+    found = 100 * (first[protocol] - second[protocol]).dropna()
+    without = first.index[lost(first)].intersection(second.index[lost(second)])
+    return found[~found.index.isin(without)]
 
 
-def gain(rows: Table, key: Key, other: Key, train_size: int, protocol: str) -> Mean:
-    """Mean of the paired differences with Student's interval over the seeds; NaN where no seed has both."""
-    found = gains(rows, key, other, train_size, protocol)
-    return mean_interval(np.asarray(found) if len(found) else [np.nan, np.nan])
+def gain(rows: Table, key: Key, other: Key, train_size: int, protocol: str) -> Number | None:
+    """Mean of the paired differences, in points, with its interval over the seeds."""
+    return numbers.mean(gains(rows, key, other, train_size, protocol), within=POINTS)
 
 
-def percent(rows: Table, protocol: str) -> Mean:
-    """Mean accuracy in percent with Student's interval over the seeds that have it."""
-    known = 100 * np.asarray(rows[protocol].dropna(), dtype=float)
-    return mean_interval(known if len(known) else [np.nan, np.nan])
+def percent(rows: Table, protocol: str) -> Number | None:
+    """Mean accuracy in percent with its interval over the seeds that have it."""
+    return numbers.mean(100 * rows[protocol].dropna().astype(float), within=PERCENT)
 
 
-def diverged(rows: Table) -> int:
-    """How many runs end with a risk on their training set that is not finite."""
-    return int((~np.isfinite(rows.train_risk.astype(float))).sum())
+def lost(rows: Table) -> Any:
+    """Which runs have diverged: they end with a risk on their training set that is not finite."""
+    return ~np.isfinite(rows.train_risk.astype(float))
 
 
 def tuned_keys(rows: Table, train_size: int) -> list[Key]:
@@ -192,10 +195,9 @@ def line(some: Table, known: tuple[float, float, float] | None, protocols: Seque
         return {**shown, "seeds": 0}
     found: dict[str, Any] = {"learning rate": float(some.learning_rate.iloc[0]), **shown}
     for protocol in protocols:
-        mean = percent(some, protocol)
-        found |= {spelled(protocol): mean.value, f"± {spelled(protocol)}": mean.interval.high - mean.value}
+        found |= numbers.cells(spelled(protocol), percent(some, protocol))
     found |= {"lowest held-out": 100 * some.held_out.min(), "transport": some.transport.median()}
-    found |= {"λ": some.multiplier.median(), "seeds": len(some), "diverged": diverged(some)}
+    found |= {"λ": some.multiplier.median(), "seeds": len(some), "diverged": int(lost(some).sum())}
     return found | ({"seeds refreshed": int(some.refreshed.notna().sum())} if "refreshed" in protocols else {})
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from regimes.experiments.least_action.low_data import comparison
 from regimes.experiments.least_action.low_data.comparison import CONTROL, DIVIDED, LAP, VANILLA, Comparison, Published
 from regimes.experiments.least_action.low_data.pictures import panels
+from regimes.lab import numbers
 from regimes.lab.report import Judgement, Statement
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ def judged(statement: Statement, rows: Any, published: Published, compared: Iter
     """Student intervals over seeds of paired differences of accuracy, in points; nothing is known of rows not run."""
     rows = comparison.read(rows)
     found = comparison.measured(comparison.counted(rows), compared)
-    return statement.judge(found, merits=comparison.of_rows(rows, published))
+    return numbers.judged(statement, found, comparison.of_rows(rows, published))
 
 
 def shown(rows: Any, published: Published) -> Any:
@@ -29,4 +30,4 @@ def drawn(rows: Any, published: Published, *, curves: bool = False) -> "Figure":
     rows = comparison.read(rows)
     pairs = ((DIVIDED, VANILLA), (LAP, CONTROL), (LAP, VANILLA))
     known = {} if comparison.counted(rows).empty else published
-    return panels(rows, (VANILLA, DIVIDED, LAP, CONTROL), pairs, known, ("held_out",), log=True, curves=curves)
+    return panels(rows, (VANILLA, DIVIDED, LAP, CONTROL), pairs, known, ("held_out",), curves=curves)
