@@ -1,0 +1,79 @@
+"""Does a net that moves its data little also classify new data well? Transport cost against test accuracy.
+
+Statement, as read from the talk, which shows the figure without a caption, and from what the author code of 2019 logs:
+trained without any penalty from initialisations of many laws and gains, residual nets with a low transport cost tend
+to have a high test accuracy; and a small initialisation gives small displacements that stay small through training.
+
+Set-up. ResNet9 with batch norm and few filters on a small uniform training set, vanilla training by SGD with momentum,
+the rate divided by 10 after 1/2, 3/4 and 5/6 of the epochs (the proportions of the author code of 2020). The laws are
+those of the author code, each with several gains: orthogonal, Kaiming normal (gain times N(0, 2/fan_out)), normal
+(N(0, gain²)); the gain acts on every convolution and linear map. Sizes are ours (the talk gives none). One seed has one
+training set, one test set, one order of batches; its initialisations are compared with each other only: one rank
+correlation a seed, and an interval over seeds. The test set is looked at once, after the last epoch.
+
+Transport cost is Σ_k ‖v_k‖², norm summed over features, mean over test samples (ranks would be the same with the mean
+over features of the author code, since all nets have one shape). It depends on the scale of the features, which the
+encoder is free to choose; a merit gives the same correlation with Σ_k ‖v_k‖²/‖z_{k−1}‖², which does not. A net that has
+not fitted its training set says little of a bias: another merit counts the fitted runs (training accuracy at least
+0.99) and correlates among them alone.
+
+Predictions, made before the run. Spearman's ρ of transport cost and test accuracy over initialisations, mean over
+seeds, in [−1, −0.3]; ρ of transport cost before and after training in [0.3, 1].
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from regimes.experiments.least_action.low_energy_bias.correlation import correlations
+from regimes.experiments.least_action.low_energy_bias.course import Config, measure, points
+from regimes.experiments.least_action.low_energy_bias.figure import draw
+from regimes.lab import numbers
+from regimes.lab.report import Interval, Judgement, Prediction, Statement
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["BATCHED", "GRID", "STATEMENT", "Config", "draw", "judge", "measure", "points"]
+
+BIAS = "Spearman's ρ of transport cost and test accuracy over initialisations"
+MEMORY = "Spearman's ρ of transport cost before and after training"
+FITTED = 0.99  # training accuracy from which a run counts as fitted
+
+STATEMENT = Statement(
+    claim="Over initialisations of vanilla residual nets, a low transport cost goes with a high test accuracy, and "
+    "what moves little at the start moves little after training.",
+    source="[Karkar2020] low-energy bias of the talk, author code of 2019",
+    predictions=(
+        Prediction(BIAS, Interval(-1.0, -0.3), "chosen"),
+        Prediction(MEMORY, Interval(0.3, 1.0), "chosen"),
+    ),
+)
+GRID = ("law", "gain", "seed")
+BATCHED = ()
+
+
+def judge(rows: "DataFrame") -> Judgement:
+    """One ρ a seed over its initialisations, with intervals over seeds."""
+    fitted: Any = rows[rows.train_accuracy >= FITTED]
+    found = {
+        BIAS: correlations(rows, "transport", "test_accuracy"),
+        MEMORY: correlations(rows, "transport_start", "transport"),
+    }
+    merits = {
+        "seeds": float(rows.seed.nunique()),
+        "initialisations": float(len(rows) / rows.seed.nunique()),
+        **found,
+        "share of runs that fitted the training set": float(len(fitted) / len(rows)),
+        "ρ of transport cost and test accuracy among them": correlations(fitted, "transport", "test_accuracy"),
+        "ρ of transport cost and test accuracy without Kaiming's initialisations": correlations(
+            _other(rows), "transport", "test_accuracy"
+        ),
+        "ρ of relative displacement and test accuracy": correlations(rows, "relative", "test_accuracy"),
+        "ρ of relative displacement and test accuracy without them": correlations(
+            _other(rows), "relative", "test_accuracy"
+        ),
+    }
+    return numbers.judged(STATEMENT, found, merits)
+
+
+def _other(rows: Any) -> Any:
+    return rows[rows.law != "kaiming"]
