@@ -9,12 +9,13 @@ from torch.testing import assert_close
 from regimes.conventions import generator
 from regimes.data.batches import Batches
 from regimes.experiments.least_action import least_action_is_ot
-from regimes.experiments.least_action.least_action_is_ot import Config, Run, draw, judge, measure, objective, table
+from regimes.experiments.least_action.least_action_is_ot import Config, draw, judge, measure, table
 from regimes.experiments.least_action.least_action_is_ot.cloud_risks import moment_risk, moments, sorted_risk
+from regimes.experiments.least_action.least_action_is_ot.course import Run, objective
 from regimes.experiments.least_action.least_action_is_ot.ensemble import train_together
 from regimes.experiments.least_action.least_action_is_ot.problems import KNOWN, problem
 from regimes.experiments.least_action.least_action_is_ot.quality import class_gap, deal
-from regimes.experiments.least_action.least_action_is_ot.trends import spearman, usable
+from regimes.experiments.least_action.least_action_is_ot.trends import Ends, order
 from regimes.lab.config import load
 from regimes.training.loop import Training, descend
 from regimes.transport.gaussian import bures_cost
@@ -204,15 +205,22 @@ def test_measured_rows_are_finite_where_the_problem_has_such_a_number(name):
 
 
 def test_rank_correlation_knows_order_ties_and_constants():
-    assert_close(spearman([1, 2, 3, 4], [8, 4, 2, 1]), -1.0)
-    assert_close(spearman([1, 2, 3], [1, 1, 2]), np.corrcoef([1, 2, 3], [1.5, 1.5, 3])[0, 1].item())
-    assert spearman([1, 2, 3], [7, 7, 7]) == 0.0
+    rows = pd.DataFrame({"weight": [0.0, 0.1, 1.0], "seed": 0})
+    assert order(rows.assign(gap=[0.4, 0.2, 0.1]), "gap").value == pytest.approx(-1.0)
+    assert order(rows.assign(gap=[0.4, 1e-10, 1e-12]), "gap").value == pytest.approx(
+        np.corrcoef([1, 2, 3], [3, 1.5, 1.5])[0, 1]  # both below what the certificate tells from 0
+    )
+    assert order(rows.assign(gap=0.0), "gap").value == 0.0
+    assert order(rows[:1].assign(gap=0.4), "gap") is None
 
 
 def test_the_usable_weight_is_the_largest_that_keeps_the_accuracy():
     rows = pd.DataFrame({"weight": [0.0, 0.1, 1.0, 2.0], "accuracy": [0.9, 0.95, 0.86, 0.5]})
-    assert usable(rows).weight.tolist() == [1.0]
-    assert usable(rows.assign(accuracy=[0.9, 0.2, 0.2, 0.2])).weight.tolist() == [0.1]
+    rows = rows.assign(problem="circles", scheme="fixed", kind="end", seed=0, gap=0.1)
+    assert Ends.read(rows).usable(("circles",)).weight.tolist() == [1.0]
+    dropping = rows.assign(accuracy=[0.9, 0.2, 0.2, 0.2])
+    assert Ends.read(dropping).usable(("circles",)).weight.tolist() == [0.1]
+    assert Ends.read(rows[1:]).usable(("circles",)).empty  # nothing to compare with
 
 
 def test_a_map_that_is_optimal_without_a_penalty_says_nothing_on_ratio_and_order():

@@ -46,23 +46,15 @@ Source: [Karkar2020].
 """
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import torch
-from pydantic import Field
-
-from regimes.data.batches import Batches
-from regimes.experiments.least_action.least_action_is_ot.ensemble import train_together
+from regimes.experiments.least_action.least_action_is_ot.course import Config, measure
 from regimes.experiments.least_action.least_action_is_ot.figure import draw
-from regimes.experiments.least_action.least_action_is_ot.problems import CLASSIFIED, IMAGES, KNOWN, Problem, problem
-from regimes.experiments.least_action.least_action_is_ot.quality import path_rows, quality
-from regimes.experiments.least_action.least_action_is_ot.trends import UNKNOWN, gap_ratio, order, usable, with_first_gap
-from regimes.lab.config import Settings
+from regimes.experiments.least_action.least_action_is_ot.problems import IMAGES, KNOWN
+from regimes.experiments.least_action.least_action_is_ot.trends import Ends, gap_ratio, order
+from regimes.lab import numbers
+from regimes.lab.intervals import CORRELATION, POSITIVE, SHARE
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
-from regimes.lab.statistics import Mean, mean_interval
-from regimes.training.loop import Training, descend
-from regimes.training.objectives import LeastAction, Objective, Plain
-from regimes.transport.energy import sum_over_features
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -110,161 +102,41 @@ GRID = ("problem", "weight", "seed")
 BATCHED = ("weight", "seed")
 
 
-class Config(Settings):
-    """Sizes; weights need 0 and one more. configs/least_action_is_ot.yaml is the real one (with `mnist`)."""
-
-    problem: tuple[Literal["plane", "space", "line", "crossing", "circles", "digits", "mnist"], ...] = (
-        *KNOWN,
-        "circles",
-        "digits",
-    )
-    weight: tuple[Annotated[float, Field(ge=0)], ...] = (0.0, 0.3, 3.0)
-    seeds: int = Field(2, ge=1)
-    samples: int = Field(64, ge=32)
-    fresh: int = Field(100, ge=20)
-    probed: int = Field(32, ge=2)
-    blocks: int = Field(3, ge=1)
-    hidden: int = Field(16, ge=1)
-    gain: float = Field(0.5, gt=0)  # of the dense nets
-    steps: int = Field(60, ge=1)
-    rate: float = Field(0.005, gt=0)
-    images: int = Field(60, ge=20)
-    filters: int = Field(2, ge=2)
-    epochs: int = Field(2, ge=1)
-    batch: int = Field(32, ge=2)
-    image_rate: float = Field(0.003, gt=0)
-    growth: float = Field(1.0, ge=0)
-    drawn: int = Field(1, ge=0)  # seeds whose paths in the plane are kept for the figure
-
-
-def measure(config: Config, points: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """One row of kind `end` a run; the multiplier's run beside the largest weight; paths of the plane."""
-    runs = [
-        Run(problem(point["problem"], config, point["seed"]), point["weight"], growth, point["seed"], index)
-        for index, point in enumerate(points)
-        for growth in ((0.0, config.growth) if _largest(config, point) and point["problem"] in CLASSIFIED else (0.0,))
-    ]
-    rows: list[list[dict[str, Any]]] = [[] for _ in points]
-    for run, final in zip(runs, _train(config, runs), strict=True):
-        rows[run.point].append(
-            {
-                "kind": "end",
-                "scheme": "multiplier" if run.growth else "fixed",
-                "final_weight": final,
-                **quality(run.posed, final, config.probed, run.seed),
-            }
-        )
-        shown = run.weight == 0 or _largest(config, points[run.point])
-        if run.posed.name == "plane" and run.seed < config.drawn and shown:
-            rows[run.point] += path_rows(run.posed)
-    return rows
-
-
-class Run(NamedTuple):
-    """One training: its problem, weight, growth of 1/w in units of the risk, seed, and place among the points."""
-
-    posed: Problem
-    weight: float
-    growth: float
-    seed: int
-    point: int
-
-    @property
-    def unit(self) -> float:
-        """The multiplier λ of weight 1: V/L."""
-        return self.posed.variance / len(self.posed.model.segment(0).blocks)
-
-
-def _largest(config: Config, point: dict[str, Any]) -> bool:
-    return point["weight"] == max(config.weight)
-
-
-def _train(config: Config, runs: list[Run]) -> list[float]:
-    """Train the nets of one problem in place, dense ones together; the weights that the penalty had at the end."""
-    if runs[0].posed.name in IMAGES:
-        finals = [train_images(config, run) for run in runs]
-    else:
-        start, growth = (
-            torch.tensor(values, dtype=torch.float64)
-            for values in (
-                [run.unit / run.weight if run.weight else math.inf for run in runs],
-                [r.growth * r.unit for r in runs],
-            )
-        )
-        trained = train_together([run.posed for run in runs], start, growth, steps=config.steps, rate=config.rate)
-        for run, state in zip(runs, trained.states, strict=True):
-            run.posed.model.load_state_dict(state)
-        finals = [run.unit / float(value) for run, value in zip(runs, trained.multiplier, strict=True)]
-    for run in runs:
-        run.posed.model.eval()
-    return [final if run.growth else run.weight for run, final in zip(runs, finals, strict=True)]
-
-
-def train_images(config: Config, run: Run) -> float:
-    """Adam with a cosine schedule on shuffled batches; returns the last weight."""
-    model, aim = run.posed.model, objective(run)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.image_rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
-    batches = Batches(run.posed.train, config.batch, seed=run.seed)
-    for _ in descend(Training(model, aim, optimizer, schedule), batches, epochs=config.epochs):
-        pass
-    return run.unit / float(aim.multiplier) if isinstance(aim, LeastAction) else 0.0
-
-
-def objective(run: Run) -> Objective:
-    """Risk + w·A/V, or the risk alone; with growth the multiplier 1/w grows by growth·risk every 5 steps."""
-    if run.weight == 0:
-        return Plain(run.posed.value)
-    start, growth = run.unit / run.weight, run.growth * run.unit
-    return LeastAction(run.posed.value, multiplier=start, growth=growth, every=5, convention=sum_over_features)
-
-
 def judge(rows: "DataFrame") -> Judgement:
-    """Student intervals over the seeds at the weights the predictions speak of; the worst problem by its mean."""
-    ends = with_first_gap(rows[rows.kind == "end"])
-    fixed, told = ends[ends.scheme == "fixed"], ends[ends.first_gap > ERROR**2]
-    top = {name: some[some.weight == some.weight.max()] for name, some in fixed.groupby("problem")}
-
-    def worst(found: list[Mean], sign: float = 1.0) -> Interval:
-        known = [mean for mean in found if not math.isnan(mean.value)]
-        return max(known, key=lambda mean: sign * mean.value, default=UNKNOWN).interval
-
-    crossing = fixed[fixed.problem == "crossing"]
-    true = crossing.groupby("weight").gap_whole_true.mean()
-    crossed = crossing[crossing.weight == true[true > 0.5].index.max()]
-    images = fixed[fixed.problem.isin(IMAGES)]
-    circles = fixed[fixed.problem == "circles"]
-    multiplied = told[(told.problem == "circles") & (told.scheme == "multiplier")]
-    lowered = {name: told[(told.problem == name) & (told.scheme == "fixed")] for name in (*KNOWN, "circles")}
-    measured = {
-        GAP: worst([mean_interval(top[name].gap) for name in KNOWN]),
-        RATIO: worst([gap_ratio(lowered[name], top[name].weight.max()) for name in KNOWN]),
-        DISTANCE: worst([mean_interval(top[name].distance) for name in KNOWN]),
-        STRAIGHTNESS: worst([mean_interval(top[name].straightness) for name in KNOWN], -1.0),
-        EXCESS: worst([mean_interval(top[name].excess_action) for name in KNOWN]),
-        ASYMMETRY: worst([mean_interval(top[name].displacement_asymmetry) for name in ("plane", "space")]),
-        ORDER: worst([order(lowered[name], "gap") for name in KNOWN]),
-        CROSSED: mean_interval(crossed.gap_whole).interval,
-        CROSSED_OFF: mean_interval(crossed.gap_whole - crossed.gap_whole_true).interval,
-        CIRCLES: order(lowered["circles"], "gap").interval,
-        CIRCLES_RATIO: gap_ratio(lowered["circles"], usable(circles).weight.max()).interval,
-        CIRCLES_MULTIPLIER: gap_ratio(multiplied, ends.weight.max()).interval,
-        IMAGES_ORDER: order(images, "displacement_asymmetry").interval,
-        IMAGES_GAP: mean_interval(usable(images).gap).interval,
-    }
-    merits = {
-        "runs": float(len(ends)),
-        "runs whose gaps are certified": float(ends.certified.sum()),
-        "seeds with a gap above ε² at weight 0": float((told.weight == 0).sum()),
-        "largest excess of a known problem's objective over its minimum, largest weight": float(
-            max(top[name].excess_objective.max() for name in KNOWN)
+    """Means over the seeds at the weights the predictions speak of; the worst problem by its mean."""
+    ends = Ends.read(rows)
+    told = ends.told()
+    found = {
+        GAP: ends.worst(lambda top: numbers.mean(top.gap, within=SHARE)),
+        RATIO: ends.worst(gap_ratio, told),
+        DISTANCE: ends.worst(lambda top: numbers.mean(top.distance, within=POSITIVE)),
+        STRAIGHTNESS: ends.worst(lambda top: numbers.mean(top.straightness, within=SHARE), sign=-1.0),
+        EXCESS: ends.worst(lambda top: numbers.mean(top.excess_action, within=Interval(-1.0, math.inf))),
+        ASYMMETRY: ends.worst(
+            lambda top: numbers.mean(top.displacement_asymmetry, within=POSITIVE), of=("plane", "space")
         ),
-        "crossing: whole-cloud gap of T_w there": float(crossed.gap_whole_true.mean()),
-        "circles: largest weight that keeps the accuracy": float(usable(circles).weight.max()),
-        "images: largest weight that keeps the accuracy": float(usable(images).weight.max()),
-        "images: gap of dealt-out displacements there": float(usable(images).gap_null.mean()),
+        ORDER: ends.worst(lambda some: order(some, "gap"), told, whole=True),
+        CROSSED: numbers.mean(ends.crossed().gap_whole, within=SHARE),
+        CROSSED_OFF: numbers.mean(ends.crossed().gap_whole - ends.crossed().gap_whole_true, within=CORRELATION),
+        CIRCLES: order(ends.of("circles", told), "gap"),
+        CIRCLES_RATIO: gap_ratio(ends.usable(("circles",), told)),
+        CIRCLES_MULTIPLIER: gap_ratio(ends.of("circles", told, scheme="multiplier")),
+        IMAGES_ORDER: order(ends.of(*IMAGES), "displacement_asymmetry"),
+        IMAGES_GAP: numbers.mean(ends.usable(IMAGES).gap, within=SHARE),
     }
-    return STATEMENT.judge(measured, merits=merits)
+    merits: dict[str, float | numbers.Number | None] = {
+        "runs": float(len(ends.rows)),
+        "runs whose gaps are certified": float(ends.rows.certified.sum()),
+        "seeds with a gap above ε² at weight 0": float((told.weight == 0).sum()),
+        "largest excess of a known problem's objective over its minimum, largest weight": numbers.largest(
+            ends.top(*KNOWN).excess_objective
+        ),
+        "crossing: whole-cloud gap of T_w there": numbers.mean(ends.crossed().gap_whole_true),
+        "circles: largest weight that keeps the accuracy": numbers.largest(ends.usable(("circles",)).weight),
+        "images: largest weight that keeps the accuracy": numbers.largest(ends.usable(IMAGES).weight),
+        "images: gap of dealt-out displacements there": numbers.mean(ends.usable(IMAGES).gap_null),
+    }
+    return numbers.judged(STATEMENT, found, merits)
 
 
 def table(rows: "DataFrame") -> "DataFrame":

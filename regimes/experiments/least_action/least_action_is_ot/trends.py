@@ -1,20 +1,88 @@
-"""How a measure moves with the weight: its order over the weights, and the largest weight that keeps the task."""
+"""How a number moves with the weight: its order over the weights, and the largest weight that keeps the task."""
 
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import rankdata
 
-from regimes.lab.report import Interval
-from regimes.lab.statistics import Mean, geometric_mean_interval, mean_interval
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from regimes.experiments.least_action.least_action_is_ot.problems import KNOWN
+from regimes.lab import numbers
+from regimes.lab.intervals import CORRELATION, REAL
+from regimes.lab.numbers import Number
+from regimes.lab.ranks import rank_correlation
 
 RESOLUTION = 1e-9  # relative gap below which the certificate does not tell from 0
 KEPT = 0.05  # loss of accuracy against weight 0 up to which the task counts as kept
+TOLD = 0.01  # gap at weight 0 from which there is one to lower
+UNKNOWN = Number(math.nan, REAL)  # of problems that were run and have nothing to tell
 
-UNKNOWN = Mean(float("nan"), Interval(-np.inf, np.inf))  # of no seeds
+
+class Ends(NamedTuple):
+    """The trained nets, with a column more: the gap of the same problem and seed at weight 0."""
+
+    rows: Any
+
+    @classmethod
+    def read(cls, rows: Any) -> "Ends":
+        """Of the rows of a run."""
+        ends = rows[rows.kind == "end"]
+        first = ends[(ends.weight == 0) & (ends.scheme == "fixed")].set_index(["problem", "seed"]).gap
+        return cls(ends.join(first.rename("first_gap"), on=["problem", "seed"]))
+
+    def told(self) -> Any:
+        """Rows of problems and seeds whose net of weight 0 has a gap to lower."""
+        return self.rows[self.rows.first_gap > TOLD]
+
+    def of(self, *args: Any, scheme: str = "fixed") -> Any:
+        """Rows of some problems, given by name; a table among the arguments takes the place of all rows."""
+        names = [one for one in args if isinstance(one, str)]
+        (rows,) = [one for one in args if not isinstance(one, str)] or [self.rows]
+        return rows[rows.problem.isin(names) & (rows.scheme == scheme)]
+
+    def top(self, *args: Any) -> Any:
+        """The same at the largest weight of all, which is above 0."""
+        some = self.of(*args)
+        return some[(some.weight == self.rows.weight.max()) & (some.weight > 0)]
+
+    def worst(
+        self,
+        number: Callable[[Any], Number | None],
+        rows: Any = None,
+        *,
+        of: tuple[str, ...] = KNOWN,
+        whole: bool = False,
+        sign: float = 1.0,
+    ) -> Number | None:
+        """The largest number of these problems, at the largest weight or of all weights; None unless all were run.
+
+        Problems that tell nothing, as one whose gap was 0 from the start, are left out.
+        """
+        if not set(of) <= set(self.top(*of).problem):
+            return None
+        rows = self.rows if rows is None else rows
+        found = numbers.known({name: number((self.of if whole else self.top)(name, rows)) for name in of})
+        known = [one for one in found.values() if not math.isnan(one.value)]
+        return max(known, key=lambda one: sign * one.value, default=UNKNOWN)
+
+    def crossed(self) -> Any:
+        """The crossing classes at the largest weight at which the true map's whole-cloud gap is above 1/2."""
+        some = self.of("crossing")
+        true = some.groupby("weight").gap_whole_true.mean()
+        return some[some.weight == true[true > 0.5].index.max()]
+
+    def usable(self, names: tuple[str, ...], rows: Any = None) -> Any:
+        """Rows of the largest weight with mean accuracy at most 0.05 below that of weight 0, else of the least above 0.
+
+        Accuracy is that of all rows, also where the rows asked for are fewer.
+        """
+        accuracy = self.of(*names).groupby("weight").accuracy.mean()
+        some = self.of(*names) if rows is None else self.of(*names, rows)
+        paid = accuracy[accuracy.index > 0]
+        if paid.empty or 0.0 not in accuracy.index:
+            return some[:0]
+        kept = paid[paid >= accuracy.loc[0.0] - KEPT]
+        return some[some.weight == (kept.index.max() if len(kept) else paid.index.min())]
 
 
 def floored(gap: Any) -> Any:
@@ -22,34 +90,16 @@ def floored(gap: Any) -> Any:
     return np.maximum(gap, RESOLUTION)
 
 
-def spearman(x: Any, y: Any) -> float:
-    """Correlation of the ranks, ties at their mean rank; 0 where all ranks of one side are equal."""
-    a, b = (rankdata(side) - (len(side) + 1) / 2 for side in (x, y))
-    size = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum()) / size if size > 0 else 0.0
+def order(some: Any, column: str) -> Number | None:
+    """Spearman correlation of weight and column in each seed, 0 where the column is constant; mean over the seeds."""
+    found = [
+        rank_correlation(one.weight, floored(one[column]))
+        for _, one in some.groupby("seed")
+        if one.weight.nunique() > 1
+    ]
+    return numbers.mean(np.nan_to_num(found), within=CORRELATION)
 
 
-def order(some: "DataFrame", column: str) -> Mean:
-    """Spearman correlation of weight and column in each seed; mean and Student interval over the seeds."""
-    found = [spearman(one.weight, floored(one[column])) for _, one in some.groupby("seed")]
-    return mean_interval(found) if found else UNKNOWN
-
-
-def with_first_gap(ends: Any) -> Any:
-    """The table with a further column: the gap of the same problem and seed at weight 0."""
-    first = ends[ends.weight == 0].set_index(["problem", "seed"]).gap.rename("first_gap")
-    return ends.join(first, on=["problem", "seed"])
-
-
-def gap_ratio(some: Any, weight: float) -> Mean:
-    """Gap at that weight over the one at weight 0, both at least the resolution: geometric mean over the seeds."""
-    there = some[some.weight == weight]
-    return geometric_mean_interval(floored(there.gap) / floored(there.first_gap)) if len(there) else UNKNOWN
-
-
-def usable(some: "DataFrame") -> Any:
-    """Rows of the largest weight with mean accuracy at most 0.05 below that of weight 0, else of the least above 0."""
-    accuracy: Any = some.groupby("weight").accuracy.mean()
-    paid = accuracy[accuracy.index > 0]
-    kept = paid[paid >= accuracy.loc[0.0] - KEPT]
-    return some[some.weight == (kept.index.max() if len(kept) else paid.index.min())]
+def gap_ratio(some: Any) -> Number | None:
+    """Gap over the one at weight 0, both at least the resolution: geometric mean over the seeds."""
+    return numbers.geometric_mean(floored(some.gap) / floored(some.first_gap))
