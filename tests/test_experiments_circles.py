@@ -221,5 +221,5 @@ def test_figure_and_table_show_every_arm():
     figure = circles.draw(rows)
     clouds, below = figure.subfigs
     assert len(clouds.axes) == 4 * 2  # the input and the one block
-    assert len(below.axes) == 4
+    assert [ax.get_title() for ax in below.axes[1:4]] == ["OT gap of T", "OT gap / cost of T", "covariance lost"]
     assert circles.table(rows)["arm"].tolist() == list(protocol.ARMS)

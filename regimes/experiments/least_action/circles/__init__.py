@@ -34,15 +34,17 @@ Batch norm makes each step O(5): the cost of arm 3 is at most 1/100 of that of a
 """
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from regimes.experiments.least_action.circles.figure import draw
 from regimes.experiments.least_action.circles.outcome import cheapest_map, lost_covariance, rows_of
-from regimes.experiments.least_action.circles.protocol import ARMS, Config, train
+from regimes.experiments.least_action.circles.protocol import Config, train
+from regimes.lab import numbers
+from regimes.lab.numbers import Number
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
-from regimes.lab.statistics import Mean, geometric_mean_interval, mean_interval
 from regimes.transport.pairing import exact_gap
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BATCHED", "GRID", "STATEMENT", "Config", "draw", "judge", "measure", "table"]
 
+PENALISED, FREE = "normal_bn_transport", "normal_bn"  # the arms that are compared
 COST = "transport cost with the penalty / without"
 RELATIVE = "relative OT gap with the penalty − without"
 LOST = "share of attainable covariance lost, with the penalty − without"
@@ -84,42 +87,44 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[list[dict[str,
 
 
 def judge(rows: "DataFrame") -> Judgement:
-    """Student intervals over seeds, paired by seed: geometric for ratios of costs, of differences otherwise."""
+    """Means over seeds, paired by seed: geometric of ratios of costs, arithmetic of differences."""
     runs: Any = rows[rows.kind == "run"]
-    merits = {"seeds": float(runs.seed.nunique())}
-    for arm in ARMS:
-        some = runs[runs.arm == arm]
+    merits: dict[str, float | Number | None] = {"seeds": float(runs.seed.nunique())}
+    for arm, some in runs.groupby("arm", sort=False):
         merits[f"{arm}: runs stopped by perfect accuracy"] = float(some.stopped.astype(bool).mean())
-        merits[f"{arm}: transport cost over the least possible"] = _geometric(some.transport / some.least).value
+        merits[f"{arm}: transport cost over the least possible"] = numbers.geometric_mean(some.transport / some.least)
     merits |= _cheapest(rows)
-    merits["OT gap with the penalty / without"] = _ratio(runs, "normal_bn_transport", "normal_bn", "gap").value
-    measured = {
-        COST: _ratio(runs, "normal_bn_transport", "normal_bn"),
+    merits["OT gap with the penalty / without"] = _ratio(runs, PENALISED, FREE, "gap")
+    found = {
+        COST: _ratio(runs, PENALISED, FREE),
         RELATIVE: _difference(runs, "relative_gap"),
-        LOST: _difference(runs, "lost_covariance"),
+        LOST: _difference(runs, "lost_covariance", math.inf),
         STRAIGHT: _difference(runs, "straightness"),
         ACCURACY: _difference(runs, "test_accuracy"),
         WILD: _ratio(runs, "normal", "kaiming"),
-        TAMED: _ratio(runs, "normal_bn", "normal"),
+        TAMED: _ratio(runs, FREE, "normal"),
     }
-    merits |= {quantity: mean.value for quantity, mean in measured.items()}
-    return STATEMENT.judge({quantity: mean.interval for quantity, mean in measured.items()}, merits=merits)
+    return numbers.judged(STATEMENT, found, merits | found)
 
 
 def _of(runs: Any, arm: str, column: str) -> Any:
     return runs[runs.arm == arm].set_index("seed")[column].astype(float)
 
 
-def _geometric(values: Any) -> Mean:
-    return geometric_mean_interval(values.to_numpy())
+def _both(runs: Any, above: str, below: str, column: str, combine: Any) -> Any:
+    """combine(above, below) by seed, for each that has both; what is not known in one of them stays so."""
+    first, second = _of(runs, above, column).align(_of(runs, below, column), join="inner")
+    return combine(first, second).to_numpy()
 
 
-def _ratio(runs: Any, above: str, below: str, column: str = "transport") -> Mean:
-    return _geometric(_of(runs, above, column) / _of(runs, below, column))
+def _ratio(runs: Any, above: str, below: str, column: str = "transport") -> Number | None:
+    return numbers.geometric_mean(_both(runs, above, below, column, operator.truediv))
 
 
-def _difference(runs: Any, column: str) -> Mean:
-    return mean_interval((_of(runs, "normal_bn_transport", column) - _of(runs, "normal_bn", column)).to_numpy())
+def _difference(runs: Any, column: str, most: float = 1.0) -> Number | None:
+    """With the penalty less without, of a number from 0 to `most`."""
+    found = _both(runs, PENALISED, FREE, column, operator.sub)
+    return numbers.mean(found, within=Interval(-most, most))
 
 
 def _cheapest(rows: Any) -> dict[str, float]:

@@ -18,11 +18,21 @@ NAMES = {
     "normal_bn_transport": "4: N(0, 5) + batch\nnorm + transport",
 }
 PANELS = {
-    "transport": r"transport cost $\Sigma_k \|v_k\|^2$",
+    "transport": r"cost $\Sigma_k \|v_k\|^2$",
+    "gap": "OT gap of T",
     "relative_gap": "OT gap / cost of T",
     "lost_covariance": "covariance lost",
     "straightness": "straightness",
 }
+LOG = ("transport", "gap")
+WILD = 1e4  # times the least possible cost, from where the gap over the cost is no measure: it falls as 1/size
+EXPLANATION = (
+    "Above: test points of one seed, each panel in its own scale. Below: marks are seeds ({}), bars their medians. OT "
+    "gap: cost of T less that of the cheapest pairing of the same two clouds; over the cost it is left out for {}: of "
+    "maps that spread points over a size S the cost grows as S², the gap at most as S. Covariance lost: share of the "
+    "covariance of x and T(x) that the best pairing would have and T's has not; dotted: 0 of an optimal map, 1 of a "
+    "random pairing."
+)
 COLORS = {0: figures.PALETTE[0], 1: figures.PALETTE[1]}
 
 
@@ -35,8 +45,8 @@ def draw(rows: "DataFrame") -> "Figure":
     with figures.style():
         from matplotlib.figure import Figure
 
-        made = Figure(figsize=(figures.DOUBLE, 1.62 * len(arms) + 2.1), layout="constrained")
-        parts: Any = made.subfigures(2, 1, height_ratios=[1.62 * len(arms), 1.8])
+        made = Figure(figsize=(figures.DOUBLE, 1.62 * len(arms) + 2.7), layout="constrained")
+        parts: Any = made.subfigures(2, 1, height_ratios=[1.62 * len(arms), 2.4])
         above, below = parts
         axes = above.subplots(len(arms), len(blocks), squeeze=False)
         for line, arm in zip(axes, arms, strict=True):
@@ -53,7 +63,15 @@ def draw(rows: "DataFrame") -> "Figure":
         above.legend(loc="outside upper center", ncols=3)
         for ax, column in zip(below.subplots(1, len(PANELS)), PANELS, strict=True):
             _arms(ax, runs, arms, column)
+        left_out = [NAMES[arm].split(":")[0] for arm in arms if _wild(runs[runs.arm == arm])]
+        text = f"arm {' and '.join(left_out)}, whose cost is huge" if left_out else "no arm"
+        figures.explain(below, EXPLANATION.format(runs.seed.nunique(), text))
     return made
+
+
+def _wild(some: Any) -> bool:
+    """Whether the cost of an arm is so large that the gap over it says nothing."""
+    return bool((some.transport / some.least).astype(float).median() > WILD)
 
 
 def _cloud(ax: Any, cloud: Any) -> None:
@@ -64,26 +82,40 @@ def _cloud(ax: Any, cloud: Any) -> None:
     margin = 0.08 * max(float((high - low).max()), 1e-3)
     ax.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
     ax.axline((-OFFSET, 0), slope=-1, linestyle="--", color="#666666", linewidth=1)
-    ax.tick_params(labelsize=6)
+    ax.tick_params(labelsize=figures.NOTE)
     ax.ticklabel_format(scilimits=(-3, 4))
     ax.locator_params(nbins=4)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.get_offset_text().set_fontsize(6)
+        axis.get_offset_text().set_fontsize(figures.NOTE)
 
 
 def _arms(ax: Any, runs: Any, arms: list[str], column: str) -> None:
+    """All seeds of each arm, and their median."""
     for place, arm in enumerate(arms):
-        values = runs[runs.arm == arm][column].astype(float).to_numpy()
+        some = runs[runs.arm == arm]
+        if column == "relative_gap" and _wild(some):
+            at = {"transform": ax.get_xaxis_transform(), "rotation": 90, "ha": "center", "va": "center"}
+            ax.text(place, 0.5, "left out", fontsize=figures.NOTE, **at)
+            continue
+        values = some[column].astype(float).to_numpy()
         offsets = np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else np.zeros(1)
         color = figures.PALETTE[(2, 3, 4, 5)[place]]
         ax.plot(place + offsets, values, figures.MARKERS[place], color=color, markersize=3)
-        ax.plot([place - 0.3, place + 0.3], [np.nanmedian(values)] * 2, color="black", linewidth=1)
-    if column == "transport":
+        if np.isfinite(values).any():
+            ax.plot([place - 0.3, place + 0.3], [np.nanmedian(values)] * 2, color="black", linewidth=1)
+    if column in LOG:
         ax.set_yscale("log")
-        ax.axhline(float(runs.least.median()), linestyle=":", color="#666666", linewidth=1, label="least possible")
-        low, high = ax.get_ylim()
-        ax.set_ylim(low, high * (high / low) ** 0.25)  # room for the legend
-        ax.legend(fontsize=7, handlelength=1.2, loc="upper right")
+    if column == "transport":
+        least = float(runs.least.median())
+        ax.axhline(least, linestyle=":", color=figures.GREY, linewidth=1)
+        ax.set_ylim(bottom=least / 50)
+        ax.annotate(
+            "least possible", (0.98, least), xycoords=("axes fraction", "data"), xytext=(0, -2),
+            textcoords="offset points", ha="right", va="top", fontsize=figures.NOTE,
+        )  # fmt: skip
+    for value in (0.0, 1.0) if column == "lost_covariance" else ():
+        ax.axhline(value, linestyle=":", color=figures.GREY, linewidth=1)
     ax.set_title(PANELS[column], fontsize=8)
     ax.set_xticks(range(len(arms)), [NAMES[arm].split(":")[0] for arm in arms])
-    ax.set_xlabel("arm")
+    ax.set(xlabel="arm", xlim=(-0.6, len(arms) - 0.4))
+    ax.tick_params(labelsize=figures.NOTE)
