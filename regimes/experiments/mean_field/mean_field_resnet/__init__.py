@@ -40,15 +40,15 @@ and 1.2 pairs of blocks a seed change places.
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from regimes.errors import UserError
-from regimes.experiments.mean_field.mean_field_resnet.arms import read_arm, run
+from regimes.experiments.mean_field.mean_field_resnet.arms import read_arm, run, spelled
 from regimes.experiments.mean_field.mean_field_resnet.pictures import panels
+from regimes.lab import numbers
 from regimes.lab.config import Settings
+from regimes.lab.numbers import Number, by_seed, cells, paired, spread
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
-from regimes.lab.statistics import Mean, mean_interval
 from regimes.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -142,51 +142,56 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]
     return [run(config.settings(), point["arm"], point["seed"], config.pool) for point in points]
 
 
-def difference(rows: "DataFrame", arm: str, other: str, figure: str = "test_error") -> Mean:
-    """Mean of arm − other with Student's interval over the seeds that have both; NaN where none has."""
-    first, second = (rows[rows.arm == name].set_index("seed")[figure] for name in (arm, other))
-    found = (first - second).dropna()
-    return mean_interval(np.asarray(found, dtype=float) if len(found) else [np.nan, np.nan])
+def difference(rows: "DataFrame", arm: str, other: str, column: str = "test_error") -> Number | None:
+    """Mean of arm − other, in points, with its interval over the seeds that have both."""
+    first, second = (by_seed(rows[rows.arm == name], column) for name in (arm, other))
+    return numbers.mean(paired(first, second, lambda a, b: a - b), within=Interval(-100.0, 100.0))
+
+
+def differences(rows: "DataFrame", arm: str, *, first: bool) -> dict[str, Number]:
+    """Of every other arm: this one less it if it is the `first`, else it less this one; by the other's name."""
+    others = [other for other in dict.fromkeys(rows.arm) if other != arm]
+    pairs = {other: (arm, other) if first else (other, arm) for other in others}
+    return numbers.known({other: difference(rows, *pair) for other, pair in pairs.items()})
 
 
 def judge(rows: "DataFrame") -> Judgement:
     """The gain over vanilla, paired by seed; and every other arm less mean_field, which says what its choice does."""
     gain = difference(rows, VANILLA, MEAN_FIELD)
-    merits = {"seeds": float(rows[rows.arm == MEAN_FIELD].seed.nunique()), GAIN: gain.value}
-    for arm in dict.fromkeys(rows.arm):
-        if arm not in (VANILLA, MEAN_FIELD):
-            found = difference(rows, arm, MEAN_FIELD)
-            if np.isfinite(found.value):
-                name = f"{arm} − mean_field, points"
-                merits |= {name: found.value, f"± {name}": found.interval.high - found.value}
-    finite = {name: value for name, value in merits.items() if np.isfinite(value)}
-    return STATEMENT.judge({GAIN: gain.interval}, merits=finite)
+    merits: dict[str, float | Number | None] = {"seeds": float(rows[rows.arm == MEAN_FIELD].seed.nunique()), GAIN: gain}
+    for arm, found in differences(rows, MEAN_FIELD, first=False).items():
+        if arm != VANILLA:
+            merits |= spread(f"{spelled(arm)} − {spelled(MEAN_FIELD)}, points", found)
+    return numbers.judged(STATEMENT, {GAIN: gain}, merits)
 
 
 def table(rows: "DataFrame") -> "DataFrame":
     """Errors in percent of each arm, its paired difference to vanilla, its weights; then the published values."""
     import pandas
 
-    weights = [name for name in rows.columns if name.startswith("weight_")]
+    weights, gains = (
+        [name for name in rows.columns if name.startswith("weight_")],
+        differences(rows, VANILLA, first=True),
+    )
     lines: list[dict[str, Any]] = []
     for arm in dict.fromkeys(rows.arm):
         some: Any = rows[rows.arm == arm]
-        gain, ended = difference(rows, VANILLA, arm), some[weights].to_numpy(dtype=float)
-        line: dict[str, Any] = {"arm": arm, "seeds": len(some), "learning rate": float(some.learning_rate.iloc[0])}
+        line: dict[str, Any] = {"arm": spelled(arm), "setting": arm, "seeds": len(some)}
+        line["learning rate"] = float(some.learning_rate.iloc[0])
         for part in ("train", "validation", "test"):
             line[f"{part} error, %"] = float(some[f"{part}_error"].astype(float).mean())
-        line |= {"vanilla − arm, points": "" if arm == VANILLA else f"{gain.value:.2f}"}
-        line |= {"interval": "" if arm == VANILLA or not np.isfinite(gain.interval.low) else str(gain.interval)}
+        ended = some[weights].to_numpy(dtype=float)
+        line |= cells("vanilla − arm, points", gains.get(arm))
         line |= {"block weights": f"{ended.min():.2f} to {ended.max():.2f}"}
         lines.append(line | {"exchanges a seed": float(some.exchanges.mean())})
     for depth, (vanilla, own) in PUBLISHED.items():
         quoted = {"arm": f"published, ResNet{depth}: vanilla (quoted from other papers)", "test error, %": vanilla}
-        gained = {"test error, %": own, "vanilla − arm, points": f"{vanilla - own:.2f}"}
+        gained = {"test error, %": own, "vanilla − arm, points": vanilla - own}
         lines += [quoted, {"arm": f"published, ResNet{depth}: mean-field", **gained}]
     return pandas.DataFrame(lines).astype(object).fillna("")
 
 
 def draw(rows: "DataFrame") -> "Figure":
     """What each arm gains over vanilla, and the weights that blocks have ended with."""
-    gains = {arm: difference(rows, VANILLA, arm) for arm in dict.fromkeys(rows.arm) if arm != VANILLA}
+    gains = differences(rows, VANILLA, first=True)
     return panels(rows, gains, {f"ResNet{depth}": vanilla - own for depth, (vanilla, own) in PUBLISHED.items()})

@@ -28,6 +28,16 @@ WORDS: dict[str, tuple[str, Any]] = {
     "random": ("tau_start", "random"),
 }
 NUMBERS = {"lr": "lr", "tau": "tau_lr_factor", "clip": "tau_clip", "decay": "tau_weight_decay"}
+SPELLED = {
+    "epoch": "sorted after each epoch",
+    "never": "never sorted",
+    "nofirst": "first gap fixed at 1",
+    "random": "random start",
+    "lr": "learning rate {}",
+    "tau": "rate of times × {}",
+    "clip": "gradient of times clipped at {}",
+    "decay": "weight decay {} on times",
+}
 _NAME = re.compile(rf"(vanilla|mean_field)((?:_(?:{'|'.join(WORDS)}|(?:{'|'.join(NUMBERS)})\d*\.?\d+))*)")
 
 
@@ -48,6 +58,13 @@ def read_arm(name: str) -> dict[str, Any]:
             raise UserError(f"an arm needs each setting once, and vanilla has none of times; got {name!r}.")
         own[setting] = value
     return {**METHODS[method], **own}
+
+
+def spelled(name: str) -> str:
+    """Name of an arm for people: "trained times, sorted after each epoch" for mean_field_epoch."""
+    method, *own = name.replace("mean_field", "mean-field").split("_")
+    words = [SPELLED[word := part.rstrip("0123456789.")].format(part[len(word) :]) for part in own]
+    return ", ".join([{"mean-field": "trained times"}.get(method, method), *words])
 
 
 def run(settings: dict[str, Any], name: str, seed: int, pool: int) -> dict[str, Any]:
