@@ -6,6 +6,7 @@ from torch import tensor
 from torch.testing import assert_close
 
 from regimes.control.adaptive import integrate, measured_error
+from regimes.control.course import Course
 
 F64 = torch.float64
 
@@ -183,7 +184,7 @@ def test_dropping_finished_runs_changes_nothing_but_the_work(with_event):
     compact = list(integrate(linear(rates), (start,), [0.1, 1.0], until=until, select=select))
     for one, other in zip(plain, compact, strict=True):
         for expected, found in zip(
-            (*one.state, *one[2:], one.time), (*other.state, *other[2:], other.time), strict=True
+            (*one.state, *one[2:6], one.time), (*other.state, *other[2:6], other.time), strict=True
         ):
             assert torch.equal(expected, found)
     assert 1 in evaluated
@@ -299,6 +300,33 @@ def test_a_failure_among_dropped_runs_names_the_right_run():
 def test_a_velocity_that_is_not_finite_is_refused_at_once():
     with pytest.raises(RuntimeError, match="run 0 at time 0 has a velocity that is not finite"):
         list(integrate(lambda s: (s[0] / 0,), (STARTS,), [1.0]))
+
+
+def test_an_integration_goes_on_from_any_moment_with_the_same_bits():
+    rates = tensor([1.0, 3.0, 10.0, 0.1], dtype=F64)
+    start, moments = (torch.ones(4, 2, dtype=F64),), [0.5, 1.0, 2.0, 3.0]
+
+    def event(state):
+        return state[0][:, 0] < 0.01
+
+    def select(runs):
+        return linear(rates[runs]), event
+
+    options = {"rtol": 1e-5, "atol": 1e-8, "until": event, "select": select}
+    whole = list(integrate(linear(rates), start, moments, **options))
+    assert whole[-1].stopped.tolist() == [False, True, True, False]
+    for done, at in enumerate(whole[:-1], 1):
+        kept = Course.of([tensor.clone() for tensor in at.course.tensors()])  # as after a stay on a disk
+        rest = integrate(linear(rates), start, moments[done:], after=kept, **options)
+        for pair in zip(whole[done:], rest, strict=True):
+            for one, other in zip(*(each.course.tensors() for each in pair), strict=True):
+                assert torch.equal(one, other)
+
+
+def test_an_integration_does_not_go_back():
+    (solution,) = integrate(logistic, (STARTS,), [2.0])
+    with pytest.raises(ValueError, match="goes on after time 2; got 1 as"):
+        list(integrate(logistic, (STARTS,), [1.0], after=solution.course))
 
 
 @pytest.mark.parametrize("times", [[], [1.0, 1.0], [2.0, 1.0], [-1.0, 1.0], [float("nan")], [1.0, float("inf")]])

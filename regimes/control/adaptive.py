@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from regimes.control.course import Course
 from regimes.errors import RunFailed
 
 State = tuple[Tensor, ...]
@@ -35,7 +36,8 @@ class Solution(NamedTuple, Generic[S]):
 
     time: the time each run has reached, less than requested only where the run has stopped;
     steps, rejected: attempts so far; stopped: the run met its event and is frozen;
-    forced: the accepted steps among `steps` whose error was above the tolerance, as they could not be made smaller.
+    forced: the accepted steps among `steps` whose error was above the tolerance, as they could not be made smaller;
+    course: all that the next step depends on, for `integrate(..., after=course)`.
     """
 
     time: Float[Tensor, " runs"]
@@ -44,6 +46,7 @@ class Solution(NamedTuple, Generic[S]):
     rejected: Int[Tensor, " runs"]
     stopped: Bool[Tensor, " runs"]
     forced: Int[Tensor, " runs"]
+    course: Course
 
 
 def integrate(
@@ -57,6 +60,7 @@ def integrate(
     select: Select | None = None,
     smallest: float = 0.0,
     max_steps: int = 100_000,
+    after: Course | None = None,
 ) -> Iterator[Solution[S]]:
     """Solve z' = velocity(z) from time 0; yield the solution at each of `times`, which are hit exactly.
 
@@ -71,6 +75,8 @@ def integrate(
     smallest: steps are not cut below it, and such steps are accepted and counted whatever their error. It is for
     velocities that jump: a run can slide along a jump, where error control alone takes steps of the size of the
     tolerance. With it the error of sliding is of first order in `smallest`; stability must allow that step.
+    after: go on from the course of a solution yielded before, with the same velocity, tolerances and later times: the
+    solutions are those of the integration that was not interrupted, bit for bit on a CPU. `state` gives the form only.
     Error: proportional to the tolerance on stable problems (order 3 in the step); measure it with `measured_error`.
     RuntimeError names a run that needs more than max_steps attempts, or whose steps shrink to nothing.
     Source: [BogackiShampine1989].
@@ -82,7 +88,12 @@ def integrate(
         raise ValueError(
             f"integrate needs tolerances rtol >= 0, atol > 0; got rtol={rtol}, atol={atol}. Pass 1e-6, 1e-9."
         )
-    return _Integration(velocity, state, rtol, atol, until, select, smallest, max_steps).run(moments)
+    if after is not None and moments[0] < float(after.time.max()):
+        reached = float(after.time.max())
+        raise ValueError(
+            f"integrate goes on after time {reached:.6g}; got {moments[0]:.6g} as next. Drop earlier times."
+        )
+    return _Integration(velocity, state, rtol, atol, until, select, smallest, max_steps, after).run(moments)
 
 
 def measured_error(
@@ -108,29 +119,6 @@ def measured_error(
         yield fine, difference.reshape(len(difference), -1).amax(1)
 
 
-class _Batch(NamedTuple):
-    """Everything an integration knows about some runs: one entry a run in every tensor."""
-
-    time: Tensor
-    step: Tensor  # what the controller wants next
-    last: Tensor  # error of the last full step, relative to the tolerance
-    steps: Tensor
-    rejected: Tensor
-    stopped: Tensor
-    forced: Tensor
-    parts: tuple[Tensor, ...]
-    slopes: tuple[Tensor, ...]  # velocity at `parts`
-
-    def take(self, runs: Tensor) -> "_Batch":
-        time, step, last, steps, rejected, stopped, forced = (field[runs] for field in self[:7])
-        parts, slopes = (tuple(part[runs] for part in field) for field in (self.parts, self.slopes))
-        return _Batch(time, step, last, steps, rejected, stopped, forced, parts, slopes)
-
-    def put(self, runs: Tensor, batch: "_Batch") -> None:
-        for mine, other in zip((*self[:7], *self[7], *self[8]), (*batch[:7], *batch[7], *batch[8]), strict=True):
-            mine[runs] = other
-
-
 class _Integration(Generic[S]):
     def __init__(
         self,
@@ -142,6 +130,7 @@ class _Integration(Generic[S]):
         select: Select | None,
         smallest: float,
         max_steps: int,
+        after: Course | None,
     ) -> None:
         self.velocity, self.until, self.select = velocity, until, select
         self.smallest, self.max_steps = smallest, max_steps
@@ -151,10 +140,13 @@ class _Integration(Generic[S]):
         self.rtol, self.atol = (
             torch.as_tensor(each, dtype=torch.float64, device=device).expand(runs) for each in (rtol, atol)
         )
+        if after is not None:
+            self.all = after.clone()
+            return
         parts, slopes = (tuple(part.clone() for part in each) for each in (state, velocity(state)))
         stopped = torch.zeros(runs, dtype=torch.bool, device=device) if until is None else until(state).clone()
         zero, none = torch.zeros(runs, dtype=torch.float64, device=device), torch.zeros_like(self.runs)
-        self.all = _Batch(zero, zero.clone(), zero + 1, none, none.clone(), stopped, none.clone(), parts, slopes)
+        self.all = Course(zero, zero.clone(), zero + 1, none, none.clone(), stopped, none.clone(), parts, slopes)
         self._refuse(~_finite(slopes), self.all, self.runs, "has a velocity that is not finite; check the start")
         self.all.step.copy_(self._first_step(parts, slopes).clamp_min(smallest))
 
@@ -163,8 +155,10 @@ class _Integration(Generic[S]):
             self._advance(moment)
             now = self.all
             state = self.make([part.clone() for part in now.parts])
-            counts = (field.clone() for field in (now.steps, now.rejected, now.stopped, now.forced))
-            yield Solution(now.time.clone(), state, *counts)
+            steps, rejected, stopped, forced = (
+                field.clone() for field in (now.steps, now.rejected, now.stopped, now.forced)
+            )
+            yield Solution(now.time.clone(), state, steps, rejected, stopped, forced, now.clone())
 
     def _advance(self, moment: float) -> None:
         """Bring every run that has not stopped to the given time."""
@@ -187,13 +181,13 @@ class _Integration(Generic[S]):
 
     def _step(
         self,
-        batch: _Batch,
+        batch: Course,
         runs: Tensor,
         under_way: Tensor,
         moment: float,
         velocity: Velocity[S],
         until: Event[S] | None,
-    ) -> _Batch:
+    ) -> Course:
         """One attempt of every run under way; the others stay as they are."""
         left = moment - batch.time
         # The last two steps before a requested time share what is left, so that none is tiny.
@@ -223,7 +217,7 @@ class _Integration(Generic[S]):
         final = tuple(_choose(accepted, new, old) for new, old in zip(slopes[-1], batch.slopes, strict=True))
         stopped = batch.stopped if until is None else batch.stopped | (accepted & until(self.make(parts)))
         steps, rejected = batch.steps + accepted, batch.rejected + refused
-        after = _Batch(time, step, last, steps, rejected, stopped, batch.forced + forced, parts, final)
+        after = Course(time, step, last, steps, rejected, stopped, batch.forced + forced, parts, final)
 
         under_way = ~stopped & (time < moment)
         worn = under_way & (steps + rejected >= self.max_steps)
@@ -254,7 +248,7 @@ class _Integration(Generic[S]):
         largest = torch.maximum(speed, bend.nan_to_num(nan=torch.inf))
         return torch.minimum(100 * trial, torch.where(largest <= 1e-15, 1e-3, (0.01 / largest) ** (1 / 3)))
 
-    def _refuse(self, failed: Tensor, batch: _Batch, runs: Tensor, reason: str) -> None:
+    def _refuse(self, failed: Tensor, batch: Course, runs: Tensor, reason: str) -> None:
         if bool(failed.any()):
             first = int(failed.nonzero()[0])
             raise RunFailed(f"integrate: run {int(runs[first])} at time {float(batch.time[first]):.6g} {reason}.")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regimes.activations import Activation
 from regimes.control.adaptive import integrate
+from regimes.control.course import Course
 from regimes.meanfield.particles import Particles
 from regimes.meanfield.two_layer import TwoLayerRisk
 
@@ -18,7 +19,7 @@ class Displacement(NamedTuple):
 
     time: the time each run has reached, less than requested only where the run has stopped;
     steps: those accepted so far; stopped: the run met its risk and is frozen; forced: steps at `smallest` whose error
-    was above the tolerance.
+    was above the tolerance; course: for `displacement_flow(..., after=course)`.
     """
 
     time: Float[Tensor, " runs"]
@@ -26,6 +27,7 @@ class Displacement(NamedTuple):
     steps: Int[Tensor, " runs"]
     stopped: Bool[Tensor, " runs"]
     forced: Int[Tensor, " runs"]
+    course: Course
 
 
 def displaced(start: Particles, moved: Particles, alpha: float | Float[Tensor, "runs *ones"]) -> Particles:
@@ -45,6 +47,7 @@ def displacement_flow(
     unit: Float[Tensor, " runs"] | None = None,
     smallest: float = 0.0,
     max_steps: int = 100_000,
+    after: Course | None = None,
 ) -> Iterator[Displacement]:
     """Particle flow w' = −m ∇F_α(w), solved for v = α(w − w_0): v' = −α m ∇F_α(w_0 + v/α), v(0) = 0.
 
@@ -52,6 +55,7 @@ def displacement_flow(
     from its tangent model is O(1/α) in v, and would be O(1/α²) in w. A run stops where R(f) is at or below
     `risk_below`, but R(f) cannot come below about (tolerance·‖v‖)². unit: the flow time that counts as 1, run by run.
     smallest: a smallest step, for ReLU, as in meanfield.flow.gradient_flow; in units of `unit`.
+    after: go on from the course of a displacement yielded before, as in `integrate`.
     """
     whole = _Magnified(risk, start, risk_below, unit)
 
@@ -71,9 +75,10 @@ def displacement_flow(
         select=select,
         smallest=smallest,
         max_steps=max_steps,
+        after=after,
     )
     for at in solutions:
-        yield Displacement(at.time, at.state, at.steps, at.stopped, at.forced)
+        yield Displacement(at.time, at.state, at.steps, at.stopped, at.forced, at.course)
 
 
 class _Magnified:

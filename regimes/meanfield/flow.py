@@ -90,7 +90,7 @@ def gradient_flow(
         smallest=smallest,
         max_steps=max_steps,
     )
-    for time, state, *counts in solutions:
+    for time, state, *counts, _ in solutions:
         yield Moment(time, state, *counts)
 
 
