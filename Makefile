@@ -6,6 +6,11 @@ PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 # The public doors once more as users call them, without the check of shape annotations that all other tests run under.
 USERS   = $(BIN)/python -m pytest -o addopts= tests/as_users
 
+# One thread: the tests are many small products, in which threads mostly wait for each other.
+test slow: export OMP_NUM_THREADS = 1
+test slow: export MKL_NUM_THREADS = 1
+test slow: export OPENBLAS_NUM_THREADS = 1
+
 .PHONY: run test slow lint docs clean
 
 run: $(VENV)/.installed
