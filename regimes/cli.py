@@ -176,16 +176,11 @@ def lazy_vs_meanfield(
     Trains the α-scaled net, its tangent model, the mean-field net and the infinite-width kernel, and says which is lazy
     by which figure.
     """
-    from regimes.jobs.lazy_vs_meanfield import Config, run
-    from regimes.lab.runs import RunFolder, default_folder
+    from regimes.jobs.lazy_vs_meanfield import Config, start
 
     flags = {"alpha": alpha, "dataset": dataset, "width": width, "seeds": seeds, "device": device, "data_dir": data_dir}
-    settings = _settings(Config, config, overrides, flags)
-    stem = f"{MAIN_JOB}-{settings.dataset}-alpha{settings.alpha:g}"
-    path = out or default_folder(stem, settings, {"dataset", "alpha"})
-    with RunFolder.open(path, MAIN_JOB, settings, fresh=fresh) as folder:
-        run(settings, folder)
-    print(f"Results: {folder.path}")
+    path = start(_settings(Config, config, overrides, flags), out, fresh=fresh)
+    print(f"Results: {path}")
 
 
 @app.command("train")

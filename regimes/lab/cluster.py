@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from typing import Any
 
 from regimes.errors import UserError
 from regimes.threads import share_cores
@@ -35,7 +36,8 @@ def cluster(address: str) -> Iterator[Executor]:
         if not client.scheduler_info()["workers"]:
             raise UserError(f"the scheduler at {address} has no workers; start some with: dask worker {address}")
         hosts: Counter[str] = Counter()
-        for worker, calls in client.nthreads().items():  # address tcp://host:port, calls at the same time
+        calls_at_once: Any = client.nthreads()
+        for worker, calls in calls_at_once.items():  # by address, tcp://host:port
             hosts[worker.rpartition(":")[0]] += calls
         client.run(share_cores, max(hosts.values()))
         executor = client.get_executor(pure=False, retries=RETRIES)

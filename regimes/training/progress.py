@@ -31,18 +31,19 @@ class Progress:
             self.bar.start()
         return self
 
-    def update(self, done: int, figures: Callable[[], str]) -> None:
-        """Show the state if the time has come."""
+    def update(self, done: int, figures: Callable[[], str], total: int | None = None) -> None:
+        """Show the state if the time has come; `total` is a new estimate of all steps."""
         if not self.visible:
             return
         now = time.monotonic()
         if now - self.shown < (SECONDS_BETWEEN_DRAWINGS if self.bar else SECONDS_BETWEEN_LINES) or done == self.first:
             return
         self.shown = now
+        self.total = self.total if total is None else total
         remaining = duration((now - self.start) / (done - self.first) * (self.total - done))
-        text = f"{done} of {self.total} steps, {figures()}, {remaining} to go"
+        text = f"{done} of {'' if total is None else 'about '}{self.total} steps, {figures()}, {remaining} to go"
         if self.bar:
-            self.bar.update(self.task, completed=done, figures=text)
+            self.bar.update(self.task, completed=done, total=self.total, figures=text)
             self.bar.refresh()
         else:
             print(f"{self.label}: {text}", file=sys.stderr, flush=True)

@@ -10,35 +10,57 @@ Nothing is tuned on the test data.
 Source: [ChizatOyallonBach2019] for α, R(αh)/α² and the doubling; the comparison at equal criterion is ours.
 """
 
-import io
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from regimes.errors import UserError
+from regimes.errors import Interrupted, UserError
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.figure import draw
 from regimes.jobs.lazy_vs_meanfield.measure import Measurement, measure
+from regimes.jobs.lazy_vs_meanfield.memory import refuse_too_large
 from regimes.jobs.lazy_vs_meanfield.report import result, summary, table, words
+from regimes.jobs.lazy_vs_meanfield.shelf import Shelf, read_arrays, write_arrays
 from regimes.lab.console import print_table
 from regimes.lab.figures import save
 from regimes.lab.report import markdown_table, to_json
-from regimes.lab.runs import RunFolder
+from regimes.lab.runs import RunFolder, default_folder
 
-__all__ = ["Config", "conclude", "run"]
+__all__ = ["NAME", "Config", "conclude", "run", "start"]
 
+NAME = "lazy-vs-meanfield"
 ARRAYS = "measurement.npz"
 
 
+def start(config: Config, out: Path | None = None, *, fresh: bool = False) -> Path:
+    """Run in a folder, by default one under runs/ that is named after data set and α; the folder."""
+    stem = f"{NAME}-{config.dataset}-alpha{config.alpha:g}"
+    path = out or default_folder(stem, config, {"dataset", "alpha"})
+    if fresh or not (path / ARRAYS).exists():
+        refuse_too_large(config)  # a mistake leaves no folder behind
+    with RunFolder.open(path, NAME, config, fresh=fresh) as folder:
+        run(config, folder)
+    return path
+
+
 def run(config: Config, folder: RunFolder) -> None:
-    """Measure (unless this folder has the measurement already), then write and print table, verdict and figure."""
+    """Measure (unless this folder has the measurement already), then write and print table, verdict and figure.
+
+    What is finished is kept in the folder as it goes. Interrupted: Ctrl-C, after the net under way was kept, too.
+    """
     if not (folder.path / ARRAYS).exists():
         folder.begin()
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **measure(config)._asdict())
-        folder.write(ARRAYS, buffer.getvalue())
+        shelf = Shelf(folder)
+        try:
+            measurement = measure(config, shelf)
+        except KeyboardInterrupt:
+            shelf.flush()
+            raise Interrupted(
+                f"interrupted: what is trained so far is kept in {folder.path}; "
+                "run the same command again to go on from there"
+            ) from None
+        write_arrays(folder, ARRAYS, measurement._asdict())
+        shelf.clear()
     conclude(config, folder)
 
 
@@ -61,7 +83,6 @@ def _read(file: Path) -> Measurement:
     if not file.exists():
         raise FileNotFoundError(f"{file} does not exist; the run there has measured nothing yet: run it first")
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return Measurement(**arrays)
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+        return Measurement(**read_arrays(file))
+    except TypeError:
         raise UserError(f"{file} is damaged; delete it and run the same command again") from None

@@ -31,10 +31,10 @@ def end_figures(config: Config, given: Problem, nets: Sequence[Net]) -> dict[str
         return (torch.linalg.eigvalsh(kernel).flip(-1).clamp(min=0) / x.shape[1]).cpu().numpy()
 
     before = kernel(given.start)
-    after = [kernel(net.end) for net in nets]
+    after = [kernel(net.ends[0]) for net in nets]
     drift = [laziness.kernel_drift(kernel, before).cpu().numpy() for kernel in after]
-    coarse = [laziness.kernel_drift(kernel(net.end_coarse), before).cpu().numpy() for net in nets]
-    axes, plane = _plane(given, _drawn(nets[1].end)[0] - _drawn(given.start)[0])
+    coarse = [laziness.kernel_drift(kernel(net.ends[1]), before).cpu().numpy() for net in nets]
+    axes, plane = _plane(given, _drawn(nets[1].ends[0])[0] - _drawn(given.start)[0])
     paths = [torch.cat([_drawn(particles) @ axes for particles in net.path]).cpu().numpy() for net in nets]
     longest = max(map(len, paths))
     teacher = np.zeros((0, 2)) if given.teacher is None else (given.teacher.particles.to(axes) @ axes).cpu().numpy()
@@ -45,7 +45,7 @@ def end_figures(config: Config, given: Problem, nets: Sequence[Net]) -> dict[str
         "spectrum_end": np.stack([spectrum(kernel) for kernel in after]),
         # A path that ends early stays where it ended.
         "paths": np.stack([np.concatenate([path, path[-1:].repeat(longest - len(path), 0)]) for path in paths]),
-        "signs": np.stack([net.end.output[0, :, 0].sign().cpu().numpy() for net in nets]),
+        "signs": np.stack([net.ends[0].output[0, :, 0].sign().cpu().numpy() for net in nets]),
         "teacher": teacher,
         "teacher_signs": np.zeros(0) if given.teacher is None else given.teacher.output[:, 0].sign().cpu().numpy(),
         "plane": np.array(plane),

@@ -3,11 +3,13 @@
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from regimes.activations import activation
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.problem import Problem, losses
+from regimes.jobs.lazy_vs_meanfield.shelf import Arrays
 from regimes.meanfield.two_layer import tangent_kernel
 from regimes.tangent.infinite import two_layer_ntk
 from regimes.tangent.regression import GradientFlow
@@ -23,6 +25,22 @@ class KernelModels(NamedTuple):
     tangent_train: Tensor  # (times, seeds, n, k)
     tangent_test: Tensor
     condition: np.ndarray  # (kernels, seeds), of the training kernels
+
+    def arrays(self) -> Arrays:
+        """All of it as named arrays."""
+        outputs = {"train": self.tangent_train.cpu().numpy(), "test": self.tangent_test.cpu().numpy()}
+        return {
+            **{f"curve/{name}": curve for name, curve in self.curves.items()},
+            **outputs,
+            "condition": self.condition,
+        }
+
+    @classmethod
+    def read(cls, flat: Arrays, device: str) -> "KernelModels":
+        """The models from such arrays."""
+        curves = {name.removeprefix("curve/"): value for name, value in flat.items() if name.startswith("curve/")}
+        train, test = (torch.from_numpy(flat[name]).to(device) for name in ("train", "test"))
+        return cls(curves, train, test, flat["condition"])
 
 
 def solve_kernels(config: Config, given: Problem, times: Tensor) -> KernelModels:

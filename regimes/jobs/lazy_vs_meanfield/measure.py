@@ -15,9 +15,10 @@ from regimes.conventions import square_risk
 from regimes.jobs.lazy_vs_meanfield.bound import proved_bounds
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.ends import end_figures
-from regimes.jobs.lazy_vs_meanfield.kernels import solve_kernels
+from regimes.jobs.lazy_vs_meanfield.kernels import KernelModels, solve_kernels
 from regimes.jobs.lazy_vs_meanfield.nets import NET_CURVES, train_net
 from regimes.jobs.lazy_vs_meanfield.problem import Problem, problem
+from regimes.jobs.lazy_vs_meanfield.shelf import Shelf
 from regimes.meanfield.layout import tile_work
 from regimes.threads import threads_for
 
@@ -56,17 +57,24 @@ class Measurement(NamedTuple):
     plane: np.ndarray  # the names of its two axes
 
 
-def measure(config: Config) -> Measurement:
-    """Run the whole comparison; the costly part of the command."""
+def measure(config: Config, shelf: Shelf | None = None) -> Measurement:
+    """Run the whole comparison; the costly part of the command. What lies on the shelf is not done again."""
     given = problem(config)
     with threads_for(tile_work(config.seeds, config.width, given.x)):
-        return _measure(config, given)
+        return _measure(config, given, Shelf() if shelf is None else shelf)
 
 
-def _measure(config: Config, given: Problem) -> Measurement:
+def _measure(config: Config, given: Problem, shelf: Shelf) -> Measurement:
     times = torch.logspace(-2, float(np.log10(config.horizon)), config.times, dtype=torch.float64)
-    kernels = solve_kernels(config, given, times)
-    nets = [train_net(config, given, times, kernels, alpha) for alpha in (config.alpha, 1.0)]
+    kept = shelf.take("kernels")
+    kernels = solve_kernels(config, given, times) if kept is None else KernelModels.read(kept, config.device)
+    if kept is None:
+        shelf.hold("kernels", kernels.arrays)
+        shelf.flush()
+    # At α = 1 the scaled net is the mean-field net: one training.
+    scales = {config.alpha: "scaled-net", 1.0: "mean-field-net"}
+    trained = {alpha: train_net(config, given, times, kernels, alpha, name, shelf) for alpha, name in scales.items()}
+    nets = [trained[alpha] for alpha in (config.alpha, 1.0)]
     bounds = np.array([proved_bounds(config, given, alpha) for alpha in (config.alpha, 1.0)])
     tangent, infinite = ({name: curve[k] for name, curve in kernels.curves.items()} for k in range(2))
     order = (nets[0].curves, tangent, nets[1].curves, infinite)  # as MODELS
