@@ -23,7 +23,7 @@ def rows(as_published=True, sizes=tuple(SIZES), **gains):
                 ("paper", "held_out", "validation"),
                 (
                     table2.PUBLISHED["vanilla" if arm == "vanilla" else "lap_divided"][size][0]
-                    + usual + gains.get(arm, 0.0) + seed + 0.01 * seed * (arm != "vanilla")
+                    + usual + gains.get(arm, 0.0) + seed - 1 + 0.01 * (seed - 1) * (arm != "vanilla")
                 ) / 100,
             ),
         }
@@ -65,7 +65,7 @@ def test_of_rows_not_run_nothing_is_known_and_the_table_says_so():
     shown = table2.table(some).set_index(["n", "arm"])
     assert shown.loc[(10_000, "vanilla"), ["run", "published", "seeds", "paper"]].tolist() == ["no", 79.25, 0, ""]
     assert shown.loc[(4000, "vanilla"), ["run", "published", "seeds"]].tolist() == ["yes", 67.8, 3]
-    assert shown.loc[(4000, "vanilla"), "paper"] == pytest.approx(68.8)
+    assert shown.loc[(4000, "vanilla"), "paper"] == pytest.approx(67.8)
     assert table2.judge(some).merits["published values with runs"] == 4
 
 

@@ -44,6 +44,16 @@ def test_the_published_table_with_a_worse_control_supports_the_statement():
     assert mnist_low_data.judge(table()).verdict == "supported"
 
 
+def test_a_gain_over_a_plain_training_that_is_not_the_published_one_is_not_reproduced():
+    judgement = mnist_low_data.judge(table(vanilla=(26.0, 50.0, 60.0), lap=(66.0, 82.0, 90.0)))
+    found = {finding.quantity: finding for finding in judgement.findings}
+    for size in (100, 200, 300):
+        assert found[quantity(LAP, VANILLA, size, "paper")].verdict == "not reproduced"
+    assert "vanilla, percent is 26 [" in found[quantity(LAP, VANILLA, 100, "paper")].reason
+    assert found[quantity(LAP, CONTROL, 100, "held_out")].verdict == "supported"  # it has no baseline
+    assert judgement.verdict == "not reproduced"
+
+
 def test_a_control_that_does_better_refutes_that_transport_is_the_reason():
     found = verdicts(table(control=(72.0, 84.0, 89.0)))
     refuted = {quantity for quantity, verdict in found.items() if verdict == "refuted"}

@@ -47,6 +47,7 @@ STATEMENT = Statement(
     "accuracy over plain training, and transport is the reason.",
     source="[Karkar2020] Table 3, figure 6",
     predictions=comparison.predictions(COMPARED),
+    baselines=comparison.baselines(PUBLISHED, COMPARED),
 )
 GRID = ("seed", "train_size", "arm")
 BATCHED = ("seed",)  # in groups of `ensemble`

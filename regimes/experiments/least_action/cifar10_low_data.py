@@ -62,6 +62,7 @@ STATEMENT = Statement(
     "accuracy over plain training, the more the fewer the samples, and transport is the reason.",
     source="[Karkar2020] Table 2",
     predictions=comparison.predictions(COMPARED),
+    baselines=comparison.baselines(PUBLISHED, COMPARED),
 )
 GRID = ("seed", "train_size", "arm")
 BATCHED = ("seed",)  # in groups of `ensemble`

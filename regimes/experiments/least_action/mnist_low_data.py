@@ -91,6 +91,7 @@ STATEMENT = Statement(
     "does as well.",
     source="[Karkar2020] Table 1",
     predictions=comparison.predictions(COMPARED),
+    baselines=comparison.baselines(PUBLISHED, COMPARED),
 )
 GRID = ("seed", "train_size", "arm")
 BATCHED = ("seed",)  # in groups of `ensemble`

@@ -41,7 +41,8 @@ def draw(rows: "DataFrame") -> "Figure":
     clouds: Any = rows[rows.kind == "cloud"]
     runs: Any = rows[rows.kind == "run"]
     clouds = clouds[clouds.seed == clouds.seed.min()]
-    arms, blocks = list(runs.arm.unique()), sorted(clouds.block.unique())
+    arms = list(runs.arm.unique())
+    blocks = sorted(clouds.block.unique()) if len(clouds) else [0]  # a part of the seeds may have kept no clouds
     with figures.style():
         from matplotlib.figure import Figure
 
@@ -77,6 +78,9 @@ def _wild(some: Any) -> bool:
 def _cloud(ax: Any, cloud: Any) -> None:
     for label, some in cloud.groupby("label"):
         ax.plot(some.x, some.y, ".", color=COLORS[int(label)], markersize=2)
+    if cloud.empty:
+        ax.set_axis_off()
+        return
     points = cloud[["x", "y"]].to_numpy()
     low, high = points.min(0), points.max(0)
     margin = 0.08 * max(float((high - low).max()), 1e-3)

@@ -7,7 +7,7 @@ import numpy as np
 
 from regimes.lab import numbers
 from regimes.lab.numbers import Number
-from regimes.lab.report import Interval, Origin, Prediction
+from regimes.lab.report import Baseline, Interval, Origin, Prediction
 
 Table = Any  # a pandas.DataFrame of rows
 Key = tuple[str, bool]  # an arm and False, or a method, to be taken at its best settings, and True
@@ -73,9 +73,31 @@ def predictions(compared: Iterable[Comparison]) -> tuple[Prediction, ...]:
     return tuple(Prediction(quantity(*one[:4]), one.predicted, one.origin) for one in compared)
 
 
-def measured(rows: Table, compared: Iterable[Comparison]) -> dict[str, Number | None]:
-    """The measured number of each; None where no seed has both."""
-    return {quantity(*one[:4]): gain(rows, *one[:4]) for one in compared}
+def plain(train_size: int) -> str:
+    """Words for the accuracy of plain training by the protocol of the published tables."""
+    return f"n = {train_size}, paper protocol: vanilla, percent"
+
+
+def baselines(published: Published, compared: Sequence[Comparison]) -> tuple[Baseline, ...]:
+    """Plain training as published, which gates what is predicted of the gain over it at the same size.
+
+    Tolerance: half of the published gain. A baseline that is off by more cannot test a gain of that size.
+    """
+    found = []
+    for size, (_, low, high) in next(iter(published.values())).items():
+        gated = tuple(quantity(*one[:4]) for one in compared if (one.other, one.train_size) == (VANILLA, size))
+        gained = published_gain(published, size)
+        tolerance = abs(gained.low + gained.high) / 4
+        found += [Baseline(plain(size), Interval(low, high), tolerance, gated)] if gated else []
+    return tuple(found)
+
+
+def measured(rows: Table, compared: Sequence[Comparison]) -> dict[str, Number | None]:
+    """The measured number of each, and of plain training at its size; None where there are no rows of it."""
+    gated = {one.train_size for one in compared if one.other == VANILLA}
+    return {plain(size): percent(usual(rows, VANILLA[0], size), "paper") for size in gated} | {
+        quantity(*one[:4]): gain(rows, *one[:4]) for one in compared
+    }
 
 
 def merits(rows: Table, pairs: Iterable[tuple[Key, Key]], protocols: Sequence[str]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """How a published table of two methods is judged, shown and drawn: what the tables of CIFAR share."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.least_action.low_data import comparison
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def judged(statement: Statement, rows: Any, published: Published, compared: Iterable[Comparison]) -> Judgement:
+def judged(statement: Statement, rows: Any, published: Published, compared: Sequence[Comparison]) -> Judgement:
     """Student intervals over seeds of paired differences of accuracy, in points; nothing is known of rows not run."""
     rows = comparison.read(rows)
     found = comparison.measured(comparison.counted(rows), compared)
