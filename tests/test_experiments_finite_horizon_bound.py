@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from regimes.activations import SOFTPLUS, TANH
 from regimes.conventions import generator
-from regimes.experiments.lazy.finite_horizon_bound import Config, draw, judge, measure, table
+from regimes.experiments.lazy.finite_horizon_bound import TIGHT, Config, draw, judge, measure, table
 from regimes.experiments.lazy.finite_horizon_bound import problems as maps
 from regimes.meanfield.displacement import unflatten_particles
 from regimes.meanfield.two_layer import TwoLayerRisk
@@ -103,7 +103,7 @@ def test_the_net_in_its_coordinates_is_the_two_layer_net_and_its_gradient_the_pa
 
 
 def run(family, **settings):
-    config = Config(seeds=6, **settings)
+    config = Config(seeds=6, tolerance=1e-10, **settings)
     points = [{"family": family, "seed": seed} for seed in range(config.seeds)]
     return pd.DataFrame([point | row for point, row in zip(points, measure(config, points), strict=True)])
 
@@ -160,6 +160,22 @@ def test_an_unknown_family_lists_the_known_ones():
         drawn("cosine")
 
 
-def test_the_figure_has_a_histogram_and_a_scatter_and_the_table_counts_violations():
-    assert len(draw(made_up()).axes) == 2
-    assert list(table(made_up(weight_ratio=1.1)).violations) == [0, 1]
+def test_the_table_counts_violations_and_the_figure_shows_them_beyond_the_bound():
+    rows = made_up(weight_ratio=1.1, output_ratio=1.5)
+    assert list(table(rows).violations) == [0, 1]
+    histogram, ratios = draw(rows).axes
+    beyond = [patch.get_height() for patch in histogram.patches if patch.get_x() >= 0]
+    assert max(beyond) == 1
+    assert max(float(max(line.get_ydata())) for line in ratios.lines) == 1.5
+
+
+def test_families_that_were_not_run_leave_out_their_prediction():
+    rows = made_up()
+    found = {finding.quantity: finding.verdict for finding in judge(rows[rows.family != "scalar"]).findings}
+    assert {name for name, verdict in found.items() if verdict == "not measured"} == {TIGHT}
+
+
+def test_each_family_has_draws_of_its_own():
+    config = Config(seeds=2, tolerance=1e-4)
+    sine, tanh = (measure(config, [{"family": family, "seed": 0}])[0] for family in ("sine", "tanh"))
+    assert sine["horizon"] != tanh["horizon"]

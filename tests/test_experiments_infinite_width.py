@@ -9,7 +9,10 @@ from torch.testing import assert_close
 from regimes.activations import ERF
 from regimes.conventions import generator
 from regimes.experiments.lazy import infinite_width
-from regimes.experiments.lazy.infinite_width import ACTIVATIONS, KERNELS, MEAN, Config, bias_slope, judge, points
+from regimes.experiments.lazy.infinite_width import ACTIVATIONS, KERNELS, MEAN, Config, judge, points, runs
+from regimes.experiments.lazy.infinite_width.bias import bias_slope, biases
+from regimes.lab.intervals import Interval
+from regimes.lab.numbers import Number
 from regimes.models.two_layer import TwoLayer
 from regimes.tangent.infinite import two_layer_nngp
 
@@ -70,7 +73,9 @@ def test_the_slope_of_the_bias_has_the_interval_of_a_weighted_fit():
     width, error = np.array([16.0, 32.0, 64.0, 128.0]), np.array([0.002, 0.001, 0.0008, 0.0005])
     random, inside = np.random.default_rng(0), 0
     for _ in range(1000):
-        interval = bias_slope(width, 1 / width + error * random.normal(size=4), error)
+        biases = zip(width, 1 / width + error * random.normal(size=4), error, strict=True)
+        found = {int(m): Number(bias, Interval.around(bias, 1.959963984540054 * off)) for m, bias, off in biases}
+        interval = bias_slope(found).interval
         inside += interval.low <= -1 <= interval.high
     assert inside > 950 - 5 * math.sqrt(1000 * 0.95 * 0.05)  # five standard errors
 
@@ -100,22 +105,33 @@ def test_a_small_run_is_measured_judged_and_drawn():
                 batch = [p for p in grid if (p["network"], p["activation"], p["width"]) == (network, name, width)]
                 rows += [p | row for p, row in zip(batch, infinite_width.measure(SMALL, batch), strict=True)]
     frame = pandas.DataFrame(rows)
-    assert judge(frame).verdict in ("supported", "inconclusive", "refuted")
+    assert "not measured" not in {finding.verdict for finding in judge(frame).findings}
     assert len(infinite_width.table(frame)) == 8
-    assert len(infinite_width.draw(frame).axes) == 2
+    (*_, curve), _ = infinite_width.draw(frame).axes[1].containers, None
+    expected = [number.value for number in biases(frame, "erf", "nngp").values()]
+    assert curve.lines[0].get_ydata().tolist() == expected
+
+
+def test_nets_that_were_not_run_leave_out_their_predictions():
+    rows = made_up()
+    judgement = judge(rows[rows.network == "deep"])
+    assert {f.verdict for f in judgement.findings if f.quantity.startswith("two layers")} == {"not measured"}
+    assert {f.verdict for f in judgement.findings if f.quantity.startswith("deep")} == {"supported"}
+    judgement = judge(rows[(rows.network == "two_layer") & (rows.activation == "erf")])
+    assert {f.verdict for f in judgement.findings if "relu" in f.quantity or "deep" in f.quantity} == {"not measured"}
 
 
 def test_entries_are_the_upper_triangle_relative_to_the_norm_of_the_limit():
     limit = torch.tensor([[3.0, 0.0], [0.0, 4.0]], dtype=torch.float64)
     kernel = limit + torch.tensor([[5.0, 10.0], [10.0, -5.0]], dtype=torch.float64)
-    assert_close(infinite_width._entries(kernel, limit), torch.tensor([1.0, 2.0, -1.0], dtype=torch.float64))
+    assert_close(runs.deviation(kernel, limit), torch.tensor([1.0, 2.0, -1.0], dtype=torch.float64))
 
 
 def test_the_deviation_of_the_mean_is_in_units_of_its_standard_error():
     """Recomputed from the same nets, one by one."""
     batch = [p for p in points(SMALL) if (p["network"], p["activation"], p["width"]) == ("two_layer", "erf", 16)]
     row = infinite_width.measure(SMALL, batch)[0]
-    x = infinite_width._inputs(SMALL)
+    x = runs.sphere_points(SMALL)
     samples = []
     for point in batch:
         net = TwoLayer(SMALL.inputs, 16, activation=ERF, generator=generator(point["seed"], 2, 16), scale=0.25)

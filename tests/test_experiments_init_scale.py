@@ -9,6 +9,7 @@ from regimes.conventions import generator
 from regimes.data.synthetic import sphere, teacher_student
 from regimes.data.teacher import random_teacher
 from regimes.experiments.lazy import init_scale
+from regimes.experiments.lazy.init_scale import runs
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.meanfield.particles import double, gaussian
@@ -122,7 +123,7 @@ def test_population_setting_is_the_published_update_on_fresh_batches(tau):
 
 
 def test_the_net_starts_at_zero_and_all_scales_of_a_trial_start_from_the_same_numbers():
-    both = init_scale._start(TINY, 3, torch.tensor([0.1, 2.0], dtype=torch.float64))
+    both = runs.initial(TINY, 3, torch.tensor([0.1, 2.0], dtype=torch.float64))
     assert_close(both.input[0] * 20, both.input[1])
     assert_close(both.output[0] * 20, both.output[1])
     assert_close(both.output[:, :2], -both.output[:, 2:])
@@ -139,9 +140,29 @@ def test_the_configuration_file_is_the_published_size():
     assert len(grid_points(init_scale, config)) == 10 * (33 + 17)
 
 
-def test_figure_and_table_hold_every_scale_of_both_settings():
+def test_table_and_figure_show_the_losses_that_are_judged():
     rows = table()
-    assert len(init_scale.table(rows)) == 4
+    shown = init_scale.table(rows).set_index(["setting", "τ"])
+    assert shown.loc[("full batch", 2.0), "1000 × loss"] == pytest.approx(3.7)
+    assert shown.loc[("full batch", 2.0), "1000 × best loss"] == pytest.approx(2.06)
+    assert shown.loc[("population", 0.01), "1000 × best loss"] == ""
     left, right = init_scale.draw(rows).axes
-    assert left.get_xscale() == right.get_xscale() == "log"
     assert_close(left.lines[0].get_ydata()[-1], 3.7, rtol=1e-6, atol=0)  # 1000 × the mean loss
+    assert_close(right.lines[0].get_ydata()[-1], 1.36, rtol=1e-6, atol=0)
+
+
+def test_a_published_plateau_outside_the_interval_is_told():
+    assert not any("published" in note for note in init_scale.judge(table()).notes)
+    (note,) = init_scale.judge(table(lazy_end=3.15)).notes
+    assert "3.7 (end of training), lies outside" in note
+
+
+def test_scales_and_settings_that_were_not_run_leave_out_their_predictions():
+    rows = table()
+    found = verdicts(rows[(rows.tau < 1) | (rows.setting == "population")])
+    assert found[init_scale.PLATEAU] == found[init_scale.POPULATION_GAIN] == "supported"
+    assert {found[name] for name in (init_scale.END, init_scale.BEST, init_scale.GAIN)} == {"not measured"}
+    only_full = rows[rows.setting == "full_batch"]
+    assert verdicts(only_full)[init_scale.PLATEAU] == "not measured"
+    assert len(init_scale.table(only_full)) == 2
+    init_scale.draw(only_full)

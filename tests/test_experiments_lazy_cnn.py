@@ -89,10 +89,23 @@ def test_differences_are_paired_by_seed():
     assert verdicts(rows)[cnn.TEST] == "supported"
 
 
-def test_the_figure_shows_both_precisions():
-    accuracy, stability, distance = cnn.draw(table(falls, settles, vanishes, stays)).axes
-    assert [len(ax.get_legend().get_texts()) for ax in (accuracy, stability, distance)] == [6, 2, 2]
-    assert distance.get_yscale() == "log"
+def test_the_figure_shows_the_paired_differences_that_are_judged():
+    rows = table(falls, settles, vanishes, stays)
+    judged = {finding.quantity: finding for finding in cnn.judge(rows).findings}
+    accuracy, stability, distance = cnn.draw(rows).axes
+    shown = {drawn.get_label(): drawn.lines[0].get_ydata()[-1] for drawn in accuracy.containers}
+    assert shown["test, float64"] == pytest.approx(100 * judged[cnn.TEST].value)
+    assert shown["training, float64"] == pytest.approx(100 * judged[cnn.TRAIN].value)
+    assert stability.containers[0].lines[0].get_ydata()[-1] == pytest.approx(100 * judged[cnn.STABLE].value)
+    assert distance.containers[1].lines[0].get_ydata()[-1] == pytest.approx(judged[cnn.FLOAT32].value)
+
+
+def test_without_a_second_scale_or_float32_their_predictions_are_not_measured():
+    rows = table(falls, settles, vanishes, stays)
+    found = verdicts(rows[(rows.precision == "float64") & (rows.alpha == 1e7)])
+    missing = {cnn.RISE, cnn.TEST, cnn.TRAIN, cnn.FLOAT32}
+    assert {name for name, verdict in found.items() if verdict == "not measured"} == missing
+    cnn.draw(rows[rows.precision == "float64"])
 
 
 def test_a_seed_that_is_not_finished_does_not_count():

@@ -6,6 +6,7 @@ from torch.testing import assert_close
 from regimes.conventions import generator
 from regimes.data.classification import classification
 from regimes.experiments.lazy import tangent_spectrum_cnn as cnn
+from regimes.experiments.lazy.tangent_spectrum_cnn.runs import WEIGHTS
 from regimes.models.initialise import initialise, xavier
 from regimes.models.vgg import vgg11
 from regimes.tangent.kernel import jacobian
@@ -60,10 +61,20 @@ def test_each_prediction_can_be_refuted(rows, refuted):
     assert {name for name, verdict in verdicts(rows).items() if verdict == "refuted"} == refuted
 
 
+def test_a_gap_unlike_the_published_one_is_told():
+    assert not cnn.judge(table(10, -1)).notes
+    assert any("published gap" in note for note in cnn.judge(table(5, -1)).notes)
+
+
+def test_the_table_holds_the_eigenvalues_around_the_gap():
+    lines = cnn.table(table(10, -1)).set_index("width")
+    assert lines.loc[8, "λ_10/λ_1"] / lines.loc[8, "λ_11/λ_1"] == pytest.approx(10.1, rel=0.01)
+
+
 def test_eigenvalues_are_squared_singular_values_of_the_jacobian():
     (rows,) = cnn.measure(TINY, [{"width": 2, "seed": 1}])
     data = classification("digits", train_size=12, test_size=1, seed=1).to(dtype=torch.float64)
-    net = initialise(vgg11(data.shape, 10, width=2), xavier, generator=generator(1, cnn.WEIGHTS)).double()
+    net = initialise(vgg11(data.shape, 10, width=2), xavier, generator=generator(1, WEIGHTS)).double()
     whole = torch.cat([part.flatten(2) for part in jacobian(net, data.normalise(data.train.x)).values()], dim=2)
     singular = torch.linalg.svdvals(whole.flatten(0, 1)).square()
     assert rows[0] == {"index": 1, "eigenvalue": 1.0, "outputs": 10, "count": 120}

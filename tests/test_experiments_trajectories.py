@@ -9,6 +9,7 @@ from regimes.conventions import generator
 from regimes.data.synthetic import teacher_student
 from regimes.data.teacher import Teacher
 from regimes.experiments.lazy import trajectories
+from regimes.experiments.lazy.trajectories import runs
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 
@@ -62,16 +63,16 @@ def test_mass_counts_within_twenty_degrees_of_a_teacher_neuron_of_its_own_sign()
     input = torch.tensor([neuron(19, 2.0), neuron(-21, 1.0), neuron(120, 1.0), neuron(125, 3.0)]).double()
     output = torch.tensor([[2.0], [1.0], [1.0], [-1.0]]).double()
     # masses 4, 1, 1, 3: the second is too far away, the third has the wrong sign
-    assert trajectories.aligned_share(output, input, data) == pytest.approx(7 / 9)
+    assert runs.aligned_share(output, input, data) == pytest.approx(7 / 9)
 
 
 def test_the_start_is_doubled_on_the_circle_of_radius_tau():
-    output, input = trajectories._start(TINY, 0, 0.3)
+    output, input = runs.initial(TINY, 0, 0.3)
     assert_close(input.norm(dim=1), torch.full((6,), 0.3).double())
     assert_close(output[:3], -output[3:])
     assert torch.equal(input[:3], input[3:])
     assert ((output[:3] > 0) & (output[:3] < 0.3)).all()
-    assert_close(trajectories._start(TINY, 0, 0.6)[0], 2 * output)
+    assert_close(runs.initial(TINY, 0, 0.6)[0], 2 * output)
 
 
 def test_paths_are_those_of_plain_gradient_descent():
@@ -80,7 +81,7 @@ def test_paths_are_those_of_plain_gradient_descent():
     index = points.index({"tau": 0.1, "seed": 0})
     path = pd.DataFrame([row for row in results[index] if row["kind"] == "path"])
     data = teacher_student(7, 200, inputs=2, generator=generator(0, 0))
-    a, b = (weights.clone().requires_grad_() for weights in trajectories._start(TINY, 0, 0.1))
+    a, b = (weights.clone().requires_grad_() for weights in runs.initial(TINY, 0, 0.1))
     for iteration in range(1, TINY.iterations + 1):
         risk = ((data.x_train @ b.T).relu() @ a - data.y_train).square().mean() / 2
         slopes = torch.autograd.grad(risk, (a, b))
@@ -116,12 +117,30 @@ def test_the_configuration_file_is_the_published_size():
     assert config.tau == [0.1, 2.0]
 
 
-def test_figure_shows_both_scales_with_the_teacher_and_the_table_both_rows():
-    points = grid_points(trajectories, TINY)
-    results = trajectories.measure(TINY, points)
-    rows = pd.DataFrame([{**point, **row} for point, found in zip(points, results, strict=True) for row in found])
+def measured(config):
+    points = grid_points(trajectories, config)
+    results = trajectories.measure(config, points)
+    return pd.DataFrame([{**point, **row} for point, found in zip(points, results, strict=True) for row in found])
+
+
+def test_the_figure_shows_the_paths_of_both_scales_and_the_motion_that_is_judged():
+    rows = measured(TINY)
     figure = trajectories.draw(rows)
-    assert len(figure.axes) == 2
-    for ax in figure.axes:
+    motions = trajectories.table(rows).set_index("τ")["‖w − w0‖/‖w0‖"]
+    for ax, tau in zip(figure.axes, (0.1, 2.0), strict=True):
         assert len(ax.texts) == 3  # one arrow a teacher neuron
-    assert trajectories.table(rows)["τ"].tolist() == [0.1, 2.0]
+        assert f" = {motions[tau]:.2g} " in ax.get_title()
+        ends = [line.get_xydata()[-1].tolist() for line in ax.lines[1:] if len(line.get_xydata())]
+        last = rows[(rows.kind == "path") & (rows.tau == tau) & (rows.iteration == TINY.iterations)]
+        for end in last[["x", "y"]].to_numpy().tolist():
+            assert end in ends
+
+
+def test_a_run_of_other_scales_is_judged_with_what_it_lacks_not_measured():
+    rows = measured(TINY.model_copy(update={"tau": [0.1, 1.0]}))
+    judgement = trajectories.judge(rows)
+    missing = {finding.quantity for finding in judgement.findings if finding.verdict == "not measured"}
+    assert missing == {trajectories.FIT, trajectories.LARGE_MOTION, trajectories.LARGE_SHARE}
+    assert trajectories.table(rows)["τ"].tolist() == [0.1, 1.0]
+    assert len(trajectories.draw(rows).axes) == 2
+    assert len(trajectories.draw(rows[rows.tau == 0.1]).axes) == 1

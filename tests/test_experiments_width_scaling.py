@@ -2,11 +2,11 @@ import math
 
 import pandas as pd
 import pytest
-import torch
 
 from regimes.conventions import generator
 from regimes.data.synthetic import teacher_student
 from regimes.experiments.lazy import width_scaling
+from regimes.experiments.lazy.width_scaling import runs
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.meanfield.particles import gaussian
@@ -100,11 +100,9 @@ def test_the_configuration_file_is_the_published_size():
 def test_the_particle_step_of_the_mean_field_net_does_not_depend_on_the_width():
     # step/s² on the gradient of R: 0.05·m for 1/m (particle flow, time step 0.05), 1 for 1/√m, as published.
     for m in (2, 512):
-        assert width_scaling.STEPS["1/m"](m) / m == pytest.approx(0.05)
-        assert (0.05 / m) / width_scaling.SCALINGS["1/m"](m) ** 2 == pytest.approx(width_scaling.STEPS["1/m"](m))
-        assert (1 / m) / width_scaling.SCALINGS["1/sqrt(m)"](m) ** 2 == pytest.approx(
-            width_scaling.STEPS["1/sqrt(m)"](m)
-        )
+        assert runs.STEPS["1/m"](m) / m == pytest.approx(0.05)
+        assert (0.05 / m) / runs.SCALINGS["1/m"](m) ** 2 == pytest.approx(runs.STEPS["1/m"](m))
+        assert (1 / m) / runs.SCALINGS["1/sqrt(m)"](m) ** 2 == pytest.approx(runs.STEPS["1/sqrt(m)"](m))
 
 
 def test_what_a_linear_function_and_a_constant_leave_is_that_of_the_unit_teacher_times_the_targets_scale():
@@ -113,9 +111,23 @@ def test_what_a_linear_function_and_a_constant_leave_is_that_of_the_unit_teacher
     assert row["linear"] == pytest.approx(30**2 * unit)
 
 
-def test_figure_and_table_hold_every_width_of_both_scalings():
+def test_table_and_figure_show_losses_over_that_of_the_zero_function():
     rows = table()
-    assert len(width_scaling.table(rows)) == 6
+    zero = 13.6 / ((1 - 2 / math.pi) / 2)
+    lines = width_scaling.table(rows).set_index(["m", "scaling"])
+    assert lines.loc[(128, "1/sqrt(m)"), "test loss / that of f = 0"] == pytest.approx(7.07 / zero)
     (ax,) = width_scaling.draw(rows).axes
-    assert ax.get_xscale() == "log"
-    assert torch.tensor(ax.lines[1].get_ydata()).tolist() == pytest.approx([0.202, 0.707, 0.909])
+    curves = {line.get_label(): line.get_ydata() for line in ax.lines}
+    assert curves["scaling $1/m$"].tolist() == pytest.approx(
+        [100 * loss * 1.01 * 10 / zero for loss in (0.05, 0.08, 0.1)]
+    )
+
+
+def test_a_scaling_or_widths_that_were_not_run_leave_out_their_predictions():
+    rows = table()
+    found = verdicts(rows[rows.scaling == "1/m"])
+    assert found.pop(width_scaling.MEAN_FIELD_SHARE) == "supported"
+    assert set(found.values()) == {"not measured"}
+    narrow = rows[rows.width < 100]
+    assert set(verdicts(narrow).values()) == {"not measured"}
+    width_scaling.draw(narrow)

@@ -1,0 +1,47 @@
+"""Losses by scale τ, and what is compared of them: verdict, table and figure share these numbers."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regimes.lab.intervals import POSITIVE
+from regimes.lab.numbers import Number, by_seed, each, mean, paired
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+LAZY = 1.99  # scales τ from here on (10^0.3 is the first) are called lazy
+PUBLISHED_END, PUBLISHED_BEST, PUBLISHED_UNIT = 3.7e-3, 2.06e-3, 7.5e-3
+LINEAR_SHARE = (1 - 2 / math.pi) / 2  # of m0/(4d): what the best linear function plus a constant leaves
+
+
+def losses(rows: "DataFrame", setting: str, column: str = "test_end") -> dict[float, Number]:
+    """1000 × loss by scale: means over trials with intervals that stay positive."""
+    some = _of(rows, setting)
+    if column not in some or some[column].isna().all():
+        return {}
+    return each(some, "tau", lambda at: mean(1000 * at[column], within=POSITIVE))
+
+
+def lazy(rows: "DataFrame", setting: str, column: str) -> Any:
+    """Mean of a column over the lazy scales of each trial."""
+    some = _of(rows, setting)
+    return by_seed(some[some.tau >= LAZY], column)
+
+
+def best_scale(rows: "DataFrame", setting: str) -> float | None:
+    """The scale whose test loss at the end is least in the mean of all trials."""
+    some = _of(rows, setting)
+    return float(some.groupby("tau").test_end.mean().idxmin()) if len(some) else None
+
+
+def gain(rows: "DataFrame", setting: str) -> np.ndarray:
+    """In each trial: mean loss of the lazy scales over the loss at the best scale."""
+    some = _of(rows, setting)
+    best = some[some.tau == best_scale(rows, setting)].set_index("seed").test_end
+    return paired(lazy(rows, setting, "test_end"), best, lambda above, below: above / below)
+
+
+def _of(rows: "DataFrame", setting: str) -> Any:
+    return rows[rows.setting == setting]

@@ -1,0 +1,125 @@
+"""Test loss against the width m under the scalings 1/m and 1/√m: the second becomes lazy, the first does not.
+
+Student f = s(m) Σ_j a_j relu(b_j·x) with s = 1/√m or 1/m, weights N(0, 1), not doubled; inputs uniform on the unit
+sphere of R^100; teacher of three ReLU neurons with ‖b_j‖ = 1, a_j = ±100 (±d, so that a smoke run with smaller d
+keeps the published steps stable); 1000 training and 1000 test samples; square risk with ½; m = 2, 3, 4, 6, 8, 12,
+16, 24, 32, 64, 128, 256, 512; 25000 steps of full-batch gradient descent.
+
+Steps are the published ones, see `runs`. Repetitions are trials: teacher and data are drawn once a trial, the
+initialisation anew for each width and each scaling. Losses are shown over that of f = 0, d²·3/(4d) in the mean over
+teachers; the published axis is 0.1 × loss, on which that is 7.5.
+
+Predictions (the published figure has ticks at 0 and 1 only). At m ≥ 128 the 1/√m net is at least twice as bad; its
+loss rises with m from m = 16 on; it is then near what a linear function plus a constant leaves, d²·3(1 −
+2/π)/(8d): above a third of it, while the 1/m net is below. The thresholds were set after a pilot of two trials with
+m ≤ 128, before the run.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from regimes.experiments.lazy.width_scaling.config import LAZY, MEAN_FIELD
+from regimes.experiments.lazy.width_scaling.config import Config as Config
+from regimes.experiments.lazy.width_scaling.runs import measure as measure
+from regimes.experiments.lazy.width_scaling.runs import work as work
+from regimes.lab import figures
+from regimes.lab.intervals import POSITIVE
+from regimes.lab.numbers import Number, by_seed, cells, each, geometric_mean, judged, mean, paired, slope
+from regimes.lab.report import Interval, Judgement, Prediction, Statement
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+WIDE, RISING_FROM = 128, 16
+PUBLISHED_UNIT = 0.1  # the published axis: 0.1 × test loss
+LINEAR_SHARE = (1 - 2 / math.pi) / 2  # what the best linear function plus a constant leaves of the loss of f = 0
+RATIO = f"test loss of 1/√m over that of 1/m, m ≥ {WIDE}"
+SLOPE = f"slope of log test loss against log m for 1/√m, m ≥ {RISING_FROM}"
+LAZY_SHARE = f"test loss of 1/√m, m ≥ {WIDE}, over what linear + constant leaves"
+MEAN_FIELD_SHARE = f"test loss of 1/m, m ≥ {WIDE}, over what linear + constant leaves"
+
+STATEMENT = Statement(
+    claim="As the width m grows, the 1/√m scaling becomes lazy and its test loss rises, while the 1/m scaling keeps "
+    "generalising.",
+    source="[ChizatOyallonBach2019] Fig. 2a",
+    predictions=(
+        Prediction(RATIO, Interval.at_least(2.0), "after a pilot"),
+        Prediction(SLOPE, Interval.at_least(0.0), "after a pilot"),
+        Prediction(LAZY_SHARE, Interval.at_least(1 / 3), "after a pilot"),
+        Prediction(MEAN_FIELD_SHARE, Interval.at_most(1 / 3), "after a pilot"),
+    ),
+)
+GRID = ("width", "seed", "scaling")
+BATCHED = ("scaling",)
+LOOKS = {
+    LAZY: {"number": 0, "label": r"scaling $1/\sqrt{m}$"},
+    MEAN_FIELD: {"number": 1, "label": "scaling $1/m$", "linestyle": "--"},
+}
+
+
+def of_zero(rows: "DataFrame", column: str = "test_end") -> Any:
+    """The loss over that of f = 0, which is d²·3/(4d) in the mean over teachers."""
+    return LINEAR_SHARE * rows[column] / rows.linear
+
+
+def losses(rows: "DataFrame", scaling: str) -> dict[int, Number]:
+    """Test loss at the end over that of f = 0, by width: means over trials with intervals that stay positive."""
+    some: Any = rows[rows.scaling == scaling]
+    return each(some, "width", lambda at: mean(of_zero(at), within=POSITIVE))
+
+
+def judge(rows: "DataFrame") -> Judgement:
+    """Intervals over trials: geometric for the ratio, one slope a trial, of means for the shares."""
+    wide: Any = rows[rows.width >= WIDE]
+    lazy, mean_field = (by_seed(wide[wide.scaling == scaling], "test_end") for scaling in (LAZY, MEAN_FIELD))
+    linear = float(rows.linear.iloc[0])
+    rising: Any = rows[(rows.scaling == LAZY) & (rows.width >= RISING_FROM)]
+    found = {
+        RATIO: geometric_mean(paired(lazy, mean_field, lambda a, b: a / b)),
+        SLOPE: slope(rising.width, rising.test_end, rising.seed),
+        LAZY_SHARE: mean(lazy / linear, within=POSITIVE),
+        MEAN_FIELD_SHARE: mean(mean_field / linear, within=POSITIVE),
+    }
+    merits = {
+        "trials": float(rows.seed.nunique()),
+        f"0.1 × test loss of 1/√m, m ≥ {WIDE}": mean(PUBLISHED_UNIT * lazy),
+        f"0.1 × test loss of 1/m, m ≥ {WIDE}": mean(PUBLISHED_UNIT * mean_field),
+        "0.1 × what a linear function plus a constant leaves": PUBLISHED_UNIT * linear,
+        "ratio": found[RATIO],
+        "slope": found[SLOPE],
+    }
+    return judged(STATEMENT, found, merits)
+
+
+def table(rows: "DataFrame") -> "DataFrame":
+    """Losses over that of f = 0 and motion of the weights, means over trials, for each width and scaling."""
+    import pandas
+
+    lines = []
+    for (width, scaling), some in rows.groupby(["width", "scaling"], sort=False):
+        others = {
+            "best test loss": float(of_zero(some, "test_best").mean()),
+            "train loss": float(of_zero(some, "train_end").mean()),
+            "‖w − w0‖/‖w0‖": float(some.weight_motion.mean()),
+        }
+        shown = cells("test loss / that of f = 0", losses(some, scaling)[width])
+        lines.append({"m": width, "scaling": scaling} | shown | others)
+    return pandas.DataFrame(lines)
+
+
+def draw(rows: "DataFrame") -> "Figure":
+    """Test loss over that of f = 0 against m: one dot a trial, lines through the means."""
+    made, ax = figures.figure(height=3.2)
+    with figures.style():
+        for scaling, look in LOOKS.items():
+            some: Any = rows[rows.scaling == scaling]
+            figures.curve(ax, losses(rows, scaling), marker="", unit=100.0, **look)
+            marks = {"marker": figures.MARKERS[look["number"]], "color": figures.PALETTE[look["number"]]}
+            ax.plot(some.width, 100 * of_zero(some), linestyle="none", markersize=1.8, alpha=0.5, **marks)
+        ax.axhline(100 * LINEAR_SHARE, linestyle=":", color="#000000", label="linear function plus constant")
+        ax.set(xscale="log", xlabel="width m", ylabel="test loss, % of that of f = 0")
+        ax.set_ylim(bottom=0, top=200 * LINEAR_SHARE)
+        ax.legend(loc="upper right")
+        figures.explain(made, "Dots: trials; lines: their means; bands: 95 % intervals.")
+    return made
