@@ -78,7 +78,8 @@ def table(rows: "DataFrame") -> "DataFrame":
     import pandas
 
     lines = []
-    for (network, name, width), some in rows.groupby(["network", "activation", "width"], sort=False):
+    groups: Any = rows.groupby(["network", "activation", "width"], sort=False)
+    for (network, name, width), some in groups:
         line: dict[str, Any] = {"network": network, "activation": name, "width": width, "seeds": len(some)}
         for kernel in KERNELS:
             line[f"{kernel} scatter"] = some[f"{kernel}_scatter"].mean()

@@ -17,7 +17,7 @@ quarter at τ = 2. Share of the mass Σ_j |a_j|‖b_j‖ whose neuron lies withi
 (chance: about 1/6): at least half at τ = 0.1, at most a third at τ = 2.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.lazy.trajectories import numbers
 from regimes.experiments.lazy.trajectories.config import LARGE, SMALL
@@ -80,8 +80,8 @@ def table(rows: "DataFrame") -> "DataFrame":
         "‖w − w0‖/‖w0‖": numbers.motion(rows),
         "share of mass within 20°": numbers.share(rows),
     }
-    scales = dict.fromkeys(tau for found in columns.values() for tau in found)
-    lines = [{"τ": tau} for tau in scales]
+    lines: dict[float, dict[str, Any]] = {tau: {"τ": tau} for found in columns.values() for tau in found}
     for name, found in columns.items():
-        lines = [line | cells(name, found.get(line["τ"])) for line in lines]
-    return pandas.DataFrame(lines)
+        for tau, line in lines.items():
+            line |= cells(name, found.get(tau))
+    return pandas.DataFrame(list(lines.values()))

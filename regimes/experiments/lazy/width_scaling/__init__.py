@@ -97,7 +97,8 @@ def table(rows: "DataFrame") -> "DataFrame":
     import pandas
 
     lines = []
-    for (width, scaling), some in rows.groupby(["width", "scaling"], sort=False):
+    groups: Any = rows.groupby(["width", "scaling"], sort=False)
+    for (width, scaling), some in groups:
         others = {
             "best test loss": float(of_zero(some, "test_best").mean()),
             "train loss": float(of_zero(some, "train_end").mean()),
