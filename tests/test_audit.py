@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import toy_experiment as toy
 
-from regimes.audit import audit
+from regimes.audit import audit, report
 from regimes.audit.history import History, absent
 from regimes.lab.verification import verify
 
@@ -100,6 +100,8 @@ def test_an_old_result_with_a_younger_prediction_is_caught(repository, run):
         f"1 of 1 predictions are younger than the first row (2020-01-02 00:00; commit {young[:12]} of 2020-01-03"
         in (found.faults[0])
     )
+    head = f"FAILED  {found.run}: supported; predictions since {young[:12]} of 2020-01-03 00:00"
+    assert report(found)[0] == head
 
 
 def test_other_words_another_place_and_a_neighbour_are_no_new_prediction(repository, run):

@@ -2,3 +2,4 @@
 
 from regimes.audit.check import Audit as Audit
 from regimes.audit.check import audit as audit
+from regimes.audit.check import report as report

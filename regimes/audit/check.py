@@ -152,3 +152,11 @@ def _date(
     )
     (faults if verdict == "supported" else remarks).append(text)
     return first
+
+
+def report(found: Audit) -> list[str]:
+    """What was found, in lines for people."""
+    head = f"{'passed' if found.passed else 'FAILED'}  {found.run}: {found.verdict}"
+    if found.since is not None:
+        head += f"; predictions since {found.since.name[:12]} of {found.since.time:%Y-%m-%d %H:%M}"
+    return [head, *(f"        {fault}" for fault in found.faults), *(f"        ({one})" for one in found.remarks)]
