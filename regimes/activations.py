@@ -93,6 +93,15 @@ ACTIVATIONS: dict[str, Activation] = {each.name: each for each in (RELU, SOFTPLU
 
 def activation(name: str) -> Activation:
     """Activation of that name; ValueError lists the known ones."""
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(f"activation needs a known name; got {name!r}. Choose one of {', '.join(ACTIVATIONS)}.")
     return ACTIVATIONS[name]
+
+
+def require_activation(value: object, caller: str) -> None:
+    """Refuse what is no Activation, such as its name or a torch module."""
+    if not isinstance(value, Activation):
+        raise ValueError(
+            f"{caller} needs an Activation; got {value!r}. Use one of regimes.activations, such as "
+            'activation("relu") or TANH.'
+        )

@@ -48,8 +48,8 @@ def shapes(caller: str, /, *, cure: str | None = None, **arrays: tuple[Any, str]
     No axis may be empty. An array that is None is left out. `cure` replaces the advice at the end of the error.
     """
     sizes: dict[str, int] = {}
-    stars: dict[str, tuple[int, ...]] = {}
-    exact: set[str] = set()
+    fixed: dict[str, tuple[int, ...]] = {}  # by an array without #, which has all the axes itself
+    joined: dict[str, tuple[int, ...]] = {}
     for name, (array, text) in arrays.items():
         if array is None:
             continue
@@ -58,11 +58,11 @@ def shapes(caller: str, /, *, cure: str | None = None, **arrays: tuple[Any, str]
         except AttributeError:
             raise _misfit(caller, arrays, f"{name} is a {type(array).__name__}", cure or "Pass a tensor") from None
         before, star, broadcasts, after, _ = _spec(text)
-        fixed = len(before) + len(after)
-        if len(shape) < fixed or (star is None and len(shape) > fixed):
+        named = len(before) + len(after)
+        if len(shape) < named or (star is None and len(shape) > named):
             least = "at least " * (star is not None)
-            reason = f"{name} has {_axes(len(shape))} where {least}{fixed} are needed"
-            advice = f"Add the missing axis, as in {name}[..., None]" if len(shape) < fixed else f"Reshape {name}"
+            reason = f"{name} has {_axes(len(shape))} where {least}{named} are needed"
+            advice = f"Add the missing axis, as in {name}[..., None]" if len(shape) < named else f"Reshape {name}"
             raise _misfit(caller, arrays, reason, cure or advice)
         if 0 in shape:
             raise _misfit(caller, arrays, f"{name} is empty", cure or "Pass at least one of each")
@@ -73,16 +73,14 @@ def shapes(caller: str, /, *, cure: str | None = None, **arrays: tuple[Any, str]
                 there = f"{name} has {size} in place of {axis}" if axis.isdecimal() else f"{axis} is {known} and {size}"
                 raise _misfit(caller, arrays, there, cure or "Pass arrays that agree")
         if star is not None and star != "_":
-            middle, here = shape[len(before) : len(shape) - len(after)], stars.get(star)
-            joined = middle if here is None else _joined(here, middle)
-            # An array without # has all the runs itself.
-            if not broadcasts:
-                exact.add(star)
-            wrong = joined is None or (star in exact and here is not None and not broadcasts and joined != middle)
-            if wrong or (broadcasts and star in exact and joined != here):
+            middle, here = shape[len(before) : len(shape) - len(after)], joined.get(star, ())
+            both = _joined(here, middle)
+            whole = both if broadcasts else middle
+            if both is None or both != fixed.get(star, both) or both != whole or fixed.get(star, whole) != whole:
                 raise _misfit(caller, arrays, f"{star} is {here} and {middle}", cure or "Pass arrays that agree")
-            assert joined is not None
-            stars[star] = joined
+            if not broadcasts:
+                fixed[star] = middle
+            joined[star] = both
     return sizes
 
 
@@ -180,14 +178,14 @@ def not_negative(caller: str, name: str, value: Any, *, infinite: bool = False) 
 def _number(caller: str, name: str, value: Any, needed: str, holds: Any, infinite: bool) -> None:
     if isinstance(value, Tensor | np.ndarray):
         real = not (value.is_complex() if isinstance(value, Tensor) else np.iscomplexobj(value))
-        good = real and bool((holds(value) & ((value < inf) | infinite)).all()) and 0 not in value.shape
-        shown = f"{value.tolist() if np.prod(value.shape) <= 8 else f'a tensor of shape {tuple(value.shape)}'}"
+        good = real and 0 not in value.shape and bool((holds(value) & ((value < inf) | infinite)).all())
     else:
         try:
             good = not isinstance(value, bool) and holds(float(value)) and (infinite or isfinite(value))
         except (TypeError, ValueError):
             good = False
-        shown = repr(value)
     if not good:
+        shape = tuple(getattr(value, "shape", ()))
+        shown = repr(value) if np.prod(shape) <= 8 else f"a tensor of shape {shape}"
         kind = "a number" if infinite else "a finite number"
         raise ValueError(f"{caller} needs {name} as {kind} {needed}; got {shown}. Change {name}.")

@@ -53,8 +53,16 @@ def test_other_misfits_are_named_as_well():
         shapes("f", x=([1.0], "n"))
     with pytest.raises(ValueError, match=r"x has 3 axes where 2 are needed. Take one run."):
         shapes("f", x=(ones(2, 2, 2), "n k"), cure="Take one run.")
-    with pytest.raises(ValueError, match="runs is"):
-        shapes("f", a=(ones(3, 2), "*runs k"), b=(ones(4, 2), "*runs k"))
+    for one, other in (((3, 2), (4, 2)), ((1, 2), (4, 2)), ((4, 2), (1, 2)), ((2,), (4, 2))):
+        with pytest.raises(ValueError, match="runs is"):
+            shapes("f", a=(ones(one), "*runs k"), b=(ones(other), "*runs k"))
+
+
+def test_arrays_may_broadcast_both_ways_where_all_say_so():
+    for one, other in (((3, 2), (2,)), ((1, 2), (4, 2)), ((4, 1, 2), (5, 2))):
+        shapes("f", a=(ones(one), "*#runs k"), b=(ones(other), "*#runs k"))
+    with pytest.raises(ValueError, match=r"runs is \(3,\) and \(4,\)"):
+        shapes("f", a=(ones(3, 2), "*#runs k"), b=(ones(4, 2), "*#runs k"))
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, torch.float16, torch.bfloat16])

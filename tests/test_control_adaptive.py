@@ -346,3 +346,14 @@ def test_tolerances_must_be_positive(tolerances):
 def test_the_coarser_tolerance_must_be_coarser():
     with pytest.raises(ValueError, match="factor above 1"):
         list(measured_error(lambda r, a: iter(()), lambda s: s, coarser=1.0))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_the_first_step_is_of_the_size_that_the_tolerance_allows(scale):
+    """A first step far too long is refused again and again, one far too short is made up for by growing steps."""
+    rates, end = scale * tensor([1.0, 0.3], dtype=F64), 1.0 / scale
+    (whole,) = integrate(linear(rates), (torch.ones(2, 1, dtype=F64),), [end])
+    assert whole.rejected.tolist() == [0, 0]
+    # The error of a step h is of order (h·rate)³ / 24: at this time it is a thousandth of the tolerance 1e-6.
+    (some,) = integrate(linear(rates), (torch.ones(2, 1, dtype=F64),), [end / 1000])
+    assert some.steps.max() <= 2

@@ -7,9 +7,10 @@ from torch.testing import assert_close
 from regimes.activations import IDENTITY, RELU, SOFTPLUS, TANH
 from regimes.control.adaptive import measured_error
 from regimes.meanfield.flow import descend, gradient_flow
+from regimes.meanfield.kernel import tangent_kernel
 from regimes.meanfield.particles import Particles, double, gaussian
 from regimes.meanfield.population import PopulationRisk, erf_gaussian
-from regimes.meanfield.two_layer import TwoLayerRisk, tangent_kernel
+from regimes.meanfield.two_layer import TwoLayerRisk
 from regimes.models.two_layer import TwoLayer
 
 F64 = torch.float64
@@ -251,7 +252,7 @@ def test_bad_requests_are_refused():
     risk, start = TwoLayerRisk(*data(), TANH), net(1)
     with pytest.raises(ValueError, match=r"between 0 and iterations"):
         list(descend(risk, start, step=0.1, iterations=3, record=[4]))
-    with pytest.raises(ValueError, match=r"between 0 and iterations"):
+    with pytest.raises(ValueError, match="iterations as a whole number, at least 0"):
         list(descend(risk, start, step=0.1, iterations=-1, record=[]))
     with pytest.raises(ValueError, match="TwoLayerRisk to put batches into; got function"):
         list(descend(lambda p: p, start, step=0.1, iterations=1, record=[1], batches=lambda i: data()))

@@ -73,12 +73,12 @@ def test_runs_can_be_selected_and_copies_are_independent():
 
 @pytest.mark.parametrize("sizes", [(0, 2, 1), (3, 0, 1), (3, 2, 0)])
 def test_a_net_needs_neurons_inputs_and_outputs(sizes):
-    with pytest.raises(ValueError, match="at least one neuron, input and output"):
+    with pytest.raises(ValueError, match="as a whole number, at least 1; got 0"):
         gaussian(*sizes, generators=seeds(1))
 
 
 def test_a_run_needs_a_generator_and_a_std():
     with pytest.raises(ValueError, match="one generator a run"):
         gaussian(3, 2, generators=[])
-    with pytest.raises(ValueError, match="one std a run; got 3 for 1"):
+    with pytest.raises(ValueError, match="one std a run; got \\(3,\\) for 1"):
         gaussian(3, 2, generators=seeds(1), std=torch.ones(3))

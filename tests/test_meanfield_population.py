@@ -165,7 +165,7 @@ def test_the_gradient_is_written_where_asked():
 
 
 def test_alpha_must_be_positive_and_runs_a_multiple_of_the_teachers():
-    with pytest.raises(ValueError, match="alpha > 0"):
+    with pytest.raises(ValueError, match="alpha as a finite number above 0"):
         PopulationRisk(net(1), relu_gaussian, alpha=0.0)
     with pytest.raises(ValueError, match="3 runs for 2 groups"):
         PopulationRisk(net(2), relu_gaussian).risk(net(3))

@@ -5,8 +5,9 @@ import torch
 from torch.testing import assert_close
 
 from regimes.activations import ACTIVATIONS, ERF, IDENTITY, RELU, SOFTPLUS, TANH, Activation
+from regimes.meanfield.kernel import tangent_kernel, tangent_kernel_trace
 from regimes.meanfield.particles import Particles, double, gaussian
-from regimes.meanfield.two_layer import TwoLayerRisk, tangent_kernel, tangent_kernel_trace
+from regimes.meanfield.two_layer import TwoLayerRisk
 from regimes.models.two_layer import TwoLayer
 from regimes.tangent.kernel import ntk
 
@@ -307,7 +308,7 @@ def test_bad_input_is_refused_with_the_cure():
     with pytest.raises(ValueError, match="one precision"):
         TwoLayerRisk(x, y.float(), RELU)
     for alpha in (0.0, -1.0, float("nan"), torch.tensor([1.0, 0.0])):
-        with pytest.raises(ValueError, match="alpha > 0"):
+        with pytest.raises(ValueError, match="alpha as a finite number above 0"):
             TwoLayerRisk(x, y, RELU, alpha=alpha)
     with pytest.raises(ValueError, match="3 runs for 2 groups"):
         TwoLayerRisk(x, y, RELU).risk(net(3))

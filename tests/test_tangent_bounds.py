@@ -56,11 +56,11 @@ def test_the_bound_holds_on_a_problem_solved_by_hand():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"lipschitz": 0.0}, "lipschitz > 0"),
-        ({"alpha": -1.0}, "alpha > 0"),
-        ({"radius": float("nan")}, "radius > 0"),
-        ({"lipschitz_derivative": -1.0}, "lipschitz_derivative >= 0"),
-        ({"initial_distance": float("nan")}, "initial_distance >= 0"),
+        ({"lipschitz": 0.0}, "lipschitz as a finite number above 0"),
+        ({"alpha": -1.0}, "alpha as a finite number above 0"),
+        ({"radius": float("nan")}, "radius as a number above 0"),
+        ({"lipschitz_derivative": -1.0}, "lipschitz_derivative as a finite number of at least 0"),
+        ({"initial_distance": float("nan")}, "initial_distance as a finite number of at least 0"),
     ],
 )
 def test_impossible_constants_are_refused(change, message):

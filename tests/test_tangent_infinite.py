@@ -198,12 +198,34 @@ STEP = Activation("step", torch.sign, torch.zeros_like, math.inf, math.inf, True
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: dense_kernels(x, depth=-1, activation=RELU), "depth >= 0"),
-        (lambda x: dense_kernels(x, depth=1, activation=RELU, sigma_w=0.0), "sigma_w > 0"),
-        (lambda x: dense_kernels(x, x[:, :2], depth=1, activation=RELU), r"\(n1, d\) and \(n2, d\); got \(5, 3\)"),
+        (lambda x: dense_kernels(x, depth=-1, activation=RELU), "depth as a whole number, at least 0"),
+        (lambda x: dense_kernels(x, depth=1, activation=RELU, sigma_w=0.0), "sigma_w as a finite number above 0"),
+        (
+            lambda x: dense_kernels(x, x[:, :2], depth=1, activation=RELU),
+            r"x1 \(n1, d\), x2 \(n2, d\)",
+        ),
         (lambda x: two_layer_ntk(x, activation=STEP), "smooth activation or one of relu, erf, identity; got 'step'"),
     ],
 )
 def test_wrong_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(inputs())
+
+
+@pytest.mark.parametrize("variance", [1e2, 1e6, 1e10, 1e14])
+def test_erf_kernels_keep_their_digits_at_large_variances(variance):
+    """Against the closed form in whole-number arithmetic of fifty digits."""
+    mpmath = pytest.importorskip("mpmath")
+    angles = [0.0, 1e-6, 1e-3, 0.4, 1.5, 3.1]
+    x = variance**0.5 * torch.tensor([[math.cos(a), math.sin(a)] for a in angles], dtype=torch.float64)
+    found = two_layer_ntk(x, activation=ERF), two_layer_nngp(x, activation=ERF)
+    with mpmath.workdps(50):
+        exact = [[mpmath.mpf(float(value)) for value in row] for row in x]
+        for i, u in enumerate(exact):
+            for j, v in enumerate(exact):
+                a, b, c = (sum(p * q for p, q in zip(*pair, strict=True)) for pair in ((u, u), (v, v), (u, v)))
+                nngp = 2 / mpmath.pi * mpmath.asin(2 * c / mpmath.sqrt((1 + 2 * a) * (1 + 2 * b)))
+                slope = 4 / mpmath.pi / mpmath.sqrt((1 + 2 * a) * (1 + 2 * b) - 4 * c**2)
+                assert float(found[1][i, j]) == pytest.approx(float(nngp), rel=1e-9, abs=1e-9)
+                # Angles are known to 1e-16, so 1 − c² to 1e-10 at 1e-6.
+                assert float(found[0][i, j]) == pytest.approx(float(nngp + c * slope), rel=1e-8)

@@ -54,5 +54,5 @@ def test_with_one_hidden_layer_both_kernels_are_unbiased_at_any_width(activation
 
 
 def test_impossible_sizes_are_refused():
-    with pytest.raises(ValueError, match="at least 1; got nets=1, width=0, depth=2"):
+    with pytest.raises(ValueError, match="width as a whole number, at least 1; got 0"):
         random_dense_kernels(torch.ones(1, 1), nets=1, width=0, depth=2, activation=RELU, generator=generator(0))

@@ -23,6 +23,11 @@ def problem():
     return features @ features.T, test @ features.T, torch.randn(6, 2, dtype=torch.float64), features
 
 
+def flow_of(kernel, *targets):
+    """The flow where every row of the kernel is an input."""
+    return GradientFlow(kernel, *targets, samples=kernel.shape[-1])
+
+
 def deficient(n=6, rank=3):
     features = torch.randn(n, rank, dtype=torch.float64)
     return features @ features.T
@@ -34,7 +39,7 @@ def deficient(n=6, rank=3):
 def test_the_ridge_minimises_the_penalised_half_mean_risk(problem):
     """The gradient of 1/(2n) Σ‖Kc − y‖² + (ridge/2) cᵀKc vanishes at the fit and nowhere near it."""
     kernel, _, y, _ = problem
-    c = kernel_ridge(kernel, y, ridge=0.3).coefficients.requires_grad_()
+    c = kernel_ridge(kernel, y, ridge=0.3, samples=len(y)).coefficients.requires_grad_()
     loss = square_risk(kernel @ c, y) + 0.15 * (c * (kernel @ c)).sum()
     assert torch.autograd.grad(loss, c)[0].abs().max() < 1e-12  # rounding
 
@@ -43,7 +48,7 @@ def test_it_agrees_with_scikit_learn(problem):
     """scikit-learn penalises the plain sum of squares: its alpha is n·ridge."""
     kernel, k_test_train, y, _ = problem
     other = KernelRidge(alpha=6 * 0.3, kernel="precomputed").fit(kernel.numpy(), y.numpy())
-    ours = predict(kernel_ridge(kernel, y, ridge=0.3), k_test_train)
+    ours = predict(kernel_ridge(kernel, y, ridge=0.3, samples=len(y)), k_test_train)
     assert_close(ours, torch.from_numpy(other.predict(k_test_train.numpy())))
 
 
@@ -60,7 +65,7 @@ def test_the_ridgeless_fit_is_the_limit_of_small_ridges(problem):
     kernel, _, y, _ = problem
     for matrix in (kernel, deficient()):
         limit = kernel_ridge(matrix, y)
-        near = kernel_ridge(matrix, y, ridge=1e-9)
+        near = kernel_ridge(matrix, y, ridge=1e-9, samples=len(matrix))
         assert_close(matrix @ near.coefficients, matrix @ limit.coefficients, rtol=1e-5, atol=1e-5)  # ridge·condition
 
 
@@ -76,7 +81,7 @@ def test_a_singular_kernel_gives_the_pseudo_inverse_and_says_so(problem):
 
 def test_the_condition_is_that_of_the_solved_matrix(problem):
     kernel, _, y, _ = problem
-    assert_close(kernel_ridge(kernel, y, ridge=0.5).condition, torch.linalg.cond(kernel + 3 * torch.eye(6)))
+    assert_close(kernel_ridge(kernel, y, ridge=0.5, samples=6).condition, torch.linalg.cond(kernel + 3 * torch.eye(6)))
 
 
 def test_an_ill_conditioned_float32_problem_is_solved_in_float64_without_nan():
@@ -91,17 +96,17 @@ def test_an_ill_conditioned_float32_problem_is_solved_in_float64_without_nan():
 def test_runs_are_solved_together_as_alone(problem):
     kernel, k_test_train, y, _ = problem
     kernels = torch.stack([kernel, deficient(), 2 * kernel])
-    together = kernel_ridge(kernels, y, ridge=0.1)
+    together = kernel_ridge(kernels, y, ridge=0.1, samples=y.shape[-2])
     for run, matrix in enumerate(kernels):
-        alone = kernel_ridge(matrix, y, ridge=0.1)
+        alone = kernel_ridge(matrix, y, ridge=0.1, samples=y.shape[-2])
         assert_close(together.coefficients[run], alone.coefficients)
         assert_close(predict(together, k_test_train)[run], predict(alone, k_test_train))
 
 
 @pytest.mark.parametrize("ridge", [-1.0, INF, float("nan")])
 def test_impossible_ridges_are_refused(problem, ridge):
-    with pytest.raises(ValueError, match="finite ridge >= 0"):
-        kernel_ridge(problem[0], problem[2], ridge=ridge)
+    with pytest.raises(ValueError, match="ridge as a finite number of at least 0"):
+        kernel_ridge(problem[0], problem[2], ridge=ridge, samples=6)
 
 
 # Gradient flow
@@ -109,7 +114,7 @@ def test_impossible_ridges_are_refused(problem, ridge):
 
 def test_one_sample_decays_by_its_kernel():
     """n = 1: f_t − y = e^{−λt}(f_0 − y)."""
-    flow = GradientFlow(torch.tensor([[2.0]]).double(), torch.tensor([[3.0]]).double(), torch.tensor([[1.0]]).double())
+    flow = flow_of(torch.tensor([[2.0]]).double(), torch.tensor([[3.0]]).double(), torch.tensor([[1.0]]).double())
     assert_close(flow.train(0.7).item(), 3 - 2 * math.exp(-1.4))
     assert_close(flow.risk(0.7).item(), 0.5 * 4 * math.exp(-2.8))
     assert_close(flow.displacement(0.7).item(), 2 * (1 - math.exp(-1.4)) / 2**0.5)
@@ -119,7 +124,7 @@ def test_the_rate_is_the_eigenvalue_over_the_number_of_samples():
     n = 5
     kernel = torch.eye(n, dtype=torch.float64) * 2
     y = torch.randn(n, 3, dtype=torch.float64)
-    flow = GradientFlow(kernel, y)
+    flow = flow_of(kernel, y)
     assert_close(flow.train(1.5), y * (1 - math.exp(-2 * 1.5 / n)))
     assert_close(flow.risk(1.5), square_risk(flow.train(1.5), y))
 
@@ -128,7 +133,7 @@ def test_it_solves_the_differential_equation(problem):
     """Central difference against −(1/n) K(x, X)(f − y), on training and test points."""
     kernel, k_test_train, y, _ = problem
     f_train_0, f_test_0 = torch.randn(6, 2, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
-    flow, t, h = GradientFlow(kernel, y, f_train_0), 0.8, 1e-5
+    flow, t, h = flow_of(kernel, y, f_train_0), 0.8, 1e-5
     residual = flow.train(t) - y
     slope = (flow.train(t + h) - flow.train(t - h)) / (2 * h)
     assert_close(slope, -kernel @ residual / 6, rtol=1e-7, atol=1e-7)  # h² and ε/h
@@ -139,7 +144,7 @@ def test_it_solves_the_differential_equation(problem):
 def test_test_outputs_on_the_training_points_are_the_training_outputs(problem):
     kernel, _, y, _ = problem
     start = torch.randn(6, 2, dtype=torch.float64)
-    flow = GradientFlow(kernel, y, start)
+    flow = flow_of(kernel, y, start)
     for t in (0.0, 0.3, 40.0, INF):
         assert_close(flow.test(t, kernel, start), flow.train(t))
 
@@ -152,7 +157,7 @@ def test_the_limits_are_the_start_and_the_ridgeless_solution(problem, singular):
         kernel = features @ features.T
     k_test_train = torch.randn(4, features.shape[1], dtype=torch.float64) @ features.T
     f_train_0, f_test_0 = torch.randn(6, 2, dtype=torch.float64), torch.randn(4, 2, dtype=torch.float64)
-    flow = GradientFlow(kernel, y, f_train_0)
+    flow = flow_of(kernel, y, f_train_0)
     assert_close(flow.train(0.0), f_train_0)
     assert_close(flow.test(0.0, k_test_train, f_test_0), f_test_0)
     fit = kernel_ridge(kernel, y - f_train_0)
@@ -165,7 +170,7 @@ def test_the_limits_are_the_start_and_the_ridgeless_solution(problem, singular):
 def test_the_displacement_is_that_of_the_weights_of_a_linear_model(problem):
     """f = Φw under w' = −∇R: weights by the same spectrum in parameter space."""
     kernel, _, y, features = problem
-    flow = GradientFlow(kernel, y)
+    flow = flow_of(kernel, y)
     values, vectors = torch.linalg.eigh(features.T @ features / 6)
     target = vectors.T @ (features.T @ y / 6)
     for t in (0.1, 2.0, 30.0):
@@ -182,12 +187,12 @@ def test_the_displacement_of_an_alpha_scaled_model_divides_by_alpha(problem):
     kernel, _, y, features = problem
     alpha = 7.0
     weights = torch.linalg.lstsq(features, y).solution / alpha
-    assert_close(GradientFlow(kernel, y).displacement(INF) / alpha, weights.norm())
+    assert_close(flow_of(kernel, y).displacement(INF) / alpha, weights.norm())
 
 
 def test_the_time_to_a_risk_is_when_it_is_reached(problem):
     kernel, _, y, _ = problem
-    flow = GradientFlow(kernel, y)
+    flow = flow_of(kernel, y)
     for share in (0.9, 0.1, 1e-6, 1e-20):
         goal = share * flow.risk(0.0)
         assert_close(flow.risk(flow.time_to(goal)), goal)
@@ -196,14 +201,14 @@ def test_the_time_to_a_risk_is_when_it_is_reached(problem):
 
 
 def test_a_risk_out_of_reach_takes_infinite_time(problem):
-    flow = GradientFlow(deficient(), problem[2])
+    flow = flow_of(deficient(), problem[2])
     assert flow.risk(INF) > 0.01
     assert flow.time_to(0.9 * float(flow.risk(INF))) == INF
     assert flow.time_to(1.1 * float(flow.risk(INF))) < INF
 
 
 def test_the_risk_never_grows(problem):
-    flow = GradientFlow(problem[0], problem[2])
+    flow = flow_of(problem[0], problem[2])
     risks = torch.stack([flow.risk(t) for t in torch.logspace(-3, 4, 50).tolist()])
     assert (risks.diff() <= 0).all()
 
@@ -212,10 +217,10 @@ def test_runs_with_own_kernels_times_and_starts_are_as_alone(problem):
     kernel, k_test_train, y, _ = problem
     kernels, times = torch.stack([kernel, deficient()]), torch.tensor([0.5, 3.0], dtype=torch.float64)
     start = torch.randn(2, 6, 2, dtype=torch.float64)
-    together = GradientFlow(kernels, y, start)
+    together = flow_of(kernels, y, start)
     goals = together.risk(times)
     for run in range(2):
-        alone, t = GradientFlow(kernels[run], y, start[run]), float(times[run])
+        alone, t = flow_of(kernels[run], y, start[run]), float(times[run])
         assert_close(together.train(times)[run], alone.train(t))
         assert_close(together.test(times, k_test_train)[run], alone.test(t, k_test_train))
         assert_close(together.risk(times)[run], alone.risk(t))
@@ -227,9 +232,9 @@ def test_runs_with_own_kernels_times_and_starts_are_as_alone(problem):
 def test_targets_with_a_runs_axis_share_one_kernel(problem):
     kernel, _, y, _ = problem
     targets = torch.stack([y, 2 * y])
-    flow = GradientFlow(kernel, targets)
-    assert_close(flow.train(1.0)[1], GradientFlow(kernel, 2 * y).train(1.0))
-    assert_close(flow.risk(1.0), torch.tensor([1.0, 4.0]).double() * GradientFlow(kernel, y).risk(1.0))
+    flow = flow_of(kernel, targets)
+    assert_close(flow.train(1.0)[1], flow_of(kernel, 2 * y).train(1.0))
+    assert_close(flow.risk(1.0), torch.tensor([1.0, 4.0]).double() * flow_of(kernel, y).risk(1.0))
 
 
 def test_a_full_kernel_by_pairs_keeps_the_time_unit_of_the_samples():
@@ -248,7 +253,7 @@ def test_a_scalar_kernel_and_its_pairs_agree(problem):
     kernel, _, y, _ = problem
     full = kernel[:, :, None, None] * torch.eye(2, dtype=torch.float64)
     pairs = GradientFlow(merge_outputs(full), y.reshape(12, 1), samples=6)
-    plain = GradientFlow(kernel, y)
+    plain = flow_of(kernel, y)
     assert_close(pairs.train(2.0).view(6, 2), plain.train(2.0))
     assert_close(pairs.risk(2.0), plain.risk(2.0))
     assert_close(pairs.displacement(2.0), plain.displacement(2.0))
@@ -256,5 +261,5 @@ def test_a_scalar_kernel_and_its_pairs_agree(problem):
 
 @pytest.mark.parametrize("t", [-1.0, float("nan")])
 def test_impossible_times_are_refused(problem, t):
-    with pytest.raises(ValueError, match="times t >= 0"):
-        GradientFlow(problem[0], problem[2]).train(t)
+    with pytest.raises(ValueError, match="the time t as a number of at least 0"):
+        flow_of(problem[0], problem[2]).train(t)

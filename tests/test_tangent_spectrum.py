@@ -47,7 +47,7 @@ def test_a_batch_is_its_members():
 @pytest.mark.parametrize(
     ("kernel", "message"),
     [
-        (torch.zeros(2, 3), r"shape \(..., n, n\); got \(2, 3\)"),
+        (torch.zeros(2, 3), r"kernel \(\*runs, n, n\); got kernel \(2, 3\)"),
         (torch.tensor([[1.0, float("nan")], [0.0, 1.0]]), "finite entries"),
         (torch.tensor([[1.0, 0.5], [0.0, 1.0]]), "symmetric"),
         (torch.tensor([[1.0, 2.0], [2.0, 1.0]]), "least eigenvalue is -1"),

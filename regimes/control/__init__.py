@@ -1,1 +1,1 @@
-"""Fixed-step and adaptive integration of ODEs; knows no network."""
+"""Adaptive integration of ODEs for an ensemble of runs; knows no network."""

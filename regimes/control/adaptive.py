@@ -9,7 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from regimes.checks import count, not_negative, shapes
+from regimes.control.arithmetic import choose, combine, finite_runs, root_mean_square
 from regimes.control.course import Course
+from regimes.control.start import require_start, require_velocity
 from regimes.errors import RunFailed
 
 State = tuple[Tensor, ...]
@@ -81,13 +84,14 @@ def integrate(
     RuntimeError names a run that needs more than max_steps attempts, or whose steps shrink to nothing.
     Source: [BogackiShampine1989].
     """
+    if isinstance(times, Tensor):
+        shapes("integrate", times=(times, "times"))
     moments = [float(time) for time in times]
     if not moments or not 0 <= moments[0] <= moments[-1] < inf or not all(a < b for a, b in pairwise(moments)):
         raise ValueError(f"integrate needs finite, ascending times, the first at least 0; got {moments}. Sort them.")
-    if not (bool((torch.as_tensor(rtol) >= 0).all()) and bool((torch.as_tensor(atol) > 0).all())):
-        raise ValueError(
-            f"integrate needs tolerances rtol >= 0, atol > 0; got rtol={rtol}, atol={atol}. Pass 1e-6, 1e-9."
-        )
+    require_start(state, rtol, atol)
+    not_negative("integrate", "smallest", smallest)
+    count("integrate", "max_steps", max_steps)
     if after is not None and moments[0] < float(after.time.max()):
         reached = float(after.time.max())
         raise ValueError(
@@ -111,7 +115,7 @@ def measured_error(
     estimate for it, and `coarser` − 1 times too large, so on the safe side, for the solution that is returned.
     A run with an event stops at slightly different times in the two: the difference then includes that of the times.
     """
-    if coarser <= 1:
+    if not 1 < coarser < inf:
         raise ValueError(f"measured_error needs a coarser tolerance, a factor above 1; got {coarser}. Pass 10.")
     pairs = zip(solve(rtol, atol), solve(coarser * rtol, coarser * atol), strict=True)
     for fine, coarse in pairs:
@@ -143,11 +147,14 @@ class _Integration(Generic[S]):
         if after is not None:
             self.all = after.clone()
             return
-        parts, slopes = (tuple(part.clone() for part in each) for each in (state, velocity(state)))
+        first = velocity(state)
+        require_velocity(first, state)
+        parts, slopes = (tuple(part.clone() for part in each) for each in (state, first))
         stopped = torch.zeros(runs, dtype=torch.bool, device=device) if until is None else until(state).clone()
+        shapes("integrate", until=(stopped, str(runs)), cure="An event gives one true or false for each run")
         zero, none = torch.zeros(runs, dtype=torch.float64, device=device), torch.zeros_like(self.runs)
         self.all = Course(zero, zero.clone(), zero + 1, none, none.clone(), stopped, none.clone(), parts, slopes)
-        self._refuse(~_finite(slopes), self.all, self.runs, "has a velocity that is not finite; check the start")
+        self._refuse(~finite_runs(slopes), self.all, self.runs, "has a velocity that is not finite; check the start")
         self.all.step.copy_(self._first_step(parts, slopes).clamp_min(smallest))
 
     def run(self, moments: Sequence[float]) -> Iterator[Solution[S]]:
@@ -195,9 +202,9 @@ class _Integration(Generic[S]):
         size = torch.where(under_way, size, 0)
         slopes, parts = [batch.slopes], batch.parts
         for weights in _STAGES:
-            parts = _combine(batch.parts, size, slopes, weights)
+            parts = combine(batch.parts, size, slopes, weights)
             slopes.append(tuple(velocity(self.make(parts))))
-        error = self._norm(_combine(None, size, slopes, _ERROR), (batch.parts, parts), runs)
+        error = self._norm(combine(None, size, slopes, _ERROR), (batch.parts, parts), runs)
 
         good = error <= 1
         forced = under_way & ~good & error.isfinite() & (size <= self.smallest)
@@ -213,8 +220,8 @@ class _Integration(Generic[S]):
         last = torch.where(accepted & ~cut, relative.clamp_min(1e-4), batch.last)
         # Arrival is exact: the requested time itself, not a sum of steps.
         time = torch.where(accepted, torch.where(size == left, moment, batch.time + size), batch.time)
-        parts = tuple(_choose(accepted, new, old) for new, old in zip(parts, batch.parts, strict=True))
-        final = tuple(_choose(accepted, new, old) for new, old in zip(slopes[-1], batch.slopes, strict=True))
+        parts = tuple(choose(accepted, new, old) for new, old in zip(parts, batch.parts, strict=True))
+        final = tuple(choose(accepted, new, old) for new, old in zip(slopes[-1], batch.slopes, strict=True))
         stopped = batch.stopped if until is None else batch.stopped | (accepted & until(self.make(parts)))
         steps, rejected = batch.steps + accepted, batch.rejected + refused
         after = Course(time, step, last, steps, rejected, stopped, batch.forced + forced, parts, final)
@@ -233,16 +240,16 @@ class _Integration(Generic[S]):
         """Size of each run relative to the tolerance at the larger of the states; the largest over the tensors."""
         sizes = []
         for index, part in enumerate(parts):
-            sizes_here = [_root_mean_square(state[index]) for state in states]
+            sizes_here = [root_mean_square(state[index]) for state in states]
             reference = sizes_here[0] if len(states) == 1 else torch.maximum(*sizes_here)
-            sizes.append(_root_mean_square(part) / (self.atol[runs] + self.rtol[runs] * reference))
+            sizes.append(root_mean_square(part) / (self.atol[runs] + self.rtol[runs] * reference))
         return torch.stack(sizes).amax(0)
 
     def _first_step(self, parts: tuple[Tensor, ...], slopes: tuple[Tensor, ...]) -> Tensor:
         """Step whose error should be about a hundredth of the tolerance, from the first two derivatives."""
         size, speed = (self._norm(each, [parts], self.runs) for each in (parts, slopes))
         trial = torch.where((size < 1e-5) | (speed < 1e-5), 1e-6, 0.01 * size / speed.clamp_min(1e-300))
-        ahead = self.velocity(self.make(_combine(parts, trial, [slopes], (1.0,))))
+        ahead = self.velocity(self.make(combine(parts, trial, [slopes], (1.0,))))
         change = tuple(new - old for new, old in zip(ahead, slopes, strict=True))
         bend = self._norm(change, [parts], self.runs) / trial
         largest = torch.maximum(speed, bend.nan_to_num(nan=torch.inf))
@@ -252,32 +259,3 @@ class _Integration(Generic[S]):
         if bool(failed.any()):
             first = int(failed.nonzero()[0])
             raise RunFailed(f"integrate: run {int(runs[first])} at time {float(batch.time[first]):.6g} {reason}.")
-
-
-def _finite(parts: Sequence[Tensor]) -> Tensor:
-    return torch.stack([part.isfinite().flatten(1).all(1) for part in parts]).all(0)
-
-
-def _root_mean_square(part: Tensor) -> Tensor:
-    rows = part.flatten(1)
-    return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64) / rows.shape[1] ** 0.5
-
-
-def _combine(
-    parts: tuple[Tensor, ...] | None, size: Tensor, slopes: Sequence[tuple[Tensor, ...]], weights: Sequence[float]
-) -> tuple[Tensor, ...]:
-    """parts + size · Σ_i weights_i slopes_i, with one size a run; without the first term if there are no parts."""
-    result = []
-    for index, slope in enumerate(slopes[0]):
-        column = size.to(slope.dtype).reshape(-1, *[1] * (slope.ndim - 1))
-        terms = [(each[index], weight) for each, weight in zip(slopes, weights, strict=True) if weight]
-        (first, weight), *others = terms
-        total = first * (weight * column) if parts is None else torch.addcmul(parts[index], first, column, value=weight)
-        for term, weight in others:
-            total.addcmul_(term, column, value=weight)
-        result.append(total)
-    return tuple(result)
-
-
-def _choose(accepted: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(accepted.reshape(-1, *[1] * (new.ndim - 1)), new, old)

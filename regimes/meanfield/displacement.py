@@ -7,10 +7,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from regimes.activations import Activation
+from regimes.activations import Activation, require_activation
+from regimes.checks import count, not_negative, positive, real, shapes
 from regimes.control.adaptive import integrate
 from regimes.control.course import Course
-from regimes.meanfield.particles import Particles
+from regimes.meanfield.flow import require_by_run
+from regimes.meanfield.particles import Particles, require_particles
 from regimes.meanfield.two_layer import TwoLayerRisk
 
 
@@ -32,6 +34,13 @@ class Displacement(NamedTuple):
 
 def displaced(start: Particles, moved: Particles, alpha: float | Float[Tensor, "runs *ones"]) -> Particles:
     """The weights w_0 + v/α; one scale for all runs, or one a run."""
+    if (start.output.shape, start.input.shape) != (moved.output.shape, moved.input.shape):
+        raise ValueError(
+            "displaced needs start and displacement of the same shapes; got "
+            f"{[tuple(part.shape) for part in start]} and {[tuple(part.shape) for part in moved]}."
+        )
+    if isinstance(alpha, Tensor) and alpha.numel() not in (1, start.runs):
+        raise ValueError(f"displaced needs one alpha, or one a run; got {alpha.numel()} for {start.runs} runs.")
     factor = _column(alpha)
     return Particles(start.output + moved.output / factor, start.input + moved.input / factor)
 
@@ -57,6 +66,11 @@ def displacement_flow(
     smallest: a smallest step, for ReLU, as in meanfield.flow.gradient_flow; in units of `unit`.
     after: go on from the course of a displacement yielded before, as in `integrate`.
     """
+    require_particles("displacement_flow", start)
+    for name, value in {"risk_below": risk_below, "unit": unit}.items():
+        if value is not None:
+            require_by_run("displacement_flow", name, value, start.runs)
+            (positive if name == "unit" else not_negative)("displacement_flow", name, value)
     whole = _Magnified(risk, start, risk_below, unit)
 
     def select(chosen: Tensor) -> tuple[Callable[[Particles], Particles], Callable[[Particles], Tensor] | None]:
@@ -104,6 +118,9 @@ def tangent_features(
     move by α(w̄(t) − w_0) = −φ Θ⁻¹ (1 − e^{−Θt/n}) (f_0 − y), which is GradientFlow.test (tangent.regression) with φ
     for k_test_train.
     """
+    shapes("tangent_features", x=(x, "groups n d"), input=(particles.input, "_ _ d"), cure="Inputs are (groups, n, d)")
+    require_particles("tangent_features", particles, like=x)
+    require_activation(activation, "tangent_features")
     runs, _, outputs = particles.output.shape
     if outputs != 1:
         raise ValueError(f"tangent_features needs nets of one output; got {outputs}. Take the outputs one by one.")
@@ -118,16 +135,26 @@ def tangent_features(
 
 def flatten_particles(particles: Particles) -> Float[Tensor, "runs weights"]:
     """All weights of a run in one row: the output weights neuron by neuron, then the input weights."""
+    require_particles("flatten_particles", particles)
     return torch.cat([particles.output.flatten(1), particles.input.flatten(1)], dim=1)
 
 
 def unflatten_particles(weights: Float[Tensor, "runs weights"], width: int) -> Particles:
     """The particles of nets with one output, from rows as flatten_particles makes them."""
+    count("unflatten_particles", "width", width)
+    columns = shapes("unflatten_particles", weights=(weights, "runs columns"))["columns"]
+    if columns % width or columns == width:
+        raise ValueError(
+            f"unflatten_particles needs rows of width·(1 + d) weights; got {columns} for width {width}. Check width."
+        )
     return Particles(weights[:, :width, None], weights[:, width:].unflatten(1, (width, -1)))
 
 
 def motion(moved: Float[Tensor, "runs weights"], width: int) -> Float[Tensor, " runs"]:
     """Root mean square motion √(1/m Σ_j ‖(a_j, b_j)‖²): the norm in which particle flow is a gradient flow."""
+    count("motion", "width", width)
+    shapes("motion", moved=(moved, "runs weights"))
+    real("motion", moved=moved)
     return moved.norm(dim=1) / width**0.5
 
 

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from regimes.checks import count, finite, not_negative, positive
 from regimes.control.adaptive import integrate
-from regimes.meanfield.particles import Particles
+from regimes.meanfield.particles import Particles, require_particles
 from regimes.meanfield.two_layer import TwoLayerRisk
 
 
@@ -70,6 +71,14 @@ def gradient_flow(
     """
     if until is not None and risk_below is not None:
         raise ValueError("gradient_flow needs at most one stopping rule; got until and risk_below. Pass one of them.")
+    require_particles("gradient_flow", particles)
+    if not isinstance(risk, Risk):
+        raise ValueError(f"gradient_flow needs a risk such as TwoLayerRisk; got {type(risk).__name__}.")
+    not_negative("gradient_flow", "rtol", rtol)
+    positive("gradient_flow", "atol", atol)
+    if risk_below is not None:
+        require_by_run("gradient_flow", "risk_below", risk_below, particles.runs)
+        not_negative("gradient_flow", "risk_below", risk_below)
     runs, device = particles.runs, particles.output.device
     threshold = None if risk_below is None else torch.as_tensor(risk_below, device=device).expand(runs)
     whole = _System(risk, threshold)
@@ -92,6 +101,14 @@ def gradient_flow(
     )
     for time, state, *counts, _ in solutions:
         yield Moment(time, state, *counts)
+
+
+def require_by_run(caller: str, name: str, value: object, runs: int) -> None:
+    """Refuse a tensor that is not one number, or one for each run."""
+    if isinstance(value, Tensor) and tuple(value.shape) not in ((), (runs,)):
+        raise ValueError(
+            f"{caller} needs {name} as one number or one for each of the {runs} runs; got shape {tuple(value.shape)}."
+        )
 
 
 class _System:
@@ -123,12 +140,18 @@ def descend(
     risk: anything with a gradient, or a function from particles to one. batches: called with 1, 2, ..., gives inputs
     and targets of that iteration (stochastic gradient descent, on fresh or resampled data), for a TwoLayerRisk.
     """
+    require_particles("descend", particles)
+    finite("descend", **particles._asdict())
+    count("descend", "iterations", iterations, at_least=0)
     wanted = set(record)
-    if iterations < 0 or (wanted and not (min(wanted) >= 0 and max(wanted) <= iterations)):
+    if wanted and not (min(wanted) >= 0 and max(wanted) <= iterations):
         raise ValueError(
-            f"descend needs records between 0 and iterations >= 0; got {sorted(wanted)} and {iterations}. Change one."
+            f"descend needs records between 0 and iterations; got {sorted(wanted)} and {iterations}. Change one."
         )
     pair = step if isinstance(step, tuple) else (step, step)
+    for each in pair:
+        require_by_run("descend", "step", each, particles.runs)
+        not_negative("descend", "step", each)  # 0: this layer stays
     factors = [
         -torch.as_tensor(each, dtype=weights.dtype, device=weights.device).reshape(-1, 1, 1)
         for each, weights in zip(pair, particles, strict=True)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 
+from regimes.checks import count
+
 # Bytes of one tile of activations. On a CPU 4 to 16 MiB were best: they stay in its last cache, and overheads are small
 # beside the work (at 256 KiB a step takes 40 % longer). On a GPU the bound only keeps the memory in check.
 _CPU_TILE = 2**23
@@ -22,7 +24,8 @@ class Tile(NamedTuple):
 
 def equal_members(groups: int, runs: int) -> list[int]:
     """Members of each group when all groups are of one size."""
-    if runs % groups:
+    count("an ensemble", "runs", runs)
+    if runs % count("an ensemble", "groups", groups):
         raise ValueError(
             f"an ensemble needs equally many runs in each group of data; got {runs} runs for {groups} groups. "
             "Repeat the data or pass members=."

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from regimes.checks import alike, count, not_negative, real, shapes
+
 
 class Particles(NamedTuple):
     """The m neurons of each run: output weights a_j and input weights b_j."""
@@ -38,6 +40,18 @@ class Particles(NamedTuple):
         return Particles(torch.cat([self.output, other.output], dim=1), torch.cat([self.input, other.input], dim=1))
 
 
+def require_particles(
+    caller: str, particles: Particles, *, d: int | None = None, k: int | None = None, like: Tensor | None = None
+) -> None:
+    """Refuse particles of other shapes than (runs, m, k) and (runs, m, d), or of another precision than `like`."""
+    if not isinstance(particles, Particles):
+        raise ValueError(f"{caller} needs Particles; got {type(particles).__name__}. Use meanfield.particles.")
+    arrays = {"output": (particles.output, f"runs m {k or 'k'}"), "input": (particles.input, f"runs m {d or 'd'}")}
+    shapes(caller, cure="Output weights are (runs, m, k), input weights (runs, m, d)", **arrays)
+    real(caller, **particles._asdict())
+    alike(caller, **particles._asdict(), data=like)
+
+
 def gaussian(
     width: int,
     inputs: int,
@@ -52,15 +66,15 @@ def gaussian(
     Each generator gives the m·k output weights first, then the m·d input weights, neuron by neuron, always in float64
     and then rounded to `dtype`: the same seed is the same net in every precision. The device is that of the generators.
     """
-    if min(width, inputs, outputs) < 1:
-        raise ValueError(
-            "gaussian needs at least one neuron, input and output; "
-            f"got width={width}, inputs={inputs}, outputs={outputs}. Pass positive numbers."
-        )
+    for name, value in {"width": width, "inputs": inputs, "outputs": outputs}.items():
+        count("gaussian", name, value)
+    not_negative("gaussian", "std", std)
+    if not dtype.is_floating_point:
+        raise ValueError(f"gaussian needs a floating dtype; got {dtype}. Pass torch.float64 or torch.float32.")
     if not generators:
         raise ValueError("gaussian needs one generator a run; got none. Pass [generator(seed) for seed in ...].")
-    if isinstance(std, Tensor) and len(std) != len(generators):
-        raise ValueError(f"gaussian needs one std a run; got {len(std)} for {len(generators)} generators.")
+    if isinstance(std, Tensor) and tuple(std.shape) not in ((), (len(generators),)):
+        raise ValueError(f"gaussian needs one std a run; got {tuple(std.shape)} for {len(generators)} generators.")
     device = generators[0].device
 
     def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -78,4 +92,5 @@ def double(particles: Particles) -> Particles:
     The copies follow the originals in the same order. In floating point the output is a rounding error, about 1e-16
     times Σ_j |a_j σ(b_j·x)|: a matrix product need not treat equal rows equally. Source: [ChizatOyallonBach2019].
     """
+    require_particles("double", particles)
     return particles.join(Particles(-particles.output, particles.input))

@@ -7,11 +7,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from regimes.checks import alike, positive, real, shapes
 from regimes.meanfield.layout import equal_members
-from regimes.meanfield.particles import Particles
+from regimes.meanfield.particles import Particles, require_particles
+from regimes.meanfield.two_layer import require_alpha
 
 Pull = Callable[[Tensor], Tensor]
 Overlap = Callable[[Tensor, Tensor], tuple[Tensor, Pull]]
+
+
+def _require_weights(caller: str, u: Tensor, v: Tensor) -> None:
+    shapes(caller, u=(u, "runs m d"), v=(v, "runs other d"))
+    real(caller, u=u, v=v)
+    alike(caller, u=u, v=v)
 
 
 def relu_gaussian(
@@ -23,6 +31,7 @@ def relu_gaussian(
     cos φ is clipped to [−1, 1], which it leaves by rounding only; the error of φ near 0 cancels in K and in ∂K/∂u.
     Where u = 0 the derivative is set to 0, as that of ReLU. Source: [ChoSaul2009].
     """
+    _require_weights("relu_gaussian", u, v)
     length_u, length_v = u.norm(dim=2, keepdim=True), v.norm(dim=2, keepdim=True)
     direction = u / length_u.masked_fill(length_u == 0, 1)
     cosine = (direction @ (v / length_v.masked_fill(length_v == 0, 1)).mT).clamp(-1, 1)
@@ -42,6 +51,7 @@ def relu_sphere(
     u: Float[Tensor, "runs m d"], v: Float[Tensor, "runs other d"]
 ) -> tuple[Float[Tensor, "runs m other"], Pull]:
     """The same for x uniform on the unit sphere of R^d: that of N(0, I) divided by d, as |x|² has mean d."""
+    _require_weights("relu_sphere", u, v)
     d = u.shape[2]
     value, pull = relu_gaussian(u, v)
     return value / d, lambda weights: pull(weights) / d
@@ -53,8 +63,10 @@ def erf_gaussian(
     """K(u, v) = E erf(u·x) erf(v·x) for x ~ N(0, I), and its pull-back as in `relu_gaussian`.
 
     K = (2/π) arcsin(2u·v/√(AB)) and ∂K/∂u = (4/π)(v − (2u·v/A) u)/√(AB − 4(u·v)²), A = 1 + 2|u|², B = 1 + 2|v|².
+    Error: where u and v are nearly parallel the differences lose digits, a relative error of about 1e-16·min(A, B).
     Source: [Williams1996].
     """
+    _require_weights("erf_gaussian", u, v)
     a, b = 1 + 2 * u.square().sum(2, keepdim=True), (1 + 2 * v.square().sum(2, keepdim=True)).mT
     product = u @ v.mT
     value = (2 / math.pi) * torch.asin(2 * product / (a * b).sqrt())
@@ -85,10 +97,17 @@ class PopulationRisk:
         alpha: float | Float[Tensor, " runs"] = 1.0,
         centre: Particles | None = None,
     ) -> None:
-        if not bool((torch.as_tensor(alpha) > 0).all()):
-            raise ValueError(f"PopulationRisk needs scales alpha > 0; got {alpha}. Pass positive scales.")
+        require_alpha("PopulationRisk", alpha)
+        if scale is not None:
+            positive("PopulationRisk", "scale", scale)
+        require_particles("PopulationRisk", teacher)
+        if centre is not None:
+            k, d = teacher.output.shape[2], teacher.input.shape[2]
+            require_particles("PopulationRisk", centre, d=d, k=k, like=teacher.output)
         self.teacher, self.overlap, self.scale, self.centre = teacher, overlap, scale, centre
-        self.alpha = alpha.to(teacher.output).reshape(-1, 1, 1) if isinstance(alpha, Tensor) else float(alpha)
+        by_run = isinstance(alpha, Tensor) and alpha.ndim > 0
+        column = torch.as_tensor(alpha).to(teacher.output).reshape(-1, 1, 1)
+        self.alpha: float | Tensor = column if by_run else float(alpha)
 
     def risk(self, particles: Particles) -> Float[Tensor, " runs"]:
         """R(f) = ½ E‖f − y‖², not divided by α²."""
@@ -136,6 +155,14 @@ class PopulationRisk:
 
     def _difference(self, particles: Particles) -> tuple[Tensor, Tensor, float]:
         """f − y as one net: its output weights, student first, its input weights, and the scale s."""
+        k, d = self.teacher.output.shape[2], self.teacher.input.shape[2]
+        require_particles("PopulationRisk", particles, d=d, k=k, like=self.teacher.output)
+        for name, given in {"alpha": self.alpha, "centre": self.centre and self.centre.output}.items():
+            if isinstance(given, Tensor) and len(given) != particles.runs:
+                raise ValueError(
+                    f"PopulationRisk needs {name} for each of the {particles.runs} runs of the particles; got "
+                    f"{len(given)}. Repeat it."
+                )
         scale = 1 / particles.width if self.scale is None else self.scale
         teacher = self._teachers(particles.runs)
         nets = [(self.alpha * scale * particles.output, particles.input), (-teacher.output, teacher.input)]

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regimes.activations import Activation
+from regimes.activations import Activation, require_activation
+from regimes.checks import alike, count, finite, positive, real, shapes
 from regimes.meanfield.layout import Tile, equal_members, tile_runs, tiles
-from regimes.meanfield.particles import Particles
+from regimes.meanfield.particles import Particles, require_particles
 
 # Up to this dimension inputs count as few.
 _FEW = 128
@@ -36,26 +38,40 @@ class TwoLayerRisk:
         offset: Float[Tensor, "runs n k"] | None = None,
         members: Sequence[int] | None = None,
     ) -> None:
-        if y.dtype != x.dtype or (offset is not None and offset.dtype != x.dtype):
-            raise ValueError(
-                "TwoLayerRisk needs inputs, targets and offset of one precision; "
-                f"got x {x.dtype} and y {y.dtype}. Convert with .to()."
-            )
-        if not bool((torch.as_tensor(alpha) > 0).all()):
-            raise ValueError(f"TwoLayerRisk needs scales alpha > 0; got {alpha}. Pass positive scales.")
-        self.x, self.y = x.contiguous(), y
-        self.activation = activation
-        self.scale = scale
-        self.alpha = alpha.to(x).reshape(-1, 1, 1) if isinstance(alpha, Tensor) else float(alpha)
-        self.offset = offset
+        self._require_data(x, y, offset)
+        finite("TwoLayerRisk", x=x, y=y, offset=offset)  # σ may map inf to a plausible number
+        require_activation(activation, "TwoLayerRisk")
+        require_alpha("TwoLayerRisk", alpha)
+        if scale is not None:
+            positive("TwoLayerRisk", "scale", scale)
+        if members is not None and (len(members) != len(x) or any(count("members", "each", m) < 1 for m in members)):
+            raise ValueError(f"TwoLayerRisk needs the number of members of each of {len(x)} groups; got {members}.")
+        self.activation, self.scale = activation, scale
+        by_run = isinstance(alpha, Tensor) and alpha.ndim > 0
+        self.alpha: float | Tensor = torch.as_tensor(alpha).to(x).reshape(-1, 1, 1) if by_run else float(alpha)
         self.members = None if members is None else list(members)
+        self._memory: dict[str, Tensor] = {}
+        self._set(x, y, offset)
+
+    def _set(self, x: Tensor, y: Tensor, offset: Tensor | None) -> None:
+        self.x, self.y, self.offset = x.contiguous(), y, offset
         self._targets = y.mT.contiguous()
         self._targets_by_run = len(y) != len(x)
         self._offset = None if offset is None else offset.mT.contiguous()
         # With few inputs the product of the transposes is up to three times faster on a CPU.
         few = self.x.device.type == "cpu" and self.x.shape[2] <= _FEW
         self._transposed = self.x.mT.contiguous() if few else None
-        self._memory: dict[str, Tensor] = {}
+
+    @staticmethod
+    def _require_data(x: Tensor, y: Tensor, offset: Tensor | None) -> None:
+        arrays = {"x": (x, "groups n d"), "y": (y, "rows n k"), "offset": (offset, "runs n k")}
+        shapes("TwoLayerRisk", cure="Inputs are (groups, n, d), targets (groups, n, k): x[None], y[None]", **arrays)
+        real("TwoLayerRisk", x=x, y=y, offset=offset)
+        if y.dtype != x.dtype or (offset is not None and offset.dtype != x.dtype):
+            raise ValueError(
+                "TwoLayerRisk needs inputs, targets and offset of one precision; "
+                f"got x {x.dtype} and y {y.dtype}. Convert with .to()."
+            )
 
     def outputs(
         self,
@@ -70,6 +86,12 @@ class TwoLayerRisk:
                 "outputs on new inputs needs the values of f_0 there exactly when the risk has an offset; "
                 f"got offset={'None' if offset is None else 'a tensor'}. Pass the offset, or leave it out."
             )
+        self._require(particles)
+        if x is not None:
+            arrays = {"x": (x, f"{len(self.x)} n {self.x.shape[2]}"), "offset": (offset, "runs n k")}
+            shapes("TwoLayerRisk.outputs", cure="New inputs are (groups, n, d), as those of the risk", **arrays)
+            alike("TwoLayerRisk.outputs", x=x, offset=offset, particles=particles.input)
+            finite("TwoLayerRisk.outputs", x=x)
         centre = self._offset if x is None else None if offset is None else offset.mT
         x = self.x if x is None else x.contiguous()
         result = x.new_empty(particles.runs, particles.output.shape[2], x.shape[1])
@@ -103,6 +125,7 @@ class TwoLayerRisk:
         self, particles: Particles, out: Particles | None = None
     ) -> tuple[Float[Tensor, " runs"], Particles]:
         """R(f) and the gradient of F_α from one pass."""
+        self._require(particles)
         if out is None:
             out = Particles(*(part.new_empty(part.shape) for part in particles))
         risk = particles.output.new_empty(particles.runs)
@@ -131,8 +154,11 @@ class TwoLayerRisk:
         """The same risk on other data, such as a fresh batch; refused with an offset, which belongs to its inputs."""
         if self.offset is not None:
             raise ValueError("replace needs a risk without offset; got one. Start from a doubled net instead.")
-        other = TwoLayerRisk(x, y, self.activation, scale=self.scale, alpha=_flat(self.alpha), members=self.members)
-        other._memory = self._memory
+        self._require_data(x, y, None)
+        other = copy(self)
+        other._set(x, y, None)
+        if self.members is not None and len(x) != len(self.members):
+            raise ValueError(f"replace needs the {len(self.members)} groups of the risk; got {len(x)}.")
         return other
 
     def select(self, runs: Int[Tensor, " chosen"], *, of: int) -> "TwoLayerRisk":
@@ -142,20 +168,36 @@ class TwoLayerRisk:
         members = torch.bincount(owner[runs], minlength=len(sizes))
         kept = members.nonzero().flatten()
         whole = len(kept) == len(sizes)
-        other = TwoLayerRisk(
+        other = copy(self)
+        other.alpha, other.members = _of(self.alpha, runs), members[kept].tolist()
+        other._set(
             self.x if whole else self.x[kept],
             self.y[runs] if self._targets_by_run else self.y if whole else self.y[kept],
-            self.activation,
-            scale=self.scale,
-            alpha=_flat(_of(self.alpha, runs)),
-            offset=None if self.offset is None else self.offset[runs],
-            members=members[kept].tolist(),
+            None if self.offset is None else self.offset[runs],
         )
-        other._memory = self._memory
         return other
 
     def _scale(self, particles: Particles) -> float:
         return 1 / particles.width if self.scale is None else self.scale
+
+    def _require(self, particles: Particles) -> None:
+        """Refuse particles that do not fit inputs, targets and what is given run by run; costs a microsecond."""
+        d, k, dtype = self.x.shape[2], self._targets.shape[1], self.x.dtype
+        try:
+            runs, m, _ = particles.output.shape
+            fits = particles.output.shape[2] == k and particles.input.shape == (runs, m, d)
+            fits = fits and particles.output.dtype == particles.input.dtype == dtype
+        except (AttributeError, ValueError):
+            runs, fits = 0, False
+        if not fits:
+            require_particles("TwoLayerRisk", particles, d=d, k=k, like=self.x)
+        given = {"alpha": self.alpha, "offset": self.offset, "y": self.y if self._targets_by_run else None}
+        for name, values in given.items():
+            if isinstance(values, Tensor) and len(values) != runs:
+                raise ValueError(
+                    f"TwoLayerRisk needs {name} for each of the {runs} runs of the particles; got {len(values)}. "
+                    "Repeat it, or pass one for all."
+                )
 
     def _sizes(self, runs: int) -> list[int]:
         sizes = equal_members(self.x.shape[0], runs) if self.members is None else self.members
@@ -222,60 +264,12 @@ class TwoLayerRisk:
                 target.mul_(weights)
 
 
+def require_alpha(caller: str, alpha: float | Tensor) -> None:
+    """Refuse scales that are not positive, or tensors of them that are not one a run."""
+    positive(caller, "alpha", alpha)
+    if isinstance(alpha, Tensor) and alpha.ndim:
+        shapes(caller, alpha=(alpha, "runs"), cure="Pass one scale, or one a run")
+
+
 def _of(values: float | Tensor, runs: Tensor | slice) -> float | Tensor:
     return values[runs] if isinstance(values, Tensor) else values
-
-
-def _flat(alpha: float | Tensor) -> float | Tensor:
-    return alpha.flatten() if isinstance(alpha, Tensor) else alpha
-
-
-def tangent_kernel(
-    particles: Particles,
-    x1: Float[Tensor, "groups n1 d"],
-    x2: Float[Tensor, "groups n2 d"],
-    activation: Activation,
-    *,
-    scale: float | None = None,
-) -> Float[Tensor, "runs n1 n2 k k"]:
-    """Tangent kernel of the particle flow, Θ(x, x') = m Σ_weights ∂h(x) ∂h(x')ᵀ with h = s Σ_j a_j σ(b_j·x).
-
-    Θ = m s² Σ_j [σ(b_j·x) σ(b_j·x') I + a_j a_jᵀ σ'(b_j·x) σ'(b_j·x') x·x'], sum over neurons; s = 1/m unless given,
-    then Θ is O(1) in m. It is m times the kernel of the plain gradient.
-    """
-    values, slopes, products, factor = _kernel_parts(particles, x1, x2, activation, scale)
-    k = particles.output.shape[2]
-    outer, inner = (torch.einsum("rmk,rmn->rknm", particles.output, slope).flatten(1, 2) for slope in slopes)
-    kernel = (outer @ inner.mT).unflatten(2, (k, -1)).unflatten(1, (k, -1)).permute(0, 2, 4, 1, 3)
-    kernel = kernel * products[..., None, None]
-    kernel.diagonal(dim1=3, dim2=4).add_((values[0].mT @ values[1])[..., None])
-    return kernel.mul_(factor)
-
-
-def tangent_kernel_trace(
-    particles: Particles,
-    x1: Float[Tensor, "groups n1 d"],
-    x2: Float[Tensor, "groups n2 d"],
-    activation: Activation,
-    *,
-    scale: float | None = None,
-) -> Float[Tensor, "runs n1 n2"]:
-    """Sum over outputs of the diagonal of `tangent_kernel`, without the (k, k) blocks; for k = 1 the kernel itself."""
-    values, slopes, products, factor = _kernel_parts(particles, x1, x2, activation, scale)
-    weighted = slopes[0].mul_(particles.output.square().sum(2, keepdim=True))
-    kernel = (weighted.mT @ slopes[1]).mul_(products)
-    kernel.add_(values[0].mT @ values[1], alpha=particles.output.shape[2])
-    return kernel.mul_(factor)
-
-
-def _kernel_parts(
-    particles: Particles, x1: Tensor, x2: Tensor, activation: Activation, scale: float | None
-) -> tuple[list[Tensor], list[Tensor], Tensor, float]:
-    """σ and σ' of the neurons on both sets as (runs, m, n), the products x·x' and the factor m s²."""
-    members = equal_members(len(x1), particles.runs)[0]
-    sets = (x1, x2)
-    before = [(particles.input.unflatten(0, (len(x), members)) @ x.mT[:, None]).flatten(0, 1) for x in sets]
-    products = (sets[0] @ sets[1].mT).repeat_interleave(members, dim=0)
-    m = particles.width
-    factor = 1 / m if scale is None else m * scale**2
-    return [activation.value(s) for s in before], [activation.derivative(s) for s in before], products, factor

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from regimes.checks import not_negative, positive
+
 
 class FiniteHorizonBound(NamedTuple):
     """Bounds at flow time T, and whether the theorem applies.
@@ -35,13 +37,12 @@ def finite_horizon_bound(
     √(1/m Σ_j ‖·‖²) and the constants with it.
     Source: [ChizatOyallonBach2019] Theorem 2.3 and appendix B.2.
     """
-    given = {"horizon": horizon, "lipschitz": lipschitz, "alpha": alpha, "radius": radius}
-    for name, value in given.items():
-        if not value > 0:
-            raise ValueError(f"finite_horizon_bound needs {name} > 0; got {value}.")
+    for name, value in {"horizon": horizon, "lipschitz": lipschitz, "alpha": alpha}.items():
+        positive("finite_horizon_bound", name, value)
+    positive("finite_horizon_bound", "radius", radius, infinite=True)
+    # No bound holds where Dh jumps (inf): a net of ReLUs has none, and inf · 0 would be NaN.
     for name, value in {"lipschitz_derivative": lipschitz_derivative, "initial_distance": initial_distance}.items():
-        if not value >= 0:
-            raise ValueError(f"finite_horizon_bound needs {name} >= 0; got {value}.")
+        not_negative("finite_horizon_bound", name, value)
     k = horizon * lipschitz**2
     outputs = k**2 / alpha * lipschitz_derivative / lipschitz**2 * initial_distance
     weights = initial_distance / (alpha * lipschitz) * outputs * (2 + 4 * k / 3)

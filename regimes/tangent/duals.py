@@ -98,11 +98,13 @@ def erf_duals(pairs: Pairs) -> Duals:
 
     Source: [Williams1996].
     """
-    product = (1 + 2 * pairs.variance1)[:, None] * (1 + 2 * pairs.variance2)
-    covariance = pairs.covariance()
-    value = 2 / math.pi * torch.asin(2 * covariance / product.sqrt())
-    derivative = 4 / math.pi / (product - 4 * covariance.square()).sqrt()
-    variances = [2 / math.pi * torch.asin(2 * v / (1 + 2 * v)) for v in (pairs.variance1, pairs.variance2)]
+    # (1+2A)(1+2B) − 4C² without the difference, which would lose all digits at large variances, and the arcsine as an
+    # angle, which keeps them where it is near π/2.
+    a, b = pairs.variance1[:, None], pairs.variance2
+    rest = (1 + 2 * a + 2 * b + 4 * a * b * pairs.below * pairs.above).sqrt()
+    value = 2 / math.pi * torch.atan2(2 * pairs.covariance(), rest)
+    derivative = 4 / math.pi / rest
+    variances = [2 / math.pi * torch.atan2(2 * v, (1 + 4 * v).sqrt()) for v in (pairs.variance1, pairs.variance2)]
     return Duals(value, derivative, pairs_from(value, *variances))
 
 

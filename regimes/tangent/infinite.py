@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.activations import Activation
+from regimes.activations import Activation, require_activation
+from regimes.checks import count, finite, not_negative, positive, real, shapes
 from regimes.tangent.duals import CLOSED_FORMS, Duals, Pairs, root
 from regimes.tangent.hermite import hermite_duals
 
@@ -19,14 +20,17 @@ class Kernels(NamedTuple):
     ntk: Float[Tensor, "n1 n2"]
 
 
+def _require_inputs(caller: str, x1: Tensor, x2: Tensor | None, activation: Activation) -> None:
+    shapes(caller, x1=(x1, "n1 d"), x2=(x2, "n2 d"), cure="Flatten samples with x.flatten(1)")
+    real(caller, x1=x1, x2=x2)
+    finite(caller, x1=x1, x2=x2)
+    require_activation(activation, caller)
+
+
 def _gaussian_pairs(
-    x1: Float[Tensor, "..."], x2: Float[Tensor, "..."], factor: float, offset: float
+    x1: Float[Tensor, "n1 d"], x2: Float[Tensor, "n2 d"], factor: float, offset: float
 ) -> tuple[Pairs, Float[Tensor, "n1 n2"]]:
     """Pairs with covariance factor·x·x' + offset, and that covariance. Same inputs give the correlation 1 exactly."""
-    if x1.ndim != 2 or x2.ndim != 2 or x1.shape[1] != x2.shape[1]:
-        raise ValueError(
-            f"infinite-width kernels need inputs (n1, d) and (n2, d); got {tuple(x1.shape)} and {tuple(x2.shape)}."
-        )
     sides = []
     for x in (x1, x2):
         x = x.to(torch.float64)
@@ -86,11 +90,10 @@ def dense_kernels(
     ReLU kernel). Activations: relu, erf, identity in closed form, smooth ones by Hermite series. Finite nets:
     fluctuation O(1/√m), bias of the mean O(1/m). Source: [JacotGabrielHongler2018].
     """
-    if depth < 0 or sigma_w <= 0 or sigma_b < 0:
-        raise ValueError(
-            f"dense_kernels needs depth >= 0, sigma_w > 0, sigma_b >= 0; got depth={depth}, sigma_w={sigma_w}, "
-            f"sigma_b={sigma_b}."
-        )
+    _require_inputs("dense_kernels", x1, x2, activation)
+    count("dense_kernels", "depth", depth, at_least=0)
+    positive("dense_kernels", "sigma_w", sigma_w)
+    not_negative("dense_kernels", "sigma_b", sigma_b)
     pairs, nngp = _gaussian_pairs(x1, x1 if x2 is None else x2, sigma_w**2 / x1.shape[-1], sigma_b**2)
     tangent = nngp
     for _ in range(depth):
@@ -99,6 +102,14 @@ def dense_kernels(
         tangent = nngp + tangent * sigma_w**2 * means.derivative
         pairs = _affine(means.pairs, sigma_w**2, sigma_b**2)
     return Kernels(nngp, tangent)
+
+
+def _require_two_layers(
+    caller: str, x1: Tensor, x2: Tensor | None, activation: Activation, std_a: float, std_b: float
+) -> None:
+    _require_inputs(caller, x1, x2, activation)
+    not_negative(caller, "std_a", std_a)
+    positive(caller, "std_b", std_b)
 
 
 def two_layer_nngp(
@@ -110,6 +121,7 @@ def two_layer_nngp(
     std_b: float = 1.0,
 ) -> Float[Tensor, "n1 n2"]:
     """Covariance std_a² E[σ(b·x)σ(b·x')] of m^{−1/2} Σ_j a_j σ(b_j·x), a ~ N(0, std_a²), b ~ N(0, std_b² I)."""
+    _require_two_layers("two_layer_nngp", x1, x2, activation, std_a, std_b)
     pairs, _ = _gaussian_pairs(x1, x1 if x2 is None else x2, std_b**2, 0.0)
     return std_a**2 * _means(pairs, activation).value
 
@@ -128,6 +140,7 @@ def two_layer_ntk(
     ReLU, unit variances: ‖x‖‖x'‖/(2π) (sin φ + (π−φ) cos φ) + x·x' (π−φ)/(2π). Source: [ChizatOyallonBach2019] section
     2.3.
     """
+    _require_two_layers("two_layer_ntk", x1, x2, activation, std_a, std_b)
     other = x1 if x2 is None else x2
     pairs, _ = _gaussian_pairs(x1, other, std_b**2, 0.0)
     means = _means(pairs, activation)

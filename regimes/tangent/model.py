@@ -83,6 +83,10 @@ def _one_row(model: nn.Module, call: Callable[[], Tensor], x: Tensor, caller: st
         row = call()
     except RuntimeError as error:
         reason = misfit(model, call)
+        if reason is None and not x.is_floating_point():
+            raise ValueError(
+                f"{caller} needs inputs that the model takes; {x.dtype} ends in: {error}. Convert them to its dtype."
+            ) from error
         if reason is None:
             raise
         shape = tuple(x.shape[1:])

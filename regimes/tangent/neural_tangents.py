@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes.activations import Activation
+from regimes.checks import not_negative, shapes
 from regimes.tangent.infinite import Kernels
 
 _MOVED = ("Jaxpr", "JaxprEqn", "Literal", "Primitive", "Var")  # jax.core -> jax.extend.core
@@ -104,6 +105,9 @@ def flow_prediction(
     neural-tangents takes the half mean over all n·k entries, which slows its flow by k: its clock is run k times as
     long.
     """
+    caller = "flow_prediction"
+    shapes(caller, k_train_train=(k_train_train, "n n"), y=(y, "n k"), k_test_train=(k_test_train, "n1 n"))
+    not_negative(caller, "t", t, infinite=True)
     with import_module("jax").enable_x64(True):
         predict = library().predict.gradient_descent_mse(_double(k_train_train), _double(y), trace_axes=(-1,))
         train, test = predict(t * y.shape[1], 0.0, 0.0, _double(k_test_train))

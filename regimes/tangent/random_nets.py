@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.activations import Activation
+from regimes.activations import Activation, require_activation
+from regimes.checks import count, finite, not_negative, positive, real, shapes
 from regimes.tangent.infinite import Kernels
 
 
@@ -27,11 +28,15 @@ def random_dense_kernels(
     derivative of the output by its outputs, so that no derivative by single weights is formed. float64; the weights are
     normal numbers of float32 precision, which are cheaper to draw.
     """
-    if min(nets, width, depth) < 1:
-        raise ValueError(
-            f"random_dense_kernels needs nets, width and depth of at least 1; got nets={nets}, width={width}, "
-            f"depth={depth}."
-        )
+    caller = "random_dense_kernels"
+    shapes(caller, x=(x, "n d"), cure="Flatten samples with x.flatten(1)")
+    real(caller, x=x)
+    finite(caller, x=x)
+    for name, value in {"nets": nets, "width": width, "depth": depth}.items():
+        count(caller, name, value)
+    positive(caller, "sigma_w", sigma_w)
+    not_negative(caller, "sigma_b", sigma_b)
+    require_activation(activation, caller)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(nets, *shape, generator=generator, device=x.device, dtype=torch.float32).to(torch.float64)

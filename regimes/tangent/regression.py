@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regimes.tangent.spectrum import spectrum
+from regimes.checks import count, finite, not_negative, real, shapes
+from regimes.tangent.spectrum import Spectrum, spectrum
 
 Time = float | Float[Tensor, "*runs"]
 
@@ -39,14 +40,18 @@ def kernel_ridge(
 
     ridge = 0 is kernel interpolation: the limit ridge → 0, c = K⁺ y, the pseudo-inverse when K is singular (see
     KernelFit.rank). cutoff: relative size of the eigenvalues taken for zero without ridge (None: n times the rounding
-    unit of the dtype of K). `samples` is n when the rows are (sample, output) pairs (merge_outputs). For a net that
-    starts at f_0 pass y − f_0.
+    unit of the dtype of K). samples: the number n of inputs behind the rows, needed with ridge > 0; it is not the
+    number of rows where these are (sample, output) pairs (merge_outputs). For a net that starts at f_0 pass y − f_0.
     Source: [ChizatOyallonBach2019] for the link with lazy training.
     """
-    if not 0 <= ridge < float("inf"):
-        raise ValueError(f"kernel_ridge needs a finite ridge >= 0; got {ridge}.")
-    parts = spectrum(k_train_train, cutoff=cutoff)
-    matrix = parts.values + (samples or k_train_train.shape[-1]) * ridge
+    not_negative("kernel_ridge", "ridge", ridge)
+    parts = _fitted("kernel_ridge", k_train_train, y, None, samples, cutoff)
+    if samples is None and ridge > 0:
+        raise ValueError(
+            "kernel_ridge needs samples, the number of inputs behind the rows, by which a ridge counts; got none. "
+            f"Pass samples={y.shape[-2]}, or fewer if the rows are (sample, output) pairs."
+        )
+    matrix = parts.values + (samples or 1) * ridge
     used = parts.kept | (matrix > 0)
     inverse = torch.where(used, 1 / torch.where(used, matrix, 1.0), 0.0)
     coefficients = parts.vectors @ (inverse[..., None] * (parts.vectors.mT @ y.to(torch.float64)))
@@ -56,7 +61,32 @@ def kernel_ridge(
 
 def predict(fit: KernelFit, k_test_train: Float[Tensor, "*#runs n1 n"]) -> Float[Tensor, "*runs n1 k"]:
     """Values of the fit at new points, in float64."""
+    _test_kernel("predict", k_test_train, fit.coefficients)
     return k_test_train.to(torch.float64) @ fit.coefficients
+
+
+def _fitted(
+    caller: str, kernel: Tensor, y: Tensor, start: Tensor | None, samples: int | None, cutoff: float | None
+) -> Spectrum:
+    """The spectrum of the kernel, once targets and start fit to it."""
+    arrays = {"k_train_train": (kernel, "*#runs n n"), "y": (y, "*#runs n k"), "f_train_0": (start, "*#runs n k")}
+    rows = shapes(caller, cure=None if getattr(y, "ndim", 2) > 1 else "Pass y[:, None]", **arrays)["n"]
+    real(caller, y=y, f_train_0=start)
+    finite(caller, y=y, f_train_0=start)
+    if samples is not None and rows % count(caller, "samples", samples):
+        raise ValueError(
+            f"{caller} needs samples, the number of inputs behind the rows, to divide their number; got {samples} for "
+            f"{rows} rows. Pass the number of inputs."
+        )
+    return spectrum(kernel, cutoff=cutoff)
+
+
+def _test_kernel(caller: str, kernel: Tensor, values: Tensor, others: Tensor | None = None) -> None:
+    """Refuse a test-train kernel that does not fit the values at the training points (and those at the others)."""
+    cure = "The columns of k_test_train are the training points"
+    arrays = {"k_test_train": (kernel, "*#runs n1 n"), "train": (values, "*#runs n k")}
+    shapes(caller, cure=cure, f_test_0=(others, "*#runs n1 k"), **arrays)
+    real(caller, k_test_train=kernel, f_test_0=others)
 
 
 class GradientFlow:
@@ -65,8 +95,8 @@ class GradientFlow:
 
     On the training points f_t − y = Σ_λ e^{−λt/n} u uᵀ (f_0 − y). All in float64, with any leading runs axes.
     Eigenvalues under the cutoff (see spectrum; `rank` says how many are above) never learn, so t = inf is the ridgeless
-    solution started from f_0. `samples` is n when rows are (sample, output) pairs (merge_outputs); f_train_0 = None is
-    a start at zero.
+    solution started from f_0. samples: the number n of inputs, which sets the unit of time; it is not the number of
+    rows where these are (sample, output) pairs (merge_outputs). f_train_0 = None is a start at zero.
     Source: [ChizatOyallonBach2019]; the time unit is that of regimes.conventions.
     """
 
@@ -76,11 +106,11 @@ class GradientFlow:
         y: Float[Tensor, "*#runs n k"],
         f_train_0: Float[Tensor, "*#runs n k"] | None = None,
         *,
-        samples: int | None = None,
+        samples: int,
         cutoff: float | None = None,
     ) -> None:
-        parts = spectrum(k_train_train, cutoff=cutoff)
-        self.samples = samples or k_train_train.shape[-1]
+        parts = _fitted("GradientFlow", k_train_train, y, f_train_0, samples, cutoff)
+        self.samples = samples
         self.eigenvalues, self.vectors, self.kept = parts.values, parts.vectors, parts.kept
         self.rank, self.cutoff = parts.rank, parts.cutoff
         self.condition = parts.values[..., -1] / torch.where(parts.kept, parts.values, float("inf")).amin(-1)
@@ -90,9 +120,9 @@ class GradientFlow:
 
     def _exponent(self, t: Time) -> Float[Tensor, "*runs n"]:
         """λt/n, zero in the directions that never learn, also at t = inf."""
+        not_negative("GradientFlow", "the time t", t, infinite=True)
         time = torch.as_tensor(t, dtype=torch.float64, device=self.eigenvalues.device)
-        if (time < 0).any() or time.isnan().any():
-            raise ValueError(f"GradientFlow needs times t >= 0 (inf is allowed); got {time.min():g}.")
+        shapes("GradientFlow", t=(time, "*#runs"), eigenvalues=(self.eigenvalues, "*#runs n"))
         rates = torch.where(self.kept, self.eigenvalues / self.samples, 1.0)
         return torch.where(self.kept, rates * time[..., None], 0.0)
 
@@ -112,6 +142,7 @@ class GradientFlow:
         f_test_0: Float[Tensor, "*#runs n1 k"] | None = None,
     ) -> Float[Tensor, "*runs n1 k"]:
         """f_t at other points: f_0(x) − K(x, X) K⁺ (1 − e^{−Kt/n}) (f_0(X) − y)."""
+        _test_kernel("GradientFlow.test", k_test_train, self.y, f_test_0)
         change = k_test_train.to(torch.float64) @ (self.vectors @ self._learned(t))
         return -change if f_test_0 is None else f_test_0.to(torch.float64) - change
 
@@ -132,6 +163,7 @@ class GradientFlow:
 
     def time_to(self, risk: float | Float[Tensor, "*runs"]) -> Float[Tensor, "*runs"]:
         """First time at which R(f_t) <= risk: 0 if it holds at the start, inf if never. Bisection to rounding."""
+        not_negative("GradientFlow.time_to", "risk", risk, infinite=True)
         goal = torch.as_tensor(risk, dtype=torch.float64, device=self.eigenvalues.device).expand(self.risk(0.0).shape)
         low, high = torch.zeros_like(goal), torch.ones_like(goal)
         reachable = (self.risk(float("inf")) < goal) & (goal > 0)

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from regimes.checks import not_negative, real, shapes
+
 
 class Spectrum(NamedTuple):
     """K = U diag(λ) Uᵀ in float64; eigenvalues ascending, those of absolute value at most `cutoff` set to exactly 0."""
@@ -27,14 +29,15 @@ def spectrum(kernel: Float[Tensor, "*runs n m"], *, cutoff: float | None = None)
 
     cutoff is relative to the largest eigenvalue; None means n·ε with ε the rounding unit of the dtype of the INPUT:
     below it the entries of a float32 kernel say nothing, also when solved in float64.
-    ValueError: not square, not finite, not symmetric, or an eigenvalue below −cutoff.
+    ValueError: not square, not finite, not symmetric, of 16 bits, or an eigenvalue below −cutoff.
     """
-    size = kernel.shape[-1]
-    if kernel.shape[-2] != size or size == 0:
-        raise ValueError(
-            f"a kernel matrix needs shape (..., n, n); got {tuple(kernel.shape)}: "
-            "merge_outputs turns (n, n, k, k) into (n·k, n·k)."
-        )
+    cure = "merge_outputs turns (n, n, k, k) into (n·k, n·k)"
+    size = shapes("a kernel matrix", kernel=(kernel, "*runs n n"), cure=cure)["n"]
+    real("a kernel matrix", kernel=kernel)
+    if cutoff is not None:
+        not_negative("a kernel matrix", "cutoff", cutoff)
+        if cutoff >= 1:
+            raise ValueError(f"a kernel matrix needs a relative cutoff below 1, which keeps nothing; got {cutoff}.")
     unit = torch.finfo(kernel.dtype).eps
     matrix = kernel.detach().to(torch.float64)
     if not matrix.isfinite().all():
@@ -59,7 +62,9 @@ def spectrum(kernel: Float[Tensor, "*runs n m"], *, cutoff: float | None = None)
 def merge_outputs(kernel: Float[Tensor, "*runs n1 n2 k1 k2"]) -> Float[Tensor, "*runs rows columns"]:
     """The full kernel (n1, n2, k, k) of a net with k outputs as a matrix over (sample, output) pairs, sample-major.
 
-    It goes with targets and outputs reshaped from (n, k) to (n·k, 1), and `samples=n` in GradientFlow and kernel_ridge.
+    It goes with targets and outputs reshaped from (n, k) to (n·k, 1), and with samples=n, not n·k, in GradientFlow and
+    kernel_ridge.
     """
+    shapes("merge_outputs", kernel=(kernel, "*runs n1 n2 k k"), cure='Pass ntk(..., outputs="full")')
     n1, n2, k1, k2 = kernel.shape[-4:]
     return kernel.transpose(-3, -2).reshape(*kernel.shape[:-4], n1 * k1, n2 * k2)

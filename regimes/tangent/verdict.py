@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+from regimes.checks import positive
+
 LazinessVerdict = Literal["lazy", "not lazy", "undecided"]
 ERROR_FACTOR = 10.0  # an effect smaller than this many integration errors decides nothing
 
@@ -70,6 +72,8 @@ def judge_laziness(figures: Mapping[str, Figure], thresholds: Thresholds | None 
     figure, an interval that does not hold its value, nan.
     """
     limits = (thresholds or Thresholds())._asdict()
+    for name, limit in limits.items():
+        positive("judge_laziness", f"the threshold of {name}", limit)
     if unknown := set(figures) - set(limits):
         raise ValueError(
             f"judge_laziness knows the figures {', '.join(limits)}; got also {', '.join(sorted(unknown))}."

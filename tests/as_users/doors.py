@@ -20,7 +20,7 @@ class Door(NamedTuple):
     right: Callable[[], Mapping[str, Any]]
     sized: Mapping[str, tuple[int, ...]] = {}
     free: frozenset[str] | set[str] = frozenset()
-    name: str | None = None
+    name: str | tuple[str, ...] | None = None
 
 
 def spoilt(value: Any, sized: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ from regimes.activations import activation
 from regimes.conventions import function_norm
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.problem import Problem
-from regimes.meanfield.two_layer import tangent_kernel
+from regimes.meanfield.kernel import tangent_kernel
 from regimes.tangent.bounds import finite_horizon_bound
 from regimes.tangent.spectrum import merge_outputs
 

@@ -10,8 +10,8 @@ from regimes.activations import activation
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.nets import Net
 from regimes.jobs.lazy_vs_meanfield.problem import Problem
+from regimes.meanfield.kernel import tangent_kernel
 from regimes.meanfield.particles import Particles
-from regimes.meanfield.two_layer import tangent_kernel
 from regimes.tangent import laziness
 from regimes.tangent.spectrum import merge_outputs
 

@@ -16,7 +16,8 @@ from regimes.conventions import function_norm
 from regimes.experiments.lazy.ridgeless_limit.config import Config
 from regimes.experiments.lazy.starts import is_centred, nets, on_sphere, targets
 from regimes.meanfield.displacement import displaced, displacement_flow
-from regimes.meanfield.two_layer import TwoLayerRisk, tangent_kernel_trace
+from regimes.meanfield.kernel import tangent_kernel_trace
+from regimes.meanfield.two_layer import TwoLayerRisk
 from regimes.tangent.regression import kernel_ridge, predict
 
 

@@ -1,0 +1,35 @@
+"""The arithmetic of steps with one size a run."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def finite_runs(parts: Sequence[Tensor]) -> Tensor:
+    return torch.stack([part.isfinite().flatten(1).all(1) for part in parts]).all(0)
+
+
+def root_mean_square(part: Tensor) -> Tensor:
+    rows = part.flatten(1)
+    return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64) / rows.shape[1] ** 0.5
+
+
+def combine(
+    parts: tuple[Tensor, ...] | None, size: Tensor, slopes: Sequence[tuple[Tensor, ...]], weights: Sequence[float]
+) -> tuple[Tensor, ...]:
+    """parts + size · Σ_i weights_i slopes_i, with one size a run; without the first term if there are no parts."""
+    result = []
+    for index, slope in enumerate(slopes[0]):
+        column = size.to(slope.dtype).reshape(-1, *[1] * (slope.ndim - 1))
+        terms = [(each[index], weight) for each, weight in zip(slopes, weights, strict=True) if weight]
+        (first, weight), *others = terms
+        total = first * (weight * column) if parts is None else torch.addcmul(parts[index], first, column, value=weight)
+        for term, weight in others:
+            total.addcmul_(term, column, value=weight)
+        result.append(total)
+    return tuple(result)
+
+
+def choose(accepted: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(accepted.reshape(-1, *[1] * (new.ndim - 1)), new, old)

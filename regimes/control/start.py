@@ -1,0 +1,36 @@
+"""What the start of an integration has to be."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from regimes.checks import finite, real, shapes
+
+
+def require_start(state: tuple[Tensor, ...], rtol: float | Tensor, atol: float | Tensor) -> None:
+    """Refuse a start that is no tuple of finite tensors over the same runs, at least one, and impossible tolerances."""
+    if not isinstance(state, tuple) or not state:
+        raise ValueError(f"integrate needs the state as a tuple of tensors; got {type(state).__name__}. Pass (z,).")
+    parts = {f"state[{number}]": part for number, part in enumerate(state)}
+    cure = "The first axis of each tensor is that of the runs, at least one"
+    runs = shapes("integrate", cure=cure, **{name: (part, "runs *_") for name, part in parts.items()})["runs"]
+    real("integrate", half=False, **parts)
+    finite("integrate", **parts)
+    for value, low in ((rtol, 0.0), (atol, torch.finfo(torch.float64).tiny)):
+        try:
+            given = torch.as_tensor(value, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError):
+            given = torch.tensor(math.nan)
+        if tuple(given.shape) not in ((), (runs,)) or not bool(((given >= low) & (given < math.inf)).all()):
+            raise ValueError(
+                "integrate needs tolerances rtol >= 0, atol > 0, finite, one or one for each of the "
+                f"{runs} runs; got rtol={rtol}, atol={atol}. Pass 1e-6, 1e-9."
+            )
+
+
+def require_velocity(slopes: tuple[Tensor, ...], state: tuple[Tensor, ...]) -> None:
+    """Refuse a velocity that is not of the shapes and dtypes of the state: sums would spread it over the state."""
+    needed, got = ([(tuple(part.shape), part.dtype) for part in each] for each in (state, slopes))
+    if needed != got:
+        raise ValueError(f"integrate needs a velocity of the shapes and dtypes of the state, {needed}; got {got}.")

@@ -1,0 +1,218 @@
+"""What the tangent package refuses, as a user calls it."""
+
+import pytest
+import torch
+from doors import Door, cases, loses
+
+from regimes.activations import RELU
+from regimes.conventions import generator
+from regimes.tangent.bounds import finite_horizon_bound
+from regimes.tangent.functional import unflatten
+from regimes.tangent.infinite import dense_kernels, two_layer_nngp, two_layer_ntk
+from regimes.tangent.kernel import jacobian, ntk, ntk_vector_product
+from regimes.tangent.laziness import activation_flips, alignment, kernel_drift, tangent_distance, weight_motion
+from regimes.tangent.random_nets import random_dense_kernels
+from regimes.tangent.regression import GradientFlow, kernel_ridge, predict
+from regimes.tangent.spectrum import merge_outputs, spectrum
+from regimes.tangent.verdict import Thresholds, judge_laziness
+
+
+def randn(*shape):
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def kernel(n=6):
+    features = randn(n, 9)
+    return features @ features.T
+
+
+def net():
+    return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
+
+
+TESTED = {"k_test_train: an axis more"}
+INPUTS = lambda: {"x1": randn(5, 3), "x2": randn(4, 3), "activation": RELU}  # noqa: E731
+DOORS = {
+    "spectrum": Door(
+        spectrum,
+        lambda: {"kernel": kernel(), "cutoff": 0.1},
+        sized={"kernel": (0, 1)},
+        name="a kernel matrix",
+    ),
+    "merge_outputs": Door(
+        merge_outputs,
+        lambda: {"kernel": randn(4, 3, 2, 2)},
+        sized={"kernel": (2, 3)},
+        free={f"kernel: {how}" for how in ("complex", "integer", "half")},  # it only moves entries
+    ),
+    "kernel_ridge": Door(
+        kernel_ridge,
+        lambda: {"k_train_train": kernel(), "y": randn(6, 2), "ridge": 0.1, "samples": 3},
+        sized={"k_train_train": (0, 1), "y": (0,)},
+        name=("kernel_ridge", "a kernel matrix"),
+    ),
+    "kernel_ridge of one number a sample": Door(
+        kernel_ridge, lambda: {"k_train_train": kernel(), "y": randn(6, 1)}, sized={"y": (0,)},
+        name=("kernel_ridge", "a kernel matrix"),
+    ),
+    "predict": Door(
+        predict,
+        lambda: {"fit": kernel_ridge(kernel(), randn(6, 2)), "k_test_train": randn(4, 6)},
+        sized={"k_test_train": (1,)},
+    ),
+    "GradientFlow": Door(
+        lambda **given: GradientFlow(**given).risk(1.0),
+        lambda: {"k_train_train": kernel(), "y": randn(6, 2), "f_train_0": randn(6, 2), "samples": 3},
+        sized={"k_train_train": (0, 1), "y": (0, 1), "f_train_0": (0, 1)},
+        name=("GradientFlow", "a kernel matrix"),
+    ),
+    "GradientFlow of one number a sample": Door(
+        lambda **given: GradientFlow(**given).risk(1.0),
+        lambda: {"k_train_train": kernel(), "y": randn(6, 1), "f_train_0": randn(6, 1), "samples": 6},
+        sized={"y": (0,), "f_train_0": (0,)},
+        name=("GradientFlow", "a kernel matrix"),
+    ),
+    "GradientFlow.test": Door(
+        GradientFlow(kernel(), randn(6, 2), samples=6).test,
+        lambda: {"t": 1.0, "k_test_train": randn(4, 6), "f_test_0": randn(4, 2)},
+        sized={"k_test_train": (0, 1), "f_test_0": (0, 1)},
+        free={"t: inf"},
+        name="GradientFlow",
+    ),
+    "GradientFlow.time_to": Door(
+        GradientFlow(kernel(), randn(6, 2), samples=6).time_to,
+        lambda: {"risk": 0.01},
+        free={"risk: inf"},
+        name="GradientFlow.time_to",
+    ),
+    "weight_motion": Door(
+        lambda w, w0, runs: weight_motion([w], [w0], runs=runs),
+        lambda: {"w": randn(5, 4, 3), "w0": randn(5, 4, 3), "runs": 1},
+        sized={"w": (0, 1, 2), "w0": (0, 1, 2)},
+        free={"runs: 0"},
+        name="weight_motion",
+    ),
+    "kernel_drift": Door(
+        kernel_drift, lambda: {"kernel": randn(5, 4), "start": randn(5, 4)}, sized={"kernel": (0, 1), "start": (0, 1)}
+    ),
+    "activation_flips": Door(
+        activation_flips,
+        lambda: {"preactivations": randn(5, 4), "start": randn(5, 4)},
+        sized={"preactivations": (0, 1), "start": (0, 1)},
+        free={"preactivations: half", "start: half"},  # a sign survives
+    ),
+    "tangent_distance": Door(
+        tangent_distance,
+        lambda: {"outputs": randn(5, 4), "tangent": randn(5, 4)},
+        sized={"outputs": (0, 1), "tangent": (0, 1)},
+    ),
+    "alignment": Door(
+        alignment, lambda: {"kernel": kernel(), "y": randn(6, 2)}, sized={"kernel": (0, 1), "y": (0,)}
+    ),
+    "finite_horizon_bound": Door(
+        finite_horizon_bound,
+        lambda: {
+            "horizon": 1.0, "lipschitz": 1.0, "lipschitz_derivative": 1.0, "alpha": 2.0, "initial_distance": 1.0,
+            "radius": 3.0,
+        },
+        free={"radius: inf"},
+    ),
+    "dense_kernels": Door(
+        dense_kernels,
+        lambda: {**INPUTS(), "depth": 2, "sigma_w": 1.5, "sigma_b": 0.5},
+        sized={"x1": (1,), "x2": (1,)},
+        free={"depth: 0"},
+    ),
+    "two_layer_ntk": Door(
+        two_layer_ntk, lambda: {**INPUTS(), "std_a": 1.0, "std_b": 1.0}, sized={"x1": (1,), "x2": (1,)}
+    ),
+    "two_layer_nngp": Door(
+        two_layer_nngp, lambda: {**INPUTS(), "std_a": 1.0, "std_b": 1.0}, sized={"x1": (1,), "x2": (1,)}
+    ),
+    "random_dense_kernels": Door(
+        random_dense_kernels,
+        lambda: {
+            "x": randn(5, 3), "nets": 2, "width": 4, "depth": 1, "activation": RELU, "generator": generator(0),
+            "sigma_w": 1.0, "sigma_b": 0.5,
+        },
+    ),
+    "ntk": Door(
+        ntk,
+        lambda: {"model": net(), "x1": randn(5, 3), "x2": randn(4, 3), "block": 2, "memory": 10**6},
+        sized={"x1": (1,), "x2": (1,)},
+        free={"x1: an axis more", "x2: an axis more"},
+    ),
+    "jacobian": Door(jacobian, lambda: {"model": net(), "x": randn(5, 3)}, sized={"x": (1,)}),
+    "ntk_vector_product": Door(
+        ntk_vector_product,
+        lambda: {"model": net(), "x1": randn(5, 3), "vector": randn(4, 2), "x2": randn(4, 3)},
+        sized={"x1": (1,), "x2": (0, 1), "vector": (0, 1)},
+    ),
+    "unflatten": Door(
+        unflatten,
+        lambda: {"vector": randn(6), "like": {"w": randn(2, 3)}},
+        sized={"vector": (0,)},
+        free={f"vector: {how}" for how in ("complex", "integer", "half", "an axis less")},
+    ),
+}  # fmt: skip
+
+
+def test_the_right_input_is_taken():
+    for door in DOORS.values():
+        door.call(**door.right())
+
+
+@pytest.mark.parametrize(("door", "argument", "how"), cases(DOORS))
+def test_wrong_input_is_refused_or_stays_in_sight(door, argument, how):
+    assert loses(DOORS[door], argument, how) is None
+
+
+def test_a_row_of_targets_is_told_how_to_become_a_column():
+    for solve in (lambda k, y: kernel_ridge(k, y), lambda k, y: GradientFlow(k, y, samples=6)):
+        with pytest.raises(ValueError, match=r"y has 1 axis .* Pass y\[:, None\]"):
+            solve(kernel(), randn(6))
+
+
+def test_a_kernel_of_pairs_needs_the_number_of_inputs():
+    full = merge_outputs(ntk(net(), randn(3, 3)))
+    with pytest.raises(TypeError, match="samples"):
+        GradientFlow(full, randn(6, 1))
+    with pytest.raises(ValueError, match="needs samples, the number of inputs"):
+        kernel_ridge(full, randn(6, 1), ridge=0.1)
+    with pytest.raises(ValueError, match="got 4 for 6 rows"):
+        GradientFlow(full, randn(6, 1), samples=4)
+
+
+@pytest.mark.parametrize("n", [100, 200])
+def test_kernels_of_sixteen_bits_are_refused(n):
+    features = torch.randn(n, 5).bfloat16()
+    with pytest.raises(ValueError, match="a kernel matrix needs kernel in float32 or float64; got bfloat16"):
+        kernel_ridge(features @ features.T, torch.randn(n, 1))
+
+
+def test_no_activation_flips_come_out_of_nan():
+    with pytest.raises(ValueError, match="activation_flips needs finite preactivations; 12 of its 12"):
+        activation_flips(torch.full((3, 4), float("nan")), torch.randn(3, 4))
+
+
+@pytest.mark.parametrize("weights", [([], []), ([torch.ones(2)], [torch.ones(2), torch.ones(1)])])
+def test_weights_without_their_start_are_refused(weights):
+    with pytest.raises(ValueError, match="weight_motion needs the same parameters twice"):
+        weight_motion(*weights)
+
+
+@pytest.mark.parametrize("sigma", [float("nan"), 0.0, -1.0, float("inf"), "2"])
+def test_kernels_of_an_impossible_scale_are_refused(sigma):
+    with pytest.raises(ValueError, match="dense_kernels needs sigma_w as a finite number above 0"):
+        dense_kernels(randn(3, 2), depth=1, activation=RELU, sigma_w=sigma)
+
+
+@pytest.mark.parametrize("wrong", ["relu", torch.relu, torch.nn.ReLU()])
+def test_what_is_no_activation_is_refused(wrong):
+    with pytest.raises(ValueError, match="dense_kernels needs an Activation; got"):
+        dense_kernels(randn(3, 2), depth=1, activation=wrong)
+
+
+def test_thresholds_that_are_no_numbers_judge_nothing():
+    with pytest.raises(ValueError, match="the threshold of kernel_drift as a finite number above 0; got nan"):
+        judge_laziness({"tangent_distance": 0.01}, Thresholds(kernel_drift=float("nan")))
