@@ -35,7 +35,8 @@ def draw(rows: "DataFrame") -> "Figure":
         axes[0].plot([], [], color="#999999", linewidth=4, alpha=0.5, label="teacher")
         made.legend(loc="outside upper center", ncols=4)
         seeds = rows.seed.nunique()
-        text = f"Paths of the neurons of seed {seed}, dots at their ends. Above: geometric means of {seeds} seeds"
+        which = f"of seed {seed}, dots at their ends" if len(path) else "were kept of none of these seeds"
+        text = f"Paths of the neurons {which}. Above: geometric means of {seeds} seeds"
         figures.explain(made, f"{text} with 95 % intervals.")
     return made
 
@@ -57,5 +58,5 @@ def _panel(ax: Any, rows: Any) -> None:
         ax.plot(neuron.x, neuron.y, color=color, linewidth=1.2)
         ax.plot(neuron.x.iloc[:1], neuron.y.iloc[:1], "o", markerfacecolor="none", color=figures.GREY, markersize=4)
         ax.plot(neuron.x.iloc[-1:], neuron.y.iloc[-1:], "o", color=color, markersize=4)
-    reach = 1.1 * max(1.0, float(np.abs(path[["x", "y"]].to_numpy()).max()))
+    reach = 1.1 * float(np.abs(path[["x", "y"]].to_numpy()).max(initial=1.0))
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xlabel="$|a|\\,b_1$", ylabel="$|a|\\,b_2$")
