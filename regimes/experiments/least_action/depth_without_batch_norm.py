@@ -84,9 +84,11 @@ class Config(TableConfig):
 
     SMOKE: ClassVar[dict[str, Any]] = {"epochs": 2, "arch_options": {"filters": 4}}
 
-    train_size: list[int] = Field([100], min_length=1, max_length=1)
-    depth: list[int] = Field([2, 6], min_length=2)
-    block: list[Literal["two_convolutions", "last_convolution"]] = ["two_convolutions", "last_convolution"]
+    train_size: list[int] = Field([100], min_length=1, max_length=1, description="training samples, one number")
+    depth: list[int] = Field([2, 6], min_length=2, description="residual blocks")
+    block: list[Literal["two_convolutions", "last_convolution"]] = Field(
+        ["two_convolutions", "last_convolution"], description="kinds of block: as published, and as the code ran"
+    )
     arm: list[ArmName] = Field(["vanilla", "lap_divided", "vanilla_lr0.01", "lap_divided_lr0.01"], min_length=1)
 
 

@@ -30,12 +30,9 @@ so "tuned" says what the method can do, not what a user with n labels would find
 `extra_train_size` only, tune LAP and the control in the same way.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from regimes.experiments.least_action.low_data import comparison
-from regimes.experiments.least_action.low_data.arms import ArmName
 from regimes.experiments.least_action.low_data.comparison import (
     CONTROL,
     DIVIDED,
@@ -44,17 +41,16 @@ from regimes.experiments.least_action.low_data.comparison import (
     Comparison,
     published_gain,
 )
-from regimes.experiments.least_action.low_data.course import Course
+from regimes.experiments.least_action.low_data.mnist import Config, measure, points
 from regimes.experiments.least_action.low_data.pictures import panels
-from regimes.experiments.least_action.low_data.together import measured
 from regimes.lab import numbers
-from regimes.lab.config import Settings
 from regimes.lab.report import Interval, Judgement, Statement
-from regimes.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
+
+__all__ = ["BATCHED", "GRID", "STATEMENT", "Config", "draw", "judge", "measure", "points", "table"]
 
 # Test accuracy in percent: mean, low and high end of the 95 % interval over 50 runs. [Karkar2020] Table 1.
 PUBLISHED = {
@@ -97,81 +93,6 @@ GRID = ("seed", "train_size", "arm")
 BATCHED = ("seed",)  # in groups of `ensemble`
 # Settings that say what is measured, or how fast, not how.
 PLAN = ("seeds", "train_size", "arm", "extra_train_size", "extra_arm", "more", "ensemble")
-
-
-class More(Settings):
-    """Further seeds, sizes and arms, trained and looked at like the rest."""
-
-    first_seed: int = Field(0, ge=0)
-    seeds: int = Field(1, ge=1)
-    train_size: list[int] = Field([100], min_length=1)
-    arm: list[ArmName] = Field(["vanilla", "lap", "control"], min_length=1)
-
-
-class Config(Settings):
-    """Data, arms, training and looks; the defaults are a smoke run, configs/mnist_low_data.yaml is the real size."""
-
-    dataset: Literal["digits", "mnist"] = "digits"
-    data_dir: str | None = None
-    train_size: list[int] = Field([100], min_length=1)
-    arm: list[ArmName] = Field(["vanilla", "lap", "lap_divided", "control", "vanilla_lr0.1"], min_length=1)
-    extra_train_size: list[int] = [100]
-    extra_arm: list[ArmName] = ["lap_lr0.1", "control_lr0.1"]
-    seeds: int = Field(2, ge=1)
-    more: list[More] = []
-    validation: int = Field(100, ge=1)
-    first_half: int = Field(100, ge=1)
-    second_half: int = Field(100, ge=1)
-    epochs: int = Field(6, ge=1)
-    first_look: int = Field(4, ge=1)
-    look_every: int = Field(1, ge=1)
-    look_precision: Literal["float32", "bfloat16"] = "float32"
-    filters: int = Field(8, ge=2)
-    blocks: int = Field(3, ge=1)
-    learning_rate: float = Field(0.01, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-4, ge=0)
-    batch: int = Field(128, ge=2)
-    gain: float = Field(0.1, gt=0)
-    encoder_gain: float = Field(1.0, gt=0)
-    multiplier: float = Field(5.0, gt=0)
-    growth: float = Field(1.0, ge=0)
-    every: int = Field(5, ge=1)
-    ensemble: int = Field(1, ge=1)  # seeds trained side by side: how fast, not what
-
-
-def points(config: Config) -> list[dict[str, Any]]:
-    """Seed after seed, so that a run cut short is a whole one of fewer seeds."""
-    plans = [
-        [(config.train_size, config.arm), (config.extra_train_size, config.extra_arm)] if seed < config.seeds else []
-        for seed in range(max([config.seeds, *(more.first_seed + more.seeds for more in config.more)]))
-    ]
-    for more in config.more:
-        for seed in range(more.first_seed, more.first_seed + more.seeds):
-            plans[seed].append((more.train_size, more.arm))
-    return [
-        {"seed": seed, "train_size": size, "arm": arm}
-        for seed, plan in enumerate(plans)
-        for size, arm in dict.fromkeys((size, arm) for sizes, arms in plan for size in sizes for arm in arms)
-    ]
-
-
-def course(config: Config) -> Course:
-    """The training of all arms as `train` knows it, and when it is looked at."""
-    shared = ("momentum", "weight_decay", "batch", "epochs", "gain", "multiplier", "growth", "every")
-    train = TrainConfig.model_validate(
-        {name: getattr(config, name) for name in shared}
-        | {"dataset": config.dataset, "data_dir": config.data_dir, "lr": config.learning_rate}
-        | {"arch": "resnet9", "arch_options": {"filters": config.filters, "blocks": config.blocks}}
-        | {"init": "orthogonal", "optimiser": "sgd", "schedule": "constant", "level": "batch_after"}
-    )
-    looks = {name: getattr(config, name) for name in ("encoder_gain", "first_look", "look_every", "look_precision")}
-    return Course(train, **looks, refreshed=True)
-
-
-def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a point: accuracies as shares by both protocols, and the net at the end of training."""
-    return measured(config, points, course(config), points[0]["train_size"])
 
 
 def judge(rows: "DataFrame") -> Judgement:

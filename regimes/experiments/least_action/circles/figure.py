@@ -8,7 +8,7 @@ from regimes.experiments.least_action.circles.protocol import OFFSET
 from regimes.lab import figures
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
     from pandas import DataFrame
 
 NAMES = {
@@ -38,36 +38,43 @@ COLORS = {0: figures.PALETTE[0], 1: figures.PALETTE[1]}
 
 def draw(rows: "DataFrame") -> "Figure":
     """Test clouds of one seed after blocks, each panel in its own scale, above cost, gaps and straightness by arm."""
-    clouds: Any = rows[rows.kind == "cloud"]
-    runs: Any = rows[rows.kind == "run"]
-    clouds = clouds[clouds.seed == clouds.seed.min()]
-    arms = list(runs.arm.unique())
-    blocks = sorted(clouds.block.unique()) if len(clouds) else [0]  # a part of the seeds may have kept no clouds
+    clouds, runs = rows[rows.kind == "cloud"], rows[rows.kind == "run"]
+    arms = list(dict.fromkeys(runs.arm))
     with figures.style():
         from matplotlib.figure import Figure
 
         made = Figure(figsize=(figures.DOUBLE, 1.62 * len(arms) + 2.7), layout="constrained")
         parts: Any = made.subfigures(2, 1, height_ratios=[1.62 * len(arms), 2.4])
         above, below = parts
-        axes = above.subplots(len(arms), len(blocks), squeeze=False)
-        for line, arm in zip(axes, arms, strict=True):
-            for ax, block in zip(line, blocks, strict=True):
-                _cloud(ax, clouds[(clouds.arm == arm) & (clouds.block == block)])
-            line[0].set_ylabel(f"{NAMES[arm]}\n$y$")
-        for ax, block in zip(axes[0], blocks, strict=True):
-            ax.set_title("input" if block == 0 else f"after block {int(block)}")
-        for ax in axes[-1]:
-            ax.set_xlabel("$x$")
-        for label, name in ((0, "class 0 (outer circle)"), (1, "class 1 (inner circle)")):
-            axes[0, 0].plot([], [], ".", color=COLORS[label], label=name)
-        axes[0, 0].plot([], [], "--", color="#666666", label="$x + y = -20$")
-        above.legend(loc="outside upper center", ncols=3)
+        if len(clouds):
+            _clouds(above, clouds[clouds.seed == clouds.seed.min()], arms)
+        else:
+            above.text(0.5, 0.5, "no clouds were kept of these seeds", ha="center")
         for ax, column in zip(below.subplots(1, len(PANELS)), PANELS, strict=True):
             _arms(ax, runs, arms, column)
         left_out = [NAMES[arm].split(":")[0] for arm in arms if _wild(runs[runs.arm == arm])]
         text = f"arm {' and '.join(left_out)}, whose cost is huge" if left_out else "no arm"
         figures.explain(below, EXPLANATION.format(runs.seed.nunique(), text))
     return made
+
+
+def _clouds(above: "SubFigure", clouds: Any, arms: list[str]) -> None:
+    """One row an arm, one column a shown state."""
+    blocks = sorted(clouds.block.unique())
+    axes = above.subplots(len(arms), len(blocks), squeeze=False)
+    for line, arm in zip(axes, arms, strict=True):
+        for ax, block in zip(line, blocks, strict=True):
+            if len(some := clouds[(clouds.arm == arm) & (clouds.block == block)]):
+                _cloud(ax, some)
+        line[0].set_ylabel(f"{NAMES[arm]}\n$y$")
+    for ax, block in zip(axes[0], blocks, strict=True):
+        ax.set_title("input" if block == 0 else f"after block {int(block)}")
+    for ax in axes[-1]:
+        ax.set_xlabel("$x$")
+    for label, name in ((0, "class 0 (outer circle)"), (1, "class 1 (inner circle)")):
+        axes[0, 0].plot([], [], ".", color=COLORS[label], label=name)
+    axes[0, 0].plot([], [], "--", color=figures.GREY, label="$x + y = -20$")
+    above.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
 
 
 def _wild(some: Any) -> bool:
@@ -78,14 +85,11 @@ def _wild(some: Any) -> bool:
 def _cloud(ax: Any, cloud: Any) -> None:
     for label, some in cloud.groupby("label"):
         ax.plot(some.x, some.y, ".", color=COLORS[int(label)], markersize=2)
-    if cloud.empty:
-        ax.set_axis_off()
-        return
     points = cloud[["x", "y"]].to_numpy()
     low, high = points.min(0), points.max(0)
     margin = 0.08 * max(float((high - low).max()), 1e-3)
     ax.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + margin))
-    ax.axline((-OFFSET, 0), slope=-1, linestyle="--", color="#666666", linewidth=1)
+    ax.axline((-OFFSET, 0), slope=-1, linestyle="--", color=figures.GREY, linewidth=1)
     ax.tick_params(labelsize=figures.NOTE)
     ax.ticklabel_format(scilimits=(-3, 4))
     ax.locator_params(nbins=4)

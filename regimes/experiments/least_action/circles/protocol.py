@@ -27,17 +27,17 @@ WEIGHTS = 61  # random stream of the initial weights
 class Config(Settings):
     """Arms, seeds and length of training; configs/circles.yaml is the published size."""
 
-    arm: tuple[Arm, ...] = ARMS
-    seeds: int = Field(2, ge=2)
-    epochs: int = Field(2, ge=1)
-    blocks: int = Field(9, ge=1)
-    batch: int = Field(10, ge=2)
-    rate: float = Field(0.01, gt=0)
-    deviation: float = Field(5.0, gt=0)
-    multiplier: float = Field(0.1, gt=0)
-    growth: float = Field(0.1, ge=0)
-    every: int = Field(5, ge=1)
-    drawn: int = Field(1, ge=1)  # seeds whose clouds are kept for the figure
+    arm: tuple[Arm, ...] = Field(ARMS, description="initialisations, with and without batch norm and penalty")
+    seeds: int = Field(2, ge=2, description="number of seeds: data, initial weights, order of batches")
+    epochs: int = Field(2, ge=1, description="most epochs; three in a row with perfect accuracy end training")
+    blocks: int = Field(9, ge=1, description="residual blocks in the plane")
+    batch: int = Field(10, ge=2, description="points a batch")
+    rate: float = Field(0.01, gt=0, description="learning rate of Adam")
+    deviation: float = Field(5.0, gt=0, description="standard deviation of the wild initial weights and biases")
+    multiplier: float = Field(0.1, gt=0, description="λ of the risk at the start, beside the penalty Σ‖v‖")
+    growth: float = Field(0.1, ge=0, description="λ grows by this times the risk")
+    every: int = Field(5, ge=1, description="steps between two growths of λ")
+    drawn: int = Field(1, ge=1, description="seeds whose clouds are kept for the figure")
 
 
 class Trained(NamedTuple):

@@ -5,11 +5,23 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from regimes.errors import UserError
-from regimes.experiments.least_action.low_data.arms import ArmName
+from regimes.experiments.least_action.low_data.arms import METHODS, ArmName
 from regimes.experiments.least_action.low_data.course import Course
 from regimes.experiments.least_action.low_data.together import measured
 from regimes.lab.config import Settings, dump, load, override
 from regimes.training.config import TrainConfig
+
+# What settings mean that several tables have.
+DATASET = "data set; digits needs no files"
+DATA_DIR = "folder of the data files; none: that of REGIMES_DATA_DIR"
+TRAIN_SIZE = "training samples: the rows of the table"
+ARM = f"methods ({', '.join(METHODS)}), perhaps with settings of their own, as in lap_lr0.1"
+SEEDS = "number of seeds: data, initial weights, order of batches"
+FIRST_HALF = "test samples that choose the epoch in the paper's count"
+SECOND_HALF = "test samples on which held_out accuracy is measured"
+FIRST_LOOK = "epoch from which accuracy is measured"
+LOOK_EVERY = "epochs between two measurements of accuracy"
+ENSEMBLE = "seeds trained side by side: how fast, not what"
 
 # Settings of `train` that the table's own rows, arms and protocols decide.
 OWN = {
@@ -30,20 +42,20 @@ class TableConfig(Settings):
     SMOKE: ClassVar[dict[str, Any]] = {}  # of `training`
     CURVE: ClassVar[bool] = False  # whether accuracy along training is kept
 
-    dataset: Literal["digits", "mnist", "cifar10", "cifar100"] = "digits"
-    data_dir: str | None = None
-    train_size: list[int] = Field([60, 100], min_length=1)
-    arm: list[ArmName] = Field(["vanilla", "lap_divided", "lap", "control"], min_length=1)
-    seeds: int = Field(2, ge=1)
-    validation: int = Field(0, ge=0)
-    first_half: int = Field(100, ge=1)
-    second_half: int = Field(100, ge=1)
-    first_look: int = Field(1, ge=1)
-    look_every: int = Field(1, ge=1)
-    device: Literal["cpu", "cuda"] = "cpu"
-    bf16: bool = False  # products of training and of the looks; `held_out` is measured in float32
-    training: dict[str, Any] = {}
-    ensemble: int = Field(1, ge=1)  # seeds trained side by side: how fast, not what
+    dataset: Literal["digits", "mnist", "cifar10", "cifar100"] = Field("digits", description=DATASET)
+    data_dir: str | None = Field(None, description=DATA_DIR)
+    train_size: list[int] = Field([60, 100], min_length=1, description=TRAIN_SIZE)
+    arm: list[ArmName] = Field(["vanilla", "lap_divided", "lap", "control"], min_length=1, description=ARM)
+    seeds: int = Field(2, ge=1, description=SEEDS)
+    validation: int = Field(0, ge=0, description="validation samples, from the training part; 0: see above")
+    first_half: int = Field(100, ge=1, description=FIRST_HALF)
+    second_half: int = Field(100, ge=1, description=SECOND_HALF)
+    first_look: int = Field(1, ge=1, description=FIRST_LOOK)
+    look_every: int = Field(1, ge=1, description=LOOK_EVERY)
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where nets are trained")
+    bf16: bool = Field(False, description="products of training and looks in bfloat16; held_out stays in float32")
+    training: dict[str, Any] = Field({}, description="settings of `train` that differ from the data set's recipe")
+    ensemble: int = Field(1, ge=1, description=ENSEMBLE)
 
     @field_validator("ensemble")
     @classmethod

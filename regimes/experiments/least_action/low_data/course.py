@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from regimes.conventions import generator
 from regimes.data.batches import Batches
@@ -183,20 +184,15 @@ def _train(data: Data, course: Course, seed: int) -> dict[str, Any]:
 
 @torch.no_grad()
 def refresh(model: nn.Module, train: Labelled, normalise: Normalise) -> float:
-    """Replace batch norm's running statistics by those of the training set at the present weights.
+    """Replace batch norm's running statistics by those of the training set, one batch, at the present weights.
 
     The running ones are means over the last tens of steps: with few steps they are those of other weights.
     Returns the accuracy on the training set in training mode, the net normalised by this one batch.
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    usual = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean over all that is seen
-    output = model.train()(normalise(train.x))
-    for norm, momentum in zip(norms, usual, strict=True):
-        norm.momentum = momentum
-    return float((output.argmax(1) == train.labels).double().mean())
+    x = normalise(train.x)
+    fitted = (model.train()(x).argmax(1) == train.labels).double().mean()
+    update_bn([x], model)
+    return float(fitted)
 
 
 def state(model: nn.Module, train: Labelled, normalise: Normalise) -> dict[str, float | None]:

@@ -34,7 +34,7 @@ def panels(rows: "DataFrame", gains: Mapping[str, Number], published: Mapping[st
         left.set(xlabel="test error of vanilla − that of the arm, points", ylim=(len(gains) - 0.5, -0.7))
         seeds = rows.groupby("arm").seed.nunique()
         left.set_yticks(range(len(gains)), [_label(arm, int(seeds[arm])) for arm in gains], fontsize=7)
-        if published:
+        if left.get_legend_handles_labels()[0]:
             left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), handlelength=1.2)
         _weights(right, rows)
         explain(
