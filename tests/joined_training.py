@@ -53,7 +53,7 @@ def in_float64(config: TrainConfig, ranks: Alone = ALONE) -> assemble.Assembly:
     """The assembly of a run, weights and samples in float64."""
     made = assemble.assemble(config, ranks)
     made.training.model.double()
-    for batches in (made.batches, made.measured, made.test):
+    for batches in (made.batches, made.setup.measured, made.setup.test):
         normalise = batches.normalise
         batches.normalise = lambda x, normalise=normalise: (x if normalise is None else normalise(x)).double()
     return made
@@ -66,11 +66,14 @@ def trained(settings: dict[str, Any], ranks: Alone = ALONE) -> dict[str, Any]:
     made = in_float64(config, ranks)
     steps = []
     for step in descend(made.training, made.batches, epochs=100):
-        figures = [step.value, step.risk, step.transport, step.correct, torch.tensor(step.samples)]
-        steps.append(torch.stack([figure.double() for figure in figures]))
+        figures = [step.value, step.risk, step.transport, step.penalty, step.correct, torch.tensor(step.samples)]
+        steps.append(torch.stack([figure.double() for figure in figures if figure is not None]))
         if len(steps) == STEPS:
             break
-    found = [evaluate(made.training.model, batches, p=config.p, ranks=ranks) for batches in (made.measured, made.test)]
+    found = [
+        evaluate(made.training.model, batches, p=config.p, ranks=ranks)
+        for batches in (made.setup.measured, made.setup.test)
+    ]
     state = made.training.state_dict()
     weights: dict[str, Tensor] = state["model"]
     return {

@@ -70,7 +70,7 @@ def test_a_run_that_was_stopped_may_be_made_longer_or_shorter(tmp_path, monkeypa
 def test_a_longer_run_that_is_killed_before_its_end_does_not_show_the_old_result(tmp_path, monkeypatch):
     path = tmp_path / "run"
     train(path, epochs=2)
-    monkeypatch.setattr(results, "_page", lambda config, result: 1 / 0)  # all epochs are done, the result is not
+    monkeypatch.setattr(results, "_page", lambda config, setup, result: 1 / 0)  # all epochs are done, the result is not
     with pytest.raises(ZeroDivisionError):
         train(path, epochs=4)
     monkeypatch.undo()

@@ -78,7 +78,7 @@ def test_plain_training_is_the_loop_one_would_write():
     )
     assert [(step.value, step.correct, step.samples) for step in steps] == seen
     assert [(step.epoch, step.number) for step in steps] == [(epoch, number) for epoch in (0, 1) for number in range(4)]
-    assert all(step.risk == step.value and step.transport == 0 for step in steps)
+    assert all(step.risk == step.value and step.transport is None for step in steps)
     assert (run.epoch, run.step) == (2, 0)
 
 

@@ -42,7 +42,7 @@ def test_plain_is_the_risk():
     assert_close(loss.value, cross_entropy(given.output, LABELS))
     assert_close(loss.risk, loss.value.detach())
     assert not loss.risk.requires_grad
-    assert loss.transport == 0
+    assert loss.transport is None
     assert_close(Plain()(given.output, LABELS).value, loss.value)
     assert Plain.traced is False
     assert Plain(lambda output, targets: output.square().sum())(given, LABELS).value == given.output.square().sum()
@@ -220,17 +220,21 @@ def test_the_precision_of_the_network_is_that_of_the_value():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"multiplier": 0.0}, "multiplier λ0 > 0; got 0.0"),
-        ({"multiplier": -1.0}, "multiplier λ0 > 0; got -1.0"),
-        ({"multiplier": float("nan")}, "multiplier λ0 > 0; got nan"),
-        ({"multiplier": float("inf")}, "multiplier λ0 > 0; got inf"),
-        ({"growth": -0.1}, "growth τ ≥ 0; got -0.1"),
-        ({"growth": float("nan")}, "growth τ ≥ 0; got nan"),
-        ({"every": 0}, "got every=0"),
-        ({"p": 0.5}, "exponent p ≥ 1; got 0.5"),
-        ({"p": float("nan")}, "exponent p ≥ 1; got nan"),
+        ({"multiplier": 0.0}, "multiplier λ0 as a finite number above 0; got 0.0"),
+        ({"multiplier": -1.0}, "multiplier λ0 as a finite number above 0; got -1.0"),
+        ({"multiplier": float("nan")}, "multiplier λ0 as a finite number above 0; got nan"),
+        ({"multiplier": float("inf")}, "multiplier λ0 as a finite number above 0; got inf"),
+        ({"growth": -0.1}, "growth τ as a finite number of at least 0; got -0.1"),
+        ({"growth": float("nan")}, "growth τ as a finite number of at least 0; got nan"),
+        ({"every": 0}, "every.* at least 1; got 0"),
+        ({"p": 0.5}, "1 <= p < infinity; got p = 0.5"),
+        ({"p": float("nan")}, "1 <= p < infinity; got p = nan"),
         ({"level": "epoch"}, "level out of batch, batch_after, running, whole; got 'epoch'"),
         ({"memory": 1.0}, r"memory in \[0, 1\); got 1.0"),
+        ({"memory": float("nan")}, "memory as a finite number"),
+        ({"form": "divide"}, "form as one of divided, multiplied, risk_only, or a function; got 'divide'"),
+        ({"convention": "mean"}, "convention as one of mean_over_features, sum_over_features, or a function"),
+        ({"risk": "mse"}, "risk as one of cross_entropy, or a function; got 'mse'"),
     ],
 )
 def test_impossible_settings_are_refused(given, message):

@@ -20,7 +20,7 @@ from torch.testing import assert_close
 from regimes.errors import Interrupted
 from regimes.lab.config import dump
 from regimes.lab.yaml_text import to_yaml
-from regimes.training import assemble, results, run, runtime
+from regimes.training import assemble, course, results, runtime
 from regimes.training.checkpoint import load_checkpoint
 from regimes.training.run import train_one
 
@@ -160,7 +160,7 @@ def test_the_random_state_and_signals_of_the_caller_are_put_back(tmp_path):
 
 
 def test_a_second_ctrl_c_stops_at_once_and_the_run_goes_on_from_its_last_checkpoint(tmp_path, monkeypatch, undisturbed):
-    measure = run.Course.measure
+    measure = course.Course.measure
 
     def impatient(self, batches):
         if len(self.rows) == 1:
@@ -168,10 +168,10 @@ def test_a_second_ctrl_c_stops_at_once_and_the_run_goes_on_from_its_last_checkpo
             os.kill(os.getpid(), signal.SIGINT)
         return measure(self, batches)
 
-    monkeypatch.setattr(run.Course, "measure", impatient)
+    monkeypatch.setattr(course.Course, "measure", impatient)
     with pytest.raises(Interrupted, match="run the same command again"):
         train(tmp_path / "run")
-    monkeypatch.setattr(run.Course, "measure", measure)
+    monkeypatch.setattr(course.Course, "measure", measure)
     assert load_checkpoint(tmp_path / "run" / "last.pt").state["epoch"] == 1
     train(tmp_path / "run")
     assert_same(tmp_path / "run", undisturbed[0])
@@ -202,7 +202,7 @@ def test_rows_beyond_the_checkpoint_are_cut(tmp_path, monkeypatch, undisturbed):
 @pytest.mark.parametrize("write", [1, 3, 5, 9])  # each save flushes its file, then the folder
 def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on(tmp_path, monkeypatch, undisturbed, write):
     path, fsync, count = tmp_path / "run", os.fsync, [0]
-    save = run.save_checkpoint
+    save = course.save_checkpoint
 
     def fills_up(descriptor):
         count[0] += 1
@@ -215,14 +215,14 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on(tmp_path, mon
             patch.setattr(os, "fsync", fills_up)
             save(file, checkpoint)
 
-    monkeypatch.setattr(run, "save_checkpoint", saving)
+    monkeypatch.setattr(course, "save_checkpoint", saving)
     with pytest.raises(OSError, match="No space left on device; make room") as caught:
         train(path)
     assert "\n" not in str(caught.value)
     held = load_checkpoint(path / "last.pt") if (path / "last.pt").exists() else None
     assert held is None or runtime.all_finite(held.state["model"].values())
     assert not [file for file in path.iterdir() if file.name.endswith(".part")]
-    monkeypatch.setattr(run, "save_checkpoint", save)
+    monkeypatch.setattr(course, "save_checkpoint", save)
     train(path)
     assert_same(path, undisturbed[0])
 
@@ -259,7 +259,7 @@ def test_a_checkpoint_of_another_run_in_the_folder_is_refused(tmp_path, monkeypa
     stop_after(monkeypatch, 1)
     with pytest.raises(Interrupted):
         train(path)
-    run.save_checkpoint(path / "last.pt", change(load_checkpoint(path / "last.pt")))
+    course.save_checkpoint(path / "last.pt", change(load_checkpoint(path / "last.pt")))
     with pytest.raises(ValueError, match=part) as caught:
         train(path)
     assert "\n" not in str(caught.value)

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from regimes.conventions import generator
@@ -78,7 +77,7 @@ class Batches:
         """Number of samples of batch `step` over all ranks."""
         return min(self.size, len(self.data.labels) - step * self.size)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Int[Tensor, " batch"]]]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches (x, labels) of one epoch from step `start` on."""
         if not 0 <= start <= len(self):
             raise ValueError(f"epoch needs a start in 0..{len(self)}; got {start}. Was it saved with another size?")

@@ -26,10 +26,13 @@ DRAW, TRAIN, VALIDATION, TEST = 31, 32, 33, 34  # random streams of one seed
 
 
 class Labelled(NamedTuple):
-    """Samples with one label each: images as bytes (n, channels, height, width), points as floats (n, d)."""
+    """Samples with one label each: images as bytes (n, channels, height, width), points as floats (n, d).
+
+    In a regression of one's own the labels are numbers (n, ...).
+    """
 
     x: UInt8[Tensor, "n *shape"] | Float[Tensor, "n *shape"]
-    labels: Int[Tensor, " n"]
+    labels: Int[Tensor, " n"] | Float[Tensor, "n *target"]
 
     def to(self, device: torch.device | str) -> "Labelled":
         """The same samples on a device."""

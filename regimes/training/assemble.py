@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 
@@ -13,41 +14,46 @@ from regimes.conventions import generator
 from regimes.data.augment import Augmentation, compose, cutout, flip, random_crop
 from regimes.data.batches import Batches
 from regimes.data.classification import Classification, Labelled
+from regimes.data.digest import digest
 from regimes.errors import UserError
 from regimes.models.initialise import LAWS, initialise
 from regimes.models.timed import draw_times, timed_segments
 from regimes.training.batch_norm import join_batch_norms
-from regimes.training.checkpoint import data_of, network_of
-from regimes.training.config import TrainConfig
+from regimes.training.checkpoint import PROGRAM, data_of, network_of
+from regimes.training.config import StepSettings, TrainConfig
+from regimes.training.course import Setup
 from regimes.training.layout import channels_last
 from regimes.training.loop import Training
-from regimes.training.objectives import FORMS, LeastAction, Plain
+from regimes.training.memory import evaluation_batch
+from regimes.training.objectives import LeastAction, Plain, Risk
 from regimes.training.parallel import ALONE, Alone
-from regimes.training.recipes import CLASSES, SHAPES
+from regimes.training.recipes import CLASSES, RECIPES, SHAPES, TEST
 from regimes.training.work import typical_work
-from regimes.transport.energy import Convention, mean_over_features, sum_over_features
 
 WEIGHTS, TIMES = 51, 52  # random streams of one seed
-EVALUATION_BATCH = 128
 MEASURED = 1000  # training samples on which energies are measured where there is no validation sample
-CONVENTIONS: dict[str, Convention] = {
-    "mean_over_features": mean_over_features,
-    "sum_over_features": sum_over_features,
-}
+FITTED = 10_000  # most training samples that are measured at the end
 
 
 class Assembly(NamedTuple):
-    """What one run works with: the training, its batches, those that measure it after each epoch, those of the test.
+    """What one run works with, and its data as they lie on the device.
 
     `work`: multiply-adds of a typical product of one step, from which the threads of the run follow.
     """
 
-    training: Training
-    batches: Batches
-    measured: Batches
-    test: Batches
+    setup: Setup
     data: Classification
     work: float
+
+    @property
+    def training(self) -> Training:
+        """Model, objective, optimiser."""
+        return self.setup.training
+
+    @property
+    def batches(self) -> Batches:
+        """Those that the training sees."""
+        return self.setup.batches
 
 
 def check(config: TrainConfig) -> None:
@@ -86,7 +92,9 @@ def check(config: TrainConfig) -> None:
 def assemble(config: TrainConfig, ranks: Alone = ALONE) -> Assembly:
     """Data on the device, a model with fresh weights, and what trains it: one of several processes' part of it."""
     first = ranks.by_first(lambda: data_of(config))  # before the others, so that files are downloaded once
-    data = (first or data_of(config)).to(config.device)
+    stored = first or data_of(config)
+    samples = digest((stored.train, stored.validation))
+    data = stored.to(config.device)
     seed = generator(config.seed, WEIGHTS)
     model = network_of(config, data.shape, data.classes)
     initialise(model, LAWS[config.init], config.gain, generator=seed, biases=config.init_biases)
@@ -97,6 +105,7 @@ def assemble(config: TrainConfig, ranks: Alone = ALONE) -> Assembly:
     work = typical_work(model, data.normalise(data.train.x[:1]), batch)
     if config.channels_last and len(data.shape) == 3:
         channels_last(model)
+    size = evaluation_batch(model, data.normalise(data.train.x[:1]))
     if ranks.count > 1:
         join_batch_norms(model, ranks.gather)
     if config.compile or config.cuda_graphs:
@@ -106,35 +115,66 @@ def assemble(config: TrainConfig, ranks: Alone = ALONE) -> Assembly:
     training = Training(model, objective, optimiser, schedule, ranks=ranks)
 
     def held(part: Labelled) -> Batches:
-        whole = Batches(part, EVALUATION_BATCH, normalise=data.normalise, shuffle=False)
+        whole = Batches(part, size, normalise=data.normalise, shuffle=False)
         return whole.shard(ranks.rank, ranks.count)
 
     batches = Batches(
         data.train, config.batch, seed=config.seed, normalise=data.normalise, augment=make_augmentation(config)
     )
-    few = Labelled(data.train.x[:MEASURED], data.train.labels[:MEASURED])
     batches = batches.shard(ranks.rank, ranks.count)
-    return Assembly(training, batches, held(data.validation or few), held(data.test), data, work)
+    setup = Setup(
+        training,
+        batches,
+        measured=held(data.validation or first_of(data.train, MEASURED)),
+        fitted=held(first_of(data.train, fitted_samples(config, len(data.train.labels)))),
+        test=held(data.test),
+        data=data,
+        digest=samples,
+        program=PROGRAM,
+        title=f"{config.arch} on {config.dataset}",
+        head={
+            "name": "train",
+            "dataset": config.dataset,
+            "arch": config.arch,
+            "lap": config.lap,
+            "mean_field": config.mean_field,
+        },
+        usual_lr=RECIPES[config.dataset]["lr"],
+        all_tests=TEST[config.dataset],
+    )
+    return Assembly(setup, data, work)
 
 
-def make_objective(config: TrainConfig, ranks: Alone = ALONE) -> Plain | LeastAction:
+def first_of(part: Labelled, count: int) -> Labelled:
+    """The first samples of a part."""
+    return Labelled(part.x[:count], part.labels[:count])
+
+
+def fitted_samples(config: StepSettings, available: int) -> int:
+    """How many training samples are measured at the end: at most FITTED, after few steps no more than they saw."""
+    seen = available if config.max_steps is None else max(100, config.max_steps * config.batch)
+    return min(available, FITTED, seen)
+
+
+def make_objective(config: StepSettings, ranks: Alone = ALONE, risk: Risk = cross_entropy) -> Plain | LeastAction:
     """The risk alone, or least action."""
     if not config.lap:
-        return Plain(join=ranks.mean)
+        return Plain(risk, join=ranks.mean)
     return LeastAction(
+        risk,
         multiplier=config.multiplier,
         growth=config.growth,
         every=config.every,
         p=config.p,
-        convention=CONVENTIONS[config.convention],
-        form=FORMS[config.form],
+        convention=config.convention,
+        form=config.form,
         level=config.level,
         memory=config.memory,
         join=ranks.mean,
     )
 
 
-def make_optimiser(config: TrainConfig, model: nn.Module) -> Optimizer:
+def make_optimiser(config: StepSettings, model: nn.Module) -> Optimizer:
     """SGD, Adam or AdamW on all weights alike; times τ, if there are any, are groups with settings of their own.
 
     In a segment of L particles blocks move by differences of L τ. A gradient step on τ moves L τ by L² times what one
@@ -167,7 +207,7 @@ def clip_before_steps(optimiser: Optimizer, weights: Sequence[nn.Parameter], nor
     optimiser.register_step_pre_hook(shorten)
 
 
-def make_schedule(config: TrainConfig, optimiser: Optimizer) -> LRScheduler | None:
+def make_schedule(config: StepSettings, optimiser: Optimizer) -> LRScheduler | None:
     """The learning rate by epochs: constant, falling by gamma at milestones, or a half cosine to 0 after the last one.
 
     `max_steps` ends a run earlier and leaves its schedule alone: what was trained is the beginning of the whole run.

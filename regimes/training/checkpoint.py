@@ -20,13 +20,17 @@ from regimes.models.residual import ResidualNet
 from regimes.models.timed import timed
 from regimes.training.config import TrainConfig
 
-PROGRAM, VERSION = "regimes train", 1
+PROGRAM, VERSION = "regimes train", 2
+FIT = "regimes.fit"  # the program of a checkpoint whose model is the user's own
 _ADVICE = "give a last.pt or best.pt that `train` has written"
 
 
 class Checkpoint(NamedTuple):
     """All that a run goes on from: settings, `Training.state_dict()`, random state, figures so far; and the model's
-    shape of one input and number of classes."""
+    shape of one input and number of classes.
+
+    run and data say which run of which folder has written it, and on which samples; program, whose settings these are.
+    """
 
     config: dict[str, Any]
     state: dict[str, Any]
@@ -36,11 +40,15 @@ class Checkpoint(NamedTuple):
     sums: dict[str, Any] = {}  # of the epoch that is under way
     rows: list[dict[str, Any]] = []  # one an epoch that is done
     best: dict[str, Any] = {}  # epoch and figures of the best epoch so far
+    run: str = ""  # `identity.of_folder`
+    data: str = ""  # `digest` of the samples
+    program: str = PROGRAM
+    version: int = VERSION
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the file in one step, flushed to the disk: until then the old one stays."""
-    content = {"program": PROGRAM, "version": VERSION, **_plain(checkpoint._asdict())}
+    content = _plain(checkpoint._asdict())
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_whole(path, buffer.getvalue())
@@ -73,7 +81,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
 
 def _checked(path: Path, content: Any) -> Checkpoint:
-    if not isinstance(content, dict) or content.get("program") != PROGRAM:
+    if not isinstance(content, dict) or content.get("program") not in (PROGRAM, FIT):
         tensors = isinstance(content, dict) and content and all(isinstance(x, Tensor) for x in content.values())
         what = "the weights of a model alone" if tensors else "of another program"
         raise UserError(f"{path} is {what}, not a checkpoint of `train`; {_ADVICE}")
@@ -81,8 +89,10 @@ def _checked(path: Path, content: Any) -> Checkpoint:
     if not isinstance(version, int) or version > VERSION:
         raise UserError(f"{path} has format {version}, this regimes reads up to {VERSION}; read it with the newer one")
     try:
-        found = Checkpoint(**{name: content[name] for name in Checkpoint._fields})
-        TrainConfig.model_validate(found.config)
+        later = {"run", "data"} if version == 1 else set()
+        found = Checkpoint(**{name: content[name] for name in Checkpoint._fields if name not in later})
+        if found.program == PROGRAM:
+            TrainConfig.model_validate(found.config)
         for part in ("model", "objective", "optimizer", "scheduler", "epoch", "step"):
             found.state[part]
         return found._replace(shape=tuple(int(size) for size in found.shape), classes=int(found.classes))
@@ -93,8 +103,13 @@ def _checked(path: Path, content: Any) -> Checkpoint:
 
 def model_of(checkpoint: Checkpoint) -> ResidualNet:
     """The trained network, in eval mode on the CPU; ValueError names the first weight that does not fit."""
+    if checkpoint.program == FIT:
+        raise ValueError(
+            f"this checkpoint is one of regimes.fit: its model, {checkpoint.config.get('model')}, is not in it, only "
+            "the weights. Make the model and pass it to regimes.load(RUN, model=...)."
+        )
     model = network_of(checkpoint.config, checkpoint.shape, checkpoint.classes)
-    fit(model, checkpoint.state["model"], checkpoint.config["arch"])
+    put_weights(model, checkpoint.state["model"], checkpoint.config["arch"])
     return model.eval()
 
 
@@ -119,7 +134,7 @@ def network_of(config: TrainConfig | Mapping[str, Any], shape: tuple[int, ...], 
         raise UserError(f"{made.arch} cannot be trained with --mean-field: {error}") from None
 
 
-def fit(model: torch.nn.Module, weights: Mapping[str, Tensor], arch: str) -> None:
+def put_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], arch: str) -> None:
     """Load weights into a model; ValueError names the architecture and the first mismatch."""
     own = model.state_dict()
     for name in dict.fromkeys([*own, *weights]):

@@ -14,8 +14,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class TrainConfig(Settings):
-    """One training run of a classifier. Fields without a default take it from the data set's recipe."""
+class NetSettings(Settings):
+    """Which network learns which samples."""
 
     dataset: Literal["circles", "digits", "mnist", "cifar10", "cifar100"] = "digits"
     data_dir: Path | None = None
@@ -31,6 +31,10 @@ class TrainConfig(Settings):
     init: Literal["kaiming", "orthogonal", "normal", "xavier"]
     gain: Positive
     init_biases: bool = False
+
+
+class StepSettings(Settings):
+    """How a network is trained, whichever it is: what `train` and `regimes.fit` have in common."""
 
     epochs: Count
     max_steps: Count | None = None
@@ -55,24 +59,30 @@ class TrainConfig(Settings):
     level: Literal["batch", "batch_after", "running", "whole"]
     memory: Share = 0.9
 
-    mean_field: bool = False  # blocks as particles (θ, τ), sorted by their times τ; the settings below are its own
-    tau_start: Literal["uniform", "random"] = "uniform"  # τ^l = l/L, the plain net; or drawn from [0, 1]
-    tau_first_gap: bool = True  # the first block moves by its τ; else by weight 1
-    tau_sort: Literal["forward", "epoch", "never"] = "forward"  # when blocks are put in the order of their times
     tau_lr_factor: NotNegative | None = None  # learning rate of τ over that of θ; None: 1/L², so that L τ has that of θ
     tau_weight_decay: NotNegative = 0.0
     tau_clip: Positive | None = None  # largest norm of τ's gradient; None: none
 
     seed: Annotated[int, Field(ge=0)] = 0
-    seeds: Count = 1  # runs with seed, seed + 1, ...
     device: Literal["cpu", "cuda"] = "cpu"
     bf16: bool = False
-    channels_last: bool = True
-    compile: bool = False
-    cuda_graphs: bool = False  # compiled, and replayed as CUDA graphs
     target: Annotated[float, Field(gt=0, le=1)] | None = None  # validation accuracy whose time is told
     checkpoint_seconds: NotNegative = 60.0
     tensorboard: bool = False
+
+
+class TrainConfig(StepSettings, NetSettings):
+    """One training run of a classifier. Fields without a default take it from the data set's recipe."""
+
+    mean_field: bool = False  # blocks as particles (θ, τ), sorted by their times τ; the settings of τ are its own
+    tau_start: Literal["uniform", "random"] = "uniform"  # τ^l = l/L, the plain net; or drawn from [0, 1]
+    tau_first_gap: bool = True  # the first block moves by its τ; else by weight 1
+    tau_sort: Literal["forward", "epoch", "never"] = "forward"  # when blocks are put in the order of their times
+
+    seeds: Count = 1  # runs with seed, seed + 1, ...
+    channels_last: bool = True
+    compile: bool = False
+    cuda_graphs: bool = False  # compiled, and replayed as CUDA graphs
 
     @model_validator(mode="before")
     @classmethod

@@ -1,98 +1,152 @@
-"""The figure of a training run: risk, accuracy, transport cost and λ against epochs; energy of each block; times."""
+"""The figure of a training run: risk, accuracy, transport cost, λ and the penalty's share against epochs; times."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from regimes.lab.figures import DOUBLE, PALETTE, figure, style
+from regimes.lab.figures import DOUBLE, PALETTE, explain, figure, style
 
 Rows = Sequence[Mapping[str, Any]]
+Panel = Callable[[Axes, Rows], None]
+NOTE = (
+    "One run: there are no bands. Training: mean over the steps of the epoch, in train mode, while the weights move. "
+    "Validation, transport cost and λ: after the epoch, in eval mode."
+)
+NARROW, DECADES = 3.0, 1.5  # ratio of largest to least below which an axis is linear; decades that need ticks between
 
 
 def draw(rows: Rows) -> Figure:
-    """Four panels from the rows of metrics.csv; two without residual blocks, two more with times."""
-    moves, timed = rows[0]["energy"] is not None, "exchanges" in rows[0]
-    lines = 1 + moves + timed
+    """Panels from the rows of metrics.csv, one for each number that the run has; one run, so no bands."""
+    panels: list[Panel] = [_risk]
+    if rows[0]["running_accuracy"] is not None:
+        panels.append(_accuracy)
+    if rows[0]["energy"] is not None:
+        panels += [_costs, _blocks]
+    if rows[0]["multiplier"] is not None:
+        panels += [_multiplier, _share]
+    if "exchanges" in rows[0]:
+        panels += [_times, _weights, _exchanges]
+    lines = (len(panels) + 1) // 2
     with style():
-        made, panels = figure(lines, 2, width=DOUBLE, height=2.3 * lines, squeeze=False)
-        risk, accuracy = panels[0]
-        _curve(risk, rows, "risk", "training", PALETTE[0], "o-")
-        _curve(risk, rows, "validation_risk", "validation", PALETTE[1], "s--")
-        risk.set(xlabel="epoch", ylabel="risk (mean cross-entropy)", yscale="log")
-        _curve(accuracy, rows, "accuracy", "training", PALETTE[0], "o-")
-        _curve(accuracy, rows, "validation_accuracy", "validation", PALETTE[1], "s--")
-        accuracy.set(xlabel="epoch", ylabel="accuracy (share right)")
-        if moves:
-            _costs(panels[1, 0], rows)
-            _blocks(panels[1, 1], rows)
-        for axes in (risk, accuracy):
-            axes.legend()
-        if timed:
-            _times(panels[2, 0], rows)
-            _weights(panels[2, 1], rows)
-        for axes in panels.flat:
+        made, grid = figure(lines, 2, width=DOUBLE, height=2.3 * lines, squeeze=False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            panel(axes, rows)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        explain(made, NOTE)
     return made
 
 
+def _risk(axes: Axes, rows: Rows) -> None:
+    _curve(axes, rows, "running_risk", "training", PALETTE[0], "o-")
+    _curve(axes, rows, "validation_risk", "validation", PALETTE[1], "s--")
+    axes.set_ylabel("risk")
+    _finish(axes, rows, ["running_risk", "validation_risk"])
+
+
+def _accuracy(axes: Axes, rows: Rows) -> None:
+    _curve(axes, rows, "running_accuracy", "training", PALETTE[0], "o-")
+    _curve(axes, rows, "validation_accuracy", "validation", PALETTE[1], "s--")
+    axes.set_ylabel("accuracy (share right)")
+    axes.legend()
+
+
 def _costs(axes: Axes, rows: Rows) -> None:
-    _curve(axes, rows, "energy", "transport cost", PALETTE[2], "o-")
-    axes.set(xlabel="epoch", ylabel="transport cost, all blocks", yscale="log")
-    handles = axes.get_lines()
-    if rows[0]["multiplier"] is not None:
-        other = axes.twinx()
-        _curve(other, rows, "multiplier", "multiplier λ", PALETTE[3], "s--")
-        other.set(ylabel="multiplier λ")
-        other.spines["right"].set_visible(True)
-        other.grid(False)
-        _legend_above(axes, [*handles, *other.get_lines()])
-    else:
-        axes.legend()
+    _curve(axes, rows, "energy", "", PALETTE[2], "o-")
+    axes.set_ylabel("transport cost, all blocks")
+    _finish(axes, rows, ["energy"])
 
 
 def _blocks(axes: Axes, rows: Rows) -> None:
     names = [name for name in rows[0] if name.startswith("energy_")]
-    for row, which, colour, dash in ((rows[0], "first", PALETTE[5], "s--"), (rows[-1], "last", PALETTE[0], "o-")):
-        label = f"{which} epoch ({row['epoch']})"
-        axes.plot(range(1, len(names) + 1), [row[name] for name in names], dash, color=colour, label=label)
-    axes.set(xlabel="block k", ylabel="transport cost of block k", yscale="log")
-    axes.legend()
+    ends = [(rows[0], "first", PALETTE[5], "s--"), (rows[-1], "last", PALETTE[0], "o-")]
+    turned: dict[str, list[Any]] = {}
+    for row, which, colour, dash in ends[len(rows) == 1 :]:
+        turned[which] = [row[name] for name in names]
+        _plot(axes, range(1, len(names) + 1), turned[which], f"{which} epoch ({row['epoch']})", colour, dash)
+    axes.set(xlabel="block k", ylabel="transport cost of block k")
+    _finish(axes, [turned], list(turned))
+
+
+def _multiplier(axes: Axes, rows: Rows) -> None:
+    _curve(axes, rows, "multiplier", "", PALETTE[3], "o-")
+    axes.set_ylabel("multiplier λ")
+
+
+def _share(axes: Axes, rows: Rows) -> None:
+    _curve(axes, rows, "penalty_share", "", PALETTE[4], "o-")
+    axes.set(ylabel="share of penalty in loss", ylim=(0, 1))
 
 
 def _times(axes: Axes, rows: Rows) -> None:
     for number, name in enumerate(name for name in rows[0] if name.startswith("tau_")):
         _curve(axes, rows, name, "", PALETTE[number % len(PALETTE)], "o-")
-    axes.set(xlabel="epoch", ylabel="time τ, a line each block")
+    axes.set_ylabel("time τ, a line each block")
 
 
 def _weights(axes: Axes, rows: Rows) -> None:
-    """Smallest and largest weight of a block, 1 on the uniform grid; exchanges of places on the right."""
+    """Smallest and largest weight of a block, 1 on the uniform grid."""
     _curve(axes, rows, "largest_weight", "largest", PALETTE[0], "o-")
     _curve(axes, rows, "smallest_weight", "smallest", PALETTE[1], "s--")
-    handles = axes.get_lines()
-    axes.axhline(1, color="#000000", linewidth=0.8, zorder=1)
-    axes.set(xlabel="epoch", ylabel="block weight L (τ$^l$ − τ$^{l−1}$)")
-    other = axes.twinx()
-    _curve(other, rows, "exchanges", "exchanges (right)", PALETTE[3], "^:")
-    other.set(ylabel="pairs that changed places")
-    other.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    other.spines["right"].set_visible(True)
-    other.grid(False)
-    _legend_above(axes, [*handles, *other.get_lines()])
+    axes.axhline(1, color="#000000", linewidth=0.8, zorder=1, label="uniform grid")
+    axes.set_ylabel("block weight L (τ$^l$ − τ$^{l−1}$)")
+    axes.legend()
 
 
-def _legend_above(axes: Axes, lines: Sequence[Line2D]) -> None:
-    """A legend for the curves of two scales, which leave no corner free for certain."""
-    labels = [str(line.get_label()) for line in lines]
-    axes.legend(lines, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(lines), columnspacing=1.0)
+def _exchanges(axes: Axes, rows: Rows) -> None:
+    _curve(axes, rows, "exchanges", "", PALETTE[3], "^-")
+    axes.set_ylabel("pairs that changed places")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _curve(axes: Axes, rows: Rows, name: str, label: str, colour: str, dash: str) -> None:
-    """One column against the epoch, without marks where they would touch; nothing for a column without figures."""
+    """One column against the epoch; nothing for a column without figures."""
     if rows[0][name] is not None:
-        dash = dash if len(rows) <= 30 else dash[1:]
-        axes.plot([row["epoch"] for row in rows], [row[name] for row in rows], dash, color=colour, label=label)
+        _plot(axes, [row["epoch"] for row in rows], [row[name] for row in rows], label, colour, dash)
+
+
+def _plot(axes: Axes, x: Sequence[int], y: Sequence[float | int], label: str, colour: str, dash: str) -> None:
+    """A curve, without marks where they would touch; a cross on top where a number is not finite."""
+    shown = [value if isfinite(value) else float("nan") for value in y]
+    axes.plot(x, shown, dash if len(x) <= 30 else dash[1:], color=colour, label=label or None)
+    _mark(axes, [place for place, value in zip(x, y, strict=True) if not isfinite(value)], 1, "x", "not finite", colour)
+
+
+def _finish(axes: Axes, rows: Rows, names: Sequence[str]) -> None:
+    """A logarithmic axis with ticks that can be read, where the numbers differ enough; zeros marked below it."""
+    values = [value for name in names for row in rows for value in _list(row[name]) if value is not None]
+    above = [value for value in values if 0 < value < float("inf")]
+    if above and max(above) > NARROW * min(above):
+        axes.set_yscale("log")
+        few = max(above) < 10**DECADES * min(above)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=6))
+        if few:
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        for line in list(axes.get_lines()):
+            zeros = [
+                x for x, y in zip(np.asarray(line.get_xdata()), np.asarray(line.get_ydata()), strict=True) if y == 0
+            ]
+            _mark(axes, zeros, 0, "v", "0, below a log scale", line.get_color())
+    elif above:
+        axes.set_ylim(bottom=0)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend()
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _mark(axes: Axes, x: Sequence[Any], height: int, marker: str, label: str, colour: Any) -> None:
+    """Marks at the edge of a panel for what has no place in it."""
+    if x:
+        heights, where = [height] * len(x), axes.get_xaxis_transform()
+        axes.plot(x, heights, marker, color=colour, label=label, transform=where, clip_on=False, markersize=5)

@@ -72,13 +72,13 @@ class Ensemble(nn.Module):
 
 
 class EnsembleStep(NamedTuple):
-    """One step of all members: figures of shape (S,)."""
+    """One step of all members: figures of shape (S,), transport None if it is not measured."""
 
     epoch: int
     number: int
     value: Float[Tensor, " members"]
     risk: Float[Tensor, " members"]
-    transport: Float[Tensor, " members"]
+    transport: Float[Tensor, " members"] | None
     correct: Int[Tensor, " members"]
     samples: int
 

@@ -1,6 +1,7 @@
 """Risk, accuracy and transport cost of a network on a set of samples, in eval mode."""
 
 from contextlib import AbstractContextManager, nullcontext
+from math import nan
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from regimes.data.batches import Batches
 from regimes.models.residual import as_trace
+from regimes.training.loop import right_answers
+from regimes.training.modes import eval_mode
 from regimes.training.objectives import Risk
 from regimes.training.parallel import ALONE, Alone
 from regimes.transport.energy import Convention, block_costs, sum_over_features
@@ -18,7 +21,7 @@ from regimes.transport.energy import Convention, block_costs, sum_over_features
 class Evaluation(NamedTuple):
     """Mean risk, share of right classes, transport cost of each block and their sum, number of samples.
 
-    A network without residual blocks has no transport cost: None.
+    A network without residual blocks has no transport cost: None. Where targets are no class labels, accuracy is NaN.
     """
 
     risk: float
@@ -45,25 +48,21 @@ def evaluate(
 
     Block costs are Σ_k ‖v_k‖^p as `convention` counts them, means over samples. One host synchronisation, at the end.
     """
-    modes = [(module, module.training) for module in model.modules()]
     context = nullcontext() if autocast is None else autocast
     sums: Tensor | None = None
     count = 0
-    model.eval()
-    try:
+    with eval_mode(model):
         for x, labels in batches.epoch(0):
             with context:
                 trace = as_trace(model(x, trace=True))
                 value = risk(trace.output, labels)
             steps = trace.flat_steps
             costs = block_costs(steps, p=p, convention=convention) if steps else value.new_zeros(0)
-            share = (trace.output.argmax(1) == labels).double().mean()
-            figures = torch.cat([torch.stack([value.double(), share]), costs.double()]) * len(labels)
+            right = right_answers(trace.output, labels)
+            share = value.new_full((), nan) if right is None else right.double().mean()
+            figures = torch.cat([torch.stack([value.double(), share.double()]), costs.double()]) * len(labels)
             sums = figures if sums is None else sums + figures
             count += len(labels)
-    finally:
-        for module, mode in modes:
-            module.training = mode
     assert sums is not None  # Batches refuses to be empty
     joined = ranks.total(torch.cat([sums, sums.new_full((1,), count)])).cpu()
     means, count = joined[:-1] / joined[-1], int(joined[-1])

@@ -6,19 +6,21 @@ from regimes.errors import UserError
 from regimes.lab.runs import CONFIG, RunFolder
 from regimes.lab.yaml_text import read_yaml
 from regimes.training.checkpoint import load_checkpoint
-from regimes.training.config import TrainConfig
+from regimes.training.config import StepSettings
+from regimes.training.identity import LENGTH
 
-LENGTH = ("epochs", "max_steps")
 LAST, RESULT = "last.pt", "result.json"
 WAY_OUT = "pass --out for another folder, or --fresh to train anew"
 
 
-def open_run(path: Path, config: TrainConfig, *, fresh: bool) -> RunFolder:
+def open_run(path: Path, name: str, config: StepSettings, *, fresh: bool) -> RunFolder:
     """The folder of a run, or of several seeds, new or as it was left; `LENGTH` may differ from what it holds.
+
+    name: "train" or "fit".
 
     ValueError where what was trained is not the beginning of the run that is asked for. Else the old result is gone.
     """
-    folder = RunFolder.open(path, "train", config, fresh=fresh, free=LENGTH)
+    folder = RunFolder.open(path, name, config, fresh=fresh, free=LENGTH)
     try:
         if read_yaml(path / CONFIG) != folder.config:
             for last in (path / LAST, *sorted(path.glob(f"seed*/{LAST}"))):
@@ -31,7 +33,7 @@ def open_run(path: Path, config: TrainConfig, *, fresh: bool) -> RunFolder:
     return folder
 
 
-def _refuse_another_beginning(last: Path, config: TrainConfig) -> None:
+def _refuse_another_beginning(last: Path, config: StepSettings) -> None:
     held = load_checkpoint(last)
     rows, epoch, step = held.rows, int(held.state["epoch"]), int(held.state["step"])
     cut = len(rows) > epoch  # its last row is of an epoch that max_steps has ended early

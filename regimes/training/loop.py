@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from regimes.data.batches import Batches
 from regimes.models.residual import Trace, as_trace
 from regimes.models.timed import timed_segments
+from regimes.training.modes import eval_mode
 from regimes.training.objectives import Objective, Risk
 from regimes.training.parallel import ALONE, Alone
 
@@ -20,16 +21,18 @@ from regimes.training.parallel import ALONE, Alone
 class Step(NamedTuple):
     """One optimiser step: its epoch, its number within the epoch (from 0), its figures as tensors on the device.
 
-    With several processes they are those of the joined batch, the same in each.
+    With several processes they are those of the joined batch, the same in each. transport and penalty (its part of the
+    value) are None for an objective that does not measure them; correct is None where targets are no class labels.
     """
 
     epoch: int
     number: int
     value: Float[Tensor, ""]
     risk: Float[Tensor, ""]
-    transport: Float[Tensor, ""]
-    correct: Tensor
+    transport: Float[Tensor, ""] | None
+    correct: Tensor | None
     samples: int
+    penalty: Float[Tensor, ""] | None = None
 
 
 class Training:
@@ -111,7 +114,8 @@ def descend(
             training.ranks.backward(loss.value, training.model.parameters())
             training.optimizer.step()
             with torch.no_grad():
-                correct = training.ranks.total((as_trace(output).output.argmax(1) == labels).sum())
+                right = right_answers(as_trace(output).output, labels)
+                correct = None if right is None else training.ranks.total(right.sum())
                 samples = len(labels) if training.ranks.count == 1 else batches.joined(number)
             training.objective.after_step(
                 lambda x=x, labels=labels: _risk(training, x, labels, context),
@@ -122,9 +126,16 @@ def descend(
                 training.epoch, training.step = training.epoch + 1, 0
                 training.end_epoch()
             here = (training.epoch, training.step)
-            yield Step(epoch, number, loss.value.detach(), loss.risk, loss.transport, correct, samples)
+            figures = (loss.value.detach(), loss.risk, loss.transport, correct, samples, loss.penalty)
+            yield Step(epoch, number, *figures)
             if (training.epoch, training.step) != here:  # the caller has loaded another state
                 break
+
+
+def right_answers(outputs: Tensor, targets: Tensor) -> Bool[Tensor, " n"] | None:
+    """Which samples have their largest output at their label; None where targets are no class labels (n,)."""
+    labels = targets.ndim == 1 and not targets.is_floating_point() and outputs.ndim == 2
+    return outputs.argmax(1) == targets if labels else None
 
 
 def _forward(training: Training, x: Tensor) -> Tensor | Trace:
@@ -163,16 +174,11 @@ def whole_risk(training: Training, batches: Batches, context: AbstractContextMan
     if isinstance(batches, Batches):
         whole = Batches(batches.data, batches.size, normalise=batches.normalise, shuffle=False)
         batches = whole.shard(ranks.rank, ranks.count)
-    modes = [(module, module.training) for module in training.model.modules()]
     total, count = torch.zeros((), dtype=torch.float64), 0
-    try:
-        training.model.eval()
+    with eval_mode(training.model):
         for x, labels in batches.epoch(0):
             with context:
                 risk = training.objective.risk(as_trace(training.model(x)).output, labels)
             total = total.to(risk.device) + risk.double() * len(labels)
             count += len(labels)
-    finally:
-        for module, mode in modes:
-            module.training = mode
     return ranks.mean(count, total / count)[0]

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from regimes.training.objectives import LeastAction
 from regimes.training.speed import peak_memory
 
 TIME_FIGURES = ("smallest_weight", "largest_weight", "exchanges")
+RUNNING = ("loss", "risk", "transport", "penalty", "accuracy")  # means over an epoch's steps, in train mode
 
 
 class Sums:
@@ -25,26 +27,50 @@ class Sums:
     def __init__(self, lr: float, state: Mapping[str, Any] | None = None) -> None:
         state = state or {}
         self.lr = float(state.get("lr", lr))
-        self.figures: torch.Tensor = state.get("figures", torch.zeros(4, dtype=torch.float64))
+        self.figures: torch.Tensor = state.get("figures", torch.zeros(len(RUNNING), dtype=torch.float64))
         self.samples = int(state.get("samples", 0))
         self.seconds = float(state.get("seconds", 0.0))
+        self.measured = list(state.get("measured", RUNNING))
 
     def add(self, step: Step) -> None:
         """Count one step; no host synchronisation."""
-        batch = torch.stack([step.value, step.risk, step.transport]).double() * step.samples
+        parts = {
+            "loss": step.value,
+            "risk": step.risk,
+            "transport": step.transport,
+            "penalty": step.penalty,
+        }
+        none = step.value.new_zeros((), dtype=torch.float64)
+        sums = {name: none if mean is None else mean.double() * step.samples for name, mean in parts.items()}
+        sums["accuracy"] = none if step.correct is None else step.correct.double()
+        self.measured = [name for name in RUNNING if (parts | {"accuracy": step.correct})[name] is not None]
+        batch = torch.stack([sums[name] for name in RUNNING])
         if self.figures.device != batch.device:
             self.figures = self.figures.to(batch.device)
-        self.figures = self.figures + torch.cat([batch, step.correct.double()[None]])
+        self.figures = self.figures + batch
         self.samples += step.samples
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"figures": self.figures, "samples": self.samples, "seconds": self.seconds, "lr": self.lr}
+        return {
+            "figures": self.figures,
+            "samples": self.samples,
+            "seconds": self.seconds,
+            "lr": self.lr,
+            "measured": self.measured,
+        }
 
-    def means(self) -> dict[str, float]:
-        """Means over the samples so far; waits for the device."""
-        names = ("loss", "risk", "transport", "accuracy")
-        return dict(zip(names, (self.figures / max(self.samples, 1)).tolist(), strict=True))
+    def means(self) -> dict[str, float | None]:
+        """Means over the samples so far, None for what is not measured; waits for the device."""
+        means = dict(zip(RUNNING, (self.figures / max(self.samples, 1)).tolist(), strict=True))
+        return {name: mean if name in self.measured else None for name, mean in means.items()}
+
+    def share(self) -> float | None:
+        """Share of the penalty in the loss so far, mean over mean; None without one."""
+        means = self.means()
+        if means["penalty"] is None or not means["loss"]:
+            return None
+        return means["penalty"] / means["loss"]
 
 
 def multiplier(training: Training) -> float | None:
@@ -72,27 +98,32 @@ def time_figures(model: nn.Module) -> dict[str, Any]:
     }
 
 
+def known(accuracy: float) -> float | None:
+    """An accuracy; None where there is none (NaN)."""
+    return None if isnan(accuracy) else accuracy
+
+
 def row(
     training: Training, epoch: int, steps: int, sums: Sums, found: Evaluation, *, validated: bool
 ) -> dict[str, Any]:
     """One line of metrics.csv; None where a figure does not exist.
 
-    loss, risk, accuracy, transport: means over the samples of the epoch's steps, each before its own update. energy and
-    energy_1, energy_2, ...: transport cost in eval mode after the epoch, whole and of each block, on the validation
-    samples, or on some training samples where there are none. lr: of the epoch's steps. Of a net with times besides
-    those of `time_figures`.
+    running_loss, running_risk, running_accuracy, running_transport: means over the samples of the epoch's steps, in
+    train mode and each before its own update: of many weights, and so no measurement of any. penalty_share: the part of
+    running_loss that the transport cost makes up. energy and energy_1, energy_2, ...: transport cost in eval mode after
+    the epoch, whole and of each block, on the validation samples, or on some training samples where there are none.
+    lr: of the epoch's steps. Of a net with times besides those of `time_figures`.
     seconds: of training steps alone. peak_memory_mib: the most so far (`speed.peak_memory`).
     """
     means = sums.means()
-    scale = multiplier(training)
     return {
         "epoch": epoch,
         "steps": steps,
-        **means,
-        "transport": means["transport"] if scale is not None else None,
+        **{f"running_{name}": means[name] for name in ("loss", "risk", "accuracy", "transport")},
+        "penalty_share": sums.share(),
         "validation_risk": found.risk if validated else None,
-        "validation_accuracy": found.accuracy if validated else None,
-        "multiplier": scale,
+        "validation_accuracy": known(found.accuracy) if validated else None,
+        "multiplier": multiplier(training),
         "energy": found.transport,
         **{f"energy_{number}": cost for number, cost in enumerate(found.blocks.tolist(), 1)},
         **time_figures(training.model),

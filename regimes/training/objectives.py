@@ -1,6 +1,6 @@
 """What training minimises: the risk alone, or the least-action objective with its multiplier λ."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -8,21 +8,29 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from regimes.checks import count, not_negative, positive
 from regimes.models.residual import Trace, as_trace
-from regimes.transport.energy import Convention, mean_over_features, transport_cost
+from regimes.transport.cost import check_exponent
+from regimes.transport.energy import Convention, mean_over_features, sum_over_features, transport_cost
 
 Risk = Callable[[Tensor, Tensor], Tensor]
+Targets = Int[Tensor, "n *place"] | Float[Tensor, "n *target"]  # class labels, or numbers of the output's shape
 Form = Callable[[Tensor, Tensor, Tensor], Tensor]
 Measured = Callable[[], Tensor] | None  # a risk that is measured only when asked for
 Join = Callable[..., tuple[Tensor, ...]]  # (samples, *means over them) → means over the samples of all processes
 
 
 class Loss(NamedTuple):
-    """One step's objective: `value` is differentiated; risk and transport cost of the batch, detached."""
+    """One step's objective: `value` is differentiated; risk and transport cost of the batch, detached.
+
+    penalty: what the transport cost adds to the value, form(risk, C, λ) − form(risk, 0, λ). transport and penalty are
+    None where no transport cost is measured.
+    """
 
     value: Float[Tensor, "*members"]
     risk: Float[Tensor, "*members"]
-    transport: Float[Tensor, "*members"]
+    transport: Float[Tensor, "*members"] | None
+    penalty: Float[Tensor, "*members"] | None = None
 
 
 @runtime_checkable
@@ -54,6 +62,11 @@ def risk_only(risk: Tensor, transport: Tensor, multiplier: Tensor) -> Tensor:
 
 
 FORMS: dict[str, Form] = {"divided": divided, "multiplied": multiplied, "risk_only": risk_only}
+RISKS: dict[str, Risk] = {"cross_entropy": cross_entropy}
+CONVENTIONS: dict[str, Convention] = {
+    "mean_over_features": mean_over_features,
+    "sum_over_features": sum_over_features,
+}
 LEVELS = ("batch", "batch_after", "running", "whole")
 
 
@@ -62,21 +75,53 @@ def alone(samples: int, *means: Tensor) -> tuple[Tensor, ...]:
     return means
 
 
+def _mean(caller: str, risk: Tensor) -> Tensor:
+    if risk.ndim > 0:
+        raise ValueError(f"{caller} needs a risk that is one number, a mean; got shape {tuple(risk.shape)}.")
+    return risk
+
+
+def chosen(caller: str, what: str, given: Any, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+    """A function, or the one of that name; ValueError lists the names."""
+    if isinstance(given, str) and given in known:
+        return known[given]
+    if isinstance(given, str) or not callable(given):
+        raise ValueError(f"{caller} needs {what} as one of {', '.join(known)}, or a function; got {given!r}.")
+    return given
+
+
+def refuse_misfit(caller: str, outputs: Tensor, targets: Tensor) -> None:
+    """ValueError unless targets are labels, one for each place of the output, or have the output's own shape.
+
+    Risks broadcast: targets (n,) against outputs (n, 1) would be compared all with all. Reads shapes only.
+    """
+    labels = (*outputs.shape[:1], *outputs.shape[2:])
+    right = targets.shape == outputs.shape or (not targets.is_floating_point() and tuple(targets.shape) == labels)
+    if not right or outputs.is_complex() or not outputs.is_floating_point():
+        kind = "numbers" if targets.is_floating_point() else "labels"
+        raise ValueError(
+            f"{caller} needs targets as labels of shape {labels} (integers), or as numbers of the output's shape "
+            f"{tuple(outputs.shape)}; got {kind} of shape {tuple(targets.shape)}, output {outputs.dtype}. Reshape them."
+        )
+
+
 class Plain:
     """The risk alone, by default the mean cross-entropy."""
 
     traced = False
 
-    def __init__(self, risk: Risk = cross_entropy, *, join: Join = alone) -> None:
-        self.risk, self.join = risk, join
+    def __init__(self, risk: Risk | str = cross_entropy, *, join: Join = alone) -> None:
+        self.risk, self.join = chosen("Plain", "risk", risk, RISKS), join
 
-    def __call__(self, output: Tensor | Trace, targets: Int[Tensor, " n"]) -> Loss:
-        """Risk of the batch; the transport cost is not measured (0)."""
-        return self.step(*self.join(len(targets), self.risk(as_trace(output).output, targets)))
+    def __call__(self, output: Tensor | Trace, targets: Targets) -> Loss:
+        """Risk of the batch; the transport cost is not measured (None)."""
+        outputs = as_trace(output).output
+        refuse_misfit("Plain", outputs, targets)
+        return self.step(*self.join(len(targets), _mean("Plain", self.risk(outputs, targets))))
 
     def step(self, risk: Float[Tensor, "*members"]) -> Loss:
         """The same from a risk, or from one a member of an ensemble."""
-        return Loss(risk, risk.detach(), torch.zeros_like(risk.detach()))
+        return Loss(risk, risk.detach(), None)
 
     def after_step(self, batch_risk: Measured = None, whole_risk: Measured = None) -> None:
         """Nothing to update."""
@@ -110,37 +155,36 @@ class LeastAction:
 
     def __init__(
         self,
-        risk: Risk = cross_entropy,
+        risk: Risk | str = cross_entropy,
         *,
         multiplier: float = 1.0,
         growth: float = 1.0,
         every: int = 1,
         p: float = 2.0,
-        convention: Convention = mean_over_features,
-        form: Form = divided,
+        convention: Convention | str = mean_over_features,
+        form: Form | str = divided,
         level: str = "batch",
         memory: float = 0.9,
         join: Join = alone,
     ) -> None:
-        if not 0 < multiplier < float("inf"):
-            raise ValueError(f"LeastAction needs a multiplier λ0 > 0; got {multiplier}.")
-        if not 0 <= growth < float("inf"):
-            raise ValueError(f"LeastAction needs a growth τ ≥ 0; got {growth}.")
-        if every < 1:
-            raise ValueError(f"LeastAction needs at least one step between updates of λ; got every={every}.")
-        if not 1 <= p < float("inf"):
-            raise ValueError(f"LeastAction needs an exponent p ≥ 1; got {p}.")
+        positive("LeastAction", "the multiplier λ0", multiplier)
+        not_negative("LeastAction", "the growth τ", growth)
+        count("LeastAction", "every, steps between two updates of λ,", every)
+        not_negative("LeastAction", "memory", memory)
         if level not in LEVELS:
             raise ValueError(f"LeastAction needs a level out of {', '.join(LEVELS)}; got {level!r}.")
-        if not 0 <= memory < 1:
+        if memory >= 1:
             raise ValueError(f"LeastAction needs a memory in [0, 1); got {memory}.")
-        self.risk, self.form, self.convention, self.join = risk, form, convention, join
+        check_exponent(p)
+        self.risk, self.join = chosen("LeastAction", "risk", risk, RISKS), join
+        self.form: Form = chosen("LeastAction", "form", form, FORMS)
+        self.convention: Convention = chosen("LeastAction", "convention", convention, CONVENTIONS)
         self.growth, self.every, self.p, self.level, self.memory = growth, every, p, level, memory
         self.multiplier = torch.tensor(float(multiplier), dtype=torch.float64)
         self.running = torch.zeros((), dtype=torch.float64)
         self.count = 0
 
-    def __call__(self, output: Tensor | Trace, targets: Int[Tensor, " n"]) -> Loss:
+    def __call__(self, output: Tensor | Trace, targets: Targets) -> Loss:
         """Value, risk and transport cost of one batch of a training step; counts the step and updates λ when due."""
         return self.step(*self.join(len(targets), *self._measure(output, targets)))
 
@@ -157,7 +201,7 @@ class LeastAction:
             self.multiplier = self.multiplier + self.growth * level
         return self._loss(risk, transport)
 
-    def loss(self, output: Tensor | Trace, targets: Int[Tensor, " n"]) -> Loss:
+    def loss(self, output: Tensor | Trace, targets: Targets) -> Loss:
         """The same on other samples than those of a training step, at the present λ: nothing moves."""
         risk, transport = self._measure(output, targets)
         return self._loss(risk, transport)
@@ -182,14 +226,16 @@ class LeastAction:
         trace = as_trace(output)
         if len(trace.flat_steps) == 0:
             raise ValueError("LeastAction needs the steps of residual blocks; call the model with trace=True.")
-        risk = self.risk(trace.output, targets)
-        if risk.ndim > 0:
-            raise ValueError(f"LeastAction needs a risk that is one number, a mean; got shape {tuple(risk.shape)}.")
+        refuse_misfit("LeastAction", trace.output, targets)
+        risk = _mean("LeastAction", self.risk(trace.output, targets))
         return risk, transport_cost(trace.flat_steps, p=self.p, convention=self.convention)
 
     def _loss(self, risk: Tensor, transport: Tensor) -> Loss:
         multiplier = self.multiplier.to(risk)
-        return Loss(self.form(risk, transport, multiplier), risk.detach(), transport.detach())
+        value, risk, transport = self.form(risk, transport, multiplier), risk.detach(), transport.detach()
+        with torch.no_grad():
+            penalty = value.detach() - self.form(risk, torch.zeros_like(transport), multiplier)
+        return Loss(value, risk, transport, penalty)
 
     def state_dict(self) -> dict[str, Any]:
         """λ, the running risk, the number of steps."""

@@ -74,6 +74,13 @@ RECIPES: dict[str, dict[str, Any]] = {
     "cifar10": {**_CIFAR, "arch": "resnet9"},
     "cifar100": {**_CIFAR, "arch": "resnext50"},
 }
+OWN: dict[str, Any] = {  # of a network and samples of one's own
+    **{name: value for name, value in _COMMON.items() if name not in ("init", "gain", "augment")},
+    "lr": 0.05,
+    "batch": 32,
+    "epochs": 10,
+    "schedule": "constant",
+}
 ARCH_OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("digits", "resnet9"): {"filters": 16},
     ("mnist", "resnet9"): {"filters": 32},
@@ -87,7 +94,8 @@ def resolve(given: dict[str, Any]) -> dict[str, Any]:
     """All settings: those given, and those of the data set's recipe where nothing (or None) is given.
 
     Validation samples: 10 % of the pool, or beside a training subset SPARE of the rest (what there is, if less). With
-    `max_steps`, no more validation and test samples than the steps train on, but 100.
+    `max_steps`, no more validation and test samples than the steps train on, but 100; the training samples are those
+    of the whole run.
     """
     dataset = given.get("dataset", "digits")
     recipe = RECIPES.get(dataset, RECIPES["digits"])
@@ -101,6 +109,8 @@ def resolve(given: dict[str, Any]) -> dict[str, Any]:
         spare = max(0, pool - train) if isinstance(train, int) else pool
         held = min(SPARE, spare) if isinstance(train, int) else pool // 10
         values["validation"] = held if most is None else min(held, most)
+        if values["validation"] < held and not isinstance(train, int):
+            values["train_size"] = pool - held
     if given.get("test_size") is None and most is not None:
         values["test_size"] = min(most, TEST.get(dataset, most))
     return values

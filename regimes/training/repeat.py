@@ -10,6 +10,7 @@ from regimes.lab.report import markdown_table, number, to_json
 from regimes.lab.runs import RunFolder, default_folder
 from regimes.training.assemble import check
 from regimes.training.config import TrainConfig
+from regimes.training.divergence import Diverged
 from regimes.training.length import open_run
 from regimes.training.parallel import Alone, processes, restarted
 from regimes.training.run import Outcome, Say, train_one
@@ -61,46 +62,68 @@ def train(
 def _seeds(config: TrainConfig, path: Path, resume: bool, fresh: bool, say: Say, ranks: Alone) -> Outcome:
     if resume and not ranks.from_first(lambda: any(path.glob("seed*/last.pt"))):
         raise FileNotFoundError(f"{path} holds no run to go on from; leave out --resume to start")
-    with ranks.by_first(lambda: open_run(path, config, fresh=fresh)) or nullcontext() as folder:
+    with ranks.by_first(lambda: open_run(path, "train", config, fresh=fresh)) or nullcontext() as folder:
         if folder is not None:
             folder.begin()
         results = []
         for seed in range(config.seed, config.seed + config.seeds):
             say(f"Seed {seed}:")
             one = config.model_copy(update={"seed": seed, "seeds": 1})
-            results.append(train_one(one, path / f"seed{seed}", say=say, ranks=ranks).result)
-        return ranks.from_first(lambda: _conclude(folder, config, results))
+            try:
+                results.append(train_one(one, path / f"seed{seed}", say=say, ranks=ranks).result)
+            except Diverged as error:  # the other seeds are trained all the same
+                say(str(error))
+                results.append(error.outcome.result)
+        outcome = ranks.from_first(lambda: _conclude(folder, config, results))
+        if len(outcome.result["diverged"]) == config.seeds:
+            gone = Diverged(f"all {config.seeds} seeds diverged; seed {config.seed}: {results[0]['reason']}")
+            gone.outcome = outcome
+            raise gone
+        return outcome
 
 
 def _conclude(folder: RunFolder | None, config: TrainConfig, results: Sequence[Mapping[str, Any]]) -> Outcome:
+    from regimes.lab.intervals import POSITIVE, SHARE
     from regimes.lab.statistics import mean_interval
 
     assert folder is not None  # the first process holds it
 
-    table = []
+    seeds = [entry["config"]["seed"] for entry in results]
+    whole = [result for result in results if result["outcome"] == "trained"]
+    gone = [seed for seed, result in zip(seeds, results, strict=True) if result["outcome"] == "diverged"]
+    table: list[dict[str, Any]] = []
     summary: dict[str, Any] = {}
-    for which in ("best", "last"):
-        line: dict[str, Any] = {"weights": which}
+    for which in ("best", "last") if whole else ():
+        line: dict[str, Any] = {"weights": which, "seeds": len(whole)}
         summary[which] = {}
         for figure in FIGURES:
-            values = [result[which][figure] for result in results]
+            values = [result[which][figure] for result in whole]
             if None not in values:
-                mean, interval = mean_interval(values)
-                summary[which][figure] = {"mean": mean, "interval": interval, "values": values}
-                line[figure.replace("_", " ")] = f"{number(mean)} {interval}"
+                found = mean_interval(values, within=SHARE if "accuracy" in figure else POSITIVE)
+                summary[which][figure] = {"mean": found.value, "interval": found.interval, "values": values}
+                line[figure.replace("_", " ")] = f"{number(found.value)} {found.interval}"
         table.append(line)
+    if gone:
+        table.append(
+            {
+                "weights": f"diverged: {'seed' if len(gone) == 1 else 'seeds'} {', '.join(map(str, gone))}",
+                "seeds": len(gone),
+            }
+        )
     result = {
         "name": "train",
         "dataset": config.dataset,
         "arch": config.arch,
         "lap": config.lap,
         "mean_field": config.mean_field,
-        "seeds": [entry["config"]["seed"] for entry in results],
+        "seeds": seeds,
+        "diverged": gone,
         **summary,
         "config": folder.config,
         **folder.record(),
     }
-    page = f"# {config.arch} on {config.dataset}, {config.seeds} seeds\n\nMeans with Student's 95 % intervals.\n\n"
+    without = f" over the {len(whole)} seeds that did not diverge" if gone else ""
+    page = f"# {config.arch} on {config.dataset}, {config.seeds} seeds\n\nMeans with 95 % intervals{without}.\n\n"
     folder.write("table.md", page + markdown_table(table))
     folder.write("result.json", to_json(result))
     return Outcome(result, table)

@@ -1,87 +1,139 @@
-"""What is left of a run: test figures of the best and of the last weights, table, figure."""
+"""What is left of a run: figures of the best and of the last weights, table, figure."""
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from torch import Tensor
+
+from regimes.data.batches import Batches
 from regimes.lab.report import markdown_table, to_json
 from regimes.lab.runs import RunFolder
 from regimes.models.residual import parameter_count
-from regimes.training.assemble import Assembly
-from regimes.training.config import TrainConfig
+from regimes.training.config import StepSettings
+from regimes.training.course import Setup
 from regimes.training.evaluate import Evaluation
-from regimes.training.metrics import TIME_FIGURES
+from regimes.training.metrics import TIME_FIGURES, known
 from regimes.training.speed import costs, matrix_rate, sentence, training_flops
 
+COLUMNS = {
+    "train_accuracy": "train accuracy",
+    "validation_accuracy": "validation accuracy",
+    "test_accuracy": "test accuracy",
+    "test_risk": "test risk",
+    "transport": "transport cost",
+    "multiplier": "λ",
+}
 
-def measure_test(
-    assembly: Assembly, weights: Mapping[str, Any] | None, measure: Callable[[Any], Evaluation]
-) -> tuple[Evaluation, Evaluation]:
-    """Figures on the test samples with the chosen weights (None: the last ones) and with the last ones."""
-    model = assembly.training.model
-    last = measure(assembly.test)
+
+class Ends(NamedTuple):
+    """What one set of weights reaches in eval mode: on training samples and, where there are some, on test samples."""
+
+    train: Evaluation
+    test: Evaluation | None
+
+
+def measure_ends(
+    setup: Setup, weights: Mapping[str, Tensor] | None, measure: Callable[[Batches], Evaluation]
+) -> tuple[Ends, Ends]:
+    """Figures with the chosen weights (None: the last ones) and with the last ones."""
+
+    def both() -> Ends:
+        return Ends(measure(setup.fitted), None if setup.test is None else measure(setup.test))
+
+    model, last = setup.training.model, both()
     if weights is None:
         return last, last
     last_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.load_state_dict(weights)
     try:
-        return measure(assembly.test), last
+        return both(), last
     finally:
         model.load_state_dict(last_weights)
 
 
 def conclude(
     folder: RunFolder,
-    config: TrainConfig,
-    assembly: Assembly,
+    config: StepSettings,
+    setup: Setup,
     best: int,
     rows: Sequence[Mapping[str, Any]],
-    chosen: Evaluation,
-    last: Evaluation,
+    chosen: Ends,
+    last: Ends,
+    diverged: str | None = None,
 ) -> dict[str, Any]:
-    """Write result.json, table.md, figure from the test figures of the chosen weights and of the last ones."""
-    model = assembly.training.model
-    validated = assembly.data.validation is not None
-    flops = training_flops(model, assembly.data.shape)
-    possible = matrix_rate(config.device, bf16=config.bf16) * assembly.training.ranks.count
+    """Write result.json, table.md, figure from the figures of the chosen weights and of the last ones.
+
+    diverged: why the last weights count as diverged, if they do. The figure comes last, and may fail at no cost.
+    """
+    model, data = setup.training.model, setup.data
+    score = "validation accuracy" if data.classes else "validation risk"
+    flops = training_flops(model, next(iter(setup.batches.epoch(0)))[0][:2])
+    possible = matrix_rate(config.device, bf16=config.bf16) * setup.training.ranks.count
     result = {
-        "name": "train",
-        "dataset": config.dataset,
-        "arch": config.arch,
-        "lap": config.lap,
-        "mean_field": config.mean_field,
+        **setup.head,
         "parameters": parameter_count(model),
-        "samples": {
-            "train": len(assembly.data.train.labels),
-            "validation": len(assembly.data.validation.labels) if assembly.data.validation is not None else 0,
-            "test": len(assembly.data.test.labels),
-        },
-        "protocol": "best epoch by validation accuracy" if validated else "best epoch by training risk",
+        "samples": _samples(setup),
+        "protocol": f"best epoch by {score if data.validation is not None else 'training risk'}",
+        "outcome": "trained" if diverged is None else "diverged",
+        **({} if diverged is None else {"reason": diverged}),
         "best": _entry(rows[best - 1], chosen),
         "last": _entry(rows[-1], last),
         **costs(rows, flops, possible, config.target),
         "config": folder.config,
         **folder.record(),
     }
-    folder.write("table.md", _page(config, result))
-    result |= _figure(folder, rows)
+    folder.write("table.md", _page(config, setup, result))
+    folder.write("result.json", to_json(result))
+    drawn = _figure(folder, rows)
+    if drawn:
+        result |= drawn
+        folder.write("result.json", to_json(result))
+    return result
+
+
+def conclude_diverged(
+    folder: RunFolder, setup: Setup, rows: Sequence[Mapping[str, Any]], reason: str
+) -> dict[str, Any]:
+    """Write result.json and table.md of a run that came to no end."""
+    result = {
+        **setup.head,
+        "parameters": parameter_count(setup.training.model),
+        "samples": _samples(setup),
+        "outcome": "diverged",
+        "reason": reason,
+        "epochs": len(rows),
+        "best": None,
+        "last": None,
+        "config": folder.config,
+        **folder.record(),
+    }
+    page = [
+        f"# {setup.title}: diverged\n",
+        f"Diverged at {reason}.\n",
+        markdown_table(summary_rows(result)),
+        f"Reproduce: `{result.get('command')}` at commit {result.get('commit')}.\n",
+    ]
+    folder.write("table.md", "\n".join(page))
     folder.write("result.json", to_json(result))
     return result
 
 
 def summary_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The table of a run: one row for the best weights, one for the last."""
+    """The table of a run: one row for the best weights, one for the last; "diverged" with the weights that are."""
+    gone = result["outcome"] == "diverged"
+    if result["last"] is None:
+        return [{"weights": "none: diverged", "whole epochs": result["epochs"]}]
     made = []
     for which in ("best", "last"):
         entry = result[which]
-        line = {"weights": f"{which}, epoch {entry['epoch']}", "train accuracy": entry["train_accuracy"]}
-        if entry["validation_accuracy"] is not None:
-            line["validation accuracy"] = entry["validation_accuracy"]
-        line |= {"test accuracy": entry["test_accuracy"], "test risk": entry["test_risk"]}
-        if entry["transport"] is not None:
-            line["transport cost"] = entry["transport"]
-        if entry["multiplier"] is not None:
-            line["λ"] = entry["multiplier"]
+        same = entry["epoch"] == result["last"]["epoch"]
+        line = {"weights": f"{which}, epoch {entry['epoch']}{', diverged' if gone and same else ''}"}
+        for name in ("train_accuracy", "validation_accuracy", "test_accuracy", "test_risk", "transport", "multiplier"):
+            if entry[name] is not None:
+                line[COLUMNS[name]] = entry[name]
+        if entry["test_risk"] is None:
+            line["train risk"] = entry["train_risk"]
         if "times" in entry:
             spread = entry["times"]
             line["weights of blocks"] = f"{spread['smallest_weight']:.3g} to {spread['largest_weight']:.3g}"
@@ -90,47 +142,79 @@ def summary_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return made
 
 
+def _samples(setup: Setup) -> dict[str, int]:
+    data = setup.data
+    held, tests = (0 if part is None else len(part.labels) for part in (data.validation, data.test))
+    fitted = len(setup.fitted.data.labels)
+    return {
+        "train": len(data.train.labels),
+        "train_measured": fitted,
+        "validation": held,
+        "test": tests,
+        "test_available": max(tests, setup.all_tests),
+    }
+
+
 def _figure(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Draw, or say why not."""
+    """Draw, or say why not: the results are on the disk already, and no figure is worth them."""
     if importlib.util.find_spec("matplotlib") is None:
         return {"figure": "not drawn: it needs the package matplotlib"}
-    from regimes.lab.figures import save
-    from regimes.training.drawing import draw
+    try:
+        from regimes.lab.figures import save
+        from regimes.training.drawing import draw
 
-    save(draw(rows), folder)
+        save(draw(rows), folder)
+    except Exception as error:  # whatever a drawing library meets
+        return {"figure": f"not drawn: {type(error).__name__}: {' '.join(str(error).split())[:200]}"}
     return {}
 
 
-def _entry(row: Mapping[str, Any], test: Evaluation) -> dict[str, Any]:
-    """Figures of one set of weights; transport cost and its blocks on the test samples, if there are any."""
+def _entry(row: Mapping[str, Any], ends: Ends) -> dict[str, Any]:
+    """Figures of one set of weights, in eval mode; transport cost and its blocks on the test samples, if there are any.
+
+    running_risk and running_accuracy are means over the steps of its epoch, in train mode: of many weights.
+    """
     times = {name: row[name] for name in row if name.startswith("tau_") or name in TIME_FIGURES}
+    test, moved = ends.test, ends.test or ends.train
     return {
         "epoch": row["epoch"],
-        "train_risk": row["risk"],
-        "train_accuracy": row["accuracy"],
+        "train_risk": ends.train.risk,
+        "train_accuracy": known(ends.train.accuracy),
+        "running_risk": row["running_risk"],
+        "running_accuracy": row["running_accuracy"],
         "validation_risk": row["validation_risk"],
         "validation_accuracy": row["validation_accuracy"],
         "multiplier": row["multiplier"],
-        "test_risk": test.risk,
-        "test_accuracy": test.accuracy,
-        "transport": test.transport,
-        "blocks": test.blocks.tolist(),
+        "penalty_share": row["penalty_share"],
+        "test_risk": None if test is None else test.risk,
+        "test_accuracy": None if test is None else known(test.accuracy),
+        "transport": moved.transport,
+        "blocks": moved.blocks.tolist(),
         **({"times": times} if times else {}),
     }
 
 
-def _page(config: TrainConfig, result: Mapping[str, Any]) -> str:
+def _page(config: StepSettings, setup: Setup, result: Mapping[str, Any]) -> str:
     what = "least action" if config.lap else "risk alone"
-    what += ", blocks as particles (θ, τ)" if config.mean_field else ""
+    what += ", blocks as particles (θ, τ)" if setup.head.get("mean_field") else ""
     counts = result["samples"]
-    cost = f" Transport cost: sum over blocks, {config.convention}, p = {config.p:g}, on the test samples."
+    part = "test" if counts["test"] else "training"
+    cost = f" Transport cost: sum over blocks, {config.convention}, p = {config.p:g}, on the {part} samples."
     cost = cost if result["last"]["blocks"] else ""
+    fewer = f" (of {counts['test_available']})" if counts["test"] < counts["test_available"] else ""
+    fitted = "all" if counts["train_measured"] == counts["train"] else f"the first {counts['train_measured']}"
+    measured = f"Accuracies and risks are those of the weights named, in eval mode, on {fitted} training samples."
+    lines = [
+        f"# {setup.title}, {what}\n",
+        f"{counts['train']} training, {counts['validation']} validation, {counts['test']} test samples{fewer}; "
+        f"{result['parameters']} parameters; seed {config.seed}. {result['protocol'].capitalize()}"
+        f"{'; the test samples were measured once, at the end' if counts['test'] else ''}. {measured}{cost}\n",
+    ]
+    if result["outcome"] == "diverged":
+        lines.append(f"Diverged: {result['reason']}.\n")
     return "\n".join(
         [
-            f"# {config.arch} on {config.dataset}, {what}\n",
-            f"{counts['train']} training, {counts['validation']} validation, {counts['test']} test samples; "
-            f"{result['parameters']} parameters; seed {config.seed}. {result['protocol'].capitalize()}; the test "
-            f"samples were measured once, at the end.{cost}\n",
+            *lines,
             markdown_table(summary_rows(result)),
             f"{sentence(result)}\n",
             f"Reproduce: `{result.get('command')}` at commit {result.get('commit')}.\n",

@@ -13,14 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regimes.errors import RunFailed
+from regimes.training.divergence import Diverged
 from regimes.training.loop import Step
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-
-
-class Diverged(RunFailed):
-    """The loss or a weight is no longer finite."""
 
 
 @contextmanager
@@ -123,10 +119,8 @@ class Guard:
             self._fail(self.step, "a weight is no longer finite")
 
     def _fail(self, step: Step, what: str) -> None:
-        raise Diverged(
-            f"diverged at epoch {step.epoch + 1}, step {step.number + 1}: {what}, the last finite loss was "
-            f"{self.loss:.4g}; {self.advice()}"
-        )
+        reason = f"epoch {step.epoch + 1}, step {step.number + 1}: {what}, the last finite loss was {self.loss:.4g}"
+        raise Diverged(f"diverged at {reason}; {self.advice()}", reason)
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:

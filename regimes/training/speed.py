@@ -8,28 +8,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from regimes.conventions import generator
+from regimes.models.residual import as_trace
 
 SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices whose product gives the device's rate
 PRODUCTS = 7
 BYTES = 1 if sys.platform == "darwin" else 1024  # unit of the resident set there and on Linux
 
 
-def training_flops(model: nn.Module, shape: Sequence[int]) -> float:
+def training_flops(model: nn.Module, samples: Sequence[int] | Tensor) -> float:
     """Flops a sample of the network's matrix products and convolutions, forward and backward; 2 a multiply-add.
 
-    The transport cost, norms and the optimiser have no products and count nothing; so batch norms stand in eval mode,
-    where they ask no other process.
+    samples: the shape of one, or a batch. The transport cost, norms and the optimiser have no products and count
+    nothing; so batch norms stand in eval mode, where they ask no other process.
     """
     mapping = {torch.ops.aten.convolution_backward: _convolution_backward}
     twin = copy.deepcopy(model).eval()
-    x = torch.zeros(2, *shape, device=next(twin.parameters()).device)
+    device = next(twin.parameters()).device
+    x = samples if isinstance(samples, Tensor) else torch.zeros(2, *samples, device=device)
     with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
-        twin(x).sum().backward()
-    return counter.get_total_flops() / 2
+        as_trace(twin(x)).output.sum().backward()
+    return counter.get_total_flops() / len(x)
 
 
 def _convolution_backward(

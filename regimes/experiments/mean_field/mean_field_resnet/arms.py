@@ -11,10 +11,11 @@ from regimes.errors import UserError
 from regimes.models.residual import ResidualNet
 from regimes.models.timed import timed_segments
 from regimes.threads import threads_for
-from regimes.training.assemble import EVALUATION_BATCH, assemble, check
+from regimes.training.assemble import assemble, check
 from regimes.training.config import TrainConfig
 from regimes.training.evaluate import evaluate
 from regimes.training.loop import descend
+from regimes.training.memory import EVALUATION_BATCH
 from regimes.training.runtime import autocast, prepared
 
 METHODS: dict[str, dict[str, Any]] = {

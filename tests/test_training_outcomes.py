@@ -1,0 +1,156 @@
+"""What a run says of itself: accuracies in eval mode, divergence by its name, the same samples however short it is."""
+
+import json
+import math
+
+import pytest
+import torch
+from short_training import STEPS, short, train
+
+from regimes.data.batches import Batches
+from regimes.training import assemble, course, divergence, drawing, repeat, results
+from regimes.training.checkpoint import data_of, load_checkpoint, model_of
+from regimes.training.config import TrainConfig
+from regimes.training.divergence import Diverged, wild
+from regimes.training.evaluate import evaluate
+from regimes.training.run import train_one
+
+
+@pytest.fixture(autouse=True)
+def without_figure(request, monkeypatch):
+    if "figure" not in request.node.name:
+        monkeypatch.setattr(results, "_figure", lambda folder, rows: {})
+
+
+def poison(monkeypatch, *seeds: int) -> None:
+    """Runs of these seeds meet a weight that is not finite in their second epoch."""
+    real = course.descend
+
+    def poisoned(training, batches, **how):
+        for step in real(training, batches, **how):
+            if batches.seed in seeds and step.epoch == 1:
+                next(training.model.parameters()).data[0] = math.inf
+            yield step
+
+    monkeypatch.setattr(course, "descend", poisoned)
+
+
+def test_train_accuracy_is_that_of_the_weights_named_in_eval_mode(tmp_path):
+    outcome = train(tmp_path / "run")
+    for which in ("best", "last"):
+        held, entry = load_checkpoint(tmp_path / "run" / f"{which}.pt"), outcome.result[which]
+        data = data_of(held.config)
+        found = evaluate(model_of(held), Batches(data.train, 9, normalise=data.normalise, shuffle=False))
+        assert entry["train_accuracy"] == pytest.approx(found.accuracy)
+        assert entry["train_risk"] == pytest.approx(found.risk)
+        row = held.rows[entry["epoch"] - 1]
+        assert (entry["running_risk"], entry["running_accuracy"]) == (row["running_risk"], row["running_accuracy"])
+        assert entry["running_risk"] != pytest.approx(entry["train_risk"])
+    assert outcome.table[1]["train accuracy"] == outcome.result["last"]["train_accuracy"]
+    assert "in eval mode, on all training samples" in (tmp_path / "run" / "table.md").read_text()
+
+
+def test_of_many_training_samples_a_stated_part_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(assemble, "FITTED", 20)
+    outcome = train(tmp_path / "run", epochs=1)
+    assert outcome.result["samples"]["train_measured"] == 20
+    assert "in eval mode, on the first 20 training samples" in (tmp_path / "run" / "table.md").read_text()
+
+
+@pytest.mark.parametrize("dataset", ["circles", "digits"])
+def test_max_steps_changes_no_training_sample(dataset):
+    cut, whole = TrainConfig(dataset=dataset, max_steps=3, batch=8), TrainConfig(dataset=dataset, batch=8)
+    few, all_of_them = data_of(cut), data_of(whole)
+    assert torch.equal(few.train.x, all_of_them.train.x)
+    assert torch.equal(few.train.labels, all_of_them.train.labels)
+    assert few.validation is not None
+    assert all_of_them.validation is not None
+    assert len(few.validation.labels) <= len(all_of_them.validation.labels)
+
+
+def test_a_run_says_that_fewer_test_images_were_measured(tmp_path):
+    said = []
+    train_one(short(epochs=1), tmp_path / "run", say=said.append)
+    assert "40 test samples (of 359)" in said[0]
+    assert "40 test samples (of 359)" in (tmp_path / "run" / "table.md").read_text()
+
+
+def test_a_risk_far_beyond_a_guess_is_a_divergence():
+    limit = divergence.WILD * math.log(10)
+    assert wild(0.99 * limit, 10) is None
+    assert "over 1,000 times that of a guess, 2.3" in wild(1.01 * limit, 10)
+    assert wild(1e30, None) is None  # a regression has no guess to be compared with
+    for risk in (math.nan, math.inf):
+        assert str(risk) in wild(risk, None)
+
+
+@pytest.mark.parametrize("lr", [10.0, 3.0])
+def test_a_run_whose_measured_risk_is_wild_is_called_diverged_whenever_it_is_looked_at(tmp_path, monkeypatch, lr):
+    """A finite training loss: batch norm's running statistics, used in eval mode alone, belong to other weights."""
+    monkeypatch.setattr(divergence, "WILD", 1.0)
+    for _ in range(2):  # the second time it is finished
+        with pytest.raises(
+            Diverged, match=r"the risk on the test samples is .*running statistics.*--set lr=0.05"
+        ) as caught:
+            train(tmp_path / "run", lr=lr, epochs=1, lap=False)
+        result = json.loads((tmp_path / "run" / "result.json").read_text())
+        assert result["outcome"] == "diverged"
+        assert "the risk on the test samples is" in result["reason"]
+        assert [line["weights"] for line in caught.value.outcome.table] == [
+            "best, epoch 1, diverged",
+            "last, epoch 1, diverged",
+        ]
+        assert "Diverged: the risk" in (tmp_path / "run" / "table.md").read_text()
+
+
+def test_a_run_that_trains_is_called_so(tmp_path):
+    assert train(tmp_path / "run", epochs=1).result["outcome"] == "trained"
+
+
+def test_a_run_that_stops_at_a_divergence_leaves_a_result_that_says_so(tmp_path, monkeypatch):
+    poison(monkeypatch, 0)
+    with pytest.raises(Diverged, match="diverged at epoch 2, step 2") as caught:
+        train(tmp_path / "run")
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert (result["outcome"], result["epochs"], result["last"]) == ("diverged", 1, None)
+    assert result["reason"].startswith("epoch 2, step 2:")
+    assert caught.value.outcome.table == [{"weights": "none: diverged", "whole epochs": 1}]
+    assert "# dense on digits: diverged" in (tmp_path / "run" / "table.md").read_text()
+
+
+def test_a_diverging_seed_does_not_block_the_others(tmp_path, monkeypatch):
+    poison(monkeypatch, 1)
+    said = []
+    outcome = repeat.train(short(seeds=3, epochs=2), tmp_path / "runs", say=said.append)
+    assert outcome.result["diverged"] == [1]
+    assert len(outcome.result["last"]["test_accuracy"]["values"]) == 2
+    assert [(line["weights"], line["seeds"]) for line in outcome.table] == [
+        ("best", 2), ("last", 2), ("diverged: seed 1", 1),
+    ]  # fmt: skip
+    assert "over the 2 seeds that did not diverge" in (tmp_path / "runs" / "table.md").read_text()
+    assert any("diverged at epoch 2" in line for line in said)
+
+
+def test_seeds_that_all_diverge_are_a_divergence(tmp_path, monkeypatch):
+    poison(monkeypatch, 0, 1)
+    with pytest.raises(Diverged, match="all 2 seeds diverged"):
+        repeat.train(short(seeds=2, epochs=2), tmp_path / "runs")
+    assert json.loads((tmp_path / "runs" / "result.json").read_text())["diverged"] == [0, 1]
+
+
+def test_a_figure_that_fails_costs_nothing_but_itself(tmp_path, monkeypatch):
+    seen = []
+
+    def failing(rows):
+        seen.append(json.loads((tmp_path / "run" / "result.json").read_text())["outcome"])
+        raise RuntimeError("no font\nat all")
+
+    monkeypatch.setattr(drawing, "draw", failing)
+    outcome = train(tmp_path / "run", epochs=1)
+    assert seen == ["trained"]  # the result was there before
+    assert outcome.result["figure"] == "not drawn: RuntimeError: no font at all"
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["figure"] == outcome.result["figure"]
+
+
+def test_steps_of_an_epoch_are_what_the_tests_here_take_them_for():
+    assert len(assemble.assemble(short()).batches) == STEPS
