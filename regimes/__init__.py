@@ -12,33 +12,48 @@ if TYPE_CHECKING:
     from regimes.models.doubling import Doubled
     from regimes.models.residual import ResidualNet
     from regimes.models.scaling import Centred
+    from regimes.models.state_map import StateMap, state_map
     from regimes.models.tracing import trace_residuals
     from regimes.tangent.kernel import ntk
     from regimes.tangent.linearize import linearize
+    from regimes.training.fitting import Fitted, fit
+    from regimes.training.loading import Loaded, load
     from regimes.training.objectives import LeastAction, Plain
     from regimes.transport.gap import ot_gap
 
 _HOMES = {
     "Centred": "regimes.models.scaling",
     "Doubled": "regimes.models.doubling",
+    "Fitted": "regimes.training.fitting",
     "LeastAction": "regimes.training.objectives",
+    "Loaded": "regimes.training.loading",
     "Plain": "regimes.training.objectives",
     "ResidualNet": "regimes.models.residual",
+    "StateMap": "regimes.models.state_map",
+    "fit": "regimes.training.fitting",
     "linearize": "regimes.tangent.linearize",
+    "load": "regimes.training.loading",
     "ntk": "regimes.tangent.kernel",
     "ot_gap": "regimes.transport.gap",
+    "state_map": "regimes.models.state_map",
     "trace_residuals": "regimes.models.tracing",
 }
 __all__ = [
     "Centred",
     "Doubled",
+    "Fitted",
     "LeastAction",
+    "Loaded",
     "Plain",
     "ResidualNet",
+    "StateMap",
     "__version__",
+    "fit",
     "linearize",
+    "load",
     "ntk",
     "ot_gap",
+    "state_map",
     "trace_residuals",
 ]
 

@@ -15,11 +15,15 @@ States = tuple[tuple[Tensor, ...], ...]
 
 @dataclass(eq=False)
 class Call:
-    """One call of one block: its states, and how often these had been changed in place by then."""
+    """One call of one block: its states, and how often these had been changed in place by then.
+
+    enters: its start is what a shortcut of it returns, so that the block comes from another space.
+    """
 
     name: str
     start: Tensor
     start_version: int
+    enters: bool
     end: Tensor
     end_version: int
 
@@ -39,7 +43,7 @@ def recorded(model: nn.Module, blocks: Sequence[str], shortcuts: Sequence[str]) 
     A block starts from its first tensor argument, or from what a named shortcut inside it returns.
     """
     calls: list[Call] = []
-    running: list[tuple[Tensor, int]] = []
+    running: list[tuple[Tensor, int, bool]] = []
     grad = torch.is_grad_enabled()
 
     def before(name: str, block: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -53,13 +57,13 @@ def recorded(model: nn.Module, blocks: Sequence[str], shortcuts: Sequence[str]) 
             start = first_tensor(tuple(inspect.signature(block.forward).bind(*inputs, **named).arguments.values()))
         if start is None:
             raise ValueError(f"block {name!r} is called without a tensor, so it has no state to start from.")
-        running.append((start, version(start)))
+        running.append((start, version(start), False))
 
     def link(name: str, shortcut: nn.Module, inputs: tuple[Any, ...], result: Any) -> None:
         start = first_tensor(result)
         if start is None or not running:
             raise ValueError(f"the shortcut {name!r} must return a tensor, while its block runs.")
-        running[-1] = (start, version(start))
+        running[-1] = (start, version(start), True)
 
     def after(name: str, block: nn.Module, inputs: tuple[Any, ...], result: Any) -> None:
         end = first_tensor(result)
@@ -81,22 +85,28 @@ def recorded(model: nn.Module, blocks: Sequence[str], shortcuts: Sequence[str]) 
             hook.remove()
 
 
-def segments(calls: Sequence[Call]) -> tuple[States, States]:
-    """Paths and steps: a block that starts where a path ends goes on with it; paths without steps are left out."""
-    paths: list[list[Tensor]] = []
-    steps: list[list[Tensor]] = []
+def chains(calls: Sequence[Call]) -> list[list[Call]]:
+    """Calls that make steps, one list a segment: a block that starts where another ended goes on with its segment."""
+    found: list[list[Call]] = []
+    ends: list[Tensor] = []
     for call in calls:
-        ends = (k for k in reversed(range(len(paths))) if same(paths[k][-1], call.start))
-        place = next(ends, None) if call.moves() else None
+        places = (k for k in reversed(range(len(ends))) if same(ends[k], call.start))
+        place = next(places, None) if call.moves() else None
         if place is None:
-            place = len(paths)
-            paths.append([call.start if call.moves() else call.end])
-            steps.append([])
+            place = len(ends)
+            found.append([])
+            ends.append(call.end)
         if call.moves():
-            steps[place].append(call.end - call.start)
-            paths[place].append(call.end)
-    kept = [k for k, moved in enumerate(steps) if moved]
-    return tuple(tuple(paths[k]) for k in kept), tuple(tuple(steps[k]) for k in kept)
+            found[place].append(call)
+            ends[place] = call.end
+    return [chain for chain in found if chain]
+
+
+def segments(calls: Sequence[Call]) -> tuple[States, States]:
+    """Paths and steps of the segments."""
+    found = chains(calls)
+    paths = tuple((chain[0].start, *(call.end for call in chain)) for chain in found)
+    return paths, tuple(tuple(call.end - call.start for call in chain) for chain in found)
 
 
 def same(a: Tensor, b: Tensor) -> bool:

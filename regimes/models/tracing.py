@@ -70,10 +70,15 @@ class TracedModel(nn.Module):
         if isinstance(self.model, ResidualNet):
             own = self.model(*inputs, trace=True, **named)
             return own._replace(output=self._read(own.output))
+        result, calls = self.calls(*inputs, **named)
+        return Trace(result, *segments(calls))
+
+    def calls(self, *inputs: Any, **named: Any) -> tuple[Tensor, list[Call]]:
+        """The output, and the calls of the named blocks in the order in which they ended."""
         with recorded(self.model, self.names, self.shortcuts) as calls:
             result = self._read(self.model(*inputs, **named))
         self._check(calls)
-        return Trace(result, *segments(calls))
+        return result, calls
 
     def _read(self, result: Any) -> Tensor:
         given = self.output(result) if self.output is not None else getattr(result, "logits", result)

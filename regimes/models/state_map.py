@@ -1,0 +1,84 @@
+"""The map T that a segment of residual blocks makes between states: what is to be compared with optimal transport."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from regimes.models.recording import chains
+from regimes.models.residual import ResidualNet, cloud
+from regimes.models.tracing import TracedModel
+from regimes.modules import require_deterministic
+
+CLOSE = 1e-4  # relative distance to which the map, run again on its starting states, must give the traced end
+
+
+class StateMap(NamedTuple):
+    """Two clouds of n states in one space, the map from one to the other, and the states on the way.
+
+    For `regimes.ot_gap(m.start, m.end, transport_map=m.transport_map, path=m.path)`.
+    """
+
+    start: Tensor
+    end: Tensor
+    transport_map: Callable[[Tensor], Tensor]
+    path: tuple[Tensor, ...]
+
+
+@torch.no_grad()
+def state_map(model: nn.Module, x: Tensor, *, segment: int = 0) -> StateMap:
+    """The map T of one segment of a residual model, and its states on the inputs x, detached.
+
+    model: a `ResidualNet`, or what `trace_residuals` returns, in eval mode. A first block with a shortcut comes from
+    another space: T is the blocks after it. ValueError where blocks are no map of the state alone, or where the segment
+    has no block within its space.
+    """
+    require_deterministic(model, "state_map")
+    if isinstance(model, TracedModel) and isinstance(model.model, ResidualNet):
+        model = model.model
+    if isinstance(model, ResidualNet):
+        own = model.segment(segment)
+        if not own.maps():
+            raise ValueError(
+                f"segment {segment} only changes the space: it has no block within it. Choose another one."
+            )
+        return _made(cloud(model(x, trace=True), model, segment), own.transport, segment)
+    if not isinstance(model, TracedModel):
+        raise ValueError(
+            f"state_map needs a ResidualNet, or trace_residuals(model, blocks=...); got {type(model).__name__}."
+        )
+    found = chains(model.calls(x)[1])
+    if not -len(found) <= segment < len(found):
+        raise ValueError(f"the model has {len(found)} segments, numbered from 0; got {segment}. Choose one of these.")
+    inside = [call for call in found[segment] if not call.enters]
+    if not inside:
+        raise ValueError(f"segment {segment} only changes the space: it has no block within it. Choose another one.")
+    path = (inside[0].start, *(call.end for call in inside))
+    blocks = [model.model.get_submodule(call.name) for call in inside]
+    return _made(path, _composed(blocks), segment)
+
+
+def _composed(blocks: Sequence[nn.Module]) -> Callable[[Tensor], Tensor]:
+    def transport_map(z: Tensor) -> Tensor:
+        for block in blocks:
+            z = block(z)
+        return z
+
+    return transport_map
+
+
+def _made(path: Sequence[Tensor], transport_map: Callable[[Tensor], Tensor], segment: int) -> StateMap:
+    start, end = path[0].detach(), path[-1].detach()
+    try:
+        again = transport_map(start)
+        distance = (again - end).norm() / end.norm().clamp(min=torch.finfo(end.dtype).tiny)
+    except (TypeError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ValueError(f"the blocks of segment {segment} are no map of the state alone: {reason}.") from None
+    if not bool(distance <= CLOSE):
+        raise ValueError(
+            f"the blocks of segment {segment}, run again on their first state, end elsewhere (relative distance "
+            f"{float(distance):.2g}): they depend on more than the state, or something acts between them."
+        )
+    return StateMap(start, end, transport_map, tuple(state.detach() for state in path))

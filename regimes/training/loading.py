@@ -1,0 +1,131 @@
+"""A run as it lies in its folder, back in Python: the network, its samples as it saw them, its numbers."""
+
+import csv
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from torch import nn
+
+from regimes.data.classification import Classification, Labelled
+from regimes.data.digest import digest
+from regimes.errors import UserError
+from regimes.lab.runs import CONFIG, RUN
+from regimes.lab.yaml_text import read_yaml
+from regimes.training.checkpoint import FIT, Checkpoint, data_of, load_checkpoint, model_of, put_weights
+from regimes.training.identity import refuse_mismatch
+
+
+class Samples:
+    """Training, validation and test samples of a run, normalised as the network saw them.
+
+    A part is made when it is asked for: `Labelled` with x, floats (n, ...), and labels (n,). validation is None where
+    the run had none.
+    """
+
+    def __init__(self, stored: Classification) -> None:
+        self.stored = stored
+        self.classes = stored.classes
+
+    @cached_property
+    def train(self) -> Labelled:
+        """Training samples, not augmented."""
+        return self._normalised(self.stored.train)
+
+    @cached_property
+    def validation(self) -> Labelled | None:
+        """Validation samples."""
+        return None if self.stored.validation is None else self._normalised(self.stored.validation)
+
+    @cached_property
+    def test(self) -> Labelled:
+        """Test samples."""
+        return self._normalised(self.stored.test)
+
+    def _normalised(self, part: Labelled) -> Labelled:
+        return Labelled(self.stored.normalise(part.x), part.labels)
+
+
+class Loaded(NamedTuple):
+    """A run: its network in eval mode on the CPU, its samples, one row of numbers an epoch, result.json, settings.
+
+    data is None for a run of `regimes.fit`, whose samples are the caller's; result, for a run that is not finished.
+    """
+
+    model: nn.Module
+    data: Samples | None
+    metrics: list[dict[str, Any]]
+    result: dict[str, Any] | None
+    config: dict[str, Any]
+
+
+def load(
+    run: Path | str,
+    *,
+    weights: Literal["best", "last"] = "best",
+    model: nn.Module | None = None,
+    data_dir: Path | str | None = None,
+) -> Loaded:
+    """What `train` or `fit` has left in a folder; no code of the checkpoint is run.
+
+    weights: those of the best epoch, as the run has chosen it, or of the last one. model: for a run of `fit` only, the
+    caller's own network, made anew, which receives the weights. data_dir: where the data files lie now.
+    UserError where the folder holds no such run, or its parts do not belong together.
+    """
+    path = Path(run)
+    if weights not in ("best", "last"):
+        raise UserError(f"load needs weights as 'best' or 'last'; got {weights!r}.")
+    if path.is_dir() and not (path / "last.pt").exists() and (path / "seed0").is_dir():
+        raise UserError(f"{path} holds the runs of several seeds: load one of them, for example {path / 'seed0'}")
+    if not path.is_dir() or not all((path / name).exists() for name in (CONFIG, RUN, f"{weights}.pt")):
+        raise UserError(f"{path} is not the folder of a run of `train` or `regimes.fit` with a {weights}.pt in it")
+    held = load_checkpoint(path / f"{weights}.pt")
+    refuse_mismatch(path / f"{weights}.pt", held, read_yaml(path / CONFIG), json.loads((path / RUN).read_text("utf-8")))
+    result = path / "result.json"
+    return Loaded(
+        _network(held, model),
+        _samples(held, data_dir),
+        metrics_of(path),
+        json.loads(result.read_text("utf-8")) if result.exists() else None,
+        held.config,
+    )
+
+
+def _network(held: Checkpoint, model: nn.Module | None) -> nn.Module:
+    if held.program != FIT:
+        if model is not None:
+            raise UserError("a run of `train` holds its own network: leave model out.")
+        return model_of(held)
+    if model is None:
+        raise UserError(
+            f"a run of regimes.fit holds weights and no network: make yours, of class {held.config.get('model')}, and "
+            "pass it as model=."
+        )
+    given = held.state["model"]
+    own = {name.removeprefix("model."): value for name, value in given.items()}
+    plain = set(model.state_dict()) == set(given)
+    put_weights(model, given if plain else own, f"the model {type(model).__name__}")
+    return model.eval()
+
+
+def _samples(held: Checkpoint, data_dir: Path | str | None) -> Samples | None:
+    if held.program == FIT:
+        return None
+    stored = data_of(held.config, data_dir=data_dir)
+    if held.data and digest((stored.train, stored.validation)) != held.data:
+        raise UserError("the data files are not those on which this run was trained: samples or labels differ")
+    return Samples(stored)
+
+
+def metrics_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.csv, as numbers; None for an empty cell."""
+    with (path / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        return [dict(zip(row, map(_number, row.values()), strict=True)) for row in csv.DictReader(file)]
+
+
+def _number(text: str) -> float | int | None:
+    if not text:
+        return None
+    value = float(text)
+    return int(value) if text.lstrip("-").isdigit() else value

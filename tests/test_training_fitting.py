@@ -1,0 +1,174 @@
+"""`regimes.fit`: one's own network on one's own tensors, with the checkpoints, resume and tables of `train`."""
+
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import mse_loss
+from torch.testing import assert_close
+
+import regimes
+from regimes.data.batches import Batches
+from regimes.data.classification import Labelled
+from regimes.errors import Interrupted
+from regimes.models.build import build
+from regimes.training import results, runtime
+from regimes.training.checkpoint import load_checkpoint
+from regimes.training.loop import Training, descend
+
+
+@pytest.fixture(autouse=True)
+def without_figure(monkeypatch):
+    monkeypatch.setattr(results, "_figure", lambda folder, rows: {})
+
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(width, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, width))
+
+    def forward(self, z):
+        return z + self.inner(z)
+
+
+class Net(nn.Module):
+    def __init__(self, outputs=3):
+        super().__init__()
+        self.stem = nn.Linear(5, 6)
+        self.blocks = nn.Sequential(Block(6), Block(6))
+        self.head = nn.Linear(6, outputs)
+
+    def forward(self, x):
+        return self.head(self.blocks(self.stem(x)))
+
+
+def net(outputs=3):
+    torch.manual_seed(0)
+    return Net(outputs)
+
+
+X = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
+Y = X[:, :3].argmax(1)
+SETTINGS = {"lap": True, "blocks": "blocks.?", "epochs": 4, "batch": 16, "lr": 0.02, "every": 3}
+PARTS = {"train": (X[:40], Y[:40]), "validation": (X[40:50], Y[40:50]), "test": (X[50:], Y[50:])}
+
+
+def fit(path, model=None, **changes):
+    return regimes.fit(net() if model is None else model, **{**PARTS, **SETTINGS, "out": path, **changes})
+
+
+def assert_same(path, other):
+    for file in ("last.pt", "best.pt"):
+        held, expected = load_checkpoint(path / file), load_checkpoint(other / file)
+        assert_close(held.state["model"], expected.state["model"], rtol=0, atol=0)
+        assert_close(held.state["objective"], expected.state["objective"], rtol=0, atol=0)
+        assert_close(held.state["optimizer"]["state"], expected.state["optimizer"]["state"], rtol=0, atol=0)
+
+
+def test_it_learns_and_says_what_it_reached(tmp_path):
+    run = fit(tmp_path / "run", epochs=20)
+    with torch.no_grad():
+        accuracy = float((run.model(X[50:]).argmax(1) == Y[50:]).double().mean())
+    assert run.result["last"]["test_accuracy"] == pytest.approx(accuracy)
+    assert run.result["last"]["train_accuracy"] > 0.8
+    assert run.metrics[-1]["epoch"] == 20
+    assert run.metrics[0]["running_risk"] > run.metrics[-1]["running_risk"]
+    assert 0 < run.metrics[0]["penalty_share"] < 1
+    names = {file.name for file in (tmp_path / "run").iterdir()}
+    assert {"config.yaml", "last.pt", "best.pt", "metrics.csv", "result.json", "table.md"} <= names
+    assert not run.model.training
+
+
+def test_the_steps_are_those_of_the_plain_loop(tmp_path):
+    run = fit(tmp_path / "run")
+    model = regimes.trace_residuals(net(), "blocks.?")
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=1e-4)
+    training = Training(model, regimes.LeastAction(every=3), optimiser)
+    for _ in descend(training, Batches(Labelled(*PARTS["train"]), 16), epochs=4):
+        pass
+    assert_close(dict(run.model.state_dict()), dict(model.model.state_dict()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, steps):
+    fit(tmp_path / "whole")
+    see, count = runtime.Guard.see, [0]
+
+    def counting(self, step):
+        see(self, step)
+        count[0] += 1
+        if count[0] == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime.Guard, "see", counting)
+        with pytest.raises(Interrupted, match=r"call regimes.fit again with the same arguments"):
+            fit(tmp_path / "parts")
+    fit(tmp_path / "parts", Net())  # other weights at the start do not matter: the checkpoint's are taken
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_more_epochs_make_the_run_longer_bit_for_bit(tmp_path):
+    fit(tmp_path / "whole")
+    fit(tmp_path / "parts", epochs=2)
+    fit(tmp_path / "parts", Net())
+    assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_finished_run_gives_its_weights_again(tmp_path):
+    first = fit(tmp_path / "run")
+    said = []
+    again = fit(tmp_path / "run", Net(), say=said.append)
+    assert_close(dict(again.model.state_dict()), dict(first.model.state_dict()), rtol=0, atol=0)
+    assert again.table == first.table
+    assert any("fresh=True" in line for line in said)
+
+
+def test_the_weights_of_the_best_epoch_are_read_back(tmp_path):
+    run = fit(tmp_path / "run")
+    loaded = regimes.load(tmp_path / "run", model=Net())
+    with torch.no_grad():
+        accuracy = float((loaded.model(X[50:]).argmax(1) == Y[50:]).double().mean())
+    assert run.result["best"]["test_accuracy"] == pytest.approx(accuracy)
+    assert loaded.data is None
+    assert loaded.metrics == run.metrics
+    with pytest.raises(ValueError, match="holds weights and no network: make yours, of class Net"):
+        regimes.load(tmp_path / "run")
+    with pytest.raises(ValueError, match="do not fit the model Net"):
+        regimes.load(tmp_path / "run", model=Net(4))
+
+
+def test_without_blocks_the_risk_alone_is_trained(tmp_path):
+    run = fit(tmp_path / "run", lap=False, blocks=None)
+    assert run.traced is None
+    assert run.result["last"]["transport"] is None
+    assert "λ" not in run.table[0]
+
+
+def test_a_residual_net_knows_its_own_blocks(tmp_path):
+    model = build("dense", (5,), 3, blocks=2, width=6)
+    run = fit(tmp_path / "run", model, blocks=None)
+    assert run.result["last"]["transport"] > 0
+    assert run.model is model
+
+
+def test_a_regression_has_risks_and_no_accuracy(tmp_path):
+    parts = {name: (x, x[:, :1]) for name, (x, _) in PARTS.items()}
+    run = fit(tmp_path / "run", net(1), risk=mse_loss, epochs=10, **parts)
+    with torch.no_grad():
+        risk = float(mse_loss(run.model(X[50:]), X[50:, :1]))
+    assert run.result["last"]["test_risk"] == pytest.approx(risk, rel=1e-5)
+    assert run.result["last"]["test_accuracy"] is None
+    assert run.result["protocol"] == "best epoch by validation risk"
+    assert run.metrics[-1]["running_accuracy"] is None
+    assert "test accuracy" not in run.table[0]
+
+
+def test_other_samples_or_another_model_do_not_go_on(tmp_path):
+    fit(tmp_path / "run", epochs=1)
+    with pytest.raises(ValueError, match="was trained on other samples"):
+        fit(tmp_path / "run", train=(X[:40] + 1, Y[:40]))
+    with pytest.raises(ValueError, match="model is 'Net' there, 'ResidualNet' here"):
+        fit(tmp_path / "run", build("dense", (5,), 3, blocks=2, width=6), blocks=None)

@@ -1,0 +1,71 @@
+"""`regimes.load`: a run as it lies in its folder gives its network, its samples and its numbers."""
+
+import shutil
+
+import pytest
+import torch
+from short_training import short, train
+from torch.nn.functional import cross_entropy
+
+import regimes
+from regimes.training import repeat, results
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "_figure", lambda folder, rows: {})
+        return path, train(path)
+
+
+@pytest.mark.parametrize("weights", ["best", "last"])
+def test_the_accuracy_that_comes_naturally_is_that_of_the_run(run, weights):
+    path, outcome = run
+    loaded = regimes.load(path, weights=weights)
+    for part in ("train", "validation", "test"):
+        x, labels = getattr(loaded.data, part)
+        with torch.no_grad():
+            output = loaded.model(x)
+        entry = outcome.result[weights]
+        assert entry[f"{part}_accuracy"] == pytest.approx(float((output.argmax(1) == labels).double().mean()))
+        assert entry[f"{part}_risk"] == pytest.approx(float(cross_entropy(output, labels)), rel=1e-5)
+
+
+def test_its_numbers_are_those_of_its_files(run):
+    path, outcome = run
+    loaded = regimes.load(path)
+    assert [row["epoch"] for row in loaded.metrics] == [1, 2, 3, 4]
+    assert loaded.metrics[-1]["validation_accuracy"] == outcome.result["last"]["validation_accuracy"]
+    assert loaded.result["last"]["test_risk"] == pytest.approx(outcome.result["last"]["test_risk"])
+    assert loaded.config["arch"] == "dense"
+    assert not loaded.model.training
+
+
+@pytest.mark.parametrize("file", ["last.pt", "config.yaml"])
+def test_an_incomplete_folder_is_told(tmp_path, run, file):
+    shutil.copytree(run[0], tmp_path / "copy")
+    (tmp_path / "copy" / file).unlink()
+    with pytest.raises(ValueError, match=r"is not the folder of a run .* with a last\.pt in it"):
+        regimes.load(tmp_path / "copy", weights="last")
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, run, monkeypatch):
+    monkeypatch.setattr(results, "_figure", lambda folder, rows: {})
+    train(tmp_path / "other", epochs=1, seed=3)
+    shutil.copy(run[0] / "best.pt", tmp_path / "other" / "best.pt")
+    with pytest.raises(ValueError, match=r"best\.pt is of another run: seed is 0 in it, 3 here"):
+        regimes.load(tmp_path / "other")
+
+
+def test_of_several_seeds_one_is_to_be_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "_figure", lambda folder, rows: {})
+    repeat.train(short(seeds=2, epochs=1), tmp_path / "runs")
+    with pytest.raises(ValueError, match=r"holds the runs of several seeds: load one of them, for example .*seed0"):
+        regimes.load(tmp_path / "runs")
+    assert regimes.load(tmp_path / "runs" / "seed1").config["seed"] == 1
+
+
+def test_a_run_of_train_has_its_own_network(run):
+    with pytest.raises(ValueError, match="holds its own network: leave model out"):
+        regimes.load(run[0], model=torch.nn.Linear(1, 1))
