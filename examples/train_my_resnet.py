@@ -12,5 +12,4 @@ regimes.fit(MyResNet(), (x[:300], y[:300]), epochs=5, **settings)
 run = regimes.fit(MyResNet(), (x[:300], y[:300]), epochs=10, **settings)  # goes on where the first call ended
 
 way = regimes.state_map(run.traced, x[300:])
-gap = regimes.ot_gap(way.start, way.end, transport_map=way.transport_map, path=way.path, with_power=True)
-print(run.table[-1], gap.relative_gap, gap.brenier_asymmetry, gap.straightness, sep="\n")
+print(run.table[-1], regimes.ot_gap(way.start, way.transport_map, path=way.path), sep="\n")

@@ -17,7 +17,7 @@ CLOSE = 1e-4  # relative distance to which the map, run again on its starting st
 class StateMap(NamedTuple):
     """Two clouds of n states in one space, the map from one to the other, and the states on the way.
 
-    For `regimes.ot_gap(m.start, m.end, transport_map=m.transport_map, path=m.path)`.
+    For `regimes.ot_gap(m.start, m.transport_map, path=m.path)`.
     """
 
     start: Tensor
