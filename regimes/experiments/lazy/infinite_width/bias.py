@@ -37,7 +37,7 @@ def bias_slope(found: dict[int, Number]) -> Number | None:
     width = np.array(list(found), dtype=float)
     mean = np.array([number.value for number in found.values()])
     error = np.array([number.interval.high - number.value for number in found.values()]) / ndtri((1 + LEVEL) / 2)
-    if (mean < SEEN * error).any():
+    if not (mean >= SEEN * error).all():  # of one block the error is NaN
         return Number(np.nan, REAL)
     x, weight = np.log(width), (mean / error) ** 2
     centred = x - np.average(x, weights=weight)
