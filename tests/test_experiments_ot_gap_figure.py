@@ -90,7 +90,7 @@ def test_blocks_without_a_test_and_a_map_without_one_are_drawn():
 
 
 def insets(drawn):
-    return [child.get_title() for child in drawn.axes[0].child_axes]
+    return [child.get_xlabel() for child in drawn.axes[0].child_axes]
 
 
 @pytest.mark.parametrize("d", [2, 5])

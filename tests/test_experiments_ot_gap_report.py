@@ -7,8 +7,9 @@ from torch.testing import assert_close
 
 from regimes.errors import UserError
 from regimes.jobs.ot_gap.config import File, refuse_twice
-from regimes.jobs.ot_gap.groups import grouped, paired, recipe
+from regimes.jobs.ot_gap.groups import grouped, mean, paired, recipe
 from regimes.jobs.ot_gap.report import result, screen_tables, table, words
+from regimes.lab.intervals import Interval
 from regimes.lab.report import to_json
 
 POWER = {
@@ -126,8 +127,9 @@ def test_seeds_of_one_recipe_are_one_column_with_means_and_intervals():
     (group,) = grouped(seeds(0.8, 0.9, 1.0))
     assert (group.label, group.seeds) == ("risk alone", (0, 1, 2))
     shown = rows(seeds(0.8, 0.9, 1.0))
-    # Student: 0.9 ± 4.303 · 0.1/√3
-    assert shown["accuracy on these points"]["risk alone"].startswith("0.9 [0.65")
+    found = mean(group, lambda f: f["accuracy"], Interval(0.0, 1.0))
+    assert found.interval.low < 0.8 < found.interval.high < 1.0  # Student's 0.9 ± 4.303 · 0.1/√3 would leave [0, 1]
+    assert shown["accuracy on these points"]["risk alone"] == f"0.9 {found.interval}"
     assert shown["verdict"]["risk alone"] == "optimal as far as these tests see"
     assert shown["points × features"]["risk alone"] == "50 × 6"
     mixed = seeds(0.8, 0.9)
@@ -143,10 +145,10 @@ def test_two_recipes_are_compared_seed_by_seed():
     plain, lap = seeds(0.5, 0.7, 0.9), seeds(0.41, 0.6, 0.79, name="lap", lap=True, action=1.1)
     groups = grouped([*plain, *lap])
     assert [group.label for group in groups] == ["risk alone", "least action"]
-    found = paired(*groups, lambda f: f["accuracy"], ratio=False)
+    found = paired(*groups, lambda f: f["accuracy"], Interval(-1.0, 1.0))
     assert_close(found.value, -0.1)
-    assert found.interval.high < -0.07
-    assert_close(paired(*groups, lambda f: f["action"], ratio=True).value, 0.5)
+    assert found.interval.high < -0.06
+    assert_close(paired(*groups, lambda f: f["action"], None).value, 0.5)
     said = words(groups)[-1]
     assert said.startswith("least action against risk alone, paired over 3 seeds, 95 % intervals: accuracy -0.1 [")
     assert "action × 0.5" in said
@@ -155,7 +157,7 @@ def test_two_recipes_are_compared_seed_by_seed():
 
 def test_one_seed_in_common_compares_nothing():
     groups = grouped([*seeds(0.5, 0.7), *seeds(0.6, name="lap", lap=True)])
-    assert paired(*groups, lambda f: f["accuracy"], ratio=False) is None
+    assert paired(*groups, lambda f: f["accuracy"], Interval(-1.0, 1.0)) is None
     assert not any("paired" in sentence for sentence in words(groups))
 
 
@@ -164,7 +166,7 @@ def test_a_number_that_a_seed_lacks_has_no_mean_and_no_ratio_is_made_of_zero():
     some[1] |= STOPPED
     assert rows(some)["exact OT cost"]["risk alone"] == "not known at every seed"
     one, other = grouped([*seeds(0.0, 0.7), *seeds(0.5, 0.7, name="lap", lap=True)])
-    assert paired(one, other, lambda f: f["accuracy"], ratio=True) is None
+    assert paired(one, other, lambda f: f["accuracy"], None) is None
 
 
 def test_runs_that_differ_in_more_than_the_seed_are_told_apart():

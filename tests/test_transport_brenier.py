@@ -135,7 +135,7 @@ def test_batch_norm_in_train_mode_is_refused_and_passes_in_eval_mode():
     x = draw(8, 4)
     with pytest.raises(ValueError, match=r"statistics of the batch: call model.eval\(\)"):
         brenier_test(net, x, generator=generator())
-    with pytest.raises(ValueError, match="mixes samples"):
+    with pytest.raises(ValueError, match="maps each sample by itself"):
         brenier_test(lambda z: net(z), x, generator=generator())
     assert brenier_test(net.eval(), x, generator=generator()).asymmetry > 0
 
@@ -146,14 +146,14 @@ def test_random_constant_misshapen_and_diverged_maps_are_refused():
         brenier_test(lambda z: z / 0, x, generator=generator())
     with pytest.raises(ValueError, match="draws random numbers"):
         brenier_test(nn.Dropout(0.5), x, generator=generator())
-    with pytest.raises(ValueError, match="is random"):
+    with pytest.raises(ValueError, match="same output each time"):
         brenier_test(lambda z: z + torch.rand_like(z), x, generator=generator())
     with pytest.raises(NoJacobianTest, match="constant") as constant:
         brenier_test(lambda z: 0 * z, x, generator=generator())
     with pytest.raises(NoJacobianTest, match="values differ") as flat:
         brenier_test(lambda z: z.round(), x, generator=generator())
     assert (constant.value.reason, flat.value.reason) == (CONSTANT, FLAT)
-    with pytest.raises(ValueError, match="keep the shape"):
+    with pytest.raises(ValueError, match="keeps the shape"):
         brenier_test(lambda z: z[:, :2], x, generator=generator())
     with pytest.raises(ValueError, match="no point moves"):
         brenier_test(lambda z: 1 * z, x, generator=generator(), p=1.5)
@@ -226,7 +226,7 @@ def test_products_through_an_encoder_are_those_of_the_written_out_form(p):
 
 
 def test_an_encoder_that_mixes_samples_is_refused():
-    with pytest.raises(ValueError, match="encoder mixes samples"):
+    with pytest.raises(ValueError, match=r"\(encoder\) needs a model that maps each sample by itself"):
         brenier_test(lambda z: 2 * z, draw(8, 4), generator=generator(), encoder=lambda x: x - x.mean(0))
     norm = nn.BatchNorm1d(4).double()
     with pytest.raises(ValueError, match="statistics of the batch"):

@@ -88,7 +88,9 @@ def conclude(config: Config, folder: RunFolder) -> None:
     folder.write("result.json", to_json(content))
     lines = "\n".join(f"- {sentence}" for sentence in said)
     title = f"# Is it an OT map? {config.split} points, cost ‖x − y‖^{config.p:g}"
-    means = "Means over seeds with Student's 95 % intervals.\n\n" if len(found) > len(groups) else ""
+    means = (
+        "Means over seeds with 95 % intervals inside the range of each number.\n\n" if len(found) > len(groups) else ""
+    )
     page = f"{title}\n\n{means}{markdown_table(table(groups))}\n{lines}\n\nReproduce: `{content.get('command')}`\n"
     folder.write("table.md", page)
     for number, group in enumerate(groups, 1):

@@ -102,7 +102,7 @@ def _inset(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, str] | No
 
 
 def _zoom(axis: Axes, arrays: Arrays, some: np.ndarray, title: str) -> None:
-    inner = axis.inset_axes((0.56, 0.06, 0.42, 0.34))
+    inner = axis.inset_axes((0.56, 0.11, 0.42, 0.29))
     before, after = arrays["before"][some], arrays["after"][some]
     inner.scatter(*before.T, s=9, facecolor="none", edgecolor="0.55", lw=0.6)
     if len(some) <= FEW:
@@ -116,7 +116,7 @@ def _zoom(axis: Axes, arrays: Arrays, some: np.ndarray, title: str) -> None:
     inner.grid(visible=False)
     for side in inner.spines.values():
         side.set(visible=True, color="0.6", linewidth=0.6)
-    inner.set_title(title, fontsize=7, pad=2)
+    inner.set_xlabel(title, fontsize=7, labelpad=2)
     axis.indicate_inset_zoom(inner, edgecolor="0.5", alpha=0.6)
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from regimes.jobs.ot_gap.evidence import Numbers
-from regimes.lab.statistics import Mean, geometric_mean_interval, mean_interval
+from regimes.lab.intervals import Estimate, Interval
+from regimes.lab.statistics import geometric_mean_interval, mean_interval
 
+Value = Callable[[Numbers], float | None]
 OWN = ("seed", "seeds", "data_dir", "device")  # settings in which members of one group may differ
 
 
@@ -64,23 +66,29 @@ def _folder(members: tuple[Numbers, ...]) -> str:
     return label if len(members) == 1 else label.replace(f"seed{members[0]['seed']}", "seed*")
 
 
-def mean(group: Group, value: Callable[[Numbers], float | None]) -> Mean | None:
-    """Mean over the seeds with Student's interval; None where a member has no such number."""
+def mean(group: Group, value: Value, within: Interval) -> Estimate | None:
+    """Mean over the seeds with its interval inside the range of the number; None where a member has no such number."""
     values = [value(member) for member in group.members]
     known = [one for one in values if one is not None]
-    return mean_interval(known) if len(known) == len(values) else None
+    return mean_interval(_rounded(known, within), within=within) if len(known) == len(values) else None
 
 
-def paired(one: Group, other: Group, value: Callable[[Numbers], float | None], *, ratio: bool) -> Mean | None:
-    """other over one, or other − one, seed by seed: a geometric or an arithmetic mean with its interval.
+def _rounded(values: list[float], within: Interval) -> list[float]:
+    """Values that rounding has carried over an end of their range are at that end."""
+    ends = [min(max(value, within.low), within.high) for value in values]
+    return [end if abs(end - value) <= 1e-9 else value for value, end in zip(values, ends, strict=True)]
+
+
+def paired(one: Group, other: Group, value: Value, within: Interval | None) -> Estimate | None:
+    """other − one, seed by seed, a mean with its interval `within` a range; without a range other / one, geometric.
 
     None unless both have the number at two common seeds at least; None too for a ratio of numbers that are not above 0.
     """
     first, second = ({m["seed"]: value(m) for m in group.members} for group in (one, other))
     pairs = [(first[seed], second[seed]) for seed in first if seed in second]
     known = [(a, b) for a, b in pairs if a is not None and b is not None]
-    if len(known) < max(2, len(pairs)) or (ratio and min(min(pair) for pair in known) <= 0):
+    if len(known) < max(2, len(pairs)) or (within is None and min(min(pair) for pair in known) <= 0):
         return None
-    if ratio:
+    if within is None:
         return geometric_mean_interval([b / a for a, b in known])
-    return mean_interval([b - a for a, b in known])
+    return mean_interval(_rounded([b - a for a, b in known], within), within=within)

@@ -6,20 +6,25 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from regimes.jobs.ot_gap.evidence import Numbers, judged
-from regimes.jobs.ot_gap.groups import Group, mean, paired
+from regimes.jobs.ot_gap.groups import Group, Value, mean, paired
+from regimes.lab.intervals import REAL, Interval
 from regimes.lab.report import number
 
-Value = Callable[[Numbers], float | None]
+POSITIVE, SHARE, CHANGE = Interval.at_least(0.0), Interval(0.0, 1.0), Interval(-1.0, 1.0)
 SIDE_BY_SIDE, CELL = 2, 24  # columns of numbers that 80 characters hold, and characters of each
 
 
 class Row(NamedTuple):
-    """One quantity: its text for one map, its value where several maps have a mean, and its name on a narrow screen."""
+    """One quantity: its text for one map; its value where several maps have a mean, and the range of that.
+
+    `short` is its name on a narrow screen; without one it is in the folder only.
+    """
 
     name: str
     text: Callable[[Numbers], str]
     value: Value | None = None
-    short: str = ""  # not shown on screen
+    short: str = ""
+    within: Interval = POSITIVE
 
 
 def table(groups: Sequence[Group]) -> list[dict[str, str]]:
@@ -55,7 +60,7 @@ def _cell(row: Row, group: Group) -> str:
     if len(texts) == 1 or row.value is None:
         counts = Counter(texts).items()
         return texts[0] if len(counts) == 1 else "; ".join(f"{text} ({n} of {len(texts)})" for text, n in counts)
-    found = mean(group, row.value)
+    found = mean(group, row.value, row.within)
     if found is None:
         return "not known at every seed" if any(texts) else ""
     return f"{number(found.value)} {found.interval}"
@@ -83,7 +88,7 @@ def result(groups: Sequence[Group]) -> dict[str, Any]:
 def _means(group: Group) -> dict[str, Any]:
     values: dict[str, Any] = {"seeds": list(group.seeds), "verdicts": [judged(one).verdict for one in group.members]}
     for row in ROWS:
-        found = None if row.value is None else mean(group, row.value)
+        found = None if row.value is None else mean(group, row.value, row.within)
         if found is not None:
             values[row.name] = {"mean": found.value, "interval": found.interval}
     return values
@@ -120,8 +125,8 @@ def _compared(groups: Sequence[Group]) -> list[tuple[str, dict[str, Any]]]:
     if len(groups) != 2 or groups[0].members[0]["stage"] != groups[1].members[0]["stage"]:
         return []
     found = []
-    for name, value, ratio in COMPARED:
-        change = paired(groups[0], groups[1], value, ratio=ratio)
+    for name, value, within in COMPARED:
+        change, ratio = paired(groups[0], groups[1], value, within), within is None
         if change is not None:
             sign = "× " if ratio else "+" if change.value > 0 else ""
             values = {"kind": "ratio" if ratio else "difference", "mean": change.value, "interval": change.interval}
@@ -173,8 +178,8 @@ def _deciding(numbers: Numbers) -> float | None:
     return numbers["brenier_asymmetry"] if numbers["image_asymmetry"] is None else numbers["image_asymmetry"]
 
 
-def _row(name: str, key: str, short: str = "", *, digits: int = 4) -> Row:
-    return Row(name, lambda f: _number(f[key], digits), lambda f: f[key], short)
+def _row(name: str, key: str, short: str = "", *, digits: int = 4, within: Interval = POSITIVE) -> Row:
+    return Row(name, lambda f: _number(f[key], digits), lambda f: f[key], short, within)
 
 
 def _tested(name: str, kind: str, short: str) -> Row:
@@ -184,18 +189,18 @@ def _tested(name: str, kind: str, short: str) -> Row:
 
 ROWS: list[Row] = [
     Row("points × features", lambda f: f"{f['points']} × {f['dim']}", short="points × features"),
-    _row("accuracy on these points", "accuracy", "accuracy"),
+    _row("accuracy on these points", "accuracy", "accuracy", within=SHARE),
     _row("cost of the network's pairing", "cost_network", "cost of its pairing", digits=6),
     Row("exact OT cost", _optimum, lambda f: f["cost_ot"], "exact OT cost"),
     Row("gap", lambda f: _between(f["gap"], f["gap_low"], f["gap_high"]), lambda f: f["gap"]),
-    Row("relative gap", _relative, lambda f: f["relative_gap"], "relative gap"),
+    Row("relative gap", _relative, lambda f: f["relative_gap"], "relative gap", SHARE),
     Row("certificate", _certificate),
     Row("cycle that saves most", _cycle, lambda f: f["worst_cycle"]),
     _tested("Brenier asymmetry, all directions", "brenier", "Brenier asymmetry, all"),
     _tested("Brenier asymmetry, image of encoder", "image", "Brenier asymmetry, image"),
-    _row("least eigenvalue, all directions", "min_eigenvalue", digits=3),
-    _row("least eigenvalue, image of encoder", "image_min_eigenvalue", digits=3),
-    _row("straightness", "straightness", "straightness"),
+    _row("least eigenvalue, all directions", "min_eigenvalue", digits=3, within=REAL),
+    _row("least eigenvalue, image of encoder", "image_min_eigenvalue", digits=3, within=REAL),
+    _row("straightness", "straightness", "straightness", within=SHARE),
     _row("action", "action"),
     _row("action / OT cost", "action_over_cost_ot", "action / OT cost"),
     _row("network's cost / OT cost", "cost_network_over_cost_ot", digits=7),
@@ -205,12 +210,12 @@ ROWS: list[Row] = [
     Row("asymmetry of each block", lambda f: _list(f["block_asymmetry"])),
     Row("verdict", lambda f: judged(f).verdict, short="verdict"),
 ]
-COMPARED: list[tuple[str, Value, bool]] = [
-    ("accuracy", lambda f: f["accuracy"], False),
-    ("exact OT cost", lambda f: f["cost_ot"], True),
-    ("relative gap", lambda f: f["relative_gap"], False),
-    ("Brenier asymmetry", _deciding, True),
-    ("straightness", lambda f: f["straightness"], False),
-    ("action", lambda f: f["action"], True),
-    ("action / OT cost", lambda f: f["action_over_cost_ot"], True),
+COMPARED: list[tuple[str, Value, Interval | None]] = [  # range of a difference; None: a ratio
+    ("accuracy", lambda f: f["accuracy"], CHANGE),
+    ("exact OT cost", lambda f: f["cost_ot"], None),
+    ("relative gap", lambda f: f["relative_gap"], CHANGE),
+    ("Brenier asymmetry", _deciding, None),
+    ("straightness", lambda f: f["straightness"], CHANGE),
+    ("action", lambda f: f["action"], None),
+    ("action / OT cost", lambda f: f["action_over_cost_ot"], None),
 ]
