@@ -1,5 +1,7 @@
 """The parts of the sparse solver: restricted problems, stabilisation of duals, starts, merging of equal points."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from torch.testing import assert_close
@@ -115,3 +117,17 @@ def test_overlaps_of_masses_on_a_line():
     np.testing.assert_array_equal(i, [0, 0, 1, 2])
     np.testing.assert_array_equal(j, [0, 1, 1, 1])
     np.testing.assert_array_equal(mass, [1, 1, 1, 3])
+
+
+def test_a_dual_value_is_below_the_exact_optimum_also_where_rounding_has_lifted_a_potential():
+    # One point on each side: the only plan is optimal, and the potential is its cost, rounded up half of the time.
+    rng = np.random.default_rng(7)
+    lifted = 0
+    for _ in range(50):
+        x, y = rng.normal(size=(1, 40)), rng.normal(size=(1, 40))
+        problem = make_problem(x, y, 2.0, np.ones(1), np.ones(1))
+        cost = problem.cost(np.zeros(1, int), np.zeros(1, int))
+        truth = sum((Fraction(float(a)) - Fraction(float(b))) ** 2 for a, b in zip(x[0], y[0], strict=True))
+        lifted += Fraction(float(cost[0])) > truth
+        assert Fraction(problem.dual(cost, np.zeros(1), float(cost[0]))) <= truth
+    assert lifted > 10

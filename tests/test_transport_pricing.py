@@ -1,3 +1,5 @@
+from decimal import Decimal, localcontext
+
 import numpy as np
 import pytest
 from torch.testing import assert_close
@@ -65,6 +67,27 @@ def test_no_reduced_cost_lies_below_the_bound_of_its_blocks(d, p):
     for b, block in enumerate(rows.members):
         for c, other in enumerate(columns.members):
             assert bound[b, c] <= reduced[np.ix_(block, other)].min()
+
+
+def exactly(point, other, p):
+    """‖point − other‖^p of the numbers that floats stand for, to 60 digits."""
+    with localcontext(prec=60):
+        squared = sum((Decimal(float(a)) - Decimal(float(b))) ** 2 for a, b in zip(point, other, strict=True))
+        return squared ** (Decimal(p) / 2)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_rounding_does_not_lift_the_bound_above_the_exact_reduced_cost(p):
+    # Blocks of one point: without rounding the bound would be the reduced cost itself, and binding pairs have 0.
+    rng = np.random.default_rng(0)
+    x, y = 10 + rng.normal(size=(20, 3)), 10 + rng.normal(size=(20, 3))
+    u, v = np.diagonal(cost_matrix(x, y, p)).copy(), np.zeros(20)
+    rows, columns = kd_blocks(x, 1), kd_blocks(y, 1)
+    bound = lower_bound(rows, columns, x, y, u, v, p)
+    for b, (i,) in enumerate(rows.members):
+        for c, (j,) in enumerate(columns.members):
+            with localcontext(prec=60):
+                assert Decimal(float(bound[b, c])) <= exactly(x[i], y[j], p) - Decimal(float(u[i]))
 
 
 def test_the_bound_passes_over_most_blocks_of_smooth_potentials_on_the_plane():
