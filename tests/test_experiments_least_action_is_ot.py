@@ -83,9 +83,32 @@ def test_an_optimal_crossing_over_the_whole_cloud_refutes_the_reading_by_classes
     assert finding.verdict == "refuted"
 
 
-def test_the_figure_has_six_panels_and_the_table_a_line_a_problem_scheme_and_weight():
+@pytest.mark.parametrize(
+    ("panel", "column"), [("relative gap within classes", "gap"), ("relative gap, whole cloud", "gap_whole")]
+)
+def test_the_figure_shows_the_geometric_means_of_each_problem_against_the_weight(panel, column):
     rows = made_up()
-    assert len(draw(rows).axes) == 6
+    ends = rows[(rows.kind == "end") & (rows.scheme == "fixed") & (rows.problem == "circles")]
+    truth = np.exp(np.log(ends[column].astype(float)).groupby(ends.weight).mean())
+    (axis,) = (axis for axis in draw(rows).axes if axis.get_ylabel() == panel)
+    (line,) = (line for line in axis.get_lines() if line.get_label() == "circles")
+    np.testing.assert_allclose(line.get_ydata(), truth)
+    np.testing.assert_allclose(line.get_xdata()[1:], WEIGHTS[1:])  # weight 0 has no place on a log axis
+
+
+def test_the_figure_has_no_distance_where_no_map_is_known_and_shows_the_paths():
+    axes = draw(made_up()).axes
+    (distance,) = (axis for axis in axes if axis.get_ylabel().startswith("distance"))
+    labels = {line.get_label().split(" ")[0] for line in distance.get_lines()}
+    assert "plane" in labels
+    assert not labels & {"circles", "digits"}
+    for weight in (0, 3):
+        (axis,) = (axis for axis in axes if axis.get_title() == f"plane, w = {weight}")
+        np.testing.assert_allclose(axis.get_lines()[0].get_xydata(), [[0, 1], [0.1, 1], [0.2, 1]])
+
+
+def test_the_table_has_a_line_a_problem_scheme_and_weight():
+    rows = made_up()
     assert len(table(rows)) == len(NAMES) * len(WEIGHTS) + 2
 
 
