@@ -131,3 +131,7 @@ def test_a_dual_value_is_below_the_exact_optimum_also_where_rounding_has_lifted_
         lifted += Fraction(float(cost[0])) > truth
         assert Fraction(problem.dual(cost, np.zeros(1), float(cost[0]))) <= truth
     assert lifted > 10
+
+
+def test_minus_zero_and_zero_are_one_point():
+    assert len(merge(np.array([[0.0, 1.0], [-0.0, 1.0]]), np.ones(2)).points) == 1

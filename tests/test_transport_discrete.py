@@ -230,3 +230,13 @@ def test_bad_input_is_named(change, message):
     arguments = {"x": np.zeros((4, 2)), "y": np.zeros((4, 2))} | change
     with pytest.raises(ValueError, match=message):
         exact_transport(arguments.pop("x"), arguments.pop("y"), **arguments)
+
+
+def test_only_a_bracket_of_one_billionth_certifies():
+    rng = random(8)
+    widths = []
+    for n in (300, 700, 900):
+        solved = exact_transport(rng.normal(size=(n, 2)), rng.normal(size=(n, 2)), tolerance=1e-2)
+        widths.append((solved.primal - solved.dual_value) / solved.primal)
+        assert solved.certified == (widths[-1] <= 1e-9)
+    assert max(widths) > 1e-9

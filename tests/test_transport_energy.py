@@ -101,3 +101,32 @@ def test_bad_paths_are_named():
         energy.measure([])
     with pytest.raises(ValueError, match="1 <= p"):
         energy.transport_cost([draw(3, 2)], p=0.5)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_states_in_half_precision_are_subtracted_in_float32(kind):
+    # A difference of 3.25 between states of 100 is a number that 16 bits round to 3 or 4 once it is taken in them.
+    start, end = torch.full((4, 2), 1.0078125).to(kind), torch.full((4, 2), 256.0).to(kind)
+    truth = (end.double() - start.double()).norm(dim=1).mean()
+    for found in (
+        energy.length([start, end]),
+        energy.measure([[start, end]]).length,
+        energy.map_cost([start, end], p=1),
+    ):
+        assert found.dtype == torch.float32
+        assert_close(found.double(), truth, rtol=1e-6, atol=0)  # float32
+
+
+def test_nan_states_have_no_straightness():
+    path = [draw(4, 2), draw(4, 2), draw(4, 2)]
+    path[1][0, 0] = float("nan")
+    for found in (energy.straightness, energy.length, lambda states: energy.measure([states])):
+        with pytest.raises(ValueError, match="finite z_1"):
+            found(path)
+
+
+def test_at_p_1_the_pace_does_not_count():
+    x, y = draw(16, 3), draw(16, 3)
+    uneven = [x, 0.9 * x + 0.1 * y, y]
+    assert_close(energy.action(uneven, p=1.0), energy.map_cost(uneven, p=1.0))
+    assert_close(energy.action(uneven, p=1.0), energy.length(uneven))

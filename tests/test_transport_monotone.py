@@ -98,3 +98,9 @@ def test_plans_that_split_mass_and_clouds_that_are_too_large_are_refused():
         shortest_gaining_cycle(np.zeros((1501, 1)), np.zeros((1501, 1)))
     with pytest.raises(ValueError, match="one shape"):
         worst_swap(x, t[:3])
+
+
+def test_ties_that_rounding_breaks_are_no_gain():
+    # On a line at p = 1 all pairings of a cloud with its far shift cost the same: every gain is rounding.
+    x = np.random.default_rng(0).normal(size=(12, 1))
+    assert shortest_gaining_cycle(x, x + 1e3, p=1.0).length == 0

@@ -6,7 +6,7 @@ import torch
 
 from regimes.transport.brenier import brenier_test
 from regimes.transport.pairing import exact_gap
-from regimes.transport.power import DEPARTURES, displacement_size, power, rotation
+from regimes.transport.power import DEPARTURES, Departed, _stands_out, displacement_size, power, rotation
 
 
 def cloud(n, d, seed=0):
@@ -126,3 +126,15 @@ def test_more_features_than_points_give_the_same_power():
     assert found.gap_sees == same.gap_sees
     assert found.gap_sees["shuffled displacements"] is not None
     assert found.dim == 200
+
+
+def test_an_asymmetry_within_five_errors_or_within_rounding_is_not_seen():
+    def entry(asymmetry, error):
+        return Departed("rotation", 0.1, 0.1, None, False, asymmetry, error)
+
+    own = (0.1, 0.003)
+    assert not _stands_out(entry(0.12, 0.004), own)  # four joint errors of 0.005
+    assert _stands_out(entry(0.13, 0.004), own)
+    assert not _stands_out(entry(1e-13, 0.0), (0.0, 0.0))
+    assert _stands_out(entry(1e-11, 0.0), (0.0, 0.0))
+    assert not _stands_out(entry(None, None), own)

@@ -42,3 +42,11 @@ def test_the_gap_is_that_of_the_full_cost_matrix():
     assert (found.certified, found.dim, found.points) == (True, 100, 30)
     assert found.gap > 0
     assert exact_gap(x, 2 * x).gap == 0
+
+
+def test_far_from_zero_the_distances_keep_their_digits():
+    rng = default_rng(2)
+    x, y = rng.normal(size=(6, 30)) + 1e8, rng.normal(size=(6, 30)) + 1e8
+    found, x_short = span(x)
+    # Coordinates of 1e8 hold 1e-8: what is lost is theirs, not that of squares of 1e16.
+    assert_close(cost_matrix(x_short, found.coordinates(y), 2.0), cost_matrix(x, y, 2.0), rtol=1e-6, atol=0)
