@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from regimes.models.state_map import StateMap, state_map
     from regimes.models.tracing import trace_residuals
     from regimes.tangent.kernel import ntk
+    from regimes.tangent.laziness import kernel_drift, tangent_distance, weight_motion
     from regimes.tangent.linearize import linearize
+    from regimes.tangent.trained import laziness
+    from regimes.tangent.verdict import judge_laziness
     from regimes.training.fitting import Fitted, fit
     from regimes.training.loading import Loaded, load
     from regimes.training.objectives import LeastAction, Plain
@@ -31,12 +34,17 @@ _HOMES = {
     "ResidualNet": "regimes.models.residual",
     "StateMap": "regimes.models.state_map",
     "fit": "regimes.training.fitting",
+    "judge_laziness": "regimes.tangent.verdict",
+    "kernel_drift": "regimes.tangent.laziness",
+    "laziness": "regimes.tangent.trained",
     "linearize": "regimes.tangent.linearize",
     "load": "regimes.training.loading",
     "ntk": "regimes.tangent.kernel",
     "ot_gap": "regimes.transport.gap",
     "state_map": "regimes.models.state_map",
+    "tangent_distance": "regimes.tangent.laziness",
     "trace_residuals": "regimes.models.tracing",
+    "weight_motion": "regimes.tangent.laziness",
 }
 __all__ = [
     "Centred",
@@ -49,12 +57,17 @@ __all__ = [
     "StateMap",
     "__version__",
     "fit",
+    "judge_laziness",
+    "kernel_drift",
+    "laziness",
     "linearize",
     "load",
     "ntk",
     "ot_gap",
     "state_map",
+    "tangent_distance",
     "trace_residuals",
+    "weight_motion",
 ]
 
 

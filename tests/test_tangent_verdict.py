@@ -1,38 +1,38 @@
 import pytest
 
-from regimes.tangent.verdict import Figure, Thresholds, judge_laziness
+from regimes.tangent.verdict import Measured, Thresholds, judge_laziness
 
-SMALL, LARGE = Figure(0.01, 0.008, 0.012), Figure(0.6, 0.5, 0.7)
+SMALL, LARGE = Measured(0.01, 0.008, 0.012), Measured(0.6, 0.5, 0.7)
 
 
-def test_a_run_with_all_figures_below_their_thresholds_is_lazy():
+def test_a_run_with_all_numbers_below_their_thresholds_is_lazy():
     judged = judge_laziness({"tangent_distance": SMALL, "kernel_drift": SMALL, "activation_flips": SMALL})
     assert judged.verdict == "lazy"
     assert judged.deciding in ("tangent_distance", "activation_flips")  # the threshold of the drift is larger
     assert judged.words.startswith("lazy: ")
 
 
-def test_one_figure_above_its_threshold_is_enough_for_not_lazy():
+def test_one_number_above_its_threshold_is_enough_for_not_lazy():
     judged = judge_laziness({"tangent_distance": SMALL, "kernel_drift": LARGE})
     assert judged.verdict == "not lazy"
     assert (judged.deciding, judged.threshold) == ("kernel_drift", Thresholds().kernel_drift)
     assert judged.words == "not lazy: kernel drift 0.6 [0.5, 0.7] is above 0.2"
 
 
-def test_the_deciding_figure_is_the_largest_in_units_of_its_threshold():
+def test_the_deciding_number_is_the_largest_in_units_of_its_threshold():
     judged = judge_laziness({"tangent_distance": LARGE, "kernel_drift": LARGE})
     assert judged.deciding == "tangent_distance"
 
 
 def test_an_interval_across_the_threshold_leaves_it_open():
-    judged = judge_laziness({"tangent_distance": Figure(0.1, 0.05, 0.15), "kernel_drift": SMALL})
+    judged = judge_laziness({"tangent_distance": Measured(0.1, 0.05, 0.15), "kernel_drift": SMALL})
     assert judged.verdict == "undecided"
     assert "straddles the threshold 0.1" in judged.words
 
 
 @pytest.mark.parametrize(("value", "verdict"), [(0.095, "lazy"), (0.105, "not lazy")])
 def test_an_effect_below_ten_integration_errors_decides_nothing(value, verdict):
-    sharp, blurred = (Figure(value, value, value, error) for error in (1e-4, 1e-3))
+    sharp, blurred = (Measured(value, value, value, error) for error in (1e-4, 1e-3))
     assert judge_laziness({"tangent_distance": sharp}).verdict == verdict
     judged = judge_laziness({"tangent_distance": blurred})
     assert judged.verdict == "undecided"
@@ -45,15 +45,15 @@ def test_thresholds_can_be_given():
 
 
 @pytest.mark.parametrize(
-    ("figures", "message"),
+    ("numbers", "message"),
     [
         ({"kernel_drift": SMALL}, "needs tangent_distance"),
-        ({"tangent_distance": SMALL, "weight_motion": SMALL}, "knows the figures .* got also weight_motion"),
-        ({"tangent_distance": Figure(1.0, 2.0, 3.0)}, "low <= value <= high"),
-        ({"tangent_distance": Figure(float("nan"), 0.0, 1.0)}, "low <= value <= high"),
-        ({"tangent_distance": Figure(1.0, 1.0, 1.0, -1.0)}, "error >= 0"),
+        ({"tangent_distance": SMALL, "weight_motion": SMALL}, "knows the numbers .* got also weight_motion"),
+        ({"tangent_distance": Measured(1.0, 2.0, 3.0)}, "low <= value <= high"),
+        ({"tangent_distance": Measured(float("nan"), 0.0, 1.0)}, "low <= value <= high"),
+        ({"tangent_distance": Measured(1.0, 1.0, 1.0, -1.0)}, "error >= 0"),
     ],
 )
-def test_figures_that_say_nothing_are_refused(figures, message):
+def test_numbers_that_say_nothing_are_refused(numbers, message):
     with pytest.raises(ValueError, match=message):
-        judge_laziness(figures)
+        judge_laziness(numbers)

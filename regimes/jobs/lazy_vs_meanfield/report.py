@@ -10,7 +10,7 @@ from regimes.jobs.lazy_vs_meanfield.measure import MODELS, Measurement
 from regimes.jobs.lazy_vs_meanfield.problem import NETS
 from regimes.lab.intervals import POSITIVE, SHARE
 from regimes.lab.statistics import Mean, geometric_mean_interval, mean_interval
-from regimes.tangent.verdict import Figure, Judged, judge_laziness
+from regimes.tangent.verdict import Judged, Measured, judge_laziness
 
 LOSSES = ("train_loss", "test_loss", "train_error", "test_error")
 SHARES = ("train_error", "test_error", "activation_flips", "activation_flips_error")  # all else is positive
@@ -61,16 +61,16 @@ def verdicts(found: dict[str, dict[str, Mean]]) -> dict[str, Judged]:
     """Lazy, not lazy or undecided, for each of the two nets."""
     return {
         net: judge_laziness(
-            {name: _figure(found[net][name], found[net][error].value) for name, error in DECIDING.items()}
+            {name: _measured(found[net][name], found[net][error].value) for name, error in DECIDING.items()}
         )
         for net in NETS
     }
 
 
-def _figure(mean: Mean, error: float) -> Figure:
+def _measured(mean: Mean, error: float) -> Measured:
     """The mean with its interval; one seed has no interval and stands for itself."""
     low, high = (mean.value, mean.value) if mean.repetitions == 1 else mean.interval
-    return Figure(mean.value, low, high, error)
+    return Measured(mean.value, low, high, error)
 
 
 def table(measurement: Measurement, found: dict[str, dict[str, Mean]], config: Config) -> list[dict[str, str]]:
