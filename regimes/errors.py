@@ -1,6 +1,7 @@
 """How a run can end before its result: by the user's mistake, by a failure, by Ctrl-C. All else is a bug."""
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -33,3 +34,9 @@ def users_choice() -> Iterator[None]:
         raise
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The hint " Did you mean 'x'?" if a known name is near, otherwise an empty text."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {matches[0]!r}?" if matches else ""

@@ -102,6 +102,12 @@ def main_job(measurement: bytes | None) -> Callable[[Path], None]:
     return make
 
 
+def training(folder: Path) -> None:
+    """The folder of a training run that has ended."""
+    with RunFolder.open(folder / "run", "train", TrainConfig(dataset="digits")) as run:
+        run.write("result.json", "{}")
+
+
 def half_trained(checkpoint: bytes | None) -> Callable[[Path], None]:
     """A training run whose last checkpoint is this one (None: its own)."""
 
@@ -192,9 +198,9 @@ CASES = {
     "unknown device": Case((*MAIN, "--device", "tpu"), ("device", "'cpu' or 'cuda'", "'tpu'")),
     # numbers
     "alpha 0": Case((*MAIN, "--alpha", "0"), ("alpha", "greater than 0", "0.0")),
-    "alpha -1": Case((*MAIN, "--alpha", "-1"), ("alpha", "greater than 0", "-1.0")),
-    "alpha nan": Case((*MAIN, "--alpha", "nan"), ("alpha", "finite", "NaN")),
-    "alpha inf": Case((*MAIN, "--alpha", "inf"), ("alpha", "finite", "Infinity")),
+    "alpha -1": Case((*MAIN, "--alpha", "-1"), ("alpha", "greater than 0", "(from --alpha -1.0)")),
+    "alpha nan": Case((*MAIN, "--alpha", "nan"), ("alpha", "finite", "nan")),
+    "alpha inf": Case((*MAIN, "--alpha", "inf"), ("alpha", "finite", "inf")),
     "width 0": Case((*MAIN, "--width", "0"), ("width", "0")),
     "odd width cannot be doubled": Case((*MAIN, "--width", "51"), ("width", "multiple of 2", "51")),
     "seeds 0": Case((*MAIN, "--seeds", "0"), ("seeds", "greater than or equal to 1", "0")),
@@ -215,6 +221,9 @@ CASES = {
     "broken YAML in a setting": Case((*VERIFY, "--set", "x=[1"), ("x=[1", "not valid YAML")),
     # --config
     "missing file": Case((*VERIFY, "--config", "no.yaml"), ("no.yaml does not exist",)),
+    "a mistyped file of ours": Case(
+        (*VERIFY, "--config", "configs/lazy_rat.yaml"), ("does not exist", "Did you mean 'configs/lazy_rate.yaml'?")
+    ),
     "a folder for a file": Case((*VERIFY, "--config", "empty"), ("cannot read config file empty",)),
     "a list for a mapping": Case((*VERIFY, "--config", "a"), ("a list", "'key: value'"), content(a="- 1\n- 2\n")),
     "broken YAML": Case((*VERIFY, "--config", "a"), ("not valid YAML at line 3",), content(a="seeds: 3\nx: [1\n")),
@@ -235,7 +244,11 @@ CASES = {
     "another command's run": Case(MAIN, ("a run of 'toy'", "--out", "--fresh"), finished()),
     "a damaged log": Case((*VERIFY, "--out", "run"), ("points.jsonl is damaged: line 1",), cut_log),
     "a damaged record": Case((*VERIFY, "--out", "run"), ("run.json is damaged",), finished(run__json="{")),
+    "an empty folder name": Case((*VERIFY, "--out", ""), ("--out", "needs a path", "empty text")),
+    "an empty file name": Case((*VERIFY, "--config", ""), ("--config", "needs a path")),
     # judge
+    "judge no name": Case(("judge", ""), ("RUN", "needs a path")),
+    "judge a training run": Case(("judge", "run"), ("a training run", "run/table.md", "ot-gap run/best.pt"), training),
     "judge nothing": Case(("judge", "absent"), ("absent does not exist", "folder of a run")),
     "judge a file": Case(("judge", "a"), ("a is a file", "folder of a run"), content(a="text")),
     "judge an empty folder": Case(("judge", "empty"), ("empty is not the folder of a run",)),
@@ -255,7 +268,7 @@ CASES = {
     "train an unknown architecture": Case((*TRAIN, "--arch", "resnet10"), ("resnet9", "'resnet10'")),
     "an unknown option of an architecture": Case((*TRAIN, "--set", "arch_options.filter=3"), ("filters", "'filter'")),
     "images for a plane": Case((*TRAIN, "--dataset", "circles", "--arch", "resnet9"), ("images", "arch=dense")),
-    "train with lr 0": Case((*TRAIN, "--set", "lr=0"), ("lr", "greater than 0")),
+    "train with lr 0": Case((*TRAIN, "--set", "lr=0"), ("lr", "greater than 0", "(from --set lr=0)")),
     "train with lr -1": Case((*TRAIN, "--set", "lr=-1"), ("lr", "greater than 0")),
     "train with a word for lr": Case((*TRAIN, "--set", "lr=fast"), ("lr", "number", "'fast'")),
     "train with λ -1": Case((*TRAIN, "--lap", "--set", "multiplier=-1"), ("multiplier", "greater than 0")),

@@ -1,4 +1,6 @@
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -11,8 +13,11 @@ from command import command
 import regimes
 from regimes import experiments
 from regimes.errors import Interrupted, RunFailed, UserError
+from regimes.experiments import Card
+from regimes.lab import shipped
 
 ROOT = Path(__file__).parent.parent
+REAL = ("--set", "pause=0.001")  # no smoke run: a setting of size differs from its default
 FILES = {"config.yaml", "run.json", "points.jsonl", "rows.csv", "result.json", "table.md", "figure.png", "figure.pdf"}
 
 
@@ -25,14 +30,44 @@ def toy_statement(monkeypatch, tmp_path):
 
 
 def test_verify_writes_rows_result_table_and_figure(tmp_path):
-    ended = command("verify", "toy")
+    ended = command("verify", "toy", *REAL, "--out", "runs/toy")
     assert (ended.code, ended.err) == (0, "")
-    assert {file.name for file in (tmp_path / "runs" / "toy").iterdir()} == FILES
+    names = {file.name for file in (tmp_path / "runs" / "toy").iterdir()}
+    assert {name for name in names if not name.startswith("uncommitted-")} == FILES
     for part in (toy.STATEMENT.claim, toy.STATEMENT.source, toy.SLOPE, "SUPPORTED", "runs/toy"):
         assert part in ended.out
     result = json.loads((tmp_path / "runs/toy/result.json").read_text())
     assert (result["verdict"], result["points"], result["rows"]) == ("supported", 12, 12)
-    assert result["command"] == "python cli.py verify toy"
+    assert result["command"] == "python cli.py verify toy --set pause=0.001 --out runs/toy"
+
+
+def test_a_smoke_run_says_so_and_claims_nothing(tmp_path):
+    ended = command("verify", "toy")
+    assert ended.code == 0
+    assert "Smoke run: no verdict" in ended.out
+    assert "SUPPORTED" not in ended.out
+
+
+def test_each_configuration_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "shipped" / "small").mkdir(parents=True)
+    (tmp_path / "shipped" / "toy.yaml").write_text("seeds: 2\nx: [1, 2]\n")
+    (tmp_path / "shipped" / "small" / "toy.yaml").write_text("seeds: 1\nx: [1, 2]\n")
+    monkeypatch.setattr(shipped, "shipped_folder", lambda name="": tmp_path / "shipped")
+    for arguments in (
+        [],
+        ["--config", "configs/toy.yaml"],
+        ["--config", "configs/small/toy.yaml"],
+        ["--set", "seeds=1"],
+        ["--set", "x=[1.0, 2.0]", "--set", "seeds=2"],
+    ):
+        ended = command("verify", "toy", *arguments)
+        assert ended.code == 0, ended
+        (path,) = re.findall(r"Table, figure and rows: (\S+)", ended.out)
+        assert (tmp_path / path / "result.json").exists()
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    digest = names.pop(1)
+    assert names == ["toy", "toy-small", "toy-smoke"]
+    assert re.fullmatch("toy-[0-9a-f]{6}", digest)
 
 
 def test_the_file_the_overrides_and_the_folder_are_heeded(tmp_path):
@@ -56,11 +91,11 @@ def test_workers_give_the_same_rows(tmp_path):
 
 
 def test_another_configuration_needs_fresh_and_fresh_deletes_nothing(tmp_path):
-    command("verify", "toy")
-    ended = command("verify", "toy", "--set", "seeds=4")
+    command("verify", "toy", "--out", "runs/toy")
+    ended = command("verify", "toy", "--out", "runs/toy", "--set", "seeds=4")
     assert ended.code == 2
     assert "seeds is 3 there, 4 here; pass --out for another folder, or --fresh" in ended.err
-    assert command("verify", "toy", "--set", "seeds=4", "--fresh").code == 0
+    assert command("verify", "toy", "--out", "runs/toy", "--set", "seeds=4", "--fresh").code == 0
     found = {
         name: json.loads((tmp_path / "runs" / name / "result.json").read_text())["points"] for name in ("toy", "toy.1")
     }
@@ -68,7 +103,7 @@ def test_another_configuration_needs_fresh_and_fresh_deletes_nothing(tmp_path):
 
 
 def test_judge_redoes_verdict_table_and_figure_without_measuring(tmp_path, monkeypatch):
-    command("verify", "toy")
+    command("verify", "toy", *REAL, "--out", "runs/toy")
     run = tmp_path / "runs" / "toy"
     before = {file.name: file.read_bytes() for file in run.iterdir()}
     for name in ("result.json", "table.md", "figure.png", "figure.pdf"):
@@ -81,13 +116,13 @@ def test_judge_redoes_verdict_table_and_figure_without_measuring(tmp_path, monke
 
 
 def test_judge_is_content_with_rows_alone(tmp_path):
-    command("verify", "toy")
+    command("verify", "toy", *REAL, "--out", "runs/toy")
     (tmp_path / "runs/toy/points.jsonl").unlink()
     assert "SUPPORTED" in command("judge", "runs/toy").out
 
 
 def test_judge_of_a_run_that_breaks_the_claim_refutes_it(tmp_path):
-    command("verify", "toy")
+    command("verify", "toy", *REAL, "--out", "runs/toy")
     log = tmp_path / "runs/toy/points.jsonl"
     records = [json.loads(line) for line in log.read_text().splitlines()]
     for record in records:
@@ -98,7 +133,7 @@ def test_judge_of_a_run_that_breaks_the_claim_refutes_it(tmp_path):
 
 
 def test_judge_says_that_a_run_is_unfinished(tmp_path):
-    assert command("verify", "toy", "--set", "broken=[8.0]").code == 1
+    assert command("verify", "toy", "--out", "runs/toy", "--set", "broken=[8.0]").code == 1
     assert command("judge", "runs/toy").code == 0
     result = json.loads((tmp_path / "runs/toy/result.json").read_text())
     assert (result["points"], result["points_planned"]) == (9, 12)
@@ -151,11 +186,38 @@ def test_a_run_of_the_main_job_can_be_judged_again(tmp_path, main_job, monkeypat
     assert [config.alpha for config in concluded] == [7.0]
 
 
-def test_list_shows_statements_with_sources_and_predictions():
-    ended = command("list")
-    assert ended.code == 0
-    for part in ("toy", toy.STATEMENT.claim, toy.STATEMENT.source, f"{toy.SLOPE}: [1.9, 2.1]"):
+def test_show_has_claim_source_predictions_settings_and_results():
+    command("verify", "toy", *REAL, "--out", "runs/toy")
+    ended = command("show", "toy")
+    assert (ended.code, ended.err) == (0, "")
+    for part in (toy.STATEMENT.claim, toy.STATEMENT.source, toy.SLOPE, "[1.9, 2.1]", "derived", "rows a point"):
         assert part in ended.out
+    assert re.search(r"pause +0 +seconds a call", ended.out)
+    assert "supported: runs/toy" in ended.out
+
+
+def test_list_has_a_line_a_statement_with_the_last_verdict(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        experiments, "cards", lambda: {"toy": Card("lazy", "Squares", "y grows"), "b": Card("a", "", "")}
+    )
+    assert command("list").out == "a     b    not run\nlazy  toy  not run  Squares\n"
+    command("verify", "toy", *REAL)
+    command("verify", "toy")  # a smoke run claims nothing
+    assert command("list").out.splitlines()[1] == "lazy  toy  supported  Squares"
+
+
+def test_print_config_is_a_file_for_config_and_runs_nothing(tmp_path):
+    ended = command("verify", "toy", "--set", "x=[1.0, 1e-5]", "--print-config")
+    assert (ended.code, ended.err) == (0, "")
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "a.yaml").write_text(ended.out)
+    assert command("verify", "toy", "--config", "a.yaml", "--print-config").out == ended.out
+    for arguments in (["train", "--lap"], ["lazy-vs-meanfield", "--alpha", "3"]):
+        ended = command(*arguments, "--print-config")
+        assert (ended.code, ended.err) == (0, "")
+        (tmp_path / "b.yaml").write_text(ended.out)
+        assert command(arguments[0], "--config", "b.yaml", "--print-config").out == ended.out
+    assert not (tmp_path / "runs").exists()
 
 
 def test_an_unforeseen_error_is_one_line_and_a_traceback_on_request(monkeypatch):
@@ -186,10 +248,10 @@ def test_an_unforeseen_error_is_one_line_and_a_traceback_on_request(monkeypatch)
     ],
 )
 def test_what_was_raised_on_purpose_is_no_bug_and_all_else_is(error, code, said, monkeypatch):
-    def fail(rows):
+    def fail(name):
         raise error
 
-    monkeypatch.setattr(toy, "draw", fail)
+    monkeypatch.setattr(experiments, "load", fail)
     ended = command("verify", "toy")
     assert (ended.code, len(ended.err.splitlines())) == (code, 1)
     assert ended.err.startswith(said)
@@ -223,11 +285,42 @@ def test_help_is_for_people(arguments):
     assert ended.code == 0
     assert ended.err == ""
     assert "Usage: python cli.py" in ended.out
-    assert "install-completion" not in ended.out
 
 
 def test_help_describes_every_command_in_full():
     assert "..." not in command("--help").out.partition("Commands:")[2].partition("Start with")[0]
+
+
+def test_help_tells_the_exit_codes():
+    text = " ".join(command("--help").out.split())
+    for part in ("0 done", "1 a run failed", "2 a mistake", "130 interrupted"):
+        assert part in text
+
+
+def test_names_of_statements_are_completed():
+    done = subprocess.run(
+        [sys.executable, "-c", "from regimes.cli import app; app(prog_name='regimes')"],
+        env={
+            **os.environ,
+            "_REGIMES_COMPLETE": "complete_bash",
+            "COMP_WORDS": "regimes verify lazy",
+            "COMP_CWORD": "2",
+        },
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {"lazy_cnn", "lazy_rate"} <= set(done.stdout.split())
+    assert "circles" not in done.stdout
+
+
+def test_the_list_needs_no_torch_and_less_than_a_second():
+    program = "import sys; from regimes.cli import main\ntry: main()\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program, "list"], cwd=ROOT, capture_output=True, text=True, check=True)
+    *lines, modules = done.stdout.splitlines()
+    assert len(lines) == len(experiments.homes())
+    assert not {"torch", "matplotlib", "pandas", "scipy", "numpy"} & set(modules.split())
 
 
 def test_the_version_is_that_of_the_package():

@@ -106,3 +106,16 @@ def test_its_smoke_run_ends_in_a_report(name, tmp_path):
         prediction.quantity for prediction in experiments.load(name).STATEMENT.predictions
     ]
     assert command("judge", str(tmp_path / name)).code == 0
+
+
+def test_what_a_statement_says_of_itself_can_be_read_without_importing_it():
+    for name, card in experiments.cards().items():
+        statement = experiments.load(name).STATEMENT
+        assert (card.title, card.claim) == (statement.title, statement.claim)
+        assert 20 <= len(card.title) <= 64
+
+
+@each
+def test_each_setting_says_what_it_means(name):
+    silent = [key for key, field in experiments.load(name).Config.model_fields.items() if not field.description]
+    assert silent == []

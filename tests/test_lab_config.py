@@ -1,4 +1,5 @@
 import math
+import shlex
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def test_an_unknown_nested_key_lists_the_keys_of_its_group(tmp_path):
 )
 def test_a_wrong_type_says_key_need_and_what_came(setting, needs):
     text = message(None, [setting])
-    for part in (*needs, f"--set {setting}"):
+    for part in (*needs, f"--set {shlex.quote(setting)}"):
         assert part in text
 
 

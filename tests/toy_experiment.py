@@ -5,6 +5,7 @@ import time
 
 import pandas
 from matplotlib.figure import Figure
+from pydantic import Field
 
 from regimes.lab.config import Settings
 from regimes.lab.figures import figure
@@ -22,9 +23,9 @@ BATCHED = ("seed",)
 class Config(Settings):
     x: list[float] = [1.0, 2.0, 4.0, 8.0]
     seeds: int = 3
-    moments: int = 1  # rows a point
-    pause: float = 0.0  # seconds a call
-    broken: list[float] = []  # values of x at which measure raises
+    moments: int = Field(1, description="rows a point")
+    pause: float = Field(0.0, description="seconds a call")
+    broken: list[float] = Field([], description="values of x at which measure raises")
 
 
 def measure(config: Config, points: list[dict]) -> list:

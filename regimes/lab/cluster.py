@@ -23,7 +23,7 @@ def cluster(address: str) -> Iterator[Executor]:
     try:
         from distributed import Client
     except ImportError:
-        raise UserError("--cluster needs the package distributed: pip install 'regimes[cluster]'") from None
+        raise UserError("--cluster needs the package distributed: pip install distributed") from None
     try:
         client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:

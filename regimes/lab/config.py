@@ -1,16 +1,17 @@
 """Configuration of a run: defaults in code, then a YAML file, then `--set a.b=value`; the later wins."""
 
-import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from regimes.errors import UserError
+from regimes.errors import UserError, nearest
+from regimes.lab.shipped import found
 from regimes.lab.yaml_text import parse_yaml, read_yaml
 
 SettingsType = TypeVar("SettingsType", bound="Settings")
@@ -30,18 +31,28 @@ class Settings(BaseModel):
         return value
 
 
-def load(settings: type[SettingsType], file: Path | str | None = None, overrides: Sequence[str] = ()) -> SettingsType:
-    """Settings from the defaults, a YAML file and overrides "a.b=value", whose values are read as YAML."""
+def load(
+    settings: type[SettingsType],
+    file: Path | str | None = None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] = {},
+) -> SettingsType:
+    """Settings from the defaults, a YAML file, overrides "a.b=value", whose values are read as YAML, and flags.
+
+    A mistake is told by the name under which it was given: a file, `--set a=0` or the flag `--a 0`.
+    """
     values = _defaults(settings)
     sources: dict[str, str] = {}
     if file is not None:
-        _merge(values, read_yaml(file), settings, (), sources, f"in {file}")
+        _merge(values, read_yaml(found(file)), settings, (), sources, f"in {file}")
     for override in overrides:
         keys, value = parse_override(override)
         nested: Any = value
         for key in reversed(keys):
             nested = {key: nested}
-        _merge(values, nested, settings, (), sources, f"from --set {override}")
+        _merge(values, nested, settings, (), sources, f"from --set {shlex.quote(override)}")
+    for key, value in flags.items():
+        _merge(values, {key: value}, settings, (), sources, f"from {_flag(key, value)}")
     try:
         return settings.model_validate(values)
     except ValidationError as error:
@@ -65,12 +76,6 @@ def parse_override(override: str) -> tuple[list[str], Any]:
 def override(key: str, value: object) -> str:
     """The text "key=value" that `load` reads back as this value."""
     return f"{key}={json.dumps(value)}"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The hint " Did you mean 'x'?" if a known name is near, otherwise an empty text."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
 def _defaults(settings: type[BaseModel]) -> dict[str, Any]:
@@ -132,6 +137,14 @@ def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
         return f"{key} is needed; pass --set {key}=VALUE"
     text = f"{key}: {need}; got {_short(first['input'])}" + (f" ({source})" if source else "")
     return " ".join(text.split()) + (f"; and {len(others)} more" if others else "")
+
+
+def _flag(key: str, value: Any) -> str:
+    """A flag as it was typed."""
+    if isinstance(value, (list, dict)):
+        return "the arguments"
+    name = f"--{key.replace('_', '-')}"
+    return name if isinstance(value, bool) else f"{name} {shlex.quote(str(value))}"
 
 
 def _holds_bool(value: Any) -> bool:

@@ -102,6 +102,7 @@ class Statement(NamedTuple):
     source: str
     predictions: tuple[Prediction, ...]
     baselines: tuple[Baseline, ...] = ()
+    title: str = ""  # the subject in a few words, for lists
 
     def judge(
         self,

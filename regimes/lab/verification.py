@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from regimes.errors import UserError
 from regimes.lab.cluster import cluster
 from regimes.lab.config import Settings, dump, load, override
+from regimes.lab.folders import shipped_with, what
 from regimes.lab.merging import Part
 from regimes.lab.provenance import git_state
 from regimes.lab.report import Judgement, write_result
@@ -18,9 +19,6 @@ from regimes.lab.workers import worker_pool
 
 if TYPE_CHECKING:
     import pandas
-
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Conclusion(NamedTuple):
@@ -134,21 +132,11 @@ def smoke_run(experiment: Any, config: Settings) -> bool:
 
 def reproduce(experiment: Any, name: str, config: Settings) -> str:
     """The command that measures with these settings: by a file that the repository has, or by every setting changed."""
-    held = _measured(config)
-    for file in sorted((ROOT / "configs").rglob(f"{name}.yaml"), key=lambda file: len(file.parts)):
-        try:
-            kept = load(experiment.Config, file)
-        except ValueError:  # of another command, such as train
-            continue
-        if _measured(kept) == held:
-            return shlex.join(["python", "cli.py", "verify", name, "--config", file.relative_to(ROOT).as_posix()])
-    changed = differences(_measured(type(config)()), held, "")
+    if (file := shipped_with(name, config)) is not None:
+        return shlex.join(["python", "cli.py", "verify", name, "--config", file])
+    changed = differences(what(type(config)()), what(config), "")
     sets = [part for key, _, new in changed if new is not MISSING for part in ("--set", override(key, new))]
     return shlex.join(["python", "cli.py", "verify", name, *sets])
-
-
-def _measured(config: Settings) -> dict[str, Any]:
-    return {name: value for name, value in dump(config).items() if name not in PLACES}
 
 
 def table_rows(experiment: Any, rows: "pandas.DataFrame") -> list[dict[str, Any]]:

@@ -66,6 +66,7 @@ def spared(block: str, key: Key) -> str:
 
 
 STATEMENT = Statement(
+    title="Without batch norm least action bears depth better",
     claim="Without batch norm plain training of ResNet9 on CIFAR-10 loses accuracy with depth, and least action less.",
     source="[Karkar2020] figure 5, without numbers in the talk; author code, 2020",
     predictions=tuple(
@@ -89,7 +90,11 @@ class Config(TableConfig):
     block: list[Literal["two_convolutions", "last_convolution"]] = Field(
         ["two_convolutions", "last_convolution"], description="kinds of block: as published, and as the code ran"
     )
-    arm: list[ArmName] = Field(["vanilla", "lap_divided", "vanilla_lr0.01", "lap_divided_lr0.01"], min_length=1)
+    arm: list[ArmName] = Field(
+        ["vanilla", "lap_divided", "vanilla_lr0.01", "lap_divided_lr0.01"],
+        min_length=1,
+        description="objectives that are compared",
+    )
 
 
 def points(config: Config) -> list[dict[str, Any]]:

@@ -21,21 +21,35 @@ class Config(Settings):
     """One comparison: the α-scaled net, its tangent model, the mean-field net and the infinite-width kernel."""
 
     # Beyond 10^10 the displacement (w − w_0) = O(1/α) has no digits left in float64.
-    alpha: Annotated[float, Field(gt=0, le=1e10)] = 100.0
-    dataset: Literal["teacher", "circle", "digits", "mnist"] = "teacher"
-    classes: Annotated[list[int], Field(min_length=2)] | None = None  # of digits and mnist; all ten if absent
-    width: Annotated[int, Field(ge=2, multiple_of=2)]  # neurons, half of them mirror images (doubling)
-    seeds: Annotated[int, Field(ge=1)]
-    train_size: Annotated[int, Field(ge=2)]
-    test_size: Annotated[int, Field(ge=2)]
-    activation: Literal["relu", "erf"] = "relu"
-    init_std: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    loss_ratio: Annotated[float, Field(gt=0, lt=1)]
-    horizon: Annotated[float, Field(gt=0.1, allow_inf_nan=False)]
-    times: Annotated[int, Field(ge=10)] = 140  # log-spaced moments at which everything is measured
-    tolerance: Annotated[float, Field(gt=0, le=0.1)] = 1e-5  # relative, of one integration step
-    device: Literal["cpu", "cuda"] = "cpu"
-    data_dir: Path | None = None
+    alpha: Annotated[float, Field(gt=0, le=1e10)] = Field(
+        100.0, description="scale α of the output; large is lazy, 1 is mean-field"
+    )
+    dataset: Literal["teacher", "circle", "digits", "mnist"] = Field("teacher", description="data set")
+    classes: Annotated[list[int], Field(min_length=2)] | None = Field(
+        None, description="labels that are kept of digits and mnist; null: all ten"
+    )
+    width: Annotated[int, Field(ge=2, multiple_of=2)] = Field(
+        description="neurons, half of them mirror images (doubling)"
+    )
+    seeds: Annotated[int, Field(ge=1)] = Field(description="repetitions; intervals are over these")
+    train_size: Annotated[int, Field(ge=2)] = Field(description="training samples")
+    test_size: Annotated[int, Field(ge=2)] = Field(description="test samples")
+    activation: Literal["relu", "erf"] = Field("relu", description="σ of the neurons")
+    init_std: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1.0, description="standard deviation of the initial weights"
+    )
+    loss_ratio: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="training ends when the loss has fallen by this factor"
+    )
+    horizon: Annotated[float, Field(gt=0.1, allow_inf_nan=False)] = Field(
+        description="longest time of training, in units of flow time"
+    )
+    times: Annotated[int, Field(ge=10)] = Field(
+        140, description="moments, in steps of equal ratio, at which everything is measured"
+    )
+    tolerance: Annotated[float, Field(gt=0, le=0.1)] = Field(1e-5, description="relative error of one integration step")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where it is computed")
+    data_dir: Path | None = Field(None, description="folder with the data files; null: REGIMES_DATA_DIR")
 
     @model_validator(mode="before")
     @classmethod

@@ -16,22 +16,28 @@ DEFAULT_POINTS = 1000
 class File(Settings):
     """A checkpoint: where it lies and what is in it."""
 
-    path: str
-    sha256: str
+    path: str = Field(description="where it lies")
+    sha256: str = Field(description="hash of its content")
 
 
 class Config(Settings):
     """Is the map of each of these networks an optimal transport map?"""
 
-    checkpoints: Annotated[list[File], Field(min_length=1)]
-    points: Annotated[int, Field(ge=3)] | None = None  # None: 1,000, or all where there are fewer
-    split: Literal["train", "validation", "test"] = "test"
-    stage: int | None = None  # segment of blocks, from 0; None: every one
-    p: Annotated[float, Field(ge=1, le=20)] = 2.0  # exponent of the cost ‖x − y‖^p
-    seed: Annotated[int, Field(ge=0)] = 0  # of the choice of points and of the probes
-    device: Literal["cpu", "cuda"] = "cpu"
-    data_dir: Path | None = None  # None: where the run had it
-    seconds: Annotated[float, Field(gt=0)] | None = None  # for each exact solve; beyond, a bracket is what is known
+    checkpoints: Annotated[list[File], Field(min_length=1)] = Field(
+        description="files that `train` has written, with their hashes"
+    )
+    points: Annotated[int, Field(ge=3)] | None = Field(
+        None, description="points to be transported; null: 1,000, or all where there are fewer"
+    )
+    split: Literal["train", "validation", "test"] = Field("test", description="which samples")
+    stage: int | None = Field(None, description="segment of blocks, from 0; null: every one")
+    p: Annotated[float, Field(ge=1, le=20)] = Field(2.0, description="exponent of the cost ‖x − y‖^p")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of the choice of points and of the probes")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where it is computed")
+    data_dir: Path | None = Field(None, description="folder with the data files; null: where the run had it")
+    seconds: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="limit of each exact solve, beyond which a bracket is what is known; null: none"
+    )
 
 
 def hashed(path: Path) -> File:

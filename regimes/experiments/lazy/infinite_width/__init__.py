@@ -41,6 +41,7 @@ def _bias(kernel: str, name: str) -> str:
 
 
 STATEMENT = Statement(
+    title="Kernels of random nets tend to their limits with the width",
     claim="Tangent kernel and output covariance of random nets tend to their limits as the width m grows: two-layer "
     "nets have them in the mean at every width and scatter by m^{−1/2}; the mean of deeper nets is off by 1/m.",
     source="[JacotGabrielHongler2018]",

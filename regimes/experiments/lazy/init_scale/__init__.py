@@ -58,6 +58,7 @@ def _within_a_third(value: float) -> Interval:
 
 
 STATEMENT = Statement(
+    title="A large initialisation is lazy and generalises worse",
     claim="A large initialisation makes training lazy, and the lazy net generalises worse: its test loss has a plateau "
     "at large τ, several times the loss of a small initialisation, on 1000 samples (Fig. 1c) and on the population "
     "loss (Fig. 2b).",

@@ -37,6 +37,7 @@ TANGENT = "distance to the tangent model at the largest α, float64"
 FLOAT32 = "distance to the tangent model at the largest α, float32"
 
 STATEMENT = Statement(
+    title="A scaled VGG-11 becomes its tangent model and classifies worse",
     claim="As the output scale α grows, a centred convolutional net becomes its tangent model, its activations stop to "
     "change, and it classifies training and test images worse than at α = 1; float32 cannot show it.",
     source="[ChizatOyallonBach2019] Fig. 3a",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 BOUND, WITHOUT, RANK = "wide: exponent, theorem", "wide without f₀: exponent", "smallest rank of Θ / n"
 
 STATEMENT = Statement(
+    title="A lazy net at convergence is kernel regression",
     claim="A lazy net at convergence is kernel ridgeless regression with its own initial tangent kernel, up to O(1/α).",
     source="[ChizatOyallonBach2019] Theorem 2.4 and section 2; exponents derived in the docstring",
     predictions=(

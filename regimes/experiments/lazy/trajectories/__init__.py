@@ -37,6 +37,7 @@ SMALL_SHARE = f"share of mass within 20° of the teacher at τ = {SMALL:g}"
 LARGE_SHARE = f"share of mass within 20° of the teacher at τ = {LARGE:g}"
 
 STATEMENT = Statement(
+    title="Neurons find the teacher from a small start, not a large one",
     claim="With a small initialisation (τ = 0.1) the neurons move to the teacher's directions; with a large one "
     "(τ = 2) training is lazy: the same data are fitted by neurons that hardly move.",
     source="[ChizatOyallonBach2019] Fig. 1a,b",

@@ -42,6 +42,7 @@ TANGENT_EXPONENT = "exponent of ‖f_∞ − f̄_∞‖ in α"
 RANK = "rank of Dh / p, at w_0 and w_∞"
 
 STATEMENT = Statement(
+    title="Lazy training converges with fewer weights than samples",
     claim=(
         "With fewer weights than samples, h(w_0) = 0 and rank Dh constant, for large α the flow converges "
         "geometrically to a local minimum."

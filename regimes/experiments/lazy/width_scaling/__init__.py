@@ -40,6 +40,7 @@ LAZY_SHARE = f"test loss of 1/√m, m ≥ {WIDE}, over what linear + constant le
 MEAN_FIELD_SHARE = f"test loss of 1/m, m ≥ {WIDE}, over what linear + constant leaves"
 
 STATEMENT = Statement(
+    title="Wide nets: under 1/√m lazy, under 1/m they keep generalising",
     claim="As the width m grows, the 1/√m scaling becomes lazy and its test loss rises, while the 1/m scaling keeps "
     "generalising.",
     source="[ChizatOyallonBach2019] Fig. 2a",

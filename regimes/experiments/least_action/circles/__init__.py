@@ -62,6 +62,7 @@ WILD = "transport cost, N(0, 5) / default initialisation"
 TAMED = "transport cost, N(0, 5) with batch norm / without"
 
 STATEMENT = Statement(
+    title="Least action on circles: cheaper, straighter, nearer to OT",
     claim="From a wild initialisation, N(0, 5) with batch norm, a penalty on the transport makes the map of a residual "
     "net cheaper, straighter and closer to optimal transport, at the same accuracy.",
     source="[Karkar2020] Figures 1-4 of the talk, author code of 2019",

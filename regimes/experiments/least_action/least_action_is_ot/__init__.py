@@ -78,6 +78,7 @@ IMAGES_ORDER = "images: Spearman correlation of weight and asymmetry of T − id
 IMAGES_GAP = "images: relative gap at the largest weight that keeps the accuracy"
 
 STATEMENT = Statement(
+    title="A least-action net is an optimal-transport map",
     claim="A net that minimises transport cost and risk is an optimal-transport map along straight evenly paced paths: "
     "within each class, and over the whole cloud if the risk does not know labels.",
     source="[Karkar2020] section 3, with the classes told apart",

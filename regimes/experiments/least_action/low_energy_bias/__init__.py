@@ -39,6 +39,7 @@ MEMORY = "Spearman's ρ of transport cost before and after training"
 FITTED = 0.99  # training accuracy from which a run counts as fitted
 
 STATEMENT = Statement(
+    title="A low transport cost goes with a high test accuracy",
     claim="Over initialisations of vanilla residual nets, a low transport cost goes with a high test accuracy, and "
     "what moves little at the start moves little after training.",
     source="[Karkar2020] low-energy bias of the talk, author code of 2019",

@@ -67,6 +67,7 @@ PUBLISHED = {
 VANILLA, MEAN_FIELD = "vanilla", "mean_field"
 GAIN = "vanilla − mean_field, test error after the last epoch, points"
 STATEMENT = Statement(
+    title="A ResNet with trained, sorted times has a lower test error",
     claim="A pre-activation ResNet whose blocks carry trained times, sorted by them, has a lower test error than the "
     "same net with fixed equal steps, trained by the same recipe.",
     source="[Lu2020] Algorithm 1 and its table",

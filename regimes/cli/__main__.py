@@ -1,0 +1,5 @@
+"""python -m regimes.cli"""
+
+from regimes.cli.entry import main
+
+main()

@@ -1,0 +1,147 @@
+"""Commands that compute and report: the main job, training, and the test of a trained map."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from regimes.cli.app import app
+from regimes.cli.options import (
+    ConfigFile,
+    DataDir,
+    Device,
+    Fresh,
+    Out,
+    Overrides,
+    PrintConfig,
+    path,
+    print_settings,
+    settings_of,
+)
+
+MAIN_JOB, OT_GAP = "lazy-vs-meanfield", "ot-gap"
+JOBS = {MAIN_JOB: "lazy_vs_meanfield", OT_GAP: "ot_gap"}  # runs that state nothing, and their modules
+
+
+@app.command(MAIN_JOB)
+def lazy_vs_meanfield(
+    alpha: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Scale α of the output; large is lazy, 1 is mean-field.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(metavar="NAME", help="teacher, circle, digits or mnist.")] = None,
+    width: Annotated[int | None, typer.Option(metavar="N", help="Neurons of the hidden layer.")] = None,
+    seeds: Annotated[int | None, typer.Option(metavar="N", help="Repetitions; intervals are over these.")] = None,
+    device: Device = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    fresh: Fresh = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Compare lazy and mean-field on one data set.
+
+    Trains the α-scaled net, its tangent model, the mean-field net and the infinite-width kernel, and says which is lazy
+    by which number.
+    """
+    from regimes.jobs.lazy_vs_meanfield import Config, start
+
+    flags = {"alpha": alpha, "dataset": dataset, "width": width, "seeds": seeds, "device": device, "data_dir": data_dir}
+    settings = settings_of(Config, config, overrides, flags)
+    if print_config:
+        print_settings(settings)
+        return
+    print(f"Results: {start(settings, out, fresh=fresh)}")
+
+
+@app.command("train")
+def train_classifier(
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="circles, digits, mnist, cifar10 or cifar100.")
+    ] = None,
+    arch: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Architecture; by default that of the data set's recipe.")
+    ] = None,
+    lap: Annotated[bool, typer.Option("--lap", help="Least action: transport cost with the multiplier λ.")] = False,
+    mean_field: Annotated[bool, typer.Option("--mean-field", help="Blocks as particles (θ, τ); τ is trained.")] = False,
+    train_size: Annotated[int | None, typer.Option(metavar="N", help="Training samples; all by default.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the training samples.")] = None,
+    max_steps: Annotated[int | None, typer.Option(metavar="N", help="Stop after this many optimiser steps.")] = None,
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Samples a step.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(metavar="N", help="Repetitions, one folder each; intervals are over these.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="The (first) seed: of data, weights and batches.")
+    ] = None,
+    device: Device = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run; an error if there is none.")] = False,
+    fresh: Fresh = False,
+    out: Out = None,
+    print_config: PrintConfig = False,
+) -> None:
+    """Train a network: plain, least action, mean-field.
+
+    The same command again goes on where the run was stopped, bit for bit on a CPU; with --out DIR and more --epochs it
+    goes further. The best epoch is chosen on validation samples; the test samples are measured once, at the end.
+    """
+    from functools import partial
+
+    from regimes.lab.console import print_table
+    from regimes.training.config import TrainConfig
+    from regimes.training.repeat import folder_of, train
+
+    flags = {"dataset": dataset, "arch": arch, "lap": lap or None, "train_size": train_size, "epochs": epochs}
+    flags |= {"max_steps": max_steps, "batch": batch, "seeds": seeds, "seed": seed}
+    flags |= {"device": device, "data_dir": data_dir, "mean_field": mean_field or None}
+    settings = settings_of(TrainConfig, config, overrides, flags)
+    if print_config:
+        print_settings(settings)
+        return
+    where = out or folder_of(settings)
+    outcome = train(settings, where, resume=resume, fresh=fresh, say=partial(print, flush=True))
+    print_table(outcome.table, wide=where / "table.md")
+    print(f"Results: {where}")
+
+
+@app.command(OT_GAP)
+def ot_gap(
+    checkpoints: Annotated[
+        list[Path], typer.Argument(metavar="CKPT...", parser=path, help="Checkpoints that `train` has written.")
+    ],
+    points: Annotated[int | None, typer.Option(metavar="N", help="Points to be transported; 1,000 by default.")] = None,
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="test, train or validation.")] = None,
+    stage: Annotated[
+        int | None, typer.Option(metavar="N", help="One segment of blocks, from 0; all by default.")
+    ] = None,
+    p: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Exponent of the cost ‖x − y‖^p; 2 by default.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Of the choice of points and of the probes.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Limit of each exact solve; then a bracket remains.")
+    ] = None,
+    device: Device = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    fresh: Fresh = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Is a network's map an optimal transport map?
+
+    Checkpoints side by side: the exact gap on their points, certified, and the symmetry of the map's Jacobian.
+    """
+    from regimes.jobs.ot_gap import Config, given_files, start
+
+    flags = {"points": points, "split": split, "stage": stage, "p": p, "seed": seed, "seconds": seconds}
+    flags |= {"device": device, "data_dir": data_dir, "checkpoints": given_files(checkpoints)}
+    settings = settings_of(Config, config, overrides, flags)
+    if print_config:
+        print_settings(settings)
+        return
+    print(f"Results: {start(settings, out, fresh=fresh)}")

@@ -1,0 +1,61 @@
+"""Options that several commands share, and the settings that come of them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def path(text: str) -> Path:
+    """A path that was typed; an empty one is refused, for it would be the working folder."""
+    if not text.strip():
+        raise typer.BadParameter("it needs a path; got an empty text")
+    return Path(text)
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", parser=path, help="YAML file with settings; those of regimes are found anywhere."
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="'KEY=VALUE'",
+        help="One setting, read as YAML, such as 'tau=[0.1,1.0]' in quotes; may be repeated; wins over the file.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="DIR", parser=path, help="Folder of the run; by default one under runs/ for these settings."
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", parser=path, help="Folder with the data files (or set REGIMES_DATA_DIR)."),
+]
+Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu or cuda.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Move a run that is in the way aside to DIR.1, DIR.2, ...")]
+PrintConfig = Annotated[
+    bool, typer.Option("--print-config", help="Print all settings as YAML, for --config, and run nothing.")
+]
+
+
+def settings_of(kind: Any, file: Path | None, overrides: list[str] | None, flags: Mapping[str, Any] = {}) -> Any:
+    """Settings from a file, --set and flags (None: not given); the later wins."""
+    from regimes.lab.config import load
+
+    given = {key: str(value) if isinstance(value, Path) else value for key, value in flags.items() if value is not None}
+    return load(kind, file, overrides or (), given)
+
+
+def print_settings(settings: Any) -> None:
+    """The settings as a file for --config."""
+    from regimes.lab.config import dump
+    from regimes.lab.yaml_text import to_yaml
+
+    print(to_yaml(dump(settings)), end="")

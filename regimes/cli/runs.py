@@ -1,0 +1,94 @@
+"""Commands about runs that are there: judge one again, join several, and the tables of all."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regimes.cli.app import app, program
+from regimes.cli.jobs import JOBS
+from regimes.cli.options import ConfigFile, Overrides, path
+from regimes.cli.statements import print_conclusion
+from regimes.errors import UserError
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", parser=path, help="Folder of a run, for example runs/lazy_rate.")]
+
+
+@app.command()
+def judge(run: Run) -> None:
+    """Redo verdict, table and figure of a run.
+
+    Only the rows of the run are read; nothing is measured.
+    """
+    from regimes.experiments import load, names
+    from regimes.lab import config as configuration
+    from regimes.lab.runs import RunFolder
+    from regimes.lab.verification import conclude
+
+    with RunFolder.existing(run) as folder:
+        if folder.name in JOBS:
+            job: Any = import_module(f"regimes.jobs.{JOBS[folder.name]}")
+            job.conclude(configuration.load(job.Config, run / "config.yaml"), folder)
+        elif folder.name in names():
+            experiment = load(folder.name)
+            print_conclusion(experiment, run, conclude(experiment, folder))
+        elif folder.name == "train":
+            raise UserError(
+                f"{run} holds a training run, which has no verdict; its table is {run}/table.md. Ask whether its map "
+                f"is an optimal-transport map: {program()} ot-gap {run}/best.pt"
+            )
+        else:
+            raise UserError(f"{run} holds a run of {folder.name!r}, which is not known; known: {', '.join(names())}")
+
+
+@app.command()
+def merge(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", parser=path, help="Folders of runs of one statement.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", parser=path, help="Folder of the whole run.")],
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Join runs that are parts of one, and judge the whole.
+
+    Settings are those of the first run unless given; other ones agree, save those that say which points are measured.
+    """
+    from regimes.experiments import load
+    from regimes.lab import config as configuration
+    from regimes.lab import merging
+    from regimes.lab.runs import RunFolder
+    from regimes.lab.verification import conclude
+
+    name = merging.name_of(runs[0])
+    experiment = load(name)
+    settings = configuration.load(experiment.Config, config or runs[0] / "config.yaml", overrides or ())
+    found = merging.merge(experiment, name, runs, out, settings)
+    if found.points < found.planned:
+        print(f"{found.points} of {found.planned} points are in {out}. Measure the rest:")
+        print(f"{program()} verify {name} --config {out}/config.yaml --out {out}")
+        raise typer.Exit(1)
+    with RunFolder.existing(out) as folder:
+        print_conclusion(experiment, out, conclude(experiment, folder))
+
+
+@app.command()
+def report(
+    readme: Annotated[
+        bool, typer.Option("--readme", help="Write it into README.md and docs/, between <!-- results --> marks.")
+    ] = False,
+) -> None:
+    """Show the kept results as one table, in Markdown.
+
+    One line a statement, made from results/*/result.json. Run it in the root of the repository.
+    """
+    from regimes.experiments import cards
+    from regimes.lab.kept import rewrite_documents, statements_table
+
+    titles = {name: card.title for name, card in cards().items()}
+    if readme:
+        for file in rewrite_documents(Path(), titles):
+            print(f"Written: {file}")
+    else:
+        print(statements_table(Path("results"), titles, link="results"), end="")

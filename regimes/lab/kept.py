@@ -1,0 +1,132 @@
+"""Results that lie in folders: the last verdict on each statement, and the table of all in the documents."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from regimes.errors import UserError
+from regimes.lab.intervals import Interval
+from regimes.lab.report import markdown_table
+from regimes.lab.shipped import shipped_folder
+from regimes.lab.statements import NO_VERDICT
+
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+_MARKED = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
+
+
+class Kept(NamedTuple):
+    """A folder with the result.json of a statement."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def verdict(self) -> str | None:
+        """None for a run that claims nothing: a smoke run, or one that is not finished."""
+        verdict, content = self.content.get("verdict"), self.content
+        whole = content.get("points", 0) >= content.get("points_planned", 0)
+        return verdict if isinstance(verdict, str) and verdict != NO_VERDICT and whole else None
+
+    def lines(self) -> list[str]:
+        """One line a finding: quantity, measured, predicted, verdict."""
+        return [_finding(finding) + f": {finding['verdict']}" for finding in self.content["findings"]]
+
+    def deciding(self) -> str:
+        """The first finding that has the verdict of the whole, and how many more there are."""
+        findings = self.content["findings"]
+        if not findings:
+            return ""
+        same = [finding for finding in findings if finding["verdict"] == self.content["verdict"]]
+        more = len(findings) - 1
+        return _finding((same or findings)[0]) + (f"; {more} more" if more else "")
+
+
+def results_in(folder: Path) -> Iterator[Kept]:
+    """The results of statements in the folders of a folder."""
+    for file in sorted(folder.glob("*/result.json")):
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, OSError):
+            continue
+        if isinstance(content, dict) and isinstance(content.get("findings"), list):
+            yield Kept(file.parent, content)
+
+
+def last_results(name: str | None = None) -> list[Kept]:
+    """Results of one statement, or of all, the newest last: results/ and runs/ here, and those that come along."""
+    ours = shipped_folder("results")
+    folders = [Path("results"), Path("runs")]
+    if ours != folders[0].resolve():
+        folders.append(ours)
+    found = [kept for folder in folders for kept in results_in(folder)]
+    mine = [kept for kept in found if name in (None, kept.content.get("name"))]
+    return sorted(mine, key=lambda kept: str(kept.content.get("started", "")))
+
+
+def last_verdicts() -> dict[str, str]:
+    """The newest verdict on each statement that has one."""
+    return {str(kept.content.get("name")): kept.verdict for kept in last_results() if kept.verdict is not None}
+
+
+def statements_table(folder: Path, titles: Mapping[str, str], link: str) -> str:
+    """The table of kept results in Markdown, one line a result, and one for each statement that has none."""
+    found: dict[str, list[Kept]] = {name: [] for name in titles}
+    for kept in results_in(folder):
+        found.setdefault(str(kept.content.get("name")), []).append(kept)
+    rows = []
+    for name, results in found.items():
+        for kept in results:
+            rows.append(
+                {
+                    "statement": f"[`{kept.path.name}`]({link}/{kept.path.name}/table.md)",
+                    "says": titles.get(name) or kept.content["claim"],
+                    "measured": kept.deciding(),
+                    "verdict": kept.verdict or "no verdict",
+                }
+            )
+        if not results:
+            rows.append({"statement": f"`{name}`", "says": titles[name], "measured": "", "verdict": "not run"})
+    return markdown_table(rows)
+
+
+def documents(root: Path) -> list[Path]:
+    """README.md and the pages of docs/ that have a place for the table."""
+    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    return [page for page in pages if page.is_file() and BEGIN in page.read_text(encoding="utf-8")]
+
+
+def with_results(page: Path, root: Path, titles: Mapping[str, str]) -> str:
+    """The text of a page with the table as it is now."""
+    link = Path(os.path.relpath(root / "results", page.parent)).as_posix()
+    table = statements_table(root / "results", titles, link)
+    return _MARKED.sub(lambda match: f"{match[1]}\n{table}\n{match[2]}", page.read_text(encoding="utf-8"))
+
+
+def rewrite_documents(root: Path, titles: Mapping[str, str]) -> list[Path]:
+    """Write the table anew wherever its marks are; the pages that have them."""
+    pages = documents(root)
+    if not pages:
+        raise UserError(
+            f"no page here has the lines {BEGIN} and {END}; run this in the root of the repository, and put them where "
+            "the table belongs in README.md or docs/*.md"
+        )
+    for page in pages:
+        page.write_text(with_results(page, root, titles), encoding="utf-8")
+    return pages
+
+
+def _finding(finding: Mapping[str, Any]) -> str:
+    measured, predicted = (_interval(finding[key]) for key in ("measured", "predicted"))
+    return f"{finding['quantity']} {measured}, predicted {predicted}"
+
+
+def _interval(ends: Any) -> Interval:
+    """An interval as result.json holds it: an end without a number is a text, or null."""
+    if ends is None:
+        return Interval(math.nan, math.nan)
+    low, high = (math.nan if end is None else float(end) for end in ends)
+    return Interval(low, high)
