@@ -6,16 +6,20 @@ import math
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch.testing import assert_close
 
 from regimes.conventions import square_risk
 from regimes.jobs.lazy_vs_meanfield import Config, run
 from regimes.jobs.lazy_vs_meanfield.bound import proved_bounds
+from regimes.jobs.lazy_vs_meanfield.figure import draw
 from regimes.jobs.lazy_vs_meanfield.kernels import solve_kernels
 from regimes.jobs.lazy_vs_meanfield.measure import MODELS, Measurement, measure
 from regimes.jobs.lazy_vs_meanfield.problem import losses, problem
-from regimes.jobs.lazy_vs_meanfield.report import result, summary, table, theorem, verdicts, words
+from regimes.jobs.lazy_vs_meanfield.report import result, slim_table, summary, table, theorem, verdicts, words
 from regimes.lab.config import load
+from regimes.lab.console import print_table
 from regimes.lab.runs import RunFolder
 
 SMALL = [
@@ -50,7 +54,19 @@ def test_sizes_left_open_are_those_of_the_data_set():
 
 
 @pytest.mark.parametrize(
-    "wrong", ["alpha=0", "alpha=-1", "alpha=.nan", "alpha=1e11", "width=3", "seeds=0", "activation=gelu"]
+    "wrong",
+    [
+        "alpha=0",
+        "alpha=-1",
+        "alpha=.nan",
+        "alpha=1e11",
+        "alpha=1e-12",
+        "alpha=.inf",
+        "alpha=[100]",
+        "width=3",
+        "seeds=0",
+        "activation=gelu",
+    ],
 )
 def test_a_wrong_setting_is_refused(wrong):
     with pytest.raises(ValueError, match=wrong.split("=")[0]):
@@ -235,3 +251,52 @@ def test_a_run_leaves_table_figure_and_result_and_is_not_trained_twice(tmp_path,
         assert json.loads((folder.path / "result.json").read_text())["models"] == first["models"]
     assert "tangent distance" in capsys.readouterr().out
     assert ("test_error" in first["models"]["lazy"]) == (overrides[0] == "dataset=digits")
+
+
+def drawn(*overrides: str, reach: tuple[float, float] = (1.0, 40.0)) -> Figure:
+    """The figure of nets whose neurons end at most so far from 0."""
+    measurement = made_up(0.01, 0.01)
+    paths = np.stack([size * np.linspace(-1, 1, 48).reshape(4, 6, 2) for size in reach])
+    return draw(measurement._replace(paths=paths), small(*overrides))
+
+
+def axes_by_title(figure: Figure) -> dict[str, Axes]:
+    return {axis.get_title(): axis for axis in figure.axes}
+
+
+@pytest.mark.parametrize("reach", [(1.0, 40.0), (40.0, 1.0)])
+def test_the_neurons_of_either_net_fill_their_own_panel(reach):
+    panels = axes_by_title(drawn("alpha=100", reach=reach))
+    for title, far in zip(("scaled net, α = 100", "mean-field net, α = 1"), reach, strict=True):
+        low, high = panels[title].get_xlim()
+        assert far < high < 1.2 * far
+        assert low == -high
+
+
+def test_at_alpha_one_the_second_panel_shows_the_start_closer():
+    measurement = made_up(0.01, 0.01)
+    paths = np.ones((2, 4, 6, 2)) * np.array([1.0, 5.0, 20.0, 30.0])[:, None, None]
+    panels = axes_by_title(draw(measurement._replace(paths=paths), small("alpha=1")))
+    assert panels["scaled net, α = 1"].get_xlim()[1] > 30
+    assert panels["the same, near the start"].get_xlim()[1] < 1.2
+
+
+def test_the_figure_says_its_settings_and_what_its_bands_are():
+    figure = drawn("alpha=100")
+    said = " ".join(text.get_text() for part in (figure, *figure.subfigs) for text in part.texts)
+    said += " ".join(part.get_suptitle() + part.get_supxlabel() for part in figure.subfigs)
+    assert "circle, n = 8 samples, m = 20 neurons, 2 seeds" in said
+    assert "bands reach" in said.replace("\n", " ")
+
+
+def test_the_seed_that_is_drawn_has_a_teacher_of_both_signs():
+    given = problem(load(Config, None, ["seeds=5", "width=10", "train_size=5", "test_size=5"]))
+    assert given.teacher.output[:, 0].sign().unique().numel() == 2
+    assert given.drawn == 1  # all three neurons of the teacher of seed 0 have one sign
+
+
+def test_the_table_fits_a_screen_of_eighty_columns(capsys):
+    measurement = made_up(0.0123456, 0.0123456)
+    config = small("alpha=1e10")
+    print_table(slim_table(measurement, summary(measurement, classes=True), config))
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80

@@ -3,7 +3,7 @@
 Protocol. Two-layer net h(x) = (1/m) Σ_j a_j σ(b_j·x), Gaussian weights, doubled so that h(w_0) = 0. The scaled net
 follows the particle flow of R(αh)/α², the mean-field net that of R(h), from the same weights and on the same data,
 until their training loss has fallen by the factor `loss_ratio`. The tangent model and the infinite-width kernel are
-solved exactly and stop by the same criterion. Figures are taken at that moment; the distance of a net to its tangent
+solved exactly and stop by the same criterion. Numbers are taken at that moment; the distance of a net to its tangent
 model is that at the same flow time, on test inputs. Intervals are over seeds; each draws its own data, teacher and
 weights.
 Nothing is tuned on the test data.
@@ -19,7 +19,7 @@ from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.figure import draw
 from regimes.jobs.lazy_vs_meanfield.measure import Measurement, measure
 from regimes.jobs.lazy_vs_meanfield.memory import refuse_too_large
-from regimes.jobs.lazy_vs_meanfield.report import result, summary, table, words
+from regimes.jobs.lazy_vs_meanfield.report import result, slim_table, summary, table, words
 from regimes.jobs.lazy_vs_meanfield.shelf import Shelf, read_arrays, write_arrays
 from regimes.lab.console import print_table
 from regimes.lab.figures import save
@@ -74,8 +74,9 @@ def conclude(config: Config, folder: RunFolder) -> None:
     head = f"# Lazy against mean-field: {config.dataset}, α = {config.alpha:g}\n"
     lines = "\n".join(f"- {sentence}" for sentence in said)
     folder.write("table.md", f"{head}\n{markdown_table(rows)}\n{lines}\n\nReproduce: `{content.get('command')}`\n")
-    save(draw(measurement, config.alpha, config.dataset, config.loss_ratio), folder)
-    print_table(rows)
+    save(draw(measurement, config), folder)
+    print_table(slim_table(measurement, found, config))
+    print(f"Means over {config.seeds} seeds; their intervals: {folder.path / 'table.md'}")
     print("\n".join(said))
 
 

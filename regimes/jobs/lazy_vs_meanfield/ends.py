@@ -18,7 +18,7 @@ from regimes.tangent.spectrum import merge_outputs
 KERNEL_POINTS = 100  # training samples on which spectra and drift of the kernel are taken
 
 
-def end_figures(config: Config, given: Problem, nets: Sequence[Net]) -> dict[str, np.ndarray]:
+def ends_of_training(config: Config, given: Problem, nets: Sequence[Net]) -> dict[str, np.ndarray]:
     """Kernels at the start and at the end of training (fine and coarse integration), particle paths in a plane."""
     x = given.x[:, :KERNEL_POINTS]
     sigma = activation(config.activation)
@@ -34,7 +34,7 @@ def end_figures(config: Config, given: Problem, nets: Sequence[Net]) -> dict[str
     after = [kernel(net.ends[0]) for net in nets]
     drift = [laziness.kernel_drift(kernel, before).cpu().numpy() for kernel in after]
     coarse = [laziness.kernel_drift(kernel(net.ends[1]), before).cpu().numpy() for net in nets]
-    axes, plane = _plane(given, _drawn(nets[1].ends[0])[0] - _drawn(given.start)[0])
+    axes, plane = _plane(given, (_drawn(nets[1].ends[0]) - _drawn(given.start))[given.drawn])
     paths = [torch.cat([_drawn(particles) @ axes for particles in net.path]).cpu().numpy() for net in nets]
     longest = max(map(len, paths))
     teacher = np.zeros((0, 2)) if given.teacher is None else (given.teacher.particles.to(axes) @ axes).cpu().numpy()
@@ -45,10 +45,11 @@ def end_figures(config: Config, given: Problem, nets: Sequence[Net]) -> dict[str
         "spectrum_end": np.stack([spectrum(kernel) for kernel in after]),
         # A path that ends early stays where it ended.
         "paths": np.stack([np.concatenate([path, path[-1:].repeat(longest - len(path), 0)]) for path in paths]),
-        "signs": np.stack([net.ends[0].output[0, :, 0].sign().cpu().numpy() for net in nets]),
+        "signs": np.stack([net.ends[0].output[given.drawn, :, 0].sign().cpu().numpy() for net in nets]),
         "teacher": teacher,
         "teacher_signs": np.zeros(0) if given.teacher is None else given.teacher.output[:, 0].sign().cpu().numpy(),
         "plane": np.array(plane),
+        "drawn": np.array(given.drawn),
     }
 
 
@@ -58,7 +59,7 @@ def _drawn(particles: Particles) -> Tensor:
 
 
 def _plane(given: Problem, moved: Tensor) -> tuple[Tensor, tuple[str, str]]:
-    """Two orthonormal directions (d, 2) in which the particles of the first seed are drawn, and their names."""
+    """Two orthonormal directions (d, 2) in which the particles of one seed are drawn, and their names."""
     d = given.x.shape[-1]
     if d == 2:
         return torch.eye(2).to(moved), ("|a| b₁", "|a| b₂")

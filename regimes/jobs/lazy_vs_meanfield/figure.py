@@ -1,79 +1,116 @@
 """The figure of the main job: particle paths, loss curves, kernel spectra and weight motion."""
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
+from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.measure import MODELS, Measurement
 from regimes.jobs.lazy_vs_meanfield.problem import NETS
 from regimes.jobs.lazy_vs_meanfield.report import names
-from regimes.lab.figures import PALETTE, style
+from regimes.lab.figures import DOUBLE, NOTE, PALETTE, explain, style
 
 COLOURS = {"lazy": PALETTE[0], "tangent": PALETTE[1], "mean_field": PALETTE[2], "infinite_width": PALETTE[3]}
 DASHES = {"lazy": "-", "tangent": "--", "mean_field": "-", "infinite_width": ":"}
 
 
-def draw(measurement: Measurement, alpha: float, dataset: str, loss_ratio: float) -> Figure:
+def draw(measurement: Measurement, config: Config) -> Figure:
     """Six panels at the width of a page: paths of both nets, kernel spectra; losses and weight motion against time.
 
-    Lines are geometric means over the seeds, bands the range of the seeds; paths are those of the first seed.
+    Lines are geometric means over the seeds, bands the range of the seeds; paths are those of one seed.
     """
-    label = names(alpha)
+    label = names(config.alpha)
     with style():
-        figure = Figure(figsize=(7.0, 4.9), layout="constrained")
-        axes = figure.subplots(2, 3)
-        reach = _reach(measurement)
-        for column, net in enumerate(NETS):
-            _paths(axes[0, column], measurement, column, reach)
-            axes[0, column].set_title(label[net])
-        axes[0, 1].set_ylabel("")
-        _spectra(axes[0, 2], measurement, label)
-        _losses(axes[1, 0], measurement, measurement.train_loss, "training loss")
-        goal = loss_ratio / 2  # all targets have mean square 1, so that R(0) = ½
-        axes[1, 0].axhline(goal, color="0.4", lw=0.8, ls=(0, (1, 1)))
-        axes[1, 0].annotate("criterion", (measurement.times[0], goal), (0, 2), textcoords="offset points", fontsize=7)
-        axes[1, 0].set_ylim(goal / 10, None)
-        axes[0, 0].legend(
-            loc="lower left", fontsize=6, handletextpad=0.3, borderaxespad=0.1, handlelength=1.2, labelspacing=0.2
+        figure = Figure(figsize=(DOUBLE, 5.6), layout="constrained")
+        parts: Any = figure.subfigures(2, 1)
+        above, below = parts
+        upper, lower = above.subplots(1, 3), below.subplots(1, 3)
+        _both_paths(list(upper[:2]), measurement, label)
+        _spectra(upper[2], measurement, label)
+        _losses(lower[0], measurement, measurement.train_loss, "training loss")
+        goal = config.loss_ratio / 2  # all targets have mean square 1, so that R(0) = ½
+        lower[0].axhline(goal, color="0.4", lw=0.8, ls=(0, (1, 1)))
+        lower[0].annotate("criterion", (measurement.times[0], goal), (0, 2), textcoords="offset points", fontsize=NOTE)
+        lower[0].set_ylim(goal / 10, None)
+        _losses(lower[1], measurement, measurement.test_loss, "test loss")
+        _motion(lower[2], measurement)
+        marks = upper[0].get_legend_handles_labels()
+        above.legend(*marks, loc="outside lower center", ncols=len(marks[0]), fontsize=NOTE, handletextpad=0.3)
+        handles, texts = lower[0].get_legend_handles_labels()
+        below.legend(handles, [label[text] for text in texts], loc="outside upper center", ncols=4)
+        for axis, letter in zip((*upper, *lower), "abcdef", strict=True):
+            place = {"xytext": (-30, 5), "xycoords": "axes fraction", "textcoords": "offset points"}
+            axis.annotate(f"({letter})", (0, 1), weight="bold", **place)
+        sizes = f"n = {config.train_size} samples, m = {config.width} neurons, {config.seeds} seeds"
+        above.suptitle(f"Lazy against mean-field training: {config.dataset}, {sizes}", fontsize=10)
+        explain(
+            below,
+            f"(a), (b): each neuron of seed {int(measurement.drawn)} is drawn at |a| b, the direction of its input "
+            "weights times the size of its output weight; axes differ. (d) to (f): lines are geometric means over the "
+            "seeds, bands reach from the smallest to the largest. (c): means over the seeds.",
         )
-        _losses(axes[1, 1], measurement, measurement.test_loss, "test loss")
-        _motion(axes[1, 2], measurement)
-        handles, texts = axes[1, 0].get_legend_handles_labels()
-        figure.legend(handles, [label[text] for text in texts], loc="outside lower center", ncols=4, frameon=False)
-        for axis, letter in zip(axes.flat, "abcdef", strict=True):
-            axis.annotate(
-                f"({letter})",
-                (0, 1),
-                xytext=(-30, 5),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                weight="bold",
-            )
-        figure.suptitle(f"Lazy against mean-field training: {dataset}", fontsize=10)
     return figure
 
 
-def _reach(measurement: Measurement) -> float:
-    """Half side of the square that shows all particles of both nets at the end."""
-    return 1.08 * float(np.abs(measurement.paths[:, -1]).max())
+class Square(NamedTuple):
+    """The part of the plane that a panel shows."""
+
+    x: float  # of the middle
+    y: float
+    side: float  # half of it
 
 
-def _paths(axis: Axes, measurement: Measurement, net: int, reach: float) -> None:
+def _around(points: np.ndarray) -> Square:
+    """The square that holds all points and 0, with a margin."""
+    low, high = (end(np.append(points.reshape(-1, 2), [[0, 0]], axis=0), axis=0) for end in (np.min, np.max))
+    x, y = (low + high) / 2
+    return Square(float(x), float(y), 0.55 * float((high - low).max()))
+
+
+def _both_paths(axes: Sequence[Axes], measurement: Measurement, label: dict[str, str]) -> None:
+    """The neurons of each net on axes of its own; where both are one run, it and what lies near its start."""
+    same = np.array_equal(measurement.paths[0], measurement.paths[1])
+    squares = [_around(paths[[0, -1]]) for paths in measurement.paths]
+    titles = [label[net] for net in NETS]
+    if same:
+        squares[1] = _around(measurement.paths[0, 0])
+        titles[1] = "the same, near the start"
+    for net, axis in enumerate(axes):
+        _paths(axis, measurement, net, squares[net])
+        axis.set_title(titles[net])
+    axes[1].set_ylabel("")
+    wide = int(squares[1].side > squares[0].side)
+    x, y, side = squares[1 - wide]
+    if squares[wide].side > 1.5 * side:  # the range of the other panel, so that the two can be compared
+        box = Rectangle((x - side, y - side), 2 * side, 2 * side, fill=False, lw=0.8, color="k", zorder=4)
+        axes[wide].add_patch(box)
+        plain = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+        look = {"xytext": (2, 2), "textcoords": "offset points", "weight": "bold", "fontsize": NOTE, "bbox": plain}
+        axes[wide].annotate(f"({'ab'[1 - wide]})", (x + side, y + side), zorder=5, **look)
+
+
+def _paths(axis: Axes, measurement: Measurement, net: int, shown: Square) -> None:
     paths = measurement.paths[net]  # (moments, m, 2)
     axis.plot(paths[:, :, 0], paths[:, :, 1], color="0.6", lw=0.6, zorder=1)
-    axis.scatter(*paths[0].T, s=4, color="0.6", lw=0, zorder=2, label="start")
+    axis.scatter(*paths[0].T, s=4, color="0.6", lw=0, zorder=2, label="start of a neuron")
     # Open marks for one sign: mirrored neurons that stay together remain visible as a pair.
     for value, colour, face in ((1, PALETTE[4], PALETTE[4]), (-1, PALETTE[0], "none")):
         chosen = measurement.signs[net] == value
-        label = f"end, a {'>' if value > 0 else '<'} 0"
-        size = 7 if value > 0 else 14
-        axis.scatter(*paths[-1][chosen].T, s=size, facecolor=face, edgecolor=colour, lw=0.7, zorder=3, label=label)
+        sign = ">" if value > 0 else "<"
+        size = 5 if value > 0 else 12
+        look = {"s": size, "facecolor": face, "edgecolor": colour, "lw": 0.6, "zorder": 3}
+        axis.scatter(*paths[-1][chosen].T, label=f"its end, a {sign} 0", **look)
         for number, point in enumerate(measurement.teacher[measurement.teacher_signs == value]):
             direction = point / max(float(np.linalg.norm(point)), 1e-12)
-            line = np.stack([0 * direction, 2 * reach * direction]).T
-            name = None if number else f"teacher, a {'>' if value > 0 else '<'} 0"
+            line = np.stack([0 * direction, 4 * shown.side * direction]).T
+            name = None if number else f"teacher, a {sign} 0"
             axis.plot(*line, color=colour, ls=":", lw=1.2, zorder=0, label=name)
-    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel=measurement.plane[0], ylabel=measurement.plane[1])
+    xlim, ylim = ((middle - shown.side, middle + shown.side) for middle in (shown.x, shown.y))
+    axis.set(xlim=xlim, ylim=ylim, xlabel=measurement.plane[0], ylabel=measurement.plane[1])
     axis.set_aspect("equal")
 
 

@@ -14,7 +14,7 @@ import torch
 from regimes.conventions import square_risk
 from regimes.jobs.lazy_vs_meanfield.bound import proved_bounds
 from regimes.jobs.lazy_vs_meanfield.config import Config
-from regimes.jobs.lazy_vs_meanfield.ends import end_figures
+from regimes.jobs.lazy_vs_meanfield.ends import ends_of_training
 from regimes.jobs.lazy_vs_meanfield.kernels import KernelModels, solve_kernels
 from regimes.jobs.lazy_vs_meanfield.nets import NET_CURVES, train_net
 from regimes.jobs.lazy_vs_meanfield.problem import Problem, problem
@@ -50,11 +50,12 @@ class Measurement(NamedTuple):
         np.ndarray
     )  # (nets, seeds): time T up to which Theorem 2.3 bounds train_departure; NaN where it does not
     bound: np.ndarray
-    paths: np.ndarray  # (nets, times, m, 2): |a| b of the first seed in the plane of the figure
+    paths: np.ndarray  # (nets, times, m, 2): |a| b of the drawn seed in the plane of the figure
     signs: np.ndarray  # (nets, m): sign of a at the end (of its first output)
     teacher: np.ndarray  # (m0, 2): teacher neurons in that plane; empty where there is none
     teacher_signs: np.ndarray  # (m0,): signs of their output weights
     plane: np.ndarray  # the names of its two axes
+    drawn: np.ndarray = np.array(0)  # that seed: the first whose teacher has neurons of both signs, if there is one
 
 
 def measure(config: Config, shelf: Shelf | None = None) -> Measurement:
@@ -99,5 +100,5 @@ def _measure(config: Config, given: Problem, shelf: Shelf) -> Measurement:
         bound_time=bounds[..., 0],
         bound=bounds[..., 1],
         **{quantity: np.stack([net.curves[quantity] for net in nets]) for quantity in NET_CURVES},
-        **end_figures(config, given, nets),
+        **ends_of_training(config, given, nets),
     )

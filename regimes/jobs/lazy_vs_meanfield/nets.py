@@ -32,7 +32,7 @@ class Net(NamedTuple):
     """One net, trained up to one of the moments, or to the end: curves (seeds, times) by quantity, NaN from there on.
 
     `ends` are the particles where each seed met the criterion (or so far), by the fine and by the coarse integration;
-    `path` holds those of the first seed at every moment from 0, `courses` where the two integrations stand.
+    `path` holds those of the drawn seed at every moment from 0, `courses` where the two integrations stand.
     """
 
     curves: dict[str, np.ndarray]
@@ -92,14 +92,15 @@ def train_net(
     net = _fresh(config, given) if kept is None else Net.read(kept, config.device)
     if net.finished:
         return net
-    expected = _expected_end(config, given, times, kernels)
+    goal = config.loss_ratio * square_risk(torch.zeros_like(given.y), given.y).cpu().numpy()
+    latest = _tangent_end(goal, times, kernels)
     with Progress(f"training at α = {alpha:g}", 1, net.steps) as bar:
         try:
             for after in _moments(config, given, times, kernels, alpha, net):
                 before, net = net, after
                 shelf.hold(name, net.arrays)
                 t = float(times[net.moments - 1])
-                bar.update(net.steps, lambda t=t: f"t = {t:.3g}", _steps_in_all(before, net, times, expected))
+                bar.update(net.steps, lambda t=t: f"t = {t:.3g}", _steps_in_all(before, net, times, goal, latest))
         except RunFailed as error:
             reached = float(times[net.moments - 1]) if net.moments else 0.0
             raise RunFailed(
@@ -115,7 +116,7 @@ def _fresh(config: Config, given: Problem) -> Net:
     start = given.start
     curves = {name: np.full((config.seeds, config.times), np.nan) for name in (*LOSS_CURVES, *NET_CURVES)}
     none = torch.zeros(start.runs, dtype=torch.bool, device=start.output.device)
-    return Net(curves, (start, start), [start.select(slice(0, 1))], (), none, 0)
+    return Net(curves, (start, start), [_one(start, given.drawn)], (), none, 0)
 
 
 def _moments(config: Config, given: Problem, times: Tensor, kernels: KernelModels, alpha: float, net: Net):
@@ -157,7 +158,7 @@ def _moments(config: Config, given: Problem, times: Tensor, kernels: KernelModel
         for quantity, value in measured.items():
             net.curves[quantity][:, index] = value.cpu().numpy()
         ends = (_where(net.done, net.ends[0], fine), _where(net.done, net.ends[1], coarse))
-        path = [*net.path, ends[0].select(slice(0, 1))]
+        path = [*net.path, _one(ends[0], given.drawn)]
         courses = tuple(solution.course for solution in solutions)
         net = Net(net.curves, ends, path, courses, net.done | (train_loss <= goal), index + 1)
         yield net
@@ -165,22 +166,30 @@ def _moments(config: Config, given: Problem, times: Tensor, kernels: KernelModel
             return
 
 
-def _expected_end(config: Config, given: Problem, times: Tensor, kernels: KernelModels) -> float:
-    """When training should end at the latest: where the tangent models have met the criterion, or at the horizon."""
-    goal = config.loss_ratio * square_risk(torch.zeros_like(given.y), given.y).cpu().numpy()
+def _tangent_end(goal: np.ndarray, times: Tensor, kernels: KernelModels) -> float:
+    """When the tangent models of all seeds have met the criterion, or the horizon: nets rarely need longer."""
     met = (kernels.curves["train_loss"][0] <= goal[:, None]).all(0)
     return float(times[int(met.argmax())]) if met.any() else float(times[-1])
 
 
-def _steps_in_all(before: Net, now: Net, times: Tensor, expected: float) -> int:
-    """Steps up to the expected end, or to the last moment once that has passed, at the present steps a unit of time.
+def _steps_in_all(before: Net, now: Net, times: Tensor, goal: np.ndarray, latest: float) -> int:
+    """Estimate of all steps, at the present number of steps a unit of time: stability bounds the steps of the flow.
 
-    Stability bounds the steps of the flow, so that late in training they are equally long.
+    The end is where the training loss meets the goal if it goes on as a power of time, at the latest at `latest`.
     """
-    here = float(times[now.moments - 1])
-    last = float(times[now.moments - 2]) if now.moments > 1 else 0.0
-    end = expected if here < expected else float(times[-1])
+    here, last = float(times[now.moments - 1]), float(times[now.moments - 2]) if now.moments > 1 else 0.0
+    end = latest if here < latest else float(times[-1])
+    if now.moments > 1:
+        waiting = ~now.done.cpu().numpy()
+        old, new = (np.log(now.curves["train_loss"][waiting, now.moments - each]) for each in (2, 1))
+        slopes = np.minimum((new - old) / np.log(here / last), -1e-3)
+        ends = here * np.exp(np.minimum((np.log(goal[waiting]) - new) / slopes, 50.0))
+        end = min(end, float(ends.max(initial=here)))
     return now.steps + int((now.steps - before.steps) / (here - last) * (end - here))
+
+
+def _one(particles: Particles, run: int) -> Particles:
+    return particles.select(slice(run, run + 1))
 
 
 def _where(done: Tensor, old: Particles, new: Particles) -> Particles:

@@ -24,7 +24,8 @@ class Problem(NamedTuple):
     y_test: Tensor
     start: Particles  # (seeds, m, ·)
     classes: int | None
-    teacher: Teacher | None  # of the first seed
+    teacher: Teacher | None  # of the seed whose particles are drawn
+    drawn: int
 
 
 def problem(config: Config) -> Problem:
@@ -54,7 +55,13 @@ def problem(config: Config) -> Problem:
     names = ("x_train", "y_train", "x_test", "y_test")
     x, y, x_test, y_test = (torch.stack([getattr(data, name) for data in sets]).to(config.device) for name in names)
     start = Particles(*(torch.cat(parts).to(config.device) for parts in zip(*starts, strict=True)))
-    return Problem(x, y, x_test, y_test, start, sets[0].classes, sets[0].teacher)
+    drawn = next((seed for seed, data in enumerate(sets) if _both_signs(data.teacher)), 0)
+    return Problem(x, y, x_test, y_test, start, sets[0].classes, sets[drawn].teacher, drawn)
+
+
+def _both_signs(teacher: Teacher | None) -> bool:
+    """Whether a teacher has neurons of either sign, so that a picture of them shows both."""
+    return teacher is not None and teacher.output[:, 0].sign().unique().numel() > 1
 
 
 def losses(outputs: Tensor, targets: Tensor, classes: int | None) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from regimes.tangent.verdict import Judged, Measured, judge_laziness
 LOSSES = ("train_loss", "test_loss", "train_error", "test_error")
 SHARES = ("train_error", "test_error", "activation_flips", "activation_flips_error")  # all else is positive
 MOTIONS = ("weight_motion", "kernel_drift", "activation_flips", "tangent_distance")
-DECIDING = {  # figures that decide about laziness, each with its integration error
+DECIDING = {  # numbers that decide about laziness, each with its integration error
     "tangent_distance": "integration_error",
     "kernel_drift": "kernel_drift_error",
     "activation_flips": "activation_flips_error",
@@ -85,6 +85,20 @@ def table(measurement: Measurement, found: dict[str, dict[str, Mean]], config: C
     return [*rows, {"quantity": "criterion met", **stops}]
 
 
+def slim_table(measurement: Measurement, found: dict[str, dict[str, Mean]], config: Config) -> list[dict[str, str]]:
+    """The same for a screen of 80 columns: short names, means without their intervals."""
+    whole, called = table(measurement, found, config), names(config.alpha)
+    short = {
+        called["lazy"]: f"scaled, α={config.alpha:g}",
+        called["tangent"]: "tangent",
+        called["mean_field"]: "mean-field",
+        called["infinite_width"]: "infinite width",
+    }
+    return [
+        {"quantity": row["quantity"], **{short[name]: row[name].partition(" [")[0] for name in short}} for row in whole
+    ]
+
+
 def result(measurement: Measurement, found: dict[str, dict[str, Mean]], config: Config) -> dict[str, Any]:
     """The content of result.json; numbers are means over seeds, with their 95 % intervals beside them."""
     judged, proved = verdicts(found), theorem(measurement)
@@ -130,7 +144,7 @@ def words(measurement: Measurement, found: dict[str, dict[str, Mean]], config: C
         if missed:
             said.append(
                 f"The {called[model]} did not reach the criterion in {missed} of {seeds} seeds "
-                f"by t = {measurement.times[-1]:g}: its figures are those at the end."
+                f"by t = {measurement.times[-1]:g}: its numbers are those at the end."
             )
     return said
 
