@@ -1,14 +1,14 @@
-"""Units shared by every package: the risk, its norm, random generators.
+"""Units shared by every package: the risk and its norm; `generator` is that of regimes.streams.
 
 Letters: n samples, d features, k outputs, m (`width`) neurons, p parameters, t flow time.
 Function space is L² of the empirical measure: ‖f‖² = 1/n Σ_i ‖f(x_i)‖², norm summed over the k outputs.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from regimes.checks import real, shapes
+from regimes.streams import generator as generator
 
 Params = dict[str, Tensor]
 
@@ -25,14 +25,3 @@ def function_norm(values: Float[Tensor, "*runs n k"]) -> Float[Tensor, "*runs"]:
     shapes("function_norm", values=(values, "*runs n k"))
     real("function_norm", values=values)
     return values.square().sum(-1).mean(-1).sqrt()
-
-
-def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Random generator of one seed; further integers name independent streams of it (data, weights, batches...)."""
-    # A 64-bit mix of all integers, so that neighbouring seeds and streams give unrelated states.
-    state = 0x9E3779B97F4A7C15
-    for value in (seed, *stream):
-        state ^= (value + 0x9E3779B97F4A7C15 + (state << 6) + (state >> 2)) & 0xFFFFFFFFFFFFFFFF
-        state = (state * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        state ^= state >> 31
-    return torch.Generator(device=device).manual_seed(state & 0x7FFFFFFFFFFFFFFF)

@@ -22,6 +22,7 @@ from regimes.lab.sweep import sweep
 from regimes.models.build import build
 from regimes.models.initialise import initialise, orthogonal
 from regimes.models.residual import Trace
+from regimes.streams import FewSamples
 from regimes.training.assemble import make_objective
 from regimes.training.config import TrainConfig
 
@@ -121,7 +122,7 @@ def by_hand(digits, seed, rate, epochs):
     """Vanilla training written out: the accuracies after each epoch."""
     torch.manual_seed(0)
     model = build("resnet9", (1, 8, 8), 10, filters=4, blocks=2)
-    initialise(model, orthogonal, 0.3, generator=generator(seed, course.WEIGHTS))
+    initialise(model, orthogonal, 0.3, generator=generator(seed, FewSamples.WEIGHTS))
     initialise(model.encoder, orthogonal, 1.0, generator=generator(seed, course.ENCODER))
     velocity = {name: 0.0 for name, _ in model.named_parameters()}
     batches = Batches(digits.parts.train, 20, seed=seed, normalise=digits.parts.normalise)

@@ -6,9 +6,9 @@ from torch.testing import assert_close
 from regimes.conventions import generator
 from regimes.data.classification import classification
 from regimes.experiments.lazy import tangent_spectrum_cnn as cnn
-from regimes.experiments.lazy.tangent_spectrum_cnn.runs import WEIGHTS
 from regimes.models.initialise import initialise, xavier
 from regimes.models.vgg import vgg11
+from regimes.streams import Classifier
 from regimes.tangent.kernel import jacobian
 
 TINY = cnn.Config(images=12, width=(1, 2))
@@ -74,7 +74,7 @@ def test_the_table_holds_the_eigenvalues_around_the_gap():
 def test_eigenvalues_are_squared_singular_values_of_the_jacobian():
     (rows,) = cnn.measure(TINY, [{"width": 2, "seed": 1}])
     data = classification("digits", train_size=12, test_size=1, seed=1).to(dtype=torch.float64)
-    net = initialise(vgg11(data.shape, 10, width=2), xavier, generator=generator(1, WEIGHTS)).double()
+    net = initialise(vgg11(data.shape, 10, width=2), xavier, generator=generator(1, Classifier.WEIGHTS)).double()
     whole = torch.cat([part.flatten(2) for part in jacobian(net, data.normalise(data.train.x)).values()], dim=2)
     singular = torch.linalg.svdvals(whole.flatten(0, 1)).square()
     assert rows[0] == {"index": 1, "eigenvalue": 1.0, "outputs": 10, "count": 120}

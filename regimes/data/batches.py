@@ -10,8 +10,7 @@ from regimes.conventions import generator
 from regimes.data.augment import Augmentation
 from regimes.data.classification import Labelled
 from regimes.errors import UserError
-
-ORDER, AUGMENT = 41, 42  # random streams of one seed
+from regimes.streams import Data
 
 
 class Batches:
@@ -86,7 +85,7 @@ class Batches:
     def _epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         count, device = len(self.data.labels), self.data.labels.device
         if self.shuffle:
-            drawn = torch.randperm(count, generator=generator(self.seed, ORDER, epoch))
+            drawn = torch.randperm(count, generator=generator(self.seed, Data.ORDER, epoch))
             order = drawn.to(device, non_blocking=True)
         else:
             order = torch.arange(count, device=device)
@@ -98,7 +97,7 @@ class Batches:
             x, labels = self.data.x.index_select(0, mine), self.data.labels.index_select(0, mine)
             if self.augment is not None:
                 # Drawn for the joined batch, so that a sample is treated alike whichever rank receives it.
-                stream = generator(self.seed, AUGMENT, epoch, step)
+                stream = generator(self.seed, Data.AUGMENT, epoch, step)
                 numbers = self.augment.draw(len(chosen), stream)[self.rank :: self.ranks]
                 x = self.augment.apply(x, numbers.to(device, non_blocking=True))
             yield x if self.normalise is None else self.normalise(x), labels

@@ -12,6 +12,7 @@ from regimes.conventions import generator
 from regimes.data import cifar, images, synthetic
 from regimes.data.images import Images
 from regimes.errors import UserError
+from regimes.streams import Data
 
 NAMES = ("circles", "digits", "mnist", "cifar10", "cifar100")
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
@@ -22,7 +23,6 @@ CONSTANTS = {  # mean and standard deviation of each channel over the official t
 }
 CIRCLE_POINTS = 1000
 HELD_OUT = 0.2  # test share where there is no official test part
-DRAW, TRAIN, VALIDATION, TEST = 31, 32, 33, 34  # random streams of one seed
 
 
 class Labelled(NamedTuple):
@@ -110,13 +110,13 @@ def classification(
     pool, test, normalise = _circles(seed) if name == "circles" else _images(name, seed, data_dir)
     _check(name, len(pool.labels), len(test.labels), train_size, validation, test_size)
     count = len(pool.labels) - validation if train_size is None else train_size
-    first = _draw(pool.labels, count, choose, generator(seed, TRAIN))
+    first = _draw(pool.labels, count, choose, generator(seed, Data.TRAIN))
     rest = torch.ones(len(pool.labels), dtype=torch.bool)
     rest[first] = False
     spare = rest.nonzero().squeeze(1)
-    second = spare[_draw(pool.labels[spare], validation, choose, generator(seed, VALIDATION))]
+    second = spare[_draw(pool.labels[spare], validation, choose, generator(seed, Data.VALIDATION))]
     held = len(test.labels) if test_size is None else test_size
-    third = _draw(test.labels, held, choose, generator(seed, TEST))
+    third = _draw(test.labels, held, choose, generator(seed, Data.TEST))
     return Classification(
         name,
         train=_take(pool, first),
@@ -128,7 +128,7 @@ def classification(
 
 
 def _circles(seed: int) -> tuple[Labelled, Labelled, Normalise]:
-    x, labels = synthetic.circles(CIRCLE_POINTS, generator=generator(seed, DRAW))  # in random order already
+    x, labels = synthetic.circles(CIRCLE_POINTS, generator=generator(seed, Data.DRAW))  # in random order already
     held = round(HELD_OUT * CIRCLE_POINTS)
     untouched = Normalise(torch.zeros(2), torch.ones(2), 1)
     return Labelled(x[held:], labels[held:]), Labelled(x[:held], labels[:held]), untouched
@@ -151,7 +151,7 @@ def _parts(source: Images, seed: int) -> tuple[Labelled, Labelled]:
     whole = Labelled(source.x_train.unflatten(1, shape), source.labels_train)
     if len(source.labels_test):
         return whole, Labelled(source.x_test.unflatten(1, shape), source.labels_test)
-    order = torch.randperm(len(whole.labels), generator=generator(seed, DRAW))
+    order = torch.randperm(len(whole.labels), generator=generator(seed, Data.DRAW))
     held = round(HELD_OUT * len(order))
     return _take(whole, order[held:]), _take(whole, order[:held])
 

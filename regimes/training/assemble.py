@@ -18,6 +18,7 @@ from regimes.data.digest import digest
 from regimes.errors import UserError
 from regimes.models.initialise import LAWS, initialise
 from regimes.models.timed import draw_times, timed_segments
+from regimes.streams import Run
 from regimes.training.batch_norm import join_batch_norms
 from regimes.training.checkpoint import PROGRAM, data_of, network_of
 from regimes.training.config import StepSettings, TrainConfig
@@ -30,7 +31,6 @@ from regimes.training.parallel import ALONE, Alone
 from regimes.training.recipes import CLASSES, RECIPES, SHAPES, TEST
 from regimes.training.work import typical_work
 
-WEIGHTS, TIMES = 51, 52  # random streams of one seed
 MEASURED = 1000  # training samples on which energies are measured where there is no validation sample
 FITTED = 10_000  # most training samples that are measured at the end
 
@@ -95,11 +95,11 @@ def assemble(config: TrainConfig, ranks: Alone = ALONE) -> Assembly:
     stored = first or data_of(config)
     samples = digest((stored.train, stored.validation))
     data = stored.to(config.device)
-    seed = generator(config.seed, WEIGHTS)
+    seed = generator(config.seed, Run.WEIGHTS)
     model = network_of(config, data.shape, data.classes)
     initialise(model, LAWS[config.init], config.gain, generator=seed, biases=config.init_biases)
     if config.tau_start == "random":
-        draw_times(model, generator(config.seed, TIMES))
+        draw_times(model, generator(config.seed, Run.TIMES))
     model = model.to(config.device)
     batch = min(config.batch, len(data.train.labels)) / ranks.count
     work = typical_work(model, data.normalise(data.train.x[:1]), batch)

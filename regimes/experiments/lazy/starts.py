@@ -10,6 +10,7 @@ from torch import Tensor
 from regimes.conventions import generator
 from regimes.data.synthetic import sphere
 from regimes.meanfield.particles import Particles, double, gaussian
+from regimes.streams import LazyNet
 
 Start = Literal["doubled", "centred", "plain", "wide"]
 
@@ -17,8 +18,8 @@ Start = Literal["doubled", "centred", "plain", "wide"]
 def net(start: str, width: int, inputs: int, seed: int) -> Particles:
     """Gaussian neurons; the doubled net, half of them and their mirror images, is as wide as the others."""
     if start == "doubled":
-        return double(gaussian(width // 2, inputs, generators=[generator(seed, 1)]))
-    return gaussian(width, inputs, generators=[generator(seed, 1)])
+        return double(gaussian(width // 2, inputs, generators=[generator(seed, LazyNet.WEIGHTS)]))
+    return gaussian(width, inputs, generators=[generator(seed, LazyNet.WEIGHTS)])
 
 
 def nets(points: Iterable[dict[str, Any]], inputs: int, width: int | None = None) -> Particles:
@@ -27,14 +28,18 @@ def nets(points: Iterable[dict[str, Any]], inputs: int, width: int | None = None
     return Particles(*(torch.cat(part) for part in zip(*made, strict=True)))
 
 
-def on_sphere(count: int, inputs: int, seeds: Sequence[int], stream: int = 2) -> Float[Tensor, "runs n d"]:
-    """Points of the unit sphere for each seed; training points are stream 2."""
+def on_sphere(
+    count: int, inputs: int, seeds: Sequence[int], stream: LazyNet = LazyNet.INPUTS
+) -> Float[Tensor, "runs n d"]:
+    """Points of the unit sphere for each seed; those of training unless another stream is named."""
     return torch.stack([sphere(count, inputs, generator=generator(seed, stream)) for seed in seeds])
 
 
 def targets(count: int, seeds: Sequence[int]) -> Float[Tensor, "runs n 1"]:
     """Standard Gaussian targets for each seed."""
-    return torch.stack([torch.randn(count, 1, generator=generator(seed, 3), dtype=torch.float64) for seed in seeds])
+    return torch.stack(
+        [torch.randn(count, 1, generator=generator(seed, LazyNet.TARGETS), dtype=torch.float64) for seed in seeds]
+    )
 
 
 def is_centred(points: Iterable[dict[str, Any]]) -> Bool[Tensor, "runs 1 1"]:

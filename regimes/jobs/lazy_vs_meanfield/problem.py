@@ -11,6 +11,7 @@ from regimes.data.dataset import classification_error
 from regimes.data.teacher import Teacher
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.meanfield.particles import Particles, double, gaussian
+from regimes.streams import LazyNet
 
 NETS = ("lazy", "mean_field")  # the α-scaled net and the net at α = 1
 
@@ -47,7 +48,7 @@ def problem(config: Config) -> Problem:
             config.width // 2,
             data.x_train.shape[1],
             data.y_train.shape[1],
-            generators=[generator(seed, 1)],
+            generators=[generator(seed, LazyNet.WEIGHTS)],
             std=config.init_std,
         )
         sets.append(data)

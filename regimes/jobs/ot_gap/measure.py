@@ -14,7 +14,8 @@ from regimes.conventions import generator
 from regimes.jobs.ot_gap.config import Config
 from regimes.jobs.ot_gap.evidence import written, written_test
 from regimes.jobs.ot_gap.plane import plane
-from regimes.jobs.ot_gap.stages import PROBES, Case, Stage, blocks, entry
+from regimes.jobs.ot_gap.stages import Case, Stage, blocks, entry
+from regimes.streams import GapJob
 from regimes.transport.brenier import BrenierTest, NoJacobianTest, brenier_test
 from regimes.transport.cost import raised
 from regimes.transport.discrete import Transport, exact_transport
@@ -91,7 +92,7 @@ def _derivatives(
         z = enter(inputs)
 
     def stream(number: int) -> torch.Generator:
-        return generator(config.seed, PROBES, index, number)
+        return generator(config.seed, GapJob.PROBES, index, number)
 
     whole, reason = _tested(transport, z, generator=stream(0), p=p)
     on_image = None
@@ -150,7 +151,7 @@ def _power(case: Case, stage: Stage, gap: Gap, config: Config, at: Tensor | None
     if gap.cost_network == 0:
         return {"power": None, "power_line": None}
     transport = case.network.segment(stage.number).transport
-    stream = generator(config.seed, PROBES, stage.number, 1000)
+    stream = generator(config.seed, GapJob.PROBES, stage.number, 1000)
     limits = {"p": config.p, "seconds": seconds, "own": gap, "device": config.device}
     tested = {"transport_map": None if at is None else transport, "at": at}
     found = power(stage.x, stage.t, generator=stream, **limits, **tested)

@@ -14,12 +14,12 @@ from regimes.data.classification import Classification, Labelled
 from regimes.errors import UserError
 from regimes.jobs.ot_gap.config import DEFAULT_POINTS, Config
 from regimes.models.residual import ResidualNet, cloud
+from regimes.streams import GapJob
 from regimes.threads import threads_for
 from regimes.training.checkpoint import data_of, load_checkpoint, model_of
 from regimes.training.work import typical_work
 from regimes.transport.energy import measure
 
-CHOICE, PROBES = 71, 72  # random streams of one seed
 BATCH = 16  # convolutions in float64 are several times slower on larger batches
 ENERGIES: tuple[str, ...] = ("transport", "action", "distance", "length")
 Map = Callable[[Tensor], Tensor]
@@ -71,7 +71,7 @@ def _choose(data: Classification, config: Config, path: Path) -> Labelled:
             f"the {config.split} part that {path} was trained with has {there} samples; got --points {count}. "
             f"Pass --points {there} or fewer"
         )
-    order = torch.randperm(there, generator=generator(config.seed, CHOICE))[:count]
+    order = torch.randperm(there, generator=generator(config.seed, GapJob.CHOICE))[:count]
     return Labelled(part.x[order], part.labels[order])
 
 

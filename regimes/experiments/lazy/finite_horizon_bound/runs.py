@@ -25,6 +25,7 @@ from regimes.experiments.lazy.finite_horizon_bound.problems import (
     random_problems,
     sampled_quotient,
 )
+from regimes.streams import LazyNet
 from regimes.tangent.bounds import finite_horizon_bound
 from regimes.tangent.regression import GradientFlow
 
@@ -32,7 +33,7 @@ from regimes.tangent.regression import GradientFlow
 def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, float]]:
     """One row a problem; the problems of a family are one ensemble."""
     family = points[0]["family"]
-    generators = [generator(point["seed"], 23, FAMILIES.index(family)) for point in points]
+    generators = [generator(point["seed"], LazyNet.PROBLEMS, FAMILIES.index(family)) for point in points]
     small = 1e-3 if family == "scalar" else 1e-2  # the line is where the bound is nearly attained: go further towards 0
     k, alpha = log_uniform(generators, small, 1000 * small), log_uniform(generators, 1.0, 1e4)
     drawn = random_problems(family, generators, log_uniform(generators, small, 0.3))

@@ -19,6 +19,7 @@ from regimes.conventions import generator
 from regimes.data.synthetic import sphere
 from regimes.experiments.lazy.infinite_width.config import Config
 from regimes.models.two_layer import TwoLayer, ntk_scale
+from regimes.streams import InfiniteWidth
 from regimes.tangent import neural_tangents
 from regimes.tangent.infinite import Kernels, dense_kernels, two_layer_nngp, two_layer_ntk
 from regimes.tangent.kernel import ntk
@@ -36,7 +37,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]
 
 def sphere_points(config: Config) -> Tensor:
     """Points on the sphere of radius √d, the same for all nets."""
-    return config.inputs**0.5 * sphere(config.samples, config.inputs, generator=generator(0, 1))
+    return config.inputs**0.5 * sphere(config.samples, config.inputs, generator=generator(0, InfiniteWidth.INPUTS))
 
 
 def deviation(kernel: Tensor, limit: Tensor) -> Tensor:
@@ -50,7 +51,7 @@ def _two_layer(config: Config, unit: Activation, width: int, seeds: list[int]) -
     limits = Kernels(two_layer_nngp(x, activation=unit), two_layer_ntk(x, activation=unit))
     found: dict[str, list[Tensor]] = {kernel: [] for kernel in KERNELS}
     for seed in seeds:
-        source = generator(seed, 2, width)
+        source = generator(seed, InfiniteWidth.TWO_LAYER, width)
         net = TwoLayer(config.inputs, width, activation=unit, scale=ntk_scale(width), generator=source)
         hidden = unit.value(net.preactivations(x)).detach()
         found["ntk"].append(ntk(net, x, outputs="trace"))
@@ -73,7 +74,7 @@ def _deep(config: Config, unit: Activation, width: int, seeds: list[int]) -> lis
     limits = dense_kernels(x, **options)
     narrowest = min(config.width_deep)
     chunks = [min(500, config.pilot - start) for start in range(0, config.pilot, 500)]
-    source = generator(0, 3)
+    source = generator(0, InfiniteWidth.PILOT)
     pilot = [random_dense_kernels(x, nets=nets, width=narrowest, generator=source, **options) for nets in chunks]
     directions = {}
     for kernel in KERNELS:
@@ -83,7 +84,9 @@ def _deep(config: Config, unit: Activation, width: int, seeds: list[int]) -> lis
         directions[kernel] = direction / direction.norm()
     rows = []
     for seed in seeds:
-        nets = random_dense_kernels(x, nets=config.nets, width=width, generator=generator(seed, 4, width), **options)
+        nets = random_dense_kernels(
+            x, nets=config.nets, width=width, generator=generator(seed, InfiniteWidth.DEEP, width), **options
+        )
         row: dict[str, Any] = {"sources": _difference(config, x, limits, options)} if seed == seeds[0] else {}
         for kernel in KERNELS:
             limit = getattr(limits, kernel)

@@ -25,6 +25,7 @@ from regimes.meanfield.flow import descend
 from regimes.meanfield.layout import tile_work
 from regimes.meanfield.particles import Particles, double, gaussian
 from regimes.meanfield.two_layer import TwoLayerRisk
+from regimes.streams import LazyNet
 from regimes.tangent.laziness import weight_motion
 
 TEACHER_DIVISOR = 200.0  # of the population setting
@@ -45,13 +46,15 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]
 
 def initial(config: Config, seed: int, scales: Tensor) -> Particles:
     """The doubled net of the trial, times each τ: the same numbers for all of them."""
-    streams = [generator(seed, 1) for _ in scales]
+    streams = [generator(seed, LazyNet.WEIGHTS) for _ in scales]
     return double(gaussian(config.neurons // 2, config.inputs, generators=streams, std=scales))
 
 
 def _full_batch(config: Config, seed: int, scales: Tensor) -> list[dict[str, Any]]:
     dtype = getattr(torch, config.precision)
-    data = teacher_student(config.samples, config.test_samples, inputs=config.inputs, generator=generator(seed, 0))
+    data = teacher_student(
+        config.samples, config.test_samples, inputs=config.inputs, generator=generator(seed, LazyNet.DATA)
+    )
     train, test = (
         TwoLayerRisk(x[None], y[None], RELU, scale=1.0) for x, y in ((data.x_train, data.y_train), data[3:5])
     )
@@ -72,11 +75,11 @@ def _full_batch(config: Config, seed: int, scales: Tensor) -> list[dict[str, Any
 
 def _population(config: Config, seed: int, scales: Tensor) -> list[dict[str, Any]]:
     dtype = getattr(torch, config.precision)
-    teacher = random_teacher(config.inputs, generator=generator(seed, 0), magnitude=1 / TEACHER_DIVISOR)
+    teacher = random_teacher(config.inputs, generator=generator(seed, LazyNet.DATA), magnitude=1 / TEACHER_DIVISOR)
     start = initial(config, seed, scales)
     # Published steps act on the gradient without the factor 1/m, and that of b is multiplied by d.
     step = config.neurons * (0.25 / scales.square()).clamp(max=25)
-    batches = _Batches(teacher, config, generator(seed, 2))
+    batches = _Batches(teacher, config, generator(seed, LazyNet.INPUTS))
     gradient, last = _in_precision(batches.gradient, dtype), config.population_iterations
     ((_, particles),) = descend(gradient, start, step=(step, config.inputs * step), iterations=last, record={last})
     losses = torch.stack(tuple(batches.losses)).double().mean(0)

@@ -18,6 +18,7 @@ from regimes.models.initialise import initialise, xavier
 from regimes.models.residual import ResidualNet
 from regimes.models.scaling import Centred
 from regimes.models.vgg import vgg11
+from regimes.streams import Classifier
 from regimes.tangent.laziness import activation_flips
 from regimes.threads import threads_for
 from regimes.training.layout import channels_last
@@ -25,7 +26,6 @@ from regimes.training.loop import Training, descend
 from regimes.training.objectives import Plain, Risk
 from regimes.training.work import training_work
 
-WEIGHTS = 64  # random stream of the initial weights
 CHUNK = 250  # images evaluated at once
 
 
@@ -54,7 +54,7 @@ def data(config: Config, seed: int, dtype: torch.dtype) -> Classification:
 def centred(config: Config, parts: Classification, alpha: float, seed: int, dtype: torch.dtype) -> Centred:
     """α(h(w) − h(w0)) at w = w0; the same weights for every α, drawn in float32."""
     net = vgg11(parts.shape, parts.classes, width=config.width)
-    initialise(net, xavier, config.gain, generator=generator(seed, WEIGHTS))
+    initialise(net, xavier, config.gain, generator=generator(seed, Classifier.WEIGHTS))
     return Centred(channels_last(net.to(config.device, dtype)), alpha)
 
 

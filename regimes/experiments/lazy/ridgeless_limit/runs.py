@@ -18,6 +18,7 @@ from regimes.experiments.lazy.starts import is_centred, nets, on_sphere, targets
 from regimes.meanfield.displacement import displaced, displacement_flow
 from regimes.meanfield.kernel import tangent_kernel_trace
 from regimes.meanfield.two_layer import TwoLayerRisk
+from regimes.streams import LazyNet
 from regimes.tangent.regression import kernel_ridge, predict
 
 
@@ -25,7 +26,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
     """One row a run; the runs of one width are one ensemble."""
     unit, seeds = activation(config.activation), [point["seed"] for point in points]
     x, y = on_sphere(config.samples, config.inputs, seeds), targets(config.samples, seeds)
-    x_test = on_sphere(config.test_samples, config.inputs, seeds, stream=4)
+    x_test = on_sphere(config.test_samples, config.inputs, seeds, stream=LazyNet.TEST_INPUTS)
     start = nets(points, config.inputs)
     alpha = torch.tensor([point["alpha"] for point in points], dtype=torch.float64)
     net = TwoLayerRisk(x, y, unit)

@@ -10,12 +10,12 @@ from regimes.data.classification import classification
 from regimes.experiments.lazy.tangent_spectrum_cnn.config import Config
 from regimes.models.initialise import initialise, xavier
 from regimes.models.vgg import vgg11
+from regimes.streams import Classifier
 from regimes.tangent.kernel import ntk
 from regimes.tangent.spectrum import merge_outputs, spectrum
 from regimes.threads import threads_for
 from regimes.training.work import typical_work
 
-WEIGHTS = 64  # random stream of the initial weights
 SHOWN = 60  # eigenvalues kept beyond the first 20, evenly spaced in log i
 MEMORY = 2 * 2**30  # bytes for Jacobians
 
@@ -28,7 +28,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[list[dict[str,
 def _eigenvalues(config: Config, width: int, seed: int) -> list[dict[str, Any]]:
     data = classification(config.dataset, train_size=config.images, test_size=1, seed=seed).to(dtype=torch.float64)
     net = vgg11(data.shape, data.classes, width=width)
-    net = initialise(net, xavier, config.gain, generator=generator(seed, WEIGHTS)).double()
+    net = initialise(net, xavier, config.gain, generator=generator(seed, Classifier.WEIGHTS)).double()
     x = data.normalise(data.train.x)
     with threads_for(typical_work(net, x, config.images)):
         kernel = merge_outputs(ntk(net, x, memory=MEMORY))

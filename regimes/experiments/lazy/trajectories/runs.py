@@ -13,6 +13,7 @@ from regimes.experiments.lazy.trajectories.config import SHOWN, Config
 from regimes.meanfield.flow import descend
 from regimes.meanfield.particles import Particles, double
 from regimes.meanfield.two_layer import TwoLayerRisk
+from regimes.streams import LazyNet
 from regimes.tangent.laziness import weight_motion
 
 NEAR = math.cos(math.radians(20))
@@ -38,12 +39,12 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[list[dict[str,
 
 
 def _data(config: Config, seed: int) -> Dataset:
-    return teacher_student(config.samples, 200, inputs=2, generator=generator(seed, 0))
+    return teacher_student(config.samples, 200, inputs=2, generator=generator(seed, LazyNet.DATA))
 
 
 def initial(config: Config, seed: int, tau: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Published law: unit b_j, a_j ~ U(0, 1), doubled, times τ. Draws b first, then a."""
-    stream = generator(seed, 1)
+    stream = generator(seed, LazyNet.WEIGHTS)
     half = config.neurons // 2
     directions = sphere(half, 2, generator=stream)
     outputs = torch.rand(half, 1, generator=stream, dtype=torch.float64)

@@ -25,6 +25,7 @@ from regimes.meanfield.displacement import (
 )
 from regimes.meanfield.particles import Particles, gaussian
 from regimes.meanfield.two_layer import TwoLayerRisk
+from regimes.streams import LazyNet
 
 
 class Limit(NamedTuple):
@@ -39,9 +40,11 @@ class Limit(NamedTuple):
 def problem(config: Config, points: list[dict[str, Any]]) -> tuple[TwoLayerRisk, Particles]:
     """The centred risks and the starts of all runs."""
     seeds = [point["seed"] for point in points]
-    x = torch.stack([gaussian_inputs(config.samples, config.inputs, generator=generator(s, 2)) for s in seeds])
-    y = torch.stack([gaussian_inputs(config.samples, 1, generator=generator(s, 3)) for s in seeds])
-    drawn = gaussian(config.width, config.inputs, generators=[generator(s, 1) for s in seeds])
+    x = torch.stack(
+        [gaussian_inputs(config.samples, config.inputs, generator=generator(s, LazyNet.INPUTS)) for s in seeds]
+    )
+    y = torch.stack([gaussian_inputs(config.samples, 1, generator=generator(s, LazyNet.TARGETS)) for s in seeds])
+    drawn = gaussian(config.width, config.inputs, generators=[generator(s, LazyNet.WEIGHTS) for s in seeds])
     start = Particles(drawn.output.sign(), drawn.input)
     alpha = torch.tensor([point["alpha"] for point in points], dtype=torch.float64)
     return TwoLayerRisk(x, y, TANH, alpha=alpha, offset=TwoLayerRisk(x, y, TANH).outputs(start)), start

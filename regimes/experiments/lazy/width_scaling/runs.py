@@ -20,6 +20,7 @@ from regimes.meanfield.flow import descend
 from regimes.meanfield.layout import tile_work
 from regimes.meanfield.particles import gaussian
 from regimes.meanfield.two_layer import TwoLayerRisk
+from regimes.streams import LazyNet
 from regimes.tangent.laziness import weight_motion
 
 SCALINGS = {MEAN_FIELD: lambda m: 1 / m, LAZY: lambda m: 1 / math.sqrt(m)}
@@ -40,7 +41,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]
         config.test_samples,
         inputs=config.inputs,
         magnitude=float(config.inputs),
-        generator=generator(seed, 0),
+        generator=generator(seed, LazyNet.DATA),
         dtype=dtype,
     )
     names = [point["scaling"] for point in points]
@@ -49,7 +50,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]
     step = torch.tensor([STEPS[name](width) for name in names], dtype=torch.float64) * alpha.square()
     train = TwoLayerRisk(data.x_train[None], data.y_train[None], RELU, alpha=alpha)
     test = TwoLayerRisk(data.x_test[None], data.y_test[None], RELU, alpha=alpha)
-    streams = [generator(seed, 1, width, list(SCALINGS).index(name)) for name in names]
+    streams = [generator(seed, LazyNet.WEIGHTS, width, list(SCALINGS).index(name)) for name in names]
     start = gaussian(width, config.inputs, generators=streams, dtype=dtype)
     record = {*range(0, config.iterations, 50), config.iterations}
     best = loss = torch.full_like(alpha, math.inf)

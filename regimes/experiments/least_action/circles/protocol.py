@@ -14,6 +14,7 @@ from regimes.lab.config import Settings
 from regimes.models.image_nets import dense_net
 from regimes.models.initialise import initialise, kaiming, normal
 from regimes.models.residual import ResidualNet
+from regimes.streams import FewSamples
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import LeastAction, Objective, Plain, multiplied
 
@@ -21,7 +22,6 @@ Arm = Literal["kaiming", "normal", "normal_bn", "normal_bn_transport"]
 ARMS: tuple[Arm, ...] = ("kaiming", "normal", "normal_bn", "normal_bn_transport")
 PERFECT = 3  # epochs in a row with perfect accuracy that end training
 OFFSET = 20.0  # the classifier decides for class 1 where x + y < −20
-WEIGHTS = 61  # random stream of the initial weights
 
 
 class Config(Settings):
@@ -63,7 +63,7 @@ def net(config: Config, arm: Arm, seed: int) -> ResidualNet:
     model = dense_net((2,), 2, blocks=config.blocks, batch_norm=arm in ("normal_bn", "normal_bn_transport"), head=False)
     model = model.double()
     law, gain = (kaiming, 1.0) if arm == "kaiming" else (normal, config.deviation)
-    initialise(model, law, gain, generator=generator(seed, WEIGHTS), biases=arm != "kaiming")
+    initialise(model, law, gain, generator=generator(seed, FewSamples.WEIGHTS), biases=arm != "kaiming")
     head = nn.Linear(2, 2).double()
     with torch.no_grad():
         head.weight.copy_(torch.tensor([[1.0, 1.0], [0.0, 0.0]]))

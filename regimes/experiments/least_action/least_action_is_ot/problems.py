@@ -19,12 +19,12 @@ from regimes.experiments.least_action.least_action_is_ot.cloud_risks import (
 from regimes.models.image_nets import dense_net, resnet9
 from regimes.models.initialise import initialise, kaiming
 from regimes.models.residual import ResidualNet
+from regimes.streams import KnownMap
 from regimes.transport.gaussian import bures_cost, bures_map
 
 KNOWN = ("plane", "space", "line", "crossing")
 IMAGES = ("digits", "mnist")
 CLASSIFIED = ("circles", *IMAGES)
-DATA, FRESH, WEIGHTS = 51, 52, 53  # random streams of one seed
 LEAST_DEVIATION, MOST_DEVIATION = 0.7, 1.4  # of the Gaussians, along their axes
 BLOB = 0.2
 
@@ -75,7 +75,7 @@ class Problem(NamedTuple):
 
 def problem(name: str, sizes: Sizes, seed: int) -> Problem:
     """The problem of that name; data and weights depend on the seed alone."""
-    data, fresh = generator(seed, DATA), generator(seed, FRESH)
+    data, fresh = generator(seed, KnownMap.DATA), generator(seed, KnownMap.FRESH)
     if name == "plane" or name == "space":
         return _gaussian(name, 2 if name == "plane" else 8, sizes, seed, data, fresh)
     if name == "crossing":
@@ -96,7 +96,7 @@ def variance(x: Float[Tensor, "n *feature"]) -> float:
 def _dense(sizes: Sizes, d: int, classes: int, seed: int) -> ResidualNet:
     """Dense net in float64; classes 0: no head, the output is T(x)."""
     net = dense_net((d,), max(classes, 1), blocks=sizes.blocks, hidden=sizes.hidden, head=classes > 0).double()
-    initialise(net, kaiming, sizes.gain, generator=generator(seed, WEIGHTS))
+    initialise(net, kaiming, sizes.gain, generator=generator(seed, KnownMap.WEIGHTS))
     return net
 
 
@@ -185,7 +185,7 @@ def _images(name: str, sizes: Sizes, seed: int) -> Problem:
     test = None if name == "digits" else sizes.fresh
     data = classification(name, train_size=sizes.images, test_size=test, seed=seed)
     net = resnet9(data.shape, data.classes, filters=sizes.filters)
-    initialise(net, kaiming, generator=generator(seed, WEIGHTS))
+    initialise(net, kaiming, generator=generator(seed, KnownMap.WEIGHTS))
     phi = net.encoder(data.normalise(data.train.x))
     scale = (variance(phi) / phi[0].numel()) ** 0.5
     train = Labelled(phi / scale, data.train.labels)

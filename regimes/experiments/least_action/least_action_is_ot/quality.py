@@ -9,11 +9,11 @@ from torch import Tensor
 
 from regimes.conventions import generator
 from regimes.experiments.least_action.least_action_is_ot.problems import Problem
+from regimes.streams import KnownMap
 from regimes.transport.brenier import brenier_test
 from regimes.transport.energy import measure
 from regimes.transport.pairing import exact_gap
 
-PROBES, DEAL = 61, 62  # random streams of one seed
 SHOWN = 60  # points whose paths are kept
 
 
@@ -51,10 +51,12 @@ def quality(posed: Problem, weight: float, probed: int, seed: int) -> dict[str, 
     energy = measure([path])
     gap, certified = class_gap(start, end, labels)
     whole = exact_gap(start, end)
-    null, null_certified = class_gap(start, deal(start, end, labels, generator(seed, DEAL)), labels)
+    null, null_certified = class_gap(start, deal(start, end, labels, generator(seed, KnownMap.DEAL)), labels)
     transport = model.segment(0).transport
-    symmetry = brenier_test(transport, x[:probed], generator=generator(seed, PROBES), eigen_points=16)
-    displaced = brenier_test(lambda z: transport(z) - z, x[:probed], generator=generator(seed, PROBES), eigen_points=1)
+    symmetry = brenier_test(transport, x[:probed], generator=generator(seed, KnownMap.PROBES), eigen_points=16)
+    displaced = brenier_test(
+        lambda z: transport(z) - z, x[:probed], generator=generator(seed, KnownMap.PROBES), eigen_points=1
+    )
     classified = posed.truth is None
     row: dict[str, Any] = {
         "risk": float(posed.value(trace.output, labels)) if classified else math.nan,

@@ -16,6 +16,7 @@ from regimes.experiments.least_action.low_data.arms import read_arm
 from regimes.models.build import build
 from regimes.models.initialise import LAWS, initialise
 from regimes.models.residual import ResidualNet
+from regimes.streams import FewSamples
 from regimes.threads import threads_for
 from regimes.training.assemble import make_augmentation, make_objective, make_optimiser, make_schedule
 from regimes.training.config import TrainConfig
@@ -26,7 +27,6 @@ from regimes.training.runtime import autocast, prepared
 from regimes.training.work import training_work
 from regimes.transport.energy import mean_over_features
 
-WEIGHTS, ENCODER, HALVES = 61, 62, 63  # random streams of one seed
 CHUNK = {"cpu": 100, "cuda": 250}  # images evaluated at once
 
 
@@ -70,7 +70,7 @@ def data(name: str, seed: int, train_size: int, validation: int, halves: tuple[i
     parts = classification(
         name, train_size=train_size, validation=validation, test_size=sum(halves), seed=seed, data_dir=folder
     )
-    order = torch.randperm(sum(halves), generator=generator(seed, HALVES))
+    order = torch.randperm(sum(halves), generator=generator(seed, FewSamples.HALVES))
     first, second = (Labelled(parts.test.x[some], parts.test.labels[some]) for some in order.split(list(halves)))
     return Data(parts, first, second)
 
@@ -93,9 +93,9 @@ def fresh_model(course: Course, data: Data, seed: int) -> ResidualNet:
     train = course.train
     model = build(train.arch, data.parts.shape, data.parts.classes, **train.arch_options)
     law = LAWS[train.init]
-    initialise(model, law, train.gain, generator=generator(seed, WEIGHTS), biases=train.init_biases)
+    initialise(model, law, train.gain, generator=generator(seed, FewSamples.WEIGHTS), biases=train.init_biases)
     if course.encoder_gain not in (None, train.gain):
-        initialise(model.encoder, law, course.encoder_gain, generator=generator(seed, ENCODER))
+        initialise(model.encoder, law, course.encoder_gain, generator=generator(seed, FewSamples.ENCODER))
     model = model.to(train.device)
     return channels_last(model) if train.channels_last and len(data.parts.shape) == 3 else model
 

@@ -14,6 +14,7 @@ from regimes.lab.config import Settings
 from regimes.models.image_nets import resnet9
 from regimes.models.initialise import LAWS, initialise
 from regimes.models.residual import ResidualNet
+from regimes.streams import Bias
 from regimes.threads import threads_for
 from regimes.training.layout import channels_last
 from regimes.training.loop import Training, descend
@@ -21,7 +22,6 @@ from regimes.training.objectives import Plain
 from regimes.training.work import training_work
 
 COMPARED = ("kaiming", "orthogonal", "normal")  # laws of the initial weights
-WEIGHTS = 62  # random stream of the initial weights
 
 
 class Config(Settings):
@@ -62,7 +62,7 @@ def run(config: Config, law: str, gain: float, seed: int) -> dict[str, float]:
     """
     data = classification(config.dataset, train_size=config.train_size, test_size=config.test_size, seed=seed)
     model = resnet9(data.shape, data.classes, filters=config.filters, blocks=config.blocks)
-    initialise(model, LAWS[law], gain, generator=generator(seed, WEIGHTS))
+    initialise(model, LAWS[law], gain, generator=generator(seed, Bias.WEIGHTS))
     channels_last(model)
     batches = Batches(data.train, config.batch, seed=seed, normalise=data.normalise)
     with threads_for(training_work(model, batches)):

@@ -1,0 +1,104 @@
+"""Random streams: one seed gives as many independent generators as there are things to draw, each named here.
+
+The integers are part of kept results: none is ever changed, or used for something else in the same room. Two rooms may
+share an integer, as no run draws from both with one seed for different things.
+"""
+
+from enum import IntEnum, unique
+
+import torch
+
+
+@unique
+class Data(IntEnum):
+    """Samples of a data set, and the order in which they come."""
+
+    DRAW = 31
+    TRAIN = 32
+    VALIDATION = 33
+    TEST = 34
+    ORDER = 41
+    AUGMENT = 42
+
+
+@unique
+class Run(IntEnum):
+    """A training run: initial weights, and times of the layers."""
+
+    WEIGHTS = 51
+    TIMES = 52
+
+
+@unique
+class LazyNet(IntEnum):
+    """Two-layer nets and their made-up data: the lazy statements and the main job."""
+
+    DATA = 0
+    WEIGHTS = 1
+    INPUTS = 2  # in init_scale the fresh batches
+    TARGETS = 3
+    TEST_INPUTS = 4
+    PROBLEMS = 23  # random problems of the bound, with all that belongs to them
+
+
+@unique
+class InfiniteWidth(IntEnum):
+    """Finite nets beside their infinite-width limit."""
+
+    INPUTS = 1
+    TWO_LAYER = 2
+    PILOT = 3
+    DEEP = 4
+
+
+@unique
+class Classifier(IntEnum):
+    """Classifiers whose laziness is a statement."""
+
+    WEIGHTS = 64
+
+
+@unique
+class FewSamples(IntEnum):
+    """Residual nets on few samples, circles among them."""
+
+    WEIGHTS = 61
+    ENCODER = 62
+    HALVES = 63
+
+
+@unique
+class Bias(IntEnum):
+    """Initialisations compared by the energy that they end with."""
+
+    WEIGHTS = 62
+
+
+@unique
+class KnownMap(IntEnum):
+    """Problems whose optimal map is known, the nets on them and the probes of their maps."""
+
+    DATA = 51
+    FRESH = 52
+    WEIGHTS = 53
+    PROBES = 61
+    DEAL = 62
+
+
+@unique
+class GapJob(IntEnum):
+    """The job ot-gap: which points, and the probes of the map."""
+
+    CHOICE = 71
+    PROBES = 72
+
+
+def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Random generator of one seed; further integers name independent streams of it (data, weights, batches...)."""
+    # A 64-bit mix of all integers, so that neighbouring seeds and streams give unrelated states.
+    state = 0x9E3779B97F4A7C15
+    for value in (seed, *stream):
+        state ^= (value + 0x9E3779B97F4A7C15 + (state << 6) + (state >> 2)) & 0xFFFFFFFFFFFFFFFF
+        state = (state * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return torch.Generator(device=device).manual_seed(state & 0x7FFFFFFFFFFFFFFF)
