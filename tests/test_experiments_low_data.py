@@ -123,7 +123,7 @@ def by_hand(digits, seed, rate, epochs):
     torch.manual_seed(0)
     model = build("resnet9", (1, 8, 8), 10, filters=4, blocks=2)
     initialise(model, orthogonal, 0.3, generator=generator(seed, FewSamples.WEIGHTS))
-    initialise(model.encoder, orthogonal, 1.0, generator=generator(seed, course.ENCODER))
+    initialise(model.encoder, orthogonal, 1.0, generator=generator(seed, FewSamples.ENCODER))
     velocity = {name: 0.0 for name, _ in model.named_parameters()}
     batches = Batches(digits.parts.train, 20, seed=seed, normalise=digits.parts.normalise)
     found = []
