@@ -256,7 +256,7 @@ def test_a_run_leaves_table_figure_and_result_and_is_not_trained_twice(tmp_path,
 def drawn(*overrides: str, reach: tuple[float, float] = (1.0, 40.0)) -> Figure:
     """The figure of nets whose neurons end at most so far from 0."""
     measurement = made_up(0.01, 0.01)
-    paths = np.stack([size * np.linspace(-1, 1, 48).reshape(4, 6, 2) for size in reach])
+    paths = np.stack([size * np.linspace(-1, 1, 48).reshape(4, 6, 2)[:, :, :1].repeat(2, axis=2) for size in reach])
     return draw(measurement._replace(paths=paths), small(*overrides))
 
 
@@ -268,9 +268,9 @@ def axes_by_title(figure: Figure) -> dict[str, Axes]:
 def test_the_neurons_of_either_net_fill_their_own_panel(reach):
     panels = axes_by_title(drawn("alpha=100", reach=reach))
     for title, far in zip(("scaled net, α = 100", "mean-field net, α = 1"), reach, strict=True):
-        low, high = panels[title].get_xlim()
-        assert far < high < 1.2 * far
-        assert low == -high
+        for low, high in (panels[title].get_xlim(), panels[title].get_ylim()):
+            assert low < -far  # they start at −far and end at far
+            assert far < high < 1.2 * far
 
 
 def test_at_alpha_one_the_second_panel_shows_the_start_closer():
