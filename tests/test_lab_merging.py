@@ -94,7 +94,7 @@ def test_a_point_with_unlike_figures_is_refused(parts, tmp_path):
     shutil.copytree(parts[0], other)
     file = other / "points.jsonl"
     file.write_text(file.read_text().replace('"y": 1.0', '"y": 1.5', 1))
-    with pytest.raises(ValueError, match=r"part1 and .*other hold unlike figures of the point x=1.0, seed=0"):
+    with pytest.raises(ValueError, match=r"part1 and .*other hold unlike numbers of the point x=1.0, seed=0"):
         merge(toy, "toy", [parts[0], other], tmp_path / "joined", CONFIG)
     shutil.copytree(parts[0], tmp_path / "same")
     assert merge(toy, "toy", [parts[0], tmp_path / "same"], tmp_path / "joined", CONFIG).points == 6

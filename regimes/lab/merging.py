@@ -52,7 +52,7 @@ def merge(experiment: Any, name: str, runs: Sequence[Path], path: Path, config: 
 
     The settings must agree; those that an experiment names in PLAN say what is measured, not how, and may differ:
     `config` has the points that the whole run shall have.
-    ValueError: other settings, a point that `config` does not have, or one measured twice with unlike figures.
+    ValueError: other settings, a point that `config` does not have, or one measured twice with unlike numbers.
     """
     planned = grid_points(experiment, config)
     keys = [point_key(point) for point in planned]
@@ -102,6 +102,6 @@ def _collect(held: dict[str, tuple[Path, Record]], run: Path, known: set[str], w
             )
         if key in held and json.dumps(held[key][1].rows) != json.dumps(record.rows):
             raise UserError(
-                f"{held[key][0]} and {run} hold unlike figures of the point {describe(record.point)}. Leave one out."
+                f"{held[key][0]} and {run} hold unlike numbers of the point {describe(record.point)}. Leave one out."
             )
         held.setdefault(key, (run, record))

@@ -8,7 +8,7 @@ there are quoted from other papers, so that the differences mix the method with 
 Set-up. Pre-activation ResNet; SGD with momentum 0.9, weight decay 10⁻⁴ on θ, the rate divided by 10 after 1/2 and 3/4
 of the epochs (80 and 120 of 160 in the paper), random shifts by up to 4 pixels and flips. All arms of one seed share
 training, validation and test samples, initial weights, the order of batches and their augmentation: differences are
-paired by seed. The figure of merit is the test error after the last epoch; nothing is chosen on test samples.
+paired by seed. What counts is the test error after the last epoch; nothing is chosen on test samples.
 
 The paper leaves open where τ starts, its learning rate, decay and clipping, whether the first gap is used, by what
 factor gaps are multiplied, and when blocks are sorted. Arm `mean_field`: particles within each stage, the uniform grid
