@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import toy_experiment as toy
+from command import command
 
 from regimes.audit import audit, report
 from regimes.audit.history import History, absent
@@ -153,3 +154,22 @@ def test_without_git_and_in_a_shallow_clone_the_age_is_said_to_be_unknown(reposi
         (found,) = audit([path], History(tmp_path / root, HOME))
         assert (found.passed, found.since) == (True, None)
         assert any(reason in remark for remark in found.remarks)
+
+
+def test_the_command_ends_with_1_if_a_run_fails_and_with_2_without_runs(repository, run, tmp_path, monkeypatch):
+    path = run(repository.says(1.9, 2.1), changed=True)
+    monkeypatch.setattr("regimes.audit.check.History", repository.history)
+    ended = command("audit", str(path))
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert "uncommitted changes" in ended.out
+    monkeypatch.chdir(tmp_path)
+    assert command("audit").code == 2
+    assert command("audit", str(tmp_path)).code == 2
+    (tmp_path / "results").mkdir()
+    shutil.move(path, tmp_path / "results" / "toy")
+    record = json.loads((tmp_path / "results" / "toy" / "run.json").read_text())
+    record["launches"][0]["uncommitted_changes"] = False
+    (tmp_path / "results" / "toy" / "run.json").write_text(json.dumps(record))
+    ended = command("audit")
+    assert ended.code == 0, ended.err
+    assert "All 1 runs pass." in ended.out

@@ -10,7 +10,7 @@ from regimes.cli.app import app, program
 from regimes.cli.jobs import JOBS
 from regimes.cli.options import ConfigFile, Overrides, path
 from regimes.cli.statements import print_conclusion
-from regimes.errors import UserError
+from regimes.errors import RunFailed, UserError
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", parser=path, help="Folder of a run, for example runs/lazy_rate.")]
 
@@ -71,6 +71,37 @@ def merge(
         raise typer.Exit(1)
     with RunFolder.existing(out) as folder:
         print_conclusion(experiment, out, conclude(experiment, folder))
+
+
+@app.command()
+def audit(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RUN...]", parser=path, help="Folders of runs; by default all of results/."),
+    ] = None,
+) -> None:
+    """Check kept results by their rows and git.
+
+    The rows are judged again, and the predictions are dated. A run fails if result.json does not say what its rows say,
+    if it was measured with uncommitted code, or if it is supported by a prediction that git first has after the first
+    row. Exit code 1 if one fails.
+    """
+    from regimes.audit import audit as audited
+    from regimes.audit import report as lines_of
+
+    folders = runs or sorted(Path("results").glob("*/"))
+    if not folders:
+        raise UserError("there is nothing to audit: no results/ here; give the folders of runs")
+    for run in runs or []:
+        if not (run / "run.json").exists():
+            raise UserError(f"{run} is not the folder of a run: it has no run.json")
+    found = audited(folders)
+    for one in found:
+        print("\n".join(lines_of(one)))
+    failed = [one.run.name for one in found if not one.passed]
+    if failed:
+        raise RunFailed(f"{len(failed)} of {len(found)} runs fail the audit: {', '.join(failed)}")
+    print(f"All {len(found)} runs pass.")
 
 
 @app.command()

@@ -72,6 +72,9 @@ def verify(
         str | None, typer.Option(metavar="I/N", help="Measure part I of N only, on this machine; then `merge`.")
     ] = None,
     fresh: Fresh = False,
+    across_commits: Annotated[
+        bool, typer.Option("--across-commits", help="Add rows by the code of now to a run of other code.")
+    ] = False,
     print_config: PrintConfig = False,
 ) -> None:
     """Verify one statement: measure, judge, draw.
@@ -80,6 +83,7 @@ def verify(
     run was stopped.
     """
     from regimes.experiments import load
+    from regimes.experiments.digests import data_digest
     from regimes.lab import verification
     from regimes.lab.folders import folder_of
     from regimes.lab.merging import Part
@@ -92,6 +96,7 @@ def verify(
     path = out or folder_of(name, settings)
     share = None if part is None else Part.read(part)
     how = {"workers": workers, "scheduler": scheduler, "part": share, "fresh": fresh}
+    how |= {"across_commits": across_commits, "data": data_digest(settings)}
     conclusion = verification.verify(experiment, name, settings, path, **how)
     if conclusion is None:
         print(f"Part {part} of {name} is measured. Join all parts: {program()} merge {path} OTHERS... --out DIR")

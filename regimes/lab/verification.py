@@ -39,7 +39,7 @@ def verify(
     scheduler: str | None = None,
     part: Part | None = None,
     fresh: bool = False,
-    across_commits: bool = True,
+    across_commits: bool = False,
     data: str | None = None,
 ) -> Conclusion | None:
     """Measure what the folder does not hold yet, then conclude; `fresh` moves an old run aside first.
