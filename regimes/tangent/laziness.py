@@ -8,7 +8,7 @@ from torch import Tensor
 
 from regimes.checks import count, finite, real, shapes
 
-Weights = Sequence[Float[Tensor, "..."]]
+Tensors = Sequence[Float[Tensor, "..."]]
 
 
 def _norm(values: Tensor, axes: int) -> Tensor:
@@ -22,7 +22,7 @@ def _ratio(above: Tensor, below: Tensor, what: str, cure: str) -> Tensor:
     return above / below
 
 
-def weight_motion(weights: Weights, start: Weights, *, runs: int = 0) -> Float[Tensor, "..."]:
+def weight_motion(weights: Tensors, start: Tensors, *, runs: int = 0) -> Float[Tensor, "..."]:
     """Relative motion ‖w − w_0‖ / ‖w_0‖ of all parameters together; the first `runs` axes of each tensor are kept."""
     if len(weights) != len(start) or not weights:
         raise ValueError(

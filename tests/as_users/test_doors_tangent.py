@@ -6,7 +6,7 @@ from doors import Door, cases, loses
 
 from regimes.activations import RELU
 from regimes.conventions import generator
-from regimes.tangent.bounds import finite_horizon_bound
+from regimes.tangent.finite_horizon import finite_horizon_bound
 from regimes.tangent.functional import unflatten
 from regimes.tangent.infinite import dense_kernels, two_layer_nngp, two_layer_ntk
 from regimes.tangent.kernel import jacobian, ntk, ntk_vector_product

@@ -9,7 +9,7 @@ from regimes.conventions import function_norm
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.problem import Problem
 from regimes.meanfield.kernel import tangent_kernel
-from regimes.tangent.bounds import finite_horizon_bound
+from regimes.tangent.finite_horizon import finite_horizon_bound
 from regimes.tangent.spectrum import merge_outputs
 
 HORIZON = 1.0  # K = T Lip(h)²

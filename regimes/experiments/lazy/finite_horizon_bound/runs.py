@@ -26,7 +26,7 @@ from regimes.experiments.lazy.finite_horizon_bound.problems import (
     sampled_quotient,
 )
 from regimes.streams import LazyNet
-from regimes.tangent.bounds import finite_horizon_bound
+from regimes.tangent.finite_horizon import finite_horizon_bound
 from regimes.tangent.regression import GradientFlow
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from regimes.tangent.bounds import finite_horizon_bound
+from regimes.tangent.finite_horizon import finite_horizon_bound
 
 
 def test_the_bound_is_the_published_formula():
