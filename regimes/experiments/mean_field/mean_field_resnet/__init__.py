@@ -88,20 +88,22 @@ class Config(Settings):
     `training` holds settings of `train`: what differs from the recipe of the data set, on digits from SMOKE.
     """
 
-    dataset: Literal["digits", "cifar10", "cifar100"] = "digits"
-    data_dir: str | None = None
-    arm: list[str] = Field([VANILLA, MEAN_FIELD], min_length=1)
-    seeds: int = Field(2, ge=1)
-    first_seed: int = Field(0, ge=0)
-    extra_arm: list[str] = ["mean_field_epoch", "mean_field_tau0.1"]
-    extra_seeds: int = Field(1, ge=0)  # of the extra arms: the first of the seeds
-    train_size: int | None = Field(100, ge=2)  # None: all that validation leaves
-    validation: int = Field(100, ge=0)
-    test_size: int | None = Field(100, ge=1)  # None: all
-    pool: int = Field(1, ge=1)  # side of the squares of pixels that images are averaged over
-    device: Literal["cpu", "cuda"] = "cpu"
-    bf16: bool = False
-    training: dict[str, Any] = {}
+    dataset: Literal["digits", "cifar10", "cifar100"] = Field("digits", description="data set")
+    data_dir: str | None = Field(None, description="folder with the data files; null: REGIMES_DATA_DIR")
+    arm: list[str] = Field([VANILLA, MEAN_FIELD], min_length=1, description="nets that are compared")
+    seeds: int = Field(2, ge=1, description="repetitions; intervals are over these")
+    first_seed: int = Field(0, ge=0, description="the first of the seeds")
+    extra_arm: list[str] = Field(
+        ["mean_field_epoch", "mean_field_tau0.1"], description="nets that are shown beside them"
+    )
+    extra_seeds: int = Field(1, ge=0, description="seeds of the extra arms: the first of the seeds")
+    train_size: int | None = Field(100, ge=2, description="training images; null: all that validation leaves")
+    validation: int = Field(100, ge=0, description="images that choose the best epoch")
+    test_size: int | None = Field(100, ge=1, description="test images; null: all")
+    pool: int = Field(1, ge=1, description="side of the squares of pixels that images are averaged over")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where it is computed")
+    bf16: bool = Field(False, description="products in bfloat16")
+    training: dict[str, Any] = Field({}, description="settings of `train` that differ from the recipe of the data set")
 
     @field_validator("arm", "extra_arm")
     @classmethod
