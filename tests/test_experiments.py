@@ -11,6 +11,7 @@ from command import command
 from regimes import experiments
 from regimes.lab.config import Settings, dump, load
 from regimes.lab.report import Interval, Origin, Statement
+from regimes.lab.shipped import shipped
 from regimes.lab.sweep import grid_points
 
 ROOT = Path(__file__).parent.parent
@@ -84,6 +85,13 @@ def test_its_real_size_is_a_valid_configuration(name):
     config = load(experiment.Config, ROOT / "configs" / f"{name}.yaml")
     assert config != experiment.Config()  # the defaults are a smoke run
     assert len(grid_points(experiment, config)) >= len(grid_points(experiment, experiment.Config()))
+
+
+@each
+def test_every_file_that_is_offered_for_it_is_one_of_its_configurations(name):
+    files = shipped(name)
+    assert files[0] == f"configs/{name}.yaml"
+    assert len({json.dumps(dump(load(experiments.load(name).Config, file))) for file in files}) == len(files)
 
 
 def test_every_configuration_belongs_to_an_experiment():

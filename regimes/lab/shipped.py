@@ -12,9 +12,13 @@ def shipped_folder(name: str = FOLDER) -> Path:
 
 
 def shipped(name: str) -> list[str]:
-    """The files for a statement, as --config takes them: configs/NAME.yaml first, then configs/X/NAME.yaml."""
+    """The files for a statement, as --config takes them: configs/NAME.yaml first, then configs/X/NAME.yaml.
+
+    Those in configs/train are of `train`, whatever their names.
+    """
     folder = shipped_folder()
-    files = [*folder.glob(f"{name}.yaml"), *sorted(folder.glob(f"*/{name}.yaml"))]
+    nested = [file for file in sorted(folder.glob(f"*/{name}.yaml")) if file.parent.name != "train"]
+    files = [*folder.glob(f"{name}.yaml"), *nested]
     return [f"{FOLDER}/{file.relative_to(folder).as_posix()}" for file in files]
 
 
