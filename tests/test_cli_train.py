@@ -64,6 +64,7 @@ def test_seeds_end_in_one_table_with_intervals(tmp_path):
     assert f"{mean:.4g} [" in ended.out
 
 
+@pytest.mark.slow
 def test_least_action_lowers_the_transport_cost(tmp_path):
     """What the objective is for: where both nets tell the circles apart, least action moves the samples less."""
     found = {}

@@ -64,6 +64,7 @@ def test_nothing_is_said_of_effects_below_ten_times_the_integration_error():
     assert {finding.reason for finding in judgement.findings} == {"below 10 × the integration error"}
 
 
+@pytest.mark.slow
 def test_the_measured_suprema_are_those_of_an_independent_solver():
     config = Config(width=4, inputs=2, samples=2, horizon=0.5, times=2, tolerance=1e-10)
     for start in ("doubled", "centred", "plain"):

@@ -237,7 +237,15 @@ def test_the_table_has_a_column_a_model_and_the_result_all_promised_names():
         assert promised <= set(content["models"][net])
 
 
-@pytest.mark.parametrize("overrides", [SMALL, CLASSES, [*CLASSES, "classes=[3, 8]"], [*SMALL, "activation=erf"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        SMALL,
+        CLASSES,
+        pytest.param([*CLASSES, "classes=[3, 8]"], marks=pytest.mark.slow),
+        pytest.param([*SMALL, "activation=erf"], marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_leaves_table_figure_and_result_and_is_not_trained_twice(tmp_path, monkeypatch, capsys, overrides):
     config = load(Config, None, [*overrides, "loss_ratio=0.5"])
     with RunFolder.open(tmp_path / "run", "lazy-vs-meanfield", config) as folder:

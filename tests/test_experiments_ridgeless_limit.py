@@ -83,6 +83,7 @@ def test_without_its_offset_the_formula_misses_the_wide_net():
         assert row["without_offset"] > 2 * row["distance"]
 
 
+@pytest.mark.slow
 def test_the_limit_is_that_of_kernel_regression_on_the_ntk_of_the_module():
     config = Config(seeds=1, start=("centred",), alpha=(1e5,), residual=1e-4, test_samples=3, width=8, samples=2)
     (row,) = measure(config, grid_points(ridgeless_limit, config))
