@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import matplotlib
 import numpy as np
 import pytest
@@ -151,3 +155,18 @@ def test_a_name_in_another_script_is_drawn_without_a_warning(tmp_path):
     ax.set_title("実験 ניסוי")
     figures.save(figure, tmp_path)  # warnings are errors here
     assert (tmp_path / "figure.png").exists()
+
+
+def test_the_command_line_draws_whatever_backend_a_notebook_around_has_set():
+    script = """
+import sys, regimes.cli
+sys.argv = ["regimes", "--version"]
+try:
+    regimes.cli.main()
+finally:
+    from regimes.lab import figures
+    figures.figure()
+"""
+    environment = os.environ | {"MPLBACKEND": "that_of_a_notebook"}
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr

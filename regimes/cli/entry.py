@@ -18,6 +18,7 @@ def main() -> NoReturn:
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
         sys.stdout = io.StringIO()
     wait_quietly()  # before torch is imported
+    os.environ["MPLBACKEND"] = "Agg"  # no window; that of a notebook around may not exist here
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if len(arguments) < len(sys.argv) - 1:
         os.environ[DEBUG] = "1"  # for the processes that this one starts, too
