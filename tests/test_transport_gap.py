@@ -210,3 +210,12 @@ def test_float32_tensors_of_any_shape_are_taken():
 def test_shapes_that_differ_are_named():
     with pytest.raises(ValueError, match="exact_gap needs x and t_of_x of one shape"):
         exact_gap(np.zeros((3, 2)), np.zeros((4, 2)))
+
+
+def test_the_package_exports_what_is_public():
+    import regimes.transport as package
+
+    assert package.ot_gap is ot_gap
+    assert all(getattr(package, name).__doc__ for name in package.__all__)
+    with pytest.raises(AttributeError, match="it has AffineMap"):
+        package.nothing  # noqa: B018
