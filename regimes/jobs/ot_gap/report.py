@@ -59,6 +59,8 @@ def _cell(row: Row, group: Group) -> str:
     texts = [row.text(member) for member in group.members]
     if len(texts) == 1 or row.value is None:
         counts = Counter(texts).items()
+        if len(counts) > 1 and not row.short:  # lists and the like: one seed's
+            return f"{texts[0]} (seed {group.seeds[0]})"
         return texts[0] if len(counts) == 1 else "; ".join(f"{text} ({n} of {len(texts)})" for text, n in counts)
     found = mean(group, row.value, row.within)
     if found is None:
