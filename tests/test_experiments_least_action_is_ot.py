@@ -179,7 +179,9 @@ def test_displacements_are_dealt_within_classes():
     assert sorted(dealt[3:, 0].tolist()) == [10.0, 20.0, 30.0]
 
 
-@pytest.mark.parametrize("name", ["plane", "line", "crossing", "circles"])
+@pytest.mark.parametrize(
+    "name", ["line", *(pytest.param(name, marks=pytest.mark.slow) for name in ("plane", "crossing", "circles"))]
+)
 def test_nets_trained_together_are_those_of_the_training_loop(name):
     cases = [(0.0, 0.0), (0.3, 0.0), (3.0, 2.0)]
     runs = [Run(problem(name, TINY, 5), weight, growth, 5, 0) for weight, growth in cases]
@@ -204,7 +206,14 @@ def test_nets_trained_together_are_those_of_the_training_loop(name):
             assert float(multiplier) > run.unit / run.weight
 
 
-@pytest.mark.parametrize("name", [*NAMES[:-1], pytest.param("digits", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plane",
+        "circles",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name not in ("plane", "circles")),
+    ],
+)
 def test_measured_rows_are_finite_where_the_problem_has_such_a_number(name):
     points = [{"problem": name, "weight": weight, "seed": 0} for weight in (0.0, 3.0)]
     for point, rows in zip(points, measure(TINY, points), strict=True):

@@ -141,6 +141,7 @@ def by_hand(digits, seed, rate, epochs):
     return found
 
 
+@pytest.mark.slow
 def test_a_run_is_training_written_out_with_both_protocols(digits):
     first, validation, second = zip(*by_hand(digits, 4, 0.3, 6), strict=True)
     row = course.run(digits, "vanilla_lr0.3", trained(epochs=6), 4)

@@ -108,10 +108,19 @@ def test_the_real_size_is_mnist_and_the_smoke_run_needs_no_files():
     assert bias.Config().dataset == "digits"
 
 
-def test_the_figure_shows_every_run():
-    points = grid_points(bias, TINY)
-    rows = pd.DataFrame([{**point, **row} for point, row in zip(points, bias.measure(TINY, points), strict=True)])
-    left, _, right = bias.draw(rows).axes
-    clouds = [line for line in left.lines if len(line.get_xdata()) == TINY.seeds]
-    assert sum(len(line.get_xdata()) for line in clouds) == len(rows)
-    assert right.get_xscale() == right.get_yscale() == "log"
+def test_the_figure_shows_every_run_and_the_correlation_without_kaiming():
+    rows = table(lambda k: k, lambda k: (0.5, 0.5, 0.9, 0.8, 0.7, 0.6)[k - 1])  # Kaiming's are the first two
+    low, relative, course = bias.draw(rows).axes
+    assert sum(len(line.get_xdata()) for line in low.lines if line.get_markersize() == 3) == len(rows)
+    assert low.get_title().endswith("without Kaiming −1.00")
+    assert relative.get_title() == low.get_title()  # made up to be the same
+    assert course.get_xscale() == course.get_yscale() == "log"
+    assert bias.judge(rows).merits["ρ of transport cost and test accuracy without Kaiming's initialisations"] == -1
+
+
+def test_a_run_measures_every_point():
+    points = grid_points(bias, TINY)[:1]
+    (row,) = bias.measure(TINY, points)
+    assert 0 <= row["test_accuracy"] <= 1
+    assert row["transport"] > 0
+    assert row["transport_start"] > 0

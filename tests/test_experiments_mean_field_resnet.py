@@ -118,6 +118,7 @@ def test_training_cannot_set_what_the_statement_decides():
         mean_field_resnet.measure(Config(training={"epoch": 3}), [{"seed": 0, "arm": VANILLA}])
 
 
+@pytest.mark.slow
 def test_frozen_times_are_vanilla_and_arms_of_a_seed_are_paired():
     vanilla, frozen, moved = (arms.run(SETTINGS, name, 1, 1) for name in (VANILLA, "mean_field_tau0.0", MEAN_FIELD))
     assert vanilla["test_error"] == frozen["test_error"]

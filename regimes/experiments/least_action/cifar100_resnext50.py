@@ -74,7 +74,7 @@ class Config(TableConfig):
 
 
 def judge(rows: "DataFrame") -> Judgement:
-    """Student intervals over seeds of paired differences of accuracy, in points."""
+    """Means over seeds, with intervals, of paired differences of accuracy, in points."""
     return judged(STATEMENT, rows, PUBLISHED, COMPARED)
 
 

@@ -123,7 +123,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]
 
 
 EXPLANATION = (
-    "Marks: means over {} seeds, bars: Student's 95 % intervals. ×: of so many seeds so many diverged; they count with "
+    "Marks: means over {} seeds, bars: 95 % intervals. ×: of so many seeds so many diverged; they count with "
     "the accuracy of their best epoch before, or of guessing. Divided: risk + transport/λ. Tuned: at the rate that is "
     "best by validation, at each depth."
 )
@@ -173,7 +173,7 @@ class Falls(NamedTuple):
 
 
 def judge(rows: "DataFrame") -> Judgement:
-    """Student intervals over seeds of the falls and of their paired differences; merits also at each depth."""
+    """Means over seeds, with intervals, of the falls and of their paired differences; merits also at each depth."""
     falls = Falls.read(rows)
     found, merits = falls.numbers(), {"seeds": float(rows.seed.nunique())}
     for name, number in found.items():

@@ -97,7 +97,7 @@ PLAN = ("seeds", "train_size", "arm", "extra_train_size", "extra_arm", "more", "
 
 
 def judge(rows: "DataFrame") -> Judgement:
-    """Student intervals over seeds of paired differences of accuracy, in points."""
+    """Means over seeds, with intervals, of paired differences of accuracy, in points."""
     rows = comparison.read(rows)
     merits = comparison.merits(rows, REPORTED, PROTOCOLS)
     return numbers.judged(STATEMENT, comparison.measured(rows, COMPARED), merits)

@@ -164,5 +164,5 @@ COLUMNS = {
 def table(rows: "DataFrame") -> "DataFrame":
     """Medians over seeds, one line an arm: the costs of the wild arm have no useful mean."""
     runs: Any = rows[rows.kind == "run"]
-    medians = runs.groupby("arm", sort=False)[list(COLUMNS)].median()
-    return medians.rename(columns=COLUMNS).reset_index()
+    medians = runs.groupby("arm", sort=False)[[name for name in COLUMNS if name in runs]].median()
+    return medians.rename(columns=COLUMNS).reset_index(names="medians of the arm")

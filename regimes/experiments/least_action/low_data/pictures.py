@@ -230,7 +230,7 @@ def _explained(
     there = {key for key in shown if len(rows[rows.arm == key[0]])}
     words = [WORDS[key] for key in WORDS if key in there]
     parts = [
-        f"Marks: means over seeds (at most {', '.join(map(str, most))} at {at}) with Student's 95 % intervals as bars, "
+        f"Marks: means over seeds (at most {', '.join(map(str, most))} at {at}) with 95 % intervals as bars, "
         "of differences paired by seed.",
         "Open marks: published." if published else "No published values: this run is smaller than the published one.",
         f"{CROSS}: seeds diverged; a mean that has them counts the accuracy that they end with." if crossed else "",
@@ -241,7 +241,7 @@ def _explained(
 
 
 def _curves(ax: Any, rows: Any, shown: Sequence[Key], size: int) -> None:
-    """Mean accuracy over the seeds after each epoch looked at, with Student's 95 % band."""
+    """Mean accuracy over the seeds after each epoch looked at, with 95 % band."""
     for key in shown:
         some = [np.asarray(json.loads(curve)) for curve in rows[rows.arm == key[0]].curve] if not key[1] else []
         if some:

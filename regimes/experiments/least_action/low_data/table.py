@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def judged(statement: Statement, rows: Any, published: Published, compared: Sequence[Comparison]) -> Judgement:
-    """Student intervals over seeds of paired differences of accuracy, in points; nothing is known of rows not run."""
+    """Means over seeds of paired differences of accuracy, in points; rows that were not run are not measured."""
     rows = comparison.read(rows)
     found = comparison.measured(comparison.counted(rows), compared)
     return numbers.judged(statement, found, comparison.of_rows(rows, published))

@@ -39,7 +39,7 @@ def panels(rows: "DataFrame", gains: Mapping[str, Number], published: Mapping[st
         _weights(right, rows)
         explain(
             made,
-            "Left: means of differences paired by seed, to the right better than vanilla; bars: Student's 95 % "
+            "Left: means of differences paired by seed, to the right better than vanilla; bars: 95 % "
             "intervals. Right: small marks are single seeds, large ones their means; blocks are in the order of their "
             "stages.",
         )
