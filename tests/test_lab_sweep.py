@@ -379,6 +379,7 @@ def undisturbed(tmp_path_factory) -> bytes:
     return complete(path, *MANY)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_a_sweep_loses_only_what_was_in_flight(tmp_path, undisturbed):
     path, wait = tmp_path / "run", random.Random(1)
     for goal in (2, 14, 30, 52):
