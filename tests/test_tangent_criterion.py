@@ -143,3 +143,13 @@ def test_too_few_iterations_are_admitted(problem):
 def test_impossible_questions_are_refused(model, rows, message):
     with pytest.raises(ValueError, match=message):
         lazy_criterion(model, torch.randn(5, 3), torch.randn(rows, 2), generator=generator(0))
+
+
+def test_each_end_of_the_bracket_takes_the_end_of_the_derivative_that_is_on_the_safe_side():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    x, y = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
+    found = lazy_criterion(net, x, y, generator=generator(0), iterations=2, tolerance=1e-9)
+    assert not found.settled
+    assert found.derivative.low < 0.999 * found.derivative.high  # so the ends can be told apart
+    assert found.low == pytest.approx(found.distance * found.second_derivative.low / found.derivative.high)
+    assert found.high == pytest.approx(found.distance * found.second_derivative.high / found.derivative.low)

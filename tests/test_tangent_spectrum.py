@@ -71,3 +71,14 @@ def test_merged_outputs_are_sample_major():
     for i, j, a, b in product(range(3), range(4), range(2), range(2)):
         assert merged[2 * i + a, 2 * j + b] == kernel[i, j, a, b]
     assert_close(merge_outputs(kernel[None])[0], merged)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("share", "kept"), [(0.9, False), (1.1, True)])
+def test_what_is_zero_is_told_by_n_rounding_units_of_the_largest_eigenvalue(dtype, share, kept):
+    n = 10
+    values = 5.0 * torch.ones(n, dtype=dtype)
+    values[3] = 5.0 * share * n * torch.finfo(dtype).eps
+    parts = spectrum(torch.diag(values))
+    assert int(parts.rank) == n - (not kept)
+    assert bool(parts.values[0] > 0) == kept
