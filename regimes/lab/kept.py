@@ -35,14 +35,15 @@ class Kept(NamedTuple):
         """One line a finding: quantity, measured, predicted, verdict."""
         return [_finding(finding) + f": {finding['verdict']}" for finding in self.content["findings"]]
 
+    def held(self) -> str:
+        """How many of the measured predictions are supported."""
+        verdicts = [finding["verdict"] for finding in self.content["findings"] if finding["verdict"] != "not measured"]
+        return f"{verdicts.count('supported')} of {len(verdicts)}" if verdicts else ""
+
     def deciding(self) -> str:
-        """The first finding that has the verdict of the whole, and how many more there are."""
-        findings = self.content["findings"]
-        if not findings:
-            return ""
-        same = [finding for finding in findings if finding["verdict"] == self.content["verdict"]]
-        more = len(findings) - 1
-        return _finding((same or findings)[0]) + (f"; {more} more" if more else "")
+        """The first finding that has the verdict of the whole."""
+        same = [finding for finding in self.content["findings"] if finding["verdict"] == self.content["verdict"]]
+        return _finding(same[0]) if same and self.verdict != "not measured" else ""
 
 
 def results_in(folder: Path) -> Iterator[Kept]:
@@ -72,8 +73,11 @@ def last_verdicts() -> dict[str, str]:
     return {str(kept.content.get("name")): kept.verdict for kept in last_results() if kept.verdict is not None}
 
 
-def statements_table(folder: Path, titles: Mapping[str, str], link: str) -> str:
-    """The table of kept results in Markdown, one line a result, and one for each statement that has none."""
+def statements_table(folder: Path, titles: Mapping[str, str], link: str, *, brief: bool = False) -> str:
+    """The table of kept results in Markdown, one line a result, and one for each statement that has none.
+
+    A brief table leaves out the number that decided.
+    """
     found: dict[str, list[Kept]] = {name: [] for name in titles}
     for kept in results_in(folder):
         found.setdefault(str(kept.content.get("name")), []).append(kept)
@@ -84,12 +88,13 @@ def statements_table(folder: Path, titles: Mapping[str, str], link: str) -> str:
                 {
                     "statement": f"[`{kept.path.name}`]({link}/{kept.path.name}/table.md)",
                     "says": titles.get(name) or kept.content["claim"],
-                    "measured": kept.deciding(),
+                    "predictions that hold": kept.held(),
+                    **({} if brief else {"decided by, for example": kept.deciding()}),
                     "verdict": kept.verdict or "no verdict",
                 }
             )
         if not results:
-            rows.append({"statement": f"`{name}`", "says": titles[name], "measured": "", "verdict": "not run"})
+            rows.append({"statement": f"`{name}`", "says": titles[name], "verdict": "not run"})
     return markdown_table(rows)
 
 
@@ -102,7 +107,7 @@ def documents(root: Path) -> list[Path]:
 def with_results(page: Path, root: Path, titles: Mapping[str, str]) -> str:
     """The text of a page with the table as it is now."""
     link = Path(os.path.relpath(root / "results", page.parent)).as_posix()
-    table = statements_table(root / "results", titles, link)
+    table = statements_table(root / "results", titles, link, brief=page.parent == root)
     return _MARKED.sub(lambda match: f"{match[1]}\n{table}\n{match[2]}", page.read_text(encoding="utf-8"))
 
 
