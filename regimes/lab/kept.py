@@ -94,7 +94,8 @@ def statements_table(folder: Path, titles: Mapping[str, str], link: str, *, brie
                 }
             )
         if not results:
-            rows.append({"statement": f"`{name}`", "says": titles[name], "verdict": "not run"})
+            empty = {"predictions that hold": ""} | ({} if brief else {"decided by, for example": ""})
+            rows.append({"statement": f"`{name}`", "says": titles[name], **empty, "verdict": "not run"})
     return markdown_table(rows)
 
 
