@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from glob import glob
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,9 @@ def small(words: list[str]) -> list[str] | None:
         where = [*out, f"runs/{Path(file).stem}"] if out and file else []
         return [*without(arguments, "--config", "--data-dir", "--workers"), *where]
     if name == "train":
-        flags = {key: value(arguments, f"--{key.replace('_', '-')}") for key in ("dataset", "arch", "train_size")}
+        flags = {
+            key: value(arguments, f"--{key.replace('_', '-')}") for key in ("dataset", "arch", "train_size", "seeds")
+        }
         flags |= {"lap": "--lap" in arguments, "mean_field": "--mean-field" in arguments}
         given = {key: flag for key, flag in flags.items() if flag}
         where = [*out, str(folder_of(TrainConfig.model_validate(given)))] if out else []
@@ -84,6 +87,12 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def in_folder(words: list[str], folder: Path) -> list[str]:
+    """The words with patterns such as seed? replaced by the files they match, as a shell does it."""
+    found = [(word, sorted(glob(word, root_dir=folder)) if "?" in word else []) for word in words]
+    return [each for word, files in found for each in files or [word]]
+
+
 def shell_blocks(page: Path) -> list[Block]:
     return [block for block in blocks(page.read_text(encoding="utf-8")) if block.kind == "shell"]
 
@@ -96,7 +105,7 @@ def test_every_command_of_a_page_works_in_its_order(page, copy):
             arguments = small(words)
             if arguments is None:
                 continue
-            done = run(["cli.py", *arguments], copy)
+            done = run(["cli.py", *in_folder(arguments, copy)], copy)
             allowed = (0, 1) if arguments[0] == "audit" else (0,)
             assert done.returncode in allowed, f"{page.name}, line {block.line}: {' '.join(words)}\n{done.stderr}"
 
@@ -120,6 +129,13 @@ def test_every_configuration_and_target_that_a_page_names_is_there():
                 assert words[0] != "make" or set(words[1:]) <= targets, (page.name, words)
                 if words[1:2] == ["-m"] and words[2].startswith("benchmarks."):
                     assert (ROOT / words[2].replace(".", "/")).with_suffix(".py").exists(), (page.name, words)
+
+
+def test_every_link_of_a_page_leads_to_a_file():
+    for page in pages(ROOT):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            made = target.startswith("_generated/")  # by `make docs`
+            assert made or (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
 def test_the_tables_of_results_are_those_of_the_results():
