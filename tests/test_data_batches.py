@@ -175,9 +175,9 @@ def test_a_gpu_sees_the_same_batches_without_waiting():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Batches(pictures(8), 0), "size of at least one sample; got 0"),
+        (lambda: Batches(pictures(8), 0), "size as a whole number, at least 1; got 0"),
         (lambda: Batches(pictures(1), 8), "at least 2 samples; got 1"),
-        (lambda: Batches(pictures(0), 8, shuffle=False), "at least 1 samples; got 0"),
+        (lambda: Batches(pictures(0), 8, shuffle=False), "x is empty. Pass at least one"),
         (lambda: Batches(pictures(10), 8).shard(0, 3), "3 processes need a sample each.*a batch of 8 from 10.*has 2"),
         (lambda: Batches(pictures(2), 8, shuffle=False).shard(0, 3), "3 processes need a sample each.*has 2"),
         (lambda: Batches(pictures(8), 4).shard(2, 2), "0 ≤ rank < ranks; got rank=2, ranks=2"),

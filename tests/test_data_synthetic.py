@@ -52,7 +52,7 @@ def test_noise_on_circles_has_the_deviation_asked_for():
 
 @pytest.mark.parametrize("options", [{"factor": 1.0}, {"factor": -0.1}, {"noise": -1.0}])
 def test_circles_of_impossible_shape_are_refused(options):
-    with pytest.raises(ValueError, match="circles needs 0 ≤ factor < 1"):
+    with pytest.raises(ValueError, match=r"circles needs (factor|noise)"):
         circles(10, generator=generator(0), **options)
 
 
@@ -114,7 +114,7 @@ def test_single_precision_rounds_the_data_of_double_precision():
     ],
 )
 def test_sizes_below_one_are_refused(call):
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="as a whole number, at least 1; got 0"):
         call(generator(0))
 
 

@@ -67,9 +67,9 @@ def test_preactivations_end_with_the_output():
     ("widths", "options", "message"),
     [
         ([3], {}, "needs widths"),
-        ([3, 0, 1], {}, r"all at least 1; got \(3, 0, 1\)"),
-        ([3, 1], {"sigma_w": 0.0}, "sigma_w > 0"),
-        ([3, 1], {"sigma_b": -1.0}, "sigma_b >= 0"),
+        ([3, 0, 1], {}, "every width as a whole number, at least 1; got 0"),
+        ([3, 1], {"sigma_w": 0.0}, "sigma_w as a finite number above 0"),
+        ([3, 1], {"sigma_b": -1.0}, "sigma_b as a finite number of at least 0"),
     ],
 )
 def test_impossible_nets_are_refused(widths, options, message):

@@ -162,7 +162,7 @@ def test_the_gradient_of_the_scaled_objective_does_not_depend_on_alpha_at_a_zero
 
 @pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), float("inf")])
 def test_impossible_scales_are_refused(alpha):
-    with pytest.raises(ValueError, match="finite scale alpha > 0; got alpha="):
+    with pytest.raises(ValueError, match="alpha as a finite number above 0; got "):
         Centred(nn.Linear(2, 1), alpha)
 
 

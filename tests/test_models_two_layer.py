@@ -47,5 +47,5 @@ def test_the_same_generator_state_gives_the_same_net():
 
 
 def test_no_neuron_is_refused():
-    with pytest.raises(ValueError, match="at least one input, neuron and output; got inputs=3, width=0"):
+    with pytest.raises(ValueError, match="width as a whole number, at least 1; got 0"):
         TwoLayer(3, 0, activation=RELU, generator=generator(0))

@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
+from regimes.checks import shapes
+
 Apply = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -26,6 +28,7 @@ class Augmentation(NamedTuple):
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Changed images, of the same shape and dtype."""
+        shapes("Augmentation", x=(x, "n channels height width"))
         return self.apply(x, self.draw(len(x), generator).to(x.device, non_blocking=True))
 
 
@@ -34,7 +37,7 @@ def random_crop(padding: int = 4) -> Augmentation:
 
     Source: [Karkar2020], author code, padding 4 for CIFAR.
     """
-    if padding < 1:
+    if isinstance(padding, float) or padding < 1:
         raise ValueError(f"random_crop needs a padding of at least one pixel; got {padding}. Leave it out instead.")
 
     def apply(x: Tensor, numbers: Tensor) -> Tensor:
@@ -59,7 +62,7 @@ def flip(probability: float = 0.5) -> Augmentation:
 
 def cutout(size: int) -> Augmentation:
     """A black square of size × size pixels whose centre is uniform over the image; what sticks out is cut off."""
-    if size < 1:
+    if isinstance(size, float) or size < 1:
         raise ValueError(f"cutout needs a square of at least one pixel; got {size}. Leave it out instead.")
 
     def apply(x: Tensor, numbers: Tensor) -> Tensor:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from regimes.checks import count, finite, shapes
 from regimes.conventions import generator
 from regimes.data.augment import Augmentation
 from regimes.data.classification import Labelled
-from regimes.errors import UserError
+from regimes.errors import UserError, users_choice
 from regimes.streams import Data
 
 
@@ -34,8 +35,15 @@ class Batches:
         augment: Augmentation | None = None,
         shuffle: bool = True,
     ) -> None:
-        if size < 1:
-            raise UserError(f"Batches needs a size of at least one sample; got {size}. Pass a positive number.")
+        with users_choice():
+            count("Batches", "size", size)
+            shapes("Batches", x=(data.x, "n *feature"), labels=(data.labels, "n *target"))
+            for name, part in (("x", data.x), ("labels", data.labels)):
+                if part.is_floating_point() and part.device.type == "cpu":  # elsewhere it would wait for the card
+                    finite("Batches", **{name: part})
+        for name, choice in (("normalise", normalise), ("augment", augment)):
+            if choice is not None and not callable(choice):
+                raise UserError(f"Batches needs {name} as a function; got {choice!r}.")
         if augment is not None and data.x.dim() != 4:
             raise UserError(
                 f"Batches can augment images (n, channels, height, width) only; got samples of shape "

@@ -107,10 +107,17 @@ def classification(
     """
     if name not in NAMES:
         raise UserError(f"classification needs one of {', '.join(NAMES)}; got {name!r}.")
+    if not callable(choose):
+        raise UserError(
+            f"classification needs choose as a function: images.uniform or images.balanced; got {choose!r}."
+        )
+    for size_name, size in (("train_size", train_size), ("validation", validation), ("test_size", test_size)):
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
+            raise UserError(f"classification needs {size_name} as a whole number; got {size!r}.")
     pool, test, normalise = _circles(seed) if name == "circles" else _images(name, seed, data_dir)
     _check(name, len(pool.labels), len(test.labels), train_size, validation, test_size)
-    count = len(pool.labels) - validation if train_size is None else train_size
-    first = _draw(pool.labels, count, choose, generator(seed, Data.TRAIN))
+    train = len(pool.labels) - validation if train_size is None else train_size
+    first = _draw(pool.labels, train, choose, generator(seed, Data.TRAIN))
     rest = torch.ones(len(pool.labels), dtype=torch.bool)
     rest[first] = False
     spare = rest.nonzero().squeeze(1)

@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from regimes.checks import count, finite, real, shapes
 from regimes.data.teacher import Teacher
-from regimes.errors import UserError
+from regimes.errors import UserError, users_choice
 
 
 class Dataset(NamedTuple):
@@ -31,6 +32,11 @@ def class_targets(
     labels: Int[Tensor, " n"], classes: int, *, dtype: torch.dtype = torch.float64
 ) -> Float[Tensor, "n k"]:
     """Targets of labels 0..classes−1: one column of ∓1 for two classes, one-hot rows for more."""
+    with users_choice():
+        count("class_targets", "classes", classes)
+        shapes("class_targets", labels=(labels, "n"))
+    if labels.is_floating_point() or labels.is_complex():
+        raise UserError(f"class_targets needs whole numbers as labels; got {labels.dtype}. Use labels.long().")
     if classes < 2:
         raise UserError(f"class_targets needs at least two classes; got {classes}. Choose two or more labels.")
     if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= classes):
@@ -45,6 +51,9 @@ def class_targets(
 
 def classification_error(outputs: Float[Tensor, "*runs n k"], targets: Float[Tensor, "n k"]) -> Float[Tensor, "*runs"]:
     """Share of samples put into a wrong class: by the sign of the output if k = 1, by its largest entry otherwise."""
+    shapes("classification_error", outputs=(outputs, "*runs n k"), targets=(targets, "n k"))
+    real("classification_error", outputs=outputs, targets=targets, half=True)
+    finite("classification_error", outputs=outputs, targets=targets)
     if targets.shape[-1] == 1:
         wrong = (outputs > 0) != (targets > 0)
         return wrong.squeeze(-1).to(outputs.dtype).mean(-1)

@@ -53,13 +53,18 @@ def unit_interval(x: Pixels, x_test: Float[Tensor, "n_test d"]) -> tuple[Pixels,
 
 
 def unit_norm(x: Pixels, x_test: Float[Tensor, "n_test d"]) -> tuple[Pixels, Float[Tensor, "n_test d"]]:
-    """Each image divided by its own Euclidean norm: points of the unit sphere."""
-    return x / x.norm(dim=1, keepdim=True), x_test / x_test.norm(dim=1, keepdim=True)
+    """Each image divided by its own Euclidean norm: points of the unit sphere; UserError for a black one."""
+    norms = x.norm(dim=1, keepdim=True), x_test.norm(dim=1, keepdim=True)
+    if any(bool((norm == 0).any()) for norm in norms):
+        raise UserError("unit_norm needs images that are not all black: one has no direction. Use unit_interval.")
+    return x / norms[0], x_test / norms[1]
 
 
 def standardised(x: Pixels, x_test: Float[Tensor, "n_test d"]) -> tuple[Pixels, Float[Tensor, "n_test d"]]:
     """One mean and one deviation, those of all training pixels together, taken from both parts."""
     mean, deviation = x.mean(), x.std()
+    if not deviation > 0:
+        raise UserError("standardised needs pixels that differ; these are all alike. Use unit_interval.")
     return (x - mean) / deviation, (x_test - mean) / deviation
 
 
@@ -102,6 +107,11 @@ def split(
     part; where there is none, both come from one pool and never share a sample. `choose` is uniform or balanced,
     `scaling` one of unit_interval, unit_norm, standardised, applied after division by the brightest value.
     """
+    for name, choice in (("choose", choose), ("scaling", scaling)):
+        if not callable(choice):
+            raise UserError(
+                f"split needs {name} as a function, such as images.uniform or images.unit_norm; got {choice!r}."
+            )
     known = images.labels_train.unique().tolist()
     classes = known if classes is None else list(classes)
     if len(classes) < 2 or len(set(classes)) != len(classes) or not set(classes) <= set(known):

@@ -7,24 +7,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from regimes.checks import count, not_negative
 from regimes.data.dataset import Dataset
 from regimes.data.teacher import Teacher, random_teacher
-from regimes.errors import UserError
+from regimes.errors import UserError, users_choice
 
 Inputs = Callable[..., Tensor]
-
-
-def _at_least_one(what: str, **numbers: int) -> None:
-    if min(numbers.values()) < 1:
-        came = ", ".join(f"{name}={value}" for name, value in numbers.items())
-        raise UserError(f"{what} needs numbers of at least one; got {came}. Pass positive numbers.")
 
 
 def gaussian_inputs(
     samples: int, inputs: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float64
 ) -> Float[Tensor, "n d"]:
     """Independent rows x_i ~ N(0, I_d). Drawn in float64 whatever dtype, so both precisions see the same points."""
-    _at_least_one("gaussian_inputs", samples=samples, inputs=inputs)
+    with users_choice():
+        count("gaussian_inputs", "samples", samples)
+        count("gaussian_inputs", "inputs", inputs)
     return torch.randn(samples, inputs, generator=generator, dtype=torch.float64).to(dtype)
 
 
@@ -32,7 +29,9 @@ def sphere(
     samples: int, inputs: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float64
 ) -> Float[Tensor, "n d"]:
     """Independent rows uniform on the unit sphere of R^d (d = 2: the unit circle), as normalised Gaussians."""
-    _at_least_one("sphere", samples=samples, inputs=inputs)
+    with users_choice():
+        count("sphere", "samples", samples)
+        count("sphere", "inputs", inputs)
     x = torch.randn(samples, inputs, generator=generator, dtype=torch.float64)
     return (x / x.norm(dim=1, keepdim=True)).to(dtype)
 
@@ -50,13 +49,16 @@ def circles(
     ⌊n/2⌋ equally spaced points outside and the rest inside, in random order, plus noise·N(0, I) on each point.
     Same law as scikit-learn's make_circles, from a torch generator. Draws: the order first, then the noise.
     """
-    _at_least_one("circles", samples=samples)
-    if not 0 <= factor < 1 or noise < 0:
-        raise UserError(f"circles needs 0 ≤ factor < 1 and noise ≥ 0; got factor={factor}, noise={noise}.")
+    with users_choice():
+        count("circles", "samples", samples)
+        not_negative("circles", "noise", noise)
+        not_negative("circles", "factor", factor)
+    if factor >= 1:
+        raise UserError(f"circles needs factor in [0, 1), the radius of the inner circle; got {factor}.")
     labels = (torch.arange(samples) >= samples // 2).long()
     rank = torch.where(labels == 0, torch.arange(samples), torch.arange(samples) - samples // 2)
-    count = torch.where(labels == 0, samples // 2, samples - samples // 2)
-    angle = 2 * math.pi * rank.double() / count
+    sizes = torch.where(labels == 0, samples // 2, samples - samples // 2)
+    angle = 2 * math.pi * rank.double() / sizes
     radius = torch.where(labels == 0, 1.0, factor).double()
     x = radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1)
     order = torch.randperm(samples, generator=generator)
@@ -83,7 +85,12 @@ def teacher_student(
     that the training data do not depend on the number of test samples.
     Source: [ChizatOyallonBach2019] section 3.1.
     """
-    _at_least_one("teacher_student", train=train, test=test)
+    with users_choice():
+        count("teacher_student", "train", train)
+        count("teacher_student", "test", test)
+        count("teacher_student", "inputs", inputs)
+    if not callable(draw):
+        raise UserError(f"teacher_student needs draw as a function such as sphere; got {draw!r}.")
     if teacher is None:
         teacher = random_teacher(inputs, neurons, generator=generator, magnitude=magnitude)
     teacher = teacher._replace(output=teacher.output.to(dtype), input=teacher.input.to(dtype))

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.errors import UserError
+from regimes.checks import count, positive, shapes
+from regimes.errors import users_choice
 
 
 class Teacher(NamedTuple):
@@ -19,6 +20,7 @@ class Teacher(NamedTuple):
 
     def __call__(self, x: Float[Tensor, "*runs n d"]) -> Float[Tensor, "*runs n k"]:
         """Targets at the inputs x."""
+        shapes("Teacher", x=(x, "*runs n d"), input=(self.input, "m0 d"), output=(self.output, "m0 k"))
         return self.activation(x @ self.input.T) @ self.output
 
     @property
@@ -40,11 +42,10 @@ def random_teacher(
     So ‖a_j b_j‖ = magnitude. Draws: the m0·d directions first, then the m0 signs.
     Source: [ChizatOyallonBach2019] section 3.1, m0 = 3.
     """
-    if inputs < 1 or neurons < 1:
-        raise UserError(
-            f"random_teacher needs at least one input and one neuron; got inputs={inputs}, neurons={neurons}. "
-            "Pass positive numbers."
-        )
+    with users_choice():
+        count("random_teacher", "inputs", inputs)
+        count("random_teacher", "neurons", neurons)
+        positive("random_teacher", "magnitude", magnitude)
     directions = torch.randn(neurons, inputs, generator=generator, dtype=torch.float64)
     directions = directions / directions.norm(dim=1, keepdim=True)
     signs = 2 * torch.randint(0, 2, (neurons, 1), generator=generator).double() - 1

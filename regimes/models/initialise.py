@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from regimes.checks import positive
+
 Law = Callable[[Tensor, float, torch.Generator], None]
 
 
@@ -43,6 +45,10 @@ def initialise(
     Source: author code of [Karkar2020]: kaiming (gain 1), orthogonal (gain 0.01), normal; `biases` for its circles.
     xavier (gain 1) is that of the author code of [ChizatOyallonBach2019], convolutions.
     """
+
+    if not callable(law):
+        raise ValueError(f"initialise needs a law, such as LAWS['kaiming'] out of {', '.join(LAWS)}; got {law!r}.")
+    positive("initialise", "gain", gain)
 
     def draw(weight: Tensor, rule: Law) -> None:
         fresh = torch.empty(weight.shape, dtype=weight.dtype, device=generator.device)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from regimes.activations import Activation
+from regimes.checks import count, not_negative, positive, shapes
 
 
 class Parametrisation(NamedTuple):
@@ -42,6 +43,15 @@ NTK = Parametrisation("NTK", _ntk_weight, _ntk_bias)
 STANDARD = Parametrisation("standard", _standard_weight, _standard_bias)
 
 
+def require_activation(caller: str, activation: Any) -> None:
+    """Refuse anything else than an Activation, such as its name or a torch module."""
+    if not isinstance(activation, Activation):
+        raise ValueError(
+            f"{caller} needs an Activation of regimes.activations, which carries its derivative; got {activation!r}. "
+            "Use for example regimes.activations.activation('relu')."
+        )
+
+
 class MLP(nn.Module):
     """z_1 = W_1 x + b_1, z_{l+1} = W_{l+1} σ(z_l) + b_{l+1}; W_ij ~ N(0, σ_w²/fan_in), b_i ~ N(0, σ_b²); output z_L.
 
@@ -63,10 +73,13 @@ class MLP(nn.Module):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
-        if len(widths) < 2 or min(widths) < 1:
+        if len(widths) < 2:
             raise ValueError(f"MLP needs widths (inputs, hidden..., outputs), all at least 1; got {tuple(widths)}.")
-        if sigma_w <= 0 or sigma_b < 0:
-            raise ValueError(f"MLP needs sigma_w > 0 and sigma_b >= 0; got sigma_w={sigma_w}, sigma_b={sigma_b}.")
+        for width in widths:
+            count("MLP", "every width", width)
+        positive("MLP", "sigma_w", sigma_w)
+        not_negative("MLP", "sigma_b", sigma_b)
+        require_activation("MLP", activation)
         self.activation = activation
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         self.weight_factors, self.bias_factor = [], 0.0
@@ -81,6 +94,7 @@ class MLP(nn.Module):
 
     def preactivations(self, x: Float[Tensor, "*batch d"]) -> list[Float[Tensor, "*batch _"]]:
         """z_1, ..., z_{L}: the hidden pre-activations, then the output."""
+        shapes("MLP", x=(x, "*batch d"), weight=(self.weights[0], "width d"))
         states: list[Tensor] = []
         for layer, weight in enumerate(self.weights):
             x = self.weight_factors[layer] * (x @ weight.T)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regimes.models.residual import widened
+
 States = tuple[tuple[Tensor, ...], ...]
 
 
@@ -106,7 +108,7 @@ def segments(calls: Sequence[Call]) -> tuple[States, States]:
     """Paths and steps of the segments."""
     found = chains(calls)
     paths = tuple((chain[0].start, *(call.end for call in chain)) for chain in found)
-    return paths, tuple(tuple(call.end - call.start for call in chain) for chain in found)
+    return paths, tuple(tuple(widened(call.end) - widened(call.start) for call in chain) for chain in found)
 
 
 def same(a: Tensor, b: Tensor) -> bool:

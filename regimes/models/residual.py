@@ -1,8 +1,10 @@
 """Residual networks f = F ∘ T ∘ φ: an encoder φ, segments of residual blocks T that transport its output, a head F."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import isfinite
 from typing import Literal, NamedTuple, cast, overload
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -22,6 +24,11 @@ class Trace(NamedTuple):
     def flat_steps(self) -> list[Tensor]:
         """The steps of all segments, in order: what `transport_cost` takes."""
         return [step for segment in self.steps for step in segment]
+
+
+def widened(state: Tensor) -> Tensor:
+    """In float32 at least: differences of states in half precision lose most of their digits."""
+    return state.float() if state.dtype in (torch.float16, torch.bfloat16) else state
 
 
 class Move(NamedTuple):
@@ -48,6 +55,11 @@ class Block(nn.Module):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
+        for name, part in (("residual", residual), ("shortcut", shortcut), ("activation", activation)):
+            if part is not None and not callable(part):
+                raise ValueError(f"Block needs {name} as a module or a function; got {part!r}.")
+        if not isinstance(scale, int | float) or not isfinite(scale):
+            raise ValueError(f"Block needs scale as a finite number; got {scale!r}.")
         self.residual = residual
         self.shortcut = shortcut
         self.activation = activation
@@ -57,11 +69,16 @@ class Block(nn.Module):
         """Start, step and end of the block's transport."""
         start = z if self.shortcut is None else self.shortcut(z)
         residual = self.residual(z)
+        if residual.shape != start.shape:  # a sum would broadcast
+            raise ValueError(
+                f"a Block needs a residual of the state's shape {tuple(start.shape)}; got {tuple(residual.shape)}. "
+                "Change the residual, or give the block a shortcut into its space."
+            )
         step = residual if self.scale == 1 else self.scale * residual
         end = start + step
         if self.activation is not None:
             end = self.activation(end)
-            step = end - start
+            step = widened(end) - widened(start)
         return Move(start, step, end)
 
     def forward(self, z: Float[Tensor, "n *feature"]) -> Tensor:
@@ -77,6 +94,8 @@ class Segment(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         if len(self.blocks) == 0:
             raise ValueError("a segment needs at least one residual block; got none.")
+        if not all(isinstance(block, Block) for block in self.blocks):
+            raise ValueError("a segment needs Blocks: wrap a residual function r, as in Block(r), for z ↦ z + r(z).")
         if any(getattr(block, "shortcut", None) is not None for block in self.blocks[1:]):
             raise ValueError("only the first block of a segment may have a shortcut: start a new segment there.")
 
@@ -127,6 +146,11 @@ class ResidualNet(nn.Module):
 
     def __init__(self, encoder: nn.Module, segments: Sequence[Segment], head: nn.Module) -> None:
         super().__init__()
+        for name, part in (("encoder", encoder), ("head", head)):
+            if not isinstance(part, nn.Module):
+                raise ValueError(f"ResidualNet needs its {name} as a torch module; got {type(part).__name__}.")
+        if not all(isinstance(segment, Segment) for segment in segments):
+            raise ValueError("ResidualNet needs its segments as Segment(blocks): blocks in a list are no segment.")
         self.encoder = encoder
         self.segments = nn.ModuleList(segments)
         self.head = head

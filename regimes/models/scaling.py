@@ -1,11 +1,11 @@
 """The centred, α-scaled model: one number moves a network from feature learning to its tangent model."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from regimes.checks import positive
 from regimes.modules import FirstBatch, frozen_copy, require_deterministic
 
 
@@ -23,8 +23,7 @@ class Centred(nn.Module):
 
     def __init__(self, model: nn.Module, alpha: float) -> None:
         super().__init__()
-        if not (math.isfinite(alpha) and alpha > 0):
-            raise ValueError(f"Centred needs a finite scale alpha > 0; got alpha={alpha}.")
+        positive("Centred", "alpha", alpha)
         require_deterministic(model, "Centred")
         self.model = model
         self.alpha = float(alpha)

@@ -27,6 +27,10 @@ def trace_residuals(
     output: what the model returns → output (n, k); by default the tensor itself, or its `logits`.
     The model itself stays as it is, with no hooks between calls.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"trace_residuals needs a torch module; got {type(model).__name__}.")
+    if output is not None and not callable(output):
+        raise ValueError(f"trace_residuals needs output as a function of what the model returns; got {output!r}.")
     if isinstance(model, ResidualNet):
         own = [f"segments.{k}.blocks.{j}" for k in range(len(model.segments)) for j in range(_length(model, k))]
         if shortcuts is not None or (blocks is not None and submodule_names(model, blocks, "blocks") != own):

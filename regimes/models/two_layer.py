@@ -5,6 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regimes.activations import Activation
+from regimes.checks import count, positive, shapes
+from regimes.models.mlp import require_activation
 
 
 def mean_field_scale(width: int) -> float:
@@ -39,11 +41,12 @@ class TwoLayer(nn.Module):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
-        if min(inputs, width, outputs) < 1:
-            raise ValueError(
-                f"TwoLayer needs at least one input, neuron and output; got inputs={inputs}, width={width}, "
-                f"outputs={outputs}."
-            )
+        for name, size in (("inputs", inputs), ("width", width), ("outputs", outputs)):
+            count("TwoLayer", name, size)
+        positive("TwoLayer", "std", std)
+        if scale is not None:
+            positive("TwoLayer", "scale", scale)
+        require_activation("TwoLayer", activation)
         self.activation = activation
         self.scale = mean_field_scale(width) if scale is None else float(scale)
         options = {"generator": generator, "dtype": dtype, "device": generator.device}
@@ -52,6 +55,7 @@ class TwoLayer(nn.Module):
 
     def preactivations(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch m"]:
         """b_j·x of every neuron."""
+        shapes("TwoLayer", x=(x, "*batch d"), input_weights=(self.input_weights, "m d"))
         return x @ self.input_weights.T
 
     def forward(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch k"]:

@@ -182,6 +182,8 @@ class Course:
         grown = " (λ multiplies the risk, so that steps grow with it: form=divided is calmer)"
         kept = f"; {LAST} keeps finite weights" if (self.path / LAST).exists() else ""
         calmer = grown if self.config.lap and self.config.form != "divided" else ""
+        if self.config.lap and self.config.form == "divided" and self.config.multiplier < 1:
+            calmer = " or a larger multiplier (the penalty counts 1/λ, so that steps grow as λ falls)"
         return f"take a smaller learning rate, for example {asked}{calmer}{kept}"
 
     @property

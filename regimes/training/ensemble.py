@@ -12,6 +12,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from regimes.checks import shapes
 from regimes.data.batches import Batches
 from regimes.models.residual import Trace, as_trace
 from regimes.training.loop import risk_again
@@ -31,6 +32,9 @@ class Ensemble(nn.Module):
         super().__init__()
         if len(members) == 0:
             raise ValueError("Ensemble needs at least one network; got none.")
+        kinds = {tuple((name, value.shape) for name, value in member.state_dict().items()) for member in members}
+        if len(kinds) > 1:
+            raise ValueError("Ensemble needs networks of one architecture; got weights of different names or shapes.")
         parameters, buffers = stack_module_state(list(members))
         self.size = len(members)
         self._names = list(parameters)
@@ -51,6 +55,7 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Float[Tensor, "members n *feature"], trace: bool = False) -> Tensor | Trace:
         """Outputs of all members, each on its own batch."""
+        shapes("Ensemble", x=(x, f"{self.size} n *feature"))
         architecture: nn.Module = self.__dict__["_architecture"]
         if architecture.training != self.training:  # it is this class's own, so all its parts are in one mode
             architecture.train(self.training)

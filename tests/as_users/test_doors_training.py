@@ -2,10 +2,25 @@
 
 import pytest
 import torch
+from doors import Door, cases, loses
 from torch import nn
 from torch.nn.functional import mse_loss
 
 import regimes
+from regimes.activations import RELU
+from regimes.data import images
+from regimes.data.augment import flip, random_crop
+from regimes.data.batches import Batches
+from regimes.data.classification import Labelled, classification
+from regimes.data.dataset import class_targets, classification_error
+from regimes.data.synthetic import circles, gaussian_inputs, sphere, teacher_student
+from regimes.data.teacher import random_teacher
+from regimes.models.initialise import LAWS, initialise
+from regimes.models.mlp import MLP
+from regimes.models.residual import Block as Block_
+from regimes.models.residual import Segment
+from regimes.models.two_layer import TwoLayer
+from regimes.training.ensemble import Ensemble
 
 
 class Block(nn.Module):
@@ -102,3 +117,128 @@ def test_choices_are_taken_by_name():
 
     torch.manual_seed(0)
     assert named(net(X), Y).value == regimes.LeastAction(form=multiplied, convention=sum_over_features)(net(X), Y).value
+
+
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+def mlp(**changes):
+    return MLP(**{"widths": (3, 4, 2), "activation": RELU, "generator": generator(), **changes})
+
+
+def two_layer(**changes):
+    given = {"inputs": 3, "width": 4, "outputs": 2, "std": 1.0, "activation": RELU, "generator": generator()}
+    return TwoLayer(**given | changes)
+
+
+DOORS = {
+    "circles": Door(
+        lambda **given: circles(generator=generator(), **given),
+        lambda: {"samples": 10, "noise": 0.1, "factor": 0.3},
+        name="circles",
+    ),
+    "sphere": Door(
+        lambda **given: sphere(generator=generator(), **given), lambda: {"samples": 4, "inputs": 3}, name="sphere"
+    ),
+    "gaussian_inputs": Door(
+        lambda **given: gaussian_inputs(generator=generator(), **given),
+        lambda: {"samples": 4, "inputs": 3},
+        name="gaussian_inputs",
+    ),
+    "random_teacher": Door(
+        lambda **given: random_teacher(generator=generator(), **given),
+        lambda: {"inputs": 4, "neurons": 3, "magnitude": 1.0},
+        name="random_teacher",
+    ),
+    "teacher_student": Door(
+        lambda **given: teacher_student(generator=generator(), **given),
+        lambda: {"train": 4, "test": 5, "inputs": 3},
+        name="teacher_student",
+    ),
+    "classification_error": Door(
+        classification_error,
+        lambda: {"outputs": torch.randn(6, 3), "targets": torch.eye(3)[[0, 1, 2, 0, 1, 2]]},
+        sized={"outputs": (0, 1), "targets": (0, 1)},
+        free={"outputs: half", "targets: half", "outputs: an axis more"},
+    ),
+    "class_targets": Door(
+        class_targets, lambda: {"labels": torch.tensor([0, 1, 2]), "classes": 3}, name="class_targets"
+    ),
+    "Batches": Door(
+        lambda x, labels, size: Batches(Labelled(x, labels), size),
+        lambda: {"x": torch.randn(6, 3), "labels": torch.tensor([0, 1, 0, 1, 0, 1]), "size": 2},
+        sized={"x": (0,), "labels": (0,)},
+        free={
+            # Inputs and targets of one's own may have any axes, and any type that the network takes.
+            *(f"x: {how}" for how in ("complex", "integer", "half", "an axis less", "an axis more")),
+            *(f"labels: {how}" for how in ("an axis more",)),
+        },
+        name="Batches",
+    ),
+    "TwoLayer": Door(two_layer, lambda: {"inputs": 3, "width": 4, "outputs": 2, "std": 1.0}, name="TwoLayer"),
+    "TwoLayer of x": Door(
+        lambda x: two_layer(dtype=torch.float32)(x),
+        lambda: {"x": torch.randn(5, 3)},
+        sized={"x": (1,)},
+        free={f"x: {how}" for how in ("integer", "complex", "half")} | {"x: an axis more", "x: a list"},
+        name="TwoLayer",
+    ),
+    "Block": Door(
+        lambda scale: Block_(nn.Linear(3, 3), scale=scale), lambda: {"scale": 1.0}, free={"scale: -1"}, name="Block"
+    ),
+    "Centred": Door(lambda alpha: regimes.Centred(nn.Linear(3, 2), alpha), lambda: {"alpha": 2.0}, name="Centred"),
+    "initialise": Door(
+        lambda gain: initialise(nn.Linear(3, 2), LAWS["kaiming"], gain, generator=generator()),
+        lambda: {"gain": 1.0},
+        name="initialise",
+    ),
+}
+
+
+def test_the_right_input_is_taken():
+    for door in DOORS.values():
+        door.call(**door.right())
+
+
+@pytest.mark.parametrize(("door", "argument", "how"), cases(DOORS))
+def test_wrong_input_is_refused_or_stays_in_sight(door, argument, how):
+    assert loses(DOORS[door], argument, how) is None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: mlp(activation="relu"), "MLP needs an Activation .*activation\\('relu'\\)"),
+        (lambda: mlp(sigma_w=float("nan")), "MLP needs sigma_w as a finite number above 0"),
+        (lambda: mlp(widths=(3, 2.5, 1)), "MLP needs every width as a whole number"),
+        (lambda: mlp()(torch.randn(4, 5, dtype=torch.float64)), "MLP needs x .* d is 5 and 3"),
+        (lambda: two_layer(activation=torch.relu), "TwoLayer needs an Activation"),
+        (lambda: initialise(nn.Linear(1, 1), "kaiming", generator=generator()), "initialise needs a law"),
+        (lambda: classification("digits", choose="balanced"), "needs choose as a function"),
+        (lambda: classification("digits", train_size=2.5), "train_size as a whole number"),
+        (lambda: images.unit_norm(torch.zeros(2, 3), torch.ones(1, 3)), "images that are not all black"),
+        (lambda: images.standardised(torch.ones(2, 3), torch.ones(1, 3)), "pixels that differ"),
+        (lambda: random_crop(1.5), "random_crop needs"),
+        (lambda: flip()(torch.zeros(3, 8, 8), generator()), r"Augmentation needs x \(n, channels, height, width\)"),
+        (lambda: Block_(nn.Linear(3, 3), activation="relu"), "Block needs activation as a module or a function"),
+        (lambda: Block_(nn.Linear(3, 1))(torch.randn(4, 3)), r"residual of the state's shape \(4, 3\); got \(4, 1\)"),
+        (lambda: Segment([nn.Linear(3, 3)]), "a segment needs Blocks: wrap a residual function"),
+        (lambda: regimes.ResidualNet(nn.Identity(), [nn.Linear(3, 3)], nn.Identity()), "segments as Segment"),
+        (lambda: regimes.ResidualNet(nn.Identity(), [], None), "its head as a torch module"),
+        (lambda: regimes.trace_residuals("net", "0"), "trace_residuals needs a torch module; got str"),
+        (lambda: Ensemble([nn.Linear(3, 2), nn.Linear(3, 1)]), "networks of one architecture"),
+        (lambda: Ensemble([nn.Linear(3, 2)] * 2)(torch.randn(3, 4, 3)), "Ensemble needs x"),
+    ],
+)  # fmt: skip
+def test_what_has_the_wrong_kind_or_shape_is_refused_at_the_door(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_states_in_half_precision_are_widened_before_their_difference():
+    """In bfloat16 a step of 0.004 beside a state of 1 is lost in a difference."""
+    block = Block_(nn.Identity(), scale=0.004, activation=nn.Identity()).bfloat16()
+    assert block.move(torch.ones(1, 3, dtype=torch.bfloat16)).step.dtype == torch.float32
+    traced = regimes.trace_residuals(nn.Sequential(Block()).bfloat16(), "0")
+    assert traced(torch.randn(2, 5).bfloat16()).steps[0][0].dtype == torch.float32
