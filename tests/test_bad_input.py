@@ -112,7 +112,7 @@ def half_trained(checkpoint: bytes | None) -> Callable[[Path], None]:
     """A training run whose last checkpoint is this one (None: its own)."""
 
     def make(folder: Path) -> None:
-        assert command(*TRAIN, "--arch", "dense", "--max-steps", "1", "--set", "lr=0.001").code == 0
+        assert command(*TRAIN, "--arch", "dense", "--max-steps", "1", "--set", "lr=1e-6").code == 0
         config = TrainConfig(dataset="digits")
         (folder / "run" / "config.yaml").write_text(to_yaml(dump(config)))
         if checkpoint is not None:

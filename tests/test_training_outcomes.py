@@ -13,6 +13,7 @@ from regimes.training.checkpoint import data_of, load_checkpoint, model_of
 from regimes.training.config import TrainConfig
 from regimes.training.divergence import Diverged, wild
 from regimes.training.evaluate import evaluate
+from regimes.training.loop import descend
 from regimes.training.run import train_one
 
 
@@ -77,17 +78,28 @@ def test_a_run_says_that_fewer_test_images_were_measured(tmp_path):
 
 def test_a_risk_far_beyond_a_guess_is_a_divergence():
     limit = divergence.WILD * math.log(10)
-    assert wild(0.99 * limit, 10) is None
-    assert "over 1,000 times that of a guess, 2.3" in wild(1.01 * limit, 10)
-    assert wild(1e30, None) is None  # a regression has no guess to be compared with
+    assert wild(0.99 * limit, 10, 2.0) is None
+    assert "over 1,000 times that of a guess, 2.3" in wild(1.01 * limit, 10, 2.0)
+    assert wild(1.01 * limit, 10, 50.0) is None  # the initial weights were wild already
+    assert "over 1,000 times that of the first step, 50" in wild(50_001.0, 10, 50.0)
+    assert wild(1e30, None, 1.0) is None  # a regression has no guess to be compared with
     for risk in (math.nan, math.inf):
-        assert str(risk) in wild(risk, None)
+        assert str(risk) in wild(risk, None, 1.0)
+
+
+def test_the_risk_of_the_first_step_survives_a_resume(tmp_path):
+    train(tmp_path / "run", epochs=1)
+    first = load_checkpoint(tmp_path / "run" / "last.pt").start
+    made = assemble.assemble(short())
+    assert first == pytest.approx(float(next(iter(descend(made.training, made.batches, epochs=1))).risk), rel=1e-5)
+    train(tmp_path / "run", epochs=2)
+    assert load_checkpoint(tmp_path / "run" / "last.pt").start == first
 
 
 @pytest.mark.parametrize("lr", [10.0, 3.0])
 def test_a_run_whose_measured_risk_is_wild_is_called_diverged_whenever_it_is_looked_at(tmp_path, monkeypatch, lr):
     """A finite training loss: batch norm's running statistics, used in eval mode alone, belong to other weights."""
-    monkeypatch.setattr(divergence, "WILD", 1.0)
+    monkeypatch.setattr(divergence, "WILD", 0.1)
     for _ in range(2):  # the second time it is finished
         with pytest.raises(
             Diverged, match=r"the risk on the test samples is .*running statistics.*--set lr=0.05"

@@ -42,6 +42,7 @@ class Checkpoint(NamedTuple):
     best: dict[str, Any] = {}  # epoch and figures of the best epoch so far
     run: str = ""  # `identity.of_folder`
     data: str = ""  # `digest` of the samples
+    start: float = 0.0  # risk of the first step
     program: str = PROGRAM
     version: int = VERSION
 
@@ -89,7 +90,7 @@ def _checked(path: Path, content: Any) -> Checkpoint:
     if not isinstance(version, int) or version > VERSION:
         raise UserError(f"{path} has format {version}, this regimes reads up to {VERSION}; read it with the newer one")
     try:
-        later = {"run", "data"} if version == 1 else set()
+        later = {"run", "data", "start"} if version == 1 else set()
         found = Checkpoint(**{name: content[name] for name in Checkpoint._fields if name not in later})
         if found.program == PROGRAM:
             TrainConfig.model_validate(found.config)

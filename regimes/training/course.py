@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from regimes.data.batches import Batches
@@ -80,6 +81,7 @@ class Course:
         self.rows: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
         self.sums = Sums(self._lr())
+        self._first: Tensor | None = None  # risk of the first step, at the initial weights
         self.identity = self.ranks.from_first(lambda: identity.of_folder(open_folder(folder)))
         held = self.ranks.from_first(lambda: self._load(LAST) if (path / LAST).exists() else None)
         if held is not None:
@@ -108,6 +110,7 @@ class Course:
         ):
             before = time.monotonic()
             for step in steps:
+                self._first = step.risk if self._first is None else self._first
                 guard.see(step)
                 self.sums.add(step)
                 whole = self.training.step == 0 or self.done == self.total
@@ -148,6 +151,11 @@ class Course:
         if self.best["epoch"] == self.rows[-1]["epoch"]:
             return None
         return self.ranks.from_first(lambda: self._load(BEST).state["model"])
+
+    @property
+    def start(self) -> float:
+        """Risk of the first step, at the initial weights; waits for the device."""
+        return 0.0 if self._first is None else float(self._first)
 
     def description(self) -> str:
         """What is trained on what, and by which protocol the best epoch is chosen."""
@@ -218,6 +226,7 @@ class Course:
             best=self.best,
             run=self.identity,
             data=self.setup.digest,
+            start=self.start,
             program=self.setup.program,
         )
         self.ranks.by_first(lambda: save_checkpoint(self.path / file, checkpoint))
@@ -239,7 +248,7 @@ class Course:
             raise UserError(
                 f"{self.path / LAST} does not fit this run ({error}); restore it, or pass --fresh"
             ) from None
-        self.rows, self.best = list(held.rows), dict(held.best)
+        self.rows, self.best, self._first = list(held.rows), dict(held.best), torch.tensor(held.start)
         if held.config != dump(self.config):  # the run goes on to another length
             self.ranks.by_first(self._rename_best)
             self._save(LAST)

@@ -72,7 +72,7 @@ def carry_out(course: Course, say: Say) -> Outcome:
         course.run()
         say("Measuring training and test samples.")
         chosen, last = measure_ends(setup, course.best_weights(), course.measure)
-        reason = wild((last.test or last.train).risk, setup.data.classes or None)
+        reason = wild((last.test or last.train).risk, setup.data.classes or None, course.start)
         best = course.best["epoch"]
         result = ranks.from_first(
             lambda: conclude(open_folder(course.folder), config, setup, best, course.rows, chosen, last, reason)
@@ -100,7 +100,7 @@ def _outcome(result: dict[str, Any], course: Course) -> Outcome:
     """What is returned; Diverged for a run whose measured risk is beyond all bounds."""
     outcome = Outcome(result, summary_rows(result))
     if result.get("outcome") == "diverged":
-        error = Diverged(f"diverged: {result['reason']}. {STALE}: {course.advice()}", result["reason"])
+        error = Diverged(f"diverged: {result['reason']}. {STALE} {course.advice()}", result["reason"])
         error.outcome = outcome
         raise error
     return outcome
