@@ -27,5 +27,5 @@ smartquotes = False
 autodoc_inherit_docstrings = False
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
-# Docstrings are plain text with unicode formulas; tables of results lie beside docs/ (tests/test_documents.py checks links).
+# Docstrings are plain text with unicode formulas; tables of results lie beside docs/ (tests check the links).
 suppress_warnings = ["docutils", "myst.xref_missing"]

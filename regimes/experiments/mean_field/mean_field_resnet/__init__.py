@@ -98,7 +98,7 @@ class Config(Settings):
     )
     extra_seeds: int = Field(1, ge=0, description="seeds of the extra arms: the first of the seeds")
     train_size: int | None = Field(100, ge=2, description="training images; null: all that validation leaves")
-    validation: int = Field(100, ge=0, description="images that choose the best epoch")
+    validation: int = Field(100, ge=0, description="validation images; their error is tabled, they choose nothing")
     test_size: int | None = Field(100, ge=1, description="test images; null: all")
     pool: int = Field(1, ge=1, description="side of the squares of pixels that images are averaged over")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where it is computed")
