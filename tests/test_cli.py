@@ -269,6 +269,14 @@ def test_a_user_error_stays_one_out_of_a_measurement_and_another_value_error_is_
         assert f"x=1.0 failed (4 of 4 calls failed): {'ValueError: ' * (type(error) is ValueError)}{error}" in ended.err
 
 
+def test_figures_are_drawn_whatever_backend_a_notebook_has_set(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "module://no_such_backend")
+    seen = []
+    monkeypatch.setattr(experiments, "load", lambda name: seen.append(os.environ["MPLBACKEND"]) or toy)
+    assert command("verify", "toy").code == 0
+    assert seen == ["Agg"]
+
+
 def test_ctrl_c_ends_with_130(monkeypatch):
     def stopped(name):
         raise KeyboardInterrupt

@@ -1,3 +1,4 @@
+import re
 import sys
 
 import pytest
@@ -84,3 +85,27 @@ def test_an_entry_is_folded_on_a_terminal_only(capsys, monkeypatch):
 )
 def test_durations_are_written_for_people(seconds, text):
     assert duration(float(seconds)) == text
+
+
+WIDE = [{"arm": "plain", **{f"number {k}": k / 3 for k in range(20)}, "verdict": "supported"}] * 2
+
+
+def test_a_table_on_a_terminal_is_as_wide_as_that_and_tells_what_it_leaves_out(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    print_table(WIDE, keep=("verdict",), wide="runs/a/table.md")
+    table, _, rest = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).partition("Not shown")
+    assert max(map(len, table.splitlines())) <= 80
+    rows = [line for line in table.splitlines() if "plain" in line]
+    assert len(rows) == 2  # nothing is folded into a second line
+    assert all("supported" in row for row in rows)
+    assert ("number 0" in table, "number 19" in table) == (True, False)
+    assert ("number 19" in rest, "runs/a/table.md" in rest) == (True, True)
+
+
+def test_a_table_that_has_room_is_whole_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    print_table([{"a": 1, "b": "two words"}], wide="x")
+    text = capsys.readouterr().out
+    assert ("two words" in text, "Not shown" in text) == (True, False)

@@ -94,7 +94,7 @@ def _that_fit(
     """The columns that have room beside each other; of those not to be kept the last ones go first."""
     shown = list(columns)
     for column in reversed(columns):
-        if sum(_least(rows, name) + 2 for name in shown) - 2 <= width:
+        if sum(_least(rows, name) + 3 for name in shown) - 1 <= width:
             break
         if column not in keep and len(shown) > 1:
             shown.remove(column)
