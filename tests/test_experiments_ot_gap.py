@@ -64,7 +64,7 @@ def test_the_gradient_of_a_convex_function_passes(side_by_side):
     assert_close(found["straightness"], 1.0)  # one block
     assert_close(found["action"], found["cost_network"])
     assert "an OT map as far as these tests see" in found["words"]
-    assert "would have shown" in found["words"]
+    assert "would have seen" in found["words"]
 
 
 @pytest.mark.parametrize("name", ["rotation", "shear"])

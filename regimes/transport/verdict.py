@@ -153,8 +153,8 @@ def _seen(power: Power | None, image: BrenierTest | None) -> str:
         if name != "the gap" and image is not None:
             name = "Brenier's test over all directions"  # the power is not measured along the image alone
         if sees:
-            parts.append(f"{name} {', '.join(seen) if seen else 'nothing: it is blind here'}")
-    return f"; of the displacement's size would have shown: to {'; to '.join(parts)}" if parts else ""
+            parts.append(f"{name} would have seen {', '.join(seen) if seen else 'nothing: it is blind here'}")
+    return f"; in units of the root mean square displacement, {'; '.join(parts)}" if parts else ""
 
 
 def _off_image(gap: Gap, test: BrenierTest | None, image: BrenierTest | None, inputs: int | None) -> str:

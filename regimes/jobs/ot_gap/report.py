@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from regimes.jobs.ot_gap.evidence import Numbers, judged
 from regimes.jobs.ot_gap.groups import Group, Value, mean, paired
-from regimes.lab.intervals import REAL, Interval
+from regimes.lab.intervals import REAL, Estimate, Interval
 from regimes.lab.report import number
 
 POSITIVE, SHARE, CHANGE = Interval.at_least(0.0), Interval(0.0, 1.0), Interval(-1.0, 1.0)
@@ -65,7 +65,7 @@ def _cell(row: Row, group: Group) -> str:
     found = mean(group, row.value, row.within)
     if found is None:
         return "not known at every seed" if any(texts) else ""
-    return f"{number(found.value)} {found.interval}"
+    return _shown(found)
 
 
 def result(groups: Sequence[Group]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _compared(groups: Sequence[Group]) -> list[tuple[str, dict[str, Any]]]:
         if change is not None:
             sign = "× " if ratio else "+" if change.value > 0 else ""
             values = {"kind": "ratio" if ratio else "difference", "mean": change.value, "interval": change.interval}
-            found.append((name, {**values, "text": f"{sign}{number(change.value)} {change.interval}"}))
+            found.append((name, {**values, "text": f"{sign}{_shown(change)}"}))
     return found
 
 
@@ -178,6 +178,12 @@ def _list(values: Sequence[float | None]) -> str:
 def _deciding(numbers: Numbers) -> float | None:
     """The asymmetry that decides: along the image of the encoder where that is measured."""
     return numbers["brenier_asymmetry"] if numbers["image_asymmetry"] is None else numbers["image_asymmetry"]
+
+
+def _shown(found: Estimate) -> str:
+    """The value with its interval; alone where all repetitions agree."""
+    low, high = found.interval
+    return number(found.value) if low == high else f"{number(found.value)} {found.interval}"
 
 
 def _row(name: str, key: str, short: str = "", *, digits: int = 4, within: Interval = POSITIVE) -> Row:
