@@ -197,8 +197,8 @@ CASES = {
     ),
     "unknown device": Case((*MAIN, "--device", "tpu"), ("device", "'cpu' or 'cuda'", "'tpu'")),
     # numbers
-    "alpha 0": Case((*MAIN, "--alpha", "0"), ("alpha", "greater than 0", "0.0")),
-    "alpha -1": Case((*MAIN, "--alpha", "-1"), ("alpha", "greater than 0", "(from --alpha -1.0)")),
+    "alpha 0": Case((*MAIN, "--alpha", "0"), ("alpha", "between 0.0001", "(from --alpha 0.0)")),
+    "alpha -1": Case((*MAIN, "--alpha", "-1"), ("alpha", "between 0.0001", "(from --alpha -1.0)")),
     "alpha nan": Case((*MAIN, "--alpha", "nan"), ("alpha", "finite", "nan")),
     "alpha inf": Case((*MAIN, "--alpha", "inf"), ("alpha", "finite", "inf")),
     "width 0": Case((*MAIN, "--width", "0"), ("width", "0")),
