@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel
 from sphinx.application import Sphinx
 
 import regimes
 from regimes.experiments import load, names
+from regimes.lab.report import markdown_table
+from regimes.lab.settings_text import setting_rows
 
 PACKAGES = {
     "transport": "Point clouds and paths: exact optimal transport, its certificate, tests of a map",
@@ -77,7 +77,7 @@ def package_page(package: str, title: str) -> str:
 
 
 def settings_page() -> str:
-    """Every setting of every command: type, default, meaning."""
+    """Every setting of every command: default and meaning."""
     from regimes.jobs.lazy_vs_meanfield import Config as LazyVsMeanfield
     from regimes.jobs.ot_gap import Config as OtGap
     from regimes.training.config import TrainConfig
@@ -92,45 +92,8 @@ def settings_page() -> str:
         "",
     ]
     for command, settings in known.items():
-        lines += [
-            f"## {command}",
-            "",
-            "| setting | type | default | meaning |",
-            "|---|---|---|---|",
-            *_rows(settings),
-            "",
-        ]
+        lines += [f"## {command}", "", markdown_table(setting_rows(settings))]
     return "\n".join(lines)
-
-
-def _rows(settings: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in settings.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from _rows(kind, f"{prefix}{name}.")
-            continue
-        # What is required is filled in by the command from the recipe of the data set.
-        default = "by data set" if field.is_required() else f"`{field.get_default(call_default_factory=True)!r}`"  # type: ignore[call-arg]
-        cells = (f"`{prefix}{name}`", kind_of(kind), default, field.description or "")
-        yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-
-def kind_of(annotation: Any) -> str:
-    """A type in words: int or None, list of float, one of `a`, `b`."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return kind_of(arguments[0])
-    if origin is Literal:
-        return "one of " + ", ".join(f"`{choice}`" for choice in arguments)
-    if origin in (Union, UnionType):
-        return " or ".join(kind_of(argument) for argument in arguments)
-    if origin in (list, tuple):
-        return "list of " + kind_of(arguments[0])
-    if annotation is type(None) or annotation is None:
-        return "nothing"
-    return {"str": "text", "bool": "true or false", "float": "number", "int": "whole number"}.get(
-        name := getattr(annotation, "__name__", str(annotation)), name
-    )
 
 
 def _directive(name: str) -> str:

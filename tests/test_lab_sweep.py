@@ -137,6 +137,14 @@ def test_rows_are_the_same_from_memory_log_and_csv(tmp_path):
         rows_of(folder)
 
 
+def test_rows_come_in_the_order_of_the_grid_whichever_point_was_finished_first(tmp_path):
+    rows = run(tmp_path / "a")
+    log = tmp_path / "a" / "points.jsonl"
+    log.write_text("".join(reversed(log.read_text().splitlines(keepends=True))))
+    read = rows_of(tmp_path / "a", grid_points(toy, toy.Config())).rows
+    pandas.testing.assert_frame_equal(read, rows, check_exact=True)
+
+
 def test_a_finished_sweep_measures_nothing_again(tmp_path):
     run(tmp_path / "a")
     calls = []

@@ -14,7 +14,7 @@ from regimes.lab.log import read_log
 from regimes.lab.runs import CONFIG, RUN
 from regimes.lab.stamps import KINDS, config_digest, statement_digest
 from regimes.lab.statements import Judgement
-from regimes.lab.sweep import rows_of
+from regimes.lab.sweep import grid_points, rows_of
 from regimes.lab.verification import judged
 
 TOLERANCE = 1e-6  # relative, of an interval judged again on another machine
@@ -56,7 +56,7 @@ def _audit(run: Path, past: History) -> Audit:
         return Audit(run, name, "states nothing", tuple(faults), (), None)
     experiment = experiments.load(name)
     config = load(experiment.Config, run / CONFIG)
-    judgement = judged(experiment, rows_of(run).rows, config)
+    judgement = judged(experiment, rows_of(run, grid_points(experiment, config)).rows, config)
     faults += _unlike_result(run, judgement)
     remarks = _stamps(run, experiment, config, launches, faults)
     said = tuple(

@@ -129,12 +129,16 @@ class Measured(NamedTuple):
     seconds: float | None
 
 
-def rows_of(folder: RunFolder | Path) -> Measured:
-    """The rows that a folder holds, from points.jsonl or else from rows.csv."""
+def rows_of(folder: RunFolder | Path, planned: Sequence[Point] = ()) -> Measured:
+    """The rows that a folder holds, from points.jsonl or else from rows.csv; in the order of the planned points.
+
+    points.jsonl has them as they were finished, by whichever worker: colours and tables would follow that.
+    """
     import pandas
 
     path = folder if isinstance(folder, Path) else folder.path
-    records = read_log(path).records
+    order = {point_key(point): place for place, point in enumerate(planned)}
+    records = sorted(read_log(path).records, key=lambda record: order.get(point_key(record.point), len(order)))
     if records:
         return Measured(to_frame(records), len(records), sum(record.seconds for record in records))
     table = path / "rows.csv"

@@ -68,9 +68,10 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
 
     The experiment gives STATEMENT, judge(rows) and draw(rows); its table(rows) may replace the means over seeds.
     """
-    rows, points, seconds = rows_of(folder)
     config = load(experiment.Config, folder.path / CONFIG)
-    planned = len(grid_points(experiment, config))
+    plan = grid_points(experiment, config)
+    planned = len(plan)
+    rows, points, seconds = rows_of(folder, plan)
     try:
         judgement = judged(experiment, rows, config)
     except (ValueError, KeyError) as error:
