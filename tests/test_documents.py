@@ -4,6 +4,7 @@ A comment `<!-- not run: reason -->` before a block leaves it out. Commands that
 rules below, and by nothing else.
 """
 
+import json
 import os
 import re
 import shutil
@@ -117,6 +118,16 @@ def test_every_snippet_of_a_page_runs_as_printed(page, copy):
     if snippets:
         done = run(["-c", "\n".join(block.text for block in snippets)], copy)
         assert done.returncode == 0, f"{page.name}: {done.stderr}"
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_top_to_bottom_and_shows_what_it_gave(copy):
+    cells = json.loads((ROOT / "docs/first_steps.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] for cell in code[1:])
+    assert "error" not in {output["output_type"] for cell in code for output in cell["outputs"]}
+    done = run(["-c", "\n".join("".join(cell["source"]) for cell in code)], copy)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_configuration_and_target_that_a_page_names_is_there():
