@@ -88,13 +88,13 @@ def statements_table(folder: Path, titles: Mapping[str, str], link: str, *, brie
                 {
                     "statement": f"[`{kept.path.name}`]({link}/{kept.path.name}/table.md)",
                     "says": titles.get(name) or kept.content["claim"],
-                    "predictions that hold": kept.held(),
+                    "predictions supported": kept.held(),
                     **({} if brief else {"decided by, for example": kept.deciding()}),
                     "verdict": kept.verdict or "no verdict",
                 }
             )
         if not results:
-            empty = {"predictions that hold": ""} | ({} if brief else {"decided by, for example": ""})
+            empty = {"predictions supported": ""} | ({} if brief else {"decided by, for example": ""})
             rows.append({"statement": f"`{name}`", "says": titles[name], **empty, "verdict": "not run"})
     return markdown_table(rows)
 
