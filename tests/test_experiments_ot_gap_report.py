@@ -152,7 +152,12 @@ def test_two_recipes_are_compared_seed_by_seed():
     said = words(groups)[-1]
     assert said.startswith("least action against risk alone, paired over 3 seeds, 95 % intervals: accuracy -0.1 [")
     assert "action × 0.5" in said
+    assert words(groups, brief=True) == [f"{group.label}: {counted(group)}." for group in groups] + [said]
     assert "(two are few)" in words(grouped([*plain[:2], *lap[:2]]))[-1]
+
+
+def counted(group):
+    return f"optimal as far as these tests see at {len(group.members)} of {len(group.members)} seeds"
 
 
 def test_one_seed_in_common_compares_nothing():

@@ -185,11 +185,20 @@ def test_a_map_without_derivatives_is_not_taken_for_a_constant_one():
     assert "values differ" in found.explanation
 
 
+def test_a_quarter_turn_is_told_without_an_infinite_number():
+    x = torch.randn(60, 2, dtype=torch.float64)
+    turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64)
+    told = ot_gap(x, lambda z: z @ turn).explanation
+    assert "antisymmetric" in told
+    assert "inf" not in told
+
+
 def test_a_result_is_read_in_a_few_lines():
     x = torch.randn(60, 2, dtype=torch.float64)
     lines = str(ot_gap(x, tilted, path=[x, tilted(x)])).splitlines()
-    assert lines[0].startswith("not optimal: not an OT map: another pairing of these points costs")
-    assert [line[:20].strip() for line in lines[1:]] == [
+    assert lines[0] == "not optimal"
+    assert lines[1].startswith("  not an OT map: another pairing of these points costs")
+    assert [line[:20].strip() for line in lines[2:]] == [
         "points x features",
         "cost of T",
         "exact OT cost",

@@ -53,7 +53,7 @@ def _audit(run: Path, past: History) -> Audit:
     if any(launch.get("commit") is None for launch in launches):
         faults.append("measured by code without a commit")
     if name not in experiments.names():
-        return Audit(run, name, "states nothing", tuple(faults), (), None)
+        return Audit(run, name, "no predictions to check", tuple(faults), (), None)
     experiment = experiments.load(name)
     config = load(experiment.Config, run / CONFIG)
     judgement = judged(experiment, rows_of(run, grid_points(experiment, config)).rows, config)
@@ -108,7 +108,9 @@ def _stamps(run: Path, experiment: Any, config: Any, launches: list[dict[str, An
         faults.append(f"rows come from a commit that {RUN} does not name")
     unstamped = sum(not stamp for stamp in stamps)
     now = statement_digest(experiment.STATEMENT)
-    remarks = [f"{unstamped} points are older than stamps: dated by the commit of the run"] if unstamped else []
+    remarks = (
+        [f"{unstamped} points carry no stamp of their own: their age is that of the run's commit"] if unstamped else []
+    )
     if any(stamp.get("statement", now) != now for stamp in stamps):
         remarks.append("the statement's words or predictions have changed since the rows were measured")
     return remarks

@@ -83,7 +83,8 @@ class Assessment(NamedTuple):
             f"{gap.relative_low:.3g}" if gap.certified else f"in [{gap.relative_low:.3g}, {gap.relative_high:.3g}]"
         )
         lines = [
-            f"{judgement.verdict}: {judgement.words}",
+            judgement.verdict,
+            f"  {judgement.words}",
             f"  points x features  {gap.points} x {gap.dim}",
             f"  cost of T          {gap.cost_network:.6g}",
             f"  exact OT cost      {optimum}",

@@ -120,6 +120,8 @@ def _local(test: BrenierTest | None, image: BrenierTest | None, missing: str | N
     if math.isnan(value):
         return _Local("unclear", f"the asymmetry{where} is NaN, its derivatives overflow: nothing follows")
     if value - STANDARD_ERRORS * error > ASYMMETRY:
+        if math.isinf(value):
+            return _Local("violated", f"its Jacobian is antisymmetric{where}: it has no symmetric part")
         skew = f"a skew part of {100 * math.sqrt(value):.2g} % of the symmetric one"
         return _Local("violated", f"its Jacobian is not symmetric ({text}, {skew}; threshold {ASYMMETRY:g})")
     if math.isfinite(least) and least < EIGENVALUE * found.size:

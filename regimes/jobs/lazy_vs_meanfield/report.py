@@ -196,7 +196,7 @@ def _comparison(measurement: Measurement, config: Config) -> str:
     value, (low, high) = ratio
     if ratio.repetitions == 1:
         return f"Test loss of the scaled net over the mean-field net: {value:.3g} (one seed, no interval)."
-    side = "more" if low > 1 else "less" if high < 1 else "no clear difference"
+    side = "higher" if low > 1 else "lower" if high < 1 else "no clear difference"
     return (
         f"Test loss of the scaled net over the mean-field net, paired by seed: {value:.3g} "
         f"[{low:.3g}, {high:.3g}] ({side})."

@@ -98,7 +98,9 @@ def conclude(config: Config, folder: RunFolder) -> None:
         save(drawn, folder, "figure" if len(groups) == 1 else f"figure-{number}")
     for lines in screen_tables(groups):
         print_table(lines)
-    print("\n".join(said))
+    print("\n".join(words(groups, brief=True)))
+    if any(len(group.members) > 1 for group in groups):
+        print("What each test saw, and could have seen: table.md in the folder of results.")
 
 
 def _measured(config: Config, cases: list[Case]) -> Iterator[Measured | None]:

@@ -96,8 +96,11 @@ def _means(group: Group) -> dict[str, Any]:
     return values
 
 
-def words(groups: Sequence[Group]) -> list[str]:
-    """A sentence a map (of a group its first), what its tests could have seen, and the groups against each other."""
+def words(groups: Sequence[Group], *, brief: bool = False) -> list[str]:
+    """A sentence a map (of a group its first), what its tests could have seen, and the groups against each other.
+
+    In brief, a group of several seeds is told by how many of them came to which verdict.
+    """
     said = []
     for group in groups:
         first = group.members[0]
@@ -108,6 +111,8 @@ def words(groups: Sequence[Group]) -> list[str]:
             told = ", ".join(f"{text} at {n} of {len(group.members)} seeds" for text, n in counts.items())
             said.append(f"{group.label}: {told}.")
             name = f"{group.label}, seed {first['seed']}"
+            if brief:
+                continue
         said.append(f"{name}: {verdict.words}.")
         if first.get("power_line") and verdict.exact != "gap":
             said.append(f"{name}: {first['power_line']}.")
