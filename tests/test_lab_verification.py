@@ -48,6 +48,12 @@ def test_a_run_of_default_sizes_is_a_smoke_run_on_whatever_part_of_the_axes():
     assert not smoke_run(toy, toy.Config(**REAL))
 
 
+def test_a_run_that_is_smaller_than_a_smoke_run_is_one():
+    smaller = load("trajectories")
+    assert smoke_run(smaller, smaller.Config(iterations=smaller.Config().iterations - 1))
+    assert not smoke_run(smaller, smaller.Config(iterations=smaller.Config().iterations + 1))
+
+
 @pytest.mark.parametrize("name", names())
 def test_no_kept_configuration_is_a_smoke_run(name):
     experiment = load(name)
