@@ -172,3 +172,50 @@ def test_other_samples_or_another_model_do_not_go_on(tmp_path):
         fit(tmp_path / "run", train=(X[:40] + 1, Y[:40]))
     with pytest.raises(ValueError, match="model is 'Net' there, 'ResidualNet' here"):
         fit(tmp_path / "run", build("dense", (5,), 3, blocks=2, width=6), blocks=None)
+
+
+def summed(outputs, targets):
+    return nn.functional.cross_entropy(outputs, targets, reduction="sum")
+
+
+def with_weights(value):
+    model = net()
+    nn.init.constant_(model.head.weight, value)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "text"),
+    [
+        (None, {"risk": summed}, "a sum"),
+        (None, {"risk": lambda outputs, targets: 1.0}, "as a tensor; got float"),
+        (None, {"risk": mse_loss}, "mse_loss ends in"),
+        (None, {"train": (X[:40].long(), Y[:40]), "validation": None, "test": None}, "inputs that the model takes"),
+        (Net().requires_grad_(False), {}, "requires_grad=False"),
+        (with_weights(float("nan")), {}, "finite outputs of the model before training"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_there_is_a_folder(tmp_path, model, changes, text):
+    with pytest.raises(ValueError, match=text):
+        fit(tmp_path / "run", model, **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_card_is_no_crash(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="needs a graphics card"):
+        fit(tmp_path / "run", device="cuda")
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.uint8])
+def test_labels_of_any_integer_kind_are_labels(tmp_path, kind):
+    parts = {name: (x, y.to(kind)) for name, (x, y) in PARTS.items()}
+    assert fit(tmp_path / "run", epochs=1, **parts).table == fit(tmp_path / "same", epochs=1).table
+
+
+def test_damaged_files_of_a_run_are_named(tmp_path):
+    fit(tmp_path / "run", epochs=1)
+    for file in ("result.json", "run.json"):
+        (tmp_path / "run" / file).write_text("[")
+        with pytest.raises(ValueError, match=f"{file} is damaged"):
+            regimes.load(tmp_path / "run", model=net())

@@ -100,7 +100,7 @@ class RunFolder:
             raise FileNotFoundError(f"{path} {what}; give the folder of a run, for example runs/lazy_rate")
         if not (path / CONFIG).exists() or not (path / RUN).exists():
             raise FileNotFoundError(f"{path} is not the folder of a run: it has no {CONFIG} or no {RUN}")
-        config, run = read_yaml(path / CONFIG), _read_run(path)
+        config, run = read_yaml(path / CONFIG), read_run(path)
         return cls(path, run["name"], config, take_lock(path), run["launches"])
 
     def write(self, file: str, content: str | bytes) -> Path:
@@ -179,11 +179,13 @@ class RunFolder:
         write_whole(self.path / RUN, text + "\n")
 
 
-def _read_run(path: Path) -> dict[str, Any]:
+def read_run(path: Path) -> dict[str, Any]:
+    """The content of a folder's run.json; UserError if it is damaged."""
     file = path / RUN
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(content["name"], str) and isinstance(content["launches"], list):
+        launches = content["launches"]
+        if isinstance(content["name"], str) and isinstance(launches, list) and all(type(x) is dict for x in launches):
             return content
     except (ValueError, KeyError, TypeError):
         pass
@@ -193,7 +195,7 @@ def _read_run(path: Path) -> dict[str, Any]:
 
 
 def _launches(path: Path) -> list[dict[str, Any]]:
-    return list(_read_run(path)["launches"]) if (path / RUN).exists() else []
+    return list(read_run(path)["launches"]) if (path / RUN).exists() else []
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,7 +228,7 @@ def _refuse_foreign(path: Path) -> None:
 def _refuse_other(path: Path, name: str, wanted: dict[str, Any], free: Collection[str]) -> None:
     held = read_yaml(path / CONFIG) if (path / CONFIG).exists() else {}
     way_out = "pass --out for another folder, or --fresh to move the old run aside"
-    if (path / RUN).exists() and (other := _read_run(path)["name"]) != name:
+    if (path / RUN).exists() and (other := read_run(path)["name"]) != name:
         raise UserError(f"{path} holds a run of {other!r}, not of {name!r}; {way_out}")
     for key, old, new in differences(held, wanted, ""):
         if key in free and MISSING not in (old, new):

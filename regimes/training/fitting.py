@@ -125,6 +125,8 @@ def fit(
     The model itself is trained. It ends with the weights of the last epoch, on the device of the settings.
     UserError for what does not fit together; Diverged, Interrupted as in `train`.
     """
+    if settings.get("device") == "cuda" and not torch.cuda.is_available():
+        raise UserError("fit: device='cuda' needs a graphics card and torch with CUDA; take device='cpu'.")
     traced = _traced(model, lap, blocks, shortcuts, output)
     given = {**settings, "lap": lap, "model": type(model).__name__, "risk": _name(risk)}
     if isinstance(traced, TracedModel):
@@ -182,7 +184,8 @@ def _checked(
         x, y = pair
         shapes(f"fit: {name}", inputs=(x, "n *feature"), targets=(y, "n *target"))
         finite(f"fit: {name}", inputs=x, targets=y)
-        parts[name] = Labelled(x.detach(), y.detach())
+        labels = y.detach() if y.is_floating_point() or y.is_complex() else y.detach().long()
+        parts[name] = Labelled(x.detach(), labels)
     first = parts["train"]
     assert first is not None
     labels = not first.labels.is_floating_point() and first.labels.ndim == 1
@@ -199,13 +202,25 @@ def _checked(
         weight = next(model.parameters(), None)
         if weight is None:
             raise UserError("fit needs a model with weights to train; this one has none.")
+        if not any(weight.requires_grad for weight in model.parameters()):
+            raise UserError("fit needs a model with weights to train; all of this one have requires_grad=False.")
         shown = first.x[:2].to(weight.device)
         if shown.is_floating_point() and shown.dtype != weight.dtype:
             raise UserError(
                 f"fit needs inputs of the model's precision, {weight.dtype}; got {shown.dtype}: convert one of the two."
             )
-        outputs = as_trace(model(shown)).output
-    refuse_misfit("fit", outputs, first.labels[:2].to(outputs.device))
+        try:
+            outputs = as_trace(model(shown)).output
+        except RuntimeError as error:
+            raise UserError(
+                f"fit needs inputs that the model takes; two of them, {tuple(shown.shape)} of {shown.dtype}, end in: "
+                f"{error}"
+            ) from error
+    if not isinstance(outputs, Tensor):
+        raise UserError(f"fit needs a model that returns one tensor; got {type(outputs).__name__}: pass output=.")
+    finite("fit", **{"outputs of the model before training": outputs})
+    targets = first.labels[:2].to(outputs.device)
+    refuse_misfit("fit", outputs, targets)
     classes = 0
     if labels and outputs.ndim == 2:
         classes = outputs.shape[1]
@@ -223,7 +238,24 @@ def _checked(
         raise UserError(
             "target is an accuracy on validation samples: pass validation= with class labels, or leave it out."
         )
+    _refuse_sum(risk, outputs, targets)
     return Owned(first, parts["validation"], parts["test"], classes, tuple(first.x.shape[1:]))
+
+
+def _refuse_sum(risk: Risk, outputs: Tensor, targets: Tensor) -> None:
+    """UserError where a risk does not take these outputs and targets, or is no mean: a sum doubles with its samples."""
+    try:
+        once, twice = risk(outputs, targets), risk(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
+    except (RuntimeError, ValueError, IndexError, TypeError, UserWarning) as error:
+        raise UserError(
+            f"fit needs a risk that takes outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)} of "
+            f"{targets.dtype}; {_name(risk)} ends in: {error}"
+        ) from error
+    if not isinstance(once, Tensor) or once.ndim > 0:
+        got = f"shape {tuple(once.shape)}" if isinstance(once, Tensor) else type(once).__name__
+        raise UserError(f"fit needs a risk that is one number, a mean over samples, as a tensor; got {got}.")
+    if float(once) != 0 and abs(float(twice) / float(once) - 2) < 1e-3:
+        raise UserError("fit needs a risk that is a mean over samples; this one is a sum: divide it by their number.")
 
 
 def _set_up(model: nn.Module, data: Owned, config: FitConfig, risk: Risk) -> Setup:

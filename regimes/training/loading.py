@@ -11,7 +11,7 @@ from torch import nn
 from regimes.data.classification import Classification, Labelled
 from regimes.data.digest import digest
 from regimes.errors import UserError
-from regimes.lab.runs import CONFIG, RUN
+from regimes.lab.runs import CONFIG, RUN, read_run
 from regimes.lab.yaml_text import read_yaml
 from regimes.training.checkpoint import FIT, Checkpoint, data_of, load_checkpoint, model_of, put_weights
 from regimes.training.identity import refuse_mismatch
@@ -81,15 +81,23 @@ def load(
     if not path.is_dir() or not all((path / name).exists() for name in (CONFIG, RUN, f"{weights}.pt")):
         raise UserError(f"{path} is not the folder of a run of `train` or `regimes.fit` with a {weights}.pt in it")
     held = load_checkpoint(path / f"{weights}.pt")
-    refuse_mismatch(path / f"{weights}.pt", held, read_yaml(path / CONFIG), json.loads((path / RUN).read_text("utf-8")))
-    result = path / "result.json"
+    refuse_mismatch(path / f"{weights}.pt", held, read_yaml(path / CONFIG), read_run(path))
     return Loaded(
         _network(held, model),
         _samples(held, data_dir),
         metrics_of(path),
-        json.loads(result.read_text("utf-8")) if result.exists() else None,
+        _result(path / "result.json"),
         held.config,
     )
+
+
+def _result(file: Path) -> dict[str, Any] | None:
+    if not file.exists():
+        return None
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except ValueError:
+        raise UserError(f"{file} is damaged: restore it, or delete it and run the same command again") from None
 
 
 def _network(held: Checkpoint, model: nn.Module | None) -> nn.Module:
@@ -102,6 +110,8 @@ def _network(held: Checkpoint, model: nn.Module | None) -> nn.Module:
             f"a run of regimes.fit holds weights and no network: make yours, of class {held.config.get('model')}, and "
             "pass it as model=."
         )
+    if not isinstance(model, nn.Module):
+        raise UserError(f"load needs model as a network, made anew; got {model!r}.")
     given = held.state["model"]
     own = {name.removeprefix("model."): value for name, value in given.items()}
     plain = set(model.state_dict()) == set(given)

@@ -242,3 +242,17 @@ def test_states_in_half_precision_are_widened_before_their_difference():
     assert block.move(torch.ones(1, 3, dtype=torch.bfloat16)).step.dtype == torch.float32
     traced = regimes.trace_residuals(nn.Sequential(Block()).bfloat16(), "0")
     assert traced(torch.randn(2, 5).bfloat16()).steps[0][0].dtype == torch.float32
+
+
+class Pairs(nn.Linear):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+def test_models_that_are_none_are_refused_by_fit_and_load(tmp_path):
+    x, labels = torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 0, 1])
+    with pytest.raises(ValueError, match="one tensor; got tuple"):
+        regimes.fit(Pairs(3, 2), (x, labels), out=tmp_path / "pairs", epochs=1)
+    run = regimes.fit(nn.Linear(3, 2), (x, labels), out=tmp_path / "run", epochs=1).path
+    with pytest.raises(ValueError, match="made anew"):
+        regimes.load(run, model=nn.Linear)  # type: ignore[arg-type]
