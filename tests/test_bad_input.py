@@ -108,6 +108,14 @@ def training(folder: Path) -> None:
         run.write("result.json", "{}")
 
 
+def trainings(folder: Path) -> None:
+    """The same of several seeds."""
+    training(folder)
+    for seed in ("seed0", "seed1"):
+        (folder / "run" / seed).mkdir()
+        (folder / "run" / seed / "best.pt").write_bytes(b"")
+
+
 def half_trained(checkpoint: bytes | None) -> Callable[[Path], None]:
     """A training run whose last checkpoint is this one (None: its own)."""
 
@@ -170,7 +178,7 @@ CASES = {
     "another program's checkpoint": Case(GAP, ("a.pt", "another program"), stored({"epoch": 3})),
     "a checkpoint that runs code": Case(GAP, ("a.pt", "could run code", "not read"), stored({"x": Trap()})),
     "one good checkpoint and one bad": Case(("ot-gap", "a.pt", "b.pt"), ("b.pt does not exist",), checkpoint()),
-    "a checkpoint twice": Case((*GAP, "a.pt"), ("a.pt twice",), checkpoint()),
+    "a checkpoint twice": Case((*GAP, "a.pt"), ("a.pt is named twice", "leave one out"), checkpoint()),
     "points 0": Case((*GAP, "--points", "0"), ("points", "greater than or equal to 3", "got 0"), checkpoint()),
     "more points than there are": Case((*GAP, "--points", "201"), ("200 samples", "--points 201"), checkpoint()),
     "an unknown split": Case((*GAP, "--split", "dev"), ("'train', 'validation' or 'test'", "'dev'"), checkpoint()),
@@ -204,6 +212,10 @@ CASES = {
     "width 0": Case((*MAIN, "--width", "0"), ("width", "0")),
     "odd width cannot be doubled": Case((*MAIN, "--width", "51"), ("width", "multiple of 2", "51")),
     "seeds 0": Case((*MAIN, "--seeds", "0"), ("seeds", "greater than or equal to 1", "0")),
+    "weights too small to measure": Case((*MAIN, "--set", "init_std=1e-300"), ("init_std", "greater than or equal to")),
+    "weights too large to measure": Case((*MAIN, "--set", "init_std=1e300"), ("init_std", "less than or equal to")),
+    "a list of data sets": Case((*MAIN, "--set", "dataset=[teacher]"), ("dataset", "'teacher'", "['teacher']")),
+    "a list for alpha": Case((*MAIN, "--set", "alpha=[100]"), ("alpha", "number", "[100]")),
     "no seeds in a sweep": Case((*VERIFY, "--set", "seeds=0"), ("seeds", "at least 1; got 0")),
     "empty axis": Case((*VERIFY, "--set", "x=[]"), ("axis 'x'", "at least one value")),
     "the same point twice": Case((*VERIFY, "--set", "x=[1, 1]"), ("x=1.0", "twice")),
@@ -249,6 +261,7 @@ CASES = {
     # judge
     "judge no name": Case(("judge", ""), ("RUN", "needs a path")),
     "judge a training run": Case(("judge", "run"), ("a training run", "run/table.md", "ot-gap run/best.pt"), training),
+    "judge training runs": Case(("judge", "run"), ("a training run", "ot-gap run/seed0/best.pt"), trainings),
     "judge nothing": Case(("judge", "absent"), ("absent does not exist", "folder of a run")),
     "judge a file": Case(("judge", "a"), ("a is a file", "folder of a run"), content(a="text")),
     "judge an empty folder": Case(("judge", "empty"), ("empty is not the folder of a run",)),
@@ -257,6 +270,12 @@ CASES = {
         ("judge", "run"), ("no rows yet", "run the experiment"), finished(points__jsonl=None, rows__csv=None)
     ),
     "judge a damaged log": Case(("judge", "run"), ("points.jsonl is damaged: line 1", "delete that line"), cut_log),
+    "judge damaged launches": Case(
+        ("judge", "run"), ("run.json is damaged",), finished(run__json='{"name": "toy", "launches": [3]}')
+    ),
+    "judge damaged rows": Case(
+        ("judge", "run"), ("rows.csv is damaged", "column x"), finished(points__jsonl=None, rows__csv="a,b\n1,2\n")
+    ),
     "judge a damaged record": Case(("judge", "run"), ("run.json is damaged",), finished(run__json="[]")),
     "judge an unknown experiment": Case(("judge", "run"), ("'kernel_drift'", "known: toy"), other_experiment),
     "judge a changed configuration": Case(("judge", "run"), ("unknown key 'old'",), finished(config__yaml="old: 1\n")),
@@ -265,6 +284,9 @@ CASES = {
     "an empty measurement": Case(MAIN, ("measurement.npz is damaged", "delete it"), main_job(b"")),
     # train
     "train on an unknown data set": Case((*TRAIN, "--dataset", "cifar"), ("dataset", "'cifar10'", "'cifar'")),
+    "train on a list of data sets": Case((*TRAIN, "--set", "dataset=[digits]"), ("dataset", "['digits']")),
+    "train a list of architectures": Case((*TRAIN, "--set", "arch=[dense]"), ("arch", "string", "['dense']")),
+    "train with an endless seed": Case((*TRAIN, "--seed", "99999999999999999999"), ("seed", "less than or equal to")),
     "train an unknown architecture": Case((*TRAIN, "--arch", "resnet10"), ("resnet9", "'resnet10'")),
     "an unknown option of an architecture": Case((*TRAIN, "--set", "arch_options.filter=3"), ("filters", "'filter'")),
     "images for a plane": Case((*TRAIN, "--dataset", "circles", "--arch", "resnet9"), ("images", "arch=dense")),
@@ -338,7 +360,7 @@ def test_a_mistake_is_one_line_and_nothing_is_lost(name, tmp_path):
 @pytest.mark.parametrize("name", ["no CUDA", "no MNIST in the folder", "classes of a regression"])
 def test_a_mistake_leaves_the_folder_free_for_the_corrected_command(name, tmp_path):
     assert command(*CASES[name].arguments).code == 2
-    assert not any(file.name not in ("config.yaml", "run.json") for file in (tmp_path / "run").glob("*"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_code_of_a_checkpoint_is_run(tmp_path):

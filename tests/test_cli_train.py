@@ -80,6 +80,7 @@ def test_divergence_is_one_line_and_exit_code_1():
     ended = command(*SHORT, "--set", "lr=1e12", "--set", "epochs=30")
     assert ended.code == 1
     assert len(ended.err.splitlines()) == 1
+    assert "none: diverged" in ended.out  # its table all the same
     for part in ("diverged at epoch", "last finite loss", "--set lr=0.05 --fresh"):
         assert part in ended.err
 

@@ -108,9 +108,9 @@ def test_runs_of_other_statements_and_folders_of_none_are_refused(parts, tmp_pat
 
 
 def test_more_parts_than_calls_are_refused(tmp_path):
-    for number in (1, 13):
-        with pytest.raises(UserError, match=r"12 calls of measure, too few for 13 parts: take at most 12"):
-            verify(toy, "toy", CONFIG, tmp_path / "a", part=Part(number, 13))
+    for number, parts in ((1, 13), (13, 13), (1, 10**15)):
+        with pytest.raises(UserError, match=rf"12 calls of measure, too few for {parts} parts: take at most 12"):
+            verify(toy, "toy", CONFIG, tmp_path / "a", part=Part(number, parts))
     joint = SimpleNamespace(**vars(PLANNED), JOINT=True)
     with pytest.raises(UserError, match=r"4 calls of measure, too few for 5 parts"):
         verify(joint, "toy", CONFIG, tmp_path / "a", part=Part(1, 5))

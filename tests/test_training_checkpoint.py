@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from regimes.errors import UserError
 from regimes.lab.config import dump
 from regimes.training import checkpoint as checkpoints
 from regimes.training.assemble import assemble
@@ -253,6 +254,14 @@ def test_weights_of_another_architecture_name_the_first_that_does_not_fit(file, 
         model_of(held._replace(config={**held.config, "arch_options": change}))
     assert all(part in str(caught.value) for part in parts)
     assert "\n" not in str(caught.value)
+
+
+def test_complex_weights_are_refused_for_their_imaginary_part_would_be_lost(file):
+    held = load_checkpoint(file)
+    name, weight = next(item for item in held.state["model"].items() if item[1].is_floating_point())
+    weights = {**held.state["model"], name: weight.to(torch.complex64)}
+    with pytest.raises(UserError, match=f"{name} is complex in the checkpoint"):
+        model_of(held._replace(state={**held.state, "model": weights}))
 
 
 def test_loading_never_asks_for_more_than_weights(file, monkeypatch):

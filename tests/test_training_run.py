@@ -231,6 +231,11 @@ def test_the_first_loss_that_is_not_finite_is_named_however_late_it_is_read(devi
     assert guard.loss == 0.25
 
 
+def test_a_first_loss_that_is_not_finite_has_none_before():
+    with pytest.raises(runtime.Diverged, match="step 1: the loss is inf, no loss before was finite; advice"):
+        runtime.Guard("cpu", lambda: "advice").see(*steps(math.inf))
+
+
 def test_a_gpu_is_waited_for_every_few_steps_only():
     guard = runtime.Guard("cuda", lambda: "advice", every=3)
     for step in steps(0.5, math.inf):

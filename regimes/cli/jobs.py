@@ -92,6 +92,7 @@ def train_classifier(
 
     from regimes.lab.console import print_table
     from regimes.training.config import TrainConfig
+    from regimes.training.divergence import Diverged
     from regimes.training.repeat import folder_of, train
 
     flags = {"dataset": dataset, "arch": arch, "lap": lap or None, "train_size": train_size, "epochs": epochs}
@@ -102,7 +103,12 @@ def train_classifier(
         print_settings(settings)
         return
     where = out or folder_of(settings)
-    outcome = train(settings, where, resume=resume, fresh=fresh, say=partial(print, flush=True))
+    try:
+        outcome = train(settings, where, resume=resume, fresh=fresh, say=partial(print, flush=True))
+    except Diverged as error:
+        if error.outcome is not None:
+            print_table(error.outcome.table, wide=where / "table.md")
+        raise
     print_table(outcome.table, wide=where / "table.md")
     print(f"Results: {where}")
 

@@ -34,9 +34,10 @@ def judge(run: Run) -> None:
             experiment = load(folder.name)
             print_conclusion(experiment, run, conclude(experiment, folder))
         elif folder.name == "train":
+            several = sorted(run.glob("seed*/best.pt"))
             raise UserError(
                 f"{run} holds a training run, which has no verdict; its table is {run}/table.md. Ask whether its map "
-                f"is an optimal-transport map: {program()} ot-gap {run}/best.pt"
+                f"is an optimal-transport map: {program()} ot-gap {several[0] if several else run / 'best.pt'}"
             )
         else:
             raise UserError(f"{run} holds a run of {folder.name!r}, which is not known; known: {', '.join(names())}")

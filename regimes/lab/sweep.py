@@ -207,7 +207,7 @@ def _batches(experiment: Any, config: Settings, points: list[Point]) -> list[lis
 
 def _cut(batches: list[list[Point]], parts: int) -> list[list[Point]]:
     """The batches, cut into pieces of about equal size if there are fewer than parts."""
-    pieces = -(-parts // len(batches))
+    pieces = min(-(-parts // len(batches)), max(map(len, batches)))
     if pieces == 1:
         return batches
     cut = [batch[i * len(batch) // pieces : (i + 1) * len(batch) // pieces] for batch in batches for i in range(pieces)]

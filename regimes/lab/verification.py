@@ -72,6 +72,10 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
     plan = grid_points(experiment, config)
     planned = len(plan)
     rows, points, seconds = rows_of(folder, plan)
+    if points is None and (lost := [axis for axis in getattr(experiment, "GRID", ()) if axis not in rows]):
+        raise UserError(
+            f"{folder.path}/rows.csv is damaged: it has no column {lost[0]}; restore it, or measure with --fresh"
+        )
     try:
         judgement = judged(experiment, rows, config)
     except (ValueError, KeyError) as error:

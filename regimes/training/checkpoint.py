@@ -146,6 +146,8 @@ def put_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], arch: str
                 f"the weights do not fit {arch}: {name} needs {needs}, the checkpoint has {got}; "
                 "use the architecture and options that it was trained with"
             )
+        if came.is_complex() and not needed.is_complex():
+            raise UserError(f"the weights do not fit {arch}: {name} is complex in the checkpoint, and real here")
     model.load_state_dict(weights)
 
 

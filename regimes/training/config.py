@@ -12,6 +12,7 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+MOST_SEED = 2**53  # and some thousand more fit into torch's generators; exact in every reader of JSON
 
 
 class NetSettings(Settings):
@@ -73,7 +74,7 @@ class StepSettings(Settings):
     tau_weight_decay: NotNegative = Field(0.0, description="weight decay of τ")
     tau_clip: Positive | None = Field(None, description="largest norm of τ's gradient; null: none")
 
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="of data, weights and batches")
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = Field(0, description="of data, weights and batches")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where it is computed")
     bf16: bool = Field(False, description="products in bfloat16")
     target: Annotated[float, Field(gt=0, le=1)] | None = Field(

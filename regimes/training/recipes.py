@@ -97,11 +97,13 @@ def resolve(given: dict[str, Any]) -> dict[str, Any]:
     `max_steps`, no more validation and test samples than the steps train on, but 100; the training samples are those
     of the whole run.
     """
-    dataset = given.get("dataset", "digits")
+    dataset = given.get("dataset")
+    if not isinstance(dataset, str):  # nothing, or what validation will refuse
+        dataset = "digits"
     recipe = RECIPES.get(dataset, RECIPES["digits"])
     options = given.get("arch_options") or {}
     values = {**recipe, **{key: value for key, value in given.items() if value is not None}}
-    if isinstance(options, dict):
+    if isinstance(options, dict) and isinstance(values["arch"], str):
         values["arch_options"] = {**ARCH_OPTIONS.get((dataset, values["arch"]), {}), **options}
     pool, train, steps = POOL.get(dataset, 0), given.get("train_size"), given.get("max_steps")
     most = max(100, steps * values["batch"]) if isinstance(steps, int) and isinstance(values["batch"], int) else None

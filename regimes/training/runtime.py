@@ -119,7 +119,8 @@ class Guard:
             self._fail(self.step, "a weight is no longer finite")
 
     def _fail(self, step: Step, what: str) -> None:
-        reason = f"epoch {step.epoch + 1}, step {step.number + 1}: {what}, the last finite loss was {self.loss:.4g}"
+        before = "no loss before was finite" if math.isnan(self.loss) else f"the last finite loss was {self.loss:.4g}"
+        reason = f"epoch {step.epoch + 1}, step {step.number + 1}: {what}, {before}"
         raise Diverged(f"diverged at {reason}; {self.advice()}", reason)
 
 

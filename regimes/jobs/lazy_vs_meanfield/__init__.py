@@ -19,6 +19,7 @@ from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.figure import draw
 from regimes.jobs.lazy_vs_meanfield.measure import Measurement, measure
 from regimes.jobs.lazy_vs_meanfield.memory import refuse_too_large
+from regimes.jobs.lazy_vs_meanfield.problem import refuse_missing_samples
 from regimes.jobs.lazy_vs_meanfield.report import result, slim_table, summary, table, words
 from regimes.jobs.lazy_vs_meanfield.shelf import Shelf, read_arrays, write_arrays
 from regimes.lab.console import print_table
@@ -37,7 +38,8 @@ def start(config: Config, out: Path | None = None, *, fresh: bool = False) -> Pa
     stem = f"{NAME}-{config.dataset}-alpha{config.alpha:g}"
     path = out or default_folder(stem, config, {"dataset", "alpha"})
     if fresh or not (path / ARRAYS).exists():
-        refuse_too_large(config)  # a mistake leaves no folder behind
+        refuse_missing_samples(config)  # a mistake leaves no folder behind
+        refuse_too_large(config)
     with RunFolder.open(path, NAME, config, fresh=fresh) as folder:
         run(config, folder)
     return path

@@ -33,7 +33,7 @@ class Config(Settings):
     train_size: Annotated[int, Field(ge=2)] = Field(description="training samples")
     test_size: Annotated[int, Field(ge=2)] = Field(description="test samples")
     activation: Literal["relu", "erf"] = Field("relu", description="σ of the neurons")
-    init_std: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+    init_std: Annotated[float, Field(ge=1e-4, le=1e4)] = Field(
         1.0, description="standard deviation of the initial weights"
     )
     loss_ratio: Annotated[float, Field(gt=0, lt=1)] = Field(
@@ -66,5 +66,6 @@ class Config(Settings):
         """Sizes that were not given are those of the data set."""
         if not isinstance(values, dict):
             return values
-        sizes = SIZES.get(values.get("dataset", "teacher"), SIZES["teacher"])
+        dataset = values.get("dataset", "teacher")
+        sizes = SIZES.get(dataset, SIZES["teacher"]) if isinstance(dataset, str) else SIZES["teacher"]
         return {**sizes, **{key: value for key, value in values.items() if not (key in sizes and value is None)}}

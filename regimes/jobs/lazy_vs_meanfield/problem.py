@@ -7,7 +7,7 @@ from torch import Tensor
 
 from regimes.conventions import generator, square_risk
 from regimes.data.catalogue import dataset
-from regimes.data.dataset import classification_error
+from regimes.data.dataset import Dataset, classification_error
 from regimes.data.teacher import Teacher
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.meanfield.particles import Particles, double, gaussian
@@ -29,18 +29,17 @@ class Problem(NamedTuple):
     drawn: int
 
 
+def refuse_missing_samples(config: Config) -> None:
+    """UserError if the images are not there, are fewer than are asked for, or of other classes."""
+    if config.dataset in ("digits", "mnist") or config.classes is not None:  # the others are drawn, however many
+        _drawn(config, 0)
+
+
 def problem(config: Config) -> Problem:
     """Draw the data and the doubled particles, seed by seed; regression targets are scaled to unit mean square."""
     sets, starts = [], []
     for seed in range(config.seeds):
-        data = dataset(
-            config.dataset,
-            train=config.train_size,
-            test=config.test_size,
-            classes=config.classes,
-            seed=seed,
-            data_dir=config.data_dir,
-        )
+        data = _drawn(config, seed)
         if data.classes is None:
             unit = data.y_train.square().sum(1).mean().sqrt()
             data = data._replace(y_train=data.y_train / unit, y_test=data.y_test / unit)
@@ -58,6 +57,18 @@ def problem(config: Config) -> Problem:
     start = Particles(*(torch.cat(parts).to(config.device) for parts in zip(*starts, strict=True)))
     drawn = next((seed for seed, data in enumerate(sets) if _both_signs(data.teacher)), 0)
     return Problem(x, y, x_test, y_test, start, sets[0].classes, sets[drawn].teacher, drawn)
+
+
+def _drawn(config: Config, seed: int) -> Dataset:
+    """The samples of one seed."""
+    return dataset(
+        config.dataset,
+        train=config.train_size,
+        test=config.test_size,
+        classes=config.classes,
+        seed=seed,
+        data_dir=config.data_dir,
+    )
 
 
 def _both_signs(teacher: Teacher | None) -> bool:
