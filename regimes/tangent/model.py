@@ -97,6 +97,7 @@ def _one_row(model: nn.Module, call: Callable[[], Tensor], x: Tensor, caller: st
             f"{caller} needs a model that returns one tensor with a row for each sample; one sample gave {got}."
         )
     real(caller, half=False, **{"the output of the model": row})
+    finite(caller, **{"outputs of the model": row})  # the kernel of a linear layer would not show its NaN weights
     return row
 
 

@@ -139,7 +139,8 @@ def ot_gap(
     if known is not None:
         test, missing = _tested(known, stream, p)
     seen = None
-    asked = exact.certified and exact.relative_low <= RELATIVE_GAP if with_power is None else with_power
+    differ = bool((x_array != x_array[:1]).any())  # from one point alone nothing can be turned or dealt anew
+    asked = exact.certified and exact.relative_low <= RELATIVE_GAP and differ if with_power is None else with_power
     if asked and exact.cost_network > 0:
         moved, at = (known.map, known.points) if known is not None and test is not None else (None, None)
         options = {"own": exact, "seconds": seconds, "device": device, "transport_map": moved, "at": at}

@@ -216,3 +216,11 @@ def test_what_is_no_activation_is_refused(wrong):
 def test_thresholds_that_are_no_numbers_judge_nothing():
     with pytest.raises(ValueError, match="the threshold of kernel_drift as a finite number above 0; got nan"):
         judge_laziness({"tangent_distance": 0.01}, Thresholds(kernel_drift=float("nan")))
+
+
+def test_a_model_with_nan_weights_has_no_kernel():
+    """The derivative of a linear layer does not show its weights."""
+    model = torch.nn.Linear(3, 2)
+    torch.nn.init.constant_(model.weight, float("nan"))
+    with pytest.raises(ValueError, match="ntk needs finite outputs of the model"):
+        ntk(model, torch.randn(4, 3))

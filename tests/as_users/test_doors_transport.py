@@ -210,3 +210,10 @@ def test_a_module_sees_points_of_numpy_in_its_own_precision():
     assert found.map.points == 20
     with pytest.raises(ValueError, match="keeps the shape"):
         regimes.ot_gap(draw(20, 3), nn.Linear(3, 2).double())
+
+
+def test_points_that_are_all_one_have_a_gap():
+    x, y = torch.ones(6, 3), torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    found = regimes.ot_gap(x, y)
+    assert found.relative_gap == 0
+    assert found.power is None
