@@ -11,6 +11,7 @@ import pytest
 import toy_experiment
 from command import command
 
+from regimes.errors import UserError
 from regimes.lab.cluster import cluster
 from regimes.lab.runs import RunFolder
 from regimes.lab.sweep import sweep
@@ -77,6 +78,12 @@ def test_nobody_at_the_address_is_one_line(tmp_path, monkeypatch):
         assert ended.err.count("\n") == 1
         assert address in ended.err
         assert "dask scheduler" in ended.err
+
+
+def test_what_is_no_address_is_not_tried(monkeypatch):
+    monkeypatch.setattr("distributed.Client", None)
+    with pytest.raises(UserError, match="got 'nonsense'"), cluster("nonsense"):
+        pass
 
 
 def test_workers_here_and_a_cluster_exclude_each_other(tmp_path):

@@ -20,6 +20,11 @@ def cluster(address: str) -> Iterator[Executor]:
     A call whose worker dies is given to another one. Left by an exception, the calls that wait are cancelled.
     ValueError: `distributed` is not installed, nobody answers there, or there are no workers.
     """
+    if "://" not in address:  # distributed would try for long, and leave a traceback
+        raise UserError(
+            f"--cluster needs the address of a running Dask scheduler, such as tcp://scheduler:8786; got {address!r}. "
+            "Start one with: dask scheduler"
+        )
     try:
         from distributed import Client
     except ImportError:
