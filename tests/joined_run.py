@@ -7,14 +7,14 @@ import torch
 from joined_training import in_float64
 
 from regimes.cli import main
-from regimes.training import results, run, runtime
+from regimes.training import loop, results, run, runtime
 
 
 def strike(rank: str, step: str, kind: str) -> None:
     """Let process `rank` send itself a signal after so many steps."""
     see, count = runtime.Guard.see, [0]
 
-    def counting(self: runtime.Guard, seen: run.Step) -> None:
+    def counting(self: runtime.Guard, seen: loop.Step) -> None:
         see(self, seen)
         count[0] += 1
         if count[0] == int(step) and rank == os.environ["RANK"]:

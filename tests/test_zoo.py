@@ -10,6 +10,7 @@ from regimes.jobs.ot_gap.config import Config, hashed
 from regimes.models.build import ARCHITECTURES
 from regimes.training.checkpoint import load_checkpoint, model_of
 from regimes.training.config import TrainConfig
+from regimes.training.divergence import Diverged
 from regimes.training.run import train_one
 from regimes.transport.gap import ot_gap
 
@@ -29,7 +30,10 @@ def test_an_architecture_goes_from_a_step_of_training_to_its_clouds(arch, tmp_pa
     config = TrainConfig(
         dataset="digits", arch=arch, lap=True, max_steps=1, batch=8, validation=16, test_size=16, lr=1e-4
     )
-    result = train_one(config, tmp_path / "run").result
+    try:
+        result = train_one(config, tmp_path / "run").result
+    except Diverged as ended:  # after one step the running statistics of a deep net belong to other weights
+        result = ended.outcome.result
     model = model_of(load_checkpoint(tmp_path / "run" / "last.pt"))
     assert len(model.segments) == STAGES.get(arch, 3)
     row = load_checkpoint(tmp_path / "run" / "last.pt").rows[0]
