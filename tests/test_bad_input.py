@@ -375,6 +375,7 @@ def test_there_are_cases_enough():
 
 
 @pytest.mark.parametrize("name", ["unknown command", "unknown key", "a list for a mapping", "a file for a folder"])
+@pytest.mark.slow
 def test_a_process_of_its_own_behaves_in_the_same_way(name, tmp_path):
     case = CASES[name]
     case.prepare(tmp_path)

@@ -84,6 +84,7 @@ def test_the_resolved_configuration_reproduces_the_run(tmp_path):
     assert (tmp_path / "a/rows.csv").read_bytes() == (tmp_path / "b/rows.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_rows(tmp_path):
     assert command("verify", "toy", "--out", "a").code == 0
     assert command("verify", "toy", "--out", "b", "--workers", "2").code == 0

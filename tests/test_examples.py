@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
+@pytest.mark.slow
 def test_my_resnet_is_trained_resumed_and_asked_whether_its_map_is_optimal(tmp_path):
     script = EXAMPLES / "train_my_resnet.py"
     lines = [line for line in script.read_text(encoding="utf-8").splitlines() if line.strip()]

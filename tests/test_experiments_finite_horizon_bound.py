@@ -142,6 +142,7 @@ def linear(residual, time):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
 def test_no_problem_exceeds_the_bounds_and_all_conditions_hold(family):
     rows = run(family)
     assert (rows.output_ratio < 1).all()

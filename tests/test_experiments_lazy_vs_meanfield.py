@@ -246,6 +246,7 @@ def test_the_table_has_a_column_a_model_and_the_result_all_promised_names():
         pytest.param([*SMALL, "activation=erf"], marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_a_run_leaves_table_figure_and_result_and_is_not_trained_twice(tmp_path, monkeypatch, capsys, overrides):
     config = load(Config, None, [*overrides, "loss_ratio=0.5"])
     with RunFolder.open(tmp_path / "run", "lazy-vs-meanfield", config) as folder:

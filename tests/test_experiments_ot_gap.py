@@ -18,6 +18,7 @@ from regimes.jobs.ot_gap.config import Config, File, folder_stem, labels
 from regimes.jobs.ot_gap.measure import PARTS, measure_stage
 from regimes.transport.energy import measure
 
+pytestmark = pytest.mark.slow  # each test rests on trained nets
 NAMED = {
     *("cost_network", "cost_ot", "gap", "relative_gap", "dual_value", "max_violation", "certified", "worst_cycle"),
     *("brenier_asymmetry", "brenier_asymmetry_se", "min_eigenvalue", "straightness", "points", "dim", "power"),

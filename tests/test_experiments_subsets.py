@@ -55,6 +55,7 @@ def failing(name: str, *functions: str) -> dict[str, str]:
 
 
 @each
+@pytest.mark.slow
 def test_any_part_of_the_axes_is_judged_and_tabled(name):
     assert failing(name, "judge", "table") == {}
 

@@ -33,6 +33,7 @@ def covered(hits: list[bool], level: float) -> bool:
     return abs(np.mean(hits) - level) < 5 * math.sqrt(level * (1 - level) / len(hits))
 
 
+@pytest.mark.slow
 def test_mean_intervals_cover_the_mean_as_often_as_they_say():
     samples = np.random.default_rng(0).normal(3.0, 2.0, size=(4000, 5))
     intervals = [mean_interval(sample, level=0.9).interval for sample in samples]
@@ -110,6 +111,7 @@ SHAPES = {  # draws of n, their mean, their range
 
 @pytest.mark.parametrize("count", [3, 20])
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.slow
 def test_an_interval_stays_in_the_range_of_its_number_and_covers_no_less_than_students(shape, count):
     draw, mean, within = SHAPES[shape]
     source = np.random.default_rng(5)

@@ -316,6 +316,7 @@ def test_progress_counts_the_calls_that_are_left(tmp_path):
     assert seen == [(4, "toy"), (0, "toy")]
 
 
+@pytest.mark.slow
 def test_any_executor_gives_the_same_rows(tmp_path):
     run(tmp_path / "a")
     with ThreadPoolExecutor(3) as executor:
@@ -325,6 +326,7 @@ def test_any_executor_gives_the_same_rows(tmp_path):
     assert csv(tmp_path / "a") == csv(tmp_path / "b") == csv(tmp_path / "c")
 
 
+@pytest.mark.slow
 def test_a_call_that_raises_in_a_worker_loses_only_its_own_points(tmp_path):
     with worker_pool(2) as executor, pytest.raises(SweepFailed, match=r"x=8.0.*1 of 4 calls"):
         run(tmp_path / "a", toy.Config(broken=[8.0]), executor=executor)
@@ -403,6 +405,7 @@ def test_killed_again_and_again_a_sweep_loses_only_what_was_in_flight(tmp_path, 
     assert (path / "points.jsonl").read_bytes().startswith(kept[: kept.rindex(b"\n", 0, kept.rindex(b"\n")) + 1])
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_all_finished_rows_and_ends_with_130_and_one_line(tmp_path, undisturbed):
     path = tmp_path / "run"
     process = start(path, *MANY)
@@ -447,6 +450,7 @@ def test_workers_end_with_their_parent(tmp_path, undisturbed, blow):
     assert complete(path, *MANY, "--workers", "2") == undisturbed
 
 
+@pytest.mark.slow
 def test_a_dead_worker_is_reported_in_one_line(tmp_path):
     path = tmp_path / "run"
     process = start(path, *MANY, "--workers", "2")
@@ -459,6 +463,7 @@ def test_a_dead_worker_is_reported_in_one_line(tmp_path):
     assert finished(path) >= 4
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_finished_rows(tmp_path, undisturbed):
     path = tmp_path / "run"
     process = start(path, *MANY, limit=3000)  # bytes a file may have: the log is refused half way

@@ -85,6 +85,7 @@ def test_sorting_particles_waits_once_a_stage_and_sorting(card, sorting):
 
 
 @pytest.mark.parametrize("overrides", [["lap=true", "bf16=true"], ["mean_field=true", "arch=resnet20"]], ids=" ".join)
+@pytest.mark.slow
 def test_a_whole_run_trains_saves_measures_and_draws_and_is_found_again(card, overrides, tmp_path):
     config = load(TrainConfig, overrides=[*SMALL, "checkpoint_seconds=0", *overrides])
     first = train_one(config, tmp_path / "run")

@@ -69,6 +69,7 @@ def test_the_vector_product_is_the_kernel_times_the_vector(case):
 
 @pytest.mark.parametrize("outputs", ["full", "trace"])
 @pytest.mark.parametrize("options", [{"block": 1}, {"block": 3}, {"block": 100}, {"memory": 1}, {"memory": 5000}])
+@pytest.mark.slow
 def test_blocks_change_nothing(outputs, options):
     model = MLP([3, 6, 4], activation=RELU, generator=generator(0), sigma_b=0.1)
     x1, x2 = torch.randn(7, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)

@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.infinite, pytest.mark.skipif(not available(), reason="
 @pytest.mark.parametrize(("sigma_w", "sigma_b"), [(2**0.5, 0.0), (1.0, 0.5), (3.0, 0.1)])
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("activation", [RELU, ERF, IDENTITY])
+@pytest.mark.slow
 def test_the_recursion_in_torch_is_that_of_neural_tangents(activation, depth, sigma_w, sigma_b):
     x1, x2 = torch.randn(5, 3, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
     options = {"depth": depth, "activation": activation, "sigma_w": sigma_w, "sigma_b": sigma_b}

@@ -53,6 +53,7 @@ def test_within_all_libraries_have_that_many_threads_and_afterwards_as_many_as_b
 
 
 @pytest.mark.parametrize("variable", ["1", "7", ""])
+@pytest.mark.slow
 def test_the_users_variable_does_not_count(variable):
     code = (
         "import torch\nfrom regimes.threads import *\n"

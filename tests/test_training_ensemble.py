@@ -61,6 +61,7 @@ def together(net, batches, objective, optimizer, steps=STEPS):
 @pytest.mark.parametrize("optimizer", [sgd, adam])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("arch", ["dense", pytest.param("resnet9", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_each_member_is_its_single_run(arch, objective, optimizer):
     net, batches, x = prepared(arch)
     make = OBJECTIVES[objective]

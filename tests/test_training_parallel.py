@@ -31,6 +31,7 @@ def together(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_several_processes_train_as_one_on_the_joined_batch(together, case):
     # Rounding of 1e-16 in each sum grows over 20 steps; Adam divides that of a gradient which is exactly 0 by its
     # ε = 1e-8 instead of a norm.

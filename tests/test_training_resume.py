@@ -93,6 +93,7 @@ def test_two_parts_are_the_whole_bit_for_bit(tmp_path, monkeypatch, undisturbed,
     ("lap", "level"), [(False, "batch"), *((True, level) for level in ("batch", "batch_after", "running", "whole"))]
 )
 @pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+@pytest.mark.slow
 def test_every_objective_and_optimiser_goes_on(tmp_path, monkeypatch, lap, level, optimiser):
     settings = {"lap": lap, "level": level, "optimiser": optimiser, "epochs": 2, "schedule": "cosine", "lr": 0.01}
     train(tmp_path / "whole", **settings)

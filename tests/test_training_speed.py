@@ -140,6 +140,7 @@ def test_a_target_needs_validation_samples(tmp_path):
 
 
 @pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"THP_MEM_ALLOC_ENABLE": "0"}, "0")])
+@pytest.mark.slow
 def test_a_run_asks_for_huge_pages_before_its_first_tensor_unless_told_otherwise(tmp_path, given, expected):
     code = f"""
 import os

@@ -76,6 +76,7 @@ def assert_optimal(solved, x, y, p, truth):
 @pytest.mark.parametrize("problem", [gaussian, near, ties, duplicates, outliers, far_away, unequal, heavy_tails])
 @pytest.mark.parametrize("p", EXPONENTS)
 @pytest.mark.parametrize("d", [1, 2, 16, 256])
+@pytest.mark.slow
 def test_the_optimum_is_that_of_the_dense_simplex(problem, d, p):
     x, y = problem(random(d), 60, d)
     assert_optimal(exact_transport(x, y, p=p), x, y, p, dense_optimum(x, y, p))

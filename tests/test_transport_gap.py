@@ -169,6 +169,7 @@ def test_a_shift_is_judged_by_the_departures_that_alter_it():
 
 
 @pytest.mark.parametrize("d", [2, 50])
+@pytest.mark.slow
 def test_a_constant_map_is_optimal_and_has_its_gap_although_it_has_no_jacobian_to_test(d):
     x = torch.randn(40, d, dtype=torch.float64)
     for target in (torch.zeros_like, torch.zeros_like(x)):

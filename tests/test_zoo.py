@@ -26,6 +26,7 @@ STAGES = {"dense": 1, "resnet9": 1, "resnext50": 4}
         if name != "vgg11"  # no residual blocks, so no action to be least: tests/test_models_vgg.py
     ],
 )
+@pytest.mark.slow
 def test_an_architecture_goes_from_a_step_of_training_to_its_clouds(arch, tmp_path):
     config = TrainConfig(
         dataset="digits", arch=arch, lap=True, max_steps=1, batch=8, validation=16, test_size=16, lr=1e-4
