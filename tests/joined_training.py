@@ -53,7 +53,7 @@ def in_float64(config: TrainConfig, ranks: Alone = ALONE) -> assemble.Assembly:
     """The assembly of a run, weights and samples in float64."""
     made = assemble.assemble(config, ranks)
     made.training.model.double()
-    for batches in (made.batches, made.setup.measured, made.setup.test):
+    for batches in (made.batches, made.setup.measured, made.setup.fitted, made.setup.test):
         normalise = batches.normalise
         batches.normalise = lambda x, normalise=normalise: (x if normalise is None else normalise(x)).double()
     return made
