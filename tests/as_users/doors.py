@@ -60,6 +60,11 @@ def cases(doors: Mapping[str, Door]) -> list[tuple[str, str, str]]:
     return found
 
 
+def not_taken(doors: Mapping[str, Door]) -> list[str]:
+    """The doors whose result on their right input holds a NaN or an infinite number; a refusal is raised."""
+    return [name for name, door in doors.items() if not _all_finite(door.call(**door.right()))]
+
+
 def loses(door: Door, argument: str, how: str) -> str | None:
     """What is wrong with the way a door takes a wrong input: None if it refuses it, or if a NaN stays in sight."""
     arguments = dict(door.right())

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from doors import Door, cases, loses
+from doors import Door, cases, loses, not_taken
 
 from regimes.activations import RELU, TANH
 from regimes.control.adaptive import integrate, measured_error
@@ -168,8 +168,7 @@ DOORS = {
 
 
 def test_the_right_input_is_taken():
-    for door in DOORS.values():
-        door.call(**door.right())
+    assert not_taken(DOORS) == []
 
 
 @pytest.mark.parametrize(("door", "argument", "how"), cases(DOORS))
