@@ -29,8 +29,8 @@ def tripled(z):
     return 3 * z
 
 
-def pair(points=8):
-    return {"x": draw(points, 3), "t_of_x": draw(points, 3, seed=1)}
+def pair():
+    return {"x": draw(8, 3), "t_of_x": draw(8, 3, seed=1)}
 
 
 def laws():
@@ -76,7 +76,7 @@ DOORS = {
     "power": Door(power, lambda: {**pair(), "generator": stream(), "p": 2.0, "seconds": 9.0}, SIZES, WALKED),
     "regularity": Door(
         regularity,
-        lambda: {**pair(60), "points": 50},  # enough for a range of distances to fit
+        lambda: {"x": draw(300, 1), "t_of_x": 2 * draw(300, 1), "points": 300},  # a range of distances for the fits
         {"t_of_x": (0,)},
         CLOUDS | {"x: an axis less", "t_of_x: an axis less"},
     ),
