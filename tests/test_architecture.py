@@ -1,6 +1,7 @@
 """The order of the packages, held by reading the imports; sizes of files; what a light import may load."""
 
 import ast
+import builtins
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ LAYERS = [
     "audit",
     "cli",
 ]
-LAYER = {name: height for height, names in enumerate(LAYERS) for name in names.split()}
+LAYER = {package: height for height, line in enumerate(LAYERS) for package in line.split()}
 HEAVY = ("torch", "jax", "ot", "matplotlib", "pandas", "scipy", "sklearn")
 LIMIT = 300
 SHARED = {"low_data", "starts"}  # packages of experiments that other experiments may import
@@ -138,6 +139,58 @@ def test_only_the_adapter_imports_jax():
         if module.split(".")[0] in ("jax", "neural_tangents")
     }
     assert found <= {"tangent/neural_tangents.py"}
+
+
+def top_names(node: ast.AST) -> set[str]:
+    """What a file defines or imports at its top level; functions and comprehensions have scopes of their own."""
+    found = set()
+    for part in ast.iter_child_nodes(node):
+        if isinstance(part, ast.FunctionDef | ast.ClassDef):
+            found.add(part.name)
+        elif isinstance(part, ast.alias):
+            found.add((part.asname or part.name).split(".")[0])
+        elif isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+            found.add(part.id)
+        elif not isinstance(part, ast.comprehension | ast.Lambda):
+            found |= top_names(part)
+    return found
+
+
+def shadowed(source: str) -> list[tuple[int, str]]:
+    """Line and name of each variable of a comprehension that is also a name at the top of the file, or built in."""
+    tree = ast.parse(source)
+    taken = top_names(tree) | set(dir(builtins))
+    return [
+        (part.lineno, part.id)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.comprehension)
+        for part in ast.walk(node.target)
+        if isinstance(part, ast.Name) and part.id in taken
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "names_found"),
+    [
+        ("from a import gain\ndef f(x):\n    y = [gain for gain in x]\n    return gain(y)", ["gain"]),
+        ("import a.b\ndef f(x):\n    return {k: a for k, (a, c) in x}", ["a"]),
+        ("def g(): ...\ndef f(x):\n    return {g for g in x}, g()", ["g"]),
+        ("def f(x):\n    return tuple(1 for sum in x)", ["sum"]),
+        ("if True:\n    from a import gain\nall_of = [gain for gain in x]", ["gain"]),
+        ("from a import gain\ndef f(x):\n    return [gain(one) for one in x]", []),
+        ("def g():\n    inner = 1\ndef f(x):\n    return [inner for inner in x]", []),
+    ],
+)
+def test_a_variable_of_a_comprehension_that_has_a_taken_name_is_found(source, names_found):
+    assert [found for _, found in shadowed(source)] == names_found
+
+
+def test_no_variable_of_a_comprehension_has_the_name_of_a_function():
+    """Python 3.12.0 to 3.12.3 can raise UnboundLocalError in the function around such a comprehension."""
+    folders = ("regimes", "tests", "benchmarks", "examples")
+    files = [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
+    found = {str(file.relative_to(ROOT)): shadowed(file.read_text(encoding="utf-8")) for file in files}
+    assert {file: names_found for file, names_found in found.items() if names_found} == {}
 
 
 @pytest.mark.parametrize("statement", ["import regimes", "import regimes.cli", "import regimes.experiments"])

@@ -81,7 +81,7 @@ def test_jacobians_are_those_of_automatic_differentiation(family):
     family = drawn(family, count=3)
     start = family.start + 0.1
     full = torch.autograd.functional.jacobian(family.map, start)
-    assert_close(maps.jacobian(family.map, start), torch.stack([full[run, :, run] for run in range(3)]))
+    assert_close(maps.jacobian(family.map, start), torch.stack([full[one, :, one] for one in range(3)]))
 
 
 @pytest.mark.parametrize(("name", "activation"), [("tanh", TANH), ("softplus", SOFTPLUS)])

@@ -56,15 +56,15 @@ def test_a_gain_over_a_plain_training_that_is_not_the_published_one_is_not_repro
 
 def test_a_control_that_does_better_refutes_that_transport_is_the_reason():
     found = verdicts(table(control=(72.0, 84.0, 89.0)))
-    refuted = {quantity for quantity, verdict in found.items() if verdict == "refuted"}
+    refuted = {name for name, verdict in found.items() if verdict == "refuted"}
     assert refuted == {quantity(LAP, CONTROL, size, "held_out") for size in (100, 200, 300)}
 
 
 def test_a_tuned_vanilla_that_does_better_refutes_it_too():
     found = verdicts(table(**{"vanilla_lr0.1": (73.0, 80.0, 86.0)}))
-    refuted = [quantity for quantity, verdict in found.items() if verdict == "refuted"]
+    refuted = [name for name, verdict in found.items() if verdict == "refuted"]
     assert len(refuted) == 2  # at n = 100: against LAP, and against LAP tuned
-    assert all(quantity.startswith("n = 100, held-out") and "vanilla, tuned" in quantity for quantity in refuted)
+    assert all(name.startswith("n = 100, held-out") and "vanilla, tuned" in name for name in refuted)
 
 
 def test_another_gain_than_the_published_one_is_refuted_at_that_size_alone():

@@ -27,5 +27,5 @@ def test_workers_share_the_cores(monkeypatch, variable):
     monkeypatch.setenv("OMP_NUM_THREADS", variable)
     with worker_pool(2) as pool:
         answers = list(pool.map(threads_and_parent, range(4)))
-    assert {threads for threads, _, _ in answers} == {max(1, available_cores() // 2)}
+    assert {count for count, _, _ in answers} == {max(1, available_cores() // 2)}
     assert all(child != os.getpid() for _, child, _ in answers)

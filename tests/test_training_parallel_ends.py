@@ -39,7 +39,7 @@ def position(folder: Path) -> tuple[int, int]:
 
 def assert_same(path: Path, other: Path) -> None:
     """Weights, λ, optimiser, random state, rows and test figures, to the rounding of float64."""
-    found, exact = (load_checkpoint(folder / "last.pt") for folder in (path, other))
+    found, exact = (load_checkpoint(run / "last.pt") for run in (path, other))
     for part in ("model", "objective"):
         assert_close(found.state[part], exact.state[part], rtol=1e-9, atol=1e-9)
     assert_close(found.state["optimizer"]["state"], exact.state["optimizer"]["state"], rtol=1e-9, atol=1e-9)
@@ -48,7 +48,7 @@ def assert_same(path: Path, other: Path) -> None:
         assert one.keys() == expected.keys()
         for name in one.keys() - {"seconds", "images_per_second", "peak_memory_mib"}:
             assert one[name] == pytest.approx(expected[name], rel=1e-9)
-    one, expected = (json.loads((folder / "result.json").read_text()) for folder in (path, other))
+    one, expected = (json.loads((run / "result.json").read_text()) for run in (path, other))
     for which in ("best", "last"):
         assert one[which]["test_risk"] == pytest.approx(expected[which]["test_risk"], rel=1e-9)
         assert one[which]["blocks"] == pytest.approx(expected[which]["blocks"], rel=1e-9)

@@ -155,7 +155,7 @@ def _power(case: Case, stage: Stage, gap: Gap, config: Config, at: Tensor | None
     limits = {"p": config.p, "seconds": seconds, "own": gap, "device": config.device}
     tested = {"transport_map": None if at is None else transport, "at": at}
     found = power(stage.x, stage.t, generator=stream, **limits, **tested)
-    values = {**found._asdict(), "departed": [entry._asdict() for entry in found.departed]}
+    values = {**found._asdict(), "departed": [one._asdict() for one in found.departed]}
     return {"power": values, "power_line": found.line()}
 
 
