@@ -157,7 +157,7 @@ def test_a_model_that_a_call_shows_to_be_none_is_refused(name, caller):
 
 @pytest.mark.parametrize("caller", ["ntk_vector_product", "lazy_criterion", "linearize"])
 def test_a_part_without_gradients_is_refused_where_forward_mode_would_see_it(caller):
-    with pytest.raises(ValueError, match=rf"^{caller} needs a model with one derivative"):
+    with pytest.raises(ValueError, match=rf"^{caller} needs a function with one derivative"):
         CALLERS[caller](HalfWithoutGradients(), X)
 
 

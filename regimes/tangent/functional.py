@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
-from torch.func import functional_call, jvp, vjp
+from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from regimes import modules
 from regimes.checks import shapes
 from regimes.conventions import Params
 
@@ -80,10 +81,4 @@ def push_forward(f: Callable[[Params], Tensor], params: Params, tangent: Params)
         raise ValueError(
             f"push_forward needs a tangent with the names, shapes and dtypes of the parameters; got {there} for {here}."
         )
-    try:
-        value, change = jvp(f, (params,), (tangent,))[:2]
-        return value, change
-    except NotImplementedError:
-        value, pull = vjp(f, params)[:2]
-        _, push = vjp(lambda cotangent: pull(cotangent)[0], torch.zeros_like(value))[:2]
-        return value, push(tangent)[0]
+    return modules.push_forward(f, params, tangent)

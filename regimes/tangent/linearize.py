@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from regimes.checks import real
 from regimes.conventions import Params
-from regimes.modules import FirstBatch, frozen_copy, require_deterministic
+from regimes.modules import FirstBatch, frozen_copy, require_deterministic, require_one_derivative
 from regimes.tangent.functional import evaluator, functional, push_forward
-from regimes.tangent.model import require_one_derivative, require_registered
+from regimes.tangent.model import require_registered
 
 
 class Linearized(nn.Module):
@@ -35,7 +35,7 @@ class Linearized(nn.Module):
         f = evaluator(self.start)
         if self._first.look(lambda batch: f(start, batch), x, "linearize"):
             require_registered(self.start, x, "linearize")
-            require_one_derivative(f, start, x, "linearize")
+            require_one_derivative(lambda values: f(values, x[:2].detach()), start, "linearize")
         value, change = push_forward(lambda values: f(values, x), start, self.displacements())
         return value + change
 

@@ -5,12 +5,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import vjp
 
 from regimes.checks import finite, real
 from regimes.conventions import Params
-from regimes.modules import misfit, require_deterministic, require_separate_samples, untouched_buffers
-from regimes.tangent.functional import Functional, functional, push_forward
+from regimes.modules import (
+    misfit,
+    require_deterministic,
+    require_one_derivative,
+    require_separate_samples,
+    untouched_buffers,
+)
+from regimes.tangent.functional import Functional, functional
 from regimes.tangent.precision import full_precision
 
 
@@ -62,7 +67,7 @@ def tangent_model(model: nn.Module, x: Tensor, caller: str, *, forward: bool = F
             ) from error
     if forward:
         with full_precision(tangent.device):
-            require_one_derivative(f, params, x, caller)
+            require_one_derivative(lambda values: f(values, x[:2].detach()), params, caller)
     return tangent._replace(outputs=one.numel())
 
 
@@ -113,31 +118,4 @@ def require_registered(call: Callable[[Tensor], Tensor], x: Tensor, caller: str)
             f"{caller} needs a model whose trained tensors are registered parameters, read in each call; its output "
             "depends on one that is kept elsewhere (a plain list, a closure, a product formed at construction). "
             "Use nn.Parameter attributes or nn.ParameterList, and read them in forward."
-        )
-
-
-def require_one_derivative(f: Functional, params: Params, x: Tensor, caller: str) -> None:
-    """Refuse a model whose forward and reverse derivatives differ: ⟨u, Jv⟩ = ⟨Jᵀu, v⟩ for one random pair u, v.
-
-    Forward mode does not see torch.no_grad and inference_mode inside a model; reverse mode, which trains it, does.
-    """
-    source = torch.Generator().manual_seed(0)
-
-    def random(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=source, dtype=torch.float64).to(like)
-
-    few = x[:2].detach()
-    with torch.enable_grad():
-        value, pull = vjp(lambda values: f(values, few), params)[:2]
-        u, v = random(value), {name: random(each) for name, each in params.items()}
-        pulled = pull(u)[0]
-    pushed = push_forward(lambda values: f(values, few), params, v)[1]
-    left, right = (u * pushed).sum(), sum((pulled[name] * each).sum() for name, each in v.items())
-    size = torch.stack([(pulled[name] * each).abs().sum() for name, each in v.items()]).sum() + (u * pushed).abs().sum()
-    agree = (left - right).abs() <= torch.finfo(value.dtype).eps ** 0.5 * size
-    if not bool(agree | size.isnan()):
-        raise ValueError(
-            f"{caller} needs a model with one derivative; here forward and reverse mode differ, as they do where a "
-            "part of the forward runs under torch.no_grad or detach. Set requires_grad=False on what is not trained "
-            "instead."
         )

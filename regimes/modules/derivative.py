@@ -1,0 +1,130 @@
+"""Whether forward mode, reverse mode and the values of a function belong to one derivative.
+
+Forward mode does not see `torch.no_grad` inside a function, reverse mode does. Neither sees past `detach` and
+`inference_mode`. The derivative of each alone looks plausible; one probe on two samples finds it wrong.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import jvp, vjp
+
+Tensors = Tensor | Mapping[str, Tensor]
+
+_CURE = (
+    "as it happens where a part of it runs under torch.no_grad or detach. Take that out; for a part of a "
+    "model that is not trained, set requires_grad=False on its parameters instead"
+)
+
+
+def push_forward(f: Callable[[Any], Tensor], at: Any, tangent: Any) -> tuple[Tensor, Tensor]:
+    """(f(at), Df(at)·tangent), for a tensor or a mapping of tensors.
+
+    Forward-mode derivative where every operation has one, else the transpose of the reverse mode: equal up to rounding.
+    """
+    try:
+        value, change = jvp(f, (at,), (tangent,))[:2]
+        return value, change
+    except NotImplementedError:
+        value, pull = vjp(f, at)[:2]
+        _, push = vjp(lambda cotangent: pull(cotangent)[0], torch.zeros_like(value))[:2]
+        return value, push(tangent)[0]
+
+
+def adjoint(u: Tensors, pushed: Tensors, pulled: Tensors, v: Tensors) -> bool:
+    """Whether ⟨u, Jv⟩ = ⟨Jᵀu, v⟩ up to rounding, for pushed = Jv and pulled = Jᵀu of what should be one J.
+
+    With random u and v this holds by chance only if it always holds. Of NaN and infinite products it says nothing:
+    True.
+    """
+    (left, size), (right, other) = _product(u, pushed), _product(pulled, v)
+    unit = max(torch.finfo(each.dtype).eps for each in [*_parts(pushed), *_parts(pulled)])
+    gap = (left - right).abs()
+    return bool((gap <= unit**0.5 * (size + other)) | ~gap.isfinite())
+
+
+def require_one_derivative(f: Callable[[Any], Tensor], at: Any, caller: str, *, cure: str | None = None) -> None:
+    """Refuse a function that moves otherwise than its derivatives say at `at`, a tensor or a mapping of tensors.
+
+    Forward and reverse mode have to agree; and where a whole tensor gets the gradient 0, the function must not move
+    with it. Costs one product in forward and one in reverse mode (and two calls, if a gradient is 0): pass few samples.
+    ValueError: what differs, and the cure.
+    """
+    source = torch.Generator().manual_seed(0)
+    with torch.inference_mode(False), torch.enable_grad():
+        value, pull = vjp(f, at)[:2]
+        u, v = random_like(value, source), random_like(at, source)
+        pulled = pull(u)[0]
+    pushed = push_forward(f, at, v)[1]
+    if not adjoint(u, pushed, pulled, v):
+        raise ValueError(
+            f"{caller} needs a function with one derivative; here forward and reverse mode differ, {cure or _CURE}."
+        )
+    require_gradients(f, at, pulled, caller, cure=cure)
+
+
+@torch.no_grad()
+def require_gradients(
+    f: Callable[[Any], Tensor], at: Any, gradients: Any, caller: str, *, cure: str | None = None
+) -> None:
+    """Refuse a function that moves with a tensor whose gradient, of a random product with the output, is 0 throughout.
+
+    Small steps both ways along a random direction. A function that moves by as much with one step as it fails to move
+    back with the other has a kink or a jump there, where 0 is the derivative by convention.
+    """
+    if isinstance(at, Mapping):
+        blind = [name for name, each in gradients.items() if each.numel() and not bool(each.any())]
+        if len(blind) > 1 and not _moves(f, at, blind):
+            return
+        moved = [f"the parameter {name!r}" for name in blind if _moves(f, at, [name])][:1]
+    else:
+        moved = ["its input"] * (not bool(gradients.any()) and _moves(lambda each: f(each["x"]), {"x": at}, ["x"]))
+    if moved:
+        raise ValueError(
+            f"{caller} needs a function that its derivative describes; here it moves with {moved[0]}, whose gradient "
+            f"is 0, {cure or _CURE}."
+        )
+
+
+def _moves(f: Callable[[Any], Tensor], at: Mapping[str, Tensor], names: list[str]) -> bool:
+    """Whether f has a slope along a random direction of the named tensors, by central differences."""
+    source = torch.Generator().manual_seed(1)
+    steps: dict[str, Tensor] = {}
+    for name in names:
+        size = at[name].abs().amax()
+        step = torch.finfo(at[name].dtype).eps ** (1 / 3) * torch.where(size > 0, size, 1.0)
+        steps[name] = step * random_like(at[name], source)
+    here, up, down = (
+        f({**at, **{name: at[name] + sign * step for name, step in steps.items()}}) for sign in (0, 1, -1)
+    )
+    slope, bend = (up - down).abs().amax(), (up + down - 2 * here).abs().amax()
+    rounding = 100 * torch.finfo(here.dtype).eps * here.abs().amax()
+    return bool((slope > rounding) & (bend < slope / 4))
+
+
+def random_like(like: Any, source: torch.Generator) -> Any:
+    """Standard normal entries in the shape, dtype and place of a tensor or of a mapping of tensors."""
+    if isinstance(like, Mapping):
+        return {name: random_like(each, source) for name, each in like.items()}
+    dtype = torch.complex128 if like.is_complex() else torch.float64
+    return torch.randn(like.shape, generator=source, dtype=dtype).to(like)
+
+
+def _parts(tensors: Tensors) -> list[Tensor]:
+    return list(tensors.values()) if isinstance(tensors, Mapping) else [tensors]
+
+
+def _product(one: Tensors, other: Tensors) -> tuple[Tensor, Tensor]:
+    """Re⟨one, other⟩ in float64, and the norm of one times that of the other, which bounds its rounding."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        one = {name: one[name] for name in other}
+    pairs = [(a.reshape(-1), b.reshape(-1)) for a, b in zip(_parts(one), _parts(other), strict=True)]
+    wide = [(_real(a).double(), _real(b).double()) for a, b in pairs]
+    products = torch.stack([torch.stack([a @ b, a.norm() * b.norm()]) for a, b in wide]).sum(0)
+    return products[0], products[1]
+
+
+def _real(values: Tensor) -> Tensor:
+    return torch.view_as_real(values).reshape(-1) if values.is_complex() else values
