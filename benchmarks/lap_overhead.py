@@ -1,20 +1,23 @@
-"""What a least-action training step costs beside a plain one.
+"""What least-action training costs beside plain training in the same loop: each form, each level, MNIST's own recipe.
 
-ResNet9 with 32 filters on random images of MNIST's size, batch 128, SGD with momentum; least action with λ updated each
-step (level "batch"), in both forms. Each repeat takes a plain step and a step of each form in turns, in an order that
-rotates, after warm-up; the ratio of a repeat is between neighbours in time, which a busy machine slows alike. The clock
-is that of the process on a CPU (the seconds of all its threads), the wall's on a GPU, synchronised.
+ResNet9 with 32 filters on random images of MNIST's size, batch 128, SGD with momentum, in float32 and in bfloat16.
+A turn is 5 steps, in which a recipe with every=5 updates λ once; each repeat takes a turn of every way, in an order
+that rotates, after warm-up; the ratio of a repeat is between neighbours in time, which a busy machine slows alike.
+On a CPU the clock of the process decides (the seconds of all its threads), on a card that on the wall, synchronised.
 
-Run: python -m benchmarks.lap_overhead [cpu|cuda] [repeats], cpu and 15 unless given; OMP_NUM_THREADS sets the threads.
+The forms and the levels "batch" and "running" need no more than the transport cost. "batch_after" measures the batch a
+second time, a forward pass at each update; "whole" all training samples, here 1,024 of them at every fifth step: what
+that costs follows from their number.
+
+Run: python -m benchmarks.lap_overhead [--device cuda] [--repeats 15] [--short]; OMP_NUM_THREADS sets the threads.
 """
 
-import statistics
-import sys
-import time
-from collections.abc import Callable, Iterator
+import argparse
+from collections.abc import Iterator
 
 import torch
 
+from benchmarks.timing import clocks, interleave, ratio, spread
 from regimes.conventions import generator
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
@@ -22,69 +25,77 @@ from regimes.models.build import build
 from regimes.models.initialise import initialise, kaiming
 from regimes.training.layout import channels_last
 from regimes.training.loop import Training, descend
-from regimes.training.objectives import LeastAction, Objective, Plain, divided, multiplied
+from regimes.training.objectives import FORMS, LEVELS, LeastAction, Objective, Plain, divided, multiplied
+from regimes.training.runtime import autocast, prepared
 
-BATCH, WARM_UP = 128, 2
-STEPS = {"cpu": 1, "cuda": 20}  # a measurement: a step of a GPU is too short to be timed alone
+BATCH, SAMPLES, WARM_UP, FILTERS = 128, 1024, 1, 32
+STEPS = {"cpu": 5, "cuda": 20}  # a turn
+PLAIN, MNIST = "plain", "MNIST's recipe (multiplied, batch_after, every=5)"
 
 
-def steps(objective: Objective, device: str) -> Iterator[object]:
+def objectives() -> dict[str, Objective]:
+    """Plain training, each form, each level, and the recipe of MNIST."""
+    forms = {f"form {name}": LeastAction(form=form) for name, form in FORMS.items()}
+    levels = {
+        f"level {level}, every={5 if level == 'whole' else 1}": LeastAction(
+            form=divided, level=level, every=5 if level == "whole" else 1
+        )
+        for level in LEVELS
+        if level != "batch"  # that of the forms above
+    }
+    mnist = LeastAction(form=multiplied, multiplier=5.0, every=5, level="batch_after")
+    return {PLAIN: Plain(), **forms, **levels, MNIST: mnist}
+
+
+def steps(objective: Objective, device: str, *, bf16: bool) -> Iterator[object]:
     """Endless training steps."""
-    x = torch.randint(0, 256, (8 * BATCH, 1, 28, 28), generator=generator(0), dtype=torch.uint8)
-    data = Labelled(x, torch.randint(0, 10, (8 * BATCH,), generator=generator(1))).to(device)
-    model = initialise(build("resnet9", (1, 28, 28), 10, filters=32), kaiming, generator=generator(2))
+    x = torch.randint(0, 256, (SAMPLES, 1, 28, 28), generator=generator(0), dtype=torch.uint8)
+    data = Labelled(x, torch.randint(0, 10, (SAMPLES,), generator=generator(1))).to(device)
+    model = initialise(build("resnet9", (1, 28, 28), 10, filters=FILTERS), kaiming, generator=generator(2))
     model = channels_last(model.to(device))
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4, fused=True)
-    training = Training(model, objective, optimizer)
-    return descend(training, Batches(data, BATCH, normalise=lambda x: x.float() / 255), epochs=10**6)
+    training, context = Training(model, objective, optimizer), autocast(device, bf16)
+    batches = Batches(data, BATCH, normalise=lambda x: x.float() / 255)
+    for _ in descend(training, batches, epochs=10**6, autocast=context):
+        yield None
 
 
-def seconds(work: Callable[[], object], device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    clock = time.perf_counter if device == "cuda" else time.process_time
-    start = clock()
-    work()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return clock() - start
+def measure(device: str, repeats: int, *, bf16: bool) -> float:
+    """A line on each way; the largest ratio of those that take no second look at samples."""
+    runs = {name: steps(made, device, bf16=bf16) for name, made in objectives().items()}
+    times = interleave(runs, device, repeats=repeats, steps=STEPS[device], warm_up=WARM_UP)
+    precision, clock = "bfloat16" if bf16 else "float32", next(iter(clocks(device)))
+    if PLAIN not in times:
+        return 0.0
+    plain = spread([getattr(one, clock) for one in times[PLAIN]]).median
+    print(f"{precision}: plain: {plain * 1e3:.1f} ms a step, {BATCH / plain:.0f} images/s", flush=True)
+    worst = 0.0
+    for name, found in times.items():
+        if name == PLAIN:
+            continue
+        by_clock = {words: ratio(found, times[PLAIN], clock) for clock, words in clocks(device).items()}
+        told = ", ".join(f"{one} by {words}" for words, one in by_clock.items())
+        print(f"{precision}: {name}: {told}", flush=True)
+        if "after" not in name and "whole" not in name:
+            worst = max(worst, next(iter(by_clock.values())).median)
+    return worst
 
 
 def main() -> None:
-    device = sys.argv[1] if len(sys.argv) > 1 else "cpu"
-    repeats = int(sys.argv[2]) if len(sys.argv) > 2 else 15
-    torch.set_flush_denormal(True)
-    runs = {
-        "plain": steps(Plain(), device),
-        "divided": steps(LeastAction(form=divided), device),
-        "multiplied": steps(LeastAction(form=multiplied, multiplier=5.0, every=5), device),
-    }
-
-    def work(name: str) -> Callable[[], object]:
-        return lambda: [next(runs[name]) for _ in range(STEPS[device])]
-
-    for name in runs:
-        for _ in range(WARM_UP):
-            work(name)()
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    order = list(runs)
-    for _ in range(repeats):
-        for name in order:
-            times[name].append(seconds(work(name), device) / STEPS[device])
-        order = [*order[1:], order[0]]
-    print(f"resnet9, batch {BATCH}, {device}, {torch.get_num_threads()} thread(s), torch {torch.__version__}")
-    plain = statistics.median(times["plain"])
-    print(f"plain: {plain * 1e3:.1f} ms a step, {BATCH / plain:.0f} images/s")
-    worst = 0.0
-    for name in ("divided", "multiplied"):
-        found = sorted(lap / base for lap, base in zip(times[name], times["plain"], strict=True))
-        median = statistics.median(found)
-        quarter = len(found) // 4
-        spread = f"middle half {found[quarter]:.3f} to {found[-1 - quarter]:.3f}, in {repeats} repeats"
-        step = statistics.median(times[name]) * 1e3
-        print(f"{name}: {step:.1f} ms a step; ratio to the plain step: median {median:.3f}, {spread}")
-        worst = max(worst, median)
-    print("(ratio: time of a least-action step over that of a plain step, the slower form)")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("place", nargs="?", choices=("cpu", "cuda"), help="the same as --device")
+    parser.add_argument("count", nargs="?", type=int, help="the same as --repeats")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--repeats", type=int)
+    parser.add_argument("--short", action="store_true", help="three repeats: about two minutes of a core")
+    given = parser.parse_args()
+    device, repeats = given.place or given.device, given.count or given.repeats or (3 if given.short else 15)
+    print(
+        f"resnet9, batch {BATCH}, {device}, {torch.get_num_threads()} thread(s), torch {torch.__version__}", flush=True
+    )
+    with prepared(0, device):
+        worst = max(measure(device, repeats, bf16=bf16) for bf16 in (False, True))
+    print("(ratio: time of a least-action step over that of a plain step, the slowest that looks at no sample twice)")
     print(f"ratio: {worst:.3f}")
 
 

@@ -4,14 +4,17 @@ Both on the same module and inputs in one process, one warm-up, best of five. Th
 gradients in one matrix, and its product with itself. Once for the full kernel (n, n, k, k), where that product
 is most of the work for both, and once for its trace over the k outputs. The last line is the ratio of the times for
 the trace, loop over ntk.
+
+Run: python -m benchmarks.ntk [--device cuda]
 """
 
-import time
+import argparse
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.timing import turn
 from regimes.tangent.kernel import ntk
 
 SAMPLES, OUTPUTS, REPEATS = 64, 10, 5
@@ -57,30 +60,28 @@ def loop_trace(model: nn.Module, x: Tensor) -> Tensor:
     return matrix @ matrix.T
 
 
-def seconds(run: Callable[[], Tensor]) -> float:
-    """Best of the repeats after one warm-up."""
+def seconds(run: Callable[[], Tensor], device: str) -> float:
+    """Best of the repeats after one warm-up, by the clock on the wall."""
     run()
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(turn(run, device).wall for _ in range(REPEATS))
 
 
 def main() -> None:
-    model, x = network(), torch.randn(SAMPLES, 1, 14, 14)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    device = parser.parse_args().device
+    model, x = network().to(device), torch.randn(SAMPLES, 1, 14, 14).to(device)
     slow, fast = loop(model, x), ntk(model, x)
     parameters = sum(p.numel() for p in model.parameters())
-    print(f"{SAMPLES} samples, {OUTPUTS} outputs, {parameters} parameters, {torch.get_num_threads()} threads")
+    print(f"{SAMPLES} samples, {OUTPUTS} outputs, {parameters} parameters, {device}, {torch.get_num_threads()} threads")
     print(f"largest relative difference: {float((slow - fast).abs().max() / slow.abs().max()):.1e}")
     times = {
-        "full, loop": seconds(lambda: loop(model, x)),
-        "full, ntk": seconds(lambda: ntk(model, x)),
-        "full, ntk in blocks of 16": seconds(lambda: ntk(model, x, block=16)),
-        "trace, loop": seconds(lambda: loop_trace(model, x)),
-        "trace, ntk": seconds(lambda: ntk(model, x, outputs="trace")),
-        "trace, ntk in blocks of 16": seconds(lambda: ntk(model, x, outputs="trace", block=16)),
+        "full, loop": seconds(lambda: loop(model, x), device),
+        "full, ntk": seconds(lambda: ntk(model, x), device),
+        "full, ntk in blocks of 16": seconds(lambda: ntk(model, x, block=16), device),
+        "trace, loop": seconds(lambda: loop_trace(model, x), device),
+        "trace, ntk": seconds(lambda: ntk(model, x, outputs="trace"), device),
+        "trace, ntk in blocks of 16": seconds(lambda: ntk(model, x, outputs="trace", block=16), device),
     }
     for name, value in times.items():
         print(f"{name}: {value:.3f} s")

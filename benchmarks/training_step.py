@@ -1,32 +1,31 @@
-"""Images a second of the trainer beside the same network in a plain torch loop.
+"""The trainer's step beside the best plain loop: how much faster or slower, in float32 and in bfloat16.
 
-Plain loop: a DataLoader (0 and 2 workers, the better one counts) with crop, flip and normalisation sample by sample,
-contiguous images, zero_grad, backward, SGD with momentum, and loss.item() each step. Trainer: `loop.descend` on
-`Batches` with what `regimes train` sets up around them: bytes on the device, augmentation by whole batches, channels
-last, fused SGD, on Linux memory that is kept and in huge pages. Both in float32, from the same weights, on random
-images of CIFAR's shape; one optimiser step on the same batch is compared first, in float64. Extra lines: least action,
-torch.compile, bfloat16.
+The plain loop is what a good engineer writes for one network on one device: images as bytes on the device, padded once;
+a batch is chosen and cropped by one indexing, mirrored and normalised in place into a batch that is allocated once,
+with its channels last; the random numbers of an epoch drawn at once; fused SGD; autocast where the trainer has it;
+nothing read from the device. The trainer is `loop.descend` on `Batches` with what `regimes train` sets up around them.
 
-Every way runs in a process of its own, as the settings of the memory belong to a process; they take turns after a
-warm-up, and the ratio of a turn is between neighbours in time. The clock is that of the process on a CPU (the mean of
-its threads, without the loader's workers, which is to the plain loop's advantage), the wall's on a GPU, synchronised.
+Both have the same network from the same weights and the same settings of memory (those of a run), and take turns in
+one process. One step of both on the same batch is compared first, in float64. "least action" is the trainer's step
+with the transport cost, beside the plain loop that has none; `resnet20-mean-field` has times τ in the trainer only, so
+that its ratio is what they cost.
 
-Run: python -m benchmarks.training_step [--device cuda] [--nets resnet9 resnext50] [--compile]
+A ratio is the time of the plain loop over that of the trainer, turn by turn: above 1 the trainer is faster. On a CPU
+the processor time decides (all threads of the process; what others do at the time hardly counts), and the wall time
+stands beside it; on a card the wall time, synchronised.
+
+Run: python -m benchmarks.training_step [--device cuda] [--short] [--nets resnet9 resnext50] [--compile]
 """
 
 import argparse
-import multiprocessing
-import os
-import statistics
-import time
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy, pad
-from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.timing import Seconds, Spread, clocks, interleave, ratio, spread
 from regimes.conventions import generator
 from regimes.data.augment import compose, flip, random_crop
 from regimes.data.batches import Batches
@@ -34,6 +33,7 @@ from regimes.data.classification import CONSTANTS, Labelled, Normalise
 from regimes.models.build import build
 from regimes.models.initialise import initialise, kaiming
 from regimes.models.residual import ResidualNet
+from regimes.models.timed import timed
 from regimes.training.layout import channels_last
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import LeastAction, Plain
@@ -45,63 +45,77 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {  # those of configs/train
     "resnet9": ("resnet9", {"filters": 32}),
     "resnet9-64": ("resnet9", {"filters": 64}),
     "resnext50": ("resnext50", {}),
+    "resnet20": ("preact_resnet", {"depth": 20}),
+    "resnet20-mean-field": ("preact_resnet", {"depth": 20}),
 }
-BATCH = {"cpu": {"resnet9": 128, "resnet9-64": 128, "resnext50": 8}, "cuda": dict.fromkeys(NETS, 128)}
+BATCH = {
+    "cpu": {"resnet9": 128, "resnet9-64": 64, "resnext50": 8, "resnet20": 128, "resnet20-mean-field": 128},
+    "cuda": dict.fromkeys(NETS, 128),
+}
 STEPS = {"cpu": 1, "cuda": 50}  # a turn
-WARM_UP = 8  # turns
+WARM_UP = 2  # turns
+PLAIN, TRAINER, LEAST_ACTION = "plain loop", "trainer", "trainer, least action"
 
 
-def net(name: str) -> ResidualNet:
+def net(name: str, *, plain: bool = False) -> ResidualNet:
+    """The network with weights of its own; `plain`: without the times of a mean-field one."""
     arch, options = NETS[name]
-    return initialise(build(arch, SHAPE, CLASSES, **options), kaiming, generator=generator(0))
+    made = initialise(build(arch, SHAPE, CLASSES, **options), kaiming, generator=generator(0))
+    return timed(made) if name.endswith("mean-field") and not plain else made
 
 
 def samples(count: int) -> Labelled:
+    """Random images of CIFAR's shape, as bytes."""
     x = torch.randint(0, 256, (count, *SHAPE), generator=generator(1), dtype=torch.uint8)
     return Labelled(x, torch.randint(0, CLASSES, (count,), generator=generator(2)))
 
 
-class Images(Dataset):
-    """Samples one by one, cropped, flipped and normalised."""
+class PlainBatches:
+    """Endless batches: bytes on the device, padded once; chosen, cropped, mirrored and normalised into one buffer."""
 
-    def __init__(self, data: Labelled, *, changed: bool = True) -> None:
-        self.data, self.changed = data, changed
-        self.mean, self.deviation = (torch.tensor(numbers).view(3, 1, 1) for numbers in CONSTANTS["cifar10"])
+    def __init__(self, data: Labelled, size: int, device: str, *, changed: bool) -> None:
+        self.data, self.size, self.device, self.changed = data.to(device), size, device, changed
+        numbers = torch.tensor(CONSTANTS["cifar10"], dtype=torch.get_default_dtype(), device=device) * 255
+        self.mean, self.factor = numbers[0].view(1, 3, 1, 1), 1 / numbers[1].view(1, 3, 1, 1)
+        padded = pad(self.data.x, (4, 4, 4, 4))
+        self.windows = padded.unfold(2, SHAPE[1], 1).unfold(3, SHAPE[2], 1)  # a view: every crop of every image
+        empty = torch.empty(size, *SHAPE, dtype=self.mean.dtype, device=device)
+        self.batch = empty.contiguous(memory_format=torch.channels_last)
 
-    def __len__(self) -> int:
-        return len(self.data.labels)
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        count, stream = len(self.data.labels), torch.Generator(self.device).manual_seed(0)
+        while True:
+            shift = torch.randint(0, 9, (2, count), generator=stream, device=self.device)
+            mirrored = torch.rand(count, 1, 1, 1, generator=stream, device=self.device) < 0.5
+            order = torch.randperm(count, generator=stream, device=self.device) if self.changed else None
+            for first in range(0, count, self.size):
+                part = slice(first, first + self.size)
+                if order is None:
+                    chosen, labels = self.data.x[part], self.data.labels[part]
+                else:
+                    which = order[part]
+                    chosen = self.windows[which, :, shift[0, part], shift[1, part]]
+                    chosen = torch.where(mirrored[part], chosen.flip(3), chosen)
+                    labels = self.data.labels[which]
+                self.batch.copy_(chosen).sub_(self.mean).mul_(self.factor)
+                yield self.batch, labels
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        x = self.data.x[index]
-        if self.changed:
-            top, left, mirrored = torch.randint(0, 9, (3,)).tolist()
-            x = pad(x, (4, 4, 4, 4))[:, top : top + 32, left : left + 32]
-            x = x.flip(2) if mirrored % 2 else x
-        return (x.to(self.mean.dtype) / 255 - self.mean) / self.deviation, self.data.labels[index]
 
-
-def plain_loop(name: str, device: str, batch: int, workers: int, *, changed: bool = True) -> Iterator[torch.nn.Module]:
-    """Endless steps as many write them."""
-    model = net(name).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), RATE, momentum=0.9, weight_decay=1e-4)
-    loader = DataLoader(
-        Images(samples(64 * batch), changed=changed),
-        batch,
-        shuffle=changed,
-        num_workers=workers,
-        pin_memory=device == "cuda",
-        persistent_workers=workers > 0,
-    )
+def plain_loop(name: str, device: str, batch: int, way: str, *, changed: bool = True) -> Iterator[torch.nn.Module]:
+    """Endless steps, as fast as a good engineer writes them."""
+    model: torch.nn.Module = net(name, plain=True).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if "compiled" in way:
+        model.compile()
+    optimizer = torch.optim.SGD(model.parameters(), RATE, momentum=0.9, weight_decay=1e-4, fused=True)
     model.train()
-    while True:
-        for x, labels in loader:
-            x, labels = x.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-            optimizer.zero_grad()
+    for x, labels in PlainBatches(samples(64 * batch), batch, device, changed=changed):
+        with autocast(device, "bfloat16" in way):
             loss = cross_entropy(model(x), labels)
-            loss.backward()
-            optimizer.step()
-            loss.item()
-            yield model
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        del loss
+        yield model
 
 
 def trainer(name: str, device: str, batch: int, way: str, *, changed: bool = True) -> Iterator[torch.nn.Module]:
@@ -109,8 +123,7 @@ def trainer(name: str, device: str, batch: int, way: str, *, changed: bool = Tru
     model = channels_last(net(name).to(device))
     if "compiled" in way:
         model.compile()
-    weights = list(model.parameters())
-    optimizer = torch.optim.SGD(weights, RATE, momentum=0.9, weight_decay=1e-4, fused=True)
+    optimizer = torch.optim.SGD(model.parameters(), RATE, momentum=0.9, weight_decay=1e-4, fused=True)
     training = Training(model, LeastAction() if "least action" in way else Plain(), optimizer)
     mean, deviation = (torch.tensor(numbers) for numbers in CONSTANTS["cifar10"])
     batches = Batches(
@@ -123,6 +136,7 @@ def trainer(name: str, device: str, batch: int, way: str, *, changed: bool = Tru
     for step in descend(training, batches, epochs=10**6, autocast=autocast(device, "bfloat16" in way)):
         if step.number % 50 == 49 or device == "cpu":  # as `runtime.Guard` reads it
             step.value.item()
+        del step
         yield model
 
 
@@ -130,108 +144,90 @@ def compare(name: str, device: str, batch: int = 4) -> float:
     """Distance of the weights after one step of both on the same batch in float64, relative to the step's length."""
     torch.set_default_dtype(torch.float64)
     try:
-        before = torch.cat([weight.detach().flatten() for weight in net(name).parameters()])
-        after = []
-        for run in (plain_loop(name, device, batch, 0, changed=False), trainer(name, device, batch, "", changed=False)):
-            after.append(torch.cat([weight.detach().cpu().flatten() for weight in next(run).parameters()]))
+        before = weights(net(name))
+        after = [weights(next(run(name, device, batch, "", changed=False))) for run in (plain_loop, trainer)]
     finally:
         torch.set_default_dtype(torch.float32)
     return float((after[0] - after[1]).norm() / (after[0] - before).norm())
 
 
-def serve(pipe: Connection, name: str, device: str, batch: int, way: str) -> None:
-    """One way in a process of its own: takes the steps asked for, answers with their seconds."""
-    if way.startswith("plain loop"):
-        torch.set_flush_denormal(True)
-        take_turns(pipe, plain_loop(name, device, batch, int(way.split()[2])), device)
-        return
-    with prepared(0, device):
-        take_turns(pipe, trainer(name, device, batch, way), device)
+def weights(model: torch.nn.Module) -> Tensor:
+    """All weights in one vector, without times."""
+    named = model.named_parameters()
+    return torch.cat([weight.detach().cpu().flatten() for name, weight in named if not name.endswith("times")])
 
 
-def take_turns(pipe: Connection, run: Iterator[torch.nn.Module], device: str) -> None:
-    clock = time.perf_counter if device == "cuda" else lambda: time.process_time() / torch.get_num_threads()
-    while (steps := pipe.recv()) is not None:
-        began = clock()
-        for _ in range(steps):
-            next(run)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        pipe.send((clock() - began) / steps)
+def measure(name: str, device: str, ways: list[str], repeats: int) -> dict[str, list[Seconds]]:
+    """Seconds a step of each way, one a repeat."""
+    batch = BATCH[device][name]
+    runs = {way: (plain_loop if PLAIN in way else trainer)(name, device, batch, way) for way in ways}
+    return interleave(runs, device, repeats=repeats, steps=STEPS[device], warm_up=WARM_UP)
 
 
-def measure(name: str, device: str, batch: int, ways: list[str], repeats: int) -> dict[str, list[float]]:
-    """Seconds a step of each way, one a repeat, in an order that rotates."""
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = {}, []
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    try:
-        for way in ways:
-            # A run asks torch for huge pages before its first tensor; the plain loop has torch's own default.
-            os.environ["THP_MEM_ALLOC_ENABLE"] = "0" if way.startswith("plain loop") else "1"
-            pipes[way], other = context.Pipe()
-            processes.append(context.Process(target=serve, args=(other, name, device, batch, way)))
-            processes[-1].start()
-            other.close()
-            for _ in range(WARM_UP):  # compilation, and the memory that a step needs
-                pipes[way].send(STEPS[device])
-                pipes[way].recv()
-        order = list(ways)
-        for _ in range(repeats):
-            for way in order:
-                pipes[way].send(STEPS[device])
-                times[way].append(pipes[way].recv())
-            order = [*order[1:], order[0]]
-    finally:
-        for pipe in pipes.values():
-            pipe.send(None)
-        for process in processes:
-            process.join(10)
-    return times
-
-
-def report(name: str, device: str, batch: int, times: dict[str, list[float]]) -> dict[str, float]:
-    """Lines on each way; its ratios to the better plain loop."""
-    middle = {way: statistics.median(found) for way, found in times.items()}
-    base = min((way for way in times if way.startswith("plain loop")), key=lambda way: middle[way])
-    flops = training_flops(net(name), SHAPE)
-    possible = {bf16: matrix_rate(device, bf16=bf16) for bf16 in (False, True)}
-    ratios = {}
-    for way, found in times.items():
-        by_turn = sorted(one / other for one, other in zip(times[base], found, strict=True))
-        ratios[way], quarter = statistics.median(by_turn), len(by_turn) // 4
-        share = batch / middle[way] * flops / possible["bfloat16" in way]
-        print(
-            f"{name}, batch {batch}: {way}: {batch / middle[way]:.1f} images/s, {share:.0%} of the matrix rate, "
-            f"{ratios[way]:.2f} times the {base} (middle half {by_turn[quarter]:.2f} to {by_turn[-1 - quarter]:.2f})",
-            flush=True,
+def report(name: str, device: str, times: dict[str, list[Seconds]], rates: dict[bool, float]) -> dict[str, Spread]:
+    """A line on each way; ratios to the plain loop of the same precision by the clock that decides."""
+    batch, flops = BATCH[device][name], training_flops(net(name, plain=True), SHAPE)
+    threads = 1 if device == "cuda" else torch.get_num_threads()
+    found: dict[str, Spread] = {}
+    for way, turns in times.items():
+        base = times.get(way.replace(LEAST_ACTION, PLAIN).replace(TRAINER, PLAIN))
+        half, clock = "bfloat16" in way, next(iter(clocks(device)))
+        speed = batch / (spread([getattr(one, clock) for one in turns]).median / (threads if clock == "process" else 1))
+        line = (
+            f"{name}, batch {batch}: {way}: {speed:.1f} images/s, {speed * flops / rates[half]:.0%} of the matrix rate"
         )
-    return ratios
+        if base is not None and PLAIN not in way:
+            by_clock = {words: ratio(base, turns, clock) for clock, words in clocks(device).items()}
+            found[way] = next(iter(by_clock.values()))
+            line += "; ratio " + ", ".join(f"{one} by {words}" for words, one in by_clock.items())
+        print(line, flush=True)
+    return found
+
+
+def all_ways(precisions: list[str], compiled: bool) -> list[str]:
+    """The plain loop, the trainer and least action in each precision, and compiled."""
+    kinds = [PLAIN, TRAINER, LEAST_ACTION]
+    ends = [
+        f"{', bfloat16' * (one == 'bf16')}{more}" for more in ["", ", compiled"][: 1 + compiled] for one in precisions
+    ]
+    return [kind + end for end in ends for kind in kinds]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--nets", nargs="+", choices=list(NETS), default=["resnext50", "resnet9"])
-    parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--nets", nargs="+", choices=list(NETS), default=list(NETS))
+    parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
+    parser.add_argument("--repeats", type=int)
+    parser.add_argument(
+        "--short", action="store_true", help="smaller batches and three repeats: about a minute of a core"
+    )
     parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
-    device = given.device
-    print(f"{device}, {torch.get_num_threads()} thread(s), torch {torch.__version__}; float32 unless said", flush=True)
-    ways = ["plain loop, 0 workers", "plain loop, 2 workers", "trainer", "trainer, least action", "trainer, bfloat16"]
-    ways += ["trainer, compiled"] if given.compile else []
-    found: dict[str, dict[str, float]] = {}
-    for name in given.nets:
-        batch = BATCH[device][name]
-        distance = compare(name, device)
-        print(
-            f"{name}: in float64 one step of both on the same batch differs by {distance:.1e} of its length", flush=True
-        )
-        if distance > 1e-6:
-            raise SystemExit("the two do not take the same step: no speed to compare")
-        found[name] = report(name, device, batch, measure(name, device, batch, ways, given.repeats))
-    print("(ratio: images a second of the trainer over those of the better plain loop, float32, not compiled)")
-    print(f"ratio: {found[given.nets[-1]]['trainer']:.3f}")
+    device, repeats = given.device, given.repeats or (3 if given.short else 11)
+    if given.short:
+        BATCH["cpu"] = {name: max(2, size // 4) for name, size in BATCH["cpu"].items()}
+    if device == "cuda":
+        torch.backends.cudnn.benchmark = True  # for both sides
+    print(f"{device}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, {repeats} repeats", flush=True)
+    found: dict[str, dict[str, Spread]] = {}
+    with prepared(0, device):
+        rates = {half: matrix_rate(device, bf16=half) for half in (False, True)}
+        for name in given.nets:
+            distance = compare(name, device)
+            said = f"{name}: in float64 one step of both on the same batch differs by {distance:.1e} of its length"
+            if not distance <= 1e-6:
+                raise SystemExit(f"{said}: no speed to compare")
+            print(said, flush=True)
+            ways = all_ways(given.precisions, given.compile)
+            found[name] = report(name, device, measure(name, device, ways, repeats), rates)
+    plain = {f"{name}, {way}": one for name, ways in found.items() for way, one in ways.items() if "action" not in way}
+    judged = {way: one for way, one in plain.items() if "mean-field" not in way} or plain
+    slowest = min(judged, key=lambda way: judged[way])
+    print(
+        f"(ratio: time of the plain loop over that of the trainer, the slowest case, here {slowest}; above 1 is faster)"
+    )
+    print(f"ratio: {judged[slowest].median:.3f}")
 
 
 if __name__ == "__main__":

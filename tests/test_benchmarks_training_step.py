@@ -1,21 +1,28 @@
-"""The benchmark of the training step compares like with like."""
+"""The benchmarks of the training step compare like with like."""
 
-import multiprocessing
+from itertools import islice
 
 import pytest
 import torch
 
-from benchmarks import training_step
+from benchmarks import lap_overhead, timing, training_step
+from benchmarks.timing import Seconds
 from regimes.data.augment import compose, flip, random_crop
+
+SMALL = ("small", "small-mean-field")
+RATES = {False: 1e9, True: 1e9}
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setitem(training_step.NETS, "small", ("resnet9", {"filters": 4, "blocks": 2}))
+    for name in SMALL:
+        monkeypatch.setitem(training_step.NETS, name, ("resnet9", {"filters": 4, "blocks": 2}))
+        monkeypatch.setitem(training_step.BATCH["cpu"], name, 4)
 
 
-def test_both_sides_take_the_same_step():
-    assert training_step.compare("small", "cpu") < 1e-10
+@pytest.mark.parametrize("name", SMALL)
+def test_both_sides_take_the_same_step(name):
+    assert training_step.compare(name, "cpu") < 1e-10
     assert torch.get_default_dtype() == torch.float32
 
 
@@ -27,37 +34,79 @@ def test_another_step_would_be_noticed(monkeypatch):
     assert training_step.compare("small", "cpu") > 1e-3
 
 
-def test_samples_one_by_one_are_changed_as_whole_batches_are():
-    """Every crop and flip of the loader's side is one that the trainer's side can make."""
-    data = training_step.samples(1)
-    possible = set()
+def test_the_plain_loop_crops_and_mirrors_as_the_trainer_does():
+    """Every image that the plain loop sees is one that the trainer's augmentation can make of its samples."""
+    data = training_step.samples(3)
+    augment, possible = compose(random_crop(4), flip()), set()
     for top in range(9):
         for left in range(9):
             for mirrored in (0.0, 0.9):
-                numbers = torch.tensor([[(top + 0.5) / 9, (left + 0.5) / 9, mirrored]])
-                possible.add(compose(random_crop(4), flip()).apply(data.x, numbers).numpy().tobytes())
-    images = training_step.Images(data)
-    for _ in range(50):
-        x = images[0][0] * images.deviation + images.mean
-        assert (x * 255).round().to(torch.uint8).numpy().tobytes() in possible
+                numbers = torch.tensor([[(top + 0.5) / 9, (left + 0.5) / 9, mirrored]]).expand(3, -1)
+                possible |= {image.numpy().tobytes() for image in augment.apply(data.x, numbers)}
+    batches = training_step.PlainBatches(data, 3, "cpu", changed=True)
+    seen = set()
+    for x, labels in islice(batches, 30):
+        assert sorted(labels.tolist()) == sorted(data.labels.tolist())
+        bytes_ = (x / batches.factor + batches.mean).round().to(torch.uint8)
+        seen |= {image.contiguous().numpy().tobytes() for image in bytes_}
+    assert seen <= possible
+    assert len(seen) > 60  # of 90: they do differ
 
 
-@pytest.mark.parametrize("way", ["plain loop, 0 workers", "trainer", "trainer, least action", "trainer, bfloat16"])
-def test_every_way_answers_with_the_seconds_of_its_steps(way):
-    here, there = multiprocessing.Pipe()
-    for message in (2, 1, None):
-        here.send(message)
-    training_step.serve(there, "small", "cpu", 4, way)
-    assert all(0 < here.recv() < 10 for _ in range(2))
-    torch.set_flush_denormal(False)
+def test_the_plain_loop_allocates_its_batch_once_with_channels_last():
+    batches = training_step.PlainBatches(training_step.samples(8), 4, "cpu", changed=True)
+    first, second = (x for x, _ in islice(batches, 2))
+    assert first.data_ptr() == second.data_ptr()
+    assert first.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_the_ratio_is_to_the_better_plain_loop_turn_by_turn(capsys):
+def test_every_way_of_every_precision_is_timed_and_compared_with_the_plain_loop_of_its_own(capsys):
+    ways = training_step.all_ways(["fp32", "bf16"], compiled=False)
+    times = training_step.measure("small", "cpu", ways, 2)
+    assert {way: len(turns) for way, turns in times.items()} == dict.fromkeys(ways, 2)
+    found = training_step.report("small", "cpu", times, RATES)
+    assert set(found) == {way for way in ways if "plain" not in way}
+    assert capsys.readouterr().out.count("by processor time") == len(found)
+
+
+def test_a_ratio_is_taken_turn_by_turn_and_by_its_own_clock():
+    plain = [Seconds(4.0, 1.0), Seconds(4.0, 1.0), Seconds(8.0, 1.0)]
+    ours = [Seconds(2.0, 2.0), Seconds(2.0, 2.0), Seconds(4.0, 2.0)]
+    assert timing.ratio(plain, ours, "process").median == 2.0
+    assert timing.ratio(plain, ours, "wall").median == 0.5
+
+
+def test_each_precision_has_a_plain_loop_of_its_own(capsys):
     times = {
-        "plain loop, 0 workers": [4.0, 4.0, 4.0],
-        "plain loop, 2 workers": [3.0, 3.0, 6.0],
-        "trainer": [2.0, 2.0, 1.0],
+        "plain loop": [Seconds(2.0, 2.0)],
+        "trainer": [Seconds(1.0, 1.0)],
+        "plain loop, bfloat16": [Seconds(1.0, 1.0)],
+        "trainer, least action, bfloat16": [Seconds(0.5, 0.5)],
     }
-    ratios = training_step.report("small", "cpu", 8, times)
-    assert ratios["trainer"] == 1.5
-    assert "trainer: 4.0 images/s" in capsys.readouterr().out
+    found = training_step.report("small", "cpu", times, RATES)
+    assert {way: one.median for way, one in found.items()} == {"trainer": 2.0, "trainer, least action, bfloat16": 2.0}
+
+
+def test_the_middle_half_leaves_out_a_quarter_at_each_end():
+    assert timing.spread([9.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]) == (4.5, 3.0, 6.0)
+
+
+def test_a_way_that_this_machine_cannot_go_costs_no_other_one(capsys):
+    def broken():
+        raise RuntimeError("no bfloat16 here")
+        yield
+
+    ways = {"right": iter(range(100)), "broken": broken()}
+    times = timing.interleave(ways, "cpu", repeats=2, steps=3, warm_up=1)
+    assert {way: len(turns) for way, turns in times.items()} == {"right": 2}
+    assert "broken: left out, no bfloat16 here" in capsys.readouterr().out
+
+
+def test_least_action_is_timed_in_all_forms_and_levels(monkeypatch, capsys):
+    monkeypatch.setattr(lap_overhead, "BATCH", 2)
+    monkeypatch.setattr(lap_overhead, "SAMPLES", 4)
+    monkeypatch.setattr(lap_overhead, "FILTERS", 2)
+    assert lap_overhead.measure("cpu", 1, bf16=False) > 0
+    told = capsys.readouterr().out
+    for word in (*lap_overhead.FORMS, *lap_overhead.LEVELS[1:], "MNIST's recipe"):
+        assert word in told
