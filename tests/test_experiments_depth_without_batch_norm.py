@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from regimes.experiments.least_action import depth_without_batch_norm as depth
+from regimes.experiments.least_action.depth_without_batch_norm.config import course
 from regimes.experiments.least_action.low_data.comparison import DIVIDED, VANILLA
 from regimes.experiments.least_action.low_data.course import data, fresh_model
 from regimes.lab.config import load
@@ -75,7 +76,7 @@ def test_the_two_blocks_have_two_convolutions_and_one_and_no_batch_norm(deep):
     digits = data("digits", 0, 20, 0, (10, 10), None)
     counts, kinds = {}, {}
     for block in depth.BLOCKS:
-        model = fresh_model(depth.course(config, deep, block), digits, 0)
+        model = fresh_model(course(config, deep, block), digits, 0)
         counts[block] = parameter_count(model)
         kinds[block] = [type(layer).__name__ for layer in model.segments[0].blocks[1].residual]
     assert kinds["two_convolutions"] == ["ReLU", "Conv2d", "ReLU", "Conv2d"]
@@ -88,7 +89,7 @@ def test_the_two_blocks_have_two_convolutions_and_one_and_no_batch_norm(deep):
 
 def test_the_size_that_was_run_keeps_the_shares_of_the_schedule():
     config = load(depth.Config, Path(__file__).parent.parent / "configs" / "depth_without_batch_norm.yaml")
-    train = depth.course(config, 9, "last_convolution").train
+    train = course(config, 9, "last_convolution").train
     assert (train.lr, train.init, train.gain, train.augment) == (0.1, "kaiming", 1.0, True)
     assert [round(300 * mark / train.epochs) for mark in train.milestones] == pytest.approx([150, 225, 250], abs=10)
     assert train.arch_options == {"filters": 8, "blocks": 9, "batch_norm": False, "compat": True}

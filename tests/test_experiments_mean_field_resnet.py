@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from torch.testing import assert_close
 
 from regimes.experiments.mean_field import mean_field_resnet
-from regimes.experiments.mean_field.mean_field_resnet import GAIN, MEAN_FIELD, SMOKE, VANILLA, Config, arms
+from regimes.experiments.mean_field.mean_field_resnet import GAIN, MEAN_FIELD, VANILLA, Config, arms
+from regimes.experiments.mean_field.mean_field_resnet.config import SMOKE
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.training.config import TrainConfig

@@ -15,25 +15,23 @@ loss rises with m from m = 16 on; it is then near what a linear function plus a 
 m ≤ 128, before the run.
 """
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.lazy.width_scaling.config import LAZY, MEAN_FIELD
 from regimes.experiments.lazy.width_scaling.config import Config as Config
+from regimes.experiments.lazy.width_scaling.figure import draw as draw
+from regimes.experiments.lazy.width_scaling.numbers import losses, of_zero
 from regimes.experiments.lazy.width_scaling.runs import measure as measure
 from regimes.experiments.lazy.width_scaling.runs import work as work
-from regimes.lab import figures
 from regimes.lab.intervals import POSITIVE
-from regimes.lab.numbers import Number, by_seed, cells, each, geometric_mean, judged, mean, paired, slope
+from regimes.lab.numbers import by_seed, cells, geometric_mean, judged, mean, paired, slope
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from pandas import DataFrame
 
 WIDE, RISING_FROM = 128, 16
 PUBLISHED_UNIT = 0.1  # the published axis: 0.1 × test loss
-LINEAR_SHARE = (1 - 2 / math.pi) / 2  # what the best linear function plus a constant leaves of the loss of f = 0
 RATIO = f"test loss of 1/√m over that of 1/m, m ≥ {WIDE}"
 SLOPE = f"slope of log test loss against log m for 1/√m, m ≥ {RISING_FROM}"
 LAZY_SHARE = f"test loss of 1/√m, m ≥ {WIDE}, over what linear + constant leaves"
@@ -53,21 +51,6 @@ STATEMENT = Statement(
 )
 GRID = ("width", "seed", "scaling")
 BATCHED = ("scaling",)
-LOOKS = {
-    LAZY: {"number": 0, "label": r"scaling $1/\sqrt{m}$"},
-    MEAN_FIELD: {"number": 1, "label": "scaling $1/m$", "linestyle": "--"},
-}
-
-
-def of_zero(rows: "DataFrame", column: str = "test_end") -> Any:
-    """The loss over that of f = 0, which is d²·3/(4d) in the mean over teachers."""
-    return LINEAR_SHARE * rows[column] / rows.linear
-
-
-def losses(rows: "DataFrame", scaling: str) -> dict[int, Number]:
-    """Test loss at the end over that of f = 0, by width: means over trials with intervals that stay positive."""
-    some: Any = rows[rows.scaling == scaling]
-    return each(some, "width", lambda at: mean(of_zero(at), within=POSITIVE))
 
 
 def judge(rows: "DataFrame") -> Judgement:
@@ -108,20 +91,3 @@ def table(rows: "DataFrame") -> "DataFrame":
         shown = cells("test loss / that of f = 0", losses(some, scaling)[width])
         lines.append({"m": width, "scaling": scaling} | shown | others)
     return pandas.DataFrame(lines)
-
-
-def draw(rows: "DataFrame") -> "Figure":
-    """Test loss over that of f = 0 against m: one dot a trial, lines through the means."""
-    made, ax = figures.figure(height=3.2)
-    with figures.style():
-        for scaling, look in LOOKS.items():
-            some: Any = rows[rows.scaling == scaling]
-            figures.curve(ax, losses(rows, scaling), marker="", unit=100.0, **look)
-            marks = {"marker": figures.MARKERS[look["number"]], "color": figures.PALETTE[look["number"]]}
-            ax.plot(some.width, 100 * of_zero(some), linestyle="none", markersize=1.8, alpha=0.5, **marks)
-        ax.axhline(100 * LINEAR_SHARE, linestyle=":", color="#000000", label="linear function plus constant")
-        ax.set(xscale="log", xlabel="width m", ylabel="test loss, % of that of f = 0")
-        ax.set_ylim(bottom=0, top=200 * LINEAR_SHARE)
-        ax.legend(loc="upper right")
-        figures.explain(made, "Dots: trials; lines: their means; bands: 95 % intervals.")
-    return made

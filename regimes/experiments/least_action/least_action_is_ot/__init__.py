@@ -12,22 +12,7 @@ optimal within each class, and over the whole cloud it may be far from that: cla
 (problem `crossing`, whose whole-cloud gap at the minimiser is known and large). Read as a statement on the whole
 cloud, the claim holds for risks without labels only. Both gaps are measured; `gap` is the one within classes.
 
-Problems with a known minimiser: the risk is the squared distance W₂²(T♯α, ν)/V to a target law ν, so with any w > 0
-    T_w = (1 − t) id + t T_ν,   t = 1/(1 + w),   least value w/(1 + w) · W₂²(α, ν)/V,
-a point of the geodesic from α to ν with T_ν the optimal map to ν; classes have their own ν. Exact on the training
-cloud, as risk and T_ν are built from that very cloud.
-* `plane`, `space`: Gaussian to Gaussian in d = 2 and 8, Bures distance of mean and covariance, T_ν the Bures map;
-* `line`: d = 1, N(0, 1) to its image under x + tanh 2x, two humps; distance by sorting;
-* `crossing`: two blobs in the plane, each a class with its own Gaussian target, in positions that have crossed.
-Problems without one: `circles` (T in the plane, learned linear head), and one of `digits`, `mnist`: ResNet9 with few
-filters and batch norm, its encoder FROZEN at the random start and φ scaled to unit variance a feature, so that α is the
-same cloud at every weight; T in eval mode, on test images. There, beside the fixed weights, the method of multipliers
-from the largest weight on: λ grows by growth·risk every 5 steps.
-All nets of a seed start from the same Kaiming weights, whatever w: gain 1 for images; 0.5 for dense nets, which then
-move points by about a deviation of the cloud. (Gain 1 moves them ten times as far; in `plane`, on other seeds, Adam was
-then far from the known least value after 1,500 steps, at gain 0.5 within 1 % of it after 800. That, and no gap, chose
-gain, rate and steps; how far each run stays above the least value is measured.) Full-batch Adam (images: batches),
-cosine schedule.
+The problems and their nets are described in `problems`. Some have a known minimiser T_w.
 
 A minimiser is not what descent must find. Linear maps on Gaussians have reversed stationary points, T with a
 negative direction, as long as w < (deviation of ν)/(deviation of α) there. Ratios here are at most 2 (line: slope at
@@ -46,20 +31,21 @@ Source: [Karkar2020].
 """
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from regimes.experiments.least_action.least_action_is_ot.course import Config, measure
-from regimes.experiments.least_action.least_action_is_ot.figure import draw
+from regimes.experiments.least_action.least_action_is_ot.course import Config as Config
+from regimes.experiments.least_action.least_action_is_ot.course import measure as measure
+from regimes.experiments.least_action.least_action_is_ot.figure import draw as draw
 from regimes.experiments.least_action.least_action_is_ot.problems import IMAGES, KNOWN
+from regimes.experiments.least_action.least_action_is_ot.quality import table as table
 from regimes.experiments.least_action.least_action_is_ot.trends import Ends, gap_ratio, order
 from regimes.lab import numbers
 from regimes.lab.intervals import CORRELATION, POSITIVE, SHARE
+from regimes.lab.numbers import Number
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-__all__ = ["BATCHED", "GRID", "STATEMENT", "Config", "draw", "judge", "measure", "table"]
 
 ERROR = 0.1  # relative error of a trained displacement
 GAP = "relative gap within classes at the largest weight, worst known problem"
@@ -108,14 +94,12 @@ def judge(rows: "DataFrame") -> Judgement:
     ends = Ends.read(rows)
     told = ends.told()
     found = {
-        GAP: ends.worst(lambda top: numbers.mean(top.gap, within=SHARE)),
+        GAP: ends.worst_mean("gap", SHARE),
         RATIO: ends.worst(gap_ratio, told),
-        DISTANCE: ends.worst(lambda top: numbers.mean(top.distance, within=POSITIVE)),
-        STRAIGHTNESS: ends.worst(lambda top: numbers.mean(top.straightness, within=SHARE), sign=-1.0),
-        EXCESS: ends.worst(lambda top: numbers.mean(top.excess_action, within=Interval(-1.0, math.inf))),
-        ASYMMETRY: ends.worst(
-            lambda top: numbers.mean(top.displacement_asymmetry, within=POSITIVE), of=("plane", "space")
-        ),
+        DISTANCE: ends.worst_mean("distance", POSITIVE),
+        STRAIGHTNESS: ends.worst_mean("straightness", SHARE, sign=-1.0),
+        EXCESS: ends.worst_mean("excess_action", Interval(-1.0, math.inf)),
+        ASYMMETRY: ends.worst_mean("displacement_asymmetry", POSITIVE, of=("plane", "space")),
         ORDER: ends.worst(lambda some: order(some, "gap"), told, whole=True),
         CROSSED: numbers.mean(ends.crossed().gap_whole, within=SHARE),
         CROSSED_OFF: numbers.mean(ends.crossed().gap_whole - ends.crossed().gap_whole_true, within=CORRELATION),
@@ -125,7 +109,7 @@ def judge(rows: "DataFrame") -> Judgement:
         IMAGES_ORDER: order(ends.of(*IMAGES), "displacement_asymmetry"),
         IMAGES_GAP: numbers.mean(ends.usable(IMAGES).gap, within=SHARE),
     }
-    merits: dict[str, float | numbers.Number | None] = {
+    merits: dict[str, float | Number | None] = {
         "runs": float(len(ends.rows)),
         "runs whose gaps are certified": float(ends.rows.certified.sum()),
         "seeds with a gap above ε² at weight 0": float((told.weight == 0).sum()),
@@ -138,25 +122,3 @@ def judge(rows: "DataFrame") -> Judgement:
         "images: gap of dealt-out displacements there": numbers.mean(ends.usable(IMAGES).gap_null),
     }
     return numbers.judged(STATEMENT, found, merits)
-
-
-def table(rows: "DataFrame") -> "DataFrame":
-    """Means over the seeds, a line a problem, scheme and weight."""
-    ends: Any = rows[rows.kind == "end"]
-    columns = {
-        "train_risk": "risk",
-        "accuracy": "accuracy",
-        "transport": "transport Σ‖v‖²",
-        "action": "action",
-        "map_cost": "cost of the map",
-        "straightness": "straightness",
-        "gap": "gap in classes",
-        "gap_whole": "gap, whole cloud",
-        "gap_null": "gap, dealt out",
-        "asymmetry": "asymmetry of T",
-        "displacement_asymmetry": "of T − id",
-        "distance": "distance to T_w",
-        "excess_objective": "objective / least value − 1",
-    }
-    groups = ends.groupby(["problem", "scheme", "weight"], sort=False)
-    return groups[list(columns)].mean().rename(columns=columns).reset_index()

@@ -1,7 +1,7 @@
 """What a trained map is worth: its costs, its certified gaps within classes and as a whole, its symmetry."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +14,25 @@ from regimes.transport.brenier import brenier_test
 from regimes.transport.energy import measure
 from regimes.transport.pairing import exact_gap
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 SHOWN = 60  # points whose paths are kept
+COLUMNS = {
+    "train_risk": "risk",
+    "accuracy": "accuracy",
+    "transport": "transport Σ‖v‖²",
+    "action": "action",
+    "map_cost": "cost of the map",
+    "straightness": "straightness",
+    "gap": "gap in classes",
+    "gap_whole": "gap, whole cloud",
+    "gap_null": "gap, dealt out",
+    "asymmetry": "asymmetry of T",
+    "displacement_asymmetry": "of T − id",
+    "distance": "distance to T_w",
+    "excess_objective": "objective / least value − 1",
+}
 
 
 def class_gap(x: Float[Tensor, "n d"], t: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> tuple[float, bool]:
@@ -114,3 +132,10 @@ def path_rows(posed: Problem) -> list[dict[str, Any]]:
         for k, state in enumerate(states)
         for i, (x, y) in enumerate(state.tolist())
     ]
+
+
+def table(rows: "DataFrame") -> "DataFrame":
+    """Means over the seeds, a line a problem, scheme and weight."""
+    ends: Any = rows[rows.kind == "end"]
+    groups = ends.groupby(["problem", "scheme", "weight"], sort=False)
+    return groups[list(COLUMNS)].mean().rename(columns=COLUMNS).reset_index()

@@ -8,7 +8,7 @@ import numpy as np
 
 from regimes.experiments.least_action.least_action_is_ot.problems import KNOWN
 from regimes.lab import numbers
-from regimes.lab.intervals import CORRELATION, REAL
+from regimes.lab.intervals import CORRELATION, REAL, Interval
 from regimes.lab.numbers import Number
 from regimes.lab.ranks import rank_correlation
 
@@ -64,6 +64,12 @@ class Ends(NamedTuple):
         found = numbers.known({name: number((self.of if whole else self.top)(name, rows)) for name in of})
         known = [one for one in found.values() if not math.isnan(one.value)]
         return max(known, key=lambda one: sign * one.value, default=UNKNOWN)
+
+    def worst_mean(
+        self, column: str, within: Interval, *, of: tuple[str, ...] = KNOWN, sign: float = 1.0
+    ) -> Number | None:
+        """The same of means of a column over the seeds, at the largest weight."""
+        return self.worst(lambda top: numbers.mean(top[column], within=within), of=of, sign=sign)
 
     def crossed(self) -> Any:
         """The crossing classes at the largest weight at which the true map's whole-cloud gap is above 1/2."""

@@ -13,40 +13,22 @@ paired by seed. What counts is the test error after the last epoch; nothing is c
 The paper leaves open where τ starts, its learning rate, decay and clipping, whether the first gap is used, by what
 factor gaps are multiplied, and when blocks are sorted. Arm `mean_field`: particles within each stage, the uniform grid
 τ^l = l/L with gaps times L, so that it starts as the vanilla net; first gap used, learning rate of θ, no decay, no
-clipping, sorted at every forward pass. A stage's first block that changes the space is no particle. Other arms change
-one choice each: `_epoch` (sorted after each epoch), `_never`, `_tauF` (the learning rate of τ times F), `_nofirst` (the
-first gap is 1), `_clipC` (norm of τ's gradient at most C), `_random` (τ starts uniform on [0, 1]), `_decayD` (weight
-decay on τ), and for both methods `_lrR` (another learning rate).
-
-The learning rate of θ on τ moves the weights of blocks by L² times what it would move a weight of the net. In 8 epochs
-on 400 digits (resnet9, nine blocks in one stage, 5 seeds) they went from −87 to 72 with it, from −8 to 11 with a tenth,
-from 0.11 to 1.89 with a hundredth, at validation errors of 5.3, 5.0 and 4.9 % (vanilla 5.0). So `train` takes 1/L² for
-`tau_lr_factor` where nothing else is said; arms here have the factor 1, or their own.
+clipping, sorted at every forward pass. A stage's first block that changes the space is no particle. Other arms
+change one choice each, see `arms`.
 
 The learning rate of the reduced size is the one of 0.05, 0.1, 0.2 with the least validation error, mean of both
 methods, in a pilot on seed 100, which is in no result: vanilla 60.4, 60.0, 63.0 %, mean_field 61.6, 61.1, 61.6 %.
 
 Prediction, made before any run: the test error of vanilla less that of mean_field is above 0, as the paper says.
-
-Measured at the reduced size (2,000 images of 16 × 16 pixels, 8 epochs, 10 seeds): −0.54 [−1.33, 0.25] points, at test
-errors of 61.1 % (vanilla) and 61.7 %. No gain is seen, and one of 0.25 points or less is not excluded; of nets trained
-for 160 epochs on all images this says nothing. By figures for which nothing was predicted mean_field is behind: vanilla
-less mean_field has a training error of −1.6 [−2.8, −0.4] points, a test risk of −0.037 [−0.054, −0.020].
-
-The ablation (3 seeds) decides none of the choices: other arms less mean_field lie within 1.5 points of 0, with half
-widths of 2.4 to 4.8. Weights of blocks end between −0.55 and 4.14 (0.24 and 1.46 at a tenth of the learning rate of τ),
-and 1.2 pairs of blocks a seed change places.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator
-
-from regimes.errors import UserError
-from regimes.experiments.mean_field.mean_field_resnet.arms import read_arm, run, spelled
+from regimes.experiments.mean_field.mean_field_resnet.arms import MEAN_FIELD, VANILLA, run, spelled
+from regimes.experiments.mean_field.mean_field_resnet.config import Config
+from regimes.experiments.mean_field.mean_field_resnet.config import points as points
 from regimes.experiments.mean_field.mean_field_resnet.pictures import panels
 from regimes.lab import numbers
-from regimes.lab.config import Settings
 from regimes.lab.numbers import Number, by_seed, cells, paired, spread
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 from regimes.training.config import TrainConfig
@@ -64,7 +46,6 @@ PUBLISHED = {
     110: (6.37, 6.10),
     164: (5.46, 5.19),
 }
-VANILLA, MEAN_FIELD = "vanilla", "mean_field"
 GAIN = "vanilla − mean_field, test error after the last epoch, points"
 STATEMENT = Statement(
     title="A ResNet with trained, sorted times has a lower test error",
@@ -75,68 +56,6 @@ STATEMENT = Statement(
 )
 GRID = ("seed", "arm")
 BATCHED = ()
-OWN = {
-    *("dataset", "data_dir", "train_size", "validation", "test_size", "device", "bf16", "seed", "seeds"),
-    *("max_steps", "mean_field", "checkpoint_seconds", "tensorboard"),
-}
-SMOKE = {"arch": "preact_resnet", "arch_options": {"depth": 14}, "epochs": 3, "batch": 25}
-
-
-class Config(Settings):
-    """Data, arms and training; the defaults are a smoke run, configs/mean_field_resnet.yaml is the real size here.
-
-    `training` holds settings of `train`: what differs from the recipe of the data set, on digits from SMOKE.
-    """
-
-    dataset: Literal["digits", "cifar10", "cifar100"] = Field("digits", description="data set")
-    data_dir: str | None = Field(None, description="folder with the data files; null: REGIMES_DATA_DIR")
-    arm: list[str] = Field([VANILLA, MEAN_FIELD], min_length=1, description="nets that are compared")
-    seeds: int = Field(2, ge=1, description="repetitions; intervals are over these")
-    first_seed: int = Field(0, ge=0, description="the first of the seeds")
-    extra_arm: list[str] = Field(
-        ["mean_field_epoch", "mean_field_tau0.1"], description="nets that are shown beside them"
-    )
-    extra_seeds: int = Field(1, ge=0, description="seeds of the extra arms: the first of the seeds")
-    train_size: int | None = Field(100, ge=2, description="training images; null: all that validation leaves")
-    validation: int = Field(100, ge=0, description="validation images; their error is tabled, they choose nothing")
-    test_size: int | None = Field(100, ge=1, description="test images; null: all")
-    pool: int = Field(1, ge=1, description="side of the squares of pixels that images are averaged over")
-    device: Literal["cpu", "cuda"] = Field("cpu", description="where it is computed")
-    bf16: bool = Field(False, description="products in bfloat16")
-    training: dict[str, Any] = Field({}, description="settings of `train` that differ from the recipe of the data set")
-
-    @field_validator("arm", "extra_arm")
-    @classmethod
-    def readable(cls, names: list[str]) -> list[str]:
-        """Refuse names that are no arms."""
-        for name in names:
-            read_arm(name)
-        return names
-
-    @field_validator("training")
-    @classmethod
-    def allowed(cls, training: dict[str, Any]) -> dict[str, Any]:
-        """Refuse what the statement's own settings decide."""
-        if taken := OWN & training.keys():
-            raise UserError(f"training cannot set {', '.join(sorted(taken))}: set it outside of training, if at all")
-        return training
-
-    def settings(self) -> dict[str, Any]:
-        """Settings of `train` that all arms share."""
-        own = ("dataset", "data_dir", "train_size", "validation", "test_size", "device", "bf16")
-        small = SMOKE if self.dataset == "digits" else {}
-        return {**small, **self.training, **{name: getattr(self, name) for name in own}}
-
-
-def points(config: Config) -> list[dict[str, Any]]:
-    """The arms seed after seed, then the extra ones, so that a run cut short is a whole one of fewer seeds or arms."""
-    plans = ((config.seeds, config.arm), (min(config.extra_seeds, config.seeds), config.extra_arm))
-    return [
-        {"seed": config.first_seed + number, "arm": arm}
-        for seeds, arms in plans
-        for number in range(seeds)
-        for arm in arms
-    ]
 
 
 def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,14 @@
-"""What is trained: arms by name, and one arm with one seed."""
+"""What is trained: arms by name, and one arm with one seed.
+
+Beside `vanilla` and `mean_field` each arm changes one choice of the latter: `_epoch` (sorted after each epoch),
+`_never`, `_tauF` (the learning rate of τ times F), `_nofirst` (the first gap is 1), `_clipC` (norm of τ's gradient at
+most C), `_random` (τ starts uniform on [0, 1]), `_decayD` (weight decay on τ); `_lrR`: another learning rate of both.
+
+The learning rate of θ on τ moves the weights of blocks by L² times what it would move a weight of the net. In 8 epochs
+on 400 digits (resnet9, nine blocks in one stage, 5 seeds) they went from −87 to 72 with it, from −8 to 11 with a tenth,
+from 0.11 to 1.89 with a hundredth, at validation errors of 5.3, 5.0 and 4.9 % (vanilla 5.0). So `train` takes 1/L² for
+`tau_lr_factor` where nothing else is said; arms here have the factor 1, or their own.
+"""
 
 import re
 from typing import Any, cast
@@ -18,9 +28,10 @@ from regimes.training.loop import descend
 from regimes.training.memory import EVALUATION_BATCH
 from regimes.training.runtime import autocast, prepared
 
+VANILLA, MEAN_FIELD = "vanilla", "mean_field"
 METHODS: dict[str, dict[str, Any]] = {
-    "vanilla": {"mean_field": False},
-    "mean_field": {"mean_field": True, "tau_lr_factor": 1.0},
+    VANILLA: {"mean_field": False},
+    MEAN_FIELD: {"mean_field": True, "tau_lr_factor": 1.0},
 }
 WORDS: dict[str, tuple[str, Any]] = {
     "epoch": ("tau_sort", "epoch"),
