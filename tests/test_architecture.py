@@ -5,11 +5,12 @@ import builtins
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from regimes.experiments import names
+from regimes.experiments import homes, names
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "regimes"
@@ -125,6 +126,12 @@ def test_no_file_is_too_long_to_be_read_at_once():
         str(file.relative_to(ROOT)): count for file in FILES if (count := len(file.read_text().splitlines())) > LIMIT
     }
     assert long == {}
+
+
+def test_a_statement_is_read_on_two_pages():
+    """Claim, predictions, judge; what measures, groups and draws lies beside it."""
+    files = [Path(find_spec(f"regimes.experiments.{home}.{own}").origin) for own, home in homes().items()]
+    assert [file for file in files if len(file.read_text().splitlines()) > 125] == []
 
 
 def test_no_module_is_named_for_odds_and_ends():
