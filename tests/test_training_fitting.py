@@ -12,7 +12,7 @@ from torch.testing import assert_close
 import regimes
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
-from regimes.errors import Interrupted
+from regimes.errors import Interrupted, UserError
 from regimes.models.build import build
 from regimes.training import results, runtime
 from regimes.training.checkpoint import load_checkpoint
@@ -172,6 +172,51 @@ def test_other_samples_or_another_model_do_not_go_on(tmp_path):
         fit(tmp_path / "run", train=(X[:40] + 1, Y[:40]))
     with pytest.raises(ValueError, match="model is 'Net' there, 'ResidualNet' here"):
         fit(tmp_path / "run", build("dense", (5,), 3, blocks=2, width=6), blocks=None)
+
+
+class Otherwise(Block):
+    def forward(self, z):
+        return z + self.inner(z).tanh()
+
+
+def otherwise():
+    """A network of the same class name and shapes that computes something else."""
+    model = net()
+    model.blocks[1].__class__ = Otherwise
+    return model
+
+
+def smoothed(share):
+    return lambda outputs, targets: nn.functional.cross_entropy(outputs, targets, label_smoothing=share)
+
+
+OTHERS = {
+    "another constant in a closure": ({"risk": smoothed(0.2)}, "run of another risk: its code, constants or structure"),
+    "another kind of risk": ({"risk": nn.CrossEntropyLoss(label_smoothing=0.1)}, "risk is '<lambda>' there"),
+    "another activation": ({"model": otherwise()}, "run of another model: its code, constants or structure"),
+    "another optimiser": ({"optimiser": "adam"}, "optimiser is 'sgd' there, 'adam' here"),
+    "another momentum": ({"momentum": 0.5}, "momentum is 0.9 there, 0.5 here"),
+    "other test samples": ({"test": (X[40:], Y[40:])}, "or tested on others"),
+    "another reading of the output": ({"output": lambda made: made * 1.0}, "output"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_is_another_run_does_not_go_on_in_the_folder_and_the_same_made_anew_does(tmp_path, kind):
+    changes, text = OTHERS[kind]
+    first = fit(tmp_path / "run", risk=smoothed(0.1), epochs=1)
+    with pytest.raises(UserError, match=text) as caught:
+        fit(tmp_path / "run", **{"risk": smoothed(0.1), "epochs": 1, **changes})
+    assert "\n" not in str(caught.value)
+    assert fit(tmp_path / "run", risk=smoothed(0.1), epochs=1).table == first.table
+    assert len(fit(tmp_path / "run", first.model, risk=smoothed(0.1), epochs=2).metrics) == 2
+
+
+def test_weights_put_into_a_network_of_another_activation_are_told(tmp_path):
+    fit(tmp_path / "run", epochs=1)
+    regimes.load(tmp_path / "run", model=net())
+    with pytest.warns(UserWarning, match="not those of the network that was trained"):
+        regimes.load(tmp_path / "run", model=otherwise())
 
 
 def summed(outputs, targets):

@@ -234,6 +234,11 @@ def _refuse_other(path: Path, name: str, wanted: dict[str, Any], free: Collectio
         if key in free and MISSING not in (old, new):
             continue
         old_text, new_text = ("nothing" if value is MISSING else repr(value) for value in (old, new))
+        if (what := key.removesuffix("_definition")) != key:
+            raise UserError(
+                f"{path} holds a run of another {what}: its code, constants or structure differ (digest {old_text} "
+                f"there, {new_text} here); {way_out}"
+            )
         raise UserError(f"{path} holds another configuration: {key} is {old_text} there, {new_text} here; {way_out}")
 
 

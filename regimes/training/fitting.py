@@ -9,7 +9,6 @@ from pydantic import ValidationError, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from regimes.checks import finite, shapes
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
 from regimes.data.digest import digest
@@ -27,30 +26,32 @@ from regimes.training.assemble import (
     make_optimiser,
     make_schedule,
 )
+from regimes.training.caller_samples import CallerSamples, Pair, checked, name_of
 from regimes.training.checkpoint import FIT, load_checkpoint, put_weights
 from regimes.training.config import StepSettings
 from regimes.training.course import Course, Setup
+from regimes.training.definition import definition
 from regimes.training.length import LAST, open_run
 from regimes.training.loading import metrics_of
 from regimes.training.loop import Training
 from regimes.training.memory import evaluation_batch
-from regimes.training.modes import eval_mode
-from regimes.training.objectives import Risk, refuse_misfit
+from regimes.training.objectives import Risk
 from regimes.training.recipes import OWN
 from regimes.training.run import Say, carry_out
 from regimes.training.runtime import prepared
 from regimes.training.work import typical_work
 
-Pair = tuple[Tensor, Tensor]
-
 
 class FitConfig(StepSettings):
-    """Settings of `fit`: those of `train` that do not depend on a data set, and what the model is called."""
+    """Settings of `fit`: those of `train` that do not depend on a data set, the model's name and definition."""
 
     model: str
     blocks: list[str] = []
     shortcuts: list[str] = []
     risk: str
+    model_definition: str = ""
+    risk_definition: str = ""
+    output_definition: str = ""
 
     @model_validator(mode="before")
     @classmethod
@@ -88,16 +89,6 @@ class Untraced(nn.Module):
         return as_trace(output) if trace else output
 
 
-class Owned(NamedTuple):
-    """The caller's samples."""
-
-    train: Labelled
-    validation: Labelled | None
-    test: Labelled | None
-    classes: int  # 0 where targets are no class labels
-    shape: tuple[int, ...]
-
-
 def fit(
     model: nn.Module,
     train: Pair,
@@ -122,17 +113,20 @@ def fit(
     settings: epochs, batch, lr, optimiser, ..., as in `python cli.py train --set`; see `recipes.OWN` for what is taken
     otherwise. A second call with the same arguments goes on with the run in `out`, or shows it if it is finished; with
     more epochs it becomes longer. fresh: move an old run aside and start anew from the model's present weights.
+    Another run is one of another data set, setting, network or risk, by its code, constants and structure.
     The model itself is trained. It ends with the weights of the last epoch, on the device of the settings.
     UserError for what does not fit together; Diverged, Interrupted as in `train`.
     """
     if settings.get("device") == "cuda" and not torch.cuda.is_available():
         raise UserError("fit: device='cuda' needs a graphics card and torch with CUDA; take device='cpu'.")
     traced = _traced(model, lap, blocks, shortcuts, output)
-    given = {**settings, "lap": lap, "model": type(model).__name__, "risk": _name(risk)}
+    given = {**settings, "lap": lap, "model": type(model).__name__, "risk": name_of(risk)}
+    given |= {"model_definition": definition(model, model), "risk_definition": definition(risk, model)}
+    given |= {} if output is None else {"output_definition": definition(output, model)}
     if isinstance(traced, TracedModel):
         given |= {"blocks": traced.names, "shortcuts": traced.shortcuts}
     config = _settings(given)
-    data = _checked(traced, risk, config, train, validation, test)
+    data = checked(traced, risk, config.target, train, validation, test)
     path = Path(out) if out is not None else default_folder(f"fit-{config.model}{'-lap' * lap}", config, set(given))
     with prepared(config.seed, config.device):
         made = _set_up(traced, data, config, risk)
@@ -170,96 +164,8 @@ def _settings(given: dict[str, Any]) -> FitConfig:
         raise UserError(f"fit: {name}: {first['msg']}; got {first['input']!r}") from None
 
 
-def _checked(
-    model: nn.Module, risk: Risk, config: FitConfig, train: Pair, validation: Pair | None, test: Pair | None
-) -> Owned:
-    """The samples, each part checked against the first and against what the model makes of two of them."""
-    parts: dict[str, Labelled | None] = {}
-    for name, pair in (("train", train), ("validation", validation), ("test", test)):
-        if pair is None:
-            parts[name] = None
-            continue
-        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(part, Tensor) for part in pair):
-            raise UserError(f"fit needs {name} as a pair of tensors (inputs, targets); got {type(pair).__name__}.")
-        x, y = pair
-        shapes(f"fit: {name}", inputs=(x, "n *feature"), targets=(y, "n *target"))
-        finite(f"fit: {name}", inputs=x, targets=y)
-        labels = y.detach() if y.is_floating_point() or y.is_complex() else y.detach().long()
-        parts[name] = Labelled(x.detach(), labels)
-    first = parts["train"]
-    assert first is not None
-    labels = not first.labels.is_floating_point() and first.labels.ndim == 1
-    for name, part in parts.items():
-        if part is None:
-            continue
-        for what, own, of in (("inputs", part.x, first.x), ("targets", part.labels, first.labels)):
-            if (own.shape[1:], own.dtype) != (of.shape[1:], of.dtype):
-                raise UserError(
-                    f"fit needs {name} {what} like those of train, {tuple(of.shape[1:])} of {of.dtype}; got "
-                    f"{tuple(own.shape[1:])} of {own.dtype}."
-                )
-    with eval_mode(model), torch.no_grad():
-        weight = next(model.parameters(), None)
-        if weight is None:
-            raise UserError("fit needs a model with weights to train; this one has none.")
-        if not any(weight.requires_grad for weight in model.parameters()):
-            raise UserError("fit needs a model with weights to train; all of this one have requires_grad=False.")
-        shown = first.x[:2].to(weight.device)
-        if shown.is_floating_point() and shown.dtype != weight.dtype:
-            raise UserError(
-                f"fit needs inputs of the model's precision, {weight.dtype}; got {shown.dtype}: convert one of the two."
-            )
-        try:
-            outputs = as_trace(model(shown)).output
-        except RuntimeError as error:
-            raise UserError(
-                f"fit needs inputs that the model takes; two of them, {tuple(shown.shape)} of {shown.dtype}, end in: "
-                f"{error}"
-            ) from error
-    if not isinstance(outputs, Tensor):
-        raise UserError(f"fit needs a model that returns one tensor; got {type(outputs).__name__}: pass output=.")
-    finite("fit", **{"outputs of the model before training": outputs})
-    targets = first.labels[:2].to(outputs.device)
-    refuse_misfit("fit", outputs, targets)
-    classes = 0
-    if labels and outputs.ndim == 2:
-        classes = outputs.shape[1]
-        for name, part in parts.items():
-            if part is not None and not 0 <= int(part.labels.min()) <= int(part.labels.max()) < classes:
-                raise UserError(
-                    f"fit needs class labels 0..{classes - 1}, as the model has {classes} outputs; {name} has "
-                    f"{int(part.labels.min())}..{int(part.labels.max())}."
-                )
-    elif risk is cross_entropy and first.labels.is_floating_point() and bool((first.labels < 0).any()):
-        raise UserError(
-            "cross_entropy needs class labels or probabilities; got negative numbers: pass risk=, mse_loss say."
-        )
-    if config.target is not None and (validation is None or not classes):
-        raise UserError(
-            "target is an accuracy on validation samples: pass validation= with class labels, or leave it out."
-        )
-    _refuse_sum(risk, outputs, targets)
-    return Owned(first, parts["validation"], parts["test"], classes, tuple(first.x.shape[1:]))
-
-
-def _refuse_sum(risk: Risk, outputs: Tensor, targets: Tensor) -> None:
-    """UserError where a risk does not take these outputs and targets, or is no mean: a sum doubles with its samples."""
-    try:
-        once, twice = risk(outputs, targets), risk(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
-    except (RuntimeError, ValueError, IndexError, TypeError, UserWarning) as error:
-        raise UserError(
-            f"fit needs a risk that takes outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)} of "
-            f"{targets.dtype}; {_name(risk)} ends in: {error}"
-        ) from error
-    if not isinstance(once, Tensor) or once.ndim > 0:
-        got = f"shape {tuple(once.shape)}" if isinstance(once, Tensor) else type(once).__name__
-        raise UserError(f"fit needs a risk that is one number, a mean over samples, as a tensor; got {got}.")
-    if float(once) != 0 and abs(float(twice) / float(once) - 2) < 1e-3:
-        raise UserError("fit needs a risk that is a mean over samples; this one is a sum: divide it by their number.")
-
-
-def _set_up(model: nn.Module, data: Owned, config: FitConfig, risk: Risk) -> Setup:
-    samples = digest((data.train, data.validation))
+def _set_up(model: nn.Module, data: CallerSamples, config: FitConfig, risk: Risk) -> Setup:
+    samples = digest((data.train, data.validation, *([] if data.test is None else [data.test])))
     model = model.to(config.device)
     here = data._replace(
         train=data.train.to(config.device),
@@ -286,10 +192,3 @@ def _set_up(model: nn.Module, data: Owned, config: FitConfig, risk: Risk) -> Set
         head={"name": "fit", "model": config.model, "lap": config.lap, "blocks": config.blocks, "risk": config.risk},
         usual_lr=OWN["lr"],
     )
-
-
-def _name(risk: Any) -> str:
-    """A name for the settings: that of a function, or of the class of a module."""
-    if not callable(risk):
-        raise UserError(f"fit needs risk as a function (outputs, targets) → number; got {risk!r}.")
-    return getattr(risk, "__name__", type(risk).__name__)

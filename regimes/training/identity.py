@@ -38,8 +38,8 @@ def refuse_foreign(path: Path, held: Checkpoint, config: BaseModel, run: str, da
     _refuse_other_settings(path, held, dump(config))
     if held.data != data:
         raise UserError(
-            f"{path} was trained on other samples than those of this run (digest {held.data} there, {data} here): "
-            f"the data have changed, or the file is of another run; {WAY_OUT}"
+            f"{path} was trained on other samples than those of this run, or tested on others (digest {held.data} "
+            f"there, {data} here): the data have changed, or the file is of another run; {WAY_OUT}"
         )
     if held.run != run:
         raise UserError(f"{path} is of another run of the same settings (its first launch differs); {WAY_OUT}")

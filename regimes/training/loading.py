@@ -2,6 +2,7 @@
 
 import csv
 import json
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,6 +15,7 @@ from regimes.errors import UserError
 from regimes.lab.runs import CONFIG, RUN, read_run
 from regimes.lab.yaml_text import read_yaml
 from regimes.training.checkpoint import FIT, Checkpoint, data_of, load_checkpoint, model_of, put_weights
+from regimes.training.definition import definition
 from regimes.training.identity import refuse_mismatch
 
 
@@ -70,7 +72,8 @@ def load(
     """What `train` or `fit` has left in a folder; no code of the checkpoint is run.
 
     weights: those of the best epoch, as the run has chosen it, or of the last one. model: for a run of `fit` only, the
-    caller's own network, made anew, which receives the weights. data_dir: where the data files lie now.
+    caller's own network, made anew, which receives the weights; a UserWarning where it is not built like the one that
+    was trained. data_dir: where the data files lie now.
     UserError where the folder holds no such run, or its parts do not belong together.
     """
     path = Path(run)
@@ -116,6 +119,13 @@ def _network(held: Checkpoint, model: nn.Module | None) -> nn.Module:
     own = {name.removeprefix("model."): value for name, value in given.items()}
     plain = set(model.state_dict()) == set(given)
     put_weights(model, given if plain else own, f"the model {type(model).__name__}")
+    trained = held.config.get("model_definition")
+    if trained and trained != definition(model, model):
+        warnings.warn(
+            f"the weights fit this {type(model).__name__}, but its code or settings are not those of the network that "
+            "was trained (another activation, say): its outputs may be others",
+            stacklevel=3,
+        )
     return model.eval()
 
 

@@ -1,0 +1,121 @@
+"""The samples of a caller's own, checked against each other, against the network and against the risk."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from regimes.checks import finite, shapes
+from regimes.data.classification import Labelled
+from regimes.errors import UserError
+from regimes.models.residual import as_trace
+from regimes.training.modes import eval_mode
+from regimes.training.objectives import Risk, refuse_misfit
+
+Pair = tuple[Tensor, Tensor]
+
+
+class CallerSamples(NamedTuple):
+    """The caller's samples."""
+
+    train: Labelled
+    validation: Labelled | None
+    test: Labelled | None
+    classes: int  # 0 where targets are no class labels
+    shape: tuple[int, ...]
+
+
+def checked(
+    model: nn.Module, risk: Risk, target: float | None, train: Pair, validation: Pair | None, test: Pair | None
+) -> CallerSamples:
+    """The samples, each part checked against the first and against what the model makes of two of them."""
+    parts: dict[str, Labelled | None] = {}
+    for name, pair in (("train", train), ("validation", validation), ("test", test)):
+        if pair is None:
+            parts[name] = None
+            continue
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(part, Tensor) for part in pair):
+            raise UserError(f"fit needs {name} as a pair of tensors (inputs, targets); got {type(pair).__name__}.")
+        x, y = pair
+        shapes(f"fit: {name}", inputs=(x, "n *feature"), targets=(y, "n *target"))
+        finite(f"fit: {name}", inputs=x, targets=y)
+        labels = y.detach() if y.is_floating_point() or y.is_complex() else y.detach().long()
+        parts[name] = Labelled(x.detach(), labels)
+    first = parts["train"]
+    assert first is not None
+    labels = not first.labels.is_floating_point() and first.labels.ndim == 1
+    for name, part in parts.items():
+        if part is None:
+            continue
+        for what, own, of in (("inputs", part.x, first.x), ("targets", part.labels, first.labels)):
+            if (own.shape[1:], own.dtype) != (of.shape[1:], of.dtype):
+                raise UserError(
+                    f"fit needs {name} {what} like those of train, {tuple(of.shape[1:])} of {of.dtype}; got "
+                    f"{tuple(own.shape[1:])} of {own.dtype}."
+                )
+    with eval_mode(model), torch.no_grad():
+        weight = next(model.parameters(), None)
+        if weight is None:
+            raise UserError("fit needs a model with weights to train; this one has none.")
+        if not any(weight.requires_grad for weight in model.parameters()):
+            raise UserError("fit needs a model with weights to train; all of this one have requires_grad=False.")
+        shown = first.x[:2].to(weight.device)
+        if shown.is_floating_point() and shown.dtype != weight.dtype:
+            raise UserError(
+                f"fit needs inputs of the model's precision, {weight.dtype}; got {shown.dtype}: convert one of the two."
+            )
+        try:
+            outputs = as_trace(model(shown)).output
+        except RuntimeError as error:
+            raise UserError(
+                f"fit needs inputs that the model takes; two of them, {tuple(shown.shape)} of {shown.dtype}, end in: "
+                f"{error}"
+            ) from error
+    if not isinstance(outputs, Tensor):
+        raise UserError(f"fit needs a model that returns one tensor; got {type(outputs).__name__}: pass output=.")
+    finite("fit", **{"outputs of the model before training": outputs})
+    targets = first.labels[:2].to(outputs.device)
+    refuse_misfit("fit", outputs, targets)
+    classes = 0
+    if labels and outputs.ndim == 2:
+        classes = outputs.shape[1]
+        for name, part in parts.items():
+            if part is not None and not 0 <= int(part.labels.min()) <= int(part.labels.max()) < classes:
+                raise UserError(
+                    f"fit needs class labels 0..{classes - 1}, as the model has {classes} outputs; {name} has "
+                    f"{int(part.labels.min())}..{int(part.labels.max())}."
+                )
+    elif risk is cross_entropy and first.labels.is_floating_point() and bool((first.labels < 0).any()):
+        raise UserError(
+            "cross_entropy needs class labels or probabilities; got negative numbers: pass risk=, mse_loss say."
+        )
+    if target is not None and (validation is None or not classes):
+        raise UserError(
+            "target is an accuracy on validation samples: pass validation= with class labels, or leave it out."
+        )
+    _refuse_sum(risk, outputs, targets)
+    return CallerSamples(first, parts["validation"], parts["test"], classes, tuple(first.x.shape[1:]))
+
+
+def _refuse_sum(risk: Risk, outputs: Tensor, targets: Tensor) -> None:
+    """UserError where a risk does not take these outputs and targets, or is no mean: a sum doubles with its samples."""
+    try:
+        once, twice = risk(outputs, targets), risk(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
+    except (RuntimeError, ValueError, IndexError, TypeError, UserWarning) as error:
+        raise UserError(
+            f"fit needs a risk that takes outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)} of "
+            f"{targets.dtype}; {name_of(risk)} ends in: {error}"
+        ) from error
+    if not isinstance(once, Tensor) or once.ndim > 0:
+        got = f"shape {tuple(once.shape)}" if isinstance(once, Tensor) else type(once).__name__
+        raise UserError(f"fit needs a risk that is one number, a mean over samples, as a tensor; got {got}.")
+    if float(once) != 0 and abs(float(twice) / float(once) - 2) < 1e-3:
+        raise UserError("fit needs a risk that is a mean over samples; this one is a sum: divide it by their number.")
+
+
+def name_of(risk: Any) -> str:
+    """A name for the settings: that of a function, or of the class of a module."""
+    if not callable(risk):
+        raise UserError(f"fit needs risk as a function (outputs, targets) → number; got {risk!r}.")
+    return getattr(risk, "__name__", type(risk).__name__)
