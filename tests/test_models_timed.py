@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from regimes.models.build import build
 from regimes.models.image_nets import dense_net
@@ -136,3 +137,23 @@ def test_a_plain_segment_can_be_made_of_the_same_blocks():
     segment = net().segment(0)
     x = torch.randn(5, 3, dtype=torch.float64)
     assert_close(Segment(list(segment.blocks))(x), segment(x))
+
+
+class Additions(TorchDispatchMode):
+    """Counts the sums of two states."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten.add.Tensor and args[0].shape == STATES
+        return func(*args, **(kwargs or {}))
+
+
+STATES = (5, 3)
+
+
+def test_a_timed_block_adds_its_step_to_its_state_once_and_nothing_else():
+    segment, x = net(blocks=4).segment(0), torch.randn(STATES, dtype=torch.float64)
+    with Additions() as additions:
+        segment.path(x)
+    assert additions.count == 4

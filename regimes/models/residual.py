@@ -65,8 +65,8 @@ class Block(nn.Module):
         self.activation = activation
         self.scale = scale
 
-    def move(self, z: Float[Tensor, "n *feature"]) -> Move:
-        """Start, step and end of the block's transport."""
+    def move(self, z: Float[Tensor, "n *feature"], weight: Float[Tensor, ""] | None = None) -> Move:
+        """Start, step and end of the block's transport; `weight` multiplies h r(z), as the times of a segment do."""
         start = z if self.shortcut is None else self.shortcut(z)
         residual = self.residual(z)
         if residual.shape != start.shape:  # a sum would broadcast
@@ -75,6 +75,8 @@ class Block(nn.Module):
                 "Change the residual, or give the block a shortcut into its space."
             )
         step = residual if self.scale == 1 else self.scale * residual
+        if weight is not None:
+            step = weight.to(start.dtype) * step
         end = start + step
         if self.activation is not None:
             end = self.activation(end)

@@ -61,13 +61,13 @@ class TimedSegment(Segment):
             yield moved
             z = moved.end
         for weight, block in self._sorted():
-            moved = _weighted(z, weight, block)
+            moved = block.move(z, weight)
             yield moved
             z = moved.end
 
     def maps(self) -> list[Callable[[Tensor], Tensor]]:
         """The particles in the order of their times, each with its present weight."""
-        return [lambda z, own=own: _weighted(z, *own).end for own in self._sorted()]
+        return [lambda z, weight=weight, block=block: block.move(z, weight).end for weight, block in self._sorted()]
 
     def _sorted(self) -> list[tuple[Tensor, Block]]:
         """Weights and blocks in the order in which they act."""
@@ -83,11 +83,6 @@ class TimedSegment(Segment):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._order = self.order.tolist()
-
-
-def _weighted(z: Tensor, weight: Tensor, block: Block) -> Move:
-    step = weight.to(z.dtype) * block.move(z).step
-    return Move(z, step, z + step)
 
 
 def timed(model: ResidualNet, *, first_gap: bool = True, sorting: Sorting = "forward") -> ResidualNet:

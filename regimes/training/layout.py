@@ -3,7 +3,7 @@
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from regimes.models.residual import ResidualNet
 
@@ -14,17 +14,36 @@ def channels_last(model: Net) -> Net:
     """The model itself, its weights channels last; what it computes stays the same up to rounding.
 
     A head that flattens its input hands back a gradient with the channels first, which every residual block before it
-    would pass on and put in order again for itself; here it is put in order once.
+    would pass on and put in order again for itself; here it is put in order once. The compiler takes it as it is.
     """
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model.head.register_full_backward_hook(_ordered)
+    model.head.register_forward_pre_hook(_before_head)
     return model
 
 
-def _ordered(head: nn.Module, inward: Any, outward: Any) -> Any:
-    return tuple(
-        gradient.contiguous(memory_format=torch.channels_last)
-        if gradient is not None and gradient.dim() == 4
-        else gradient
-        for gradient in inward
-    )
+class _Ordered(torch.autograd.Function):
+    """The identity, whose gradient has its channels last."""
+
+    @staticmethod
+    def forward(z: Tensor) -> Tensor:
+        return z.view_as(z)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Nothing to keep."""
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return gradient.contiguous(memory_format=torch.channels_last)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None], z: Tensor) -> tuple[Tensor, int | None]:
+        """Of an ensemble each member is in order by itself as it comes."""
+        return z, in_dims[0]
+
+
+def _before_head(head: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The input of the head, its gradient to be put in order; derivatives in eval mode, forward ones too, go by."""
+    if not head.training:
+        return inputs
+    return tuple(_Ordered.apply(z) if isinstance(z, Tensor) and z.dim() == 4 else z for z in inputs)

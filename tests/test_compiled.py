@@ -1,0 +1,51 @@
+"""The networks as the compiler sees them: one graph from the first layer to the last, with the layout of a run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+WHOLE = """
+import torch
+from torch.testing import assert_close
+
+from regimes.models.build import build
+from regimes.models.timed import timed
+from regimes.training.layout import channels_last
+
+arch, options, sorting = {arch!r}, {options!r}, {sorting!r}
+
+
+def net():
+    torch.manual_seed(0)
+    made = build(arch, (3, 8, 8), 10, **options).double()
+    return channels_last(timed(made, sorting=sorting).double() if sorting else made)
+
+
+x = torch.randn(4, 3, 8, 8, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+for trace in (False, True):
+    eager, compiled = net(), net()
+    whole = torch.compile(lambda x: compiled(x, trace=trace), fullgraph=True, backend="aot_eager")
+    found, truth = whole(x), eager(x, trace=trace)
+    assert_close([*found[0], *found.flat_steps] if trace else found, [*truth[0], *truth.flat_steps] if trace else truth)
+    for model, output in ((eager, truth), (compiled, found)):
+        (output.output if trace else output).square().sum().backward()
+    for one, other in zip(eager.parameters(), compiled.parameters(), strict=True):
+        assert_close(other.grad, one.grad, rtol=1e-7, atol=1e-9)
+"""
+NETS = [
+    ("resnet9", {"filters": 4, "blocks": 2}, None),  # its head flattens: the gradient is put in order there
+    ("resnext50", {"cardinality": 1}, None),
+    ("preact_resnet", {"depth": 8}, None),
+    ("preact_resnet", {"depth": 8}, "epoch"),
+    ("preact_resnet", {"depth": 8}, "never"),
+]
+
+
+@pytest.mark.slow  # imports the compiler
+@pytest.mark.parametrize(("arch", "options", "sorting"), NETS)
+def test_no_layer_breaks_the_graph(arch, options, sorting):
+    # In a process of its own: the checks of argument types that run here cannot be compiled.
+    code = WHOLE.format(arch=arch, options=options, sorting=sorting)
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=True)
