@@ -79,12 +79,15 @@ def stand_in_card(monkeypatch):
     answers = {
         "is_available": True, "is_bf16_supported": True, "current_device": 0, "device_count": 1,
         "reset_peak_memory_stats": None, "max_memory_allocated": 0, "get_device_name": "stand-in",
+        "is_current_stream_capturing": False,
     }  # fmt: skip
     card = Card()
     with ExitStack() as stack, monkeypatch.context() as patch, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*to a meta parameter in the current model.*")
         for name, answer in answers.items():
             patch.setattr(torch.cuda, name, lambda *args, answer=answer, **kwargs: answer)
+        # A torch built for CUDA would ask its driver, which is not there, whether a graph is being captured.
+        patch.setattr(torch.accelerator, "current_accelerator", lambda *args, **kwargs: None)
         patch.setattr(torch.cuda, "synchronize", lambda *args: card.waits.update(["synchronize"]))
         fork = torch.random.fork_rng
         patch.setattr(torch.random, "fork_rng", lambda devices=(): fork(devices=[]))

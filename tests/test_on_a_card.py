@@ -72,6 +72,24 @@ def test_no_step_mixes_devices_or_waits_for_the_card(card, overrides):
     assert not card.waits
 
 
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
+def test_the_stand_in_needs_no_driver_where_torch_is_built_for_cuda(monkeypatch, optimiser):
+    """There the optimisers of Adam's kind ask the accelerator's stream, in older versions CUDA's own, at each step."""
+
+    def no_driver(*args):
+        raise RuntimeError("Found no NVIDIA driver on your system")
+
+    monkeypatch.setattr(torch._C, "_accelerator_getAccelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "current_stream", no_driver)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", no_driver)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    with stand_in_card(monkeypatch):
+        made = assemble(settings(f"optimiser={optimiser}"))
+        assert len(list(descend(made.training, made.batches, epochs=1))) == 2
+    with pytest.raises(RuntimeError, match="no NVIDIA driver"):
+        torch.accelerator.current_stream()
+
+
 @pytest.mark.parametrize("sorting", ["never", "epoch", "forward"])
 def test_sorting_particles_waits_once_a_stage_and_sorting(card, sorting):
     config = load(

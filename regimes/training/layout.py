@@ -37,9 +37,9 @@ class _Ordered(torch.autograd.Function):
         return gradient.contiguous(memory_format=torch.channels_last)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None], z: Tensor) -> tuple[Tensor, int | None]:
-        """Of an ensemble each member is in order by itself as it comes."""
-        return z, in_dims[0]
+    def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int | None]:  # type: ignore[override]
+        """Of an ensemble each member's gradient stays in the order in which it comes."""
+        return args[0], in_dims[0]
 
 
 def _before_head(head: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
