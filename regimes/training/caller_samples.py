@@ -11,7 +11,7 @@ from regimes.data.classification import Labelled
 from regimes.errors import UserError
 from regimes.models.residual import as_trace
 from regimes.training.modes import eval_mode
-from regimes.training.objectives import Risk, refuse_misfit
+from regimes.training.targets import Risk, refuse_misfit
 
 Pair = tuple[Tensor, Tensor]
 

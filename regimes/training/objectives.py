@@ -1,21 +1,45 @@
 """What training minimises: the risk alone, or the least-action objective with its multiplier λ."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from regimes.checks import count, not_negative, positive
 from regimes.models.residual import Trace, as_trace
+from regimes.training.forms import (
+    CONVENTIONS,
+    FORMS,
+    RISKS,
+    Form,
+    chosen,
+    combined,
+    divided,
+    multiplied,
+    risk_only,
+)
+from regimes.training.targets import Risk, Targets, risk_of
+from regimes.training.window import Window, over_processes
 from regimes.transport.cost import check_exponent
-from regimes.transport.energy import Convention, mean_over_features, sum_over_features, transport_cost
+from regimes.transport.energy import Convention, mean_over_features, transport_cost
 
-Risk = Callable[[Tensor, Tensor], Tensor]
-Targets = Int[Tensor, "n *place"] | Float[Tensor, "n *target"]  # class labels, or numbers of the output's shape
-Form = Callable[[Tensor, Tensor, Tensor], Tensor]
+__all__ = [
+    "CONVENTIONS",
+    "FORMS",
+    "LEVELS",
+    "LeastAction",
+    "Loss",
+    "Objective",
+    "Plain",
+    "Risk",
+    "alone",
+    "divided",
+    "multiplied",
+    "risk_only",
+]
 Measured = Callable[[], Tensor] | None  # a risk that is measured only when asked for
 Join = Callable[..., tuple[Tensor, ...]]  # (samples, *means over them) → means over the samples of all processes
 
@@ -46,63 +70,12 @@ class Objective(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-def divided(risk: Tensor, transport: Tensor, multiplier: Tensor) -> Tensor:
-    """risk + transport/λ: the objective divided by λ, steps of one size. Source: author code of [Karkar2020], 2020."""
-    return risk + transport / multiplier
-
-
-def multiplied(risk: Tensor, transport: Tensor, multiplier: Tensor) -> Tensor:
-    """transport + λ·risk: the method of multipliers as written. Source: [Karkar2020] section 3, author code of 2019."""
-    return transport + multiplier * risk
-
-
-def risk_only(risk: Tensor, transport: Tensor, multiplier: Tensor) -> Tensor:
-    """λ·risk: the control that takes the multiplier's larger steps and leaves the transport out."""
-    return multiplier * risk
-
-
-FORMS: dict[str, Form] = {"divided": divided, "multiplied": multiplied, "risk_only": risk_only}
-RISKS: dict[str, Risk] = {"cross_entropy": cross_entropy}
-CONVENTIONS: dict[str, Convention] = {
-    "mean_over_features": mean_over_features,
-    "sum_over_features": sum_over_features,
-}
 LEVELS = ("batch", "batch_after", "running", "whole")
 
 
 def alone(samples: int, *means: Tensor) -> tuple[Tensor, ...]:
     """The means of a process that trains alone."""
     return means
-
-
-def _mean(caller: str, risk: Tensor) -> Tensor:
-    if risk.ndim > 0:
-        raise ValueError(f"{caller} needs a risk that is one number, a mean; got shape {tuple(risk.shape)}.")
-    return risk
-
-
-def chosen(caller: str, what: str, given: Any, known: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    """A function, or the one of that name; ValueError lists the names."""
-    if isinstance(given, str) and given in known:
-        return known[given]
-    if isinstance(given, str) or not callable(given):
-        raise ValueError(f"{caller} needs {what} as one of {', '.join(known)}, or a function; got {given!r}.")
-    return given
-
-
-def refuse_misfit(caller: str, outputs: Tensor, targets: Tensor) -> None:
-    """ValueError unless targets are labels, one for each place of the output, or have the output's own shape.
-
-    Risks broadcast: targets (n,) against outputs (n, 1) would be compared all with all. Reads shapes only.
-    """
-    labels = (*outputs.shape[:1], *outputs.shape[2:])
-    right = targets.shape == outputs.shape or (not targets.is_floating_point() and tuple(targets.shape) == labels)
-    if not right or outputs.is_complex() or not outputs.is_floating_point():
-        kind = "numbers" if targets.is_floating_point() else "labels"
-        raise ValueError(
-            f"{caller} needs targets as labels of shape {labels} (integers), or as numbers of the output's shape "
-            f"{tuple(outputs.shape)}; got {kind} of shape {tuple(targets.shape)}, output {outputs.dtype}. Reshape them."
-        )
 
 
 class Plain:
@@ -115,9 +88,8 @@ class Plain:
 
     def __call__(self, output: Tensor | Trace, targets: Targets) -> Loss:
         """Risk of the batch; the transport cost is not measured (None)."""
-        outputs = as_trace(output).output
-        refuse_misfit("Plain", outputs, targets)
-        return self.step(*self.join(len(targets), _mean("Plain", self.risk(outputs, targets))))
+        risk = risk_of("Plain", self.risk, as_trace(output).output, targets)
+        return self.step(*self.join(len(targets), risk))
 
     def step(self, risk: Float[Tensor, "*members"]) -> Loss:
         """The same from a risk, or from one a member of an ensemble."""
@@ -146,9 +118,19 @@ class LeastAction:
     - "running": an exponential mean of batch risks with weight `memory`, before the loss is formed;
     - "whole": the risk on the whole training set, after the step.
 
-    growth = 0 is a fixed penalty. λ lives on the device of the risk, in float64; no host synchronisation. Calling the
-    objective is one training step: it counts, and may move λ. `loss` is the same without.
+    growth = 0 is a fixed penalty. λ lives on the device of the risk, in float64; no host synchronisation.
+    An L that is NaN or infinite moves nothing: λ stays what it was, and `left_out` counts such steps.
     Source: [Karkar2020].
+
+    In a loop of your own, each optimiser step is: the objective called on `accumulate` batches, their values
+    differentiated, the optimiser's step, `after_step()`. ValueError where one of these is missing or comes too early;
+    `full` says when all batches have come, `skip` drops a step that is not taken, `loss` measures outside of training.
+    accumulate = k > 1: values and penalties are those of the batches over k, so that gradients add up to those of the
+    mean; the batches of a step need one size. L is the mean over them, so that with "batch" and "running" λ is the same
+    for all of them and moves in `after_step`.
+    join: by default the processes of torch's default group, if there is one, move their λ by one L, the mean over the
+    samples of all, while each keeps its own value, for DistributedDataParallel to average; `alone` for a λ of its own
+    in each process; or a function that joins risk and transport themselves, for gradients that are summed.
     """
 
     traced = True
@@ -165,7 +147,8 @@ class LeastAction:
         form: Form | str = divided,
         level: str = "batch",
         memory: float = 0.9,
-        join: Join = alone,
+        accumulate: int = 1,
+        join: Join | None = None,
     ) -> None:
         positive("LeastAction", "the multiplier λ0", multiplier)
         not_negative("LeastAction", "the growth τ", growth)
@@ -175,39 +158,70 @@ class LeastAction:
             raise ValueError(f"LeastAction needs a level out of {', '.join(LEVELS)}; got {level!r}.")
         if memory >= 1:
             raise ValueError(f"LeastAction needs a memory in [0, 1); got {memory}.")
-        check_exponent(p)
-        self.risk, self.join = chosen("LeastAction", "risk", risk, RISKS), join
+        if join is not None and not callable(join):
+            raise ValueError(f"LeastAction needs join as a function (`alone`, say), or None; got {join!r}.")
+        check_exponent(p, "LeastAction")
+        self.risk = chosen("LeastAction", "risk", risk, RISKS)
         self.form: Form = chosen("LeastAction", "form", form, FORMS)
         self.convention: Convention = chosen("LeastAction", "convention", convention, CONVENTIONS)
         self.growth, self.every, self.p, self.level, self.memory = growth, every, p, level, memory
         self.multiplier = torch.tensor(float(multiplier), dtype=torch.float64)
         self.running = torch.zeros((), dtype=torch.float64)
+        self._begun = torch.zeros((), dtype=torch.bool)  # whether the running mean holds a risk
+        self.left_out = torch.zeros((), dtype=torch.int64)
         self.count = 0
+        self._window = Window(count("LeastAction", "accumulate, batches of one step,", accumulate))
+        self._own_group = join is None
+        self.join = alone if join is None else join
+        self._before = self.state_dict()
 
     def __call__(self, output: Tensor | Trace, targets: Targets) -> Loss:
-        """Value, risk and transport cost of one batch of a training step; counts the step and updates λ when due."""
-        return self.step(*self.join(len(targets), *self._measure(output, targets)))
+        """Value, risk and transport cost of one batch of a training step; the first one counts the step."""
+        if not torch.is_grad_enabled():
+            raise ValueError(
+                "LeastAction is called without gradients, and a call is a part of a training step, which moves λ. "
+                "Measure by its `loss(output, targets)`, which moves nothing."
+            )
+        self._window.refuse_another()
+        measured = self._measure(output, targets)
+        return self.step(*self.join(len(targets), *measured), samples=len(targets))
 
-    def step(self, risk: Float[Tensor, "*members"], transport: Float[Tensor, "*members"]) -> Loss:
+    def step(self, risk: Float[Tensor, "*members"], transport: Float[Tensor, "*members"], *, samples: int = 1) -> Loss:
         """The same from a risk and a transport cost, one each or, with a λ each, one a member of an ensemble."""
+        self._window.refuse_another()
         if self.multiplier.device != risk.device:
-            self.multiplier, self.running = self.multiplier.to(risk.device), self.running.to(risk.device)
-        level = risk.detach().double()
-        if self.level == "running":
-            weight = 1 - self.memory if self.count else 1.0
-            self.running = level = (1 - weight) * self.running + weight * level
-        self.count += 1
-        if self._due and self.level in ("batch", "running"):
-            self.multiplier = self.multiplier + self.growth * level
-        return self._loss(risk, transport)
+            for name in ("multiplier", "running", "left_out", "_begun"):
+                setattr(self, name, getattr(self, name).to(risk.device))
+        if self._window.seen == 0:
+            self._before = self.state_dict()
+            self.count += 1
+        self._window.take(risk.detach().double(), samples)
+        if self._window.size == 1:
+            self._take(self._window.risk())
+        loss, size = self._loss(risk, transport), self._window.size
+        if size == 1 or loss.penalty is None:
+            return loss
+        return loss._replace(value=loss.value / size, penalty=loss.penalty / size)
 
     def loss(self, output: Tensor | Trace, targets: Targets) -> Loss:
         """The same on other samples than those of a training step, at the present λ: nothing moves."""
         risk, transport = self._measure(output, targets)
         return self._loss(risk, transport)
 
+    @property
+    def full(self) -> bool:
+        """Whether all batches of a step have come: the optimiser's step and `after_step` are due."""
+        return self._window.full
+
     def after_step(self, batch_risk: Measured = None, whole_risk: Measured = None) -> None:
-        """To be called after the optimiser's step; a risk is measured only if `level` needs it, now."""
+        """To be called after the optimiser's step; a risk is measured only if `level` needs it, now.
+
+        batch_risk: the mean risk on all batches of the step; whole_risk: that on the training set.
+        """
+        samples = self._window.samples
+        if self._window.size > 1 and self._window.full:
+            self._take(self._window.risk())
+        self._window.close()
         if not self._due or self.level not in ("batch_after", "whole"):
             return
         measure = batch_risk if self.level == "batch_after" else whole_risk
@@ -216,33 +230,58 @@ class LeastAction:
             raise ValueError(
                 f"LeastAction with level={self.level} needs after_step({needed}=...), a function; got none."
             )
-        self.multiplier = self.multiplier + self.growth * measure().detach().double()
+        measured = torch.as_tensor(measure()).detach().double()
+        self._grow(self._joined(measured, samples if self.level == "batch_after" else 1))
+
+    def skip(self) -> None:
+        """Leave out a step that is not taken (a loss that is NaN, a full memory): λ is what it was before it."""
+        self.load_state_dict(self._before)
 
     @property
     def _due(self) -> bool:
         return (self.count - 1) % self.every == 0  # `count` has the present step in it
 
+    def _joined(self, level: Tensor, samples: int) -> Tensor:
+        return over_processes(level, samples) if self._own_group and self.growth > 0 else level
+
+    def _take(self, level: Tensor) -> None:
+        """Move λ and the running mean by the risk of a step, where the level is one of these two."""
+        if self.level not in ("batch", "running") or not (self._due or self.level == "running"):
+            return
+        level = self._joined(level, self._window.samples)
+        if self.level == "running":
+            finite, weight = level.isfinite(), torch.where(self._begun, 1 - self.memory, 1.0).double()
+            mean = (1 - weight) * self.running + weight * level
+            self.running, self._begun = torch.where(finite, mean, self.running), self._begun | finite
+            level = torch.where(finite, mean, level)
+        if self._due:
+            self._grow(level)
+
+    def _grow(self, level: Tensor) -> None:
+        finite = level.isfinite()
+        self.multiplier = torch.where(finite, self.multiplier + self.growth * level, self.multiplier)
+        self.left_out = self.left_out + (~finite).long()
+
     def _measure(self, output: Tensor | Trace, targets: Tensor) -> tuple[Tensor, Tensor]:
         trace = as_trace(output)
         if len(trace.flat_steps) == 0:
             raise ValueError("LeastAction needs the steps of residual blocks; call the model with trace=True.")
-        refuse_misfit("LeastAction", trace.output, targets)
-        risk = _mean("LeastAction", self.risk(trace.output, targets))
+        risk = risk_of("LeastAction", self.risk, trace.output, targets, look=self.count == 0)
         return risk, transport_cost(trace.flat_steps, p=self.p, convention=self.convention)
 
     def _loss(self, risk: Tensor, transport: Tensor) -> Loss:
-        multiplier = self.multiplier.to(risk)
-        value, risk, transport = self.form(risk, transport, multiplier), risk.detach(), transport.detach()
+        multiplier = self.multiplier.to(risk.device)
+        value, risk, transport = combined(self.form, risk, transport, multiplier), risk.detach(), transport.detach()
         with torch.no_grad():
-            penalty = value.detach() - self.form(risk, torch.zeros_like(transport), multiplier)
+            penalty = value.detach() - combined(self.form, risk, torch.zeros_like(transport), multiplier)
         return Loss(value, risk, transport, penalty)
 
     def state_dict(self) -> dict[str, Any]:
-        """λ, the running risk, the number of steps."""
+        """λ, the running risk, the number of steps; of the batches of a step that is not finished nothing."""
         return {"multiplier": self.multiplier, "running": self.running, "count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the same."""
+        """Restore the same; the next call begins a step."""
         missing = [name for name in self.state_dict() if name not in state]
         if missing:
             raise ValueError(
@@ -250,3 +289,5 @@ class LeastAction:
             )
         self.multiplier, self.running = (state[name].detach().double().clone() for name in ("multiplier", "running"))
         self.count = int(state["count"])
+        self._begun = torch.full_like(self.running, self.count > 0, dtype=torch.bool)
+        self._window.empty()
