@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from regimes.transport import energy
 
@@ -130,3 +131,35 @@ def test_at_p_1_the_pace_does_not_count():
     uneven = [x, 0.9 * x + 0.1 * y, y]
     assert_close(energy.action(uneven, p=1.0), energy.map_cost(uneven, p=1.0))
     assert_close(energy.action(uneven, p=1.0), energy.length(uneven))
+
+
+@pytest.mark.parametrize("convention", [energy.sum_over_features, energy.mean_over_features])
+def test_the_square_has_all_derivatives_of_a_product(convention):
+    x = torch.randn(4, 3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda x: convention(x, 2.0), x, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True
+    )
+    assert torch.autograd.gradgradcheck(lambda x: convention(x, 2.0), x)
+    members = torch.randn(5, 4, 3, dtype=torch.float64)
+    each = torch.stack([convention(one, 2.0) for one in members])
+    assert_close(torch.func.vmap(lambda one: convention(one, 2.0))(members), each)
+
+
+class Passes(TorchDispatchMode):
+    """Counts operations that write a tensor of the step's size."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        self.count += isinstance(made, torch.Tensor) and made.numel() == 60 and "view" not in func.name()
+        return made
+
+
+def test_the_gradient_of_a_squared_step_takes_one_pass_over_it():
+    step = torch.randn(5, 3, 2, 2, requires_grad=True)
+    cost = energy.sum_over_features(step, 2.0)
+    with Passes() as passes:
+        cost.backward()
+    assert_close(step.grad, 2 * step.detach() / 5)
+    assert passes.count <= 2  # the product, and autograd's own copy of it where it keeps the gradient of a leaf

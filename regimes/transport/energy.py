@@ -40,30 +40,62 @@ class Energy(NamedTuple):
 
 def sum_over_features(step: Float[Tensor, "n *feature"], p: float) -> Float[Tensor, ""]:
     """1/n Σ_i ‖v^i‖^p: Euclidean norm over all features (a sum), mean over samples, no factor ½."""
-    step = _wide(step, "sum_over_features")
+    _check_step(step, "sum_over_features")
     if p == 2:
         return _square_sum(step) / len(step)
+    step = _widened(step)
     flat = step.flatten(1) if step.ndim > 1 else step[:, None]
     return torch.linalg.vector_norm(flat, dim=1).pow(check_exponent(p, "sum_over_features")).mean()
 
 
 def mean_over_features(step: Float[Tensor, "n *feature"], p: float) -> Float[Tensor, ""]:
     """1/(n d) Σ_i Σ_k |v_k^i|^p: mean over samples AND features, as in the published code; d times less at p = 2."""
-    step = _wide(step, "mean_over_features")
-    return (
-        _square_sum(step) / step.numel() if p == 2 else step.abs().pow(check_exponent(p, "mean_over_features")).mean()
-    )
+    _check_step(step, "mean_over_features")
+    if p == 2:
+        return _square_sum(step) / step.numel()
+    return _widened(step).abs().pow(check_exponent(p, "mean_over_features")).mean()
+
+
+class _SquareSum(torch.autograd.Function):
+    """Σ x², whose gradient 2x takes one pass; that of the product x·x takes three, and `square` copies besides."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        wide = _widened(x)
+        return (wide * wide).sum()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return (_widened(x) * (2 * gradient)).to(x.dtype)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        return 2 * (_widened(x) * _widened(tangent)).sum()
 
 
 def _square_sum(step: Tensor) -> Tensor:
-    """The sum of a product: unlike `square` and `mean`, its gradient costs no copies where channels come last."""
-    return (step * step).sum()
+    if torch.compiler.is_compiling():  # which fuses the passes, and does not take functions with a forward mode
+        wide = _widened(step)
+        return (wide * wide).sum()
+    return _SquareSum.apply(step)
 
 
-def _wide(step: Tensor, caller: str) -> Tensor:
-    """In float32 at least: sums in half precision lose digits or overflow, and differences of states are noise."""
+def _check_step(step: Tensor, caller: str) -> None:
     real(caller, half=True, step=step)
     shapes(caller, step=(step, "n *feature"))
+
+
+def _widened(step: Tensor) -> Tensor:
+    """In float32 at least: sums in half precision lose digits or overflow, and differences of states are noise."""
     return step.float() if step.dtype in (torch.float16, torch.bfloat16) else step
 
 
@@ -166,7 +198,7 @@ def _states(path: Path, caller: str) -> list[Tensor]:
     if len(found) > 1:
         raise ValueError(f"{caller} needs the states of a path in one shape; got {found}: pass one path a segment.")
     finite(caller, **named)
-    return [_wide(state, caller) for state in states]
+    return [_widened(state) for state in states]
 
 
 def _action(states: list[Tensor], p: float, step: float | None) -> Tensor:
