@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from regimes.errors import UserError
+from regimes.lab.fields import Line, fields_of, refuse_altered
 from regimes.lab.files import cannot_write, write_whole
 
 LOG = "points.jsonl"
@@ -74,7 +75,7 @@ class Content(NamedTuple):
 
 
 def read_log(folder: Path) -> Content:
-    """All whole records of a folder's log; ValueError names the line if one before the end is damaged."""
+    """All whole records of a folder's log; UserError names line, row and field if one before the end is damaged."""
     path = folder / LOG
     if not path.exists():
         return Content([], torn=False)
@@ -83,19 +84,37 @@ def read_log(folder: Path) -> Content:
 
 
 def _records(path: Path, lines: list[bytes]) -> Iterator[Record]:
-    for number, line in enumerate(lines, 1):
+    found: list[Line] = []
+    records: list[Record] = []
+    seen: dict[str, int] = {}
+    for number, text in enumerate(lines, 1):
         try:
-            content = json.loads(line)
+            content = json.loads(text)
             rows, stamp = [dict(row) for row in content["rows"]], dict(content.get("stamp", {}))
-            record = Record(dict(content["point"]), rows, float(content["seconds"]), stamp)
-        except (ValueError, KeyError, TypeError):
+            record = Record(dict(content["point"]), rows, _seconds(content["seconds"]), stamp)
+            found.append(Line(number, record.point, rows, content.get("fields")))
+        except (ValueError, KeyError, TypeError) as error:
+            lost = f": it lacks {error}" if isinstance(error, KeyError) else ""
             raise UserError(
-                f"{path} is damaged: line {number} is no finished point; restore the file, "
+                f"{path} is damaged: line {number} is no finished point{lost}; restore the file, "
                 "or delete that line to measure its point again"
             ) from None
-        yield record
+        if (first := seen.setdefault(point_key(record.point), number)) != number:
+            raise UserError(
+                f"{path} is damaged: line {number} holds the point of line {first} again; delete one of the two"
+            )
+        records.append(record)
+    refuse_altered(path, found)
+    return iter(records)
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool | str) or not float(value) >= 0:
+        raise ValueError
+    return float(value)
 
 
 def _line(record: Record) -> str:
     content = record._asdict()
-    return json.dumps(content if record.stamp else {key: content[key] for key in content if key != "stamp"}) + "\n"
+    plain = content if record.stamp else {key: content[key] for key in content if key != "stamp"}
+    return json.dumps({**plain, "fields": fields_of(record.rows)}) + "\n"

@@ -3,7 +3,7 @@
 import csv
 import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +13,8 @@ from regimes.lab.calls import Point, measure_batch
 from regimes.lab.calls import describe as describe
 from regimes.lab.config import Settings
 from regimes.lab.console import track as show_progress
-from regimes.lab.log import PointLog, Record, point_key, read_log
+from regimes.lab.fields import TABLE, read_table
+from regimes.lab.log import LOG, PointLog, Record, point_key, read_log
 from regimes.lab.runs import RunFolder
 from regimes.lab.stamps import refuse_unlike
 
@@ -138,15 +139,16 @@ def rows_of(folder: RunFolder | Path, planned: Sequence[Point] = ()) -> Measured
 
     path = folder if isinstance(folder, Path) else folder.path
     order = {point_key(point): place for place, point in enumerate(planned)}
-    records = sorted(read_log(path).records, key=lambda record: order.get(point_key(record.point), len(order)))
+    records = read_log(path).records
     if records:
+        if planned:
+            _refuse_unknown(path / LOG, records, order)
+        records.sort(key=lambda record: order.get(point_key(record.point), len(order)))
         return Measured(to_frame(records), len(records), sum(record.seconds for record in records))
-    table = path / "rows.csv"
+    table = path / TABLE
     if not table.exists():
         raise FileNotFoundError(f"{path} holds no rows yet; run the experiment there first")
-    with table.open(encoding="utf-8", newline="") as file:
-        lines = [{name: _value(text) for name, text in line.items()} for line in csv.DictReader(file)]
-    return Measured(pandas.DataFrame(lines), None, None)
+    return Measured(pandas.DataFrame(read_table(table)), None, None)
 
 
 def to_frame(records: Iterable[Record]) -> "pandas.DataFrame":
@@ -165,16 +167,6 @@ def to_csv(records: Sequence[Record]) -> str:
     writer.writeheader()
     writer.writerows(lines)
     return buffer.getvalue()
-
-
-def _value(text: str) -> Any:
-    """The number, truth value or text of a cell of rows.csv; floats exactly."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"True": True, "False": False, "": None}.get(text, text)
 
 
 def _axis_values(config: Settings, axis: str) -> list[Any]:
@@ -219,12 +211,7 @@ def _resume(log: PointLog, folder: RunFolder, points: list[Point], batches: list
     content = read_log(folder.path)
     found = {point_key(record.point): record for record in content.records}
     known = {point_key(point) for point in points}
-    for key, record in found.items():
-        if key not in known:
-            raise UserError(
-                f"{log.path} holds the point {describe(record.point)}, which the grid does not have: the experiment "
-                "has changed; pass --fresh to move the old run aside, or --out for another folder"
-            )
+    _refuse_unknown(log.path, content.records, known)
     whole: dict[str, Record] = {}
     for batch in batches:
         keys = [point_key(point) for point in batch]
@@ -233,6 +220,15 @@ def _resume(log: PointLog, folder: RunFolder, points: list[Point], batches: list
     if content.torn or len(whole) < len(content.records):
         log.replace(list(whole.values()))
     return whole
+
+
+def _refuse_unknown(log: Path, records: Iterable[Record], known: Container[str]) -> None:
+    for record in records:
+        if point_key(record.point) not in known:
+            raise UserError(
+                f"{log} holds the point {describe(record.point)}, which the grid does not have: the experiment "
+                "has changed; pass --fresh to move the old run aside, or --out for another folder"
+            )
 
 
 def _outcomes(

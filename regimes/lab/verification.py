@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -78,8 +79,13 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
         )
     try:
         judgement = judged(experiment, rows, config)
-    except (ValueError, KeyError) as error:
-        if points is None or points >= planned:
+    except (ValueError, KeyError, AttributeError) as error:
+        if (lost := _lost_field(error, rows)) is not None:
+            raise UserError(
+                f"the rows of {folder.path} have no field {lost!r}, which their judgement needs: they were damaged, or "
+                "measured by other code; restore the file, or measure with --fresh"
+            ) from error
+        if points is None or points >= planned or isinstance(error, AttributeError):
             raise
         raise UserError(
             f"{folder.path} is unfinished: {points} of {planned} points are measured, too few for a verdict "
@@ -105,6 +111,18 @@ def judged(experiment: Any, rows: "pandas.DataFrame", config: Settings) -> Judge
     if "seed" in rows and rows.seed.nunique() == 1:
         judgement = judgement.of_one_seed()
     return judgement.of_smoke_run() if smoke_run(experiment, config) else judgement
+
+
+def _lost_field(error: Exception, rows: "pandas.DataFrame") -> str | None:
+    """The column that a judgement asked for and no row has; None where that is not what went wrong."""
+    import pandas
+
+    if isinstance(error, AttributeError) and isinstance(error.obj, pandas.DataFrame | pandas.Series):
+        return None if error.name in rows else error.name
+    raised = traceback.extract_tb(error.__traceback__)[-1].filename
+    name = error.args[0] if isinstance(error, KeyError) and error.args else None
+    asked = isinstance(name, str) and Path(raised).is_relative_to(Path(pandas.__file__).parent)
+    return name if asked and name not in rows else None
 
 
 def _draw(experiment: Any, rows: "pandas.DataFrame", folder: RunFolder) -> tuple[str, ...]:
