@@ -13,6 +13,7 @@ import pytest
 from regimes.errors import Interrupted, RunFailed, UserError
 from regimes.jobs import lazy_vs_meanfield as job
 from regimes.jobs.lazy_vs_meanfield import memory, nets, shelf, start
+from regimes.lab import machine
 from regimes.lab.config import load
 from regimes.lab.runs import RunFolder
 
@@ -146,10 +147,10 @@ def test_the_usual_sizes_fit_into_a_small_machine():
 
 
 def test_free_memory_is_that_of_the_system(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    assert memory.free_memory("cpu") is None
+    monkeypatch.setattr(machine, "MEMINFO", tmp_path / "meminfo")
+    assert machine.free_memory("cpu") is None
     (tmp_path / "meminfo").write_text("MemTotal:  100 kB\nMemAvailable:   3 kB\nHugePages_Total: 0\n")
-    assert memory.free_memory("cpu") == 3072
+    assert machine.free_memory("cpu") == 3072
 
 
 def test_a_training_that_fails_names_settings_of_this_command(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import errno
 import os
 import pickle
 import pickletools
+import random
 import zipfile
 from pathlib import Path
 
@@ -270,3 +271,114 @@ def test_loading_never_asks_for_more_than_weights(file, monkeypatch):
     monkeypatch.setattr(checkpoints.torch, "load", lambda *a, **k: seen.append(k) or load(*a, **k))
     load_checkpoint(file)
     assert [kind["weights_only"] for kind in seen] == [True]
+
+
+def same(one, other) -> bool:
+    if isinstance(one, torch.Tensor):
+        alike = (one.dtype, one.shape) == (other.dtype, other.shape)
+        return alike and one.numpy().tobytes() == other.numpy().tobytes()
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def test_of_hundreds_of_flipped_bits_each_is_refused_or_changes_nothing(file):
+    good, held = file.read_bytes(), load_checkpoint(file)
+    with zipfile.ZipFile(file) as opened:
+        parts, directory = opened.infolist(), opened.start_dir
+    spots = random.Random(0)
+    places = [spots.randrange(8 * len(good)) for _ in range(250)]
+    places += [spots.randrange(8 * directory, 8 * len(good)) for _ in range(100)]
+    places += [8 * (part.header_offset + spots.randrange(30)) + spots.randrange(8) for part in parts]
+    refused = 0
+    for place in places:
+        content = bytearray(good)
+        content[place // 8] ^= 1 << place % 8
+        file.write_bytes(content)
+        try:
+            assert same(load_checkpoint(file)._asdict(), held._asdict()), place
+        except UserError:
+            refused += 1
+    assert refused > 150
+
+
+def test_a_part_that_is_marked_as_a_folder_is_refused_for_torch_would_read_nothing_of_it(file):
+    content = bytearray(file.read_bytes())
+    entry = content.rindex(b"PK\x01\x02", 0, content.index(b"data/0", content.index(b"PK\x01\x02")))
+    content[entry + 38] |= 0x10
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"is truncated or damaged .*marked as a folder"):
+        load_checkpoint(file)
+
+
+TAMPERED = {
+    "shape": ([[8], [0, 8, 8], [1, 8, 10**9], ["a", 8, 8], [], [1.0, 8, 8], "188", None, -1, [[1], 8, 8]], "shape"),
+    "classes": ([0, -1, 10**12, "ten", None, 10.0, True], "classes"),
+    "rows": ([3, [1], [{"epoch": 2}], [{"epoch": 1}, {}], [{"epoch": 1, "risk": "low"}]], "row"),
+    "best": ([3, {"epoch": 9, "score": [0.1]}, {"epoch": "1", "score": [0.1]}, {"epoch": 1}], "best"),
+    "sums": ([[], 1], "sums"),
+    "rng": ([{}, {"cpu": 3, "cuda": None}, []], "rng"),
+    "start": (["0", None], "start"),
+    "run": ([3], "run"),
+    "version": ([0, -1, True, "2", 2.0], "format"),
+    "state": ([[], {"model": 3}], "state"),
+    "config": ([[], {"dataset": "digits", "arch": 3}], "config|setting"),
+}
+
+
+@pytest.mark.parametrize("part", TAMPERED)
+def test_a_part_of_another_kind_is_one_line_that_names_it(file, part):
+    values, text = TAMPERED[part]
+    content = torch.load(file, weights_only=True)
+    for value in values:
+        torch.save({**content, part: value}, file)
+        with pytest.raises(UserError, match=rf"last\.pt .*({text})") as caught:
+            load_checkpoint(file)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["epoch", "step", "model", "optimizer"])
+def test_a_part_of_the_state_of_another_kind_is_named(file, name):
+    content = torch.load(file, weights_only=True)
+    for value in ("1", [1], -1, None):
+        torch.save({**content, "state": {**content["state"], name: value}}, file)
+        with pytest.raises(UserError, match=rf"state\.{name}"):
+            load_checkpoint(file)
+
+
+HOSTILE = [
+    ("resnet9", {"filters": 10**6}),
+    ("resnet9", {"filters": 10**30}),
+    ("resnet9", {"blocks": 10**9}),
+    ("resnet9", {"filters": "many"}),
+    ("resnet9", {"filters": [4]}),
+    ("resnet9", {"filters": {"a": {"b": 4}}}),
+    ("resnet9", {"head": "x" * 10**5}),
+    ("dense", {"width": 10**6, "blocks": 50}),
+    ("dense", {"blocks": 10**9}),
+    ("resnext50", {"width": 10**6}),
+    ("resnext50", {"cardinality": 10**7, "width": 10**7}),
+    ("preact_resnet", {"depth": 10**9}),
+    ("wide_resnet", {"widen": 10**6}),
+    ("vgg11", {"width": 10**6}),
+]
+
+
+@pytest.mark.parametrize(("arch", "options"), HOSTILE)
+def test_hostile_options_end_in_one_line_before_anything_is_allocated(file, arch, options, monkeypatch):
+    asked = []
+    make = torch.empty
+
+    def empty(*sizes, **kind):
+        asked.append(kind.get("device") or torch.get_default_device())
+        return make(*sizes, **kind)
+
+    held = load_checkpoint(file)
+    monkeypatch.setattr(torch, "empty", empty)
+    with pytest.raises(UserError, match=f"{arch}|head needs") as caught:
+        model_of(held._replace(config={**held.config, "arch": arch, "arch_options": options}))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert {str(device) for device in asked} <= {"meta"}

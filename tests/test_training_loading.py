@@ -8,6 +8,7 @@ from short_training import short, train
 from torch.nn.functional import cross_entropy
 
 import regimes
+from regimes.errors import UserError
 from regimes.training import repeat, results
 
 
@@ -69,3 +70,52 @@ def test_of_several_seeds_one_is_to_be_named(tmp_path, monkeypatch):
 def test_a_run_of_train_has_its_own_network(run):
     with pytest.raises(ValueError, match="holds its own network: leave model out"):
         regimes.load(run[0], model=torch.nn.Linear(1, 1))
+
+
+def copied(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+CUT = {
+    "a row short": (lambda lines: lines[:-1], r"row 4: it has 3 rows, last\.pt 4"),
+    "a row cut in half": (
+        lambda lines: [*lines[:-1], lines[-1][: len(lines[-1]) // 2].rpartition(",")[0]],
+        r"row 4 has \d+ of \d+ fields: field '\w+' is missing",
+    ),
+    "a row too many": (lambda lines: [*lines, lines[-1].replace("4", "5", 1)], r"row 5: it has 5 rows"),
+    "a row twice": (lambda lines: [*lines[:2], *lines[1:]], "row 2: field 'epoch' is 1"),
+    "a number edited": (
+        lambda lines: [*lines[:3], ",".join([*lines[3].split(",")[:2], "0.5", *lines[3].split(",")[3:]]), lines[4]],
+        r"row 3: field 'running_loss' is 0\.5, and .* in last\.pt",
+    ),
+    "a number for a word": (lambda lines: [*lines[:3], "3,x" + lines[3][3:], *lines[4:]], "row 3: field 'steps' is 'x"),
+    "a column lost": (lambda lines: [line.rpartition(",")[0] for line in lines], "row 1: field '.*' is nothing, and"),
+    "no row": (lambda lines: [], "row 1: it has 0 rows"),
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_short_torn_or_edited_table_of_numbers_is_told_by_row_and_field(run, tmp_path, name):
+    cut, text = CUT[name]
+    path = copied(run, tmp_path)
+    lines = (path / "metrics.csv").read_text().splitlines()
+    (path / "metrics.csv").write_text("".join(f"{line}\n" for line in cut(lines)))
+    with pytest.raises(UserError, match=f"metrics.csv is damaged: {text}") as caught:
+        regimes.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_was_killed_before_its_last_row_is_loaded_whole(run, tmp_path):
+    path = copied(run, tmp_path)
+    (path / "result.json").unlink()
+    lines = (path / "metrics.csv").read_text().splitlines(keepends=True)
+    (path / "metrics.csv").write_text("".join(lines[:-1]))
+    assert [row["epoch"] for row in regimes.load(path).metrics] == [1, 2, 3, 4]
+
+
+def test_a_lost_table_of_numbers_is_told(run, tmp_path):
+    path = copied(run, tmp_path)
+    (path / "metrics.csv").unlink()
+    with pytest.raises(UserError, match=r"metrics\.csv is damaged: it does not exist"):
+        regimes.load(path)

@@ -21,6 +21,7 @@ ARCHITECTURES: dict[str, Callable[..., ResidualNet]] = {
     "wide_resnet": wide_resnet,
     "vgg11": vgg11,
 }
+MOST_LAYERS, MOST = 10_000, 10_000_000  # of blocks and depths, and of widths
 
 
 def options(name: str) -> dict[str, Any]:
@@ -54,12 +55,16 @@ def _entries(name: str) -> dict[str, inspect.Parameter]:
 
 
 def _check(needed: str, value: Any, entry: inspect.Parameter) -> None:
-    """ValueError unless the value is of the type that the architecture's signature names, and positive if a number."""
+    """ValueError unless the value is of the type that the architecture's signature names, and in bounds if a number."""
     kinds = get_args(entry.annotation) or (entry.annotation,)
     if not isinstance(value, (*kinds, int) if float in kinds else kinds) or (
         isinstance(value, bool) and bool not in kinds
     ):
         names = " or ".join(kind.__name__.removesuffix("Type") for kind in kinds)
         raise ValueError(f"{needed} of type {names}, like {entry.default!r}; got {value!r}.")
-    if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-        raise ValueError(f"{needed} of at least 1; got {value}.")
+    if isinstance(value, int) and not isinstance(value, bool):
+        most = MOST_LAYERS if entry.name in ("blocks", "depth") else MOST
+        if value < 1:
+            raise ValueError(f"{needed} of at least 1; got {value}.")
+        if value > most:
+            raise ValueError(f"{needed} of at most {most:,}; got {value:.3g}.")

@@ -14,11 +14,14 @@ from torch import Tensor
 from regimes.data import images
 from regimes.data.classification import Classification, classification
 from regimes.errors import UserError, users_choice
+from regimes.lab.archives import damage
 from regimes.lab.files import write_whole
 from regimes.models.build import build
 from regimes.models.residual import ResidualNet
 from regimes.models.timed import timed
+from regimes.training.checkpoint_fields import misfit, misfit_shape
 from regimes.training.config import TrainConfig
+from regimes.training.network_size import refuse_too_large
 
 PROGRAM, VERSION = "regimes train", 2
 FIT = "regimes.fit"  # the program of a checkpoint whose model is the user's own
@@ -68,6 +71,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise UserError(f"{path} is empty; {_ADVICE}")
     if start != b"PK\x03\x04":
         raise UserError(f"{path} is no checkpoint: it is not in torch's zip format; {_ADVICE}")
+    if (wrong := damage(path)) is not None:
+        raise UserError(f"{path} is truncated or damaged ({wrong}); copy it again, or {_ADVICE}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -87,19 +92,23 @@ def _checked(path: Path, content: Any) -> Checkpoint:
         what = "the weights of a model alone" if tensors else "of another program"
         raise UserError(f"{path} is {what}, not a checkpoint of `train`; {_ADVICE}")
     version = content.get("version")
-    if not isinstance(version, int) or version > VERSION:
+    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= VERSION:
         raise UserError(f"{path} has format {version}, this regimes reads up to {VERSION}; read it with the newer one")
+    later = {"run", "data", "start"} if version == 1 else set()
+    lost = [name for name in Checkpoint._fields if name not in content and name not in later]
+    if lost:
+        raise UserError(f"{path} lacks parts of a checkpoint ({', '.join(lost)}); {_ADVICE}")
+    found = Checkpoint(**{name: content[name] for name in Checkpoint._fields if name in content})
+    wrong = misfit(found._asdict())
     try:
-        later = {"run", "data", "start"} if version == 1 else set()
-        found = Checkpoint(**{name: content[name] for name in Checkpoint._fields if name not in later})
-        if found.program == PROGRAM:
-            TrainConfig.model_validate(found.config)
-        for part in ("model", "objective", "optimizer", "scheduler", "epoch", "step"):
-            found.state[part]
-        return found._replace(shape=tuple(int(size) for size in found.shape), classes=int(found.classes))
-    except (KeyError, TypeError, ValueError, AttributeError, ValidationError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise UserError(f"{path} lacks parts of a checkpoint ({reason}); {_ADVICE}") from None
+        dataset = None if wrong or found.program != PROGRAM else TrainConfig.model_validate(found.config).dataset
+        wrong = wrong or misfit_shape(dataset, found.shape, found.classes)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        wrong = f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    if wrong:
+        raise UserError(f"{path} lacks parts of a checkpoint, or they were altered: {wrong}; {_ADVICE}")
+    return found._replace(shape=tuple(found.shape))
 
 
 def model_of(checkpoint: Checkpoint) -> ResidualNet:
@@ -120,6 +129,7 @@ def network_of(config: TrainConfig | Mapping[str, Any], shape: tuple[int, ...], 
     ValueError where its blocks cannot be particles.
     """
     made = config if isinstance(config, TrainConfig) else TrainConfig.model_validate(dict(config))
+    refuse_too_large(made.arch, made.arch_options, shape, classes)
     with users_choice():
         model = build(made.arch, shape, classes, **made.arch_options)
     if not made.mean_field:

@@ -1,6 +1,7 @@
 """A run as it lies in its folder, back in Python: the network, its samples as it saw them, its numbers."""
 
 import csv
+import io
 import json
 import warnings
 from functools import cached_property
@@ -17,6 +18,10 @@ from regimes.lab.yaml_text import read_yaml
 from regimes.training.checkpoint import FIT, Checkpoint, data_of, load_checkpoint, model_of, put_weights
 from regimes.training.definition import definition
 from regimes.training.identity import refuse_mismatch
+from regimes.training.length import LAST, RESULT
+from regimes.training.metrics import to_csv
+
+METRICS = "metrics.csv"
 
 
 class Samples:
@@ -139,13 +144,60 @@ def _samples(held: Checkpoint, data_dir: Path | str | None) -> Samples | None:
 
 
 def metrics_of(path: Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.csv, as numbers; None for an empty cell."""
-    with (path / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        return [dict(zip(row, map(_number, row.values()), strict=True)) for row in csv.DictReader(file)]
+    """The rows of a run, as its last checkpoint has them; UserError where metrics.csv says something else.
+
+    The table may lack the last epoch of a run that was killed before it was written.
+    """
+    last, file = path / LAST, path / METRICS
+    found = read_metrics(file)
+    if not last.exists():
+        return found
+    rows = load_checkpoint(last).rows
+    expected = list(csv.DictReader(io.StringIO(to_csv(rows))))
+    with file.open(encoding="utf-8", newline="") as opened:
+        held = list(csv.DictReader(opened))
+    for number, (old, new) in enumerate(zip(expected, held, strict=False), 1):
+        for name in dict.fromkeys([*old, *new]):
+            if old.get(name) != new.get(name):
+                came, was = (line.get(name, "nothing") or "empty" for line in (new, old))
+                raise _damaged(file, f"row {number}: field {name!r} is {came}, and {was} in {LAST}")
+    unfinished = not (path / RESULT).exists()
+    if len(held) != len(expected) and not (unfinished and len(held) == len(expected) - 1):
+        raise _damaged(
+            file, f"row {min(len(held), len(expected)) + 1}: it has {len(held)} rows, {LAST} {len(expected)}"
+        )
+    return rows
 
 
-def _number(text: str) -> float | int | None:
+def read_metrics(file: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.csv, as numbers; None for an empty cell. UserError names row and field of a damaged one."""
+    try:
+        with file.open(encoding="utf-8", newline="") as opened:
+            names, *lines = [*csv.reader(opened, strict=True)] or [[]]
+    except FileNotFoundError:
+        raise _damaged(file, "it does not exist") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise _damaged(file, str(error)) from None
+    rows = []
+    for number, cells in enumerate(lines, 1):
+        if len(cells) != len(names):
+            lost = f": field {names[len(cells)]!r} is missing" if len(cells) < len(names) else ""
+            raise _damaged(file, f"row {number} has {len(cells)} of {len(names)} fields{lost}")
+        row = {name: _number(file, number, name, cell) for name, cell in zip(names, cells, strict=True)}
+        if row.get("epoch") != number:
+            raise _damaged(file, f"row {number}: field 'epoch' is {row.get('epoch', 'missing')}")
+        rows.append(row)
+    return rows
+
+
+def _damaged(file: Path, what: str) -> UserError:
+    return UserError(f"{file} is damaged: {what}; restore it, or delete it and run the same command again")
+
+
+def _number(file: Path, number: int, name: str, text: str) -> float | int | None:
     if not text:
         return None
-    value = float(text)
-    return int(value) if text.lstrip("-").isdigit() else value
+    try:
+        return int(text) if text.lstrip("-").isdigit() else float(text)
+    except ValueError:
+        raise _damaged(file, f"row {number}: field {name!r} is {text[:40]!r}, not a number") from None

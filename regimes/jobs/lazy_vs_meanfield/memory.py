@@ -1,18 +1,14 @@
 """The memory that a comparison takes, estimated from its settings before anything is allocated."""
 
-from pathlib import Path
-
-import torch
-
 from regimes.data.catalogue import TEACHER_INPUTS
 from regimes.errors import UserError
 from regimes.jobs.lazy_vs_meanfield.config import Config
+from regimes.lab.machine import free_memory
 
 INPUTS = {"teacher": TEACHER_INPUTS, "circle": 2, "digits": 64, "mnist": 784}
 NUMBER = 8  # bytes of a float64
 TILE = 2**20  # numbers of a tile of activations
 SIZES = ("width", "train_size", "test_size", "seeds", "times")
-MEMINFO = Path("/proc/meminfo")
 
 
 def refuse_too_large(config: Config) -> None:
@@ -39,13 +35,3 @@ def estimate(config: Config) -> float:
     kernels = 4 * (n * k) ** 2 + 2 * n * k * both * k + m * both * (4 + (2 * k if k > 1 else 0))
     moments = config.times * seeds * (4 * both * k + 20)
     return float(NUMBER) * (data + particles + activations + kernels + moments)
-
-
-def free_memory(device: str) -> float | None:
-    """Bytes that are free on the device, None where the system does not say."""
-    if device == "cuda":
-        return float(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
-    if not MEMINFO.exists():
-        return None
-    lines = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="ascii").splitlines() if ":" in line)
-    return float(lines["MemAvailable"].split()[0]) * 2**10 if "MemAvailable" in lines else None

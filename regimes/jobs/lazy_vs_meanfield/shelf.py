@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from regimes.errors import UserError
+from regimes.lab.archives import damage
 from regimes.lab.runs import RunFolder
 
 Arrays = dict[str, np.ndarray]
@@ -69,6 +70,8 @@ def write_arrays(folder: RunFolder, file: str, arrays: Arrays, *, packed: bool =
 
 def read_arrays(file: Path) -> Arrays:
     """Read them back; UserError names a damaged file."""
+    if damage(file) is not None:
+        raise UserError(f"{file} is damaged; delete it and run the same command again")
     try:
         with np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}

@@ -28,6 +28,7 @@ from regimes.jobs.ot_gap.groups import grouped, recipe
 from regimes.jobs.ot_gap.measure import PARTS, Measured, measure_stage
 from regimes.jobs.ot_gap.report import result, screen_tables, table, words
 from regimes.jobs.ot_gap.stages import Case, open_case, transported
+from regimes.lab.archives import damage
 from regimes.lab.console import print_table, track
 from regimes.lab.figures import save
 from regimes.lab.report import markdown_table, to_json
@@ -128,6 +129,8 @@ def _measured(config: Config, cases: list[Case]) -> Iterator[Measured | None]:
 def _read(file: Path) -> list[Measured]:
     if not file.exists():
         raise FileNotFoundError(f"{file} does not exist; the run there has measured nothing yet: run it first")
+    if damage(file) is not None:
+        raise UserError(f"{file} is damaged; delete it and run the same command again")
     try:
         with np.load(file, allow_pickle=False) as stored:
             numbers = json.loads(str(stored["numbers"]))

@@ -1,0 +1,99 @@
+"""The parts of a checkpoint: each of the kind that `train` writes, and one that says which is not."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regimes.training.recipes import CLASSES, SHAPES
+
+MAPPINGS = ("config", "state", "rng", "sums", "best")
+TEXTS = ("run", "data", "program")
+PARTS = ("model", "objective", "optimizer", "scheduler", "epoch", "step")
+
+
+def misfit(found: Mapping[str, Any]) -> str | None:
+    """The first part that is not of its kind, and what it is; None if all are."""
+    for name in MAPPINGS:
+        if not isinstance(found[name], dict):
+            return f"{name} is {_short(found[name])}, not a mapping"
+    for name in TEXTS:
+        if not isinstance(found[name], str):
+            return f"{name} is {_short(found[name])}, not a text"
+    if not isinstance(found["start"], float | int):
+        return f"start is {_short(found['start'])}, not a number"
+    return _state(found["state"]) or _rng(found["rng"]) or _rows(found["rows"]) or _best(found["best"], found["rows"])
+
+
+def misfit_shape(dataset: str | None, shape: Any, classes: Any) -> str | None:
+    """The same of the shape of an input and the number of classes; of a data set of `train` these are known."""
+    if not isinstance(shape, list | tuple) or not all(_count(size, 1) for size in shape):
+        return f"shape is {_short(shape)}, not sizes of at least 1"
+    if not _count(classes, 0):
+        return f"classes is {_short(classes)}, not a whole number of at least 0"
+    if dataset is not None and (tuple(shape), classes) != (SHAPES[dataset], CLASSES[dataset]):
+        known = f"{dataset} has {SHAPES[dataset]} and {CLASSES[dataset]}"
+        return f"shape and classes are {_short(tuple(shape))} and {classes}; {known}"
+    return None
+
+
+def _state(state: Mapping[str, Any]) -> str | None:
+    for name in PARTS:
+        if name not in state:
+            return f"state lacks {name!r}"
+    model = state["model"]
+    if not isinstance(model, dict) or not all(isinstance(weight, Tensor) for weight in model.values()):
+        return "state.model holds more than tensors"
+    for name in ("objective", "optimizer"):
+        if not isinstance(state[name], dict):
+            return f"state.{name} is {_short(state[name])}, not a mapping"
+    for name in ("epoch", "step"):
+        if not _count(state[name], 0):
+            return f"state.{name} is {_short(state[name])}, not a whole number of at least 0"
+    return None
+
+
+def _rng(rng: Mapping[str, Any]) -> str | None:
+    if set(rng) != {"cpu", "cuda"}:
+        return f"rng has {', '.join(map(str, rng)) or 'nothing'}, not cpu and cuda"
+    for name, states in rng.items():
+        if not (isinstance(states, Tensor) and states.dtype == torch.uint8) and not (name == "cuda" and states is None):
+            return f"rng.{name} is {_short(states)}, not the state of a generator"
+    return None
+
+
+def _rows(rows: Any) -> str | None:
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return f"rows is {_short(rows)}, not a list of mappings"
+    for number, row in enumerate(rows, 1):
+        for name in rows[0]:
+            if name not in row:
+                return f"row {number} lacks the field {name!r}"
+        for name, value in row.items():
+            if isinstance(value, bool) or not (value is None or isinstance(value, float | int)):
+                return f"row {number}: field {name!r} is {_short(value)}, not a number"
+        if row.get("epoch") != number:
+            return f"row {number}: field 'epoch' is {_short(row.get('epoch'))}"
+    return None
+
+
+def _best(best: Mapping[str, Any], rows: Sequence[Any]) -> str | None:
+    if not best:
+        return None
+    epoch, score = best.get("epoch"), best.get("score")
+    if not _count(epoch, 1) or int(epoch or 0) > len(rows):
+        return f"best.epoch is {_short(epoch)}, not one of {len(rows)} epochs"
+    if not isinstance(score, list) or not all(isinstance(part, float | int) for part in score):
+        return f"best.score is {_short(score)}, not numbers"
+    return None
+
+
+def _count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < math.inf
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
