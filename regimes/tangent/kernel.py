@@ -92,10 +92,12 @@ def ntk(
     Derivatives are formed for `block` samples at a time (None: as many as `memory` bytes hold), never for all at once,
     so blocks change the time and not the result. dtype and device are those of the model. Parameters with
     requires_grad=False do not count; shared parameters count once with all their uses.
+    A complex parameter counts as its real and imaginary parts. Models that vmap or torch.func cannot follow (writes in
+    place, branches on data, custom functions, checkpoints, torch.jit) go sample by sample through plain autograd.
     Computed in full precision, whatever autocast and torch.set_float32_matmul_precision say.
     ValueError: a model that does not map each sample by itself (BatchNorm or Dropout in train mode, samples that mix),
-    parameters of 16 bits, inputs that are not finite or of another dtype, device or sample shape, no trainable
-    parameter, and the rest of regimes.tangent.model.
+    trained tensors that are not registered, parts under torch.no_grad or detach, parameters of 16 bits, inputs that are
+    not finite or of another dtype, device or sample shape, and the rest of regimes.tangent.model.
     Source: [JacotGabrielHongler2018].
     """
     if outputs not in ("full", "trace"):

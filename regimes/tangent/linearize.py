@@ -75,8 +75,9 @@ def linearize(model: nn.Module) -> Linearized:
 
     Frozen parameters (requires_grad=False) and buffers stay constants. Later changes of `model` do not reach it.
     It computes in the precision that is set around it, like any module: outside autocast where digits count.
-    ValueError: BatchNorm or Dropout in train mode, parameters of 16 bits, no trainable parameter; at the first batch of
-    two or more also samples that mix, and trained tensors that are not registered parameters.
+    ValueError: BatchNorm or Dropout in train mode, parameters of 16 bits, no trainable parameter, parts of torch.jit;
+    at the first batch also samples that mix, trained tensors that are not registered parameters, parts under
+    torch.no_grad or detach, and a backward pass that cannot be differentiated.
     Source: [ChizatOyallonBach2019].
     """
     return Linearized(model)
