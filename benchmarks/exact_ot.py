@@ -98,20 +98,21 @@ def ours(case: Case, limit: float) -> Measured:
 
 
 def dense_simplex(case: Case, limit: float) -> Measured:
-    import ot
+    from regimes.transport.pot import pot
 
     x, y = clouds(case)
-    clock = Clock()
+    ot, clock = pot(), Clock()
     _, log = ot.emd([], [], ot.dist(x, y), numItermax=UNLIMITED, log=True)
     return Measured(*clock.read(), float(log["cost"]))
 
 
 def assignment(case: Case, limit: float) -> Measured:
-    import ot
     from scipy.optimize import linear_sum_assignment
 
+    from regimes.transport.pot import pot
+
     x, y = clouds(case)
-    clock = Clock()
+    ot, clock = pot(), Clock()
     cost = ot.dist(x, y)
     value = float(cost[linear_sum_assignment(cost)].mean())
     return Measured(*clock.read(), value)

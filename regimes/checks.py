@@ -175,13 +175,62 @@ def not_negative(caller: str, name: str, value: Any, *, infinite: bool = False) 
     _number(caller, name, value, "of at least 0", lambda v: v >= 0, infinite)
 
 
+def fraction(caller: str, name: str, value: Any) -> None:
+    """Refuse all but single numbers above 0 and below 1, as a relative tolerance is."""
+    _single(caller, name, value)
+    _number(caller, name, value, "above 0 and below 1", lambda v: (v > 0) & (v < 1), False)
+
+
+def time_limit(caller: str, value: Any) -> None:
+    """Refuse all but a single number of seconds, 0 and inf included."""
+    _single(caller, "seconds", value)
+    _number(caller, "seconds", value, "of at least 0", lambda v: v >= 0, True)
+
+
+def given(caller: str, /, **arguments: Any) -> None:
+    """Refuse None."""
+    for name, value in arguments.items():
+        if value is None:
+            raise ValueError(f"{caller} needs {name}; got None. Pass {name}.")
+
+
+def _single(caller: str, name: str, value: Any) -> None:
+    if np.ndim(value) > 0:
+        raise ValueError(
+            f"{caller} needs {name} as one number; got a {type(value).__name__} of several. Change {name}."
+        )
+
+
+def generator(caller: str, value: Any) -> torch.Generator:
+    """The value, if it is a torch.Generator; a seed is refused, for it would give the same numbers at every call."""
+    if not isinstance(value, torch.Generator):
+        raise ValueError(
+            f"{caller} needs generator as a torch.Generator; got {value!r}. Use torch.Generator().manual_seed(0)."
+        )
+    return value
+
+
+def device(caller: str, value: Any) -> torch.device:
+    """The device of that name; ValueError unless torch knows it and the machine has it."""
+    try:
+        found = torch.device(value)
+        torch.empty(0, device=found)
+    except (TypeError, ValueError, RuntimeError, AssertionError, ImportError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")[:160]
+        raise ValueError(
+            f'{caller} needs device as the name of one that is there, such as "cpu" or "cuda"; got {value!r} '
+            f"({reason}). Change device."
+        ) from None
+    return found
+
+
 def _number(caller: str, name: str, value: Any, needed: str, holds: Any, infinite: bool) -> None:
     if isinstance(value, Tensor | np.ndarray):
         real = not (value.is_complex() if isinstance(value, Tensor) else np.iscomplexobj(value))
         good = real and 0 not in value.shape and bool((holds(value) & ((value < inf) | infinite)).all())
     else:
         try:
-            good = not isinstance(value, bool) and holds(float(value)) and (infinite or isfinite(value))
+            good = not isinstance(value, bool | str | bytes) and holds(float(value)) and (infinite or isfinite(value))
         except (TypeError, ValueError):
             good = False
     if not good:

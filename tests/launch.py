@@ -20,14 +20,20 @@ class Ended(NamedTuple):
     err: str
 
 
+def environment(**more: str) -> dict[str, str]:
+    """This process's environment for a child that imports regimes from here; what PYTHONPATH held stays on it."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, **more}
+
+
 def launch(count: int, *command: str, **more: str) -> list[Ended]:
     """Run `python COMMAND...` as `count` processes that know each other; where one fails the others are ended."""
     common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    common |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **more}
+    common |= {"OMP_NUM_THREADS": "1", **more}
     running = [
         subprocess.Popen(
             [sys.executable, *command],
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env=environment(**common, RANK=str(rank), LOCAL_RANK=str(rank)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

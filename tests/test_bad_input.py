@@ -14,6 +14,7 @@ import pytest
 import torch
 import toy_experiment as toy
 from command import Ended, command
+from launch import environment
 
 from regimes import experiments
 from regimes.data import files
@@ -383,7 +384,7 @@ def test_a_process_of_its_own_behaves_in_the_same_way(name, tmp_path):
     done = subprocess.run(
         [sys.executable, str(ROOT / "cli.py"), *arguments],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -5,7 +5,6 @@ rules below, and by nothing else.
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from documents import Block, blocks, pages, value, without
+from launch import environment
 
 from regimes.experiments import cards
 from regimes.lab.kept import documents as with_marks
@@ -82,7 +82,7 @@ def copy(tmp_path_factory) -> Path:
 
 
 def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    settings = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
+    settings = environment(MPLBACKEND="agg")
     return subprocess.run(
         [sys.executable, *words], cwd=folder, env=settings, capture_output=True, text=True, check=False
     )

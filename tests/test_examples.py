@@ -1,11 +1,11 @@
 """The examples run as they stand: short, with public names alone."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from launch import environment
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -16,9 +16,13 @@ def test_my_resnet_is_trained_resumed_and_asked_whether_its_map_is_optimal(tmp_p
     lines = [line for line in script.read_text(encoding="utf-8").splitlines() if line.strip()]
     assert len(lines) <= 15
     assert not any("regimes." in line and "import" in line for line in lines)  # public names alone
-    environment = {**os.environ, "PYTHONPATH": f"{EXAMPLES.parent}", "MPLBACKEND": "Agg"}
     ended = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env=environment(MPLBACKEND="Agg"),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "'weights': 'last, epoch 10'" in ended.stdout
     assert any(word in ended.stdout for word in ("optimal", "gradient map", "blind", "undecided"))

@@ -14,6 +14,7 @@ import pandas
 import pytest
 import torch
 import toy_experiment as toy
+from launch import environment
 
 from regimes.errors import Interrupted
 from regimes.lab.config import Settings
@@ -354,9 +355,12 @@ def start(path: Path, *arguments: str, limit: int = 0) -> subprocess.Popen:
     program = path.parent / f"program_{path.name}.py"
     options = ["--out", str(path), "--set", "seeds=2", *arguments]
     program.write_text(PROGRAM.format(tests=str(TESTS), arguments=options, limit=limit))
-    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, str(program)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+        [sys.executable, str(program)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env=environment(OMP_NUM_THREADS="1"),
     )
 
 

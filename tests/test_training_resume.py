@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from command import command
+from launch import environment
 from short_training import STEPS, short, train
 from torch import nn
 from torch.testing import assert_close
@@ -290,7 +291,7 @@ def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(tmp_path):
         arguments = ["train", "--config", str(tmp_path / "settings.yaml"), "--out", str(tmp_path / name), *more]
         return subprocess.Popen(
             [sys.executable, str(ROOT / "cli.py"), *arguments],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

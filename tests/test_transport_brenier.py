@@ -6,6 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from regimes.transport.brenier import CONSTANT, FLAT, JacobianProducts, NoJacobianTest, brenier_test, ratio
+from regimes.transport.gap import ot_gap
 from regimes.transport.gaussian import bures_map
 from regimes.transport.lanczos import least_eigenvalues
 
@@ -239,13 +240,23 @@ def stopped(z):
     return 2 * z
 
 
-@pytest.mark.parametrize("halted", [stopped, lambda z: z + (3 * z).detach()])
-def test_a_map_that_stops_gradients_is_refused_where_its_two_derivatives_differ(halted):
-    if halted is stopped:  # forward mode does not heed no_grad: the skew part would look as large as the symmetric one
-        with pytest.raises(ValueError, match="stops gradients"):
-            brenier_test(halted, draw(8, 4), generator=generator())
-    else:
-        assert_close(brenier_test(halted, draw(8, 4), generator=generator()).min_eigenvalue, 1.0)
+HALTED = {
+    "no_grad": stopped,  # forward mode does not heed it: the skew part would look as large as the symmetric one
+    "no_grad around a module": torch.no_grad()(nn.Linear(4, 4).double()),
+    "detach of a part": lambda z: z + (3 * z).detach(),
+    "detach of all": lambda z: (3 * z).detach(),
+    "straight through": lambda z: z + ((5 * z).round() - z).detach(),
+    "a gradient without its graph": lambda z: torch.autograd.grad(z.pow(4).sum(), z)[0],
+    "numbers": lambda z: torch.tensor((2 * z.detach()).tolist(), dtype=z.dtype),
+}
+
+
+@pytest.mark.parametrize("name", HALTED)
+def test_a_map_that_stops_gradients_is_refused(name):
+    with pytest.raises(ValueError, match="stops gradients"):
+        brenier_test(HALTED[name], draw(8, 4), generator=generator())
+    with pytest.raises(ValueError, match="stops gradients"):
+        ot_gap(draw(8, 4), HALTED[name])
 
 
 def test_derivatives_that_overflow_give_nan_and_no_eigenvalue():

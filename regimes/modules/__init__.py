@@ -1,35 +1,21 @@
 """What every package asks of a torch module: to act on one sample, to have one derivative, to give a frozen copy."""
 
-from regimes.modules.buffers import untouched_attributes, untouched_buffers
-from regimes.modules.copies import copied, frozen_copy, require_python
+from regimes.modules.buffers import untouched_buffers
+from regimes.modules.copies import frozen_copy
 from regimes.modules.derivative import adjoint, push_forward, random_like, require_gradients, require_one_derivative
 from regimes.modules.fitting import misfit
-from regimes.modules.leaves import require_own_tensors, require_registered
-from regimes.modules.samples import (
-    FirstBatch,
-    readable,
-    require_deterministic,
-    require_separate_samples,
-    require_values,
-)
+from regimes.modules.samples import FirstBatch, require_deterministic, require_separate_samples
 
 __all__ = [
     "FirstBatch",
     "adjoint",
-    "copied",
     "frozen_copy",
     "misfit",
     "push_forward",
     "random_like",
-    "readable",
     "require_deterministic",
     "require_gradients",
     "require_one_derivative",
-    "require_own_tensors",
-    "require_python",
-    "require_registered",
     "require_separate_samples",
-    "require_values",
-    "untouched_attributes",
     "untouched_buffers",
 ]

@@ -10,20 +10,23 @@ map between laws that live on it. There M is replaced by Dφᵀ M Dφ, a form on
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import jvp, vjp
 
+from regimes import checks
 from regimes.checks import count, finite, real, shapes
 from regimes.modules import require_deterministic, require_separate_samples
-from regimes.transport.cost import check_exponent
+from regimes.transport.cost import as_array, check_exponent
+from regimes.transport.jacobian import JacobianProducts, Map, Road, road_for, values
 from regimes.transport.lanczos import least_eigenvalues
+from regimes.transport.units import converted, fits
 
-Map = Callable[[Tensor], Tensor]
+TRIED = 8  # points at which the derivatives of a map are held against each other and against its values
 CHUNK = 2**19  # numbers in the states that are probed at a time; what the map keeps beside its states comes on top
 
 
@@ -46,7 +49,8 @@ class BrenierTest(NamedTuple):
 
     `asymmetry_se` treats points as independent draws (delta method for a ratio). Beyond 32 features eigenvalues come
     from Lanczos and lie at or above the true ones; their points are the first `eigen_points` (0: none, nan). `excluded`
-    points do not move at all and have no M (p ≠ 2). `size` is the root mean square eigenvalue of (M + Mᵀ)/2.
+    points do not move at all and have no M (p ≠ 2). `size` is the root mean square eigenvalue of (M + Mᵀ)/2. Where
+    float64 cannot hold the two (p ≠ 2), lengths are in units of about the largest displacement.
     """
 
     asymmetry: float
@@ -70,21 +74,31 @@ def brenier_test(
 ) -> BrenierTest:
     """Test a map given as a callable on batches, sample by sample differentiable, features in and out of one shape.
 
-    x is a tensor in the precision and on the device of the map. v ~ N(0, I); one Jacobian-vector and one
+    x is a tensor in the precision and on the device of the map; in 16 bits a module is tested as a copy in float32. The
+    map may take gradients inside and write into its argument: it gets copies. v ~ N(0, I); one Jacobian-vector and one
     vector-Jacobian product a probe. With `encoder` φ the rows of x are its inputs, the map acts on φ(x), and M is
     Dφᵀ M Dφ throughout. ValueError for a map or an encoder that mixes samples (batch norm in train mode), that is
-    random, or whose output has another shape; `NoJacobianTest` where the map is constant or, for p ≠ 2, moves no point.
+    random, that has another derivative forward than backward or than its values, or whose output has another shape;
+    `NoJacobianTest` where the map is constant or, for p ≠ 2, moves no point.
     """
     p = check_exponent(p, "brenier_test")
     if not isinstance(x, Tensor):
         raise ValueError(f"brenier_test needs x as a tensor, in the map's precision; got {type(x).__name__}.")
-    real("brenier_test", x=x)
+    x = as_array(x, "x", "brenier_test")
+    real("brenier_test", half=True, x=x)
     shapes("brenier_test", x=(x, "n *feature"), cure="Pass at least one point")
     finite("brenier_test", x=x)
+    checks.generator("brenier_test", generator)
     count("brenier_test", "probes", probes)
     count("brenier_test", "eigen_points", eigen_points, at_least=0)
+    for each in (transport_map, encoder):
+        _require_map(each)
+    if x.ndim == 1 and encoder is None:
+        x, transport_map = x[:, None], _of_columns(transport_map)
+    if x.dtype in (torch.float16, torch.bfloat16):
+        x, transport_map, encoder = x.float(), widened(transport_map), encoder and widened(encoder)
     check_map(transport_map, x, encoder)
-    with torch.no_grad():  # derivatives by the transforms below only, none for the parameters of a network
+    with torch.no_grad():  # derivatives by the roads below only, none for the parameters of a network
         return _test(transport_map, x.detach(), generator, p, probes, eigen_points, encoder)
 
 
@@ -97,10 +111,11 @@ def _test(
     eigen: int,
     encoder: Map | None,
 ) -> BrenierTest:
-    kept = x[_moved(transport_map, x, p, encoder)]
-    _require_adjoint(JacobianProducts(transport_map, kept[:2], p, encoder), generator)
+    moved, unit = _moved(transport_map, x, p, encoder)
+    kept = x[moved]
     skew, symmetric = [], []
-    for products, v in probed(transport_map, kept, p=p, probes=probes, generator=generator, encoder=encoder):
+    found = probed(transport_map, kept, p=p, probes=probes, generator=generator, encoder=encoder, unit=unit)
+    for products, v in found:
         forward, backward = products.forward(v), products.backward(v)
         skew.append((forward - backward).flatten(1).square().sum(1) / probes)
         symmetric.append((forward + backward).flatten(1).square().sum(1) / probes)
@@ -111,31 +126,19 @@ def _test(
     least = torch.full((1,), math.nan, dtype=torch.float64)
     if eigen > 0 and math.isfinite(asymmetry):
         parts = chunks(transport_map, kept[:eigen], encoder)
-        operators = (JacobianProducts(transport_map, part, p, encoder) for part in parts)
-        found = [least_eigenvalues(each.symmetric, each.x, generator=generator) for each in operators]
-        least = torch.cat(found).double()
+        road = _road(transport_map, kept, encoder)
+        operators = (JacobianProducts(transport_map, part, p, encoder, unit=unit, road=road) for part in parts)
+        least = torch.cat([least_eigenvalues(each.symmetric, each.x, generator=generator) for each in operators])
     size = math.sqrt(float(below.mean()) / 4 / kept[0].numel())
-    counts = (len(kept), probes, len(x) - len(kept))
-    return BrenierTest(asymmetry, error, float(least.min()), *counts, size)
+    smallest, counts = float(least.min()), (len(kept), probes, len(x) - len(kept))
+    if fits(unit, p - 2, 0.0, size):
+        smallest, size = converted(smallest, unit, p - 2), converted(size, unit, p - 2)
+    return BrenierTest(asymmetry, error, smallest, *counts, size)
 
 
-def _require_adjoint(products: "JacobianProducts", generator: torch.Generator) -> None:
-    """ValueError unless ⟨u, Mv⟩ = ⟨Mᵀu, v⟩ for two random vectors.
-
-    Reverse mode obeys `torch.no_grad`, `detach` and in-place tricks inside a map, forward mode does not: then the two
-    products belong to different matrices, and a symmetric Jacobian would come out as a skew one.
-    """
-    shape, device = products.x.shape, products.x.device
-    u, v = (torch.randn(shape, generator=generator, dtype=products.x.dtype, device=generator.device) for _ in range(2))
-    u, v = u.to(device), v.to(device)
-    ahead, back = products.forward(v), products.backward(u)
-    one, other = (u * ahead).double().sum(), (back * v).double().sum()
-    size = (u.norm() * ahead.norm() + back.norm() * v.norm()).double()
-    if bool((one - other).abs() > 1e4 * torch.finfo(u.dtype).eps * size):
-        raise ValueError(
-            "brenier_test needs a map that is differentiable throughout; here the forward and the backward derivative "
-            "differ: it stops gradients inside (torch.no_grad, .data). Take that out."
-        )
+def _road(transport_map: Map, x: Float[Tensor, "n *feature"], encoder: Map | None) -> Road:
+    functions = (transport_map,) if encoder is None else (encoder, transport_map)
+    return road_for(functions, x[:TRIED], "brenier_test")
 
 
 def probed(
@@ -146,10 +149,15 @@ def probed(
     probes: int,
     generator: torch.Generator,
     encoder: Map | None = None,
-) -> Iterator[tuple["JacobianProducts", Tensor]]:
-    """The products at some points at a time, each `probes` times over with new Gaussian vectors."""
+    unit: float = 1.0,
+) -> Iterator[tuple[JacobianProducts, Tensor]]:
+    """The products at some points at a time, each `probes` times over with new Gaussian vectors.
+
+    ValueError if the map has not one derivative (`road_for`).
+    """
+    road = _road(transport_map, x, encoder)
     for part in chunks(transport_map, x, encoder):
-        products = JacobianProducts(transport_map, part, p, encoder)
+        products = JacobianProducts(transport_map, part, p, encoder, unit=unit, road=road)
         for _ in range(probes):
             v = torch.randn(part.shape, generator=generator, dtype=x.dtype, device=generator.device)
             yield products, v.to(x.device)
@@ -164,42 +172,8 @@ def chunks(
     transport_map: Map, x: Float[Tensor, "n *feature"], encoder: Map | None = None
 ) -> tuple[Float[Tensor, "_ *feature"], ...]:
     """The points in parts whose states hold CHUNK numbers at most."""
-    features = x[0].numel() if encoder is None else encoder(x[:1]).numel()
+    features = x[0].numel() if encoder is None else values(encoder, x[:1]).numel()
     return x.split(max(1, CHUNK // features))
-
-
-class JacobianProducts:
-    """Products of M = ½ D²h(x − T(x)) J, of Mᵀ and of their mean with a vector a point, all points at once.
-
-    With an encoder φ they are those of Dφᵀ M Dφ, M at φ(x).
-    """
-
-    def __init__(self, transport_map: Map, x: Float[Tensor, "n *feature"], p: float, encoder: Map | None = None):
-        self.x, self.p, self.encoder = x, p, encoder
-        self.map = transport_map if encoder is None else lambda inputs: transport_map(encoder(inputs))
-        start, self._pull_start = (x, None) if encoder is None else cast("tuple[Tensor, Map]", vjp(encoder, x))
-        value, self._pull_end = cast("tuple[Tensor, Map]", vjp(self.map, x))
-        self.difference = (start - value).flatten(1)  # x − T(x), minus the displacement
-
-    def forward(self, v: Float[Tensor, "n *feature"]) -> Float[Tensor, "n *feature"]:
-        moved = self._curvature(jvp(self.map, (self.x,), (v,))[1])
-        return moved if self._pull_start is None else self._pull_start(moved)[0]
-
-    def backward(self, v: Float[Tensor, "n *feature"]) -> Float[Tensor, "n *feature"]:
-        start = v if self.encoder is None else jvp(self.encoder, (self.x,), (v,))[1]
-        return self._pull_end(self._curvature(start))[0]
-
-    def symmetric(self, v: Float[Tensor, "n *feature"]) -> Float[Tensor, "n *feature"]:
-        return (self.forward(v) + self.backward(v)) / 2
-
-    def _curvature(self, v: Tensor) -> Tensor:
-        """½ D²h(z) v = ½ p ‖z‖^(p−2) (v + (p − 2) z ⟨z, v⟩/‖z‖²)."""
-        if self.p == 2:
-            return v
-        z, flat = self.difference, v.flatten(1)
-        size = torch.linalg.vector_norm(z, dim=1, keepdim=True)
-        along = (z / size) * ((z / size) * flat).sum(1, keepdim=True)
-        return (self.p / 2 * size ** (self.p - 2) * (flat + (self.p - 2) * along)).reshape(v.shape)
 
 
 def ratio(above: Float[Tensor, "n"], below: Float[Tensor, "n"]) -> tuple[float, float]:
@@ -216,50 +190,81 @@ def ratio(above: Float[Tensor, "n"], below: Float[Tensor, "n"]) -> tuple[float, 
     return value, float((above - value * below).std()) / math.sqrt(len(above)) / total
 
 
-def _moved(transport_map: Map, x: Float[Tensor, "n *feature"], p: float, encoder: Map | None) -> Tensor:
+def _moved(transport_map: Map, x: Float[Tensor, "n *feature"], p: float, encoder: Map | None) -> tuple[Tensor, float]:
+    """Which points have an M, and for p ≠ 2 the largest displacement, as a unit in which no power of it overflows."""
     if p == 2:
-        return torch.arange(len(x), device=x.device)
-    with torch.no_grad():
-        start = x if encoder is None else encoder(x)
-        moved = torch.nonzero((transport_map(start) - start).flatten(1).square().sum(1) > 0)[:, 0]
+        return torch.arange(len(x), device=x.device), 1.0
+    start = x if encoder is None else values(encoder, x)
+    displacement = (values(transport_map, start) - start).flatten(1)
+    moved = torch.nonzero((displacement != 0).any(1))[:, 0]
     if len(moved) == 0:
         raise NoJacobianTest(STILL, f"{STILL}, so the cost ‖x − y‖^{p} has no second derivative: use p = 2.")
-    return moved
+    return moved, 2.0 ** round(math.log2(float(displacement.abs().max())))
 
 
 def _refuse_flat(transport_map: Map, x: Float[Tensor, "n *feature"], encoder: Map | None) -> None:
     """NoJacobianTest for a map whose derivatives all vanish: there is no symmetry to look at."""
-    values = transport_map(x if encoder is None else encoder(x))
-    reason = CONSTANT if bool((values == values[:1]).all()) else FLAT
+    found = values(transport_map, x if encoder is None else values(encoder, x))
+    reason = CONSTANT if bool((found == found[:1]).all()) else FLAT
     raise NoJacobianTest(reason, f"{reason}: the symmetry of its Jacobian is undefined.")
+
+
+def _of_columns(transport_map: Map) -> Map:
+    """A map of numbers (n,) as one of points (n, 1)."""
+    return lambda z: transport_map(z[:, 0])[:, None]
+
+
+def widened(transport_map: Map) -> Map:
+    """The map in float32: a module as a copy, anything else as it is."""
+    owner = getattr(transport_map, "__self__", transport_map)
+    if not isinstance(owner, nn.Module):
+        return transport_map
+    copy = deepcopy(owner).float()
+    return copy if owner is transport_map else getattr(copy, getattr(transport_map, "__name__", "forward"))
+
+
+def _require_map(each: Map | None) -> None:
+    if each is not None and not callable(each):
+        raise ValueError(f"brenier_test needs the map as a callable on batches; got {type(each).__name__}.")
+    owner = getattr(each, "__self__", each)
+    if isinstance(owner, nn.Module):
+        require_deterministic(owner, "brenier_test")
 
 
 def check_map(transport_map: Map, x: Float[Tensor, "n *feature"], encoder: Map | None = None) -> None:
     """ValueError unless the map keeps the shape, is deterministic and treats every sample by itself; so the encoder."""
     for each in (transport_map, encoder):
-        if each is not None and not callable(each):
-            raise ValueError(f"brenier_test needs the map as a callable on batches; got {type(each).__name__}.")
-        owner = getattr(each, "__self__", each)
-        if isinstance(owner, nn.Module):
-            require_deterministic(owner, "brenier_test")
-    with torch.no_grad():
-        start = x if encoder is None else _one_by_one(encoder, x, "encoder")
-        end = _one_by_one(transport_map, start, "map")
+        _require_map(each)
+    start = x if encoder is None else _one_by_one(encoder, x, "encoder")
+    end = _one_by_one(transport_map, start, "map")
     if end.shape != start.shape:
         raise ValueError(
             f"brenier_test needs a map that keeps the shape of x, {tuple(start.shape)}; it returned {tuple(end.shape)}."
         )
 
 
+def called(function: Map, x: Float[Tensor, "n *feature"], caller: str) -> Tensor:
+    """The values of a map at copies of x; ValueError if it fails there."""
+    try:
+        return values(function, x)
+    except (RuntimeError, TypeError, IndexError, AttributeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160].rstrip(".")
+        raise ValueError(
+            f"{caller} needs a map of points such as these, {str(x.dtype).removeprefix('torch.')} of shape "
+            f"{tuple(x.shape)}; it failed: {reason}. Give the points in the shape and precision of the map."
+        ) from error
+
+
 def _one_by_one(function: Map, x: Float[Tensor, "n *feature"], name: str) -> Tensor:
     """The values of a map; ValueError if they are no tensor of n rows, not finite, random, or mix samples."""
-    whole = function(x)
+    whole = called(function, x, f"brenier_test ({name})")
     if not isinstance(whole, Tensor) or whole.ndim == 0 or len(whole) != len(x):
         shape = tuple(whole.shape) if isinstance(whole, Tensor) else type(whole).__name__
         raise ValueError(f"brenier_test needs one row a point from the {name}, {len(x)} rows; it returned {shape}.")
+    real(f"brenier_test ({name})", half=False, **{f"the values of the {name}": whole})
     if not bool(whole.isfinite().all()):
         raise ValueError(
             f"brenier_test needs finite values of the {name}; some are NaN or infinite: give one that has not diverged."
         )
-    require_separate_samples(function, x, f"brenier_test ({name})")
+    require_separate_samples(lambda z: values(function, z), x, f"brenier_test ({name})")
     return whole

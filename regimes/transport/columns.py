@@ -41,9 +41,12 @@ class Problem(NamedTuple):
     def dual(self, u: Vector, v: np.ndarray, primal: float) -> float:
         """Mean dual value (Σ a u + Σ b v) / Σ a, less what rounding may have hidden in u_i + v_j ≤ cost.
 
-        On pairs that bind, the rounding is at most half of ε (|u_i| + |v_j| + (d + 4) cost), ε = 2.2e-16.
+        On pairs that bind, the rounding is at most half of ε (|u_i| + |v_j| + (d + 4) p' cost), ε = 2.2e-16, p' = p/2
+        or 1 if that is more.
         """
-        size = (self.a @ np.abs(u) + self.b @ np.abs(v)) / self.a.sum() + (self.x.shape[1] + 4) * primal
+        size = (self.a @ np.abs(u) + self.b @ np.abs(v)) / self.a.sum() + (self.x.shape[1] + 4) * max(
+            1, self.p / 2
+        ) * primal
         value = math.fsum(np.concatenate([self.a * u, self.b * v])) / math.fsum(self.a)
         return value - float(np.finfo(float).eps * size)
 

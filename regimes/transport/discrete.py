@@ -2,17 +2,19 @@
 
 import math
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.sparse import coo_matrix
 
-from regimes.checks import count, not_negative, positive
+from regimes import checks
+from regimes.checks import count, fraction, time_limit
 from regimes.transport.columns import generate
 from regimes.transport.cost import (
     Matrix,
+    Others,
     Points,
     Vector,
     Weights,
@@ -20,9 +22,11 @@ from regimes.transport.cost import (
     check_exponent,
     check_weights,
     cost_matrix,
+    extent,
 )
 from regimes.transport.merging import merge, spread
 from regimes.transport.start import make_problem, masses, start
+from regimes.transport.units import converted, finest_unit, fits, lost, no_room, unit_of
 
 CERTIFIED = 1e-9  # relative width of the bracket [dual, primal] below which the optimum counts as proved
 
@@ -33,6 +37,7 @@ class Transport(NamedTuple):
     `cost` is the optimum, None unless certified. `plan` (n, m) is sparse, its mass sums to 1. `u`, `v` are potentials
     with u_i + v_j ≤ ‖x_i − y_j‖^p for ALL pairs and Σ a u + Σ b v = dual_value. `max_violation` is how far
     at most the solver's potentials broke an inequality before they were lowered to feasibility, in units of cost.
+    `unit` is 1; where float64 cannot hold the costs it is another length, and costs and potentials are in unit^p.
     """
 
     cost: float | None
@@ -44,11 +49,12 @@ class Transport(NamedTuple):
     plan: coo_matrix
     u: Float[np.ndarray, "n"]
     v: Float[np.ndarray, "m"]
+    unit: float = 1.0
 
 
 def exact_transport(
     x: Points,
-    y: Float[torch.Tensor, "m *other"] | Float[np.ndarray, "m *other"],
+    y: Others,
     *,
     p: float = 2.0,
     x_weights: Weights | None = None,
@@ -69,12 +75,14 @@ def exact_transport(
     u_i + v_j − ‖x_i − y_j‖^p itself (about (d + 4)·1e-16 of its largest term). Beyond `rounds` or `seconds` (looked
     at between rounds) the bracket [dual_value, primal] is what remains.
     """
-    positive("exact_transport", "tolerance", tolerance)
+    fraction("exact_transport", "tolerance", tolerance)
     count("exact_transport", "rounds", rounds)
-    not_negative("exact_transport", "seconds", seconds, infinite=True)
-    deadline = time.monotonic() + seconds
+    time_limit("exact_transport", seconds)
+    checks.device("exact_transport", device)
     p = check_exponent(p, "exact_transport")
-    x_array, y_array = as_pair("exact_transport", p, x=x, y=y)
+    x_array, y_array = as_pair("exact_transport", p, any_size=True, x=x, y=y)
+    if not isinstance(paired, bool | np.bool_):
+        raise ValueError(f"exact_transport needs paired as True or False; got {paired!r}. Change paired.")
     if paired and len(x_array) != len(y_array):
         raise ValueError(
             f"exact_transport needs paired clouds of one size; got {len(x_array)} and {len(y_array)}: "
@@ -84,25 +92,53 @@ def exact_transport(
     b = check_weights(y_weights, len(y_array), "y_weights", "exact_transport")
     a = np.ones(len(x_array)) if a is None else a
     b = np.ones(len(y_array)) if b is None else b
+    limits = {"tolerance": tolerance, "rounds": rounds, "deadline": time.monotonic() + seconds}
+    for unit in (unit_of(x_array, y_array, p), finest_unit(x_array, y_array, p)):
+        near_x, near_y = x_array / unit, y_array / unit
+        solved = _solve(near_x, near_y, p, a, b, paired, limits, device)
+        if not lost(solved.primal, near_x[solved.plan.row], near_y[solved.plan.col]):
+            return _in_units_of_the_points(solved._replace(unit=unit), extent(x_array, y_array), p)
+    raise no_room("exact_transport", p)
+
+
+def _in_units_of_the_points(solved: Transport, size: float, p: float) -> Transport:
+    """The same outcome in user units, where these can hold the costs of clouds of extent 10^size."""
+    if solved.unit == 1 or not fits(solved.unit, p, size, solved.primal, max(solved.dual_value, 0)):
+        return solved
+    costs = {name: getattr(solved, name) for name in ("cost", "primal", "dual_value", "max_violation", "u", "v")}
+    back = {name: None if cost is None else converted(cost, solved.unit, p) for name, cost in costs.items()}
+    return solved._replace(**back, unit=1.0)
+
+
+def _solve(
+    x: Matrix,
+    y: Float[np.ndarray, "m d"],
+    p: float,
+    a: Vector,
+    b: Float[np.ndarray, "m"],
+    paired: bool,
+    limits: dict[str, Any],
+    device: torch.device | str,
+) -> Transport:
     kept_x, kept_y = np.flatnonzero(a), np.flatnonzero(b)
     a, b = masses(a[kept_x], b[kept_y])
-    source, target = merge(x_array[kept_x], a), merge(y_array[kept_y], b)
+    source, target = merge(x[kept_x], a), merge(y[kept_y], b)
     problem = make_problem(source.points, target.points, p, source.mass, target.mass, device=device)
     own = None
-    if paired and len(kept_x) == len(x_array) == len(kept_y) and np.array_equal(a, b):
+    if paired and len(kept_x) == len(x) == len(kept_y) and np.array_equal(a, b):
         own = (source.group, target.group, a)
     first = start(problem, own)
-    outcome = generate(problem, *first[:4], tolerance=tolerance, rounds=rounds, deadline=deadline, slack=first.slack)
+    outcome = generate(problem, *first[:4], slack=first.slack, **limits)
     if own is not None and problem.primal(*own) <= outcome.primal:
         rows, columns, mass = np.arange(len(a)), np.arange(len(a)), a
     else:
         entries = (outcome.rows, outcome.columns, outcome.mass)
         split = len(source.points) < len(a) or len(target.points) < len(b)
         rows, columns, mass = spread(*entries, source.group, target.group, a, b) if split else entries
-    plan = coo_matrix((mass / a.sum(), (kept_x[rows], kept_y[columns])), shape=(len(x_array), len(y_array)))
-    u, v = np.full(len(x_array), np.nan), np.full(len(y_array), np.nan)
+    plan = coo_matrix((mass / a.sum(), (kept_x[rows], kept_y[columns])), shape=(len(x), len(y)))
+    u, v = np.full(len(x), np.nan), np.full(len(y), np.nan)
     u[kept_x], v[kept_y] = outcome.u[source.group], outcome.v[target.group]
-    _fill(x_array, y_array, p, u, v)
+    _fill(x, y, p, u, v)
     certified = outcome.primal - outcome.dual <= CERTIFIED * outcome.primal
     return Transport(
         outcome.primal if certified else None,

@@ -12,18 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 from scipy.sparse import coo_matrix
-from torch import Tensor
 
-from regimes.checks import finite, not_negative, real, shapes
-from regimes.transport.cost import Matrix, Points, as_pair, cost_matrix, edge_cost
+from regimes.checks import finite, fraction, given, real, shapes
+from regimes.transport.cost import Matrix, Others, Points, as_pair, cost_matrix, edge_cost
 
-Others = Float[Tensor, "m *feature"] | Float[np.ndarray, "m *feature"]
 PAIRS = 2_000_000  # costs held at a time
 
 
 def _check(caller: str, points: Matrix, **potential: Any) -> None:
     """One finite number a point."""
     shaped: dict[str, Any] = {name: (values, str(len(points))) for name, values in potential.items()}
+    given(caller, **potential)
     real(caller, **potential)
     shapes(caller, **shaped)
     finite(caller, **potential)
@@ -86,7 +85,7 @@ def certify(
     x_array, y_array = as_pair("certify", p, x=x, y=y)
     _check("certify", x_array, u=u)
     _check("certify", y_array, v=v)
-    not_negative("certify", "tolerance", tolerance)
+    fraction("certify", "tolerance", tolerance)
     if not isinstance(plan, coo_matrix) or plan.shape != (len(x_array), len(y_array)):
         kind = type(plan).__name__
         raise ValueError(

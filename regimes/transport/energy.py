@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.checks import finite, positive, real, shapes
+from regimes.checks import finite, given, positive, real, shapes
 from regimes.transport.cost import check_exponent
 
 Path = Float[Tensor, "layers n ..."] | Sequence[Float[Tensor, "n ..."]]
@@ -187,10 +188,13 @@ def measure(paths: Sequence[Path], *, p: float = 2.0) -> Energy:
 
 def _states(path: Path, caller: str) -> list[Tensor]:
     """The states of a path, in float32 at least; ValueError unless two or more of one shape, finite."""
+    if not isinstance(path, Tensor | Sequence) or isinstance(path, str) or (isinstance(path, Tensor) and path.ndim < 2):
+        raise ValueError(f"{caller} needs the states z_0..z_L of a path, a tensor each; got {type(path).__name__}.")
     if len(path) < 2:
         raise ValueError(f"{caller} needs the states z_0..z_L of a path, at least two; got {len(path)}.")
-    states = list(path)
+    states = [torch.from_numpy(state.copy()) if isinstance(state, np.ndarray) else state for state in path]
     named: dict[str, Any] = {f"z_{number}": state for number, state in enumerate(states)}
+    given(caller, **named)
     shaped: dict[str, Any] = {name: (state, "n *_") for name, state in named.items()}
     real(caller, half=True, **named)
     shapes(caller, **shaped)

@@ -1,24 +1,27 @@
 """Is a map an OT map? The exact gap on its points, Brenier's test of its Jacobian, their power, and the verdict."""
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
-from regimes.checks import real
-from regimes.transport.brenier import CONSTANT, BrenierTest, Map, NoJacobianTest, brenier_test
-from regimes.transport.cost import Points, as_matrix, as_pairing, check_exponent
+from regimes import checks
+from regimes.checks import count, fraction, time_limit
+from regimes.transport.brenier import CONSTANT, BrenierTest, NoJacobianTest, brenier_test, called
+from regimes.transport.cost import Others, Points, as_array, as_matrix, as_pairing, check_exponent
 from regimes.transport.energy import Energy, Path, measure
+from regimes.transport.jacobian import Map
 from regimes.transport.pairing import Gap, exact_gap
 from regimes.transport.power import Power, power
+from regimes.transport.units import converted, unit_of
 from regimes.transport.verdict import RELATIVE_GAP, Verdict, judge
 
-Target = Float[Tensor, "m *other"] | Float[np.ndarray, "m *other"] | Callable[[Tensor], Tensor]
+Target = Others | Callable[[Tensor], Tensor]
 SAME = 1e-4  # of the largest coordinate: what rounding in float32 may make of the same point
+SAME_IN_16_BITS = 0.05  # and in bfloat16
 
 
 class Assessment(NamedTuple):
@@ -125,16 +128,20 @@ def ot_gap(
     known. `generator` draws probes and departures (None: seed 0). `tolerance`, `rounds` and `device` are those of
     `exact_transport`. A torch module sees x in its own precision and on its own device.
     """
-    p, known = check_exponent(p, "ot_gap"), _known(x, target, transport_map)
-    images: Points = known.images if known is not None else target  # type: ignore[assignment]
-    x_array, t_array = as_pairing("ot_gap", p, x=x, target=images)
+    p = check_exponent(p, "ot_gap")
+    fraction("ot_gap", "tolerance", tolerance)
+    count("ot_gap", "rounds", rounds)
+    time_limit("ot_gap", seconds)
+    checks.device("ot_gap", device)
+    if with_power is not None and not isinstance(with_power, bool):
+        raise ValueError(f"ot_gap needs with_power as True, False or None; got {with_power!r}. Change with_power.")
+    stream = torch.Generator().manual_seed(0) if generator is None else checks.generator("ot_gap", generator)
+    known = _known(x, target, transport_map)
+    images: Any = known.images if known is not None else target
+    x_array, t_array = as_pairing("ot_gap", p, any_size=True, x=x if known is None else known.points, target=images)
     if path is not None:
-        if len(path) < 2:
-            raise ValueError(f"ot_gap needs the states z_0..z_L of the path, at least two; got {len(path)}.")
-        _require_same(path[0], x, "the first state of the path", "x")
-        _require_same(path[-1], images, "the last state of the path", "T(x)")
+        _require_path(path, x, images)
     exact = exact_gap(x_array, t_array, p, tolerance=tolerance, rounds=rounds, seconds=seconds, device=device)
-    stream = torch.Generator().manual_seed(0) if generator is None else generator
     test, missing = None, CONSTANT if bool((t_array == t_array[:1]).all()) else None
     if known is not None:
         test, missing = _tested(known, stream, p)
@@ -145,7 +152,7 @@ def ot_gap(
         moved, at = (known.map, known.points) if known is not None and test is not None else (None, None)
         options = {"own": exact, "seconds": seconds, "device": device, "transport_map": moved, "at": at}
         seen = power(x_array, t_array, generator=stream, p=p, **options)
-    energies = None if path is None else measure([path], p=p)
+    energies = None if path is None else _energies(path, p, unit_of(x_array, t_array, p), exact.unit)
     return Assessment(exact, test, missing, energies, seen)
 
 
@@ -160,12 +167,16 @@ class _Known(NamedTuple):
 def _known(x: Points, target: Target, transport_map: Map | None) -> _Known | None:
     """The map that came as the target or beside it; ValueError if it is not the map of these images."""
     as_matrix(x, "x", "ot_gap")
-    if isinstance(target, Tensor | np.ndarray) or not callable(target):
+    if transport_map is not None and not callable(transport_map):
+        kind = type(transport_map).__name__
+        raise ValueError(f"ot_gap needs transport_map as a callable on batches; got {kind}. Pass T itself.")
+    if isinstance(target, Tensor | np.ndarray | list | tuple) or not callable(target):
+        as_matrix(target, "target", "ot_gap")
         if transport_map is None:
             return None
         points = _suited(x, transport_map)
         known = _Known(transport_map, points, _images(transport_map, points))
-        _require_same(known.images, target, "transport_map(x)", "the images")  # type: ignore[arg-type]
+        _require_same(known.images, target, "transport_map(x)", "the images")
         return known
     if transport_map is not None:
         raise ValueError("ot_gap needs T once: as the target, or as transport_map beside the images; got it twice.")
@@ -175,29 +186,64 @@ def _known(x: Points, target: Target, transport_map: Map | None) -> _Known | Non
 
 def _suited(x: Points, transport_map: Map) -> Tensor:
     """The points as the map takes them: as tensors, for a module in its precision and on its device."""
-    real("ot_gap", x=x)
-    points = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x))
+    given = as_array(x, "x", "ot_gap")
+    # A copy: what the map does to its argument stays there, and the caller's array may be read-only.
+    points = given.detach() if isinstance(given, Tensor) else torch.from_numpy(np.array(given, order="C"))
     owner = getattr(transport_map, "__self__", transport_map)
     if isinstance(owner, nn.Module):
         first = next((value for value in owner.parameters() if value.is_floating_point()), None)
         points = points if first is None else points.to(first.device, first.dtype)
+        if not _near(points, given, 2 * torch.finfo(points.dtype).eps):
+            kind = str(points.dtype).removeprefix("torch.")
+            raise ValueError(f"ot_gap needs points that {kind}, the precision of the map, can hold. Rescale both.")
     return points
 
 
-@torch.no_grad()
 def _images(transport_map: Map, points: Tensor) -> Tensor:
-    image = transport_map(points)
+    image = called(transport_map, points, "ot_gap")
     if not isinstance(image, Tensor) or image.shape != points.shape:
         got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise ValueError(f"ot_gap needs a map that keeps the shape of x, {tuple(points.shape)}; it returned {got}.")
     return image
 
 
-def _require_same(one: Points, other: Points, name: str, other_name: str) -> None:
+def _near(one: Any, other: Any, share: float) -> bool:
+    """Whether all coordinates agree up to a share of the largest."""
+    a, b = (np.asarray(z.detach().cpu().double() if isinstance(z, Tensor) else z, np.float64) for z in (one, other))
+    return bool((np.abs(a - b) <= share * np.abs(b).max(initial=0.0)).all())
+
+
+def _require_path(path: Path, x: Points, images: Points) -> None:
+    """ValueError unless the path is a sequence of states from x to the images."""
+    if not isinstance(path, Tensor | Sequence) or isinstance(path, str) or (isinstance(path, Tensor) and path.ndim < 2):
+        raise ValueError(f"ot_gap needs path as the states z_0..z_L, a tensor each; got {type(path).__name__}.")
+    if len(path) < 2:
+        raise ValueError(f"ot_gap needs the states z_0..z_L of the path, at least two; got {len(path)}.")
+    _require_same(path[0], x, "the first state of the path", "x")
+    _require_same(path[-1], images, "the last state of the path", "T(x)")
+
+
+def _energies(path: Path, p: float, unit: float, shown: float) -> Energy:
+    """Energies of a path, computed in the unit in which they fit, and given in that of the costs."""
+    if unit == 1:
+        return measure([path], p=p)
+    found = measure([[state / unit for state in path]], p=p)
+    if shown != 1:
+        return found
+    powers = {"distance": 1.0, "length": 1.0, "straightness": 0.0}
+    back = {
+        name: torch.as_tensor(converted(getattr(found, name).numpy(force=True), unit, powers.get(name, p)))
+        for name in found._fields
+    }
+    return Energy(**back)
+
+
+def _require_same(one: Any, other: Any, name: str, other_name: str) -> None:
     """ValueError unless both are the same cloud, point by point, up to rounding in float32."""
     a, b = as_matrix(one, name, "ot_gap"), as_matrix(other, other_name, "ot_gap")
+    low = any(getattr(each, "dtype", None) in (torch.float16, torch.bfloat16) for each in (one, other))
     far = np.inf if a.shape != b.shape else float(np.abs(a - b).max(initial=0.0))
-    if far > SAME * float(np.abs(b).max()):
+    if far > (SAME_IN_16_BITS if low else SAME) * float(np.abs(b).max()):
         how = f"they differ by {far:.3g}" if a.shape == b.shape else f"shapes {a.shape} and {b.shape}"
         raise ValueError(f"ot_gap needs {name} to be {other_name}, point by point; {how}. Give what belongs together.")
 

@@ -33,7 +33,11 @@ class Cycle(NamedTuple):
 def cycle_gain(x: Points, t_of_x: Targets, members: tuple[int, ...], *, p: float = 2.0) -> float:
     """Σ over the cycle of ‖x_i − t_i‖^p − ‖x_i − t_next(i)‖^p."""
     x_array, t_array = as_pairing("cycle_gain", p, x=x, t_of_x=t_of_x)
-    if not members or not all(0 <= count("cycle_gain", "every member", i, 0) < len(x_array) for i in members):
+    if (
+        not isinstance(members, tuple | list)
+        or not members
+        or not all(0 <= count("cycle_gain", "every member", i, 0) < len(x_array) for i in members)
+    ):
         raise ValueError(f"cycle_gain needs members from 0 to {len(x_array) - 1}, at least one; got {members}.")
     here, following = np.array(members), np.roll(members, -1)
     saved = paired_cost(x_array[here], t_array[here], p) - paired_cost(x_array[here], t_array[following], p)

@@ -4,14 +4,12 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
-from numpy import ndarray
-from torch import Tensor
 
-from regimes.transport.cost import Matrix, Points, as_pairing, check_exponent, paired_cost
+from regimes.transport.cost import Matrix, Others, Points, as_pairing, check_exponent, extent, paired_cost
 from regimes.transport.discrete import Transport, exact_transport
 from regimes.transport.monotone import Cycle, rearrangement_cycles
 from regimes.transport.span import span
+from regimes.transport.units import converted, fits, lost, no_room, unit_of
 
 
 class Gap(NamedTuple):
@@ -21,7 +19,8 @@ class Gap(NamedTuple):
     = gap / cost_network. The last three are None unless certified. Bracket, which always holds: cost_ot ∈ [dual_value,
     cost_ot_high], gap ∈ [gap_low, gap_high]. Certificate: `max_violation` is how far the solver's potentials broke an
     inequality at most before they were lowered to feasibility. `worst_cycle` is the cycle of the best plan met that
-    saves most: of length 0 if and only if that plan is the pairing itself.
+    saves most: of length 0 if and only if that plan is the pairing itself. `unit` is 1; where float64 cannot hold the
+    costs it is another length, and all costs are in unit^p. Relative numbers do not depend on it.
     """
 
     cost_network: float
@@ -38,6 +37,7 @@ class Gap(NamedTuple):
     points: int
     dim: int
     p: float
+    unit: float = 1.0
 
     @property
     def relative_low(self) -> float:
@@ -52,7 +52,7 @@ class Gap(NamedTuple):
 
 def exact_gap(
     x: Points,
-    t_of_x: Float[Tensor, "m *other"] | Float[ndarray, "m *other"],
+    t_of_x: Others,
     p: float = 2.0,
     *,
     tolerance: float = 1e-10,
@@ -66,21 +66,40 @@ def exact_gap(
     costs. The options are those of `exact_transport`.
     """
     p = check_exponent(p, "exact_gap")
-    x_array, t_array = as_pairing("exact_gap", p, x=x, t_of_x=t_of_x)
-    dim = x_array.shape[1]
+    x_array, t_array = as_pairing("exact_gap", p, any_size=True, x=x, t_of_x=t_of_x)
+    dim, size, unit = x_array.shape[1], extent(x_array, t_array), unit_of(x_array, t_array, p)
+    x_array, t_array = x_array / unit, t_array / unit
     short = span(x_array)
     if short is not None:
         x_array, t_array = short[1], short[0].coordinates(t_array)
     solved = exact_transport(
         x_array, t_array, p=p, paired=True, tolerance=tolerance, rounds=rounds, seconds=seconds, device=device
     )
-    return pairing_gap(x_array, t_array, solved, p)._replace(dim=dim)
+    found = pairing_gap(x_array, t_array, solved, p)
+    return _in_units_of_the_points(found._replace(dim=dim, unit=found.unit * unit), size)
+
+
+COSTS = ("cost_network", "cost_ot", "gap", "gap_low", "gap_high", "cost_ot_high", "dual_value", "max_violation")
+
+
+def _in_units_of_the_points(found: Gap, size: float) -> Gap:
+    """The same gap in user units, where these can hold the costs of clouds of extent 10^size."""
+    held = (found.cost_network, found.cost_ot_high, max(found.dual_value, 0))
+    if found.unit == 1 or not fits(found.unit, found.p, size, *held):
+        return found
+    costs = {name: getattr(found, name) for name in COSTS}
+    back = {name: None if cost is None else converted(cost, found.unit, found.p) for name, cost in costs.items()}
+    worst = found.worst_cycle._replace(gain=converted(found.worst_cycle.gain, found.unit, found.p))
+    return found._replace(**back, worst_cycle=worst, unit=1.0)
 
 
 def pairing_gap(x: Matrix, t: Matrix, solved: Transport, p: float) -> Gap:
-    """The gap of the pairing x_i → t_i, given the outcome of the exact solve between these two clouds."""
-    x, t = as_pairing("pairing_gap", p, x=x, t=t)
+    """The gap of the pairing x_i → t_i, given the outcome of the exact solve between these two clouds, in its unit."""
+    x, t = as_pairing("pairing_gap", p, any_size=True, x=x, t=t)
+    x, t = x / solved.unit, t / solved.unit
     cost = math.fsum(paired_cost(x, t, p)) / len(x)
+    if lost(cost, x, t):
+        raise no_room("pairing_gap", p)
     gap_low, gap_high = cost - solved.primal, cost - solved.dual_value
     cycles = rearrangement_cycles(x, t, solved.plan, p=p)
     return Gap(
@@ -98,4 +117,5 @@ def pairing_gap(x: Matrix, t: Matrix, solved: Transport, p: float) -> Gap:
         points=x.shape[0],
         dim=x.shape[1],
         p=float(p),
+        unit=solved.unit,
     )

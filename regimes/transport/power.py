@@ -9,16 +9,18 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.checks import not_negative, positive
-from regimes.transport.brenier import Map, brenier_test, by_point, check_map, probed, ratio
-from regimes.transport.cost import Points, as_pairing
+from regimes import checks
+from regimes.checks import positive, time_limit
+from regimes.transport.brenier import brenier_test, by_point, check_map, probed, ratio, widened
+from regimes.transport.cost import Others, Points, as_array, as_pairing, check_exponent
+from regimes.transport.jacobian import Map
 from regimes.transport.pairing import Gap, exact_gap
 from regimes.transport.span import span
+from regimes.transport.units import unit_of
 
 LARGE = 0.5  # of the displacement: an altered map that a test must see if its silence is to count
 SEEN = 1e-6  # relative gap that counts as seen; certificates are proved to 1e-9
@@ -138,7 +140,7 @@ DEPARTURES: dict[str, Departure] = {"rotation": rotated, "shuffled displacements
 
 def power(
     x: Points,
-    t_of_x: Float[Tensor, "m *other"] | Float[np.ndarray, "m *other"],
+    t_of_x: Others,
     *,
     generator: torch.Generator,
     p: float = 2.0,
@@ -159,12 +161,17 @@ def power(
     at the first PROBED / d points (or at the points `at`, in the precision of the map). `own` is the gap of T where it
     is known already. In d = 1 there is no rotation. `progress` is called with each kind before its solves.
     """
-    x_array, t_array = as_pairing("power", p, x=x, t_of_x=t_of_x)
-    not_negative("power", "seconds", seconds, infinite=True)
-    if len(amplitudes) == 0:
-        raise ValueError("power needs at least one amplitude; got none.")
+    p = check_exponent(p, "power")
+    x_array, t_array = as_pairing("power", p, any_size=True, x=x, t_of_x=t_of_x)
+    checks.generator("power", generator)
+    time_limit("power", seconds)
+    checks.device("power", device)
+    if not isinstance(amplitudes, Sequence) or isinstance(amplitudes, str) or len(amplitudes) == 0:
+        raise ValueError(f"power needs at least one amplitude, in a list or tuple; got {amplitudes!r}.")
     for amplitude in amplitudes:
         positive("power", "every amplitude", amplitude)
+    unit = unit_of(x_array, t_array, p)
+    x_array, t_array = x_array / unit, t_array / unit
     x_flat, t_flat = torch.from_numpy(x_array), torch.from_numpy(t_array)
     scale = displacement_size(x_flat, t_flat)
     if scale == 0:
@@ -181,9 +188,9 @@ def power(
     base = (gap_of(t_flat) if own is None else own).relative_low
     tests = {}
     if transport_map is not None and rotated in kinds.values():
-        points = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x))
+        points = x.detach() if isinstance(x, Tensor) else torch.from_numpy(as_array(x, "x", "power").copy())
         some = points[: max(64, PROBED // x_flat.shape[1])] if at is None else at.detach()
-        tests = _rotations(transport_map, some, scale, amplitudes, p, generator)
+        tests = _rotations(in_unit(transport_map, unit), some / unit, scale, amplitudes, p, generator)
     departed = []
     for name, kind in kinds.items():
         progress(name)
@@ -207,16 +214,23 @@ def power(
     return Power(tuple(departed), gap_sees, brenier_sees, *x_flat.shape)
 
 
+def in_unit(transport_map: Map, unit: float) -> Map:
+    """The same map of points that are measured in another unit of length."""
+    return transport_map if unit == 1 else lambda z: transport_map(z * unit) / unit
+
+
 def _rotations(
     transport_map: Map, x: Tensor, scale: float, amplitudes: Sequence[float], p: float, generator: torch.Generator
 ) -> dict[float, tuple[float, float]]:
     """Asymmetry and its error of T (amplitude 0) and of T plus the rotation field."""
+    if x.dtype in (torch.float16, torch.bfloat16):
+        x, transport_map = x.float(), widened(transport_map)
     turned = rotation(x.flatten(1), generator)
     strengths = {amplitude: amplitude * scale for amplitude in (0.0, *amplitudes)}
     if p != 2:  # the curvature of the cost follows the altered displacement: every amplitude anew
 
         def altered(strength: float) -> Map:
-            return lambda z: transport_map(z) + strength * turned.field(z)
+            return lambda z: transport_map(z.clone()) + strength * turned.field(z)
 
         tests = {
             amplitude: brenier_test(altered(strength), x[:64], generator=generator, p=p, eigen_points=0)

@@ -9,6 +9,7 @@ from scipy.sparse import coo_matrix
 
 from regimes.errors import RunFailed
 from regimes.transport.cost import Vector
+from regimes.transport.pot import pot
 
 UNLIMITED = 2**40  # pivots; POT's default of 1e5 stops early on 2,000 points
 OPTIMAL = 1
@@ -54,12 +55,10 @@ def solve_restricted(
 
 
 def _simplex(rows: np.ndarray, columns: np.ndarray, cost: np.ndarray, a: Vector, b: np.ndarray) -> Flow:
-    import ot
-
     graph = coo_matrix((cost, (rows, columns)), shape=(len(a), len(b)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the outcome is read from result_code
-        plan, log = ot.emd(a, b, graph, numItermax=UNLIMITED, log=True, center_dual=False)
+        plan, log = pot().emd(a, b, graph, numItermax=UNLIMITED, log=True, center_dual=False)
     if log["result_code"] != OPTIMAL:
         raise RunFailed(
             f"the network simplex ended without an optimum ({log['warning']}) on {len(a)} x {len(b)} points, "

@@ -77,7 +77,7 @@ def single_screen(x: Cloud, y: Cloud, u: Float[Tensor, "n"], v: Float[Tensor, "m
     x, y = (Cloud(cloud.points / unit, cloud.square / unit**2) for cloud in (x, y))
     u, v = u / unit**p, v / unit**p
     largest = max(float(number.abs().max()) for number in (x.square, y.square, u, v))
-    if not (4 * largest) ** max(1, p / 2) < LARGEST:
+    if not 0 < largest < LARGEST or max(1, p / 2) * math.log(4 * largest) >= math.log(LARGEST):
         return None
     epsilon = (1.25 * d + 10) * 2.0**-24
     left, right, raised_u, raised_v = _factors(x, y, u, v, p, epsilon, LEAST)

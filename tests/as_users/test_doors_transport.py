@@ -42,8 +42,8 @@ def stream():
     return torch.Generator().manual_seed(0)
 
 
-# Clouds are arrays of points with any axes behind the first, in half precision too: the arithmetic is float64.
-CLOUDS = {f"{name}: {how}" for name in ("x", "y", "t_of_x", "target") for how in ("half", "an axis more")}
+# Clouds are arrays or lists of points with any axes behind the first, in half precision too: the arithmetic is float64.
+CLOUDS = {f"{name}: {how}" for name in ("x", "y", "t_of_x", "target") for how in ("half", "an axis more", "a list")}
 SIZES = dict.fromkeys(("x", "t_of_x", "target"), (0, 1))
 WALKED = CLOUDS | {"state: half", "step: half", "seconds: inf"}
 DOORS = {
@@ -54,14 +54,14 @@ DOORS = {
             **{"tolerance": 1e-10, "rounds": 100, "seconds": 9.0},
         },
         sized={"x": (1,), "y": (1,), "x_weights": (0,), "y_weights": (0,)},
-        free=WALKED | {"x_weights: half", "y_weights: half"},
+        free=WALKED | {f"{side}_weights: {how}" for side in "xy" for how in ("half", "a list")},
     ),
     "ot_gap": Door(regimes.ot_gap, lambda: {"x": draw(8, 3), "target": draw(8, 3), "p": 2.0}, SIZES, CLOUDS),
     "ot_gap of a map": Door(
         regimes.ot_gap,
         lambda: {"x": draw(8, 3), "target": tripled, "p": 2.0},
         {},
-        {"x: an axis more", "x: an axis less"},
+        {"x: an axis more", "x: an axis less", "x: a list", "x: half"},
     ),
     "exact_gap": Door(exact_gap, lambda: {**pair(), "p": 2.0}, SIZES, CLOUDS),
     "brenier_test": Door(
@@ -71,7 +71,7 @@ DOORS = {
             **{"probes": 8, "eigen_points": 4},
         },
         {},
-        {"x: an axis more", "x: an axis less", "eigen_points: 0"},
+        {"x: an axis more", "x: an axis less", "x: half", "eigen_points: 0"},
     ),
     "power": Door(power, lambda: {**pair(), "generator": stream(), "p": 2.0, "seconds": 9.0}, SIZES, WALKED),
     "regularity": Door(
@@ -155,7 +155,7 @@ def test_a_state_that_is_nan_misshapen_or_complex_makes_no_number_of_a_path(walk
 def test_numpy_arrays_are_held_to_the_same():
     x = np.random.default_rng(0).normal(size=(8, 3))
     kinds = (x + 1j, x.astype(int), x.astype(np.float16), np.where(x > 0, np.nan, x))
-    for bad in (*kinds, x[:0], x[:, :2], x[:4], x.tolist(), "points"):
+    for bad in (*kinds, x[:0], x[:, :2], x[:4], x[:4].tolist(), "points"):
         with pytest.raises(ValueError, match="exact_gap needs"):
             exact_gap(x, bad)
     u, v = np.zeros(8), np.zeros(8)
