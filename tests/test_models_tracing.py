@@ -134,7 +134,7 @@ def images():
 
 def test_a_resnet_gives_its_states_and_steps_by_hand(images):
     model = ImageNet().eval()
-    trace = regimes.trace_residuals(model, blocks="layer?.?")(images)
+    trace = regimes.trace_residuals(model, blocks="layer?.?", shortcuts=())(images)
     z0 = model.maxpool(model.relu(model.conv1(images)))
     z1, z2 = model.layer1[0](z0), model.layer1(z0)
     y0 = model.layer2[0](z2)  # changes the shape: the second segment starts after it
@@ -185,7 +185,7 @@ def test_an_identity_as_shortcut_changes_nothing():
 def test_blocks_are_named_by_pattern_list_class_or_themselves(images, blocks):
     model = ImageNet()
     made = blocks(model) if callable(blocks) and not isinstance(blocks, type) else blocks
-    traced = regimes.trace_residuals(model, made)
+    traced = regimes.trace_residuals(model, made, shortcuts=())
     assert traced.names == ["layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer2.2"]
     assert numbers(traced, images) == [3, 3]
 
@@ -327,7 +327,7 @@ def test_a_residual_net_traces_itself(blocks):
 
 
 def test_energies_are_those_of_the_paths(images):
-    trace = regimes.trace_residuals(ImageNet().double(), BasicBlock)(images.double())
+    trace = regimes.trace_residuals(ImageNet().double(), BasicBlock, shortcuts=())(images.double())
     measured = energy.measure(trace.paths)
     assert_close(measured.transport, energy.transport_cost(trace.flat_steps))
     truth = sum(((b - a).flatten(1) ** 2).sum(1).mean() for path in trace.paths for a, b in pairwise(path))
@@ -337,7 +337,7 @@ def test_energies_are_those_of_the_paths(images):
 def test_least_action_in_three_lines(images):
     model, targets = ImageNet(), torch.tensor([0, 1, 2, 3])
     objective = regimes.LeastAction(multiplier=2.0, growth=0.5)
-    loss = objective(regimes.trace_residuals(model, blocks="layer?.?")(images), targets)
+    loss = objective(regimes.trace_residuals(model, blocks="layer?.?", shortcuts=())(images), targets)
     loss.value.backward()
     objective.after_step()
     assert_close(loss.value, loss.risk + loss.transport / objective.multiplier.float())
@@ -347,7 +347,7 @@ def test_least_action_in_three_lines(images):
 
 def test_the_transport_reaches_the_weights_of_the_blocks(images):
     model = ImageNet()
-    trace = regimes.trace_residuals(model, "layer?.?")(images)
+    trace = regimes.trace_residuals(model, "layer?.?", shortcuts=())(images)
     energy.transport_cost(trace.flat_steps).backward()
     assert model.layer1[0].conv1.weight.grad.abs().sum() > 0
     assert model.fc.weight.grad is None
@@ -394,7 +394,7 @@ def test_nothing_is_kept_when_the_trace_is_gone():
 
 def test_traces_need_no_gradients_and_follow_the_mode(images):
     model = ImageNet()
-    traced = regimes.trace_residuals(model, "layer?.?").eval()
+    traced = regimes.trace_residuals(model, "layer?.?", shortcuts=()).eval()
     assert not model.training
     with torch.no_grad():
         trace = traced(images)
@@ -447,7 +447,7 @@ def test_a_traced_model_is_trained_and_evaluated_by_the_loop():
     batches = Batches(Labelled(torch.randn(12, 3, 8, 8), labels), 4, seed=0)
     steps = {}
     for objective in (LeastAction(level="batch_after", growth=0.1), LeastAction(level="whole"), Plain()):
-        traced = regimes.trace_residuals(ImageNet(), "layer?.?")
+        traced = regimes.trace_residuals(ImageNet(), "layer?.?", shortcuts=())
         training = Training(traced, objective, torch.optim.SGD(traced.parameters(), lr=0.01))
         steps[type(objective)] = list(descend(training, batches, epochs=1))
         assert evaluate(traced, batches).blocks.shape == (4,)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from regimes.models.recording import chains
 from regimes.models.residual import ResidualNet, cloud
 from regimes.models.tracing import TracedModel
-from regimes.modules import require_deterministic
+from regimes.modules import require_deterministic, unwrapped
 
 CLOSE = 1e-4  # relative distance to which the map, run again on its starting states, must give the traced end
 
@@ -35,8 +35,9 @@ def state_map(model: nn.Module, x: Tensor, *, segment: int = 0) -> StateMap:
     has no block within its space.
     """
     require_deterministic(model, "state_map")
-    if isinstance(model, TracedModel) and isinstance(model.model, ResidualNet):
-        model = model.model
+    model = unwrapped(model)
+    if isinstance(model, TracedModel) and isinstance(model.own, ResidualNet):
+        model = model.own
     if isinstance(model, ResidualNet):
         own = model.segment(segment)
         if not own.maps():
@@ -55,7 +56,7 @@ def state_map(model: nn.Module, x: Tensor, *, segment: int = 0) -> StateMap:
     if not inside:
         raise ValueError(f"segment {segment} only changes the space: it has no block within it. Choose another one.")
     path = (inside[0].start, *(call.end for call in inside))
-    blocks = [model.model.get_submodule(call.name) for call in inside]
+    blocks = [model.own.get_submodule(call.name) for call in inside]
     return _made(path, _composed(blocks), segment)
 
 

@@ -1,21 +1,34 @@
 """What every package asks of a torch module: to act on one sample, to have one derivative, to give a frozen copy."""
 
+from regimes.modules.attention import one_path
 from regimes.modules.buffers import untouched_buffers
+from regimes.modules.chance import Generators, chance_restored, drawn, generators
 from regimes.modules.copies import frozen_copy
 from regimes.modules.derivative import adjoint, push_forward, random_like, require_gradients, require_one_derivative
 from regimes.modules.fitting import misfit
-from regimes.modules.samples import FirstBatch, require_deterministic, require_separate_samples
+from regimes.modules.outputs import described, sole_tensor, tensor_of, unwrapped
+from regimes.modules.samples import FirstBatch, readable, require_deterministic, require_separate_samples
 
 __all__ = [
     "FirstBatch",
+    "Generators",
     "adjoint",
+    "chance_restored",
+    "described",
+    "drawn",
     "frozen_copy",
+    "generators",
     "misfit",
+    "one_path",
     "push_forward",
     "random_like",
+    "readable",
     "require_deterministic",
     "require_gradients",
     "require_one_derivative",
     "require_separate_samples",
+    "sole_tensor",
+    "tensor_of",
     "untouched_buffers",
+    "unwrapped",
 ]

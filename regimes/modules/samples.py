@@ -112,12 +112,14 @@ class FirstBatch:
         """Whether it looked, now, and found nothing wrong."""
         if self.seen or not isinstance(x, Tensor) or x.ndim < 1 or len(x) < 2:
             return False
-        if torch.compiler.is_compiling() or torch.jit.is_tracing() or _transformed():
+        if not readable():
             return False
         require_separate_samples(call, x, caller)
         self.seen = True
         return True
 
 
-def _transformed() -> bool:
-    return torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
+def readable() -> bool:
+    """Whether entries can be read here: not while torch traces or transforms a call."""
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
+    return not (torch.compiler.is_compiling() or torch.jit.is_tracing() or transformed)

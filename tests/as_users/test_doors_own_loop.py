@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
+import regimes
 from regimes.models.residual import Trace
 from regimes.training.objectives import LeastAction, Plain
 
@@ -52,3 +54,18 @@ def test_targets_that_do_not_fit_are_told_in_our_words(objective, output, target
         made(outputs(*output), targets)
     assert "\n" not in str(caught.value)
     made(outputs(6, 3), torch.arange(6) % 3)  # and the step can be taken with others
+
+
+def test_what_a_trace_leaves_out_is_said_at_the_line_of_the_call():
+    class Twice(nn.Module):
+        def forward(self, z):
+            return torch.cat([z, z], 1)
+
+    class Once(nn.Module):
+        def forward(self, z):
+            return z + 1
+
+    model = nn.Sequential(Twice(), Once())
+    with pytest.warns(UserWarning, match="changes in '0', where no shortcut is traced") as caught:
+        regimes.trace_residuals(model, "?")(torch.ones(2, 3))
+    assert [warning.filename for warning in caught] == [__file__]

@@ -1,0 +1,59 @@
+"""The tensor that a model gives, in an object with `logits`, a mapping or a tuple; the model in a parallel wrapper."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+
+def sole_tensor(result: Any) -> Tensor | None:
+    """What a model returns, if it is a tensor; its `logits`; the only tensor in it with an axis of samples; or None."""
+    if isinstance(result, Tensor):
+        return result
+    logits = result.get("logits") if isinstance(result, Mapping) else getattr(result, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    found = list(_tensors(result))
+    return found[0] if len(found) == 1 else None
+
+
+def tensor_of(result: Any, caller: str) -> Tensor:
+    """The tensor that a model returns, as `sole_tensor` finds it; ValueError where there is none, or a choice."""
+    found = sole_tensor(result)
+    if found is None:
+        raise ValueError(
+            f"{caller} needs a model that returns one tensor with a row for each sample, or an object with its logits; "
+            f"got {described(result)}. Wrap it in a module whose forward returns that tensor."
+        )
+    return found
+
+
+def described(result: Any) -> str:
+    """What a model returned, in a few words."""
+    kind = type(result).__name__
+    if isinstance(result, Mapping):
+        return f"{kind} with {', '.join(map(str, list(result)[:8])) or 'nothing'}"
+    if is_dataclass(result):
+        return f"{kind} with {', '.join([field.name for field in fields(result)][:8])}"
+    return f"{kind} of {len(result)}" if isinstance(result, tuple | list) else kind
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        if value.ndim:  # a number is a loss
+            yield value
+    elif isinstance(value, Mapping):
+        yield from (found for entry in value.values() for found in _tensors(entry))
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from (found for field in fields(value) for found in _tensors(getattr(value, field.name)))
+    elif isinstance(value, tuple | list):
+        yield from (found for entry in value for found in _tensors(entry))
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside DataParallel and DistributedDataParallel; any other module itself."""
+    while isinstance(model, DataParallel | DistributedDataParallel):
+        model = model.module
+    return model
