@@ -11,7 +11,7 @@ test slow: export OMP_NUM_THREADS = 1
 test slow: export MKL_NUM_THREADS = 1
 test slow: export OPENBLAS_NUM_THREADS = 1
 
-.PHONY: run test slow lint docs clean
+.PHONY: run test slow gpu lint docs clean
 
 run: $(VENV)/.installed
 	$(BIN)/python cli.py lazy-vs-meanfield --alpha 100
@@ -23,6 +23,10 @@ test: $(VENV)/.installed-test
 slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not gpu"
 	$(USERS)
+
+# On a machine with a CUDA card: does everything run there, is it right, how fast? Eight minutes at most.
+gpu: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.first_minute --device cuda --out runs/first-minute
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
