@@ -10,9 +10,9 @@ from regimes.activations import RELU
 from regimes.conventions import generator
 from regimes.models.mlp import MLP
 from regimes.models.two_layer import TwoLayer
-from regimes.tangent import kernel
 from regimes.tangent.functional import unflatten
 from regimes.tangent.kernel import jacobian, ntk, ntk_vector_product
+from regimes.tangent.model import TangentModel
 
 
 @pytest.fixture(params=MODELS)
@@ -82,14 +82,14 @@ def test_the_derivatives_held_at_a_time_fit_into_the_memory(memory, monkeypatch)
     """Two Jacobians and a working copy: each may take a third, or one row of one output where that is too little."""
     model = MLP([3, 6, 4], activation=RELU, generator=generator(0), sigma_b=0.1)
     row = 8 * sum(parameter.numel() for parameter in model.parameters())
-    held, plain = [], kernel._rows
+    held, plain = [], TangentModel.rows
 
     def rows(*arguments):
         found = plain(*arguments)
         held.append(sum(part.numel() * part.element_size() for part in found.values()))
         return found
 
-    monkeypatch.setattr(kernel, "_rows", rows)
+    monkeypatch.setattr(TangentModel, "rows", rows)
     x = torch.randn(9, 3, dtype=torch.float64)
     ntk(model, x, outputs="trace", memory=memory)
     assert max(held) <= max(memory / 3, row)

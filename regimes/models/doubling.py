@@ -1,10 +1,15 @@
 """The doubling trick: a start whose output is exactly zero and whose tangent kernel is the model's own."""
 
-from copy import deepcopy
-
 from torch import Tensor, nn
 
-from regimes.modules import FirstBatch, require_deterministic
+from regimes.modules import (
+    FirstBatch,
+    copied,
+    require_deterministic,
+    require_own_tensors,
+    require_python,
+    require_values,
+)
 
 
 class Doubled(nn.Module):
@@ -12,18 +17,23 @@ class Doubled(nn.Module):
 
     At the start the output is exactly 0, and the factor 1/√2 keeps the tangent kernel: ½K + ½K = K.
     BatchNorm and Dropout in train mode are refused (ValueError), at construction and at each call; so are models that
-    mix the samples of a batch, at the first batch of two or more.
+    mix the samples of a batch or use trained tensors that are no registered parameters, at the first batch of two or
+    more.
     Source: [ChizatOyallonBach2019].
     """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         require_deterministic(model, "Doubled")
+        require_values(model, "Doubled")
+        require_python(model, "Doubled")
         self.first = model
-        self.second = deepcopy(model)
+        self.second = copied(model)
         self._first = FirstBatch()
 
     def forward(self, x: Tensor) -> Tensor:
         require_deterministic(self, "Doubled")
-        self._first.look(self.second, x, "Doubled")
-        return (self.first(x) - self.second(x)) / 2**0.5
+        if self._first.look(self.second, x, "Doubled"):
+            require_own_tensors(self.second, x, self.second.parameters(), "Doubled")
+        second = self.second(x.clone())  # before the first, which may write into x
+        return (self.first(x) - second) / 2**0.5

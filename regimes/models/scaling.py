@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from regimes.checks import positive
-from regimes.modules import FirstBatch, frozen_copy, require_deterministic
+from regimes.modules import (
+    FirstBatch,
+    frozen_copy,
+    require_deterministic,
+    require_own_tensors,
+    require_python,
+    require_values,
+)
 
 
 class Centred(nn.Module):
@@ -17,7 +24,8 @@ class Centred(nn.Module):
     w_0 is copied when Centred is made, as buffers: it follows state_dict, .to() and deepcopy, and is no parameter. The
     state of another alpha is refused (ValueError); one that was saved without its alpha is taken.
     BatchNorm and Dropout in train mode are refused (ValueError), at construction and at each call: h(w_0) would not be
-    a function. So are models that mix the samples of a batch, at the first batch of two or more.
+    a function. So are models that mix the samples of a batch, or use trained tensors that are no registered
+    parameters, at the first batch of two or more.
     Source: [ChizatOyallonBach2019].
     """
 
@@ -25,6 +33,8 @@ class Centred(nn.Module):
         super().__init__()
         positive("Centred", "alpha", alpha)
         require_deterministic(model, "Centred")
+        require_values(model, "Centred")
+        require_python(model, "Centred")
         self.model = model
         self.alpha = float(alpha)
         self.start = frozen_copy(model)
@@ -32,8 +42,10 @@ class Centred(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         require_deterministic(self.model, "Centred")
-        self._first.look(self.start, x, "Centred")
-        return self.alpha * (self.model(x) - self.start(x))
+        if self._first.look(self.start, x, "Centred"):
+            require_own_tensors(self.start, x, (), "Centred")
+        start = self.start(x.clone())  # before the model, which may write into x
+        return self.alpha * (self.model(x) - start)
 
     def train(self, mode: bool = True) -> "Centred":
         super().train(mode)

@@ -1,19 +1,27 @@
 """What every package asks of a torch module: to act on one sample, to have one derivative, to give a frozen copy."""
 
 from regimes.modules.attention import one_path
-from regimes.modules.buffers import untouched_buffers
+from regimes.modules.buffers import untouched_attributes, untouched_buffers
 from regimes.modules.chance import Generators, chance_restored, drawn, generators
-from regimes.modules.copies import frozen_copy
+from regimes.modules.copies import copied, frozen_copy, require_python
 from regimes.modules.derivative import adjoint, push_forward, random_like, require_gradients, require_one_derivative
 from regimes.modules.fitting import misfit
+from regimes.modules.leaves import require_own_tensors, require_registered
 from regimes.modules.outputs import described, sole_tensor, tensor_of, unwrapped
-from regimes.modules.samples import FirstBatch, readable, require_deterministic, require_separate_samples
+from regimes.modules.samples import (
+    FirstBatch,
+    readable,
+    require_deterministic,
+    require_separate_samples,
+    require_values,
+)
 
 __all__ = [
     "FirstBatch",
     "Generators",
     "adjoint",
     "chance_restored",
+    "copied",
     "described",
     "drawn",
     "frozen_copy",
@@ -26,9 +34,14 @@ __all__ = [
     "require_deterministic",
     "require_gradients",
     "require_one_derivative",
+    "require_own_tensors",
+    "require_python",
+    "require_registered",
     "require_separate_samples",
+    "require_values",
     "sole_tensor",
     "tensor_of",
+    "untouched_attributes",
     "untouched_buffers",
     "unwrapped",
 ]

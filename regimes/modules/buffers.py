@@ -16,6 +16,7 @@ def untouched_buffers(model: nn.Module, caller: str) -> Iterator[None]:
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
+    parameters = [(name, each, each._version) for name, each in model.named_parameters() if not each.is_inference()]
     changed: list[str] = []
     try:
         yield
@@ -26,11 +27,39 @@ def untouched_buffers(model: nn.Module, caller: str) -> Iterator[None]:
                     changed.append(place)
                     buffer.copy_(before)
                     module._buffers[name] = buffer
+    for name, parameter, version in parameters:
+        if parameter._version != version:
+            raise ValueError(
+                f"{caller} needs a model that a call leaves as it is; this one changes its parameter {name!r} in "
+                "place (which was not put back). Do that in training only."
+            )
     if changed:
         raise ValueError(
             f"{caller} needs a model that a call leaves as it is; this one changes its buffer {changed[0]!r} "
             "(which was put back): call model.eval() first."
         )
+
+
+@contextmanager
+def untouched_attributes(model: nn.Module) -> Iterator[None]:
+    """Put back the plain tensors that modules hold as attributes, such as weights that a hook forms at each call.
+
+    Those of a call inside torch.func mean nothing after it.
+    """
+    before = [(vars(module), _attributes(module)) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for held, tensors in before:
+            for name in [name for name, value in held.items() if isinstance(value, Tensor) and name not in tensors]:
+                del held[name]
+            for name, value in tensors.items():
+                if held.get(name) is not value:
+                    held[name] = value
+
+
+def _attributes(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

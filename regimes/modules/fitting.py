@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 
 def misfit(model: nn.Module, call: Callable[[], Any]) -> str | None:
     """Why a call of the model fails, if it is the number of features or channels that a layer is given."""
-    names = {module: name for name, module in model.named_modules()}
+    names = {m: name for name, m in model.named_modules() if not isinstance(m, torch.jit.ScriptModule)}
     found: list[str] = []
 
     def look(module: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -4,6 +4,7 @@ Per-sample Jacobians, kernels and centred models exist only for models whose out
 """
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ def _reason(module: nn.Module) -> str | None:
     spectral = any(isinstance(hook, SpectralNorm) for hook in module._forward_pre_hooks.values())
     if module.training and (spectral or isinstance(module, _SpectralNorm)):
         return "improves its spectral norm at each call"
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.max_norm is not None:
+        return "rescales its rows at each call"
     noisy = isinstance(module, _DropoutNd) and module.p > 0
     noisy = noisy or isinstance(module, nn.RReLU)
     noisy = noisy or (isinstance(module, nn.MultiheadAttention | nn.RNNBase) and module.dropout > 0)
@@ -42,12 +45,34 @@ def require_deterministic(model: nn.Module, caller: str) -> None:
         reason = _reason(module)
         if reason is not None:
             cure = "call model.eval() first"
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+                cure = "rescale them once, and set max_norm=None"
             if isinstance(module, _BatchNorm) and module.running_mean is None:
                 cure = "give it track_running_stats=True, or use LayerNorm or GroupNorm"
             where = f"layer {name!r}" if name else "the model"
             raise ValueError(
                 f"{caller} needs a model that maps each sample by itself; {where} ({type(module).__name__}) "
                 f"{reason}: {cure}."
+            )
+
+
+def require_values(model: nn.Module, caller: str) -> None:
+    """Refuse a model whose parameters or buffers have no values yet, or none that can be trained."""
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        if isinstance(tensor, nn.UninitializedParameter | nn.UninitializedBuffer):
+            raise ValueError(
+                f"{caller} needs a model whose tensors have values; {name!r} of a lazy module has none yet. "
+                "Call the model on one batch first."
+            )
+        if tensor.is_inference():
+            raise ValueError(
+                f"{caller} needs a model that can be trained; {name!r} was made under torch.inference_mode. "
+                "Make the model outside of it, or pass copy.deepcopy(model)."
+            )
+        if tensor.is_meta:
+            raise ValueError(
+                f"{caller} needs a model whose tensors have values; {name!r} is on the meta device. "
+                "Use model.to_empty(device=...) and load its weights."
             )
 
 

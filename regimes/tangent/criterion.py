@@ -1,6 +1,7 @@
 """The lazy criterion κ: does the derivative of a network change before its output arrives at the targets?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch.func import jvp, vjp, vmap
 
 from regimes.checks import count, finite, positive, real, shapes
 from regimes.tangent.functional import flatten, unflatten
+from regimes.tangent.look import first_line
 from regimes.tangent.model import tangent_model
 from regimes.tangent.precision import full_precision
 
@@ -76,6 +78,23 @@ def _alternate(
     return here, False
 
 
+def _unbent(reason: str) -> ValueError:
+    return ValueError(
+        f"lazy_criterion needs a model with second derivatives in forward mode; here: {reason}. "
+        "Write that layer with plain operations."
+    )
+
+
+@contextmanager
+def _failures_in_words() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise _unbent(first_line(error)) from error
+
+
 def lazy_criterion(
     model: nn.Module,
     x: Shaped[Tensor, "n *sample"],
@@ -98,12 +117,11 @@ def lazy_criterion(
     count("lazy_criterion", "starts", starts)
     count("lazy_criterion", "iterations", iterations)
     positive("lazy_criterion", "tolerance", tolerance)
-    tangent = tangent_model(model, x, "lazy_criterion", forward=True)
-    if tangent.recurrent:
-        raise ValueError(
-            "lazy_criterion needs second derivatives in forward mode, which recurrent layers do not have. "
-            "Write the recurrence with plain layers."
-        )
+    tangent = tangent_model(model, x, "lazy_criterion")
+    if tangent.recurrent or not (tangent.found.transforms and tangent.found.forward):
+        raise _unbent("recurrent layers have none" if tangent.recurrent else tangent.found.reason)
+    if any(value.is_complex() for value in tangent.params.values()):
+        raise ValueError("lazy_criterion needs real parameters. Keep real and imaginary parts side by side.")
     cure = f"A row for each of the {len(x)} inputs, a column for each output of the model"
     shapes("lazy_criterion", targets=(y, f"{len(x)} {tangent.outputs}"), cure=cure)
     real("lazy_criterion", targets=y)
@@ -126,7 +144,7 @@ def lazy_criterion(
         values = torch.randn(size, generator=generator, device=w_0.device, dtype=w_0.dtype)
         return values / values.norm()
 
-    with torch.no_grad(), full_precision(tangent.device):
+    with torch.no_grad(), full_precision(tangent.device), _failures_in_words():
         value, pull = vjp(h, w_0)[:2]
         distance = float((value - y.reshape(-1) / root).norm())
         if not distance < float("inf"):

@@ -1,6 +1,7 @@
 """A torch module as a function f(params, x) of its trainable parameters."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Any
 
@@ -15,18 +16,19 @@ from regimes.checks import shapes
 from regimes.conventions import Params
 
 Functional = Callable[[Params, Tensor], Any]  # a Tensor for every model that has a tangent kernel
+Within = Callable[[Params, Callable[[], Any]], Any]
 
 
 def functional(model: nn.Module) -> tuple[Functional, Params]:
     """(f, params) with f(params, x) = model(x) for any values of the trainable parameters.
 
     params holds each trainable parameter once (tied ones under their first name), detached, sharing memory with the
-    model. Parameters with requires_grad=False and buffers are constants. Attention takes its plain form inside f, which
-    has all derivatives.
+    model. Parameters with requires_grad=False and buffers are constants. Attention and recurrent layers take their
+    plain forms inside f, which have all derivatives.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"functional needs a torch module; got {type(model).__name__}. Pass an nn.Module.")
-    params = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+    params = {name: value.detach() for name, value in trainable(model).items()}
     if not params:
         raise ValueError(
             f"{type(model).__name__} has no trainable parameter, so no tangent model; "
@@ -36,8 +38,26 @@ def functional(model: nn.Module) -> tuple[Functional, Params]:
     return evaluator(model), params
 
 
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Each trainable parameter once, under its first name."""
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
 def evaluator(model: nn.Module) -> Functional:
-    """f(values, x): the model with tensors put in for the named parameters or buffers, wherever they are shared."""
+    """f(values, x): the model with tensors put in for the named parameters or buffers, wherever they are shared.
+
+    A model that writes into its inputs writes into a copy of x.
+    """
+    inside = within(model)
+
+    def f(values: Params, x: Tensor) -> Any:
+        return inside(values, lambda: model(x.clone()))
+
+    return f
+
+
+def within(model: nn.Module) -> Within:
+    """g(values, work): what work() gives while the model has the values, at each place of a shared tensor."""
     names: dict[int, str] = {}
     places: dict[str, list[str]] = {}
     # Each module once: functional_call by itself would swap a module registered twice two times, and not swap it back.
@@ -47,13 +67,50 @@ def evaluator(model: nn.Module) -> Functional:
                 continue
             place = f"{prefix}.{name}" if prefix else name
             places.setdefault(names.setdefault(id(tensor), place), []).append(place)
+    holder = _Holder(model)
 
-    def f(values: Params, x: Tensor) -> Any:
-        tensors = {place: value for name, value in values.items() for place in places[name]}
-        with sdpa_kernel(SDPBackend.MATH):
-            return functional_call(model, tensors, (x,), tie_weights=False)
+    def g(values: Params, work: Callable[[], Any]) -> Any:
+        tensors = {f"model.{place}": value for name, value in values.items() for place in places[name]}
+        with derivable(model):
+            return functional_call(holder, tensors, (work,), tie_weights=False)
 
-    return f
+    return g
+
+
+class _Holder(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, work: Callable[[], Any]) -> Any:
+        return work()
+
+
+@contextmanager
+def derivable(model: nn.Module) -> Iterator[None]:
+    """Attention and recurrent layers in the forms that have all derivatives; plain attributes put back afterwards."""
+    with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if recurrent(model) and any(each.is_cuda for each in model.parameters()):
+            stack.enter_context(_without_cudnn())
+        if not torch.compiler.is_compiling():
+            stack.enter_context(modules.untouched_attributes(model))
+        yield
+
+
+@contextmanager
+def _without_cudnn() -> Iterator[None]:
+    """Its recurrent layers have no backward pass in eval mode."""
+    before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
+
+
+def recurrent(model: nn.Module) -> bool:
+    """Whether it has cells that write in place, which vmap over samples cannot follow."""
+    return any(isinstance(module, nn.RNNBase) for module in model.modules())
 
 
 def flatten(params: Mapping[str, Tensor]) -> Shaped[Tensor, " p"]:

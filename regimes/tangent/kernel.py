@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.func import vjp, vmap
+from torch.func import vjp
 
 from regimes.checks import alike, count, finite, shapes
 from regimes.conventions import Params
@@ -23,26 +23,10 @@ class _Block(NamedTuple):
     outputs: slice
 
 
-def _rows(tangent: TangentModel, x: Tensor, outputs: slice) -> Params:
-    """Derivatives of the chosen outputs at each sample: name -> (n, chosen, *shape of the parameter)."""
-    cotangents = torch.eye(tangent.outputs, dtype=tangent.dtype, device=tangent.device)[outputs]
-
-    def rows(sample: Tensor) -> Params:
-        _, pull = vjp(lambda values: tangent.f(values, sample[None]).reshape(-1), tangent.params)[:2]
-        return vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
-
-    # Recurrent layers in float32 have derivatives only where gradients are on.
-    with full_precision(tangent.device), torch.set_grad_enabled(tangent.recurrent):
-        if not tangent.recurrent:
-            return vmap(rows)(x)
-        each = [rows(sample) for sample in x]
-        return {name: torch.stack([row[name] for row in each]).detach() for name in tangent.params}
-
-
 def jacobian(model: nn.Module, x: Batch) -> Params:
     """Derivative of every output of every sample: name -> (n, k, *shape of the parameter), outputs flattened to k."""
     tangent = tangent_model(model, x, "jacobian")
-    return _rows(tangent, x.detach(), slice(0, tangent.outputs))
+    return tangent.rows(x.detach(), slice(0, tangent.outputs))
 
 
 def _others(x1: Tensor, x2: Tensor | None, caller: str) -> Tensor:
@@ -75,8 +59,8 @@ def _blocks(n: int, tangent: TangentModel, block: int | None, memory: int) -> li
 def _contract(first: Params, second: Params, trace: bool) -> Tensor:
     """Σ over parameters of the products of two Jacobians: (n1, n2), or (n1, n2, k1, k2) for separate outputs."""
     total: Tensor | float = 0.0
-    for name, left in first.items():
-        right = second[name]
+    for name in first:
+        left, right = _real(first[name]), _real(second[name])
         if trace:
             total = total + left.reshape(len(left), -1) @ right.reshape(len(right), -1).T
         else:
@@ -85,6 +69,11 @@ def _contract(first: Params, second: Params, trace: bool) -> Tensor:
             total = total + product.view(*rows, *columns).transpose(1, 2)
     assert isinstance(total, Tensor)
     return total
+
+
+def _real(rows: Tensor) -> Tensor:
+    """Derivatives by the real and the imaginary part of a complex parameter, side by side: Re(J J̄ᵀ) of the products."""
+    return torch.view_as_real(rows.resolve_conj()) if rows.is_complex() else rows
 
 
 def ntk(
@@ -103,10 +92,12 @@ def ntk(
     Derivatives are formed for `block` samples at a time (None: as many as `memory` bytes hold), never for all at once,
     so blocks change the time and not the result. dtype and device are those of the model. Parameters with
     requires_grad=False do not count; shared parameters count once with all their uses.
+    A complex parameter counts as its real and imaginary parts. Models that vmap or torch.func cannot follow (writes in
+    place, branches on data, custom functions, checkpoints, torch.jit) go sample by sample through plain autograd.
     Computed in full precision, whatever autocast and torch.set_float32_matmul_precision say.
     ValueError: a model that does not map each sample by itself (BatchNorm or Dropout in train mode, samples that mix),
-    parameters of 16 bits, inputs that are not finite or of another dtype, device or sample shape, no trainable
-    parameter, and the rest of regimes.tangent.model.
+    trained tensors that are not registered, parts under torch.no_grad or detach, parameters of 16 bits, inputs that are
+    not finite or of another dtype, device or sample shape, and the rest of regimes.tangent.model.
     Source: [JacotGabrielHongler2018].
     """
     if outputs not in ("full", "trace"):
@@ -134,12 +125,12 @@ def _pieces(
     with torch.no_grad(), full_precision(tangent.device):
         columns = _blocks(len(x2), tangent, block, memory)
         for left in _blocks(len(x1), tangent, block, memory):
-            first = _rows(tangent, x1[left.rows], left.outputs)
+            first = tangent.rows(x1[left.rows], left.outputs)
             for right in columns:
                 if (symmetric and right.rows.start < left.rows.start) or (trace and right.outputs != left.outputs):
                     continue
                 same = symmetric and right == left
-                second = first if same else _rows(tangent, x2[right.rows], right.outputs)
+                second = first if same else tangent.rows(x2[right.rows], right.outputs)
                 yield left, right, _contract(first, second, trace)
 
 
@@ -159,14 +150,31 @@ def ntk_vector_product(
 
     Memory is that of one training step on x1 or x2. Errors as in ntk.
     """
-    tangent = tangent_model(model, x1, "ntk_vector_product", forward=True)
+    tangent = tangent_model(model, x1, "ntk_vector_product")
     x1, other = x1.detach(), _others(x1, x2, "ntk_vector_product")
     cure = f"A row for each of the {len(other)} samples of x2, a column for each of the {tangent.outputs} outputs"
     shapes("ntk_vector_product", vector=(vector, f"{len(other)} {tangent.outputs}"), cure=cure)
-    alike("ntk_vector_product", vector=vector, parameters=next(iter(tangent.params.values())))
-    f, params = tangent.f, tangent.params
+    finite("ntk_vector_product", vector=vector)
+    alike("ntk_vector_product", vector=vector, output=torch.empty(0, dtype=tangent.dtype, device=tangent.device))
+    f, params, found = tangent.f, tangent.params, tangent.found
     with torch.set_grad_enabled(tangent.recurrent), full_precision(tangent.device):
+        if not (found.transforms and found.forward):
+            given = vector.detach()
+            direction = tangent.plain.pull(other, lambda value, _: given.reshape(value.shape))[1]
+            if not found.forward:
+                return _by_rows(tangent, x1, direction)
+            return tangent.plain.push(x1, direction)[1].reshape(len(x1), -1)
         _, pull = vjp(lambda values: f(values, other).reshape(len(other), -1), params)[:2]
         direction = pull(vector.detach())[0]
         _, product = push_forward(lambda values: f(values, x1).reshape(len(x1), -1), params, direction)
     return product.detach()
+
+
+def _by_rows(tangent: TangentModel, x: Tensor, direction: Params) -> Float[Tensor, "n k"]:
+    """J·direction from the derivatives of some samples at a time."""
+    product = torch.zeros(len(x), tangent.outputs, dtype=tangent.dtype, device=tangent.device)
+    along = {name: _real(each)[None, None] for name, each in direction.items()}
+    for block in _blocks(len(x), tangent, None, MEMORY):
+        rows = tangent.rows(x[block.rows], block.outputs)
+        product[block.rows, block.outputs] = _contract(rows, along, trace=False)[:, 0, :, 0]
+    return product

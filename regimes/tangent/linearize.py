@@ -3,11 +3,19 @@
 import torch
 from torch import Tensor, nn
 
-from regimes.checks import real
 from regimes.conventions import Params
-from regimes.modules import FirstBatch, frozen_copy, require_deterministic, require_one_derivative
+from regimes.modules import (
+    FirstBatch,
+    frozen_copy,
+    readable,
+    require_deterministic,
+    require_python,
+    require_values,
+)
 from regimes.tangent.functional import evaluator, functional, push_forward
-from regimes.tangent.model import require_registered
+from regimes.tangent.look import Derivatives, look
+from regimes.tangent.model import require_precise
+from regimes.tangent.plain import Plain, PlainStep
 
 
 class Linearized(nn.Module):
@@ -19,9 +27,12 @@ class Linearized(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         require_deterministic(model, "linearize")
+        require_values(model, "linearize")
+        require_python(model, "linearize")
         _, params = functional(model)
-        real("linearize", half=False, **{f"parameter {name!r}": value for name, value in params.items()})
+        require_precise(params, "linearize")
         self._first = FirstBatch()
+        self._found: Derivatives | None = None
         self.names = list(params)
         self.start = frozen_copy(model)
         self.displacement = nn.ParameterList([nn.Parameter(torch.zeros_like(value)) for value in params.values()])
@@ -33,9 +44,23 @@ class Linearized(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         start = {name: self.start.get_buffer(name) for name in self.names}
         f = evaluator(self.start)
-        if self._first.look(lambda batch: f(start, batch), x, "linearize"):
-            require_registered(self.start, x, "linearize")
-            require_one_derivative(lambda values: f(values, x[:2].detach()), start, "linearize")
+        self._first.look(lambda batch: f(start, batch), x, "linearize")
+        if self._found is None and isinstance(x, Tensor) and x.ndim > 0 and len(x) > 0 and readable():
+            self._found = look(f, start, Plain(self.start, start), x, "linearize")
+            if not self._found.forward:
+                raise ValueError(
+                    "linearize needs a model whose backward pass can be differentiated; here that ends in: "
+                    f"{self._found.reason}. Write that layer with plain operations."
+                )
+        if self._found is not None and not self._found.transforms:
+            if torch.is_grad_enabled() and x.requires_grad:
+                raise ValueError(
+                    f"linearize has no derivatives by the inputs here, as torch.func does not follow the model "
+                    f"({self._found.reason}). Pass x.detach()."
+                )
+            step = PlainStep.apply(Plain(self.start, start), x, self.names, *self.displacement)
+            assert isinstance(step, Tensor)
+            return step
         value, change = push_forward(lambda values: f(values, x), start, self.displacements())
         return value + change
 
@@ -50,8 +75,9 @@ def linearize(model: nn.Module) -> Linearized:
 
     Frozen parameters (requires_grad=False) and buffers stay constants. Later changes of `model` do not reach it.
     It computes in the precision that is set around it, like any module: outside autocast where digits count.
-    ValueError: BatchNorm or Dropout in train mode, parameters of 16 bits, no trainable parameter; at the first batch of
-    two or more also samples that mix, and trained tensors that are not registered parameters.
+    ValueError: BatchNorm or Dropout in train mode, parameters of 16 bits, no trainable parameter, parts of torch.jit;
+    at the first batch also samples that mix, trained tensors that are not registered parameters, parts under
+    torch.no_grad or detach, and a backward pass that cannot be differentiated.
     Source: [ChizatOyallonBach2019].
     """
     return Linearized(model)

@@ -1,74 +1,94 @@
 """The door of the tangent package for torch modules: what a model and its inputs must be to have a tangent model."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import vjp, vmap
 
 from regimes.checks import finite, real
 from regimes.conventions import Params
 from regimes.modules import (
     misfit,
     require_deterministic,
-    require_one_derivative,
     require_separate_samples,
+    require_values,
+    untouched_attributes,
     untouched_buffers,
 )
-from regimes.tangent.functional import Functional, functional
+from regimes.tangent.functional import Functional, functional, recurrent
+from regimes.tangent.look import Derivatives, look
+from regimes.tangent.plain import Plain
 from regimes.tangent.precision import full_precision
 
 
-class TangentModel(NamedTuple):
-    """f(params, x) of a module that was found to map each sample by itself."""
+class TangentModel:
+    """A module that was found to map each sample by itself, and how its derivatives can be taken."""
 
-    f: Functional
-    params: Params
-    outputs: int  # k: entries of the output of one sample
-    recurrent: bool  # its cells write in place, which vmap over samples cannot follow
+    def __init__(self, model: nn.Module, f: Functional, params: Params, row: Tensor, found: Derivatives) -> None:
+        self.f, self.params, self.found = f, params, found
+        self.plain = Plain(model)
+        self.outputs = row.numel()  # k: entries of the output of one sample
+        self.dtype, self.device = row.dtype, row.device
+        self.recurrent = recurrent(model)
+        self.batched = found.transforms and not self.recurrent  # whether vmap over samples has not failed yet
 
-    @property
-    def device(self) -> torch.device:
-        return next(iter(self.params.values())).device
+    def rows(self, x: Tensor, outputs: slice) -> Params:
+        """Derivatives of the chosen outputs at each sample: name -> (n, chosen, *shape of the parameter)."""
+        with full_precision(self.device), torch.no_grad():
+            if self.batched:
+                try:
+                    return vmap(lambda sample: self._row(sample, outputs))(x)
+                except torch.OutOfMemoryError:
+                    raise
+                except Exception:
+                    self.batched = False
+            return self.plain.rows(x, outputs)
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(iter(self.params.values())).dtype
+    def _row(self, sample: Tensor, outputs: slice) -> Params:
+        cotangents = torch.eye(self.outputs, dtype=self.dtype, device=self.device)[outputs]
+        _, pull = vjp(lambda values: self.f(values, sample[None]).reshape(-1), self.params)[:2]
+        return vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
 
 
-def tangent_model(model: nn.Module, x: Tensor, caller: str, *, forward: bool = False) -> TangentModel:
+def tangent_model(model: nn.Module, x: Tensor, caller: str) -> TangentModel:
     """The model as a function of its trainable parameters, looked at on a few of the inputs.
 
-    forward: whether derivatives in forward mode will be taken; it then has to agree with the reverse mode.
     ValueError: batch statistics or dropout at work, samples of a batch that mix, random outputs, buffers that a call
-    changes, trained tensors that are not registered, parameters of 16 bits or complex, autocast inside the model;
-    inputs that are empty, not finite, of another dtype or device, or do not fit.
+    changes, trained tensors that are not registered, parameters of 16 bits or without values, parts under no_grad,
+    autocast inside the model; inputs that are empty, not finite, of another dtype or device, or do not fit.
     """
     require_deterministic(model, caller)
+    require_values(model, caller)
     require_samples(x, caller)
     f, params = functional(model)
-    real(caller, half=False, **{f"parameter {name!r}": value for name, value in params.items()})
-    tangent = TangentModel(f, params, 0, any(isinstance(module, nn.RNNBase) for module in model.modules()))
-    if x.device != tangent.device:
-        raise ValueError(f"{caller} needs inputs on the device of the model, {tangent.device}; got {x.device}.")
-    if x.is_floating_point() and x.dtype != tangent.dtype:
+    require_precise(params, caller)
+    first = next(iter(params.values()))
+    device, dtype = first.device, first.dtype.to_real()
+    if x.device != device:
+        raise ValueError(f"{caller} needs inputs on the device of the model, {device}; got {x.device}.")
+    if x.is_floating_point() and x.dtype != dtype:
         raise ValueError(
-            f"{caller} needs inputs of the dtype of the model, {tangent.dtype}; got {x.dtype}: convert one of them."
+            f"{caller} needs inputs of the dtype of the model, {dtype}; got {x.dtype}: convert one of them."
         )
     finite(caller, inputs=x)
-    with full_precision(tangent.device), untouched_buffers(model, caller):
-        one = _one_row(model, lambda: f(params, x[:1]), x, caller)
-        require_registered(lambda few: f(params, few), x, caller)
+    with full_precision(device), untouched_buffers(model, caller), untouched_attributes(model):
+        row = _one_row(model, x, caller)
         try:
-            require_separate_samples(lambda batch: f(params, batch), x, caller)
+            require_separate_samples(model, x, caller)
         except RuntimeError as error:
             raise ValueError(
                 f"{caller} needs a model that takes batches of any size; four samples end in: {error}"
             ) from error
-    if forward:
-        with full_precision(tangent.device):
-            require_one_derivative(lambda values: f(values, x[:2].detach()), params, caller)
-    return tangent._replace(outputs=one.numel())
+        found = look(f, params, Plain(model), x, caller)
+    return TangentModel(model, f, params, row, found)
+
+
+def require_precise(params: Params, caller: str) -> None:
+    """Refuse parameters of 16 bits; complex ones count as pairs of real ones."""
+    safe = (torch.complex64, torch.complex128)
+    given = {f"parameter {name!r}": value for name, value in params.items() if value.dtype not in safe}
+    real(caller, half=False, **given)
 
 
 def require_samples(x: Tensor, caller: str, name: str = "inputs") -> None:
@@ -82,8 +102,12 @@ def require_samples(x: Tensor, caller: str, name: str = "inputs") -> None:
 
 
 @torch.no_grad()
-def _one_row(model: nn.Module, call: Callable[[], Tensor], x: Tensor, caller: str) -> Tensor:
+def _one_row(model: nn.Module, x: Tensor, caller: str) -> Tensor:
     """The output of one sample, which has to be one tensor with one row."""
+
+    def call() -> Any:
+        return model(x[:1].detach().clone())
+
     try:
         row = call()
     except RuntimeError as error:
@@ -104,18 +128,3 @@ def _one_row(model: nn.Module, call: Callable[[], Tensor], x: Tensor, caller: st
     real(caller, half=False, **{"the output of the model": row})
     finite(caller, **{"outputs of the model": row})  # the kernel of a linear layer would not show its NaN weights
     return row
-
-
-def require_registered(call: Callable[[Tensor], Tensor], x: Tensor, caller: str) -> None:
-    """Refuse a model that, with constants in place of its parameters, still has something to train.
-
-    It keeps a trained tensor in a list, a closure or a product formed earlier, where no other values can be put in.
-    """
-    with torch.inference_mode(False), torch.enable_grad():
-        hidden = call(x[:1].detach().clone()).requires_grad
-    if hidden:
-        raise ValueError(
-            f"{caller} needs a model whose trained tensors are registered parameters, read in each call; its output "
-            "depends on one that is kept elsewhere (a plain list, a closure, a product formed at construction). "
-            "Use nn.Parameter attributes or nn.ParameterList, and read them in forward."
-        )

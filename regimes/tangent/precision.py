@@ -16,6 +16,8 @@ _found: list[tuple[Any, str, Any]] = []  # (owner, attribute, value) as they wer
 def full_precision(device: torch.device) -> Iterator[None]:
     """No autocast on the device, and float32 products of float32 numbers (no TensorFloat-32, no bfloat16 passes).
 
+    Transformer layers take their plain path, which has forward derivatives.
+
     Autocast belongs to the thread. The precision of products belongs to the process: while any thread is inside, all
     compute in full precision, and the last one to leave puts the settings back.
     """
@@ -39,9 +41,9 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 def _reduced() -> list[tuple[Any, str, Any]]:
-    """The settings by which products are less precise than their numbers."""
+    """The settings by which products are less precise than their numbers, or have no derivatives."""
     backends = torch.backends
-    found: list[tuple[Any, str, Any]] = []
+    found: list[tuple[Any, str, Any]] = [(backends.mha, "fastpath", True)] * backends.mha.get_fastpath_enabled()
     try:
         if (value := torch.get_float32_matmul_precision()) != "highest":
             found.append((torch, "float32_matmul_precision", value))
@@ -60,7 +62,9 @@ def _reduced() -> list[tuple[Any, str, Any]]:
 
 
 def _set(owner: Any, name: str, value: Any) -> None:
-    if owner is torch:
+    if name == "fastpath":
+        torch.backends.mha.set_fastpath_enabled(value)
+    elif owner is torch:
         torch.set_float32_matmul_precision(value)
     else:
         setattr(owner, name, value)

@@ -1,6 +1,5 @@
 """How lazy the training of a torch module was, from the module and its tangent model, both trained in the same way."""
 
-from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -8,6 +7,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from regimes.checks import count
+from regimes.modules import copied
 from regimes.tangent.kernel import ntk
 from regimes.tangent.laziness import kernel_drift, tangent_distance, weight_motion
 from regimes.tangent.linearize import Linearized
@@ -60,7 +60,7 @@ def laziness(
             "Make it before the training and train it in the same way."
         )
     count("laziness", "kernel_samples", kernel_samples)
-    start, now = deepcopy(model), {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    start, now = copied(model), {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     try:
         start.load_state_dict(tangent.start.state_dict())
         start_values = [start.get_parameter(name).detach() for name in tangent.names]

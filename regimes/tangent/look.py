@@ -1,0 +1,130 @@
+"""One look at a model on two samples: whether its derivatives are what training sees, and how they can be taken."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import vjp
+
+from regimes.conventions import Params
+from regimes.modules import adjoint, copied, push_forward, random_like, require_gradients, require_registered
+from regimes.tangent.functional import Functional, recurrent
+from regimes.tangent.plain import Plain
+
+_CURE = (
+    "as it happens where a part of it runs under torch.no_grad or detach. Take that out; for a part of a model that is "
+    "not trained, set requires_grad=False on its parameters instead"
+)
+
+
+class Derivatives(NamedTuple):
+    """Which ways lead to the derivatives of a model; plain autograd in reverse mode always does."""
+
+    transforms: bool  # torch.func follows the model in reverse mode
+    forward: bool  # by the same way as the reverse mode, J times a vector can be had
+    reason: str  # why not
+
+
+def look(f: Functional, params: Params, plain: Plain, x: Tensor, caller: str) -> Derivatives:
+    """Compare the derivatives by plain autograd, torch.func in reverse and in forward mode, for one random pair u, v.
+
+    ValueError: trained tensors that are not registered, or are read from another place than their own; a forward mode
+    that differs from the reverse mode; an output that moves with a parameter whose gradient is 0; a backward pass that
+    fails.
+    """
+    few, source = x[:2].detach(), torch.Generator().manual_seed(0)
+    u, gradients = _reverse(plain, few, source, caller)
+    v = random_like(params, source)
+    found = _by_transforms(f, params, plain, few, u, v, gradients, caller)
+    if not found.transforms:
+        try:
+            pushed = plain.push(few, v)[1]
+            found = found._replace(forward=adjoint(u, pushed, gradients, v), reason="it cannot be differentiated twice")
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            found = found._replace(reason=first_line(error))
+    require_gradients(lambda values: _evaluated(plain.model, f, values, few), params, gradients, caller, cure=_CURE)
+    return found
+
+
+def _reverse(plain: Plain, few: Tensor, source: torch.Generator, caller: str) -> tuple[Tensor, Params]:
+    """A random cotangent u, and Jᵀu by plain autograd."""
+
+    def cotangent(value: Tensor, leaves: Params) -> Tensor:
+        require_registered(value, leaves.values(), plain.model, caller)
+        return random_like(value, source)
+
+    try:
+        return plain.pull(few, cotangent)
+    except (torch.OutOfMemoryError, ValueError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{caller} needs a model that autograd can differentiate; its backward pass ends in: {first_line(error)}"
+        ) from error
+
+
+def _by_transforms(
+    f: Functional, params: Params, plain: Plain, few: Tensor, u: Tensor, v: Params, gradients: Params, caller: str
+) -> Derivatives:
+    if scripted(plain.model):
+        return Derivatives(False, False, "torch.func does not follow modules of torch.jit")
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            value, pull = vjp(lambda values: f(values, few), params)[:2]
+            pulled = pull(u)[0]
+            constant = f(params, few[:1])
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        return Derivatives(False, False, first_line(error))
+    require_registered(constant, (), plain.model, caller)
+    odd = _differing(pulled, gradients, value.dtype)
+    if odd is not None:
+        raise ValueError(
+            f"{caller} needs a model that reads its registered parameters in each call; here the gradient of {odd!r} "
+            "changes where values are put in for it, so a copy of it is used elsewhere. Read the parameter itself in "
+            "forward."
+        )
+    try:
+        with torch.set_grad_enabled(torch.is_grad_enabled() or recurrent(plain.model)):
+            pushed = push_forward(lambda values: f(values, few), params, v)[1]
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        return Derivatives(True, False, first_line(error))
+    if not adjoint(u, pushed, gradients, v):
+        raise ValueError(f"{caller} needs a model with one derivative; here forward and reverse mode differ, {_CURE}.")
+    return Derivatives(True, True, "")
+
+
+def _differing(one: Params, other: Params, dtype: torch.dtype) -> str | None:
+    """The first name whose two gradients are not the same up to rounding."""
+    unit = torch.finfo(dtype).eps
+    sizes = {name: each.norm() for name, each in other.items()}
+    whole = torch.stack([each.double() for each in sizes.values()]).norm()
+    for name, each in other.items():
+        gap = (one[name].to_dense() - each).norm()
+        if bool(gap > unit**0.5 * sizes[name] + 1000 * unit * whole):
+            return name
+    return None
+
+
+def _evaluated(model: nn.Module, f: Functional, values: Params, x: Tensor) -> Tensor:
+    if not scripted(model):
+        return f(values, x)
+    other = copied(model)
+    for name, tensor in other.named_parameters():
+        if name in values:
+            tensor.copy_(values[name])
+    return other(x.clone())
+
+
+def scripted(model: nn.Module) -> bool:
+    """Whether a part of it comes from torch.jit."""
+    return any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200].rstrip(".")
