@@ -1,6 +1,7 @@
 """Random changes of images, whole batches at once, on the device of the images and before normalisation."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -32,6 +33,10 @@ class Augmentation(NamedTuple):
         return self.apply(x, self.draw(len(x), generator).to(x.device, non_blocking=True))
 
 
+_once = lru_cache(maxsize=None, typed=True)  # the same choice is the same object, so that members can share it
+
+
+@_once
 def random_crop(padding: int = 4) -> Augmentation:
     """Each image shifted by −padding..padding pixels along each axis, all shifts alike likely, black moving in.
 
@@ -49,6 +54,7 @@ def random_crop(padding: int = 4) -> Augmentation:
     return Augmentation(2, apply)
 
 
+@_once
 def flip(probability: float = 0.5) -> Augmentation:
     """Each image mirrored left to right with a probability."""
     if not 0 <= probability <= 1:
@@ -60,6 +66,7 @@ def flip(probability: float = 0.5) -> Augmentation:
     return Augmentation(1, apply)
 
 
+@_once
 def cutout(size: int) -> Augmentation:
     """A black square of size × size pixels whose centre is uniform over the image; what sticks out is cut off."""
     if isinstance(size, float) or size < 1:
@@ -78,6 +85,7 @@ def cutout(size: int) -> Augmentation:
     return Augmentation(2, apply)
 
 
+@_once
 def compose(*parts: Augmentation) -> Augmentation:
     """Several augmentations, the first one applied first, each with its own random numbers."""
 

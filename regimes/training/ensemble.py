@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from regimes.checks import shapes
 from regimes.data.batches import Batches
+from regimes.data.member_batches import MemberBatches
 from regimes.models.residual import Trace, as_trace
 from regimes.training.loop import risk_again
 from regimes.training.objectives import LeastAction, Plain
@@ -111,9 +112,9 @@ def descend_together(
         )
     context = nullcontext() if autocast is None else autocast
     risk = vmap(objective.risk)
+    drawn = MemberBatches(batches)
     for epoch in range(epochs):
-        for number, drawn in enumerate(zip(*(own.epoch(epoch) for own in batches), strict=True)):
-            x, labels = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+        for number, (x, labels) in enumerate(drawn.epoch(epoch)):
             ensemble.train()
             with context:
                 trace = as_trace(ensemble(x, trace=objective.traced))
