@@ -23,7 +23,7 @@ from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
 from regimes.models.build import build
 from regimes.models.initialise import initialise, kaiming
-from regimes.training.layout import channels_last
+from regimes.models.layout import channels_last
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import FORMS, LEVELS, LeastAction, Objective, Plain, divided, multiplied
 from regimes.training.runtime import autocast, prepared

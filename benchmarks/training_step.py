@@ -30,15 +30,15 @@ from regimes.conventions import generator
 from regimes.data.augment import compose, flip, random_crop
 from regimes.data.batches import Batches
 from regimes.data.classification import CONSTANTS, Labelled, Normalise
+from regimes.machine import autocast, matrix_rate, prepared
 from regimes.models.build import build
+from regimes.models.costs import training_flops
 from regimes.models.initialise import initialise, kaiming
+from regimes.models.layout import channels_last
 from regimes.models.residual import ResidualNet
 from regimes.models.timed import timed
-from regimes.training.layout import channels_last
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import LeastAction, Plain
-from regimes.training.runtime import autocast, prepared
-from regimes.training.speed import matrix_rate, training_flops
 
 SHAPE, CLASSES, RATE = (3, 32, 32), 10, 0.01
 NETS: dict[str, tuple[str, dict[str, Any]]] = {  # those of configs/train

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class UserError(ValueError):
@@ -15,6 +16,19 @@ class UserError(ValueError):
 
 class RunFailed(RuntimeError):
     """What was asked for was right and could not be done: a diverged training, a full memory. One line, exit code 1."""
+
+
+class Diverged(RunFailed):
+    """A loss or a weight is no longer finite, or the measured risk is beyond all bounds.
+
+    `reason` is the cause in a few words; `outcome`, what the run has left in its folder: its result and its table.
+    """
+
+    outcome: Any = None
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason or message
 
 
 class Interrupted(RuntimeError):

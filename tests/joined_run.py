@@ -7,20 +7,20 @@ import torch
 from joined_training import in_float64
 
 from regimes.cli import main
-from regimes.training import loop, results, run, runtime
+from regimes.training import loop, results, run
 
 
 def strike(rank: str, step: str, kind: str) -> None:
     """Let process `rank` send itself a signal after so many steps."""
-    see, count = runtime.Guard.see, [0]
+    see, count = loop.Guard.see, [0]
 
-    def counting(self: runtime.Guard, seen: loop.Step) -> None:
+    def counting(self: loop.Guard, seen: loop.Step) -> None:
         see(self, seen)
         count[0] += 1
         if count[0] == int(step) and rank == os.environ["RANK"]:
             os.kill(os.getpid(), signal.Signals[kind])
 
-    runtime.Guard.see = counting
+    loop.Guard.see = counting
 
 
 def without_extras() -> None:

@@ -8,12 +8,13 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from regimes.training import assemble, parallel
+from regimes import processes as joined
+from regimes.processes import SINGLE, SingleProcess, processes
+from regimes.training import assemble
 from regimes.training.config import TrainConfig
-from regimes.training.evaluate import evaluate
 from regimes.training.loop import descend
+from regimes.training.metrics import evaluate
 from regimes.training.objectives import FORMS, LEVELS
-from regimes.training.parallel import ALONE, Alone, processes
 
 STEPS = 20
 # 47 samples in batches of 10 and a last one of 7: neither 2 nor 3 processes share them equally.
@@ -49,17 +50,17 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def in_float64(config: TrainConfig, ranks: Alone = ALONE) -> assemble.Assembly:
+def in_float64(config: TrainConfig, ranks: SingleProcess = SINGLE) -> assemble.Setup:
     """The assembly of a run, weights and samples in float64."""
     made = assemble.assemble(config, ranks)
     made.training.model.double()
-    for batches in (made.batches, made.setup.measured, made.setup.fitted, made.setup.test):
+    for batches in (made.batches, made.measured, made.fitted, made.test):
         normalise = batches.normalise
         batches.normalise = lambda x, normalise=normalise: (x if normalise is None else normalise(x)).double()
     return made
 
 
-def trained(settings: dict[str, Any], ranks: Alone = ALONE) -> dict[str, Any]:
+def trained(settings: dict[str, Any], ranks: SingleProcess = SINGLE) -> dict[str, Any]:
     """State after 20 steps, the figures of every step, and what validation measures."""
     config = TrainConfig(**settings)
     torch.manual_seed(0)
@@ -70,10 +71,7 @@ def trained(settings: dict[str, Any], ranks: Alone = ALONE) -> dict[str, Any]:
         steps.append(torch.stack([figure.double() for figure in figures if figure is not None]))
         if len(steps) == STEPS:
             break
-    found = [
-        evaluate(made.training.model, batches, p=config.p, ranks=ranks)
-        for batches in (made.setup.measured, made.setup.test)
-    ]
+    found = [evaluate(made.training.model, batches, p=config.p, ranks=ranks) for batches in (made.measured, made.test)]
     state = made.training.state_dict()
     weights: dict[str, Tensor] = state["model"]
     return {
@@ -93,6 +91,6 @@ if __name__ == "__main__":
         found = {name: trained(case, ranks) for name, case in CASES.items()}
         with mock.patch.object(assemble, "join_batch_norms"):
             found["norms apart"] = trained(CASES["risk alone"], ranks)
-        with mock.patch.object(parallel.Together, "mean", lambda self, samples, *means: means):
+        with mock.patch.object(joined.ProcessGroup, "mean", lambda self, samples, *means: means):
             found["losses apart"] = trained(CASES["batch, divided"], ranks)
         torch.save(found, Path(sys.argv[1]) / f"{ranks.rank}.pt")

@@ -6,7 +6,7 @@ from torch import tensor
 from torch.testing import assert_close
 
 from regimes.control.adaptive import integrate, measured_error
-from regimes.control.course import Course
+from regimes.control.state import IntegratorState
 
 F64 = torch.float64
 
@@ -316,7 +316,7 @@ def test_an_integration_goes_on_from_any_moment_with_the_same_bits():
     whole = list(integrate(linear(rates), start, moments, **options))
     assert whole[-1].stopped.tolist() == [False, True, True, False]
     for done, at in enumerate(whole[:-1], 1):
-        kept = Course.of([one.clone() for one in at.course.tensors()])  # as after a stay on a disk
+        kept = IntegratorState.of([one.clone() for one in at.course.tensors()])  # as after a stay on a disk
         rest = integrate(linear(rates), start, moments[done:], after=kept, **options)
         for pair in zip(whole[done:], rest, strict=True):
             for one, other in zip(*(each.course.tensors() for each in pair), strict=True):

@@ -19,8 +19,7 @@ from launch import environment
 from regimes.experiments import cards
 from regimes.lab.kept import documents as with_marks
 from regimes.lab.kept import with_results
-from regimes.training.config import TrainConfig
-from regimes.training.repeat import folder_of
+from regimes.training.config import TrainConfig, folder_of
 
 ROOT = Path(__file__).parent.parent
 OF_CLONE = ("make", "pip", "git", ".", "source", "dask", "torchrun", "export")  # install, or need more machines

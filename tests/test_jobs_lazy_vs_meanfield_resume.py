@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from regimes import machine
 from regimes.errors import Interrupted, RunFailed, UserError
 from regimes.jobs import lazy_vs_meanfield as job
 from regimes.jobs.lazy_vs_meanfield import memory, nets, shelf, start
-from regimes.lab import machine
 from regimes.lab.config import load
 from regimes.lab.runs import RunFolder
 

@@ -21,8 +21,8 @@ from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
 from regimes.models.build import build
 from regimes.models.residual import Block
-from regimes.training.evaluate import evaluate
 from regimes.training.loop import Training, descend
+from regimes.training.metrics import evaluate
 from regimes.training.objectives import LeastAction, Plain
 from regimes.transport import energy
 

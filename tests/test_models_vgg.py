@@ -12,13 +12,14 @@ from torch.testing import assert_close
 
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
+from regimes.lab import training_figure
 from regimes.lab.config import dump
 from regimes.lab.yaml_text import to_yaml
 from regimes.models.build import build
 from regimes.models.residual import parameter_count
 from regimes.models.vgg import vgg11
-from regimes.training import drawing, results
-from regimes.training.evaluate import evaluate
+from regimes.training import results
+from regimes.training.metrics import evaluate
 
 
 def layers(model, kind):
@@ -73,7 +74,7 @@ def test_without_blocks_the_trace_is_empty_and_nothing_moves():
 
 def test_it_trains_like_any_other_and_reports_no_transport(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(results, "_figure", lambda folder, rows: drawn.append(drawing.draw(rows)) or {})
+    monkeypatch.setattr(results, "_figure", lambda folder, rows: drawn.append(training_figure.draw(rows)) or {})
     monkeypatch.chdir(tmp_path)
     settings = dump(short(arch="vgg11", arch_options={"width": 2}, lap=False, epochs=2))
     (tmp_path / "short.yaml").write_text(to_yaml(settings))

@@ -12,15 +12,15 @@ from regimes.experiments.least_action import cifar10_low_data, depth_without_bat
 from regimes.experiments.mean_field import mean_field_resnet
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
+from regimes.machine import autocast
 from regimes.models.build import build
 from regimes.training.assemble import assemble, check
 from regimes.training.config import TrainConfig
 from regimes.training.ensemble import Ensemble, descend_together
-from regimes.training.evaluate import evaluate
 from regimes.training.loop import descend
+from regimes.training.metrics import evaluate
 from regimes.training.objectives import LeastAction, Plain
 from regimes.training.run import train_one
-from regimes.training.runtime import autocast
 
 SMALL = ["dataset=digits", "device=cuda", "epochs=2", "train_size=64", "batch=32", "validation=16", "test_size=16"]
 NET = ["arch=resnet9", "arch_options={filters: 4, blocks: 2}"]

@@ -11,8 +11,9 @@ from torch import nn
 from regimes import threads as module
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
+from regimes.models.costs import typical_work
 from regimes.threads import PER_THREAD, available_cores, own_cores, share_cores, threads, threads_for, wait_quietly
-from regimes.training.work import training_work, typical_work
+from regimes.training.assemble import training_work
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ from regimes.data.classification import SHAPES as KNOWN_SHAPES
 from regimes.lab.config import dump, load
 from regimes.training.assemble import assemble, check, make_augmentation, make_objective, make_optimiser, make_schedule
 from regimes.training.checkpoint import data_of
-from regimes.training.config import TrainConfig
+from regimes.training.config import CLASSES, POOL, RECIPES, SHAPES, TEST, TrainConfig
 from regimes.training.objectives import LeastAction, Plain
-from regimes.training.recipes import CLASSES, POOL, RECIPES, SHAPES, TEST
 from regimes.transport.energy import sum_over_features
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs" / "train").glob("*.yaml"))

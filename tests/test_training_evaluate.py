@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
 from regimes.models.build import build
-from regimes.training.evaluate import evaluate
+from regimes.training.metrics import evaluate
 from regimes.transport.energy import mean_over_features, sum_over_features
 
 

@@ -14,7 +14,7 @@ from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
 from regimes.errors import Interrupted, UserError
 from regimes.models.build import build
-from regimes.training import results, runtime
+from regimes.training import loop, results
 from regimes.training.checkpoint import load_checkpoint
 from regimes.training.loop import Training, descend
 
@@ -94,7 +94,7 @@ def test_the_steps_are_those_of_the_plain_loop(tmp_path):
 @pytest.mark.parametrize("steps", [1, 3, 5])
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, steps):
     fit(tmp_path / "whole")
-    see, count = runtime.Guard.see, [0]
+    see, count = loop.Guard.see, [0]
 
     def counting(self, step):
         see(self, step)
@@ -103,7 +103,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, steps):
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runtime.Guard, "see", counting)
+        patch.setattr(loop.Guard, "see", counting)
         with pytest.raises(Interrupted, match=r"call regimes.fit again with the same arguments"):
             fit(tmp_path / "parts")
     fit(tmp_path / "parts", Net())  # other weights at the start do not matter: the checkpoint's are taken

@@ -8,10 +8,10 @@ from short_training import short, train
 
 from regimes.data.classification import Labelled
 from regimes.data.digest import digest
-from regimes.training import identity, results
+from regimes.training import checkpoint as checkpoints
+from regimes.training import results
 from regimes.training.checkpoint import load_checkpoint, save_checkpoint
-from regimes.training.course import Course
-from regimes.training.run import train_one
+from regimes.training.run import TrainingRun, train_one
 
 
 @pytest.fixture(autouse=True)
@@ -45,14 +45,14 @@ def test_a_checkpoint_of_the_same_settings_but_another_run_is_refused(tmp_path, 
 
 def test_a_best_checkpoint_of_another_run_is_refused(tmp_path, monkeypatch):
     train(tmp_path / "other", epochs=1, lr=0.01)
-    real = Course.run
+    real = TrainingRun.train
 
-    def then_replaced(course):
-        real(course)
-        shutil.copy(tmp_path / "other" / "best.pt", course.path / "best.pt")
-        course.best = {"epoch": 0}  # not the last one, so that it is read
+    def then_replaced(run):
+        real(run)
+        shutil.copy(tmp_path / "other" / "best.pt", run.path / "best.pt")
+        run.state.best = {"epoch": 0}  # not the last one, so that it is read
 
-    monkeypatch.setattr(Course, "run", then_replaced)
+    monkeypatch.setattr(TrainingRun, "train", then_replaced)
     with pytest.raises(ValueError, match=r"best\.pt is of another run: lr is 0.01 in it"):
         train(tmp_path / "run", epochs=1)
 
@@ -102,8 +102,8 @@ def test_the_identity_of_a_run_is_that_of_its_first_launch(tmp_path):
 
     with RunFolder.open(tmp_path / "a", "train", short()) as folder:
         folder.begin()
-        first = identity.of_folder(folder)
+        first = checkpoints.identity(folder)
         folder.write("rows", "some")
     with RunFolder.open(tmp_path / "a", "train", short()) as folder:
         folder.begin()
-        assert identity.of_folder(folder) == first
+        assert checkpoints.identity(folder) == first

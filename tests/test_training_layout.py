@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from regimes.conventions import generator
 from regimes.models.build import build
 from regimes.models.initialise import initialise, kaiming
-from regimes.training.layout import channels_last
+from regimes.models.layout import channels_last
 
 ARCHES = {
     "resnet9": {"filters": 8, "blocks": 3},

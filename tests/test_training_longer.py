@@ -9,7 +9,8 @@ from test_training_resume import assert_same, stop_after
 from regimes.errors import Interrupted
 from regimes.lab.config import dump
 from regimes.lab.yaml_text import read_yaml
-from regimes.training import repeat, results
+from regimes.training import results
+from regimes.training import run as runs
 from regimes.training.checkpoint import load_checkpoint
 from regimes.training.run import train_one
 
@@ -79,9 +80,9 @@ def test_a_longer_run_that_is_killed_before_its_end_does_not_show_the_old_result
 
 
 def test_all_seeds_become_longer(tmp_path):
-    repeat.train(short(seeds=2), tmp_path / "whole")
-    repeat.train(short(seeds=2, epochs=2), tmp_path / "parts")
-    outcome = repeat.train(short(seeds=2, epochs=4), tmp_path / "parts", resume=True)
+    runs.train(short(seeds=2), tmp_path / "whole")
+    runs.train(short(seeds=2, epochs=2), tmp_path / "parts")
+    outcome = runs.train(short(seeds=2, epochs=4), tmp_path / "parts", resume=True)
     for seed in ("seed0", "seed1"):
         assert_equal_runs(tmp_path / "parts" / seed, tmp_path / "whole" / seed)
     held, expected = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("parts", "whole"))
@@ -90,7 +91,7 @@ def test_all_seeds_become_longer(tmp_path):
     }
     assert outcome.result["launches"] == 2
     with pytest.raises(ValueError, match="more than --epochs 3"):
-        repeat.train(short(seeds=2, epochs=3), tmp_path / "parts")
+        runs.train(short(seeds=2, epochs=3), tmp_path / "parts")
     assert read_yaml(tmp_path / "parts" / "config.yaml")["epochs"] == 4
 
 

@@ -221,7 +221,7 @@ def test_ot_gap_judges_a_net_with_times(run, tmp_path):
 
 
 def test_the_figure_has_panels_for_the_times(run):
-    from regimes.training.drawing import draw
+    from regimes.lab.training_figure import draw
 
     held = load_checkpoint(run[0] / "last.pt")
     made = draw(held.rows)

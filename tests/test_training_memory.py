@@ -7,8 +7,8 @@ from torch.testing import assert_close
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
 from regimes.models.build import build
-from regimes.training.evaluate import evaluate
-from regimes.training.memory import EVALUATION_BATCH, evaluation_batch
+from regimes.models.costs import EVALUATION_BATCH, evaluation_batch
+from regimes.training.metrics import evaluate
 
 
 def test_a_small_net_measures_as_many_samples_as_ever():

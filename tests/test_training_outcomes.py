@@ -8,12 +8,14 @@ import torch
 from short_training import STEPS, short, train
 
 from regimes.data.batches import Batches
-from regimes.training import assemble, course, divergence, drawing, repeat, results
+from regimes.errors import Diverged
+from regimes.lab import training_figure
+from regimes.training import assemble, results
+from regimes.training import run as runs
 from regimes.training.checkpoint import data_of, load_checkpoint, model_of
 from regimes.training.config import TrainConfig
-from regimes.training.divergence import Diverged, wild
-from regimes.training.evaluate import evaluate
 from regimes.training.loop import descend
+from regimes.training.metrics import evaluate
 from regimes.training.run import train_one
 
 
@@ -25,7 +27,7 @@ def without_figure(request, monkeypatch):
 
 def poison(monkeypatch, *seeds: int) -> None:
     """Runs of these seeds meet a weight that is not finite in their second epoch."""
-    real = course.descend
+    real = runs.descend
 
     def poisoned(training, batches, **how):
         for step in real(training, batches, **how):
@@ -33,7 +35,7 @@ def poison(monkeypatch, *seeds: int) -> None:
                 next(training.model.parameters()).data[0] = math.inf
             yield step
 
-    monkeypatch.setattr(course, "descend", poisoned)
+    monkeypatch.setattr(runs, "descend", poisoned)
 
 
 def test_train_accuracy_is_that_of_the_weights_named_in_eval_mode(tmp_path):
@@ -77,14 +79,14 @@ def test_a_run_says_that_fewer_test_images_were_measured(tmp_path):
 
 
 def test_a_risk_far_beyond_a_guess_is_a_divergence():
-    limit = divergence.WILD * math.log(10)
-    assert wild(0.99 * limit, 10, 2.0) is None
-    assert "over 1,000 times that of a guess, 2.3" in wild(1.01 * limit, 10, 2.0)
-    assert wild(1.01 * limit, 10, 50.0) is None  # the initial weights were wild already
-    assert "over 1,000 times that of the first step, 50" in wild(50_001.0, 10, 50.0)
-    assert wild(1e30, None, 1.0) is None  # a regression has no guess to be compared with
+    limit = results.WILD * math.log(10)
+    assert results.wild(0.99 * limit, 10, 2.0) is None
+    assert "over 1,000 times that of a guess, 2.3" in results.wild(1.01 * limit, 10, 2.0)
+    assert results.wild(1.01 * limit, 10, 50.0) is None  # the initial weights were wild already
+    assert "over 1,000 times that of the first step, 50" in results.wild(50_001.0, 10, 50.0)
+    assert results.wild(1e30, None, 1.0) is None  # a regression has no guess to be compared with
     for risk in (math.nan, math.inf):
-        assert str(risk) in wild(risk, None, 1.0)
+        assert str(risk) in results.wild(risk, None, 1.0)
 
 
 def test_the_risk_of_the_first_step_survives_a_resume(tmp_path):
@@ -99,7 +101,7 @@ def test_the_risk_of_the_first_step_survives_a_resume(tmp_path):
 @pytest.mark.parametrize("lr", [10.0, 3.0])
 def test_a_run_whose_measured_risk_is_wild_is_called_diverged_whenever_it_is_looked_at(tmp_path, monkeypatch, lr):
     """A finite training loss: batch norm's running statistics, used in eval mode alone, belong to other weights."""
-    monkeypatch.setattr(divergence, "WILD", 0.1)
+    monkeypatch.setattr(results, "WILD", 0.1)
     for _ in range(2):  # the second time it is finished
         with pytest.raises(
             Diverged, match=r"the risk on the test samples is .*running statistics.*--set lr=0.05"
@@ -133,7 +135,7 @@ def test_a_run_that_stops_at_a_divergence_leaves_a_result_that_says_so(tmp_path,
 def test_a_diverging_seed_does_not_block_the_others(tmp_path, monkeypatch):
     poison(monkeypatch, 1)
     said = []
-    outcome = repeat.train(short(seeds=3, epochs=2), tmp_path / "runs", say=said.append)
+    outcome = runs.train(short(seeds=3, epochs=2), tmp_path / "runs", say=said.append)
     assert outcome.result["diverged"] == [1]
     assert len(outcome.result["last"]["test_accuracy"]["values"]) == 2
     assert [(line["weights"], line["seeds"]) for line in outcome.table] == [
@@ -146,7 +148,7 @@ def test_a_diverging_seed_does_not_block_the_others(tmp_path, monkeypatch):
 def test_seeds_that_all_diverge_are_a_divergence(tmp_path, monkeypatch):
     poison(monkeypatch, 0, 1)
     with pytest.raises(Diverged, match="all 2 seeds diverged"):
-        repeat.train(short(seeds=2, epochs=2), tmp_path / "runs")
+        runs.train(short(seeds=2, epochs=2), tmp_path / "runs")
     assert json.loads((tmp_path / "runs" / "result.json").read_text())["diverged"] == [0, 1]
 
 
@@ -157,7 +159,7 @@ def test_a_figure_that_fails_costs_nothing_but_itself(tmp_path, monkeypatch):
         seen.append(json.loads((tmp_path / "run" / "result.json").read_text())["outcome"])
         raise RuntimeError("no font\nat all")
 
-    monkeypatch.setattr(drawing, "draw", failing)
+    monkeypatch.setattr(training_figure, "draw", failing)
     outcome = train(tmp_path / "run", epochs=1)
     assert seen == ["trained"]  # the result was there before
     assert outcome.result["figure"] == "not drawn: RuntimeError: no font at all"

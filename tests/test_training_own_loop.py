@@ -14,8 +14,8 @@ from torch.testing import assert_close
 import regimes
 from regimes.models.build import build
 from regimes.models.residual import Trace
-from regimes.training.forms import FORMS
 from regimes.training.objectives import LEVELS, LeastAction, Plain, alone
+from regimes.transport.forms import FORMS
 
 
 class Block(nn.Module):

@@ -9,11 +9,13 @@ from launch import Ended, launch
 from short_training import STEPS, short
 from torch.testing import assert_close
 
+from regimes import processes
 from regimes.errors import UserError
 from regimes.lab import endings, provenance
 from regimes.lab.config import dump
 from regimes.lab.yaml_text import to_yaml
-from regimes.training import parallel, repeat, results
+from regimes.training import results
+from regimes.training import run as runs
 from regimes.training.checkpoint import load_checkpoint
 
 PROGRAM = str(Path(__file__).parent / "joined_run.py")
@@ -117,7 +119,7 @@ def test_a_number_of_processes_without_their_addresses_is_refused(monkeypatch):
         pytest.raises(
             ValueError, match=r"WORLD_SIZE=2 asks for 2 processes, but .*MASTER_ADDR.* start them with torchrun"
         ),
-        parallel.processes("cpu"),
+        processes.processes("cpu"),
     ):
         pass
 
@@ -125,12 +127,12 @@ def test_a_number_of_processes_without_their_addresses_is_refused(monkeypatch):
 def test_a_restart_by_torchrun_goes_on_with_what_was_to_be_fresh(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "_figure", lambda folder, rows: {})
     config = short(epochs=1)
-    repeat.train(config, tmp_path / "run", fresh=True)
+    runs.train(config, tmp_path / "run", fresh=True)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    repeat.train(config, tmp_path / "run", fresh=True)
+    runs.train(config, tmp_path / "run", fresh=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
-    repeat.train(config, tmp_path / "run", fresh=True)
+    runs.train(config, tmp_path / "run", fresh=True)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["run", "run.1"]
 
 
@@ -157,6 +159,6 @@ def test_a_run_says_with_how_many_processes_it_was_made(monkeypatch, environment
 
 def test_one_process_needs_no_group(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
-    with parallel.processes("cpu") as ranks:
-        assert ranks is parallel.ALONE
+    with processes.processes("cpu") as ranks:
+        assert ranks is processes.SINGLE
     assert not torch.distributed.is_initialized()

@@ -21,7 +21,9 @@ from torch.testing import assert_close
 from regimes.errors import Interrupted
 from regimes.lab.config import dump
 from regimes.lab.yaml_text import to_yaml
-from regimes.training import assemble, course, results, runtime
+from regimes.training import assemble, loop, results
+from regimes.training import checkpoint as checkpoints
+from regimes.training import run as runs
 from regimes.training.checkpoint import load_checkpoint
 from regimes.training.run import train_one
 
@@ -36,7 +38,7 @@ def without_figure(monkeypatch):
 
 def stop_after(monkeypatch, steps: int) -> None:
     """A Ctrl-C after so many steps of this process."""
-    see, count = runtime.Guard.see, [0]
+    see, count = loop.Guard.see, [0]
 
     def counting(self, step):
         see(self, step)
@@ -44,7 +46,7 @@ def stop_after(monkeypatch, steps: int) -> None:
         if count[0] == steps:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(runtime.Guard, "see", counting)
+    monkeypatch.setattr(loop.Guard, "see", counting)
 
 
 def metrics(path: Path) -> list[dict[str, str]]:
@@ -162,28 +164,26 @@ def test_the_random_state_and_signals_of_the_caller_are_put_back(tmp_path):
 
 
 def test_a_second_ctrl_c_stops_at_once_and_the_run_goes_on_from_its_last_checkpoint(tmp_path, monkeypatch, undisturbed):
-    measure = course.Course.measure
+    measure = runs.TrainingRun.measure
 
     def impatient(self, batches):
-        if len(self.rows) == 1:
+        if len(self.state.rows) == 1:
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
         return measure(self, batches)
 
-    monkeypatch.setattr(course.Course, "measure", impatient)
+    monkeypatch.setattr(runs.TrainingRun, "measure", impatient)
     with pytest.raises(Interrupted, match="run the same command again"):
         train(tmp_path / "run")
-    monkeypatch.setattr(course.Course, "measure", measure)
+    monkeypatch.setattr(runs.TrainingRun, "measure", measure)
     assert load_checkpoint(tmp_path / "run" / "last.pt").state["epoch"] == 1
     train(tmp_path / "run")
     assert_same(tmp_path / "run", undisturbed[0])
 
 
 def test_sigterm_is_a_polite_end_too(tmp_path, monkeypatch):
-    see = runtime.Guard.see
-    monkeypatch.setattr(
-        runtime.Guard, "see", lambda self, step: see(self, step) or os.kill(os.getpid(), signal.SIGTERM)
-    )
+    see = loop.Guard.see
+    monkeypatch.setattr(loop.Guard, "see", lambda self, step: see(self, step) or os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted, match="after 1 of 16 steps"):
         train(tmp_path / "run")
 
@@ -204,7 +204,7 @@ def test_rows_beyond_the_checkpoint_are_cut(tmp_path, monkeypatch, undisturbed):
 @pytest.mark.parametrize("write", [1, 3, 5, 9])  # each save flushes its file, then the folder
 def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on(tmp_path, monkeypatch, undisturbed, write):
     path, fsync, count = tmp_path / "run", os.fsync, [0]
-    save = course.save_checkpoint
+    save = checkpoints.save_checkpoint
 
     def fills_up(descriptor):
         count[0] += 1
@@ -217,14 +217,14 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on(tmp_path, mon
             patch.setattr(os, "fsync", fills_up)
             save(file, checkpoint)
 
-    monkeypatch.setattr(course, "save_checkpoint", saving)
+    monkeypatch.setattr(checkpoints, "save_checkpoint", saving)
     with pytest.raises(OSError, match="No space left on device; make room") as caught:
         train(path)
     assert "\n" not in str(caught.value)
     held = load_checkpoint(path / "last.pt") if (path / "last.pt").exists() else None
-    assert held is None or runtime.all_finite(held.state["model"].values())
+    assert held is None or loop.all_finite(held.state["model"].values())
     assert not [file for file in path.iterdir() if file.name.endswith(".part")]
-    monkeypatch.setattr(course, "save_checkpoint", save)
+    monkeypatch.setattr(checkpoints, "save_checkpoint", save)
     train(path)
     assert_same(path, undisturbed[0])
 
@@ -261,7 +261,7 @@ def test_a_checkpoint_of_another_run_in_the_folder_is_refused(tmp_path, monkeypa
     stop_after(monkeypatch, 1)
     with pytest.raises(Interrupted):
         train(path)
-    course.save_checkpoint(path / "last.pt", change(load_checkpoint(path / "last.pt")))
+    checkpoints.save_checkpoint(path / "last.pt", change(load_checkpoint(path / "last.pt")))
     with pytest.raises(ValueError, match=part) as caught:
         train(path)
     assert "\n" not in str(caught.value)

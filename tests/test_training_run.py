@@ -13,13 +13,16 @@ from short_training import STEPS, short, train
 from torch.testing import assert_close
 
 from regimes.data.batches import Batches
+from regimes.lab import progress
 from regimes.lab.intervals import SHARE
 from regimes.lab.statistics import mean_interval
-from regimes.training import course, progress, repeat, results, runtime
+from regimes.training import loop, results
+from regimes.training import run as runs
 from regimes.training.assemble import assemble
 from regimes.training.checkpoint import data_of, load_checkpoint, model_of
-from regimes.training.evaluate import evaluate
+from regimes.training.config import folder_of
 from regimes.training.loop import Step, descend
+from regimes.training.metrics import evaluate
 from regimes.training.run import train_one
 from regimes.transport.energy import mean_over_features
 
@@ -111,7 +114,7 @@ def test_the_best_epoch_is_the_first_of_highest_validation_accuracy_and_least_ri
 
 def test_validation_and_not_test_chooses(tmp_path, monkeypatch):
     """Measured accuracies are made up: falling on the validation samples, so that the first epoch is the best."""
-    real, falling = course.evaluate, iter([0.9, 0.8, 0.7, 0.6])
+    real, falling = runs.evaluate, iter([0.9, 0.8, 0.7, 0.6])
     seen = []
 
     def made_up(model, batches, *risk, **how):
@@ -119,7 +122,7 @@ def test_validation_and_not_test_chooses(tmp_path, monkeypatch):
         seen.append(len(batches.data.labels))
         return found._replace(accuracy=next(falling)) if seen[-1] == 30 else found
 
-    monkeypatch.setattr(course, "evaluate", made_up)
+    monkeypatch.setattr(runs, "evaluate", made_up)
     outcome = train(tmp_path / "run")
     assert outcome.result["best"]["epoch"] == 1
     assert load_checkpoint(tmp_path / "run" / "best.pt").state["epoch"] == 1
@@ -159,7 +162,7 @@ def test_a_finished_run_is_shown_again_and_not_trained_again(finished, monkeypat
     path, outcome = finished
     before = (path / "last.pt").stat().st_mtime_ns, (path / "result.json").read_bytes()
     said = []
-    monkeypatch.setattr(course, "descend", None)  # a step would fail
+    monkeypatch.setattr(runs, "descend", None)  # a step would fail
     again = train_one(short(), path, say=said.append)
     assert again.result == json.loads((path / "result.json").read_text())
     assert again.table == outcome.table
@@ -176,7 +179,7 @@ def test_the_start_says_what_is_trained_and_how_the_best_is_chosen(tmp_path):
 
 @pytest.mark.parametrize("lap", [True, False])
 def test_a_diverging_run_stops_with_its_place_and_the_cure(tmp_path, lap):
-    with pytest.raises(runtime.Diverged, match="diverged at epoch") as caught:
+    with pytest.raises(loop.Diverged, match="diverged at epoch") as caught:
         train(tmp_path / "run", lr=1e12, epochs=30, lap=lap)
     text = str(caught.value)
     assert "\n" not in text
@@ -184,11 +187,11 @@ def test_a_diverging_run_stops_with_its_place_and_the_cure(tmp_path, lap):
         assert part in text
     last = tmp_path / "run" / "last.pt"
     if last.exists():
-        assert runtime.all_finite(load_checkpoint(last).state["model"].values())
+        assert loop.all_finite(load_checkpoint(last).state["model"].values())
 
 
 def test_a_weight_that_overflows_after_finite_losses_is_not_saved(tmp_path, monkeypatch):
-    real = course.descend
+    real = runs.descend
 
     def poisoned(training, *arguments, **how):
         for step in real(training, *arguments, **how):
@@ -196,19 +199,19 @@ def test_a_weight_that_overflows_after_finite_losses_is_not_saved(tmp_path, monk
                 next(training.model.parameters()).data[0] = math.inf
             yield step
 
-    monkeypatch.setattr(course, "descend", poisoned)
-    with pytest.raises(runtime.Diverged, match=r"epoch 2, step 4: a weight is no longer finite.*last\.pt keeps"):
+    monkeypatch.setattr(runs, "descend", poisoned)
+    with pytest.raises(loop.Diverged, match=r"epoch 2, step 4: a weight is no longer finite.*last\.pt keeps"):
         train(tmp_path / "run")
     held = load_checkpoint(tmp_path / "run" / "last.pt")
     assert held.state["epoch"] == 1
-    assert runtime.all_finite(held.state["model"].values())
+    assert loop.all_finite(held.state["model"].values())
 
 
 def test_a_full_graphics_card_is_one_line_with_a_smaller_batch(tmp_path, monkeypatch):
     def full(*arguments, **how):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 9 GiB")
 
-    monkeypatch.setattr(course, "descend", full)
+    monkeypatch.setattr(runs, "descend", full)
     with pytest.raises(RuntimeError, match=r"the memory of the graphics card is full; take a smaller batch.*--batch 8"):
         train(tmp_path / "run")
 
@@ -220,11 +223,11 @@ def steps(*losses: float) -> list[Step]:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_the_first_loss_that_is_not_finite_is_named_however_late_it_is_read(device):
-    guard = runtime.Guard(device, lambda: "advice", every=3)
+    guard = loop.Guard(device, lambda: "advice", every=3)
     text = r"epoch 1, step 2: the loss is nan, the last finite loss was 0\.5; advice"
-    with pytest.raises(runtime.Diverged, match=text):
+    with pytest.raises(loop.Diverged, match=text):
         list(map(guard.see, steps(0.5, math.nan, math.nan)))
-    guard = runtime.Guard(device, lambda: "advice", every=3)
+    guard = loop.Guard(device, lambda: "advice", every=3)
     for step in steps(0.5, 0.25):
         guard.see(step)
     guard.read()
@@ -232,21 +235,21 @@ def test_the_first_loss_that_is_not_finite_is_named_however_late_it_is_read(devi
 
 
 def test_a_first_loss_that_is_not_finite_has_none_before():
-    with pytest.raises(runtime.Diverged, match="step 1: the loss is inf, no loss before was finite; advice"):
-        runtime.Guard("cpu", lambda: "advice").see(*steps(math.inf))
+    with pytest.raises(loop.Diverged, match="step 1: the loss is inf, no loss before was finite; advice"):
+        loop.Guard("cpu", lambda: "advice").see(*steps(math.inf))
 
 
 def test_a_gpu_is_waited_for_every_few_steps_only():
-    guard = runtime.Guard("cuda", lambda: "advice", every=3)
+    guard = loop.Guard("cuda", lambda: "advice", every=3)
     for step in steps(0.5, math.inf):
         guard.see(step)
     assert len(guard.unread) == 2
-    with pytest.raises(runtime.Diverged, match="step 2: the loss is inf"):
+    with pytest.raises(loop.Diverged, match="step 2: the loss is inf"):
         guard.read()
 
 
 def test_seeds_have_a_folder_each_and_student_intervals(tmp_path):
-    outcome = repeat.train(short(seeds=3, seed=5, epochs=1), tmp_path / "runs")
+    outcome = runs.train(short(seeds=3, seed=5, epochs=1), tmp_path / "runs")
     values = []
     for seed in (5, 6, 7):
         one = json.loads((tmp_path / "runs" / f"seed{seed}" / "result.json").read_text())
@@ -264,8 +267,8 @@ def test_seeds_have_a_folder_each_and_student_intervals(tmp_path):
 
 
 def test_one_seed_of_several_is_the_run_alone(tmp_path):
-    repeat.train(short(seeds=2, epochs=1), tmp_path / "runs")
-    repeat.train(short(seed=1, epochs=1), tmp_path / "alone")
+    runs.train(short(seeds=2, epochs=1), tmp_path / "runs")
+    runs.train(short(seed=1, epochs=1), tmp_path / "alone")
     together, alone = (load_checkpoint(tmp_path / name / "last.pt") for name in ("runs/seed1", "alone"))
     assert_close(together.state["model"], alone.state["model"], rtol=0, atol=0)
 
@@ -282,10 +285,10 @@ def test_one_seed_of_several_is_the_run_alone(tmp_path):
     ],
 )
 def test_the_default_folder_says_what_it_holds(changes, name):
-    assert str(repeat.folder_of(short().model_copy()))[:5] == "runs/"
+    assert str(folder_of(short().model_copy()))[:5] == "runs/"
     config = type(short())(dataset="circles", **changes)
-    assert str(repeat.folder_of(config)) == f"runs/{name}"
-    other = str(repeat.folder_of(type(config)(dataset="circles", **changes, lr=0.5)))
+    assert str(folder_of(config)) == f"runs/{name}"
+    other = str(folder_of(type(config)(dataset="circles", **changes, lr=0.5)))
     assert other.startswith(f"runs/{name}-")
 
 

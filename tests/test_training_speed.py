@@ -12,11 +12,13 @@ from short_training import short, train
 from torch import nn
 
 from regimes.errors import Interrupted
+from regimes.machine import matrix_rate, peak_memory
 from regimes.models.build import build
+from regimes.models.costs import training_flops
 from regimes.models.timed import timed
 from regimes.training import results
+from regimes.training.metrics import costs, reached, sentence
 from regimes.training.run import train_one
-from regimes.training.speed import costs, matrix_rate, peak_memory, reached, sentence, training_flops
 
 
 @pytest.fixture(autouse=True)
@@ -118,16 +120,16 @@ def test_the_clock_of_a_stopped_run_goes_on_where_it_stood(tmp_path, monkeypatch
     from regimes.training import run
 
     path = tmp_path / "run"
-    close = run.Course._close_epoch
+    close = run.TrainingRun._close_epoch
 
     def slow(self, step, guard):
-        self.sums.seconds += 1000.0
+        self.state.sums.seconds += 1000.0
         close(self, step, guard)
         if step.epoch == 1:
             raise Interrupted("stopped")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.Course, "_close_epoch", slow)
+        patch.setattr(run.TrainingRun, "_close_epoch", slow)
         with pytest.raises(Interrupted):
             train(path, target=1.0)
     outcome = train_one(short(target=1.0), path)
@@ -164,7 +166,7 @@ except ValueError:
 def test_kept_memory_is_not_asked_for_again():
     code = """
 import resource, torch
-from regimes.training.runtime import keep_memory
+from regimes.machine import keep_memory
 keep_memory()
 for turn in range(4):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from regimes.errors import Diverged
 from regimes.jobs.ot_gap import stages
 from regimes.jobs.ot_gap.config import Config, hashed
 from regimes.models.build import ARCHITECTURES
 from regimes.training.checkpoint import load_checkpoint, model_of
 from regimes.training.config import TrainConfig
-from regimes.training.divergence import Diverged
 from regimes.training.run import train_one
 from regimes.transport.gap import ot_gap
 

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from regimes.training.parallel import BACKENDS
+from regimes.training.parallel import Together as ProcessGroup
 from torch import Tensor
 from torch import distributed as dist
 
@@ -13,8 +15,6 @@ from benchmarks.first_minute.records import Found, Records
 from regimes.training.batch_norm import join_batch_norms
 from regimes.training.loop import Training
 from regimes.training.objectives import LeastAction, Objective, Plain
-from regimes.training.parallel import BACKENDS
-from regimes.training.parallel import Together as ProcessGroup
 
 FAR = 1e-8  # of the step's length, in float64: rounding leaves some 1e-12, a wrong term some 1e-2
 STEPS = 20  # without a wait

@@ -90,10 +90,10 @@ def train_classifier(
     """
     from functools import partial
 
+    from regimes.errors import Diverged
     from regimes.lab.console import print_table
-    from regimes.training.config import TrainConfig
-    from regimes.training.divergence import Diverged
-    from regimes.training.repeat import folder_of, train
+    from regimes.training.config import TrainConfig, folder_of
+    from regimes.training.run import train
 
     flags = {"dataset": dataset, "arch": arch, "lap": lap or None, "train_size": train_size, "epochs": epochs}
     flags |= {"max_steps": max_steps, "batch": batch, "seeds": seeds, "seed": seed}

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from regimes.checks import count, not_negative, shapes
 from regimes.control.arithmetic import choose, combine, finite_runs, root_mean_square
-from regimes.control.course import Course
 from regimes.control.start import require_start, require_velocity
+from regimes.control.state import IntegratorState
 from regimes.errors import RunFailed
 
 State = tuple[Tensor, ...]
@@ -49,7 +49,7 @@ class Solution(NamedTuple, Generic[S]):
     rejected: Int[Tensor, " runs"]
     stopped: Bool[Tensor, " runs"]
     forced: Int[Tensor, " runs"]
-    course: Course
+    course: IntegratorState
 
 
 def integrate(
@@ -63,7 +63,7 @@ def integrate(
     select: Select | None = None,
     smallest: float = 0.0,
     max_steps: int = 100_000,
-    after: Course | None = None,
+    after: IntegratorState | None = None,
 ) -> Iterator[Solution[S]]:
     """Solve z' = velocity(z) from time 0; yield the solution at each of `times`, which are hit exactly.
 
@@ -134,7 +134,7 @@ class _Integration(Generic[S]):
         select: Select | None,
         smallest: float,
         max_steps: int,
-        after: Course | None,
+        after: IntegratorState | None,
     ) -> None:
         self.velocity, self.until, self.select = velocity, until, select
         self.smallest, self.max_steps = smallest, max_steps
@@ -153,7 +153,9 @@ class _Integration(Generic[S]):
         stopped = torch.zeros(runs, dtype=torch.bool, device=device) if until is None else until(state).clone()
         shapes("integrate", until=(stopped, str(runs)), cure="An event gives one true or false for each run")
         zero, none = torch.zeros(runs, dtype=torch.float64, device=device), torch.zeros_like(self.runs)
-        self.all = Course(zero, zero.clone(), zero + 1, none, none.clone(), stopped, none.clone(), parts, slopes)
+        self.all = IntegratorState(
+            zero, zero.clone(), zero + 1, none, none.clone(), stopped, none.clone(), parts, slopes
+        )
         self._refuse(~finite_runs(slopes), self.all, self.runs, "has a velocity that is not finite; check the start")
         self.all.step.copy_(self._first_step(parts, slopes).clamp_min(smallest))
 
@@ -188,13 +190,13 @@ class _Integration(Generic[S]):
 
     def _step(
         self,
-        batch: Course,
+        batch: IntegratorState,
         runs: Tensor,
         under_way: Tensor,
         moment: float,
         velocity: Velocity[S],
         until: Event[S] | None,
-    ) -> Course:
+    ) -> IntegratorState:
         """One attempt of every run under way; the others stay as they are."""
         left = moment - batch.time
         # The last two steps before a requested time share what is left, so that none is tiny.
@@ -224,7 +226,7 @@ class _Integration(Generic[S]):
         final = tuple(choose(accepted, new, old) for new, old in zip(slopes[-1], batch.slopes, strict=True))
         stopped = batch.stopped if until is None else batch.stopped | (accepted & until(self.make(parts)))
         steps, rejected = batch.steps + accepted, batch.rejected + refused
-        after = Course(time, step, last, steps, rejected, stopped, batch.forced + forced, parts, final)
+        after = IntegratorState(time, step, last, steps, rejected, stopped, batch.forced + forced, parts, final)
 
         under_way = ~stopped & (time < moment)
         worn = under_way & (steps + rejected >= self.max_steps)
@@ -255,7 +257,7 @@ class _Integration(Generic[S]):
         largest = torch.maximum(speed, bend.nan_to_num(nan=torch.inf))
         return torch.minimum(100 * trial, torch.where(largest <= 1e-15, 1e-3, (0.01 / largest) ** (1 / 3)))
 
-    def _refuse(self, failed: Tensor, batch: Course, runs: Tensor, reason: str) -> None:
+    def _refuse(self, failed: Tensor, batch: IntegratorState, runs: Tensor, reason: str) -> None:
         if bool(failed.any()):
             first = int(failed.nonzero()[0])
             raise RunFailed(f"integrate: run {int(runs[first])} at time {float(batch.time[first]):.6g} {reason}.")

@@ -10,7 +10,7 @@ from torch import Tensor
 from regimes.activations import Activation, require_activation
 from regimes.checks import count, not_negative, positive, real, shapes
 from regimes.control.adaptive import integrate
-from regimes.control.course import Course
+from regimes.control.state import IntegratorState
 from regimes.meanfield.flow import require_by_run
 from regimes.meanfield.particles import Particles, require_particles
 from regimes.meanfield.two_layer import TwoLayerRisk
@@ -29,7 +29,7 @@ class Displacement(NamedTuple):
     steps: Int[Tensor, " runs"]
     stopped: Bool[Tensor, " runs"]
     forced: Int[Tensor, " runs"]
-    course: Course
+    course: IntegratorState
 
 
 def displaced(start: Particles, moved: Particles, alpha: float | Float[Tensor, "runs *ones"]) -> Particles:
@@ -56,7 +56,7 @@ def displacement_flow(
     unit: Float[Tensor, " runs"] | None = None,
     smallest: float = 0.0,
     max_steps: int = 100_000,
-    after: Course | None = None,
+    after: IntegratorState | None = None,
 ) -> Iterator[Displacement]:
     """Particle flow w' = −m ∇F_α(w), solved for v = α(w − w_0): v' = −α m ∇F_α(w_0 + v/α), v(0) = 0.
 

@@ -1,11 +1,11 @@
 """Settings → the objects of a run: model, objective, optimiser, schedule, batches."""
 
 import importlib.util
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
@@ -13,47 +13,60 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 from regimes.conventions import generator
 from regimes.data.augment import Augmentation, compose, cutout, flip, random_crop
 from regimes.data.batches import Batches
-from regimes.data.classification import Classification, Labelled
+from regimes.data.classification import Labelled
 from regimes.data.digest import digest
 from regimes.errors import UserError
+from regimes.models.costs import evaluation_batch, typical_work
 from regimes.models.initialise import LAWS, initialise
+from regimes.models.layout import channels_last
 from regimes.models.timed import draw_times, timed_segments
+from regimes.processes import SINGLE, SingleProcess
 from regimes.streams import Run
 from regimes.training.batch_norm import join_batch_norms
-from regimes.training.checkpoint import PROGRAM, data_of, network_of
-from regimes.training.config import StepSettings, TrainConfig
-from regimes.training.course import Setup
-from regimes.training.layout import channels_last
+from regimes.training.checkpoint import PROGRAM, Origin, data_of, network_of
+from regimes.training.config import CLASSES, RECIPES, SHAPES, TEST, StepSettings, TrainConfig
 from regimes.training.loop import Training
-from regimes.training.memory import evaluation_batch
 from regimes.training.objectives import LeastAction, Plain, Risk
-from regimes.training.parallel import ALONE, Alone
-from regimes.training.recipes import CLASSES, RECIPES, SHAPES, TEST
-from regimes.training.work import typical_work
 
 MEASURED = 1000  # training samples on which energies are measured where there is no validation sample
 FITTED = 10_000  # most training samples that are measured at the end
 
 
-class Assembly(NamedTuple):
-    """What one run works with, and its data as they lie on the device.
+@runtime_checkable
+class Parts(Protocol):
+    """Samples by their use; validation and test may be absent."""
 
-    `work`: multiply-adds of a typical product of one step, from which the threads of the run follow.
+    @property
+    def train(self) -> Labelled: ...
+    @property
+    def validation(self) -> Labelled | None: ...
+    @property
+    def test(self) -> Labelled | None: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+class Setup(NamedTuple):
+    """What one run works with: the training, its batches, and those that measure it.
+
+    measured: after each epoch, the validation samples or, where there are none, some training samples. fitted: training
+    samples, and test: test samples, at the end. data: their parts on the device. work: multiply-adds of a typical
+    product of one step, from which the threads of the run follow.
     """
 
-    setup: Setup
-    data: Classification
+    training: Training
+    batches: Batches
+    measured: Batches
+    fitted: Batches
+    test: Batches | None
+    data: Parts
+    origin: Origin
     work: float
-
-    @property
-    def training(self) -> Training:
-        """Model, objective, optimiser."""
-        return self.setup.training
-
-    @property
-    def batches(self) -> Batches:
-        """Those that the training sees."""
-        return self.setup.batches
+    head: dict[str, Any]  # what result.json begins with
+    usual_lr: float  # a learning rate from which to go on after a larger one diverged
+    all_tests: int = 0  # test samples that there are
 
 
 def check(config: TrainConfig) -> None:
@@ -89,7 +102,7 @@ def check(config: TrainConfig) -> None:
         )
 
 
-def assemble(config: TrainConfig, ranks: Alone = ALONE) -> Assembly:
+def assemble(config: TrainConfig, ranks: SingleProcess = SINGLE) -> Setup:
     """Data on the device, a model with fresh weights, and what trains it: one of several processes' part of it."""
     first = ranks.by_first(lambda: data_of(config))  # before the others, so that files are downloaded once
     stored = first or data_of(config)
@@ -101,37 +114,27 @@ def assemble(config: TrainConfig, ranks: Alone = ALONE) -> Assembly:
     if config.tau_start == "random":
         draw_times(model, generator(config.seed, Run.TIMES))
     model = model.to(config.device)
+    sample = data.normalise(data.train.x[:1])
     batch = min(config.batch, len(data.train.labels)) / ranks.count
-    work = typical_work(model, data.normalise(data.train.x[:1]), batch)
+    work = typical_work(model, sample, batch)
     if config.channels_last and len(data.shape) == 3:
         channels_last(model)
-    size = evaluation_batch(model, data.normalise(data.train.x[:1]))
+    size = evaluation_batch(model, sample)
     if ranks.count > 1:
         join_batch_norms(model, ranks.gather)
     if config.compile or config.cuda_graphs:
         model.compile(mode="reduce-overhead" if config.cuda_graphs else None)
     optimiser = make_optimiser(config, model)
     objective, schedule = make_objective(config, ranks), make_schedule(config, optimiser)
-    training = Training(model, objective, optimiser, schedule, ranks=ranks)
-
-    def held(part: Labelled) -> Batches:
-        whole = Batches(part, size, normalise=data.normalise, shuffle=False)
-        return whole.shard(ranks.rank, ranks.count)
-
-    batches = Batches(
-        data.train, config.batch, seed=config.seed, normalise=data.normalise, augment=make_augmentation(config)
-    )
-    batches = batches.shard(ranks.rank, ranks.count)
-    setup = Setup(
-        training,
-        batches,
-        measured=held(data.validation or first_of(data.train, MEASURED)),
-        fitted=held(first_of(data.train, fitted_samples(config, len(data.train.labels)))),
-        test=held(data.test),
-        data=data,
-        digest=samples,
-        program=PROGRAM,
-        title=f"{config.arch} on {config.dataset}",
+    return make_setup(
+        config,
+        Training(model, objective, optimiser, schedule, ranks=ranks),
+        data,
+        size,
+        normalise=data.normalise,
+        augment=make_augmentation(config),
+        origin=Origin(PROGRAM, f"{config.arch} on {config.dataset}", data.shape, data.classes, samples),
+        work=work,
         head={
             "name": "train",
             "dataset": config.dataset,
@@ -142,7 +145,42 @@ def assemble(config: TrainConfig, ranks: Alone = ALONE) -> Assembly:
         usual_lr=RECIPES[config.dataset]["lr"],
         all_tests=TEST[config.dataset],
     )
-    return Assembly(setup, data, work)
+
+
+def make_setup(
+    config: StepSettings,
+    training: Training,
+    data: Parts,
+    size: int,
+    *,
+    normalise: Callable[[Tensor], Tensor] | None = None,
+    augment: Augmentation | None = None,
+    **about: Any,
+) -> Setup:
+    """The training with its batches, and those that measure it, `size` samples each; `about`: the rest of a Setup."""
+    ranks = training.ranks
+
+    def in_order(part: Labelled) -> Batches:
+        whole = Batches(part, size, normalise=normalise, shuffle=False)
+        return whole.shard(ranks.rank, ranks.count)
+
+    batches = Batches(data.train, config.batch, seed=config.seed, normalise=normalise, augment=augment)
+    return Setup(
+        training,
+        batches.shard(ranks.rank, ranks.count),
+        measured=in_order(data.validation or first_of(data.train, MEASURED)),
+        fitted=in_order(first_of(data.train, fitted_samples(config, len(data.train.labels)))),
+        test=None if data.test is None else in_order(data.test),
+        data=data,
+        **about,
+    )
+
+
+def training_work(model: nn.Module, batches: Batches) -> float:
+    """`typical_work` of one batch of a training."""
+    x = batches.data.x[:1]
+    samples = min(batches.size, len(batches.data.labels))
+    return typical_work(model, x if batches.normalise is None else batches.normalise(x), samples)
 
 
 def first_of(part: Labelled, count: int) -> Labelled:
@@ -156,7 +194,9 @@ def fitted_samples(config: StepSettings, available: int) -> int:
     return min(available, FITTED, seen)
 
 
-def make_objective(config: StepSettings, ranks: Alone = ALONE, risk: Risk = cross_entropy) -> Plain | LeastAction:
+def make_objective(
+    config: StepSettings, ranks: SingleProcess = SINGLE, risk: Risk = cross_entropy
+) -> Plain | LeastAction:
     """The risk alone, or least action."""
     if not config.lap:
         return Plain(risk, join=ranks.mean)

@@ -10,8 +10,8 @@ from regimes.checks import finite, shapes
 from regimes.data.classification import Labelled
 from regimes.errors import UserError
 from regimes.models.residual import as_trace
-from regimes.training.modes import eval_mode
-from regimes.training.targets import Risk, refuse_misfit
+from regimes.modules.modes import eval_mode
+from regimes.modules.targets import Risk, refuse_misfit
 
 Pair = tuple[Tensor, Tensor]
 

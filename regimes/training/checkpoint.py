@@ -1,30 +1,38 @@
-"""Checkpoints: tensors and plain values in one file, whole at any moment, read without running any code."""
+"""Checkpoints: what a run goes on from, in memory and on the disk, and to which run a file belongs."""
 
-import io
-import pickle
-from collections import Counter
-from collections.abc import Mapping
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from regimes.data import images
 from regimes.data.classification import Classification, classification
 from regimes.errors import UserError, users_choice
-from regimes.lab.archives import damage
-from regimes.lab.files import write_whole
+from regimes.lab.checkpoint_fields import misfit, misfit_shape
+from regimes.lab.config import dump
+from regimes.lab.runs import RunFolder, differences
+from regimes.lab.tensor_files import read_tensors, write_tensors
+from regimes.machine import rng_state, set_rng_state
 from regimes.models.build import build
 from regimes.models.residual import ResidualNet
+from regimes.models.size import refuse_too_large
 from regimes.models.timed import timed
-from regimes.training.checkpoint_fields import misfit, misfit_shape
-from regimes.training.config import TrainConfig
-from regimes.training.network_size import refuse_too_large
+from regimes.training.config import CLASSES, SHAPES, TrainConfig
+from regimes.training.loop import Training
+from regimes.training.metrics import Sums
 
+LAST, BEST, RESULT = "last.pt", "best.pt", "result.json"
 PROGRAM, VERSION = "regimes train", 2
 FIT = "regimes.fit"  # the program of a checkpoint whose model is the user's own
+LENGTH = ("epochs", "max_steps")  # a run may go on to another length
+FIRST = ("started", "command", "commit")  # of its first launch, which no later one changes
+WAY_OUT = "put the run's own file back, pass --out for another folder, or --fresh to train anew"
 _ADVICE = "give a last.pt or best.pt that `train` has written"
 
 
@@ -43,7 +51,7 @@ class Checkpoint(NamedTuple):
     sums: dict[str, Any] = {}  # of the epoch that is under way
     rows: list[dict[str, Any]] = []  # one an epoch that is done
     best: dict[str, Any] = {}  # epoch and figures of the best epoch so far
-    run: str = ""  # `identity.of_folder`
+    run: str = ""  # `identity` of the folder
     data: str = ""  # `digest` of the samples
     start: float = 0.0  # risk of the first step
     program: str = PROGRAM
@@ -52,38 +60,12 @@ class Checkpoint(NamedTuple):
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the file in one step, flushed to the disk: until then the old one stays."""
-    content = _plain(checkpoint._asdict())
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_whole(path, buffer.getvalue())
+    write_tensors(path, checkpoint._asdict())
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
     """A checkpoint on the CPU; every failure is one line that says what the file is and what to do."""
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; {_ADVICE}")
-    if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder; {_ADVICE}, for example {path}/best.pt")
-    with path.open("rb") as file:
-        start = file.read(4)
-    if not start:
-        raise UserError(f"{path} is empty; {_ADVICE}")
-    if start != b"PK\x03\x04":
-        raise UserError(f"{path} is no checkpoint: it is not in torch's zip format; {_ADVICE}")
-    if (wrong := damage(path)) is not None:
-        raise UserError(f"{path} is truncated or damaged ({wrong}); copy it again, or {_ADVICE}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"{path} asks for more than tensors and plain values, which could run code: it was not read. Check where "
-            f"it comes from and {_ADVICE}"
-        ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:100]
-        raise UserError(f"{path} is truncated or damaged ({reason}); copy it again, or {_ADVICE}") from None
-    return _checked(path, content)
+    return _checked(Path(path), read_tensors(Path(path), _ADVICE))
 
 
 def _checked(path: Path, content: Any) -> Checkpoint:
@@ -102,13 +84,102 @@ def _checked(path: Path, content: Any) -> Checkpoint:
     wrong = misfit(found._asdict())
     try:
         dataset = None if wrong or found.program != PROGRAM else TrainConfig.model_validate(found.config).dataset
-        wrong = wrong or misfit_shape(dataset, found.shape, found.classes)
+        known = None if dataset is None else (SHAPES[dataset], CLASSES[dataset])
+        wrong = wrong or misfit_shape(found.shape, found.classes, known, dataset)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         wrong = f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}"
     if wrong:
         raise UserError(f"{path} lacks parts of a checkpoint, or they were altered: {wrong}; {_ADVICE}")
     return found._replace(shape=tuple(found.shape))
+
+
+class Origin(NamedTuple):
+    """What is trained on what: the program whose settings it has, a title, the samples."""
+
+    program: str
+    title: str
+    shape: tuple[int, ...]  # of one input
+    classes: int  # 0 where targets are no class labels
+    data: str  # `digest` of the samples
+
+
+class RunState:
+    """All that a run goes on from, in memory and on the disk: the training, and its numbers so far.
+
+    rows: one an epoch; best: epoch and score of the best one; sums: of the epoch under way; start: risk of the first
+    step. Of several processes the first reads and writes.
+    """
+
+    def __init__(self, path: Path, config: BaseModel, training: Training, origin: Origin, run: str) -> None:
+        self.path, self.config, self.training, self.origin, self.run = path, config, training, origin, run
+        self.ranks = training.ranks
+        self.rows: list[dict[str, Any]] = []
+        self.best: dict[str, Any] = {}
+        self.sums = Sums(training.lr)
+        self.first_risk: Tensor | None = None
+        last = self.ranks.from_first(lambda: self.load(LAST) if (path / LAST).exists() else None)
+        if last is not None:
+            self._restore(last)
+        self.saved = time.monotonic()
+
+    @property
+    def start(self) -> float:
+        """Risk of the first step, at the initial weights; waits for the device."""
+        return 0.0 if self.first_risk is None else float(self.first_risk)
+
+    def save(self, file: str) -> None:
+        """Write the present state."""
+        origin = self.origin
+        checkpoint = Checkpoint(
+            config=dump(self.config),
+            state=self.training.state_dict(),
+            rng=rng_state(),
+            shape=origin.shape,
+            classes=origin.classes,
+            sums=self.sums.state_dict(),
+            rows=self.rows,
+            best=self.best,
+            run=self.run,
+            data=origin.data,
+            start=self.start,
+            program=origin.program,
+        )
+        self.ranks.by_first(lambda: save_checkpoint(self.path / file, checkpoint))
+        self.saved = time.monotonic()
+
+    def load(self, file: str) -> Checkpoint:
+        """A checkpoint of this very run; UserError for one of another run."""
+        checkpoint = load_checkpoint(self.path / file)
+        refuse_foreign(self.path / file, checkpoint, self.config, self.run, self.origin.data)
+        return checkpoint
+
+    def best_weights(self) -> dict[str, Tensor] | None:
+        """Weights of the best epoch; None where it is the last one."""
+        if self.best["epoch"] == self.rows[-1]["epoch"]:
+            return None
+        return self.ranks.from_first(lambda: self.load(BEST).state["model"])
+
+    def _restore(self, last: Checkpoint) -> None:
+        put_weights(self.training.model, last.state["model"], self.origin.title)
+        try:
+            self.training.load_state_dict(last.state)
+            self.sums = Sums(self.training.lr, last.sums)
+            set_rng_state(last.rng)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"{self.path / LAST} does not fit this run ({error}); restore it, or pass --fresh"
+            ) from None
+        self.rows, self.best, self.first_risk = list(last.rows), dict(last.best), torch.tensor(last.start)
+        if last.config != dump(self.config):  # the run goes on to another length
+            self.ranks.by_first(self._rename_best)
+            self.save(LAST)
+
+    def _rename_best(self) -> None:
+        """Have the best weights so far say that they are of the run as it is now."""
+        if self.best:
+            best = self.load(BEST)
+            save_checkpoint(self.path / BEST, best._replace(config=dump(self.config)))
 
 
 def model_of(checkpoint: Checkpoint) -> ResidualNet:
@@ -128,28 +199,28 @@ def network_of(config: TrainConfig | Mapping[str, Any], shape: tuple[int, ...], 
 
     ValueError where its blocks cannot be particles.
     """
-    made = config if isinstance(config, TrainConfig) else TrainConfig.model_validate(dict(config))
-    refuse_too_large(made.arch, made.arch_options, shape, classes)
+    settings = config if isinstance(config, TrainConfig) else TrainConfig.model_validate(dict(config))
+    refuse_too_large(settings.arch, settings.arch_options, shape, classes)
     with users_choice():
-        model = build(made.arch, shape, classes, **made.arch_options)
-    if not made.mean_field:
+        model = build(settings.arch, shape, classes, **settings.arch_options)
+    if not settings.mean_field:
         return model
     if len(model.segments) == 0:
         raise UserError(
-            f"{made.arch} cannot be trained with --mean-field: it has no residual blocks, which are the particles. "
+            f"{settings.arch} cannot be trained with --mean-field: it has no residual blocks, which are the particles. "
             "Pass another --arch, for example resnet20."
         )
     try:
-        return timed(model, first_gap=made.tau_first_gap, sorting=made.tau_sort)
+        return timed(model, first_gap=settings.tau_first_gap, sorting=settings.tau_sort)
     except ValueError as error:
-        raise UserError(f"{made.arch} cannot be trained with --mean-field: {error}") from None
+        raise UserError(f"{settings.arch} cannot be trained with --mean-field: {error}") from None
 
 
 def put_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], arch: str) -> None:
     """Load weights into a model; ValueError names the architecture and the first mismatch."""
-    own = model.state_dict()
-    for name in dict.fromkeys([*own, *weights]):
-        came, needed = weights.get(name), own.get(name)
+    present = model.state_dict()
+    for name in dict.fromkeys([*present, *weights]):
+        came, needed = weights.get(name), present.get(name)
         if needed is None or came is None or came.shape != needed.shape:
             needs, got = ("nothing" if x is None else f"shape {tuple(x.shape)}" for x in (needed, came))
             raise UserError(
@@ -163,38 +234,58 @@ def put_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], arch: str
 
 def data_of(config: TrainConfig | Mapping[str, Any], *, data_dir: Path | str | None = None) -> Classification:
     """The data of a run: the same samples, parts and normalisation; data_dir where the files lie elsewhere now."""
-    made = config if isinstance(config, TrainConfig) else TrainConfig.model_validate(dict(config))
+    settings = config if isinstance(config, TrainConfig) else TrainConfig.model_validate(dict(config))
     return classification(
-        made.dataset,
-        train_size=made.train_size,
-        validation=made.validation,
-        test_size=made.test_size,
-        choose=images.balanced if made.balanced else images.uniform,
-        seed=made.seed,
-        data_dir=data_dir if data_dir is not None else made.data_dir,
+        settings.dataset,
+        train_size=settings.train_size,
+        validation=settings.validation,
+        test_size=settings.test_size,
+        choose=images.balanced if settings.balanced else images.uniform,
+        seed=settings.seed,
+        data_dir=data_dir if data_dir is not None else settings.data_dir,
     )
 
 
-def rng_state() -> dict[str, Any]:
-    """State of torch's global random generators."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None}
+def identity(folder: RunFolder) -> str:
+    """16 hexadecimal digits that the launches of one run in one folder have in common, and no other run."""
+    return _digest(folder.name, folder.launches)
 
 
-def set_rng_state(state: Mapping[str, Any]) -> None:
-    """Put the same back."""
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+def _digest(name: str, launches: Sequence[Mapping[str, Any]]) -> str:
+    text = json.dumps([name, *(launches[0].get(entry) for entry in FIRST)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _plain(value: Any) -> Any:
-    """Containers as dict and list, tensors detached; a schedule's milestones (a Counter) come from the settings."""
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items() if not isinstance(item, Counter)}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    raise TypeError(f"a checkpoint holds tensors and plain values; got {type(value).__name__}.")
+def refuse_foreign(path: Path, checkpoint: Checkpoint, config: BaseModel, run: str, data: str) -> None:
+    """UserError unless a checkpoint has the settings (their length aside), the samples and the run of its folder."""
+    if checkpoint.version < VERSION:
+        raise UserError(
+            f"{path} is of an older format, {checkpoint.version}, which can be read but not gone on with: pass "
+            "--fresh to train anew, or --out for another folder"
+        )
+    _refuse_other_settings(path, checkpoint, dump(config))
+    if checkpoint.data != data:
+        raise UserError(
+            f"{path} was trained on other samples than those of this run, or tested on others (digest "
+            f"{checkpoint.data} there, {data} here): the data have changed, or the file is of another run; {WAY_OUT}"
+        )
+    if checkpoint.run != run:
+        raise UserError(f"{path} is of another run of the same settings (its first launch differs); {WAY_OUT}")
+
+
+def refuse_mismatch(path: Path, checkpoint: Checkpoint, config: Mapping[str, Any], run: Mapping[str, Any]) -> None:
+    """The same for a folder that is only read, from its config.yaml and run.json."""
+    _refuse_other_settings(path, checkpoint, config)
+    if checkpoint.run and checkpoint.run != _digest(run["name"], run["launches"]):
+        raise UserError(f"{path} is of another run of the same settings (its first launch differs); put its own back")
+
+
+def _refuse_other_settings(path: Path, checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
+    for key, there, here in differences(checkpoint.config, config, ""):
+        if key not in LENGTH:
+            raise UserError(f"{path} is of another run: {key} is {_short(there)} in it, {_short(here)} here; {WAY_OUT}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if isinstance(value, str | int | float | bool | list | dict | None) else "nothing"
+    return text if len(text) <= 60 else f"{text[:57]}..."

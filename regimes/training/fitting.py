@@ -9,37 +9,24 @@ from pydantic import ValidationError, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from regimes.data.batches import Batches
-from regimes.data.classification import Labelled
 from regimes.data.digest import digest
 from regimes.errors import UserError
 from regimes.lab.runs import default_folder
+from regimes.machine import prepared
+from regimes.models.costs import evaluation_batch, typical_work
 from regimes.models.residual import ResidualNet, Trace, as_trace
 from regimes.models.selection import Chosen
 from regimes.models.tracing import TracedModel, trace_residuals
 from regimes.threads import threads_for
-from regimes.training.assemble import (
-    MEASURED,
-    first_of,
-    fitted_samples,
-    make_objective,
-    make_optimiser,
-    make_schedule,
-)
+from regimes.training.assemble import Setup, make_objective, make_optimiser, make_schedule, make_setup
 from regimes.training.caller_samples import CallerSamples, Pair, checked, name_of
-from regimes.training.checkpoint import FIT, load_checkpoint, put_weights
-from regimes.training.config import StepSettings
-from regimes.training.course import Course, Setup
+from regimes.training.checkpoint import FIT, LAST, Origin, load_checkpoint, put_weights
+from regimes.training.config import FIT_RECIPE, StepSettings
 from regimes.training.definition import definition
-from regimes.training.length import LAST, open_run
 from regimes.training.loading import metrics_of
 from regimes.training.loop import Training
-from regimes.training.memory import evaluation_batch
 from regimes.training.objectives import Risk
-from regimes.training.recipes import OWN
-from regimes.training.run import Say, carry_out
-from regimes.training.runtime import prepared
-from regimes.training.work import typical_work
+from regimes.training.run import Say, TrainingRun, carry_out, open_run
 
 
 class FitConfig(StepSettings):
@@ -56,8 +43,8 @@ class FitConfig(StepSettings):
     @model_validator(mode="before")
     @classmethod
     def fill(cls, values: Any) -> Any:
-        """Settings that were not given are those of `recipes.OWN`."""
-        return {**OWN, **values} if isinstance(values, dict) else values
+        """Settings that were not given are those of `config.FIT_RECIPE`."""
+        return {**FIT_RECIPE, **values} if isinstance(values, dict) else values
 
 
 class Fitted(NamedTuple):
@@ -110,9 +97,9 @@ def fit(
     train, validation, test: pairs of inputs (n, ...) and targets: class labels (n,), or numbers of the shape of the
     output for a `risk` such as `torch.nn.functional.mse_loss`, a mean over samples. lap: least action, along the
     residual blocks named by `blocks`, `shortcuts` and `output` as in `trace_residuals` (a `ResidualNet` knows its own).
-    settings: epochs, batch, lr, optimiser, ..., as in `python cli.py train --set`; see `recipes.OWN` for what is taken
-    otherwise. A second call with the same arguments goes on with the run in `out`, or shows it if it is finished; with
-    more epochs it becomes longer. fresh: move an old run aside and start anew from the model's present weights.
+    settings: epochs, batch, lr, optimiser, ..., as in `python cli.py train --set`; see `config.FIT_RECIPE` for what is
+    taken otherwise. A second call with the same arguments goes on with the run in `out`, or shows it if it is finished;
+    with more epochs it becomes longer. fresh: move an old run aside and start anew from the model's present weights.
     Another run is one of another data set, setting, network or risk, by its code, constants and structure.
     The model itself is trained. It ends with the weights of the last epoch, on the device of the settings.
     UserError for what does not fit together; Diverged, Interrupted as in `train`.
@@ -129,10 +116,9 @@ def fit(
     data = checked(traced, risk, config.target, train, validation, test)
     path = Path(out) if out is not None else default_folder(f"fit-{config.model}{'-lap' * lap}", config, set(given))
     with prepared(config.seed, config.device):
-        made = _set_up(traced, data, config, risk)
-        work = typical_work(made.training.model, made.batches.data.x[:1], min(config.batch, len(data.train.labels)))
-        with threads_for(work), open_run(path, "fit", config, fresh=fresh) as folder:
-            outcome = carry_out(Course(config, made, path, folder), say)
+        setup = _set_up(traced, data, config, risk)
+        with threads_for(setup.work), open_run(path, "fit", config, fresh=fresh) as folder:
+            outcome = carry_out(TrainingRun(config, setup, path, folder), say)
             put_weights(traced, load_checkpoint(path / LAST).state["model"], config.model)
     model.eval()
     tracing = None if isinstance(traced, Untraced) else traced.eval()
@@ -174,21 +160,14 @@ def _set_up(model: nn.Module, data: CallerSamples, config: FitConfig, risk: Risk
     )
     optimiser = make_optimiser(config, model)
     training = Training(model, make_objective(config, risk=risk), optimiser, make_schedule(config, optimiser))
-    size = evaluation_batch(model, here.train.x[:1])
-
-    def held(part: Labelled) -> Batches:
-        return Batches(part, size, shuffle=False)
-
-    return Setup(
+    sample = here.train.x[:1]
+    return make_setup(
+        config,
         training,
-        Batches(here.train, config.batch, seed=config.seed),
-        measured=held(here.validation or first_of(here.train, MEASURED)),
-        fitted=held(first_of(here.train, fitted_samples(config, len(here.train.labels)))),
-        test=None if here.test is None else held(here.test),
-        data=here,
-        digest=samples,
-        program=FIT,
-        title=f"{config.model} on the caller's samples",
+        here,
+        evaluation_batch(model, sample),
+        origin=Origin(FIT, f"{config.model} on the caller's samples", data.shape, data.classes, samples),
+        work=typical_work(model, sample, min(config.batch, len(here.train.labels))),
         head={"name": "fit", "model": config.model, "lap": config.lap, "blocks": config.blocks, "risk": config.risk},
-        usual_lr=OWN["lr"],
+        usual_lr=FIT_RECIPE["lr"],
     )

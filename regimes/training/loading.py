@@ -15,10 +15,18 @@ from regimes.data.digest import digest
 from regimes.errors import UserError
 from regimes.lab.runs import CONFIG, RUN, read_run
 from regimes.lab.yaml_text import read_yaml
-from regimes.training.checkpoint import FIT, Checkpoint, data_of, load_checkpoint, model_of, put_weights
+from regimes.training.checkpoint import (
+    FIT,
+    LAST,
+    RESULT,
+    Checkpoint,
+    data_of,
+    load_checkpoint,
+    model_of,
+    put_weights,
+    refuse_mismatch,
+)
 from regimes.training.definition import definition
-from regimes.training.identity import refuse_mismatch
-from regimes.training.length import LAST, RESULT
 from regimes.training.metrics import to_csv
 
 METRICS = "metrics.csv"
@@ -88,14 +96,14 @@ def load(
         raise UserError(f"{path} holds the runs of several seeds: load one of them, for example {path / 'seed0'}")
     if not path.is_dir() or not all((path / name).exists() for name in (CONFIG, RUN, f"{weights}.pt")):
         raise UserError(f"{path} is not the folder of a run of `train` or `regimes.fit` with a {weights}.pt in it")
-    held = load_checkpoint(path / f"{weights}.pt")
-    refuse_mismatch(path / f"{weights}.pt", held, read_yaml(path / CONFIG), read_run(path))
+    checkpoint = load_checkpoint(path / f"{weights}.pt")
+    refuse_mismatch(path / f"{weights}.pt", checkpoint, read_yaml(path / CONFIG), read_run(path))
     return Loaded(
-        _network(held, model),
-        _samples(held, data_dir),
+        _network(checkpoint, model),
+        _samples(checkpoint, data_dir),
         metrics_of(path),
         _result(path / "result.json"),
-        held.config,
+        checkpoint.config,
     )
 
 
@@ -108,23 +116,23 @@ def _result(file: Path) -> dict[str, Any] | None:
         raise UserError(f"{file} is damaged: restore it, or delete it and run the same command again") from None
 
 
-def _network(held: Checkpoint, model: nn.Module | None) -> nn.Module:
-    if held.program != FIT:
+def _network(checkpoint: Checkpoint, model: nn.Module | None) -> nn.Module:
+    if checkpoint.program != FIT:
         if model is not None:
             raise UserError("a run of `train` holds its own network: leave model out.")
-        return model_of(held)
+        return model_of(checkpoint)
     if model is None:
         raise UserError(
-            f"a run of regimes.fit holds weights and no network: make yours, of class {held.config.get('model')}, and "
-            "pass it as model=."
+            f"a run of regimes.fit holds weights and no network: make yours, of class "
+            f"{checkpoint.config.get('model')}, and pass it as model=."
         )
     if not isinstance(model, nn.Module):
         raise UserError(f"load needs model as a network, made anew; got {model!r}.")
-    given = held.state["model"]
-    own = {name.removeprefix("model."): value for name, value in given.items()}
+    given = checkpoint.state["model"]
+    bare = {name.removeprefix("model."): value for name, value in given.items()}
     plain = set(model.state_dict()) == set(given)
-    put_weights(model, given if plain else own, f"the model {type(model).__name__}")
-    trained = held.config.get("model_definition")
+    put_weights(model, given if plain else bare, f"the model {type(model).__name__}")
+    trained = checkpoint.config.get("model_definition")
     if trained and trained != definition(model, model):
         warnings.warn(
             f"the weights fit this {type(model).__name__}, but its code or settings are not those of the network that "
@@ -134,11 +142,11 @@ def _network(held: Checkpoint, model: nn.Module | None) -> nn.Module:
     return model.eval()
 
 
-def _samples(held: Checkpoint, data_dir: Path | str | None) -> Samples | None:
-    if held.program == FIT:
+def _samples(checkpoint: Checkpoint, data_dir: Path | str | None) -> Samples | None:
+    if checkpoint.program == FIT:
         return None
-    stored = data_of(held.config, data_dir=data_dir)
-    if held.data and digest((stored.train, stored.validation)) != held.data:
+    stored = data_of(checkpoint.config, data_dir=data_dir)
+    if checkpoint.data and digest((stored.train, stored.validation)) != checkpoint.data:
         raise UserError("the data files are not those on which this run was trained: samples or labels differ")
     return Samples(stored)
 

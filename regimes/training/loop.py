@@ -1,6 +1,7 @@
 """The one training loop: a generator of optimiser steps. The caller measures, saves, draws and stops."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -11,15 +12,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from regimes.data.batches import Batches
+from regimes.errors import Diverged
 from regimes.models.residual import Trace, as_trace
 from regimes.models.timed import timed_segments
-from regimes.training.modes import eval_mode
+from regimes.modules.modes import eval_mode
+from regimes.processes import SINGLE, SingleProcess
 from regimes.training.objectives import Objective, Risk
-from regimes.training.parallel import ALONE, Alone
 
 
 class Step(NamedTuple):
-    """One optimiser step: its epoch, its number within the epoch (from 0), its figures as tensors on the device.
+    """One optimiser step: its epoch, its number within the epoch (from 0), its numbers as tensors on the device.
 
     With several processes they are those of the joined batch, the same in each. transport and penalty (its part of the
     value) are None for an objective that does not measure them; correct is None where targets are no class labels.
@@ -49,12 +51,17 @@ class Training:
         optimizer: Optimizer,
         scheduler: LRScheduler | None = None,
         *,
-        ranks: Alone = ALONE,
+        ranks: SingleProcess = SINGLE,
     ) -> None:
         self.model, self.objective, self.optimizer, self.scheduler = model, objective, optimizer, scheduler
         self.ranks = ranks
         self.epoch = 0
         self.step = 0
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the weights, now."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimiser, schedule, λ, position: with data and seed, all that the next step depends on.
@@ -126,10 +133,54 @@ def descend(
                 training.epoch, training.step = training.epoch + 1, 0
                 training.end_epoch()
             here = (training.epoch, training.step)
-            figures = (loss.value.detach(), loss.risk, loss.transport, correct, samples, loss.penalty)
-            yield Step(epoch, number, *figures)
+            numbers = (loss.value.detach(), loss.risk, loss.transport, correct, samples, loss.penalty)
+            yield Step(epoch, number, *numbers)
             if (training.epoch, training.step) != here:  # the caller has loaded another state
                 break
+
+
+class Guard:
+    """Watches that losses stay finite: each step on a CPU, else every `every` steps, so that a GPU need not wait."""
+
+    def __init__(self, device: str, advice: Callable[[], str], every: int = 50) -> None:
+        self.every = 1 if device == "cpu" else every
+        self.advice = advice
+        self.unread: list[Step] = []
+        self.step: Step | None = None
+        self.loss = float("nan")
+
+    def see(self, step: Step) -> None:
+        """Take in a step; Diverged if a loss that is read now is not finite."""
+        self.step = step
+        self.unread.append(step)
+        if len(self.unread) >= self.every:
+            self.read()
+
+    def read(self) -> None:
+        """Read the losses of the steps since the last time."""
+        steps, self.unread = self.unread, []
+        if not steps:
+            return
+        for step, loss in zip(steps, torch.stack([step.value for step in steps]).tolist(), strict=True):
+            if not math.isfinite(loss):
+                self._fail(step, f"the loss is {loss}")
+            self.loss = loss
+
+    def check(self, model: nn.Module) -> None:
+        """Diverged unless all losses so far and all weights are finite; to be called before they are saved."""
+        self.read()
+        if self.step is not None and not all_finite(model.state_dict().values()):
+            self._fail(self.step, "a weight is no longer finite")
+
+    def _fail(self, step: Step, what: str) -> None:
+        before = "no loss before was finite" if math.isnan(self.loss) else f"the last finite loss was {self.loss:.4g}"
+        reason = f"epoch {step.epoch + 1}, step {step.number + 1}: {what}, {before}"
+        raise Diverged(f"diverged at {reason}; {self.advice()}", reason)
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no tensor holds NaN or infinity."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point())
 
 
 def right_answers(outputs: Tensor, targets: Tensor) -> Bool[Tensor, " n"] | None:

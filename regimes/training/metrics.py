@@ -1,24 +1,82 @@
-"""Figures of an epoch: sums over its steps that stay on the device, and the row they become."""
+"""The numbers of a run: means over the steps of an epoch, and what fixed weights reach in eval mode; as rows."""
 
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from math import isnan
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from math import isnan, nan
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
+from regimes.data.batches import Batches
+from regimes.machine import peak_memory
+from regimes.models.residual import as_trace
 from regimes.models.timed import timed_segments
-from regimes.training.evaluate import Evaluation
-from regimes.training.loop import Step, Training
-from regimes.training.objectives import LeastAction
-from regimes.training.speed import peak_memory
+from regimes.modules.modes import eval_mode
+from regimes.processes import SINGLE, SingleProcess
+from regimes.training.loop import Step, Training, right_answers
+from regimes.training.objectives import LeastAction, Risk
+from regimes.transport.energy import Convention, block_costs, sum_over_features
 
-TIME_FIGURES = ("smallest_weight", "largest_weight", "exchanges")
+TIME_NUMBERS = ("smallest_weight", "largest_weight", "exchanges")
 RUNNING = ("loss", "risk", "transport", "penalty", "accuracy")  # means over an epoch's steps, in train mode
+
+
+class Evaluation(NamedTuple):
+    """Mean risk, share of right classes, transport cost of each block and their sum, number of samples.
+
+    A network without residual blocks has no transport cost: None. Where targets are no class labels, accuracy is NaN.
+    """
+
+    risk: float
+    accuracy: float
+    blocks: Float[Tensor, " blocks"]
+    transport: float | None
+    samples: int
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Batches,
+    risk: Risk = cross_entropy,
+    *,
+    p: float = 2.0,
+    convention: Convention = sum_over_features,
+    autocast: AbstractContextManager[Any] | None = None,
+    ranks: SingleProcess = SINGLE,
+) -> Evaluation:
+    """Means over all samples of `batches`, however they are cut; the model's modes are restored.
+
+    With several processes `batches` are the part of this one, and the means are over the samples of all.
+
+    Block costs are Σ_k ‖v_k‖^p as `convention` counts them, means over samples. One host synchronisation, at the end.
+    """
+    context = nullcontext() if autocast is None else autocast
+    sums: Tensor | None = None
+    count = 0
+    with eval_mode(model):
+        for x, labels in batches.epoch(0):
+            with context:
+                trace = as_trace(model(x, trace=True))
+                value = risk(trace.output, labels)
+            steps = trace.flat_steps
+            costs = block_costs(steps, p=p, convention=convention) if steps else value.new_zeros(0)
+            right = right_answers(trace.output, labels)
+            share = value.new_full((), nan) if right is None else right.double().mean()
+            numbers = torch.cat([torch.stack([value.double(), share.double()]), costs.double()]) * len(labels)
+            sums = numbers if sums is None else sums + numbers
+            count += len(labels)
+    assert sums is not None  # Batches refuses to be empty
+    joined = ranks.total(torch.cat([sums, sums.new_full((1,), count)])).cpu()
+    means, count = joined[:-1] / joined[-1], int(joined[-1])
+    blocks = means[2:]
+    return Evaluation(float(means[0]), float(means[1]), blocks, float(blocks.sum()) if len(blocks) else None, count)
 
 
 class Sums:
@@ -27,7 +85,7 @@ class Sums:
     def __init__(self, lr: float, state: Mapping[str, Any] | None = None) -> None:
         state = state or {}
         self.lr = float(state.get("lr", lr))
-        self.figures: torch.Tensor = state.get("figures", torch.zeros(len(RUNNING), dtype=torch.float64))
+        self.totals: torch.Tensor = state.get("figures", torch.zeros(len(RUNNING), dtype=torch.float64))
         self.samples = int(state.get("samples", 0))
         self.seconds = float(state.get("seconds", 0.0))
         self.measured = list(state.get("measured", RUNNING))
@@ -45,15 +103,15 @@ class Sums:
         sums["accuracy"] = none if step.correct is None else step.correct.double()
         self.measured = [name for name in RUNNING if (parts | {"accuracy": step.correct})[name] is not None]
         batch = torch.stack([sums[name] for name in RUNNING])
-        if self.figures.device != batch.device:
-            self.figures = self.figures.to(batch.device)
-        self.figures = self.figures + batch
+        if self.totals.device != batch.device:
+            self.totals = self.totals.to(batch.device)
+        self.totals = self.totals + batch
         self.samples += step.samples
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {
-            "figures": self.figures,
+            "figures": self.totals,
             "samples": self.samples,
             "seconds": self.seconds,
             "lr": self.lr,
@@ -62,7 +120,7 @@ class Sums:
 
     def means(self) -> dict[str, float | None]:
         """Means over the samples so far, None for what is not measured; waits for the device."""
-        means = dict(zip(RUNNING, (self.figures / max(self.samples, 1)).tolist(), strict=True))
+        means = dict(zip(RUNNING, (self.totals / max(self.samples, 1)).tolist(), strict=True))
         return {name: mean if name in self.measured else None for name, mean in means.items()}
 
     def share(self) -> float | None:
@@ -72,6 +130,16 @@ class Sums:
             return None
         return means["penalty"] / means["loss"]
 
+    def words(self) -> str:
+        """The same for the line of progress."""
+        means, share, parts = self.means(), self.share(), []
+        if self.samples:
+            parts += [f"loss {means['loss']:.4g}"]
+            parts += [] if means["accuracy"] is None else [f"accuracy {means['accuracy']:.1%}"]
+            parts += [] if means["transport"] is None else [f"energy {means['transport']:.3g}"]
+            parts += [] if share is None else [f"penalty {share:.1%} of the loss"]
+        return ", ".join(parts)
+
 
 def multiplier(training: Training) -> float | None:
     """λ, or None without one."""
@@ -79,7 +147,7 @@ def multiplier(training: Training) -> float | None:
     return float(objective.multiplier) if isinstance(objective, LeastAction) else None
 
 
-def time_figures(model: nn.Module) -> dict[str, Any]:
+def time_numbers(model: nn.Module) -> dict[str, Any]:
     """How far times τ have moved, after the epoch; nothing for a net without times.
 
     tau_1, tau_2, ...: of the particles of all segments, as they were built. smallest_weight, largest_weight: of the
@@ -103,17 +171,17 @@ def known(accuracy: float) -> float | None:
     return None if isnan(accuracy) else accuracy
 
 
-def row(
+def epoch_row(
     training: Training, epoch: int, steps: int, sums: Sums, found: Evaluation, *, validated: bool
 ) -> dict[str, Any]:
-    """One line of metrics.csv; None where a figure does not exist.
+    """One line of metrics.csv; None where a number does not exist.
 
     running_loss, running_risk, running_accuracy, running_transport: means over the samples of the epoch's steps, in
     train mode and each before its own update: of many weights, and so no measurement of any. penalty_share: the part of
     running_loss that the transport cost makes up. energy and energy_1, energy_2, ...: transport cost in eval mode after
     the epoch, whole and of each block, on the validation samples, or on some training samples where there are none.
-    lr: of the epoch's steps. Of a net with times besides those of `time_figures`.
-    seconds: of training steps alone. peak_memory_mib: the most so far (`speed.peak_memory`).
+    lr: of the epoch's steps. Of a net with times besides those of `time_numbers`.
+    seconds: of training steps alone. peak_memory_mib: the most so far (`machine.peak_memory`).
     """
     means = sums.means()
     return {
@@ -126,11 +194,11 @@ def row(
         "multiplier": multiplier(training),
         "energy": found.transport,
         **{f"energy_{number}": cost for number, cost in enumerate(found.blocks.tolist(), 1)},
-        **time_figures(training.model),
+        **time_numbers(training.model),
         "lr": sums.lr,
         "seconds": round(sums.seconds, 3),
         "images_per_second": round(sums.samples / sums.seconds, 1) if sums.seconds else None,
-        "peak_memory_mib": round(peak_memory(sums.figures.device.type), 1),
+        "peak_memory_mib": round(peak_memory(sums.totals.device.type), 1),
     }
 
 
@@ -142,6 +210,51 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
         writer.writeheader()
         writer.writerows(rows)
     return text.getvalue()
+
+
+def reached(rows: Sequence[Mapping[str, Any]], target: float) -> dict[str, Any] | None:
+    """First epoch of validation accuracy ≥ target, and the seconds of training till its end; None if there is none."""
+    for count, row in enumerate(rows, 1):
+        if row["validation_accuracy"] >= target:
+            return {"epoch": row["epoch"], "seconds": round(sum(line["seconds"] for line in rows[:count]), 3)}
+    return None
+
+
+def costs(rows: Sequence[Mapping[str, Any]], flops: float, possible: float, target: float | None) -> dict[str, Any]:
+    """The costs in result.json, `flops` a sample and `possible` a second on all devices together.
+
+    Seconds are those of training steps, over all launches, without measurements.
+    """
+    seconds = sum(row["seconds"] for row in rows)
+    seen = sum(row["seconds"] * (row["images_per_second"] or 0) for row in rows)
+    rate = seen / seconds if seconds else None
+    found = {
+        "seconds": round(seconds, 3),
+        "images_per_second": None if rate is None else round(rate, 1),
+        "flops_per_image": flops,
+        "matrix_flops_per_second": float(f"{possible:.4g}"),
+        "share_of_matrix_rate": None if rate is None else float(f"{rate * flops / possible:.4g}"),
+        "peak_memory_mib": max(row["peak_memory_mib"] for row in rows),
+    }
+    if target is not None:
+        found["target"] = {"validation_accuracy": target, "reached": reached(rows, target)}
+    return found
+
+
+def sentence(result: Mapping[str, Any]) -> str:
+    """The same in words, for table.md."""
+    if result["images_per_second"] is None:
+        return ""
+    said = (
+        f"{result['seconds']:g} s of training, {result['images_per_second']:g} images/s: "
+        f"{result['flops_per_image']:.3g} flops an image, {result['share_of_matrix_rate']:.0%} of the rate of a "
+        f"large matrix product; at most {result['peak_memory_mib']:g} MiB."
+    )
+    if "target" in result:
+        goal, found = result["target"]["validation_accuracy"], result["target"]["reached"]
+        when = "was not reached" if found is None else f"was reached in epoch {found['epoch']}, {found['seconds']:g} s"
+        said += f" Validation accuracy {goal:g} {when}."
+    return said
 
 
 @contextmanager

@@ -10,7 +10,12 @@ from torch.nn.functional import cross_entropy
 
 from regimes.checks import count, not_negative, positive
 from regimes.models.residual import Trace, as_trace
-from regimes.training.forms import (
+from regimes.modules.targets import Risk, Targets, risk_of
+from regimes.modules.window import Window
+from regimes.processes import over_processes
+from regimes.transport.cost import check_exponent
+from regimes.transport.energy import Convention, mean_over_features, transport_cost
+from regimes.transport.forms import (
     CONVENTIONS,
     FORMS,
     RISKS,
@@ -21,10 +26,6 @@ from regimes.training.forms import (
     multiplied,
     risk_only,
 )
-from regimes.training.targets import Risk, Targets, risk_of
-from regimes.training.window import Window, over_processes
-from regimes.transport.cost import check_exponent
-from regimes.transport.energy import Convention, mean_over_features, transport_cost
 
 __all__ = [
     "CONVENTIONS",

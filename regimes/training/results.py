@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite, log
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -9,13 +10,19 @@ from torch import Tensor
 from regimes.data.batches import Batches
 from regimes.lab.report import markdown_table, to_json
 from regimes.lab.runs import RunFolder
+from regimes.machine import matrix_rate
+from regimes.models.costs import training_flops
 from regimes.models.residual import parameter_count
+from regimes.training.assemble import Setup
+from regimes.training.checkpoint import FIT, LAST, RESULT
 from regimes.training.config import StepSettings
-from regimes.training.course import Setup
-from regimes.training.evaluate import Evaluation
-from regimes.training.metrics import TIME_FIGURES, known
-from regimes.training.speed import costs, matrix_rate, sentence, training_flops
+from regimes.training.metrics import TIME_NUMBERS, Evaluation, costs, known, sentence
 
+WILD = 1000.0  # times the risk of a guess, or of the first step if that is larger
+STALE = (
+    "The loss in training is finite: where the net has batch norm, its running statistics, means over the last steps, "
+    "may belong to other weights. Train longer, or"
+)
 COLUMNS = {
     "train_accuracy": "train accuracy",
     "validation_accuracy": "validation accuracy",
@@ -84,11 +91,11 @@ def conclude(
         **folder.record(),
     }
     folder.write("table.md", _page(config, setup, result))
-    folder.write("result.json", to_json(result))
+    folder.write(RESULT, to_json(result))
     drawn = _figure(folder, rows)
     if drawn:
         result |= drawn
-        folder.write("result.json", to_json(result))
+        folder.write(RESULT, to_json(result))
     return result
 
 
@@ -109,13 +116,13 @@ def conclude_diverged(
         **folder.record(),
     }
     page = [
-        f"# {setup.title}: diverged\n",
+        f"# {setup.origin.title}: diverged\n",
         f"Diverged at {reason}.\n",
         markdown_table(summary_rows(result)),
         f"Reproduce: `{result.get('command')}` at commit {result.get('commit')}.\n",
     ]
     folder.write("table.md", "\n".join(page))
-    folder.write("result.json", to_json(result))
+    folder.write(RESULT, to_json(result))
     return result
 
 
@@ -124,7 +131,7 @@ def summary_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     gone = result["outcome"] == "diverged"
     if result["last"] is None:
         return [{"weights": "none: diverged", "whole epochs": result["epochs"]}]
-    made = []
+    table = []
     for which in ("best", "last"):
         entry = result[which]
         same = entry["epoch"] == result["last"]["epoch"]
@@ -138,18 +145,18 @@ def summary_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
             spread = entry["times"]
             line["weights of blocks"] = f"{spread['smallest_weight']:.3g} to {spread['largest_weight']:.3g}"
             line["exchanges"] = spread["exchanges"]
-        made.append(line)
-    return made
+        table.append(line)
+    return table
 
 
 def _samples(setup: Setup) -> dict[str, int]:
     data = setup.data
-    held, tests = (0 if part is None else len(part.labels) for part in (data.validation, data.test))
+    validation, tests = (0 if part is None else len(part.labels) for part in (data.validation, data.test))
     fitted = len(setup.fitted.data.labels)
     return {
         "train": len(data.train.labels),
         "train_measured": fitted,
-        "validation": held,
+        "validation": validation,
         "test": tests,
         "test_available": max(tests, setup.all_tests),
     }
@@ -161,7 +168,7 @@ def _figure(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> dict[str, s
         return {"figure": "not drawn: it needs the package matplotlib"}
     try:
         from regimes.lab.figures import save
-        from regimes.training.drawing import draw
+        from regimes.lab.training_figure import draw
 
         save(draw(rows), folder)
     except Exception as error:  # whatever a drawing library meets
@@ -174,7 +181,7 @@ def _entry(row: Mapping[str, Any], ends: Ends) -> dict[str, Any]:
 
     running_risk and running_accuracy are means over the steps of its epoch, in train mode: of many weights.
     """
-    times = {name: row[name] for name in row if name.startswith("tau_") or name in TIME_FIGURES}
+    times = {name: row[name] for name in row if name.startswith("tau_") or name in TIME_NUMBERS}
     test, moved = ends.test, ends.test or ends.train
     return {
         "epoch": row["epoch"],
@@ -205,7 +212,7 @@ def _page(config: StepSettings, setup: Setup, result: Mapping[str, Any]) -> str:
     fitted = "all" if counts["train_measured"] == counts["train"] else f"the first {counts['train_measured']}"
     measured = f"Accuracies and risks are those of the weights named, in eval mode, on {fitted} training samples."
     lines = [
-        f"# {setup.title}, {what}\n",
+        f"# {setup.origin.title}, {what}\n",
         f"{counts['train']} training, {counts['validation']} validation, {counts['test']} test samples{fewer}; "
         f"{result['parameters']} parameters; seed {config.seed}. {result['protocol'].capitalize()}"
         f"{'; the test samples were measured once, at the end' if counts['test'] else ''}. {measured}{cost}\n",
@@ -220,3 +227,54 @@ def _page(config: StepSettings, setup: Setup, result: Mapping[str, Any]) -> str:
             f"Reproduce: `{result.get('command')}` at commit {result.get('commit')}.\n",
         ]
     )
+
+
+def wild(risk: float, classes: int | None, start: float) -> str | None:
+    """Why a measured cross-entropy says that a run has diverged; None if it does not.
+
+    Not finite, or over WILD times log(classes), that of a guess, and the risk of the first step, at the initial weights
+    (`start`). Without classes, as in a regression: not finite.
+    """
+    if not isfinite(risk):
+        return f"the risk on the test samples is {risk}"
+    if classes is None or classes < 2:
+        return None
+    guess = log(classes)
+    if risk > WILD * max(guess, start):
+        what = f"of a guess, {guess:.3g}" if guess >= start else f"of the first step, {start:.3g}"
+        return f"the risk on the test samples is {risk:.3g}, over {WILD:,.0f} times that {what}"
+    return None
+
+
+def description(setup: Setup, config: StepSettings, done: int, total: int) -> str:
+    """What is trained on what, and by which protocol the best epoch is chosen."""
+    data = setup.data
+    validation, tests = (0 if part is None else len(part.labels) for part in (data.validation, data.test))
+    chosen = (
+        f"{'accuracy' if data.classes else 'risk'} on {validation:,} validation samples"
+        if validation
+        else "training risk, as no sample is left to validate"
+    )
+    whole = config.epochs * len(setup.batches)
+    falling = config.schedule == "cosine" and total < whole
+    fewer = f" (of {setup.all_tests:,})" if tests < setup.all_tests else ""
+    return (
+        f"{setup.origin.title} ({parameter_count(setup.training.model):,} parameters): "
+        f"{len(data.train.labels):,} training, {validation:,} validation, {tests:,} test samples{fewer}; "
+        f"{total:,} steps of batch {config.batch}{f', {done:,} done' if done else ''}. "
+        f"{f'max_steps ends it before the learning rate is 0, after {whole:,} steps. ' if falling else ''}"
+        f"The best epoch is chosen by {chosen}"
+        f"{'; the test samples are measured once, at the end' if tests else ''}."
+    )
+
+
+def advice(config: StepSettings, setup: Setup, kept: bool) -> str:
+    """What to do after a divergence; kept: whether there is a state from before it."""
+    smaller = min(config.lr / 10, setup.usual_lr)
+    asked = f"lr={smaller:g}, fresh=True" if setup.origin.program == FIT else f"--set lr={smaller:g} --fresh"
+    grown = " (λ multiplies the risk, so that steps grow with it: form=divided is calmer)"
+    calmer = grown if config.lap and config.form != "divided" else ""
+    if config.lap and config.form == "divided" and config.multiplier < 1:
+        calmer = " or a larger multiplier (the penalty counts 1/λ, so that steps grow as λ falls)"
+    kept_weights = f"; {LAST} keeps finite weights" if kept else ""
+    return f"take a smaller learning rate, for example {asked}{calmer}{kept_weights}"

@@ -1,6 +1,7 @@
 """One training run in its folder, from the first step to the results; it goes on where it was stopped."""
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -8,17 +9,32 @@ from typing import Any, NamedTuple
 
 import torch
 
-from regimes.errors import Interrupted, RunFailed
+from regimes.data.batches import Batches
+from regimes.errors import Diverged, Interrupted, RunFailed, UserError
+from regimes.lab.progress import Progress
+from regimes.lab.runs import CONFIG, RunFolder
+from regimes.lab.yaml_text import read_yaml
+from regimes.machine import autocast, prepared, stoppable
+from regimes.processes import SINGLE, SingleProcess, lost, processes, restarted
 from regimes.threads import threads_for
-from regimes.training.assemble import assemble, check
-from regimes.training.config import TrainConfig
-from regimes.training.course import Course, open_folder
-from regimes.training.divergence import STALE, Diverged, wild
-from regimes.training.length import LAST, RESULT, open_run
-from regimes.training.parallel import ALONE, Alone, lost
-from regimes.training.results import conclude, conclude_diverged, measure_ends, summary_rows
-from regimes.training.runtime import prepared
+from regimes.training.assemble import Setup, assemble, check
+from regimes.training.checkpoint import BEST, FIT, LAST, LENGTH, RESULT, RunState, identity
+from regimes.training.config import StepSettings, TrainConfig
+from regimes.training.loop import Guard, Step, descend
+from regimes.training.metrics import Evaluation, Sums, epoch_row, evaluate, events, multiplier, to_csv
+from regimes.training.objectives import CONVENTIONS
+from regimes.training.results import (
+    STALE,
+    advice,
+    conclude,
+    conclude_diverged,
+    description,
+    measure_ends,
+    summary_rows,
+    wild,
+)
 
+METRICS = "metrics.csv"
 Say = Callable[[str], None]
 
 
@@ -29,6 +45,32 @@ class Outcome(NamedTuple):
     table: list[dict[str, Any]]
 
 
+def train(
+    config: TrainConfig,
+    path: Path,
+    *,
+    resume: bool = False,
+    fresh: bool = False,
+    say: Say = lambda text: None,
+) -> Outcome:
+    """Train the seeds of the settings, one after the other in folders seed0, seed1... if there are several.
+
+    A run or a set of runs goes on where it was stopped; `resume` refuses to start anew, `fresh` moves an old one aside.
+    Under torchrun its processes train each seed together.
+    """
+    if resume and fresh:
+        raise UserError("--resume goes on with the old run, --fresh moves it aside: give one of the two.")
+    check(config)
+    fresh = fresh and not restarted()
+    with processes(config.device) as ranks:
+        speak = say if ranks.first else lambda text: None
+        if config.seeds > 1:
+            from regimes.training.seeds import train_seeds  # which trains each seed by this module
+
+            return train_seeds(config, path, resume=resume, fresh=fresh, say=speak, ranks=ranks)
+        return train_one(config, path, resume=resume, fresh=fresh, say=speak, ranks=ranks)
+
+
 def train_one(
     config: TrainConfig,
     path: Path,
@@ -36,7 +78,7 @@ def train_one(
     resume: bool = False,
     fresh: bool = False,
     say: Say = lambda text: None,
-    ranks: Alone = ALONE,
+    ranks: SingleProcess = SINGLE,
 ) -> Outcome:
     """Train one seed, or go on with it; then measure training and test samples and draw.
 
@@ -50,38 +92,59 @@ def train_one(
             f"{path} holds no {LAST} to go on from; leave out --resume to start, or name the run's folder with --out"
         )
     with prepared(config.seed, config.device):
-        assembly = assemble(config, ranks)
+        setup = assemble(config, ranks)
         with (
-            threads_for(assembly.work),
+            threads_for(setup.work),
             ranks.by_first(lambda: open_run(path, "train", config, fresh=fresh)) or nullcontext() as folder,
         ):
-            return carry_out(Course(config, assembly.setup, path, folder), say)
+            return carry_out(TrainingRun(config, setup, path, folder), say)
 
 
-def carry_out(course: Course, say: Say) -> Outcome:
-    """Train a run to its end and write its results; those of a finished one are shown again."""
-    path, config, setup, ranks = course.path, course.config, course.setup, course.ranks
-    say(course.description())
-    if course.done == course.total and ranks.from_first((path / RESULT).exists):
-        say(f"This run is finished; {'fresh=True' if course.own else '--fresh'} trains anew.")
-        result = ranks.from_first(lambda: json.loads((path / RESULT).read_text(encoding="utf-8")))
-        return _outcome(result, course)
+def open_run(path: Path, name: str, config: StepSettings, *, fresh: bool) -> RunFolder:
+    """The folder of a run, or of several seeds, new or as it was left; `LENGTH` may differ from what it holds.
+
+    name: "train" or "fit". UserError where what was trained is not the beginning of the run that is asked for. Else the
+    result of a run of another length is gone.
+    """
+    folder = RunFolder.open(path, name, config, fresh=fresh, free=LENGTH)
     try:
-        if course.folder is not None:
-            course.folder.begin()
-        course.run()
+        if read_yaml(path / CONFIG) != folder.config:
+            from regimes.training.longer import refuse_another_beginning
+
+            for last in (path / LAST, *sorted(path.glob(f"seed*/{LAST}"))):
+                if last.exists():
+                    refuse_another_beginning(last, config)
+            (path / RESULT).unlink(missing_ok=True)
+    except BaseException:
+        folder.close()
+        raise
+    return folder
+
+
+def carry_out(run: "TrainingRun", say: Say) -> Outcome:
+    """Train a run to its end and write its results; those of a finished one are shown again."""
+    path, config, setup, state, ranks = run.path, run.config, run.setup, run.state, run.ranks
+    say(description(setup, config, run.done, run.total))
+    if run.done == run.total and ranks.from_first((path / RESULT).exists):
+        say(f"This run is finished; {'fresh=True' if run.of_fit else '--fresh'} trains anew.")
+        result = ranks.from_first(lambda: json.loads((path / RESULT).read_text(encoding="utf-8")))
+        return _outcome(result, run)
+    try:
+        if run.folder is not None:
+            run.folder.begin()
+        run.train()
         say("Measuring training and test samples.")
-        chosen, last = measure_ends(setup, course.best_weights(), course.measure)
-        reason = wild((last.test or last.train).risk, setup.data.classes or None, course.start)
-        best = course.best["epoch"]
+        chosen, last = measure_ends(setup, state.best_weights(), run.measure)
+        reason = wild((last.test or last.train).risk, setup.data.classes or None, state.start)
+        best = state.best["epoch"]
         result = ranks.from_first(
-            lambda: conclude(open_folder(course.folder), config, setup, best, course.rows, chosen, last, reason)
+            lambda: conclude(run.open_folder, config, setup, best, state.rows, chosen, last, reason)
         )
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; {course.way_on()}") from None
+        raise Interrupted(f"interrupted; {run.way_on()}") from None
     except Diverged as error:
         told = error.reason
-        result = ranks.from_first(lambda: conclude_diverged(open_folder(course.folder), setup, course.rows, told))
+        result = ranks.from_first(lambda: conclude_diverged(run.open_folder, setup, state.rows, told))
         error.outcome = Outcome(result, summary_rows(result))
         raise
     except torch.cuda.OutOfMemoryError:
@@ -90,17 +153,128 @@ def carry_out(course: Course, say: Say) -> Outcome:
     except RuntimeError as error:
         if ranks.count == 1 or not lost(error):
             raise
-        raise RunFailed(f"another process of this run has ended; {course.way_on()}") from error
+        raise RunFailed(f"another process of this run has ended; {run.way_on()}") from error
     if "figure" in result:
         say(f"Figure {result['figure']}.")
-    return _outcome(result, course)
+    return _outcome(result, run)
 
 
-def _outcome(result: dict[str, Any], course: Course) -> Outcome:
+def _outcome(result: dict[str, Any], run: "TrainingRun") -> Outcome:
     """What is returned; Diverged for a run whose measured risk is beyond all bounds."""
     outcome = Outcome(result, summary_rows(result))
     if result.get("outcome") == "diverged":
-        error = Diverged(f"diverged: {result['reason']}. {STALE} {course.advice()}", result["reason"])
+        error = Diverged(f"diverged: {result['reason']}. {STALE} {run.advice()}", result["reason"])
         error.outcome = outcome
         raise error
     return outcome
+
+
+class TrainingRun:
+    """A run between two steps: its state, and where its numbers are measured; `train` moves it to the end."""
+
+    def __init__(self, config: StepSettings, setup: Setup, path: Path, folder: RunFolder | None) -> None:
+        self.config, self.setup, self.path, self.folder = config, setup, path, folder
+        self.training, self.batches, self.ranks = setup.training, setup.batches, setup.training.ranks
+        self.total = min(config.max_steps or 10**18, config.epochs * len(self.batches))
+        run = self.ranks.from_first(lambda: identity(self.open_folder))
+        self.state = RunState(path, config, self.training, setup.origin, run)
+
+    @property
+    def done(self) -> int:
+        """Optimiser steps so far."""
+        return self.training.epoch * len(self.batches) + self.training.step
+
+    @property
+    def open_folder(self) -> RunFolder:
+        """The folder, which the first process holds."""
+        assert self.folder is not None
+        return self.folder
+
+    @property
+    def of_fit(self) -> bool:
+        """Whether the model is the caller's, trained by `regimes.fit`."""
+        return self.setup.origin.program == FIT
+
+    def train(self) -> None:
+        """Train to the end; raises Interrupted where asked to stop, Diverged where numbers are not finite."""
+        self._write_metrics()
+        if self.done == self.total:
+            return
+        state, first = self.state, self.ranks.first
+        guard = Guard(self.config.device, self.advice)
+        context = autocast(self.config.device, self.config.bf16)
+        steps = descend(self.training, self.batches, epochs=self.config.epochs, autocast=context)
+        events_folder = self.path / "events" if self.config.tensorboard and first else None
+        with (
+            stoppable() as stop,
+            Progress(self.path.name, self.total, self.done, shown=first) as bar,
+            events(events_folder, len(state.rows)) as log,
+        ):
+            before = time.monotonic()
+            for step in steps:
+                state.first_risk = step.risk if state.first_risk is None else state.first_risk
+                guard.see(step)
+                state.sums.add(step)
+                whole = self.training.step == 0 or self.done == self.total
+                if whole:
+                    guard.read()
+                state.sums.seconds += time.monotonic() - before
+                asked = due = False
+                if whole or self.ranks.count == 1 or self.done % guard.every == 0:
+                    late = first and time.monotonic() - state.saved >= self.config.checkpoint_seconds
+                    asked, due = self.ranks.any(stop.asked, late)
+                if whole:
+                    self._close_epoch(step, guard)
+                    log(state.rows[-1])
+                elif asked or due:
+                    guard.check(self.training.model)
+                    state.save(LAST)
+                if self.done == self.total:
+                    return
+                if asked:
+                    raise Interrupted(f"interrupted after {self.done} of {self.total} steps; {self.way_on()}")
+                bar.update(self.done, self._progress)
+                before = time.monotonic()
+
+    def measure(self, batches: Batches) -> Evaluation:
+        """Risk, accuracy and energies of the present weights."""
+        return evaluate(
+            self.training.model,
+            batches,
+            self.training.objective.risk,
+            p=self.config.p,
+            convention=CONVENTIONS[self.config.convention],
+            autocast=autocast(self.config.device, self.config.bf16),
+            ranks=self.ranks,
+        )
+
+    def way_on(self) -> str:
+        """How the run is taken up again."""
+        what = "call regimes.fit again with the same arguments" if self.of_fit else "run the same command again"
+        return f"{what} to go on from {self.path / LAST}"
+
+    def advice(self) -> str:
+        """What to do after a divergence."""
+        return advice(self.config, self.setup, kept=(self.path / LAST).exists())
+
+    def _close_epoch(self, step: Step, guard: Guard) -> None:
+        guard.check(self.training.model)
+        state, found = self.state, self.measure(self.setup.measured)
+        validated = self.setup.data.validation is not None
+        state.rows.append(epoch_row(self.training, step.epoch + 1, self.done, state.sums, found, validated=validated))
+        right = found.accuracy if self.setup.data.classes else 0.0
+        score = (right, -found.risk) if validated else (-state.rows[-1]["running_risk"],)
+        state.sums = Sums(self.training.lr)
+        if not state.best or score > tuple(state.best["score"]):
+            state.best = {"epoch": step.epoch + 1, "score": list(score)}
+            state.save(BEST)
+        state.save(LAST)
+        self._write_metrics()
+
+    def _write_metrics(self) -> None:
+        self.ranks.by_first(lambda: self.open_folder.write(METRICS, to_csv(self.state.rows)))
+
+    def _progress(self) -> str:
+        scale, words = multiplier(self.training), self.state.sums.words()
+        parts = [f"epoch {self.training.epoch + 1}", words, "" if scale is None else f"λ {scale:.4g}"]
+        return ", ".join(part for part in parts if part)

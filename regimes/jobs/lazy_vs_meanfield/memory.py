@@ -3,7 +3,7 @@
 from regimes.data.catalogue import TEACHER_INPUTS
 from regimes.errors import UserError
 from regimes.jobs.lazy_vs_meanfield.config import Config
-from regimes.lab.machine import free_memory
+from regimes.machine import free_memory
 
 INPUTS = {"teacher": TEACHER_INPUTS, "circle": 2, "digits": 64, "mnist": 784}
 NUMBER = 8  # bytes of a float64

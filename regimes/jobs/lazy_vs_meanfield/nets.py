@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 from regimes.activations import activation
-from regimes.control.course import Course
+from regimes.control.state import IntegratorState
 from regimes.conventions import function_norm, square_risk
 from regimes.errors import RunFailed
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.kernels import KernelModels
 from regimes.jobs.lazy_vs_meanfield.problem import Problem, losses
 from regimes.jobs.lazy_vs_meanfield.shelf import Arrays, Shelf
+from regimes.lab.progress import Progress
 from regimes.meanfield.displacement import displaced, displacement_flow
 from regimes.meanfield.particles import Particles
 from regimes.meanfield.two_layer import TwoLayerRisk
 from regimes.tangent import laziness
-from regimes.training.progress import Progress
 
 LOSS_CURVES = ("train_loss", "train_error", "test_loss", "test_error")
 NET_CURVES = (
@@ -38,7 +38,7 @@ class Net(NamedTuple):
     curves: dict[str, np.ndarray]
     ends: tuple[Particles, Particles]
     path: list[Particles]
-    courses: tuple[Course, ...]
+    courses: tuple[IntegratorState, ...]
     done: Tensor  # which seeds have met the criterion
     moments: int  # measured so far
 
@@ -76,7 +76,7 @@ class Net(NamedTuple):
         for curve in curves.values():
             curve[:, moments:] = np.nan
         path = [Particles(*parts) for parts in zip(*tensors("path"), strict=True)]
-        courses = tuple(Course.of(tensors(f"course{number}")) for number in range(2))
+        courses = tuple(IntegratorState.of(tensors(f"course{number}")) for number in range(2))
         ends = (Particles(*tensors("fine")), Particles(*tensors("coarse")))
         return cls(curves, ends, path, courses, torch.from_numpy(flat["done"]).to(device), moments)
 

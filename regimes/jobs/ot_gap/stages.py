@@ -13,11 +13,11 @@ from regimes.conventions import generator
 from regimes.data.classification import Classification, Labelled
 from regimes.errors import UserError
 from regimes.jobs.ot_gap.config import DEFAULT_POINTS, Config
+from regimes.models.costs import typical_work
 from regimes.models.residual import ResidualNet, cloud
 from regimes.streams import GapJob
 from regimes.threads import threads_for
 from regimes.training.checkpoint import data_of, load_checkpoint, model_of
-from regimes.training.work import typical_work
 from regimes.transport.energy import measure
 
 BATCH = 16  # convolutions in float64 are several times slower on larger batches

@@ -15,16 +15,16 @@ from regimes.data.classification import Classification, Labelled, classification
 from regimes.errors import UserError
 from regimes.experiments.lazy.lazy_cnn.config import Config
 from regimes.models.initialise import initialise, xavier
+from regimes.models.layout import channels_last
 from regimes.models.residual import ResidualNet
 from regimes.models.scaling import Centred
 from regimes.models.vgg import vgg11
 from regimes.streams import Classifier
 from regimes.tangent.laziness import activation_flips
 from regimes.threads import threads_for
-from regimes.training.layout import channels_last
+from regimes.training.assemble import training_work
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import Plain, Risk
-from regimes.training.work import training_work
 
 CHUNK = 250  # images evaluated at once
 

@@ -8,13 +8,13 @@ import torch
 from regimes.conventions import generator
 from regimes.data.classification import classification
 from regimes.experiments.lazy.tangent_spectrum_cnn.config import Config
+from regimes.models.costs import typical_work
 from regimes.models.initialise import initialise, xavier
 from regimes.models.vgg import vgg11
 from regimes.streams import Classifier
 from regimes.tangent.kernel import ntk
 from regimes.tangent.spectrum import merge_outputs, spectrum
 from regimes.threads import threads_for
-from regimes.training.work import typical_work
 
 SHOWN = 60  # eigenvalues kept beyond the first 20, evenly spaced in log i
 MEMORY = 2 * 2**30  # bytes for Jacobians

@@ -13,18 +13,17 @@ from regimes.conventions import generator
 from regimes.data.batches import Batches
 from regimes.data.classification import Classification, Labelled, Normalise, classification
 from regimes.experiments.least_action.low_data.arms import read_arm
+from regimes.machine import autocast, prepared
 from regimes.models.build import build
 from regimes.models.initialise import LAWS, initialise
+from regimes.models.layout import channels_last
 from regimes.models.residual import ResidualNet
 from regimes.streams import FewSamples
 from regimes.threads import threads_for
-from regimes.training.assemble import make_augmentation, make_objective, make_optimiser, make_schedule
+from regimes.training.assemble import make_augmentation, make_objective, make_optimiser, make_schedule, training_work
 from regimes.training.config import TrainConfig
-from regimes.training.evaluate import evaluate
-from regimes.training.layout import channels_last
 from regimes.training.loop import Training, descend
-from regimes.training.runtime import autocast, prepared
-from regimes.training.work import training_work
+from regimes.training.metrics import evaluate
 from regimes.transport.energy import mean_over_features
 
 CHUNK = {"cpu": 100, "cuda": 250}  # images evaluated at once

@@ -8,11 +8,10 @@ import torch
 
 from regimes.experiments.least_action.low_data.arms import read_arm
 from regimes.experiments.least_action.low_data.course import Course, Data, Looks, data, fresh_batches, fresh_model, run
+from regimes.machine import autocast, prepared
 from regimes.threads import threads_for
-from regimes.training.assemble import make_objective, make_optimiser, make_schedule
+from regimes.training.assemble import make_objective, make_optimiser, make_schedule, training_work
 from regimes.training.ensemble import Ensemble, descend_together
-from regimes.training.runtime import autocast, prepared
-from regimes.training.work import training_work
 
 
 def measured(config: Any, points: Sequence[dict[str, Any]], course: Course, train_size: int) -> list[dict[str, Any]]:

@@ -13,13 +13,13 @@ from regimes.data.classification import Classification, Labelled, classification
 from regimes.lab.config import Settings
 from regimes.models.image_nets import resnet9
 from regimes.models.initialise import LAWS, initialise
+from regimes.models.layout import channels_last
 from regimes.models.residual import ResidualNet
 from regimes.streams import Bias
 from regimes.threads import threads_for
-from regimes.training.layout import channels_last
+from regimes.training.assemble import training_work
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import Plain
-from regimes.training.work import training_work
 
 COMPARED = ("kaiming", "orthogonal", "normal")  # laws of the initial weights
 

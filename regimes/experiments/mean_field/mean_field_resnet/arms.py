@@ -18,15 +18,15 @@ from torch import nn
 
 from regimes.data.batches import Batches
 from regimes.errors import UserError
+from regimes.machine import autocast, prepared
+from regimes.models.costs import EVALUATION_BATCH
 from regimes.models.residual import ResidualNet
 from regimes.models.timed import timed_segments
 from regimes.threads import threads_for
 from regimes.training.assemble import assemble, check
 from regimes.training.config import TrainConfig
-from regimes.training.evaluate import evaluate
 from regimes.training.loop import descend
-from regimes.training.memory import EVALUATION_BATCH
-from regimes.training.runtime import autocast, prepared
+from regimes.training.metrics import evaluate
 
 VANILLA, MEAN_FIELD = "vanilla", "mean_field"
 METHODS: dict[str, dict[str, Any]] = {
@@ -89,19 +89,19 @@ def run(settings: dict[str, Any], name: str, seed: int, pool: int) -> dict[str, 
     check(config)
     context = autocast(config.device, config.bf16)
     with prepared(seed, config.device):
-        assembly = assemble(config)
-        model, data = cast(ResidualNet, assembly.training.model), assembly.data
+        setup = assemble(config)
+        model, data = cast(ResidualNet, setup.training.model), setup.data
         if pool > 1:
             model.encoder = nn.Sequential(nn.AvgPool2d(pool), cast(nn.Module, model.encoder))
-        with threads_for(assembly.work / pool**2):
-            for _ in descend(assembly.training, assembly.batches, epochs=config.epochs, autocast=context):
+        with threads_for(setup.work / pool**2):
+            for _ in descend(setup.training, setup.batches, epochs=config.epochs, autocast=context):
                 pass
         row: dict[str, Any] = {"learning_rate": config.lr}
         for part, samples in (("test", data.test), ("validation", data.validation), ("train", data.train)):
             if samples is None:
                 row |= {f"{part}_error": None, f"{part}_risk": None}
                 continue
-            held = Batches(samples, EVALUATION_BATCH, normalise=data.normalise, shuffle=False)
+            held = Batches(samples, EVALUATION_BATCH, normalise=setup.batches.normalise, shuffle=False)
             found = evaluate(model, held)
             row |= {f"{part}_error": 100 * (1 - found.accuracy), f"{part}_risk": found.risk}
         return row | moved(model)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from regimes.errors import UserError
-from regimes.lab.machine import free_memory
+from regimes.machine import free_memory
 from regimes.models.build import build
 from regimes.models.residual import parameter_count
 

@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-class Course(NamedTuple):
+class IntegratorState(NamedTuple):
     """Everything an integration knows about some runs: one entry a run in every tensor."""
 
     time: Float[Tensor, " runs"]
@@ -19,28 +19,30 @@ class Course(NamedTuple):
     parts: tuple[Tensor, ...]
     slopes: tuple[Tensor, ...]  # velocity at `parts`
 
-    def take(self, runs: Int[Tensor, " chosen"]) -> "Course":
+    def take(self, runs: Int[Tensor, " chosen"]) -> "IntegratorState":
         """That of some runs, by index; a copy."""
         time, step, last, steps, rejected, stopped, forced = (field[runs] for field in self[:7])
         parts, slopes = (tuple(part[runs] for part in field) for field in (self.parts, self.slopes))
-        return Course(time, step, last, steps, rejected, stopped, forced, parts, slopes)
+        return IntegratorState(time, step, last, steps, rejected, stopped, forced, parts, slopes)
 
-    def put(self, runs: Int[Tensor, " chosen"], course: "Course") -> None:
+    def put(self, runs: Int[Tensor, " chosen"], states: "IntegratorState") -> None:
         """Write that of some runs in their places."""
-        for mine, other in zip(self.tensors(), course.tensors(), strict=True):
+        for mine, other in zip(self.tensors(), states.tensors(), strict=True):
             mine[runs] = other
 
-    def clone(self) -> "Course":
+    def clone(self) -> "IntegratorState":
         """A copy that later steps leave alone."""
-        return Course.of([tensor.clone() for tensor in self.tensors()])
+        return IntegratorState.of([tensor.clone() for tensor in self.tensors()])
 
     def tensors(self) -> list[Tensor]:
         """All tensors in a row, to be kept on a disk."""
         return [*self[:7], *self.parts, *self.slopes]
 
     @staticmethod
-    def of(tensors: list[Tensor]) -> "Course":
-        """The course from such a row."""
+    def of(tensors: list[Tensor]) -> "IntegratorState":
+        """The state from such a row."""
         time, step, last, steps, rejected, stopped, forced, *parts = tensors
         half = len(parts) // 2
-        return Course(time, step, last, steps, rejected, stopped, forced, tuple(parts[:half]), tuple(parts[half:]))
+        return IntegratorState(
+            time, step, last, steps, rejected, stopped, forced, tuple(parts[:half]), tuple(parts[half:])
+        )

@@ -5,61 +5,20 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from regimes.errors import UserError
+from regimes.errors import Diverged
 from regimes.lab.report import markdown_table, number, to_json
-from regimes.lab.runs import RunFolder, default_folder
-from regimes.training.assemble import check
+from regimes.lab.runs import RunFolder
+from regimes.processes import SINGLE, SingleProcess
 from regimes.training.config import TrainConfig
-from regimes.training.divergence import Diverged
-from regimes.training.length import open_run
-from regimes.training.parallel import Alone, processes, restarted
-from regimes.training.run import Outcome, Say, train_one
+from regimes.training.run import Outcome, Say, open_run, train_one
 
-FIGURES = ("train_accuracy", "validation_accuracy", "test_accuracy", "test_risk", "transport", "multiplier")
+NUMBERS = ("train_accuracy", "validation_accuracy", "test_accuracy", "test_risk", "transport", "multiplier")
 
 
-def folder_of(config: TrainConfig) -> Path:
-    """Where a run goes by default: runs/train-DATASET-ARCH[-lap][-meanfield][-nSIZE][-seedK], digest of the rest."""
-    parts = ["train", config.dataset, config.arch]
-    named = {"dataset", "arch", "data_dir"}  # the same run, wherever its data lie
-    for name, part in (
-        ("lap", "lap" if config.lap else ""),
-        ("mean_field", "meanfield" if config.mean_field else ""),
-        ("train_size", f"n{config.train_size}" if config.train_size else ""),
-        ("seed", f"seed{config.seed}" if config.seed else ""),
-        ("seeds", f"{config.seeds}seeds" if config.seeds > 1 else ""),
-    ):
-        if part:
-            parts.append(part)
-            named.add(name)
-    return default_folder("-".join(parts), config, named)
-
-
-def train(
-    config: TrainConfig,
-    path: Path,
-    *,
-    resume: bool = False,
-    fresh: bool = False,
-    say: Say = lambda text: None,
+def train_seeds(
+    config: TrainConfig, path: Path, *, resume: bool, fresh: bool, say: Say, ranks: SingleProcess = SINGLE
 ) -> Outcome:
-    """Train the seeds of the settings, one after the other in folders seed0, seed1... if there are several.
-
-    A run or a set of runs goes on where it was stopped; `resume` refuses to start anew, `fresh` moves an old one aside.
-    Under torchrun its processes train each seed together.
-    """
-    if resume and fresh:
-        raise UserError("--resume goes on with the old run, --fresh moves it aside: give one of the two.")
-    check(config)
-    fresh = fresh and not restarted()
-    with processes(config.device) as ranks:
-        speak = say if ranks.first else lambda text: None
-        if config.seeds == 1:
-            return train_one(config, path, resume=resume, fresh=fresh, say=speak, ranks=ranks)
-        return _seeds(config, path, resume, fresh, speak, ranks)
-
-
-def _seeds(config: TrainConfig, path: Path, resume: bool, fresh: bool, say: Say, ranks: Alone) -> Outcome:
+    """Train the seeds one after the other in folders seed0, seed1..., and write what they have in common."""
     if resume and not ranks.from_first(lambda: any(path.glob("seed*/last.pt"))):
         raise FileNotFoundError(f"{path} holds no run to go on from; leave out --resume to start")
     with ranks.by_first(lambda: open_run(path, "train", config, fresh=fresh)) or nullcontext() as folder:
@@ -96,12 +55,12 @@ def _conclude(folder: RunFolder | None, config: TrainConfig, results: Sequence[M
     for which in ("best", "last") if whole else ():
         line: dict[str, Any] = {"weights": which, "seeds": len(whole)}
         summary[which] = {}
-        for figure in FIGURES:
-            values = [result[which][figure] for result in whole]
+        for name in NUMBERS:
+            values = [result[which][name] for result in whole]
             if None not in values:
-                found = mean_interval(values, within=SHARE if "accuracy" in figure else POSITIVE)
-                summary[which][figure] = {"mean": found.value, "interval": found.interval, "values": values}
-                line[figure.replace("_", " ")] = f"{number(found.value)} {found.interval}"
+                found = mean_interval(values, within=SHARE if "accuracy" in name else POSITIVE)
+                summary[which][name] = {"mean": found.value, "interval": found.interval, "values": values}
+                line[name.replace("_", " ")] = f"{number(found.value)} {found.interval}"
         table.append(line)
     if gone:
         table.append(

@@ -3,7 +3,6 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch import distributed as dist
 
 FORGOTTEN = (
     "LeastAction is called again before after_step(): call it once after each optimiser step, or skip() where the step "
@@ -57,17 +56,3 @@ class Window:
                 f"since the last one {self.seen} came. Step where `full` is true."
             )
         self.empty()
-
-
-def over_processes(mean: Float[Tensor, "*members"], samples: int) -> Float[Tensor, "*members"]:
-    """The mean over the samples of all processes of torch's default group, the same bits in each; not differentiable.
-
-    From the mean over `samples` of this one. Without a group, or with one process, the mean itself.
-    """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return mean
-    own = torch.cat([(mean * samples).flatten(), mean.new_full((1,), samples)])
-    rows = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(rows, own)
-    total = torch.stack(rows).sum(0)
-    return (total[:-1] / total[-1]).view(mean.shape)

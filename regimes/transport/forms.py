@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from regimes.training.targets import Risk
+from regimes.modules.targets import Risk
 from regimes.transport.energy import Convention, mean_over_features, sum_over_features
 
 Form = Callable[[Tensor, Tensor, Tensor], Tensor]

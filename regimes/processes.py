@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch import distributed as dist
 
@@ -21,8 +22,8 @@ Result = TypeVar("Result")
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}  # words between processes always go by gloo
 
 
-class Alone:
-    """One process that trains alone: nothing to join."""
+class SingleProcess:
+    """One process: nothing to join."""
 
     rank, count = 0, 1
 
@@ -35,9 +36,9 @@ class Alone:
         """Means over the samples of all processes, from means over `samples` of this one; differentiable."""
         return values
 
-    def total(self, figures: Tensor) -> Tensor:
+    def total(self, values: Tensor) -> Tensor:
         """Sum over the processes, the same bits in each; not differentiable."""
-        return figures
+        return values
 
     def gather(self, values: Tensor) -> Tensor:
         """Vectors of all processes in rows; differentiable."""
@@ -60,10 +61,10 @@ class Alone:
         return make()
 
 
-ALONE = Alone()
+SINGLE = SingleProcess()
 
 
-class Together(Alone):
+class ProcessGroup(SingleProcess):
     """One of the processes of torch's default group."""
 
     def __init__(self) -> None:
@@ -75,9 +76,9 @@ class Together(Alone):
         sums = self.gather(torch.cat([stacked * samples, stacked.new_full((1,), samples)])).sum(0)
         return tuple(mean.to(value) for mean, value in zip(sums[:-1] / sums[-1], values, strict=True))
 
-    def total(self, figures: Tensor) -> Tensor:
+    def total(self, values: Tensor) -> Tensor:
         """Added in the order of the ranks."""
-        return self.gather(figures.detach().flatten()).sum(0).view(figures.shape)
+        return self.gather(values.detach().flatten()).sum(0).view(values.shape)
 
     def gather(self, values: Tensor) -> Tensor:
         """Backward: the gradients of a row are added up over the processes."""
@@ -102,9 +103,9 @@ class Together(Alone):
 
     def by_first(self, act: Callable[[], Result]) -> Result | None:
         """The others wait until it is done."""
-        kept: list[Result] = []
-        self.from_first(lambda: kept.append(act()))
-        return kept[0] if self.first else None
+        results: list[Result] = []
+        self.from_first(lambda: results.append(act()))
+        return results[0] if self.first else None
 
     def from_first(self, make: Callable[[], Result]) -> Result:
         """Sent as a pickle from process to process of the same run; an error is raised in each."""
@@ -121,18 +122,18 @@ class Together(Alone):
 
 
 @contextmanager
-def processes(device: str) -> Iterator[Alone]:
-    """The processes that torchrun has started, on the graphics card LOCAL_RANK where the device is cuda; or one alone.
+def processes(device: str) -> Iterator[SingleProcess]:
+    """The processes that torchrun has started, on the graphics card LOCAL_RANK where the device is cuda; or this one.
 
     A group that the caller has already made is used as it is. After an error the group is left: the others of it may
     be gone, and the program is about to end.
     """
     if dist.is_available() and dist.is_initialized():
-        yield Together()
+        yield ProcessGroup()
         return
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        yield ALONE
+        yield SINGLE
         return
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
@@ -146,7 +147,7 @@ def processes(device: str) -> Iterator[Alone]:
             raise UserError(f"process {local} of this machine has no graphics card: there are {cards}; start fewer")
         torch.cuda.set_device(local)
     dist.init_process_group(BACKENDS[device])
-    yield Together()
+    yield ProcessGroup()
     dist.destroy_process_group()
 
 
@@ -159,6 +160,20 @@ def lost(error: BaseException) -> bool:
     """Whether an error says that another process of the group is gone."""
     text = str(error)
     return isinstance(error, dist.DistError) or "gloo" in text or "NCCL" in text or "onnection closed" in text
+
+
+def over_processes(mean: Float[Tensor, "*members"], samples: int) -> Float[Tensor, "*members"]:
+    """The mean over the samples of all processes of torch's default group, the same bits in each; not differentiable.
+
+    From the mean over `samples` of this one. Without a group, or with one process, the mean itself.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return mean
+    part = torch.cat([(mean * samples).flatten(), mean.new_full((1,), samples)])
+    rows = [torch.empty_like(part) for _ in range(dist.get_world_size())]
+    dist.all_gather(rows, part)
+    total = torch.stack(rows).sum(0)
+    return (total[:-1] / total[-1]).view(mean.shape)
 
 
 class _Gather(torch.autograd.Function):

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regimes.training.recipes import CLASSES, SHAPES
-
 MAPPINGS = ("config", "state", "rng", "sums", "best")
 TEXTS = ("run", "data", "program")
 PARTS = ("model", "objective", "optimizer", "scheduler", "epoch", "step")
@@ -27,15 +25,16 @@ def misfit(found: Mapping[str, Any]) -> str | None:
     return _state(found["state"]) or _rng(found["rng"]) or _rows(found["rows"]) or _best(found["best"], found["rows"])
 
 
-def misfit_shape(dataset: str | None, shape: Any, classes: Any) -> str | None:
-    """The same of the shape of an input and the number of classes; of a data set of `train` these are known."""
+def misfit_shape(
+    shape: Any, classes: Any, known: tuple[tuple[int, ...], int] | None = None, dataset: str | None = None
+) -> str | None:
+    """The same of the shape of an input and the number of classes; of a data set of `train` both are known."""
     if not isinstance(shape, list | tuple) or not all(_count(size, 1) for size in shape):
         return f"shape is {_short(shape)}, not sizes of at least 1"
     if not _count(classes, 0):
         return f"classes is {_short(classes)}, not a whole number of at least 0"
-    if dataset is not None and (tuple(shape), classes) != (SHAPES[dataset], CLASSES[dataset]):
-        known = f"{dataset} has {SHAPES[dataset]} and {CLASSES[dataset]}"
-        return f"shape and classes are {_short(tuple(shape))} and {classes}; {known}"
+    if known is not None and (tuple(shape), classes) != known:
+        return f"shape and classes are {_short(tuple(shape))} and {classes}; {dataset} has {known[0]} and {known[1]}"
     return None
 
 

@@ -1,0 +1,30 @@
+"""A run that is asked to be longer or shorter than it was: it goes on where that is what an undisturbed one is."""
+
+from pathlib import Path
+
+from regimes.errors import UserError
+from regimes.training.checkpoint import load_checkpoint
+from regimes.training.config import StepSettings
+
+WAY_OUT = "pass --out for another folder, or --fresh to train anew"
+
+
+def refuse_another_beginning(last: Path, config: StepSettings) -> None:
+    """UserError unless what a checkpoint holds is the beginning of the run that is asked for."""
+    checkpoint = load_checkpoint(last)
+    rows, epoch, step = checkpoint.rows, int(checkpoint.state["epoch"]), int(checkpoint.state["step"])
+    cut = len(rows) > epoch  # its last row is of an epoch that max_steps has ended early
+    done = (rows[-1]["steps"] if rows else 0) + (0 if cut else step)
+    if epoch + (step > 0) > config.epochs or done > (config.max_steps or done):
+        asked = f"--epochs {config.epochs}" + (f" --max-steps {config.max_steps}" if config.max_steps else "")
+        raise UserError(f"{last} has seen {done} steps, {epoch} whole epochs: more than {asked}; {WAY_OUT}")
+    if config.schedule == "cosine" and config.epochs != checkpoint.config["epochs"]:
+        raise UserError(
+            f"{last} comes from a cosine over {checkpoint.config['epochs']} epochs: its learning rates are not those "
+            f"of {config.epochs} epochs, and cannot be taken back; {WAY_OUT}"
+        )
+    if cut and done != config.max_steps:
+        raise UserError(
+            f"{last} was ended by max_steps within epoch {epoch + 1}, which is counted as it was: an undisturbed run "
+            f"would not have counted it; {WAY_OUT}"
+        )
