@@ -10,6 +10,7 @@ from launch import launch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 
 import regimes
 from regimes.models.build import build
@@ -25,6 +26,17 @@ class Block(nn.Module):
 
     def forward(self, z):
         return z + self.inner(z)
+
+
+class Checkpointed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks, self.head = nn.ModuleList([Block(), Block()]), nn.Linear(4, 3)
+
+    def forward(self, z):
+        for block in self.blocks:
+            z = checkpoint(block, z, use_reentrant=False)
+        return self.head(z)
 
 
 class Attentive(nn.Module):
@@ -284,8 +296,12 @@ def own_loop(rank, joined):
     for level in LEVELS:
         for accumulate in (1, 2):
             torch.manual_seed(1)
-            net = MODELS["dense"]().double()
-            together = nn.parallel.DistributedDataParallel(net) if rank is not None else net
+            net = Checkpointed().double()
+            traced = together = regimes.trace_residuals(net, Block)
+            if rank is not None and accumulate == 1:  # either may wrap the other
+                together = nn.parallel.DistributedDataParallel(traced)
+            elif rank is not None:
+                traced = together = regimes.trace_residuals(nn.parallel.DistributedDataParallel(net), Block)
             objective = LeastAction(
                 level=level, growth=0.3, multiplier=2.0, accumulate=accumulate, join=None if joined else alone
             )
@@ -299,9 +315,8 @@ def own_loop(rank, joined):
                     objective(together(bx, trace=True), by).value.backward()
                 optimizer.step()
                 optimizer.zero_grad()
-                own = cross_entropy(
-                    net(x if rank is None else x.chunk(2)[rank], trace=False), y if rank is None else y.chunk(2)[rank]
-                )
+                whole = (x, y) if rank is None else (x.chunk(2)[rank], y.chunk(2)[rank])
+                own = cross_entropy(traced(whole[0], trace=False), whole[1])
                 objective.after_step(lambda own=own: own, lambda own=own: own)
             found[f"{level} {accumulate}"] = [objective.multiplier, *(w.detach() for w in net.parameters())]
     bad = LeastAction()
