@@ -187,7 +187,7 @@ def test_the_verdict_follows_the_figures_and_their_integration_error(distance, d
 def test_the_test_losses_are_compared_seed_by_seed():
     measurement = made_up(0.01, 0.01)
     said = " ".join(words(measurement, summary(measurement, classes=False), small("alpha=100")))
-    assert "paired by seed: 2 [2, 2] (higher)" in said
+    assert "seeds: 2 [2, 2] (higher)" in said
 
 
 def test_no_interval_leaves_the_range_of_its_quantity():

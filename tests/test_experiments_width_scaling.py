@@ -34,7 +34,7 @@ def verdicts(rows):
 def test_a_rising_and_a_low_curve_support_the_statement():
     judgement = width_scaling.judge(table())
     assert judgement.verdict == "supported"
-    assert judgement.merits["ratio"] == pytest.approx(0.8 / 0.09)
+    assert judgement.merits["ratio of the test losses, geometric mean"] == pytest.approx(0.8 / 0.09)
 
 
 @pytest.mark.parametrize(("change", "quantity"), [

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from torch.testing import assert_close
 
 from regimes.lab import figures
-from regimes.lab.numbers import Number
+from regimes.lab.numbers import Number, geometric_mean
 from regimes.lab.report import Interval
 
 
@@ -117,6 +117,27 @@ def test_numbers_of_one_seed_have_neither_band_nor_bar(bars):
     assert ax.lines[0].get_ydata().tolist() == [2.0]
     lengths = [np.ptp(part.get_segments()[0][:, 1]) for part in ax.collections]
     assert sum(lengths) == 0
+
+
+def of(*values):
+    return geometric_mean(np.array(values))
+
+
+@pytest.mark.parametrize("bars", [False, True])
+def test_two_repetitions_have_marks_and_neither_band_nor_bar(bars):
+    _, ax = figures.figure()
+    figures.curve(ax, {1.0: of(1.0, 2.0), 2.0: of(1.0, 3.0)}, bars=bars, marker="", number=1)
+    assert ax.lines[0].get_marker() == "s"
+    lengths = [np.ptp(segment[:, 1]) for part in ax.collections for segment in part.get_segments()]
+    assert sum(lengths) == 0
+    assert figures.intervals("bands", 2) == "no bands: the intervals of two say nothing"
+
+
+def test_three_repetitions_have_a_band():
+    _, ax = figures.figure()
+    figures.curve(ax, {1.0: of(1.0, 2.0, 3.0), 2.0: of(1.0, 3.0, 2.0)}, marker="")
+    assert (ax.lines[0].get_marker(), len(ax.collections)) == ("", 1)
+    assert figures.intervals("bands", 3) == "bands: 95 % intervals"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from regimes.lab.files import write_whole
 from regimes.lab.numbers import Number, geometric_mean, known, slope
+from regimes.lab.statements import FEW
 
 COLUMN = 3.4  # inches: one column of a two-column page
 DOUBLE = 7.0  # inches: both columns
@@ -94,14 +95,17 @@ def curve(
 ) -> None:
     """Values against the places x of {x: number}, with their 95 % intervals as a band, or as `bars`.
 
-    A band or bar is drawn where the interval is bounded. number: which of the shared colours and markers; look: further
-    options of `plot`; values are multiplied by the unit (100 for percent).
+    A bar is drawn where `Number.drawn` allows it, a band where it does everywhere; else the values have marks.
+    number: which of the shared colours and markers; look: further options of `plot`; values are multiplied by the unit
+    (100 for percent).
     """
     places = sorted(found)
     values = unit * np.array([found[place].value for place in places])
     low, high = unit * np.array([found[place].interval for place in places]).reshape(-1, 2).T
-    shown = np.array([found[place].bounded for place in places], dtype=bool)
+    shown = np.array([found[place].drawn for place in places], dtype=bool)
     look = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]} | look
+    if not shown.all():
+        look["marker"] = look["marker"] or MARKERS[number % len(MARKERS)]
     if bars:
         spread = np.where(shown, np.maximum([values - low, high - values], 0.0), 0.0)  # not below 0 by rounding
         ax.errorbar(places, values, spread, capsize=2, **look)
@@ -115,6 +119,13 @@ def explain(made: Figure | SubFigure, text: str) -> None:
     """Small text under the figure that says what its bands and bars are; long text is broken to the figure's width."""
     letters = int(19.5 * made.bbox.width / made.dpi)  # as many of this size fit on a line
     made.supxlabel("\n".join(textwrap.wrap(text, letters)), fontsize=NOTE, color="#444444")
+
+
+def intervals(kind: str, repetitions: int, what: str = "95 % intervals") -> str:
+    """Words for what the bands or bars of a figure are; that there are none where there are few repetitions."""
+    if repetitions > FEW:
+        return f"{kind}: {what}"
+    return f"no {kind}: one has no interval" if repetitions == 1 else f"no {kind}: the intervals of two say nothing"
 
 
 def with_exponent(label: str, exponent: Number | None) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from regimes.lab.report import Estimate, Interval, Judgement, Statement
+from regimes.lab.statements import FEW
 from regimes.lab.statistics import geometric_mean_interval, loglog_slope, mean_interval, slope_error
 
 
@@ -46,6 +47,12 @@ class Number(_Triple):
     def bounded(self) -> bool:
         """Whether both ends of the interval are finite: with one seed alone they are not."""
         return bool(np.isfinite(self.interval).all())
+
+    @property
+    def drawn(self) -> bool:
+        """Whether figures draw its interval: that of two repetitions has ends, but spans the panel and says nothing."""
+        many = self.estimate.repetitions is None or self.estimate.repetitions > FEW
+        return self.bounded and many
 
 
 def mean(values: ArrayLike, **options: Any) -> Number | None:

@@ -50,8 +50,9 @@ def draw(measurement: Measurement, config: Config) -> Figure:
         explain(
             below,
             f"(a), (b): each neuron of seed {int(measurement.drawn)} is drawn at |a| b, the direction of its input "
-            "weights times the size of its output weight; axes differ. (d) to (f): lines are geometric means over the "
-            "seeds, bands reach from the smallest to the largest. (c): means over the seeds.",
+            "weights times the size of its output weight; axes differ, a square shows the range of the other panel. "
+            "(d) to (f): lines are geometric means over the seeds, bands reach from the smallest to the largest. "
+            "(c): means over the seeds.",
         )
     return figure
 

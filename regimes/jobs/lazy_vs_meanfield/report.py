@@ -198,8 +198,8 @@ def _comparison(measurement: Measurement, config: Config) -> str:
         return f"Test loss of the scaled net over the mean-field net: {value:.3g} (one seed, no interval)."
     side = "higher" if low > 1 else "lower" if high < 1 else "no clear difference"
     return (
-        f"Test loss of the scaled net over the mean-field net, paired by seed: {value:.3g} "
-        f"[{low:.3g}, {high:.3g}] ({side})."
+        f"Test loss of the scaled net over the mean-field net, geometric mean of {ratio.repetitions} seeds: "
+        f"{value:.3g} [{low:.3g}, {high:.3g}] ({side})."
     )
 
 

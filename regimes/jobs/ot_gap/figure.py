@@ -23,7 +23,8 @@ Arrays = Mapping[str, np.ndarray]
 NOTE = (
     "(a) {lines} of {points} points with their pairs. (b) Bars: the 10 to 90 % range over points. (c) What a pair "
     "costs more than the dual prices of its two points: the pairing is optimal if and only if that is 0 (left-most "
-    "bin) for all its pairs. (d) 0 for the gradient of a function; bars: ± one standard error over points."
+    "bin) for all its pairs. (d) 0 for the gradient of a function; bars: ± one standard error over points, often "
+    "within the marks."
 )
 
 
@@ -67,7 +68,7 @@ def _clouds(axis: Axes, arrays: Arrays) -> None:
     # Room above the points for the legend, and below for an inset: they can be anywhere.
     low, high = axis.get_ylim()
     inset = _inset(before, after)
-    room = 0.75 * (high - low) if inset is not None else 0.0
+    room = 1.05 * (high - low) if inset is not None else 0.0
     axis.set_ylim(low - room, high + 0.3 * (high - low + room))
     axis.legend(fontsize=7, loc="upper center", ncols=2, handlelength=1.6, labelspacing=0.25, borderaxespad=0.2)
     if inset is not None:
@@ -102,7 +103,7 @@ def _inset(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, str] | No
 
 
 def _zoom(axis: Axes, arrays: Arrays, some: np.ndarray, title: str) -> None:
-    inner = axis.inset_axes((0.56, 0.11, 0.42, 0.29))
+    inner = axis.inset_axes((0.3, 0.1, 0.68, 0.26))
     before, after = arrays["before"][some], arrays["after"][some]
     inner.scatter(*before.T, s=9, facecolor="none", edgecolor="0.55", lw=0.6)
     if len(some) <= FEW:

@@ -38,9 +38,9 @@ def draw(rows: "DataFrame") -> "Figure":
         bias = r"$(\mathrm{E}\,\Theta - \Theta_\infty)\cdot v\,/\,\|\Theta_\infty\|$"
         right.set(ylabel=bias, title="Deep: bias of the mean")
         made.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4)
-        figures.explain(
-            made, "Means over nets (left) and over blocks of nets (right); bars: 95 % intervals of the mean."
-        )
+        bars = figures.intervals("bars", rows.seed.nunique(), "95 % intervals of the mean")
+        text = f"Means over nets (left) and over blocks of nets (right); {bars}."
+        figures.explain(made, f"{text} v: a fixed direction, in which the bias is seen best.")
     return made
 
 

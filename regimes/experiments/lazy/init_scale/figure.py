@@ -33,6 +33,8 @@ def draw(rows: "DataFrame") -> "Figure":
         for ax, title in ((left, "fixed training set, full batch"), (right, "fresh samples: population loss")):
             ax.set(xscale="log", xlabel="scale τ of the initialisation", ylabel="1000 × test loss", title=title)
             ax.set_ylim(bottom=0)
-            ax.legend(loc="lower right")
-        figures.explain(made, f"Means of {rows.seed.nunique()} trials; bands: 95 % intervals of the mean.")
+        left.legend(loc="lower right")
+        right.legend(loc="center right")
+        trials = rows.seed.nunique()
+        figures.explain(made, f"Means of {trials} trials; {figures.intervals('bands', trials)}.")
     return made

@@ -42,8 +42,8 @@ def draw(rows: "DataFrame") -> "Figure":
             ax.set_xlim(0.5 * whole.alpha.min(), 2 * whole.alpha.max())
             ax.legend(loc="upper left", bbox_to_anchor=(-0.2, -0.22))
         seeds = whole.seed.nunique()
-        text = f"Means of {seeds} seeds; bars: 95 % intervals. Accuracy lost: that at α = {smallest} less that at α,"
-        figures.explain(made, f"{text} paired by seed.")
+        text = f"Means of {seeds} seeds; {figures.intervals('bars', seeds)}. Accuracy lost: that at α = {smallest} less"
+        figures.explain(made, f"{text} that at α, paired by seed. Distances: geometric means.")
     return made
 
 

@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 PARITY = "doubled: outputs, by parity"
-QUANTITIES = {  # column: in tables, in figures
-    "weights": ("‖w − w₀‖", r"$\|w - w_0\|$"),
-    "departure": ("‖w − w̄‖", r"$\|w - \bar w\|$"),
-    "outputs": ("‖αh(w) − αh̄(w̄)‖", r"$\|\alpha h(w) - \alpha\bar h(\bar w)\|$"),
+QUANTITIES = {  # column: in tables, in figures, in words
+    "weights": ("‖w − w₀‖", r"$\|w - w_0\|$", "motion of the weights"),
+    "departure": ("‖w − w̄‖", r"$\|w - \bar w\|$", "weights from the tangent model's"),
+    "outputs": ("‖αh(w) − αh̄(w̄)‖", r"$\|\alpha h(w) - \alpha\bar h(\bar w)\|$", "outputs from its"),
 }
 
 STATEMENT = Statement(
-    title="The distance to the tangent model falls like 1/α",
+    title="A scaled net comes to its tangent model like 1/α, or faster",
     claim="With h(w_0) = 0 and T fixed: ‖w_α − w_0‖ = O(1/α), ‖w_α − w̄_α‖ = O(1/α²), ‖αh(w_α) − αh̄(w̄_α)‖ = O(1/α).",
     source="[ChizatOyallonBach2019] Theorem 2.2",
     predictions=(
@@ -87,7 +87,7 @@ def table(rows: "DataFrame") -> "DataFrame":
     """Exponent in α of each quantity for each start, and the initial output."""
     import pandas
 
-    columns = {f"exponent of sup {words}": exponents(rows, name) for name, (words, _) in QUANTITIES.items()}
+    columns = {f"exponent of sup {words}": exponents(rows, name) for name, (words, *_) in QUANTITIES.items()}
     values: dict[str, Any] = {
         name: {start: one.value for start, one in found.items()} for name, found in columns.items()
     }
@@ -100,13 +100,14 @@ def draw(rows: "DataFrame") -> "Figure":
     """One panel a quantity, against α on double logarithmic axes; the exponents are in the legends."""
     made, axes = figures.figure(1, 3, width=figures.DOUBLE, height=3.3)
     with figures.style():
-        for ax, (name, (_, words)) in zip(axes, QUANTITIES.items(), strict=True):
+        for ax, (name, (_, words, title)) in zip(axes, QUANTITIES.items(), strict=True):
             found = exponents(rows, name)
             for start, some in rows.groupby("start", sort=False):
                 means = each(some, "alpha", lambda at, name=name: geometric_mean(at[name]))
                 label = figures.with_exponent(str(start), found.get(str(start)))
                 figures.curve(ax, means, label=label, **LOOKS[str(start)])
-            ax.set(xscale="log", yscale="log", xlabel="scale α", ylabel=f"sup {words}")
+            ax.set(xscale="log", yscale="log", xlabel="scale α", ylabel=f"sup {words}", title=title)
             ax.legend(title="start: exponent of α", loc="upper left", bbox_to_anchor=(-0.05, -0.25))
-        figures.explain(made, f"Geometric means of {rows.seed.nunique()} seeds; bands: 95 % intervals.")
+        seeds = rows.seed.nunique()
+        figures.explain(made, f"Geometric means of {seeds} seeds; {figures.intervals('bands', seeds)}.")
     return made

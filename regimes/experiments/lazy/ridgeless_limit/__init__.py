@@ -97,5 +97,7 @@ def draw(rows: "DataFrame") -> "Figure":
             ylabel="distance to kernel regression\n(root mean square over test points)",
         )
         made.legend(title="start: exponent of α", loc="outside upper center", ncols=2)
-        figures.explain(made, f"Geometric means of {rows.seed.nunique()} seeds; bands: 95 % intervals.")
+        seeds = rows.seed.nunique()
+        text = f"Geometric means of {seeds} seeds; {figures.intervals('bands', seeds)}."
+        figures.explain(made, f"{text} Without f₀: the start is left out of the regression.")
     return made

@@ -73,7 +73,7 @@ def judge(rows: "DataFrame") -> Judgement:
 
 
 def table(rows: "DataFrame") -> "DataFrame":
-    """Means over seeds at the end of training, with 95 % intervals."""
+    """At the end of training: geometric means over seeds of risk and motion, means of the share; 95 % intervals."""
     import pandas
 
     columns = {

@@ -37,13 +37,13 @@ def draw(rows: "DataFrame") -> "Figure":
         seeds = rows.seed.nunique()
         which = f"of seed {seed}, dots at their ends" if len(path) else "were kept of none of these seeds"
         text = f"Paths of the neurons {which}. Above: geometric means of {seeds} seeds"
-        figures.explain(made, f"{text} with 95 % intervals.")
+        figures.explain(made, f"{text}; {figures.intervals('brackets', seeds)}.")
     return made
 
 
 def spread(found: Number) -> str:
     """The interval of a number behind its value, with two digits."""
-    return f"[{found.interval.low:.2g}, {found.interval.high:.2g}]" if found.bounded else ""
+    return f"[{found.interval.low:.2g}, {found.interval.high:.2g}]" if found.drawn else ""
 
 
 def _panel(ax: Any, rows: Any) -> None:

@@ -39,9 +39,10 @@ def draw(rows: "DataFrame") -> "Figure":
             figures.curve(right, means, number=number, label=label)
         right.set(xscale="log", yscale="log", xlabel="scale α", ylabel="distance from the tangent model")
         right.legend(title="exponent of α")
+        seeds = rows.seed.nunique()
         figures.explain(
             made,
-            f"Geometric means of {rows.seed.nunique()} seeds; bands: 95 % intervals. Smallest eigenvalue: λ of the "
+            f"Geometric means of {seeds} seeds; {figures.intervals('bands', seeds)}. Smallest eigenvalue: λ of the "
             "tangent model, μ of the Hessian at the limit.",
         )
     return made

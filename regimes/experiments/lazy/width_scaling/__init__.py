@@ -70,7 +70,7 @@ def judge(rows: "DataFrame") -> Judgement:
         f"0.1 × test loss of 1/√m, m ≥ {WIDE}": mean(PUBLISHED_UNIT * lazy),
         f"0.1 × test loss of 1/m, m ≥ {WIDE}": mean(PUBLISHED_UNIT * mean_field),
         "0.1 × what a linear function plus a constant leaves": PUBLISHED_UNIT * linear,
-        "ratio": found[RATIO],
+        "ratio of the test losses, geometric mean": found[RATIO],
         "slope": found[SLOPE],
     }
     return judged(STATEMENT, found, merits)

@@ -86,9 +86,11 @@ def judge(rows: "DataFrame") -> Judgement:
     merits: dict[str, float | Number | None] = {"seeds": float(runs.seed.nunique())}
     for arm, some in runs.groupby("arm", sort=False):
         merits[f"{arm}: runs stopped by perfect accuracy"] = float(some.stopped.astype(bool).mean())
-        merits[f"{arm}: transport cost over the least possible"] = numbers.geometric_mean(some.transport / some.least)
+        merits[f"{arm}: transport cost over the least possible, geometric mean"] = numbers.geometric_mean(
+            some.transport / some.least
+        )
     merits |= cheapest(rows)
-    merits["OT gap with the penalty / without"] = ratio(runs, PENALISED, FREE, "gap")
+    merits["OT gap with the penalty / without, geometric mean"] = ratio(runs, PENALISED, FREE, "gap")
     found = {
         COST: ratio(runs, PENALISED, FREE),
         RELATIVE: difference(runs, PENALISED, FREE, "relative_gap"),

@@ -23,11 +23,12 @@ GAPS = ("gap", "gap_whole")
 ABSENT = {"displacement_asymmetry": ("line",), "distance": CLASSIFIED}
 NUMBER = {name: number for number, name in enumerate((*KNOWN, "circles", "images"))}  # colour and marker of a problem
 NAMES = {"line": "line (d = 1)", "plane": "plane (d = 2)", "space": "space (d = 8)", "mnist": "MNIST"}
+BANDS = "Student's 95 % intervals of their logarithms, not drawn beyond a factor of 100"
 EXPLANATION = (
-    "Marks: geometric means over {} seeds; bands: Student's 95 % intervals of their logarithms, not drawn beyond a "
-    "factor of 100. Weight 0, the risk alone, stands at the left. Below 10⁻⁹ (grey) the certificate does not tell a "
-    "gap from 0: such gaps are drawn at this floor. Dealt out: each point moved by the displacement of another of its "
-    "class. Asymmetry: 0 for a gradient, about 1 for unstructured maps. Distance: over the size of the known map."
+    "Marks: geometric means over {seeds} seeds; {bands}. Weight 0, the risk alone, stands at the left. Below 10⁻⁹ "
+    "(grey) the certificate does not tell a gap from 0: such gaps are drawn at this floor. Dealt out: each point moved "
+    "by the displacement of another of its class. Asymmetry: 0 for a gradient, about 1 for unstructured maps. "
+    "Distance: over the size of the known map."
 )
 
 
@@ -35,6 +36,7 @@ def draw(rows: "DataFrame") -> "Figure":
     """Geometric means over the seeds with 95 % bands, the net of weight 0 at the left; and paths in the plane."""
     made, axes = figures.figure(2, 3, width=figures.DOUBLE, height=5.9)
     ends: Any = rows[rows.kind == "end"]
+    seeds = ends.seed.nunique()
     with figures.style():
         for ax, column in zip(axes.T.flat[:4], PANELS, strict=True):
             _panel(ax, ends, column)
@@ -48,7 +50,7 @@ def draw(rows: "DataFrame") -> "Figure":
         for ax, weight in zip(axes[:, 2], (0.0, float(ends.weight.max())), strict=True):
             _paths(ax, paths[paths.weight == weight], f"plane, w = {weight:g}")
         made.legend(*shown.get_legend_handles_labels(), loc="outside upper center", ncols=4)
-        figures.explain(made, EXPLANATION.format(ends.seed.nunique()))
+        figures.explain(made, EXPLANATION.format(seeds=seeds, bands=figures.intervals("bands", seeds, BANDS)))
     return made
 
 
@@ -71,9 +73,9 @@ def _panel(ax: Any, ends: Any, column: str) -> None:
     ax.set_xticks(np.where(places > 0, places, _left(ends.weight)), [f"{place:g}" for place in places])
     ax.xaxis.minorticks_off()
     if column in GAPS:
-        ax.set_ylim(bottom=RESOLUTION / 10)
-        ax.axhspan(RESOLUTION / 10, RESOLUTION, color=GREY, alpha=0.25, linewidth=0)
-        ax.text(0.5, RESOLUTION / 3, "not told from 0", transform=ax.get_yaxis_transform(), fontsize=figures.NOTE,
+        ax.set_ylim(bottom=RESOLUTION / 60)
+        ax.axhspan(RESOLUTION / 60, RESOLUTION, color=GREY, alpha=0.25, linewidth=0)
+        ax.text(0.5, RESOLUTION / 15, "not told from 0", transform=ax.get_yaxis_transform(), fontsize=figures.NOTE,
                 ha="center", va="center")  # fmt: skip
 
 
@@ -88,7 +90,7 @@ def _curve(ax: Any, some: Any, column: str, weights: Any, number: int, **look: A
     placed = {weight if weight > 0 else _left(weights): mean for weight, mean in found.items()}
     drawn = {"color": PALETTE[number], "marker": MARKERS[number]} | look
     ax.plot(list(placed), [mean.value for mean in placed.values()], **drawn)
-    if "label" in look and all(mean.bounded for mean in placed.values()):
+    if "label" in look and all(mean.drawn for mean in placed.values()):
         low = [max(mean.interval.low, mean.value / 100, RESOLUTION) for mean in placed.values()]
         high = [min(mean.interval.high, 100 * mean.value) for mean in placed.values()]
         figures.band(ax, list(placed), low, high, color=PALETTE[number])

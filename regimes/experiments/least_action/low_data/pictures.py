@@ -190,7 +190,7 @@ def _listed(
     for line, one in enumerate(there):
         number, (diverged, seeds) = one.found.get(size), one.lost[size]
         if number is not None and not one.whole(size):
-            low, high = number.interval if number.bounded else (number.value, number.value)
+            low, high = number.interval if number.drawn else (number.value, number.value)
             ends = [[number.value - low], [high - number.value]]
             ax.errorbar([number.value], [line], xerr=ends, linestyle="none", capsize=2, label=one.label, **one.look)
         if diverged:
@@ -230,11 +230,10 @@ def _explained(
     there = {key for key in shown if len(rows[rows.arm == key[0]])}
     words = [WORDS[key] for key in WORDS if key in there]
     parts = [
-        f"Marks: means over seeds (at most {', '.join(map(str, most))} at {at}) with 95 % intervals as bars, "
-        "of differences paired by seed.",
+        f"Marks: means over seeds (at most {', '.join(map(str, most))} at {at}), of differences paired by seed; "
+        f"{figures.intervals('bars and bands' if curves else 'bars', max(most))}.",
         "Open marks: published." if published else "No published values: this run is smaller than the published one.",
         f"{CROSS}: seeds diverged; a mean that has them counts the accuracy that they end with." if crossed else "",
-        "Bands: 95 % intervals." if curves else "",
         "; ".join(words) + ".",
     ]
     return " ".join(part for part in parts if part)

@@ -16,7 +16,7 @@ COST = r"transport cost $\Sigma_k \|v_k\|^2$"
 PANELS = (
     ("transport", "test_accuracy", COST, "test accuracy"),
     ("relative", "test_accuracy", r"relative $\Sigma_k \|v_k\|^2 / \|z_{k-1}\|^2$", "test accuracy"),
-    ("transport_start", "transport", "transport cost before training", "transport cost after"),
+    ("transport_start", "transport", "transport cost at the start", "transport cost at the end"),
 )
 NAMES = {"kaiming": "Kaiming", "orthogonal": "orthogonal", "normal": "normal"}
 EXPLANATION = (

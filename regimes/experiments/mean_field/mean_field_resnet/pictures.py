@@ -23,7 +23,7 @@ def panels(rows: "DataFrame", gains: Mapping[str, Number], published: Mapping[st
     with style():
         for place, (arm, mean) in enumerate(gains.items()):
             colour = PALETTE[0 if arm == "mean_field" else 4]
-            low, high = mean.interval if mean.bounded else (mean.value, mean.value)
+            low, high = mean.interval if mean.drawn else (mean.value, mean.value)
             ends = [[mean.value - low], [high - mean.value]]
             left.errorbar([mean.value], [place], xerr=ends, fmt="o", capsize=2, color=colour)
             if arm == "mean_field" and published:
@@ -37,10 +37,11 @@ def panels(rows: "DataFrame", gains: Mapping[str, Number], published: Mapping[st
         if left.get_legend_handles_labels()[0]:
             left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), handlelength=1.2)
         _weights(right, rows)
+        few = ", of more than two seeds" if any(not mean.drawn for mean in gains.values()) else ""
         explain(
             made,
-            "Left: means of differences paired by seed, to the right better than vanilla; bars: 95 % "
-            "intervals. Right: small marks are single seeds, large ones their means; blocks are in the order of their "
+            f"Left: means of differences paired by seed, to the right better than vanilla; bars: 95 % intervals{few}. "
+            "Right: small marks are single seeds, large ones their means; blocks are in the order of their "
             "stages.",
         )
     return made
