@@ -29,12 +29,12 @@ def draw(rows: "DataFrame") -> "Figure":
             level = value / PUBLISHED_UNIT * unit
             left.plot([LAZY, max(end, default=LAZY)], [level, level], ":", color="#000000", label=label)
         figures.curve(right, losses(rows, "population"), number=0, marker="", label="end of training")
-        right.axhline(LINEAR_SHARE * unit, linestyle=":", color="#000000", label="linear function + constant")
+        right.axhline(LINEAR_SHARE * unit, linestyle=":", color="#000000", label="linear + constant")
         for ax, title in ((left, "fixed training set, full batch"), (right, "fresh samples: population loss")):
             ax.set(xscale="log", xlabel="scale τ of the initialisation", ylabel="1000 × test loss", title=title)
             ax.set_ylim(bottom=0)
-        left.legend(loc="lower right")
-        right.legend(loc="center right")
+            ax.legend(loc="lower right")
         trials = rows.seed.nunique()
-        figures.explain(made, f"Means of {trials} trials; {figures.intervals('bands', trials)}.")
+        text = f"Means of {trials} trials; {figures.intervals('bands', trials)}."
+        figures.explain(made, f"{text} Linear + constant: what the best such function leaves of the loss.")
     return made

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 PARITY = "doubled: outputs, by parity"
 QUANTITIES = {  # column: in tables, in figures, in words
     "weights": ("‖w − w₀‖", r"$\|w - w_0\|$", "motion of the weights"),
-    "departure": ("‖w − w̄‖", r"$\|w - \bar w\|$", "weights from the tangent model's"),
-    "outputs": ("‖αh(w) − αh̄(w̄)‖", r"$\|\alpha h(w) - \alpha\bar h(\bar w)\|$", "outputs from its"),
+    "departure": ("‖w − w̄‖", r"$\|w - \bar w\|$", "weights to tangent model"),
+    "outputs": ("‖αh(w) − αh̄(w̄)‖", r"$\|\alpha h(w) - \alpha\bar h(\bar w)\|$", "outputs to tangent model"),
 }
 
 STATEMENT = Statement(
