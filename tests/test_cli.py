@@ -195,6 +195,7 @@ def test_show_has_claim_source_predictions_settings_and_results():
         assert part in ended.out
     assert re.search(r"pause +0 +seconds a call", ended.out)
     assert "supported: runs/toy" in ended.out
+    assert "Supported: all" in ended.out
 
 
 def test_list_has_a_line_a_statement_with_the_last_verdict(tmp_path, monkeypatch):

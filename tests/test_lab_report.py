@@ -17,7 +17,8 @@ from regimes.lab.report import (
     to_json,
     write_result,
 )
-from regimes.lab.statistics import mean_interval
+from regimes.lab.statements import because, overall
+from regimes.lab.statistics import geometric_mean_interval, mean_interval
 
 SLOPE, BIAS = "slope", "bias"
 STATEMENT = Statement(
@@ -148,6 +149,7 @@ def test_a_report_holds_statement_findings_config_and_provenance():
         "error": 0.0,
         "verdict": "supported",
         "reason": "",
+        "average": "",
     }
     assert (result["merits"], result["config"], result["commit"]) == ({"speed": 2.0}, {"width": 3}, "abc")
     for part in ("# fall: supported", "It falls.", "[Key] Thm 1", "| 3 | 0.25 |", "speed", "verify fall"):
@@ -209,6 +211,45 @@ def test_what_was_repeated_once_decides_nothing_and_twice_is_called_few():
     twice = STATEMENT.judge({SLOPE: INSIDE, BIAS: mean_interval([-1.0, -1.1])})
     assert twice.verdict == "supported"
     assert "few" in twice.findings[1].reason
+
+
+@pytest.mark.parametrize(
+    ("measured", "reason"),
+    [
+        (Interval(-1.2, -1.0), "the interval lies partly in the predicted one"),
+        (Interval(math.nan, math.nan), "the number is not known"),
+        (INSIDE, ""),
+        (OUTSIDE, ""),
+    ],
+)
+def test_an_inconclusive_finding_says_why(measured, reason):
+    judgement = STATEMENT.judge({SLOPE: measured, BIAS: BELOW})
+    assert (judgement.findings[0].verdict == "inconclusive") == bool(reason)
+    assert judgement.findings[0].reason == reason
+
+
+@pytest.mark.parametrize(
+    ("findings", "sentence"),
+    [
+        (["supported"] * 2, "Supported: all 2 predictions."),
+        (["supported", "refuted", "inconclusive"], "Refuted: 1 of 3 predictions."),
+        (["supported", "inconclusive", "inconclusive"], "Inconclusive: 2 of 3 predictions. None is refuted."),
+        (["supported", "not measured"], "Not measured: 1 of 2 predictions. The others are supported."),
+        (["not measured", "not measured"], "The run has no rows of any of the 2 predictions."),
+        (["refuted", "not reproduced"], "A published baseline was missed. 1 of 2 predictions rest on it."),
+    ],
+)
+def test_a_sentence_says_why_a_statement_has_its_verdict(findings, sentence):
+    made = [STATEMENT.judge({}).findings[0]._replace(verdict=one) for one in findings]
+    assert because(overall(made), findings) == sentence
+
+
+def test_geometric_means_are_called_so():
+    ratio = geometric_mean_interval([1.0, 4.0, 2.0])
+    assert (ratio.average, mean_interval([1.0, 4.0]).average) == ("geometric mean", "")
+    _, table = report(STATEMENT.judge({SLOPE: mean_interval([-1.0, -1.01, -0.99]), BIAS: ratio}), 4)
+    assert "geometric mean of 3 repetitions" in table
+    assert table.count("geometric") == 1
 
 
 def test_a_gain_over_a_baseline_that_was_not_reproduced_is_not_judged():

@@ -68,10 +68,12 @@ class _Pair(NamedTuple):
 class Estimate(_Pair):
     """A value with its 95 % interval (it unpacks into the two), the interval at other levels, and from how many.
 
-    `repetitions` is the number of independent ones, None where the value has no sampling error.
+    `repetitions` is the number of independent ones, None where the value has no sampling error; `average` says what
+    the value is of them where that is not a usual mean.
     """
 
     repetitions: int | None
+    average: str
     _at: Callable[[float], Interval] | None
 
     def __new__(
@@ -80,16 +82,19 @@ class Estimate(_Pair):
         interval: Interval,
         at: Callable[[float], Interval] | None = None,
         repetitions: int | None = None,
+        average: str = "",
     ) -> "Estimate":
         """Without `at` the interval is the same at every level."""
         made = super().__new__(cls, value, interval)
-        made._at, made.repetitions = at, repetitions
+        made._at, made.repetitions, made.average = at, repetitions, average
         return made
 
     @classmethod
-    def of(cls, value: float, at: Callable[[float], Interval], level: float, repetitions: int) -> "Estimate":
+    def of(
+        cls, value: float, at: Callable[[float], Interval], level: float, repetitions: int, average: str = ""
+    ) -> "Estimate":
         """An estimate whose shown interval is the one at `level`."""
-        return cls(value, at(level), at, repetitions)
+        return cls(value, at(level), at, repetitions, average)
 
     @classmethod
     def exact(cls, interval: Interval) -> "Estimate":

@@ -12,7 +12,7 @@ from regimes.errors import UserError
 from regimes.lab.intervals import Interval
 from regimes.lab.report import markdown_table
 from regimes.lab.shipped import shipped_folder
-from regimes.lab.statements import NO_VERDICT
+from regimes.lab.statements import NO_VERDICT, because
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 _MARKED = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
@@ -32,8 +32,10 @@ class Kept(NamedTuple):
         return verdict if isinstance(verdict, str) and verdict != NO_VERDICT and whole else None
 
     def lines(self) -> list[str]:
-        """One line a finding: quantity, measured, predicted, verdict."""
-        return [_finding(finding) + f": {finding['verdict']}" for finding in self.content["findings"]]
+        """Why the verdict is what it is; then one line a finding: quantity, measured, predicted, verdict and reason."""
+        findings = self.content["findings"]
+        why = because(self.verdict or "", [finding["verdict"] for finding in findings])
+        return [*([why] if why else []), *(_finding(finding) + f": {_judged(finding)}" for finding in findings)]
 
     def held(self) -> str:
         """How many of the measured predictions are supported."""
@@ -128,6 +130,10 @@ def rewrite_documents(root: Path, titles: Mapping[str, str]) -> list[Path]:
 def _finding(finding: Mapping[str, Any]) -> str:
     measured, predicted = (_interval(finding[key]) for key in ("measured", "predicted"))
     return f"{finding['quantity']} {measured}, predicted {predicted}"
+
+
+def _judged(finding: Mapping[str, Any]) -> str:
+    return finding["verdict"] + (f" ({finding['reason']})" if finding.get("reason") else "")
 
 
 def _interval(ends: Any) -> Interval:

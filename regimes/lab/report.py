@@ -44,11 +44,13 @@ def write_result(
     judgement: Judgement,
     *,
     table: Sequence[Mapping[str, Any]] = (),
+    caption: str = "",
     size: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write result.json (for machines) and table.md (for people) of a verified statement; returns the former.
 
-    `size` goes into result.json as it is; with fewer "points" than "points_planned" table.md says "unfinished".
+    `caption` says what the numbers of the table are. `size` goes into result.json as it is; with fewer "points" than
+    "points_planned" table.md says "unfinished".
     """
     result = {
         "name": folder.name,
@@ -64,7 +66,7 @@ def write_result(
         **folder.record(),
     }
     folder.write("result.json", to_json(result))
-    folder.write("table.md", _page(folder, statement, judgement, table, size))
+    folder.write("table.md", _page(folder, statement, judgement, table, caption, size))
     return result
 
 
@@ -98,11 +100,13 @@ def finding_rows(judgement: Judgement) -> list[dict[str, str]]:
 
 
 def measured_text(finding: Finding) -> str:
-    """The measured value with its 95 % interval and the number of repetitions."""
+    """The measured value with its 95 % interval, the number of repetitions, and what mean of them it is."""
     if finding.verdict == "not measured":
         return ""
     shown = str(Estimate(finding.value, finding.measured, repetitions=finding.repetitions))
-    return shown if finding.repetitions is None else f"{shown}, {finding.repetitions} repetitions"
+    if finding.repetitions is None:
+        return shown
+    return f"{shown}, {f'{finding.average} of ' if finding.average else ''}{finding.repetitions} repetitions"
 
 
 def number(value: Any) -> str:
@@ -115,6 +119,7 @@ def _page(
     statement: Statement,
     judgement: Judgement,
     table: Sequence[Mapping[str, Any]],
+    caption: str,
     size: Mapping[str, Any],
 ) -> str:
     smoke = judgement.verdict == NO_VERDICT
@@ -129,7 +134,7 @@ def _page(
     if judgement.merits:
         parts.append(markdown_table([{"number": key, "value": x} for key, x in judgement.merits.items()]))
     if table:
-        parts.append(markdown_table(table))
+        parts += [*([f"{caption}\n"] if caption else []), markdown_table(table)]
     record = folder.record()
     parts.append(f"Reproduce: `{size.get('reproduce') or record.get('command')}`\n")
     parts.append(_origin(record))

@@ -1,7 +1,7 @@
 """Statements with predictions, and the verdict of a measurement on them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from regimes.lab.intervals import LEVEL, Estimate, Interval
@@ -52,7 +52,8 @@ class Finding(NamedTuple):
     """One prediction against its measurement; `error` is the integration error of the measured value.
 
     `measured` is the 95 % interval around `value`, `corrected` the one that holds for all predictions of the statement
-    together. Both are NaN where nothing was measured. `reason` says in words why the verdict is not a plain one.
+    together. Both are NaN where nothing was measured. `reason` says in words why the verdict is neither "supported" nor
+    "refuted", or with what it has to be read; `average` what the value is of its repetitions, if no usual mean.
     """
 
     quantity: str
@@ -65,6 +66,7 @@ class Finding(NamedTuple):
     error: float
     verdict: Verdict
     reason: str = ""
+    average: str = ""
 
 
 class Judgement(NamedTuple):
@@ -156,6 +158,20 @@ def overall(findings: list[Finding]) -> Verdict:
     return first if verdicts == {first} else "inconclusive"
 
 
+def because(verdict: str, findings: Sequence[str]) -> str:
+    """The sentence that says why a statement has its verdict, from those on its predictions."""
+    count, same, absent = len(findings), findings.count(verdict), findings.count("not measured")
+    if verdict == "inconclusive" and not same:
+        return f"Not measured: {absent} of {count} predictions. The others are supported."
+    return {
+        "supported": f"Supported: all {count} predictions.",
+        "refuted": f"Refuted: {same} of {count} predictions.",
+        "inconclusive": f"Inconclusive: {same} of {count} predictions. None is refuted.",
+        "not reproduced": f"A published baseline was missed. {same} of {count} predictions rest on it.",
+        "not measured": f"The run has no rows of any of the {count} predictions.",
+    }.get(verdict, "")
+
+
 def _finding(prediction: Prediction, measured: Estimate, error: float, level: float) -> Finding:
     low, high = measured.interval
     if low > high or error < 0:
@@ -168,6 +184,9 @@ def _finding(prediction: Prediction, measured: Estimate, error: float, level: fl
         reason = "below 10 × the integration error"
     elif verdict == "inconclusive" and measured.interval.disjoint(prediction.interval):
         reason = "outside on its own, not when corrected for the number of predictions"
+    elif verdict == "inconclusive":
+        known = not math.isnan(low + high)
+        reason = "the interval lies partly in the predicted one" if known else "the number is not known"
     if measured.repetitions is not None and measured.repetitions <= FEW:
         reason = "one repetition decides nothing" if measured.repetitions <= 1 else "two repetitions are few"
         verdict = "inconclusive" if measured.repetitions <= 1 else verdict
@@ -182,6 +201,7 @@ def _finding(prediction: Prediction, measured: Estimate, error: float, level: fl
         error,
         verdict,
         reason,
+        measured.average,
     )
 
 

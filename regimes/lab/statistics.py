@@ -68,7 +68,7 @@ def geometric_mean_interval(values: ArrayLike, level: float = LEVEL) -> Estimate
             low, high = np.exp(logs.at(level))
         return Interval(float(low), float(high))
 
-    return Estimate.of(float(np.exp(logs.value)), at, level, sample.size)
+    return Estimate.of(float(np.exp(logs.value)), at, level, sample.size, "geometric mean")
 
 
 def share_interval(hits: int, trials: int, level: float = LEVEL) -> Estimate:

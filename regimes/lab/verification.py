@@ -101,7 +101,7 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
         "judged_by": {"commit": commit, "uncommitted_changes": changed},
         "reproduce": reproduce(experiment, folder.name, config),
     }
-    write_result(folder, experiment.STATEMENT, judgement, table=table, size=size)
+    write_result(folder, experiment.STATEMENT, judgement, table=table, caption=caption(experiment), size=size)
     return Conclusion(judgement, table, _draw(experiment, rows, folder))
 
 
@@ -175,3 +175,9 @@ def table_rows(experiment: Any, rows: "pandas.DataFrame") -> list[dict[str, Any]
         groups: Any = rows.groupby(axes if axes else [0] * len(rows), sort=False)
         table = groups[numbers].mean().reset_index(drop=not axes)
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def caption(experiment: Any) -> str:
+    """What the numbers of the table are: the first line of what the experiment's `table` says of itself."""
+    own = getattr(experiment, "table", None)
+    return "Arithmetic means over the seeds." if own is None else (own.__doc__ or "").partition("\n")[0]

@@ -79,7 +79,7 @@ def judge(rows: "DataFrame") -> Judgement:
 
 
 def table(rows: "DataFrame") -> "DataFrame":
-    """Published and measured accuracy, for each size and arm, run or not."""
+    """Published and measured accuracy in percent, for each size and arm, run or not."""
     return shown(rows, PUBLISHED)
 
 

@@ -78,7 +78,7 @@ def judge(rows: "DataFrame") -> Judgement:
 
 
 def table(rows: "DataFrame") -> Any:
-    """Means over seeds of each number format and scale."""
+    """Arithmetic means over the seeds, for each number format and scale."""
     shown = ["train_accuracy", "test_accuracy", "stability", "motion", "distance"]
     means: Any = rows.groupby(["precision", "alpha"], sort=False)[shown].mean()
     return means.reset_index().astype(object)

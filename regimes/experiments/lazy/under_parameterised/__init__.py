@@ -91,6 +91,6 @@ def judge(rows: "DataFrame") -> Judgement:
 
 
 def table(rows: "DataFrame") -> "DataFrame":
-    """Means over the seeds for each scale."""
+    """Arithmetic means over the seeds, for each scale."""
     shown = ["rate", "r2", "decades", "curvature", "risk", "tangent_risk", "tangent_distance"]
     return fits(rows).groupby("alpha")[shown].agg(np.mean).reset_index()

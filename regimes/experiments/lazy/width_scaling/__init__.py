@@ -77,7 +77,7 @@ def judge(rows: "DataFrame") -> Judgement:
 
 
 def table(rows: "DataFrame") -> "DataFrame":
-    """Losses over that of f = 0 and motion of the weights, means over trials, for each width and scaling."""
+    """Losses over that of f = 0 and motion of the weights: arithmetic means over trials."""
     import pandas
 
     lines = []

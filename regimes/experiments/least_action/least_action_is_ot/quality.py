@@ -135,7 +135,7 @@ def path_rows(posed: Problem) -> list[dict[str, Any]]:
 
 
 def table(rows: "DataFrame") -> "DataFrame":
-    """Means over the seeds, a line a problem, scheme and weight."""
+    """Arithmetic means over the seeds, a line a problem, scheme and weight."""
     ends: Any = rows[rows.kind == "end"]
     groups = ends.groupby(["problem", "scheme", "weight"], sort=False)
     return groups[list(COLUMNS)].mean().rename(columns=COLUMNS).reset_index()
