@@ -31,6 +31,7 @@ __all__ = ["NAME", "Config", "conclude", "run", "start"]
 
 NAME = "lazy-vs-meanfield"
 ARRAYS = "measurement.npz"
+CAPTION = "Arithmetic means over seeds with 95 % intervals."
 
 
 def start(config: Config, out: Path | None = None, *, fresh: bool = False) -> Path:
@@ -73,7 +74,7 @@ def conclude(config: Config, folder: RunFolder) -> None:
     rows, said = table(measurement, found, config), words(measurement, found, config)
     content = {"name": folder.name, **result(measurement, found, config), "config": folder.config, **folder.record()}
     folder.write("result.json", to_json(content))
-    head = f"# Lazy against mean-field: {config.dataset}, α = {config.alpha:g}\n\nArithmetic means over seeds with 95 % intervals.\n"
+    head = f"# Lazy against mean-field: {config.dataset}, α = {config.alpha:g}\n\n{CAPTION}\n"
     lines = "\n".join(f"- {sentence}" for sentence in said)
     folder.write("table.md", f"{head}\n{markdown_table(rows)}\n{lines}\n\nReproduce: `{content.get('command')}`\n")
     save(draw(measurement, config), folder)
