@@ -226,12 +226,49 @@ def test_other_running_statistics_are_left_alone_too():
 def test_the_whole_set_is_all_of_it_as_it_is(samples):
     batches = images(samples, augment=flip(1.0), normalise=lambda x: 2 * x)
     assert len(batches) == 3  # of 13 samples an epoch leaves one out
-    run = training(LeastAction(multiplier=1.0, growth=0.5, level="whole"))
+    net = initialise(build("dense", (1, 6, 6), 3, blocks=2, width=6), kaiming, generator=generator(0))
+    run = training(LeastAction(multiplier=1.0, growth=0.5, level="whole"), net=net)
     next(descend(run, batches, epochs=1))
     twin = copy.deepcopy(run.model).eval()
     truth = cross_entropy(twin(2 * batches.data.x), batches.data.labels).detach().double()
-    assert_close(run.objective.multiplier, 1 + 0.5 * truth, atol=1e-6, rtol=0)  # the network is in float32
-    assert_close(whole_risk(run, batches.shard(0, 2), torch.autocast("cpu", enabled=False)), truth, atol=1e-6, rtol=0)
+    assert_close(run.objective.multiplier, 1 + 0.5 * truth, atol=0, rtol=1e-6)  # the network is in float32
+    assert_close(whole_risk(run, batches.shard(0, 2), torch.autocast("cpu", enabled=False)), truth, atol=0, rtol=1e-6)
+
+
+class OwnNorm(nn.Module):
+    """Batch norm written by hand, of no class that torch knows."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(features))
+
+    def forward(self, x):
+        mean = x.mean((0, 2, 3)) if self.training else self.running_mean
+        if self.training:
+            self.running_mean.lerp_(mean.detach(), 0.1)
+        return x - mean[:, None, None]
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, OwnNorm])
+def test_the_whole_risk_is_that_of_the_present_weights_where_running_statistics_are_of_others(norm):
+    net = network()
+    net.encoder = nn.Sequential(nn.Dropout(0.5), net.encoder, norm(4))
+    run, batches = training(LeastAction(multiplier=1.0, growth=0.5, level="whole"), net=net), images(12)
+    with torch.no_grad():
+        for module in net.modules():
+            if getattr(module, "running_mean", None) is not None:
+                module.running_mean.fill_(30.0)  # of weights long gone
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = whole_risk(run, batches, torch.autocast("cpu", enabled=False))
+    assert all(map(torch.equal, net.state_dict().values(), before.values()))
+    twin = copy.deepcopy(net).train()
+    for module in twin.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    truth = sum(cross_entropy(twin(x), y).detach().double() * len(y) for x, y in batches.epoch(0)) / 12
+    assert_close(found, truth, atol=1e-6, rtol=0)  # the network is in float32
+    stale = cross_entropy(copy.deepcopy(net).eval()(batches.data.x), batches.data.labels)
+    assert stale > 1.5 * found  # so that one can be told from the other
 
 
 @pytest.mark.parametrize("broken", [False, True])

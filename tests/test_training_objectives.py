@@ -130,8 +130,18 @@ def test_the_multiplier_is_no_path_for_gradients():
 @pytest.mark.parametrize("level", ["batch_after", "whole"])
 def test_2019_the_multiplier_moves_after_the_step_by_the_risk_measured_then(level):
     objective = LeastAction(multiplier=1.0, growth=0.5, level=level, every=2)
-    seen = steps_through(objective, [9.0, 9.0, 9.0, 9.0, 9.0], after=[2.0, 100.0, 4.0, 100.0, 6.0])
-    assert seen == [2.0, 2.0, 4.0, 4.0, 7.0]
+    seen = steps_through(objective, [9.0, 9.0, 9.0, 9.0, 9.0], after=[100.0, 2.0, 100.0, 4.0, 100.0])
+    assert seen == [1.0, 2.0, 2.0, 4.0, 4.0]  # after steps s, 2s, ...: s steps of SGD come first
+    every_third = LeastAction(multiplier=1.0, growth=0.5, level=level, every=3)
+    assert steps_through(every_third, [9.0] * 7, after=[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]) == [
+        1,
+        1,
+        3,
+        3,
+        3,
+        19,
+        19,
+    ]
     given = trace((2,))
     fresh = LeastAction(multiplier=3.0, growth=10.0, level=level)
     loss = fresh(given, LABELS)

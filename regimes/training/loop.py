@@ -15,7 +15,7 @@ from regimes.data.batches import Batches
 from regimes.errors import Diverged
 from regimes.models.residual import Trace, as_trace
 from regimes.models.timed import timed_segments
-from regimes.modules.modes import eval_mode
+from regimes.modules.modes import batch_statistics, buffers_restored, with_running_statistics
 from regimes.processes import SINGLE, SingleProcess
 from regimes.training.objectives import Objective, Risk
 
@@ -205,28 +205,25 @@ def risk_again(
     model: nn.Module, risk: Risk, x: Tensor, labels: Tensor, context: AbstractContextManager[Any]
 ) -> Float[Tensor, "*members"]:
     """Risk of one batch by the model in the mode that it is in, its buffers left alone; of an ensemble one a member."""
-    buffers = list(model.buffers())
-    before = [buffer.clone() for buffer in buffers]
-    try:
-        with context:
-            return risk(as_trace(model(x)).output, labels)
-    finally:
-        for buffer, value in zip(buffers, before, strict=True):
-            buffer.copy_(value)
+    with buffers_restored(model), context:
+        return risk(as_trace(model(x)).output, labels)
 
 
 @torch.no_grad()
 def whole_risk(training: Training, batches: Batches, context: AbstractContextManager[Any]) -> Tensor:
-    """Mean risk on all training samples as they are stored, not augmented, in eval mode; leaves the mode as it was.
+    """Mean risk on all training samples, not augmented, by the present weights; leaves modes and buffers as they were.
 
-    Several processes share the samples.
+    Norms take the statistics of the batch, as in a training step: running ones belong to earlier weights, and may give
+    ten times the risk. Otherwise the model is in eval mode. With norms the batches are those of the first epoch, where
+    a last single sample is left out, else the samples in stored order. Several processes share them.
     """
     ranks = training.ranks
     if isinstance(batches, Batches):
-        whole = Batches(batches.data, batches.size, normalise=batches.normalise, shuffle=False)
-        batches = whole.shard(ranks.rank, ranks.count)
+        normed = len(with_running_statistics(training.model)) > 0
+        plain = Batches(batches.data, batches.size, seed=batches.seed, normalise=batches.normalise, shuffle=normed)
+        batches = plain.shard(ranks.rank, ranks.count)
     total, count = torch.zeros((), dtype=torch.float64), 0
-    with eval_mode(training.model):
+    with batch_statistics(training.model):
         for x, labels in batches.epoch(0):
             with context:
                 risk = training.objective.risk(as_trace(training.model(x)).output, labels)

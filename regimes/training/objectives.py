@@ -112,12 +112,13 @@ class LeastAction:
 
     C = Σ_k ‖v_k‖^p over the blocks, each counted as `convention` says: mean over samples; over features the sum in
     [Karkar2020] eq. (8), the mean in the author code, d times less, so λ and τ do not carry over from one to the other.
-    The value is form(risk, C, λ). Every `every` steps λ ← λ + growth·L, where `level` says which L:
+    The value is form(risk, C, λ). Every s = `every` steps λ ← λ + growth·L, where `level` says which L:
 
-    - "batch": the batch's risk, before the loss is formed (author code, 2020);
-    - "batch_after": the same batch's risk, measured again after the step (author code, 2019);
-    - "running": an exponential mean of batch risks with weight `memory`, before the loss is formed;
-    - "whole": the risk on the whole training set, after the step.
+    - "batch": the batch's risk, before the loss of steps 1, 1 + s, ... is formed (author code, 2020);
+    - "running": an exponential mean of batch risks with weight `memory`, at the same moments;
+    - "batch_after": the batch's risk, measured again after steps s, 2s, ... (author code, 2019);
+    - "whole": the risk on the whole training set after steps s, 2s, ...: λ_{i+1} = λ_i + τ·L(θ_{i+1}), where θ_{i+1}
+      comes of s steps of SGD from θ_i, as the method is published.
 
     growth = 0 is a fixed penalty. λ lives on the device of the risk, in float64; no host synchronisation.
     An L that is NaN or infinite moves nothing: λ stays what it was, and `left_out` counts such steps.
@@ -240,7 +241,8 @@ class LeastAction:
 
     @property
     def _due(self) -> bool:
-        return (self.count - 1) % self.every == 0  # `count` has the present step in it
+        first = 0 if self.level in ("batch_after", "whole") else 1  # after s steps, or before them
+        return (self.count - first) % self.every == 0  # `count` has the present step in it
 
     def _joined(self, level: Tensor, samples: int) -> Tensor:
         return over_processes(level, samples) if self._own_group and self.growth > 0 else level
