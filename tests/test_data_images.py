@@ -28,7 +28,7 @@ def small_mnist(tmp_path, monkeypatch):
         pixels = labels[:, None, None] * 10 + torch.arange(6).reshape(2, 3) + 1
         contents += [idx(pixels), idx(labels)]
     table = tuple(
-        File(file.name, hashlib.sha256(content).hexdigest())
+        File(file.name, hashlib.sha256(content).hexdigest(), hashlib.sha256(gzip.decompress(content)).hexdigest())
         for file, content in zip(files.MNIST, contents, strict=True)
     )
     monkeypatch.setattr(files, "MNIST", table)
@@ -131,6 +131,77 @@ def test_a_truncated_or_changed_file_is_refused_before_it_is_parsed(small_mnist,
         images.mnist(small_mnist)
     assert str(path) in str(caught.value)
     assert not any(files.MNIST[2].name in name for name in parsed)
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-images.idx3-ubyte", "train-images-idx3-ubyte.gz"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_files_may_be_unpacked_or_packed_anew(small_mnist, name, packed):
+    truth = images.mnist(small_mnist)
+    original = small_mnist / files.MNIST[0].name
+    held = gzip.decompress(original.read_bytes())
+    original.unlink()
+    (small_mnist / name).write_bytes(gzip.compress(held, 1, mtime=7) if packed else held)
+    assert torch.equal(images.mnist(small_mnist).x_train, truth.x_train)
+
+
+WRONG = {
+    "another image": lambda held: held[:-1] + b"x",
+    "truncated": lambda held: held[:-5],
+    "empty": lambda held: b"",
+    "another magic number": lambda held: b"\x00\x00\x0d\x03" + held[4:],
+    "packed and cut off": lambda held: gzip.compress(held)[:-5],
+    "packed too large": lambda held: gzip.compress(bytes(100)),
+    "packed twice": lambda held: gzip.compress(gzip.compress(held)),
+    "a web page": lambda held: b"<html>404</html>",
+}
+
+
+@pytest.mark.parametrize("how", WRONG)
+@pytest.mark.parametrize("name", ["train-labels-idx1-ubyte", "train-labels-idx1-ubyte.gz"])
+def test_an_unpacked_file_that_is_not_the_original_is_refused(small_mnist, how, name):
+    original = small_mnist / files.MNIST[1].name
+    content = WRONG[how](gzip.decompress(original.read_bytes()))
+    original.unlink()
+    (small_mnist / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name} is not the original") as caught:
+        images.mnist(small_mnist)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_more_is_unpacked_than_a_file_can_hold(small_mnist, monkeypatch):
+    monkeypatch.setattr(files, "MOST", 20)
+    path = small_mnist / files.MNIST[0].name
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 1, mtime=7))
+    with pytest.raises(ValueError, match="is not the original"):
+        images.mnist(small_mnist)
+
+
+def test_a_folder_of_data_that_is_a_file_or_cannot_be_read_is_told(small_mnist, monkeypatch):
+    file = small_mnist / files.MNIST[0].name
+    with pytest.raises(ValueError, match="is a file; give the folder"):
+        images.mnist(file)
+    monkeypatch.setenv("REGIMES_DATA_DIR", str(file))
+    with pytest.raises(ValueError, match="is a file; give the folder"):
+        images.mnist()
+
+    def closed(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(type(file), "read_bytes", closed)
+    with pytest.raises(PermissionError, match=r"cannot read .*make it readable"):
+        images.mnist(small_mnist)
+    monkeypatch.setattr(type(file), "is_file", closed)
+    with pytest.raises(PermissionError, match=r"cannot read .*make it readable"):
+        files.search(files.MNIST, files.RAW, [small_mnist])
+
+
+def test_a_folder_below_the_home_folder_is_found(small_mnist, monkeypatch):
+    monkeypatch.setenv("HOME", str(small_mnist.parents[2]))
+    assert len(images.mnist("~/data").x_train) == 30
+    monkeypatch.setenv("REGIMES_DATA_DIR", "~/data")
+    assert len(images.mnist().x_train) == 30
+    with pytest.raises(ValueError, match="home folder"):
+        images.mnist("~nobody-of-this-name/data")
 
 
 def test_digits_are_the_1797_images_of_scikit_learn():

@@ -6,12 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
+from regimes.paths import home
+
 
 def path(text: str) -> Path:
-    """A path that was typed; an empty one is refused, for it would be the working folder."""
+    """A path that was typed, ~ the home folder; an empty one is refused, for it would be the working folder."""
     if not text.strip():
         raise typer.BadParameter("it needs a path; got an empty text")
-    return Path(text)
+    if "\0" in text:
+        raise typer.BadParameter("it needs a path; got one with a null character")
+    return home(text)
 
 
 ConfigFile = Annotated[

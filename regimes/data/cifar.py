@@ -96,7 +96,7 @@ def _contents(collection: Collection, data_dir: Path | None) -> list[tuple[str, 
     searched = files.places(data_dir)
     found = files.search(collection.files, collection.folder, searched)
     if found is not None:
-        return [(str(path), path.read_bytes()) for path in found]
+        return [(str(path), files.bytes_of(path)) for path in found]
     for place in searched:
         if (place / collection.archive).is_file():
             return unpack(place / collection.archive, collection)

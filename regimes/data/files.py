@@ -14,23 +14,49 @@ import torch
 from torch import Tensor
 
 from regimes.errors import UserError
+from regimes.paths import home
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 RAW = "MNIST/raw"
+GZIP = b"\x1f\x8b"  # its magic number
+MOST = 2**26  # bytes; more than any of the files holds
 
 
 class File(NamedTuple):
-    """One file of a data set and the SHA-256 of its original bytes."""
+    """One file of a data set, the SHA-256 of its original bytes, and that of what a gzip file holds."""
 
     name: str
     sha256: str
+    content: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Under which it may lie: as it was published, unpacked, and unpacked as some programs name it."""
+        bare = self.name.removesuffix(".gz")
+        return tuple(dict.fromkeys((self.name, bare, bare.replace("-idx", ".idx"))))
 
 
 MNIST = (
-    File("train-images-idx3-ubyte.gz", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
-    File("train-labels-idx1-ubyte.gz", "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
-    File("t10k-images-idx3-ubyte.gz", "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
-    File("t10k-labels-idx1-ubyte.gz", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    File(
+        "train-images-idx3-ubyte.gz",
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    File(
+        "train-labels-idx1-ubyte.gz",
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    ),
+    File(
+        "t10k-images-idx3-ubyte.gz",
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+    File(
+        "t10k-labels-idx1-ubyte.gz",
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
 )
 
 
@@ -54,23 +80,52 @@ def places(data_dir: Path | None) -> list[Path]:
     """Folders that may hold data: data_dir if given (and nowhere else then), otherwise the environment variable
     REGIMES_DATA_DIR, otherwise the user's cache (where pooch, which knows it, is installed)."""
     if data_dir is not None:
-        return [data_dir]
+        return [_folder(data_dir)]
     named = os.environ.get("REGIMES_DATA_DIR")
     try:
         known = [cache(FileNotFoundError())]
     except FileNotFoundError:
         known = []
-    return [*([Path(named)] if named else []), *known]
+    return [*([_folder(named)] if named else []), *known]
+
+
+def _folder(path: Path | str) -> Path:
+    """The folder of that name, ~ the home folder; UserError if it is a file."""
+    folder = home(path)
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; give the folder with the data files by --data-dir or REGIMES_DATA_DIR")
+    return folder
 
 
 def search(wanted: Sequence[File], folder: str, searched: Sequence[Path]) -> list[Path] | None:
     """Paths of all wanted files in the first DIR/folder or DIR that holds every one of them."""
     for place in searched:
         for parent in (place / folder, place):
-            found = [parent / file.name for file in wanted]
-            if all(path.is_file() for path in found):
-                return found
+            found = [_lies(parent, file) for file in wanted]
+            if None not in found:
+                return [path for path in found if path is not None]
     return None
+
+
+def _lies(folder: Path, file: File) -> Path | None:
+    """The file in the folder, packed or not; None if it is not there."""
+    try:
+        return next((folder / name for name in file.names if (folder / name).is_file()), None)
+    except OSError as error:
+        raise _cannot_read(folder, error) from None
+
+
+def bytes_of(path: Path) -> bytes:
+    """The content of a file; OSError in one line that says which and why."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _cannot_read(path, error) from None
+
+
+def _cannot_read(path: Path, error: OSError) -> OSError:
+    reason = f"cannot read {path}: {error.strerror or error}; make it readable, or name another folder by --data-dir"
+    return type(error)(error.errno, f"{reason} or REGIMES_DATA_DIR")
 
 
 def missing(
@@ -114,8 +169,28 @@ def download(url: str, known_hash: str, target: Path, absent: FileNotFoundError)
 
 
 def read(path: Path, file: File) -> Tensor:
-    """Content of one MNIST file as a tensor of bytes, its hash checked before anything is parsed."""
-    return parse(intact(path.read_bytes(), file, str(path)), str(path))
+    """Content of one MNIST file as a tensor of bytes, its hash checked before anything is parsed.
+
+    Packed anew or not packed at all, it is the original if what it holds has the hash of what that holds.
+    """
+    content = bytes_of(path)
+    if file.content is not None and hashlib.sha256(content).hexdigest() != file.sha256:
+        held = _unpacked(content)
+        if held is not None and hashlib.sha256(held).hexdigest() == file.content:
+            return parse(held, str(path))
+    return parse(intact(content, file, str(path)), str(path))
+
+
+def _unpacked(content: bytes) -> bytes | None:
+    """What a gzip file holds, or the bytes themselves; None if it is damaged or holds more than any file here."""
+    if content[: len(GZIP)] != GZIP:
+        return content
+    try:
+        unpacker = zlib.decompressobj(wbits=31)
+        held = unpacker.decompress(content, MOST)
+    except zlib.error:
+        return None
+    return held if unpacker.eof else None
 
 
 def intact(content: bytes, file: File, name: str) -> bytes:
@@ -129,9 +204,10 @@ def intact(content: bytes, file: File, name: str) -> bytes:
 
 
 def parse(content: bytes, name: str) -> Tensor:
-    """Tensor of the unsigned bytes in a gzipped IDX file: magic 0, 0, 8, number of axes, then each axis, then data."""
+    """Tensor of the unsigned bytes in an IDX file: magic 0, 0, 8, number of axes, then each axis, then data; gzipped
+    or not."""
     try:
-        raw = gzip.decompress(content)
+        raw = content if content[:2] == b"\x00\x00" else gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{name} needs to be a whole gzip file; got {error}. Fetch it again.") from None
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or not raw[3]:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from regimes.errors import UserError, nearest
 from regimes.lab.shipped import found
 from regimes.lab.yaml_text import parse_yaml, read_yaml
+from regimes.paths import home
 
 SettingsType = TypeVar("SettingsType", bound="Settings")
 
@@ -21,6 +22,13 @@ class Settings(BaseModel):
     """Base of every configuration: frozen, unknown keys and non-finite numbers are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _home_of_paths(cls, value: Any, info: Any) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        place = info.field_name in ("data_dir", "path") or re.search(r"\bPath\b", str(field.annotation)) is not None
+        return str(home(value)) if place and isinstance(value, str) and value.startswith("~") else value
 
     @field_validator("*", mode="before")
     @classmethod

@@ -17,6 +17,7 @@ from regimes.lab.files import write_whole
 from regimes.lab.locks import LOCK, release, take_lock
 from regimes.lab.provenance import provenance, same_code, uncommitted_diff
 from regimes.lab.yaml_text import read_yaml, to_yaml
+from regimes.paths import home
 
 CONFIG, RUN = "config.yaml", "run.json"
 DIFF = "uncommitted"  # files of what a launch's code had that its commit does not
@@ -66,7 +67,7 @@ class RunFolder:
         ValueError: the folder holds another configuration (`fresh` moves that one aside to PATH.1, PATH.2, ...), or
         files that are no run's, or is in use by another process.
         """
-        path = Path(path)
+        path = home(path)
         wanted = _plain(dump(config))
         launch = provenance(str(wanted.get("device", "cpu")))
         _refuse_foreign(path)
@@ -94,7 +95,7 @@ class RunFolder:
     @classmethod
     def existing(cls, path: Path | str) -> "RunFolder":
         """Take the folder of a run as it lies there; FileNotFoundError if there is none."""
-        path = Path(path)
+        path = home(path)
         if not path.is_dir():
             what = "is a file" if path.exists() else "does not exist"
             raise FileNotFoundError(f"{path} {what}; give the folder of a run, for example runs/lazy_rate")

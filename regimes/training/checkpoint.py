@@ -23,6 +23,7 @@ from regimes.models.build import build
 from regimes.models.residual import ResidualNet
 from regimes.models.size import refuse_too_large
 from regimes.models.timed import timed
+from regimes.paths import home
 from regimes.training.config import CLASSES, SHAPES, TrainConfig
 from regimes.training.loop import Training
 from regimes.training.metrics import Sums
@@ -65,7 +66,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
     """A checkpoint on the CPU; every failure is one line that says what the file is and what to do."""
-    return _checked(Path(path), read_tensors(Path(path), _ADVICE))
+    return _checked(home(path), read_tensors(home(path), _ADVICE))
 
 
 def _checked(path: Path, content: Any) -> Checkpoint:

@@ -17,6 +17,7 @@ from regimes.models.costs import evaluation_batch, typical_work
 from regimes.models.residual import ResidualNet, Trace, as_trace
 from regimes.models.selection import Chosen
 from regimes.models.tracing import TracedModel, trace_residuals
+from regimes.paths import home
 from regimes.threads import threads_for
 from regimes.training.assemble import Setup, make_objective, make_optimiser, make_schedule, make_setup
 from regimes.training.caller_samples import CallerSamples, Pair, checked, name_of
@@ -114,7 +115,7 @@ def fit(
         given |= {"blocks": traced.names, "shortcuts": traced.shortcuts}
     config = _settings(given)
     data = checked(traced, risk, config.target, train, validation, test)
-    path = Path(out) if out is not None else default_folder(f"fit-{config.model}{'-lap' * lap}", config, set(given))
+    path = home(out) if out is not None else default_folder(f"fit-{config.model}{'-lap' * lap}", config, set(given))
     with prepared(config.seed, config.device):
         setup = _set_up(traced, data, config, risk)
         with threads_for(setup.work), open_run(path, "fit", config, fresh=fresh) as folder:

@@ -15,6 +15,7 @@ from regimes.data.digest import digest
 from regimes.errors import UserError
 from regimes.lab.runs import CONFIG, RUN, read_run
 from regimes.lab.yaml_text import read_yaml
+from regimes.paths import home
 from regimes.training.checkpoint import (
     FIT,
     LAST,
@@ -89,7 +90,7 @@ def load(
     was trained. data_dir: where the data files lie now.
     UserError where the folder holds no such run, or its parts do not belong together.
     """
-    path = Path(run)
+    path = home(run)
     if weights not in ("best", "last"):
         raise UserError(f"load needs weights as 'best' or 'last'; got {weights!r}.")
     if path.is_dir() and not (path / "last.pt").exists() and (path / "seed0").is_dir():
