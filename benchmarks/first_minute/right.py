@@ -5,13 +5,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from regimes.training.parallel import BACKENDS
-from regimes.training.parallel import Together as ProcessGroup
 from torch import Tensor
 from torch import distributed as dist
 
 from benchmarks.first_minute import cases
 from benchmarks.first_minute.records import Found, Records
+from regimes.processes import BACKENDS, ProcessGroup
 from regimes.training.batch_norm import join_batch_norms
 from regimes.training.loop import Training
 from regimes.training.objectives import LeastAction, Objective, Plain
