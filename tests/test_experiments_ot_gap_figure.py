@@ -103,6 +103,17 @@ def test_a_cloud_that_is_a_dot_and_pairs_too_short_to_see_are_enlarged(d):
     assert insets(drawing(made(still, still), dim=d)) == []
 
 
+@pytest.mark.parametrize("end", [lambda x: 100 * x, lambda x: x + 1e-3])
+def test_an_inset_lies_below_all_points(end):
+    x = default_rng(5).normal(size=(400, 2))
+    drawn = drawing(made(x, end(x)), dim=3)
+    axis = drawn.axes[0]
+    drawn.canvas.draw()
+    (inner,) = axis.child_axes
+    top = axis.transData.inverted().transform(inner.get_window_extent())[1, 1]
+    assert top < min(x[:, 1].min(), end(x)[:, 1].min())
+
+
 def test_a_name_in_any_script_is_drawn_without_a_warning(tmp_path):
     x = default_rng(3).normal(size=(30, 5))
     save(draw(Group("网络/последний", drawing_numbers()), made(x, x + 1)), tmp_path)

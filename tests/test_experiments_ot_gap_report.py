@@ -1,16 +1,19 @@
 """Table, sentences and result.json of ot-gap from made-up numbers: one map a column, or the seeds of one recipe."""
 
 import json
+from pathlib import Path
 
 import pytest
 from torch.testing import assert_close
 
 from regimes.errors import UserError
 from regimes.jobs.ot_gap.config import File, refuse_twice
+from regimes.jobs.ot_gap.evidence import judged
 from regimes.jobs.ot_gap.groups import grouped, mean, paired, recipe
 from regimes.jobs.ot_gap.report import result, screen_tables, table, words
 from regimes.lab.intervals import Interval
 from regimes.lab.report import to_json
+from regimes.transport.pairing import Gap
 
 POWER = {
     "departed": [],
@@ -206,3 +209,11 @@ def test_a_checkpoint_that_is_named_twice_is_told_in_one_line(second):
     assert len(str(told.value)) < 120
     with pytest.raises(UserError, match=r"runs/a/last.pt and copy.pt hold the same weights"):
         refuse_twice([files[0], File(path="copy.pt", sha256="1")])
+
+
+def test_what_an_earlier_version_measured_is_judged_as_then():
+    """The kept result, without what later versions measure besides."""
+    held = json.loads((Path(__file__).parents[1] / "results" / "ot_gap" / "result.json").read_text(encoding="utf-8"))
+    for numbers in held["checkpoints"]:
+        without = {name: value for name, value in numbers.items() if name not in Gap._field_defaults}
+        assert judged(without).verdict == numbers["verdict"]
