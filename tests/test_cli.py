@@ -223,7 +223,7 @@ def test_print_config_is_a_file_for_config_and_runs_nothing(tmp_path):
 
 
 def test_an_unforeseen_error_is_one_line_and_a_traceback_on_request(monkeypatch):
-    monkeypatch.setattr(toy, "judge", lambda rows: rows.no_such_column)
+    monkeypatch.setattr(toy, "judge", lambda rows: toy.no_such_column)
     ended = command("verify", "toy")
     assert (ended.code, len(ended.err.splitlines())) == (1, 1)
     for part in ("a bug of regimes", "AttributeError", "no_such_column", "--debug", regimes.__version__):

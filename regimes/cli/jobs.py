@@ -6,24 +6,14 @@ from typing import Annotated
 import typer
 
 from regimes.cli.app import app
-from regimes.cli.options import (
-    ConfigFile,
-    DataDir,
-    Device,
-    Fresh,
-    Out,
-    Overrides,
-    PrintConfig,
-    path,
-    print_settings,
-    settings_of,
-)
+from regimes.cli.options import Given, path, with_given
 
 MAIN_JOB, OT_GAP = "lazy-vs-meanfield", "ot-gap"
 JOBS = {MAIN_JOB: "lazy_vs_meanfield", OT_GAP: "ot_gap"}  # runs that state nothing, and their modules
 
 
 @app.command(MAIN_JOB)
+@with_given
 def lazy_vs_meanfield(
     alpha: Annotated[
         float | None, typer.Option(metavar="NUMBER", help="Scale α of the output; large is lazy, 1 is mean-field.")
@@ -31,13 +21,8 @@ def lazy_vs_meanfield(
     dataset: Annotated[str | None, typer.Option(metavar="NAME", help="teacher, circle, digits or mnist.")] = None,
     width: Annotated[int | None, typer.Option(metavar="N", help="Neurons of the hidden layer.")] = None,
     seeds: Annotated[int | None, typer.Option(metavar="N", help="Repetitions; intervals are over these.")] = None,
-    device: Device = None,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    out: Out = None,
-    fresh: Fresh = False,
-    print_config: PrintConfig = False,
+    *,
+    given: Given,
 ) -> None:
     """Compare lazy and mean-field on one data set.
 
@@ -46,15 +31,13 @@ def lazy_vs_meanfield(
     """
     from regimes.jobs.lazy_vs_meanfield import Config, start
 
-    flags = {"alpha": alpha, "dataset": dataset, "width": width, "seeds": seeds, "device": device, "data_dir": data_dir}
-    settings = settings_of(Config, config, overrides, flags)
-    if print_config:
-        print_settings(settings)
-        return
-    print(f"Results: {start(settings, out, fresh=fresh)}")
+    settings = given.settings(Config, alpha=alpha, dataset=dataset, width=width, seeds=seeds)
+    if settings is not None:
+        print(f"Results: {start(settings, given.out, fresh=given.fresh)}")
 
 
 @app.command("train")
+@with_given
 def train_classifier(
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="circles, digits, mnist, cifar10 or cifar100.")
@@ -74,14 +57,9 @@ def train_classifier(
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="The (first) seed: of data, weights and batches.")
     ] = None,
-    device: Device = None,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run; an error if there is none.")] = False,
-    fresh: Fresh = False,
-    out: Out = None,
-    print_config: PrintConfig = False,
+    *,
+    given: Given,
 ) -> None:
     """Train a network: plain, least action, mean-field.
 
@@ -96,15 +74,13 @@ def train_classifier(
     from regimes.training.run import train
 
     flags = {"dataset": dataset, "arch": arch, "lap": lap or None, "train_size": train_size, "epochs": epochs}
-    flags |= {"max_steps": max_steps, "batch": batch, "seeds": seeds, "seed": seed}
-    flags |= {"device": device, "data_dir": data_dir, "mean_field": mean_field or None}
-    settings = settings_of(TrainConfig, config, overrides, flags)
-    if print_config:
-        print_settings(settings)
+    flags |= {"max_steps": max_steps, "batch": batch, "seeds": seeds, "seed": seed, "mean_field": mean_field or None}
+    settings = given.settings(TrainConfig, **flags)
+    if settings is None:
         return
-    where = out or folder_of(settings)
+    where = given.out or folder_of(settings)
     try:
-        outcome = train(settings, where, resume=resume, fresh=fresh, say=partial(print, flush=True))
+        outcome = train(settings, where, resume=resume, fresh=given.fresh, say=partial(print, flush=True))
     except Diverged as error:
         if error.outcome is not None:
             print_table(error.outcome.table, wide=where / "table.md")
@@ -114,6 +90,7 @@ def train_classifier(
 
 
 @app.command(OT_GAP)
+@with_given
 def ot_gap(
     checkpoints: Annotated[
         list[Path], typer.Argument(metavar="CKPT...", parser=path, help="Checkpoints that `train` has written.")
@@ -130,13 +107,8 @@ def ot_gap(
     seconds: Annotated[
         float | None, typer.Option(metavar="NUMBER", help="Limit of each exact solve; then a bracket remains.")
     ] = None,
-    device: Device = None,
-    data_dir: DataDir = None,
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    out: Out = None,
-    fresh: Fresh = False,
-    print_config: PrintConfig = False,
+    *,
+    given: Given,
 ) -> None:
     """Is a network's map an optimal transport map?
 
@@ -145,9 +117,6 @@ def ot_gap(
     from regimes.jobs.ot_gap import Config, given_files, start
 
     flags = {"points": points, "split": split, "stage": stage, "p": p, "seed": seed, "seconds": seconds}
-    flags |= {"device": device, "data_dir": data_dir, "checkpoints": given_files(checkpoints)}
-    settings = settings_of(Config, config, overrides, flags)
-    if print_config:
-        print_settings(settings)
-        return
-    print(f"Results: {start(settings, out, fresh=fresh)}")
+    settings = given.settings(Config, **flags, checkpoints=given_files(checkpoints))
+    if settings is not None:
+        print(f"Results: {start(settings, given.out, fresh=given.fresh)}")

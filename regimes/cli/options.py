@@ -1,8 +1,10 @@
 """Options that several commands share, and the settings that come of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -63,3 +65,40 @@ def print_settings(settings: Any) -> None:
     from regimes.lab.yaml_text import to_yaml
 
     print(to_yaml(dump(settings)), end="")
+
+
+class Given(NamedTuple):
+    """The options that every job has."""
+
+    device: Device = None
+    data_dir: DataDir = None
+    config: ConfigFile = None
+    overrides: Overrides = None
+    out: Out = None
+    fresh: Fresh = False
+    print_config: PrintConfig = False
+
+    def settings(self, kind: Any, **flags: Any) -> Any:
+        """The settings of a job whose own flags these are; None if they were to be printed, and are."""
+        flags |= {"device": self.device, "data_dir": self.data_dir}
+        found = settings_of(kind, self.config, self.overrides, flags)
+        if not self.print_config:
+            return found
+        print_settings(found)
+        return None
+
+
+def with_given(function: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of `Given` after its own; it gets them as `given`."""
+    own = [one for one in signature(function).parameters.values() if one.name != "given"]
+    shared = list(signature(Given).parameters.values())
+
+    @wraps(function)
+    def command(**values: Any) -> None:
+        given = Given(**{one.name: values.pop(one.name) for one in shared})
+        function(**values, given=given)
+
+    every = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in (*own, *shared)]
+    command.__signature__ = Signature(every)  # pyright: ignore[reportAttributeAccessIssue]
+    command.__annotations__ = {one.name: one.annotation for one in every}
+    return command

@@ -11,6 +11,7 @@ from regimes.cli.jobs import JOBS
 from regimes.cli.options import ConfigFile, Overrides, path
 from regimes.cli.statements import print_conclusion
 from regimes.errors import RunFailed, UserError
+from regimes.paths import typed
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", parser=path, help="Folder of a run, for example runs/lazy_rate.")]
 
@@ -37,7 +38,7 @@ def judge(run: Run) -> None:
             several = sorted(run.glob("seed*/best.pt"))
             raise UserError(
                 f"{run} holds a training run, which has no verdict; its table is {run}/table.md. Ask whether its map "
-                f"is an optimal-transport map: {program()} ot-gap {several[0] if several else run / 'best.pt'}"
+                f"is an optimal-transport map: {program()} ot-gap {typed(several[0] if several else run / 'best.pt')}"
             )
         else:
             raise UserError(f"{run} holds a run of {folder.name!r}, which is not known; known: {', '.join(names())}")
@@ -68,7 +69,7 @@ def merge(
     found = merging.merge(experiment, name, runs, out, settings)
     if found.points < found.planned:
         print(f"{found.points} of {found.planned} points are in {out}. Measure the rest:")
-        print(f"{program()} verify {name} --config {out}/config.yaml --out {out}")
+        print(f"{program()} verify {name} --config {typed(out / 'config.yaml')} --out {typed(out)}")
         raise typer.Exit(1)
     with RunFolder.existing(out) as folder:
         print_conclusion(experiment, out, conclude(experiment, folder))

@@ -7,6 +7,7 @@ import typer
 
 from regimes.cli.app import app, program
 from regimes.cli.options import ConfigFile, Fresh, Out, Overrides, PrintConfig, print_settings, settings_of
+from regimes.paths import typed
 
 
 def _begun(typed: str) -> list[str]:
@@ -99,7 +100,7 @@ def verify(
     how |= {"across_commits": across_commits, "data": data_digest(settings)}
     conclusion = verification.verify(experiment, name, settings, path, **how)
     if conclusion is None:
-        print(f"Part {part} of {name} is measured. Join all parts: {program()} merge {path} OTHERS... --out DIR")
+        print(f"Part {part} of {name} is measured. Join all parts: {program()} merge {typed(path)} OTHERS... --out DIR")
     else:
         print_conclusion(experiment, path, conclusion)
 
