@@ -58,7 +58,7 @@ MODELS = {
 }
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=["dense", *(pytest.param(name, marks=pytest.mark.slow) for name in ("attention", "own"))])
 def net(request):
     return MODELS[request.param]().double()
 

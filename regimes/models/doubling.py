@@ -4,11 +4,15 @@ from torch import Tensor, nn
 
 from regimes.modules import (
     FirstBatch,
+    called,
     copied,
+    modes_of,
     require_deterministic,
     require_own_tensors,
     require_python,
     require_values,
+    untouched_buffers,
+    unwrapped,
 )
 
 
@@ -27,13 +31,17 @@ class Doubled(nn.Module):
         require_deterministic(model, "Doubled")
         require_values(model, "Doubled")
         require_python(model, "Doubled")
-        self.first = model
-        self.second = copied(model)
+        self.first = unwrapped(model, "Doubled")
+        self.second = copied(self.first)
         self._first = FirstBatch()
 
     def forward(self, x: Tensor) -> Tensor:
         require_deterministic(self, "Doubled")
-        if self._first.look(self.second, x, "Doubled"):
+        if self._first.look(self._held, x, "Doubled", modes_of(self.second)):
             require_own_tensors(self.second, x, self.second.parameters(), "Doubled")
-        second = self.second(x.clone())  # before the first, which may write into x
-        return (self.first(x) - second) / 2**0.5
+        second = called(self.second, x.clone(), "Doubled")  # before the first, which may write into x
+        return (called(self.first, x, "Doubled") - second) / 2**0.5
+
+    def _held(self, x: Tensor) -> Tensor:
+        with untouched_buffers(self.second, "Doubled"):
+            return called(self.second, x.clone(), "Doubled")

@@ -1,5 +1,6 @@
 """The centred, α-scaled model: one number moves a network from feature learning to its tangent model."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,11 +9,15 @@ from torch import Tensor, nn
 from regimes.checks import positive
 from regimes.modules import (
     FirstBatch,
+    called,
     frozen_copy,
+    modes_of,
     require_deterministic,
     require_own_tensors,
     require_python,
     require_values,
+    untouched_buffers,
+    unwrapped,
 )
 
 
@@ -21,11 +26,12 @@ class Centred(nn.Module):
 
     Minimise R(α(h − h_0))/α² (step sizes then do not depend on α): α → ∞ is lazy training, the tangent model.
     (Where torch takes a fused path without gradients, LSTM or attention, the zero is one up to rounding.)
+    The output is the model's, or its `logits`, or the only tensor in what it returns.
     w_0 is copied when Centred is made, as buffers: it follows state_dict, .to() and deepcopy, and is no parameter. The
     state of another alpha is refused (ValueError); one that was saved without its alpha is taken.
     BatchNorm and Dropout in train mode are refused (ValueError), at construction and at each call: h(w_0) would not be
-    a function. So are models that mix the samples of a batch, or use trained tensors that are no registered
-    parameters, at the first batch of two or more.
+    a function. So are models that mix the samples of a batch, draw random numbers (stochastic depth), or use trained
+    tensors that are no registered parameters, at the first batch of two or more in each mode.
     Source: [ChizatOyallonBach2019].
     """
 
@@ -35,17 +41,22 @@ class Centred(nn.Module):
         require_deterministic(model, "Centred")
         require_values(model, "Centred")
         require_python(model, "Centred")
-        self.model = model
+        self.model = unwrapped(model, "Centred")
         self.alpha = float(alpha)
-        self.start = frozen_copy(model)
+        self.start = frozen_copy(self.model)
         self._first = FirstBatch()
 
     def forward(self, x: Tensor) -> Tensor:
         require_deterministic(self.model, "Centred")
-        if self._first.look(self.start, x, "Centred"):
+        if self._first.look(partial(called, self.start, caller="Centred"), x, "Centred"):
             require_own_tensors(self.start, x, (), "Centred")
-        start = self.start(x.clone())  # before the model, which may write into x
-        return self.alpha * (self.model(x) - start)
+        self._first.look(self._held, x, "Centred", modes_of(self.model))  # the start in eval mode shows no chance
+        start = called(self.start, x.clone(), "Centred")  # before the model, which may write into x
+        return self.alpha * (called(self.model, x, "Centred") - start)
+
+    def _held(self, x: Tensor) -> Tensor:
+        with untouched_buffers(self.model, "Centred"):
+            return called(self.model, x.clone(), "Centred")
 
     def train(self, mode: bool = True) -> "Centred":
         super().train(mode)

@@ -7,7 +7,8 @@ from regimes.modules.copies import copied, frozen_copy, require_python
 from regimes.modules.derivative import adjoint, push_forward, random_like, require_gradients, require_one_derivative
 from regimes.modules.fitting import misfit
 from regimes.modules.leaves import require_own_tensors, require_registered
-from regimes.modules.outputs import described, sole_tensor, tensor_of, unwrapped
+from regimes.modules.modes import in_modes, modes_of
+from regimes.modules.outputs import called, described, sole_tensor, tensor_of, unwrapped
 from regimes.modules.samples import (
     FirstBatch,
     readable,
@@ -20,13 +21,16 @@ __all__ = [
     "FirstBatch",
     "Generators",
     "adjoint",
+    "called",
     "chance_restored",
     "copied",
     "described",
     "drawn",
     "frozen_copy",
     "generators",
+    "in_modes",
     "misfit",
+    "modes_of",
     "one_path",
     "push_forward",
     "random_like",

@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regimes.modules.attention import one_path
+from regimes.modules.outputs import sole_tensor
+
 
 def leaves(output: Tensor) -> list[Tensor]:
     """The tensors that a backward pass from the output would give a gradient to, each once."""
@@ -45,9 +48,9 @@ def require_registered(output: Tensor, registered: Iterable[Tensor], owner: nn.M
 
 def require_own_tensors(model: nn.Module, x: Tensor, registered: Iterable[Tensor], caller: str) -> None:
     """require_registered of the output of one sample; the model has to return one tensor."""
-    with torch.inference_mode(False), torch.enable_grad():
-        output: Any = model(x[:1].detach().clone())
-    if isinstance(output, Tensor):
+    with torch.inference_mode(False), torch.enable_grad(), one_path():
+        output = sole_tensor(model(x[:1].detach().clone()))
+    if output is not None:
         require_registered(output, registered, model, caller)
 
 

@@ -10,12 +10,27 @@ from torch import nn
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """The model and all its parts in eval mode; afterwards each is in the mode that it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    modes = modes_of(model)
+    with in_modes(model, modes):
+        model.eval()
+        yield
+
+
+def modes_of(model: nn.Module) -> tuple[bool, ...]:
+    """Which parts are in training mode, in the order of `modules`."""
+    return tuple(module.training for module in model.modules())
+
+
+@contextmanager
+def in_modes(model: nn.Module, modes: tuple[bool, ...]) -> Iterator[None]:
+    """Each part in the mode given for it; afterwards in the one that it was in."""
+    before = [(module, module.training) for module in model.modules()]
     try:
+        for (module, _), mode in zip(before, modes, strict=True):
+            module.training = mode
         yield
     finally:
-        for module, mode in modes:
+        for module, mode in before:
             module.training = mode
 
 

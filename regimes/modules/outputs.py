@@ -4,8 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from regimes.modules.attention import one_path
 
 
 def sole_tensor(result: Any) -> Tensor | None:
@@ -25,7 +29,7 @@ def tensor_of(result: Any, caller: str) -> Tensor:
     if found is None:
         raise ValueError(
             f"{caller} needs a model that returns one tensor with a row for each sample, or an object with its logits; "
-            f"got {described(result)}. Wrap it in a module whose forward returns that tensor."
+            f"this one gave {described(result)}. Wrap it in a module whose forward returns that tensor."
         )
     return found
 
@@ -52,8 +56,24 @@ def _tensors(value: Any) -> Iterator[Tensor]:
         yield from (found for entry in value for found in _tensors(entry))
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside DataParallel and DistributedDataParallel; any other module itself."""
+def called(model: nn.Module, x: Tensor, caller: str) -> Tensor:
+    """model(x) as `tensor_of` reads it; attention takes the way that it takes in training."""
+    if torch.compiler.is_compiling():
+        return tensor_of(model(x), caller)
+    with one_path():
+        return tensor_of(model(x), caller)
+
+
+def unwrapped(model: nn.Module, trains: str | None = None) -> nn.Module:
+    """The model inside DataParallel and DistributedDataParallel; any other module itself.
+
+    trains: who would train it. ValueError where several processes would then train each its own.
+    """
     while isinstance(model, DataParallel | DistributedDataParallel):
+        if trains is not None and isinstance(model, DistributedDataParallel) and dist.get_world_size() > 1:
+            raise ValueError(
+                f"{trains} needs the model itself, which several processes would train apart in it: pass model.module, "
+                f"and wrap what {trains} gives in DistributedDataParallel."
+            )
         model = model.module
     return model

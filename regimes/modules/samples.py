@@ -14,7 +14,10 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
+from regimes.modules.chance import chance_restored, drawn, generators
+
 _POOL = 64  # samples among which others are looked for
+_TRIES = 60  # further calls of a model that draws random numbers
 _ROUNDING = 1000  # rounding units by which a row may change beside other samples
 
 
@@ -82,11 +85,16 @@ def require_separate_samples(call: Callable[[Tensor], Any], x: Tensor, caller: s
 
     call: from a batch to a tensor with a row for each sample. One sample of x is put into two batches of four, at the
     same place and with different neighbours: its row has to be the same in both, up to rounding.
-    ValueError: rows that differ, another number of rows than samples, another output at a second call.
+    ValueError: rows that differ, another number of rows than samples, another output at a second call or with gradients
+    on. The generators of random numbers stand afterwards where they stood.
     """
     batches = _batches(x.detach())
-    if batches is None:
-        return
+    if batches is not None:
+        with chance_restored():
+            _require_separate_samples(call, batches, caller)
+
+
+def _require_separate_samples(call: Callable[[Tensor], Any], batches: tuple[Tensor, Tensor], caller: str) -> None:
     alone, among = call(batches[0]), call(batches[1])
     for rows in (alone, among):
         if not isinstance(rows, Tensor) or rows.ndim < 1 or len(rows) != len(batches[0]):
@@ -96,11 +104,25 @@ def require_separate_samples(call: Callable[[Tensor], Any], x: Tensor, caller: s
             )
     scale = torch.maximum(alone.abs().amax(), among[1].abs().amax()).nan_to_num(nan=0.0)
     unit = torch.finfo(alone.dtype).eps if alone.is_floating_point() else 0.0
-    noise = (call(batches[0]) - alone).abs().nan_to_num(nan=0.0).amax()
-    if not bool(noise <= unit**0.5 * scale):
+    since = generators()
+    again = _with_gradients(call, batches[0])
+    moved = drawn(since)
+
+    def distance(rows: Tensor) -> Tensor:
+        return (rows - alone).abs().nan_to_num(nan=0.0).amax()
+
+    noise, allowed = distance(again), unit**0.5 * scale
+    if not bool(noise <= allowed) and not moved and bool(distance(call(batches[0])) <= allowed):
+        raise ValueError(
+            f"{caller} needs a model that is one function; here its output with gradients on is another one than "
+            "without. Look for branches on torch.is_grad_enabled() and for fused layers."
+        )
+    tries = _TRIES if moved else 0  # what is drawn may be seldom seen in the output, or serve other things
+    if not bool(noise <= allowed) or any(not bool(distance(call(batches[0])) <= allowed) for _ in range(tries)):
         raise ValueError(
             f"{caller} needs a model that gives the same output each time; two calls on the same samples differ. "
-            "Switch off what draws random numbers in its forward (functional.dropout with training=True, say)."
+            "Call model.eval() first, or switch off what draws random numbers in its forward (stochastic depth, "
+            "functional.dropout with training=True, say)."
         )
     change = (alone[1] - among[1]).abs().nan_to_num(nan=0.0)
     if not bool((change <= _ROUNDING * unit * scale + 100 * noise).all()):
@@ -109,6 +131,17 @@ def require_separate_samples(call: Callable[[Tensor], Any], x: Tensor, caller: s
             "other samples of its batch. Look for sums or means over axis 0, and for sequence layers without "
             "batch_first=True."
         )
+
+
+def _with_gradients(call: Callable[[Tensor], Any], batch: Tensor) -> Tensor:
+    """The output with gradients on; where autograd refuses, which is for others to tell, without."""
+    try:
+        with torch.enable_grad():
+            return call(batch).detach()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        return call(batch)
 
 
 def _batches(x: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -125,26 +158,34 @@ def _batches(x: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 class FirstBatch:
-    """For modules that wrap a model: looks for mixed samples once, at the first batch of two or more samples.
+    """For modules that wrap a model: looks for mixed samples and for chance, at the first batch of two or more samples.
 
     Where torch traces or transforms the call (compile, export, vmap, grad), entries cannot be read; it waits then.
     """
 
     def __init__(self) -> None:
-        self.seen = False
+        self._looked: set[tuple[bool, ...]] = set()
 
-    def look(self, call: Callable[[Tensor], Any], x: Tensor, caller: str) -> bool:
-        """Whether it looked, now, and found nothing wrong."""
-        if self.seen or not isinstance(x, Tensor) or x.ndim < 1 or len(x) < 2:
-            return False
-        if not readable():
+    @property
+    def seen(self) -> bool:
+        """Whether it has looked."""
+        return bool(self._looked)
+
+    def waits(self, modes: tuple[bool, ...]) -> bool:
+        """Whether it has not looked in these modes."""
+        return modes not in self._looked
+
+    def look(self, call: Callable[[Tensor], Any], x: Tensor, caller: str, modes: tuple[bool, ...] = ()) -> bool:
+        """Whether it looked, now, and found nothing wrong; once for each of the `modes` of the parts of a model."""
+        if not readable() or not self.waits(modes) or not isinstance(x, Tensor) or x.ndim < 1 or len(x) < 2:
             return False
         require_separate_samples(call, x, caller)
-        self.seen = True
+        self._looked.add(modes)
         return True
 
 
 def readable() -> bool:
     """Whether entries can be read here: not while torch traces or transforms a call."""
-    transformed = torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
-    return not (torch.compiler.is_compiling() or torch.jit.is_tracing() or transformed)
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return torch._C._functorch.peek_interpreter_stack() is None  # pyright: ignore[reportAttributeAccessIssue]

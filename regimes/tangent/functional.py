@@ -28,6 +28,7 @@ def functional(model: nn.Module) -> tuple[Functional, Params]:
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"functional needs a torch module; got {type(model).__name__}. Pass an nn.Module.")
+    model = modules.unwrapped(model)
     params = {name: value.detach() for name, value in trainable(model).items()}
     if not params:
         raise ValueError(
@@ -43,15 +44,16 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
-def evaluator(model: nn.Module) -> Functional:
+def evaluator(model: nn.Module, caller: str = "functional") -> Functional:
     """f(values, x): the model with tensors put in for the named parameters or buffers, wherever they are shared.
 
+    The output is the model's, or its `logits`, or the only tensor in what it returns; otherwise a ValueError of caller.
     A model that writes into its inputs writes into a copy of x.
     """
     inside = within(model)
 
     def f(values: Params, x: Tensor) -> Any:
-        return inside(values, lambda: model(x.clone()))
+        return inside(values, lambda: modules.called(model, x.clone(), caller))
 
     return f
 
@@ -91,6 +93,7 @@ def derivable(model: nn.Module) -> Iterator[None]:
     """Attention and recurrent layers in the forms that have all derivatives; plain attributes put back afterwards."""
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(modules.one_path())
         if recurrent(model) and any(each.is_cuda for each in model.parameters()):
             stack.enter_context(_without_cudnn())
         if not torch.compiler.is_compiling():

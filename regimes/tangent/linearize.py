@@ -7,10 +7,14 @@ from regimes.conventions import Params
 from regimes.modules import (
     FirstBatch,
     frozen_copy,
+    in_modes,
+    modes_of,
     readable,
     require_deterministic,
     require_python,
     require_values,
+    untouched_buffers,
+    unwrapped,
 )
 from regimes.tangent.functional import evaluator, functional, push_forward
 from regimes.tangent.look import Derivatives, look
@@ -29,9 +33,10 @@ class Linearized(nn.Module):
         require_deterministic(model, "linearize")
         require_values(model, "linearize")
         require_python(model, "linearize")
+        model = unwrapped(model)
         _, params = functional(model)
         require_precise(params, "linearize")
-        self._first = FirstBatch()
+        self._first, self._modes = FirstBatch(), modes_of(model)
         self._found: Derivatives | None = None
         self.names = list(params)
         self.start = frozen_copy(model)
@@ -43,8 +48,11 @@ class Linearized(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         start = {name: self.start.get_buffer(name) for name in self.names}
-        f = evaluator(self.start)
+        f = evaluator(self.start, "linearize")
         self._first.look(lambda batch: f(start, batch), x, "linearize")
+        if readable() and self._first.waits(self._modes):  # as the model that was copied would be trained
+            with in_modes(self.start, self._modes), untouched_buffers(self.start, "linearize"):
+                self._first.look(lambda batch: f(start, batch), x, "linearize", self._modes)
         if self._found is None and isinstance(x, Tensor) and x.ndim > 0 and len(x) > 0 and readable():
             self._found = look(f, start, Plain(self.start, start), x, "linearize")
             if not self._found.forward:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import vjp
 
 from regimes.conventions import Params
-from regimes.modules import adjoint, copied, push_forward, random_like, require_gradients, require_registered
+from regimes.modules import adjoint, called, copied, push_forward, random_like, require_gradients, require_registered
 from regimes.tangent.functional import Functional, recurrent
 from regimes.tangent.plain import Plain
 
@@ -118,7 +118,7 @@ def _evaluated(model: nn.Module, f: Functional, values: Params, x: Tensor) -> Te
     for name, tensor in other.named_parameters():
         if name in values:
             tensor.copy_(values[name])
-    return other(x.clone())
+    return called(other, x.clone(), "the tangent model")
 
 
 def scripted(model: nn.Module) -> bool:

@@ -9,12 +9,15 @@ from torch.func import vjp, vmap
 from regimes.checks import finite, real
 from regimes.conventions import Params
 from regimes.modules import (
+    called,
+    chance_restored,
     misfit,
     require_deterministic,
     require_separate_samples,
     require_values,
     untouched_attributes,
     untouched_buffers,
+    unwrapped,
 )
 from regimes.tangent.functional import Functional, functional, recurrent
 from regimes.tangent.look import Derivatives, look
@@ -59,6 +62,7 @@ def tangent_model(model: nn.Module, x: Tensor, caller: str) -> TangentModel:
     autocast inside the model; inputs that are empty, not finite, of another dtype or device, or do not fit.
     """
     require_deterministic(model, caller)
+    model = unwrapped(model)
     require_values(model, caller)
     require_samples(x, caller)
     f, params = functional(model)
@@ -72,10 +76,10 @@ def tangent_model(model: nn.Module, x: Tensor, caller: str) -> TangentModel:
             f"{caller} needs inputs of the dtype of the model, {dtype}; got {x.dtype}: convert one of them."
         )
     finite(caller, inputs=x)
-    with full_precision(device), untouched_buffers(model, caller), untouched_attributes(model):
+    with full_precision(device), untouched_buffers(model, caller), untouched_attributes(model), chance_restored():
         row = _one_row(model, x, caller)
         try:
-            require_separate_samples(model, x, caller)
+            require_separate_samples(lambda batch: called(model, batch.clone(), caller), x, caller)
         except RuntimeError as error:
             raise ValueError(
                 f"{caller} needs a model that takes batches of any size; four samples end in: {error}"
@@ -106,7 +110,7 @@ def _one_row(model: nn.Module, x: Tensor, caller: str) -> Tensor:
     """The output of one sample, which has to be one tensor with one row."""
 
     def call() -> Any:
-        return model(x[:1].detach().clone())
+        return called(model, x[:1].detach().clone(), caller)
 
     try:
         row = call()

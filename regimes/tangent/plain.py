@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from regimes.conventions import Params
+from regimes.modules import called
 from regimes.tangent.functional import derivable, trainable, within
 
 T = TypeVar("T")
@@ -32,11 +33,15 @@ class Plain:
             leaves = {name: value.detach().requires_grad_() for name, value in self.values.items()}
             return self.within(leaves, lambda: work(leaves))
 
+    def value(self, x: Tensor) -> Tensor:
+        """The output on a copy of x."""
+        return called(self.model, x.clone(), "the tangent model")
+
     def rows(self, x: Tensor, outputs: slice) -> Params:
         """Derivatives of the chosen outputs at each sample: name -> (n, chosen, *shape of the parameter)."""
 
         def one(sample: Tensor) -> Params:
-            return self.run(lambda leaves: _jacobian(self.model(sample.clone()).reshape(-1)[outputs], leaves))
+            return self.run(lambda leaves: _jacobian(self.value(sample).reshape(-1)[outputs], leaves))
 
         each = [one(sample) for sample in x.split(1)]
         return {name: torch.stack([row[name] for row in each]) for name in each[0]}
@@ -45,7 +50,7 @@ class Plain:
         """The cotangent of the output of all samples together, and Jᵀ·cotangent."""
 
         def work(leaves: Params) -> tuple[Tensor, Params]:
-            value = self.model(x.clone())
+            value = self.value(x)
             u = cotangent(value, leaves)
             return u, _filled(_gradients(value, leaves, u), leaves)
 
@@ -55,7 +60,7 @@ class Plain:
         """(model(x), J·tangent), by differentiating the backward pass in the cotangent, in which it is linear."""
 
         def work(leaves: Params) -> tuple[Tensor, Tensor]:
-            value = self.model(x.clone())
+            value = self.value(x)
             if not value.requires_grad:
                 return value, torch.zeros_like(value)
             u = torch.zeros_like(value, requires_grad=True)

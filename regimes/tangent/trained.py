@@ -7,7 +7,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from regimes.checks import count
-from regimes.modules import copied
+from regimes.modules import called, copied, unwrapped
 from regimes.tangent.kernel import ntk
 from regimes.tangent.laziness import kernel_drift, tangent_distance, weight_motion
 from regimes.tangent.linearize import Linearized
@@ -60,6 +60,7 @@ def laziness(
             "Make it before the training and train it in the same way."
         )
     count("laziness", "kernel_samples", kernel_samples)
+    model = unwrapped(model)
     start, now = copied(model), {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     try:
         start.load_state_dict(tangent.start.state_dict())
@@ -80,4 +81,4 @@ def laziness(
 
 
 def _evaluated(model: nn.Module, x: Tensor) -> Tensor:
-    return torch.cat([model(batch) for batch in x.split(1000)])
+    return torch.cat([called(model, batch, "laziness") for batch in x.split(1000)])

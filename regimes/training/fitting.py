@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from regimes.data.digest import digest
-from regimes.errors import UserError
+from regimes.errors import UserError, users_choice
 from regimes.lab.runs import default_folder
 from regimes.machine import prepared
 from regimes.models.costs import evaluation_batch, typical_work
 from regimes.models.residual import ResidualNet, Trace, as_trace
 from regimes.models.selection import Chosen
 from regimes.models.tracing import TracedModel, trace_residuals
+from regimes.modules import described, sole_tensor, unwrapped
 from regimes.paths import home
 from regimes.threads import threads_for
 from regimes.training.assemble import Setup, make_objective, make_optimiser, make_schedule, make_setup
@@ -67,14 +68,19 @@ class Fitted(NamedTuple):
 class Untraced(nn.Module):
     """A network without blocks, called as one that traces: its trace has no path."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, output: Callable[[Any], Tensor] | None = None) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.output = model, output
 
     def forward(self, x: Tensor, trace: bool = False) -> Tensor | Trace:
         """The output, or a Trace of it alone."""
-        output = self.model(x)
-        return as_trace(output) if trace else output
+        returned = self.model(x)
+        if isinstance(returned, Trace):
+            return returned if trace else returned.output
+        found = self.output(returned) if self.output is not None else sole_tensor(returned)
+        if not isinstance(found, Tensor):
+            raise UserError(f"fit needs a model that returns one tensor; got {described(returned)}: pass output=.")
+        return as_trace(found) if trace else found
 
 
 def fit(
@@ -131,11 +137,13 @@ def _traced(
 ) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise UserError(f"fit needs a torch module to train; got {type(model).__name__}.")
+    with users_choice():
+        model = unwrapped(model, "fit")
     if isinstance(model, ResidualNet) and blocks is None and output is None:
         return model
-    if lap or blocks is not None or output is not None:
+    if lap or blocks is not None:
         return trace_residuals(model, blocks, shortcuts=shortcuts, output=output)
-    return Untraced(model)
+    return Untraced(model, output)
 
 
 def _settings(given: dict[str, Any]) -> FitConfig:
