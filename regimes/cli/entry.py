@@ -9,6 +9,7 @@ from regimes.cli import jobs, runs, statements
 from regimes.cli.app import app, program
 from regimes.cli.output import safe_streams, unread
 from regimes.errors import UserError
+from regimes.lab.drawing import draw_plainly
 from regimes.lab.endings import DEBUG, INTERRUPTED, ending
 from regimes.threads import wait_quietly
 
@@ -32,7 +33,7 @@ def main() -> NoReturn:
 
 def _run() -> int:
     wait_quietly()  # before torch is imported
-    os.environ["MPLBACKEND"] = "Agg"  # no window; that of a notebook around may not exist here
+    draw_plainly()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if len(arguments) < len(sys.argv) - 1:
         os.environ[DEBUG] = "1"  # for the processes that this one starts, too

@@ -1,6 +1,5 @@
 """The course of a verification: sweep, verdict, table, figure."""
 
-import os
 import shlex
 import traceback
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from regimes.errors import UserError
 from regimes.lab.cluster import cluster
 from regimes.lab.config import Settings, dump, load, override
+from regimes.lab.drawing import attempt
 from regimes.lab.folders import shipped_with, what
 from regimes.lab.merging import Part
 from regimes.lab.provenance import git_state
@@ -127,16 +127,14 @@ def _lost_field(error: Exception, rows: "pandas.DataFrame") -> str | None:
 
 def _draw(experiment: Any, rows: "pandas.DataFrame", folder: RunFolder) -> tuple[str, ...]:
     """Write the figure; one that fails costs nothing that was measured, and is told in a line."""
-    from regimes.lab.figures import save
 
-    try:
+    def draw() -> None:
+        from regimes.lab.figures import save
+
         save(experiment.draw(rows), folder)
-    except Exception as error:
-        if os.environ.get("REGIMES_DEBUG"):
-            raise
-        text = " ".join(str(error).split())
-        return (f"The figure could not be drawn ({type(error).__name__}: {text}). Table and result stand.",)
-    return ()
+
+    reason = attempt(draw)
+    return () if reason is None else (f"The figure could not be drawn ({reason}). Table and result stand.",)
 
 
 def smoke_run(experiment: Any, config: Settings) -> bool:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 
 from regimes.errors import UserError
+from regimes.lab.drawing import draw_plainly
 from regimes.threads import share_cores, wait_quietly
 
 
@@ -43,6 +44,7 @@ def prepare_worker(workers: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     share_cores(workers)
     wait_quietly()
+    draw_plainly()
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

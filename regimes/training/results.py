@@ -1,6 +1,5 @@
 """What is left of a run: figures of the best and of the last weights, table, figure."""
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite, log
 from typing import Any, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from regimes.data.batches import Batches
+from regimes.lab.drawing import attempt
 from regimes.lab.report import markdown_table, to_json
 from regimes.lab.runs import RunFolder
 from regimes.machine import matrix_rate
@@ -164,16 +164,15 @@ def _samples(setup: Setup) -> dict[str, int]:
 
 def _figure(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Draw, or say why not: the results are on the disk already, and no figure is worth them."""
-    if importlib.util.find_spec("matplotlib") is None:
-        return {"figure": "not drawn: it needs the package matplotlib"}
-    try:
-        from regimes.lab.figures import save
-        from regimes.lab.training_figure import draw
 
-        save(draw(rows), folder)
-    except Exception as error:  # whatever a drawing library meets
-        return {"figure": f"not drawn: {type(error).__name__}: {' '.join(str(error).split())[:200]}"}
-    return {}
+    def draw() -> None:
+        from regimes.lab import training_figure
+        from regimes.lab.figures import save
+
+        save(training_figure.draw(rows), folder)
+
+    reason = attempt(draw)
+    return {} if reason is None else {"figure": f"not drawn: {reason}"}
 
 
 def _entry(row: Mapping[str, Any], ends: Ends) -> dict[str, Any]:

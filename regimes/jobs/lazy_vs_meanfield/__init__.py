@@ -16,14 +16,13 @@ import numpy as np
 
 from regimes.errors import Interrupted, UserError
 from regimes.jobs.lazy_vs_meanfield.config import Config
-from regimes.jobs.lazy_vs_meanfield.figure import draw
 from regimes.jobs.lazy_vs_meanfield.measure import Measurement, measure
 from regimes.jobs.lazy_vs_meanfield.memory import refuse_too_large
 from regimes.jobs.lazy_vs_meanfield.problem import refuse_missing_samples
 from regimes.jobs.lazy_vs_meanfield.report import result, slim_table, summary, table, words
 from regimes.jobs.lazy_vs_meanfield.shelf import Shelf, read_arrays, write_arrays
 from regimes.lab.console import print_table
-from regimes.lab.figures import save
+from regimes.lab.drawing import attempt
 from regimes.lab.report import markdown_table, to_json
 from regimes.lab.runs import RunFolder, default_folder
 
@@ -77,10 +76,19 @@ def conclude(config: Config, folder: RunFolder) -> None:
     head = f"# Lazy against mean-field: {config.dataset}, α = {config.alpha:g}\n\n{CAPTION}\n"
     lines = "\n".join(f"- {sentence}" for sentence in said)
     folder.write("table.md", f"{head}\n{markdown_table(rows)}\n{lines}\n\nReproduce: `{content.get('command')}`\n")
-    save(draw(measurement, config), folder)
+    trouble = attempt(lambda: _draw(measurement, config, folder))
     print_table(slim_table(measurement, found, config))
     print(f"Means over {config.seeds} seeds; their intervals: {folder.path / 'table.md'}")
     print("\n".join(said))
+    if trouble is not None:
+        print(f"The figure could not be drawn ({trouble}). Table and result stand.")
+
+
+def _draw(measurement: Measurement, config: Config, folder: RunFolder) -> None:
+    from regimes.jobs.lazy_vs_meanfield.figure import draw
+    from regimes.lab.figures import save
+
+    save(draw(measurement, config), folder)
 
 
 def _read(file: Path) -> Measurement:

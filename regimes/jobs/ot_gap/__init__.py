@@ -23,14 +23,13 @@ import numpy as np
 
 from regimes.errors import UserError
 from regimes.jobs.ot_gap.config import Config, File, folder_stem, hashed, labels, refuse_twice
-from regimes.jobs.ot_gap.figure import draw
-from regimes.jobs.ot_gap.groups import grouped, recipe
+from regimes.jobs.ot_gap.groups import Group, grouped, recipe
 from regimes.jobs.ot_gap.measure import PARTS, Measured, measure_stage
 from regimes.jobs.ot_gap.report import result, screen_tables, table, words
 from regimes.jobs.ot_gap.stages import Case, open_case, transported
 from regimes.lab.archives import damage
 from regimes.lab.console import print_table, track
-from regimes.lab.figures import save
+from regimes.lab.drawing import attempt
 from regimes.lab.report import markdown_table, to_json
 from regimes.lab.runs import RunFolder, default_folder
 
@@ -94,14 +93,23 @@ def conclude(config: Config, folder: RunFolder) -> None:
     )
     page = f"{title}\n\n{means}{markdown_table(table(groups))}\n{lines}\n\nReproduce: `{content.get('command')}`\n"
     folder.write("table.md", page)
-    for number, group in enumerate(groups, 1):
-        drawn = draw(group, arrays[group.members[0]["label"]])
-        save(drawn, folder, "figure" if len(groups) == 1 else f"figure-{number}")
+    trouble = attempt(lambda: _draw(groups, arrays, folder))
     for lines in screen_tables(groups):
         print_table(lines)
     print("\n".join(words(groups, brief=True)))
     if any(len(group.members) > 1 for group in groups):
         print("What each test saw, and could have seen: table.md in the folder of results.")
+    if trouble is not None:
+        print(f"The figure could not be drawn ({trouble}). Table and result stand.")
+
+
+def _draw(groups: list[Group], arrays: dict[str, dict[str, np.ndarray]], folder: RunFolder) -> None:
+    from regimes.jobs.ot_gap.figure import draw
+    from regimes.lab.figures import save
+
+    for number, group in enumerate(groups, 1):
+        drawn = draw(group, arrays[group.members[0]["label"]])
+        save(drawn, folder, "figure" if len(groups) == 1 else f"figure-{number}")
 
 
 def _measured(config: Config, cases: list[Case]) -> Iterator[Measured | None]:
