@@ -1,5 +1,6 @@
 import errno
 import fcntl
+import importlib
 import json
 import os
 import subprocess
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from regimes.errors import UserError
 from regimes.lab.config import Settings, load
 from regimes.lab.files import write_whole
 from regimes.lab.provenance import command_line, git_state, provenance, same_code, uncommitted_diff
 from regimes.lab.runs import RunFolder, default_folder
+from regimes.lab.stamps import job_stamp
 
 
 class Inner(Settings):
@@ -264,6 +267,39 @@ def test_a_run_is_taken_up_by_other_code_only_when_that_is_asked_for(tmp_path, m
     with RunFolder.open(path, "fall", Config(), across_commits=True) as folder:
         folder.begin()
         assert folder.record()["launches"] == 2
+
+
+def test_a_run_is_not_taken_up_with_other_data(tmp_path):
+    path = tmp_path / "a"
+    with RunFolder.open(path, "fall", Config(), stamp=job_stamp(Config(), data="mine")) as folder:
+        folder.write("rows.csv", "width\n3\n")
+        assert folder.record()["stamp"] == {"config": job_stamp(Config())["config"], "data": "mine"}
+    refused = pytest.raises(ValueError, match=r"measured on other data \(digest mine there, theirs here\)")
+    with RunFolder.open(path, "fall", Config(), stamp={"data": "theirs"}) as folder, refused:
+        folder.begin()
+    with RunFolder.open(path, "fall", Config()) as folder:  # what is not known cannot differ
+        folder.begin()
+
+
+@pytest.mark.parametrize("name", ["lazy_vs_meanfield", "ot_gap"])
+def test_a_job_that_other_code_has_begun_goes_on_only_when_that_is_asked_for(name, tmp_path, monkeypatch):
+    job = importlib.import_module(f"regimes.jobs.{name}")
+    config = job.Config() if name == "lazy_vs_meanfield" else job.Config(checkpoints=[{"path": "a.pt", "sha256": "0"}])
+    commits = iter(["a" * 40, "b" * 40, "c" * 40])
+    monkeypatch.setattr("regimes.lab.runs.same_code", lambda old, new: False)
+    monkeypatch.setattr("regimes.lab.runs.provenance", lambda device: {"commit": next(commits)})
+    with RunFolder.open(tmp_path / "run", job.NAME, config) as folder:
+        folder.write("nets.part.npz", b"")
+    monkeypatch.setattr(job, "open_cases", lambda config: [], raising=False)
+    for work in ("measure", "track"):
+        monkeypatch.setattr(job, work, lambda *given: pytest.fail("measured"), raising=False)
+    with pytest.raises(UserError, match="pass --across-commits"):
+        job.start(config, tmp_path / "run")
+    with pytest.raises(pytest.fail.Exception, match="measured"):
+        job.start(config, tmp_path / "run", across_commits=True)
+    launches = json.loads((tmp_path / "run" / "run.json").read_text())["launches"]
+    assert [launch["commit"][0] for launch in launches] == ["a", "c"]
+    assert len(launches[1]["stamp"]["config"]) == 16
 
 
 def test_what_was_not_committed_is_kept_with_the_run(tmp_path, monkeypatch):

@@ -29,11 +29,13 @@ def lazy_vs_meanfield(
     Trains the α-scaled net, its tangent model, the mean-field net and the infinite-width kernel, and says which is lazy
     by which number.
     """
+    from regimes.experiments.digests import data_digest
     from regimes.jobs.lazy_vs_meanfield import Config, start
 
     settings = given.settings(Config, alpha=alpha, dataset=dataset, width=width, seeds=seeds)
     if settings is not None:
-        print(f"Results: {start(settings, given.out, fresh=given.fresh)}")
+        how = {"fresh": given.fresh, "across_commits": given.across_commits, "data": data_digest(settings)}
+        print(f"Results: {start(settings, given.out, **how)}")
 
 
 @app.command("train")
@@ -119,4 +121,5 @@ def ot_gap(
     flags = {"points": points, "split": split, "stage": stage, "p": p, "seed": seed, "seconds": seconds}
     settings = given.settings(Config, **flags, checkpoints=given_files(checkpoints))
     if settings is not None:
-        print(f"Results: {start(settings, given.out, fresh=given.fresh)}")
+        how = {"fresh": given.fresh, "across_commits": given.across_commits}
+        print(f"Results: {start(settings, given.out, **how)}")

@@ -46,6 +46,9 @@ DataDir = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu or cuda.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Move a run that is in the way aside to DIR.1, DIR.2, ...")]
+AcrossCommits = Annotated[
+    bool, typer.Option("--across-commits", help="Go on by the code of now with a run of other code.")
+]
 PrintConfig = Annotated[
     bool, typer.Option("--print-config", help="Print all settings as YAML, for --config, and run nothing.")
 ]
@@ -76,6 +79,7 @@ class Given(NamedTuple):
     overrides: Overrides = None
     out: Out = None
     fresh: Fresh = False
+    across_commits: AcrossCommits = False
     print_config: PrintConfig = False
 
     def settings(self, kind: Any, **flags: Any) -> Any:

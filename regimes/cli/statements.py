@@ -6,7 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from regimes.cli.app import app, program
-from regimes.cli.options import ConfigFile, Fresh, Out, Overrides, PrintConfig, print_settings, settings_of
+from regimes.cli.options import (
+    AcrossCommits,
+    ConfigFile,
+    Fresh,
+    Out,
+    Overrides,
+    PrintConfig,
+    print_settings,
+    settings_of,
+)
 from regimes.paths import typed
 
 
@@ -73,9 +82,7 @@ def verify(
         str | None, typer.Option(metavar="I/N", help="Measure part I of N only, on this machine; then `merge`.")
     ] = None,
     fresh: Fresh = False,
-    across_commits: Annotated[
-        bool, typer.Option("--across-commits", help="Add rows by the code of now to a run of other code.")
-    ] = False,
+    across_commits: AcrossCommits = False,
     print_config: PrintConfig = False,
 ) -> None:
     """Verify one statement: measure, judge, draw.

@@ -137,11 +137,11 @@ def _page(
         parts += [*([f"{caption}\n"] if caption else []), markdown_table(table)]
     record = folder.record()
     parts.append(f"Reproduce: `{size.get('reproduce') or record.get('command')}`\n")
-    parts.append(_origin(record))
+    parts.append(origin(record))
     return "\n".join(parts)
 
 
-def _origin(record: Mapping[str, Any]) -> str:
+def origin(record: Mapping[str, Any]) -> str:
     """At which commits the rows were measured, and whether with changes."""
     commits = record.get("commits") or [record.get("commit")]
     if commits == [None]:

@@ -16,6 +16,7 @@ from regimes.lab.config import dump
 from regimes.lab.files import write_whole
 from regimes.lab.locks import LOCK, release, take_lock
 from regimes.lab.provenance import provenance, same_code, uncommitted_diff
+from regimes.lab.stamps import refuse_other_data
 from regimes.lab.yaml_text import read_yaml, to_yaml
 from regimes.paths import home
 
@@ -59,17 +60,19 @@ class RunFolder:
         fresh: bool = False,
         free: Collection[str] = (),
         across_commits: bool = True,
+        stamp: Mapping[str, str] | None = None,
     ) -> "RunFolder":
         """Take a folder for a run, or take up the same run again; settings in `free` may differ from those held.
 
-        Without `across_commits`, code unlike that of the rows held is refused once something is to be added.
+        Without `across_commits`, code unlike that of the rows held is refused once something is to be added; and in any
+        case data unlike those of the `stamp` there (`stamps.job_stamp`). The stamp of a launch is part of its record.
 
         ValueError: the folder holds another configuration (`fresh` moves that one aside to PATH.1, PATH.2, ...), or
         files that are no run's, or is in use by another process.
         """
         path = home(path)
         wanted = _plain(dump(config))
-        launch = provenance(str(wanted.get("device", "cpu")))
+        launch = provenance(str(wanted.get("device", "cpu"))) | ({"stamp": dict(stamp)} if stamp else {})
         _refuse_foreign(path)
         if fresh and _holds_run(path):
             _move_aside(path)
@@ -125,6 +128,8 @@ class RunFolder:
     def begin(self) -> None:
         """Record configuration and launch: from here on it adds results. A new folder's first launch has begun."""
         if self._launch is not None:
+            if self._launches:
+                refuse_other_data(self.path, self._launches[-1], self._launch)
             if self._launches and not self._across_commits:
                 _refuse_other_code(self.path, self._launches[-1], self._launch)
             if self._launch.get("uncommitted_changes") and (diff := uncommitted_diff()):

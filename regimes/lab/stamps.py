@@ -8,7 +8,10 @@ data sets named there. `commit`: of the code. The digests are the first 16 hexad
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from regimes.errors import UserError
 from regimes.lab.config import Settings, dump
@@ -27,6 +30,15 @@ def stamp(experiment: Any, config: Settings, *, data: str | None = None, commit:
     """The stamp of rows that are measured now."""
     made = {"statement": statement_digest(experiment.STATEMENT), "config": config_digest(experiment, config)}
     return made | ({"data": data} if data else {}) | ({"commit": commit} if commit else {})
+
+
+def job_stamp(config: BaseModel, *, data: str | None = None) -> dict[str, str]:
+    """The stamp of a run that states nothing, a training or a job: of its settings, and of its data if they are known.
+
+    It stands in run.json beside the launch, and so in result.json; the commit stands there, too.
+    """
+    made = {"config": digest({name: value for name, value in dump(config).items() if name not in PLACES})}
+    return made | ({"data": data} if data else {})
 
 
 def statement_digest(statement: Statement) -> str:
@@ -59,3 +71,13 @@ def refuse_unlike(where: str, records: Iterable[Record], wanted: Mapping[str, st
                     f"{where} holds rows of {text}; rows of both in one run would be judged as one. "
                     "Pass --fresh to move the old run aside, or --out for another folder."
                 )
+
+
+def refuse_other_data(path: Path, held: Mapping[str, Any], launch: Mapping[str, Any]) -> None:
+    """Refuse to go on with other data than those of the launch before; what is not known cannot differ."""
+    old, new = ((entry.get("stamp") or {}).get("data") for entry in (held, launch))
+    if old and new and old != new:
+        raise UserError(
+            f"{path} was measured on other data (digest {old} there, {new} here): what is there and what comes would "
+            "be taken for one; put the data back, or pass --fresh to move the old run aside"
+        )

@@ -23,8 +23,9 @@ from regimes.jobs.lazy_vs_meanfield.report import result, slim_table, summary, t
 from regimes.jobs.lazy_vs_meanfield.shelf import Shelf, read_arrays, write_arrays
 from regimes.lab.console import print_table
 from regimes.lab.drawing import attempt
-from regimes.lab.report import markdown_table, to_json
+from regimes.lab.report import markdown_table, origin, to_json
 from regimes.lab.runs import RunFolder, default_folder
+from regimes.lab.stamps import job_stamp
 
 __all__ = ["NAME", "Config", "conclude", "run", "start"]
 
@@ -33,14 +34,25 @@ ARRAYS = "measurement.npz"
 CAPTION = "Arithmetic means over seeds with 95 % intervals."
 
 
-def start(config: Config, out: Path | None = None, *, fresh: bool = False) -> Path:
-    """Run in a folder, by default one under runs/ that is named after data set and α; the folder."""
+def start(
+    config: Config,
+    out: Path | None = None,
+    *,
+    fresh: bool = False,
+    across_commits: bool = False,
+    data: str | None = None,
+) -> Path:
+    """Run in a folder, by default one under runs/ that is named after data set and α; the folder.
+
+    What other code has begun is gone on with only with `across_commits`. data: digest of the data files.
+    """
     stem = f"{NAME}-{config.dataset}-alpha{config.alpha:g}"
     path = out or default_folder(stem, config, {"dataset", "alpha"})
     if fresh or not (path / ARRAYS).exists():
         refuse_missing_samples(config)  # a mistake leaves no folder behind
         refuse_too_large(config)
-    with RunFolder.open(path, NAME, config, fresh=fresh) as folder:
+    how = {"across_commits": across_commits, "stamp": job_stamp(config, data=data)}
+    with RunFolder.open(path, NAME, config, fresh=fresh, **how) as folder:
         run(config, folder)
     return path
 
@@ -75,7 +87,10 @@ def conclude(config: Config, folder: RunFolder) -> None:
     folder.write("result.json", to_json(content))
     head = f"# Lazy against mean-field: {config.dataset}, α = {config.alpha:g}\n\n{CAPTION}\n"
     lines = "\n".join(f"- {sentence}" for sentence in said)
-    folder.write("table.md", f"{head}\n{markdown_table(rows)}\n{lines}\n\nReproduce: `{content.get('command')}`\n")
+    folder.write(
+        "table.md",
+        f"{head}\n{markdown_table(rows)}\n{lines}\n\n{end}",
+    )
     trouble = attempt(lambda: _draw(measurement, config, folder))
     print_table(slim_table(measurement, found, config))
     print(f"Means over {config.seeds} seeds; their intervals: {folder.path / 'table.md'}")

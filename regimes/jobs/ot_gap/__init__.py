@@ -30,8 +30,9 @@ from regimes.jobs.ot_gap.stages import Case, open_case, transported
 from regimes.lab.archives import damage
 from regimes.lab.console import print_table, track
 from regimes.lab.drawing import attempt
-from regimes.lab.report import markdown_table, to_json
+from regimes.lab.report import markdown_table, origin, to_json
 from regimes.lab.runs import RunFolder, default_folder
+from regimes.lab.stamps import job_stamp
 
 __all__ = ["NAME", "Config", "File", "conclude", "given_files", "hashed", "run", "start"]
 
@@ -46,12 +47,16 @@ def given_files(checkpoints: list[Path]) -> list[dict[str, str]]:
     return [file.model_dump() for file in files]
 
 
-def start(config: Config, out: Path | None = None, *, fresh: bool = False) -> Path:
-    """Run in a folder, by default one under runs/ that is named after the checkpoints; the folder."""
+def start(config: Config, out: Path | None = None, *, fresh: bool = False, across_commits: bool = False) -> Path:
+    """Run in a folder, by default one under runs/ that is named after the checkpoints; the folder.
+
+    What other code has begun is gone on with only with `across_commits`. The checkpoints are settings, by their hashes.
+    """
     refuse_twice(config.checkpoints)
     path = out or default_folder(folder_stem(config), config, {"checkpoints"})
     cases = None if (path / ARRAYS).exists() and not fresh else open_cases(config)  # a mistake leaves no folder behind
-    with RunFolder.open(path, NAME, config, fresh=fresh) as folder:
+    how = {"across_commits": across_commits, "stamp": job_stamp(config)}
+    with RunFolder.open(path, NAME, config, fresh=fresh, **how) as folder:
         run(config, folder, cases)
     return path
 
@@ -91,7 +96,8 @@ def conclude(config: Config, folder: RunFolder) -> None:
     means = (
         "Means over seeds with 95 % intervals inside the range of each number.\n\n" if len(found) > len(groups) else ""
     )
-    page = f"{title}\n\n{means}{markdown_table(table(groups))}\n{lines}\n\nReproduce: `{content.get('command')}`\n"
+    end = f"Reproduce: `{content.get('command')}`\n\n{origin(content)}"
+    page = f"{title}\n\n{means}{markdown_table(table(groups))}\n{lines}\n\n{end}"
     folder.write("table.md", page)
     trouble = attempt(lambda: _draw(groups, arrays, folder))
     for lines in screen_tables(groups):
