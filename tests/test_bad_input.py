@@ -171,7 +171,13 @@ CASES = {
     # ot-gap
     "no checkpoint": Case(("ot-gap",), ("Missing argument", "CKPT", "--help")),
     "a missing checkpoint": Case(GAP, ("a.pt does not exist", "`train`")),
-    "a folder for a checkpoint": Case(("ot-gap", "empty"), ("empty is a folder", "empty/best.pt")),
+    "a folder for a checkpoint": Case(("ot-gap", "empty"), ("empty is a folder", "neither empty/best.pt")),
+    "the folder of several seeds": Case(
+        ("ot-gap", "run"), ("run is a folder", "run/seed0/best.pt, run/seed1/best.pt"), trainings
+    ),
+    "merge of a training run": Case(
+        ("merge", "run", "--out", "all"), ("run holds a training run", "verify --part", "train --seeds"), training
+    ),
     "an empty checkpoint": Case(GAP, ("a.pt is empty",), checkpoint(lambda data: b"")),
     "half a checkpoint": Case(GAP, ("a.pt", "truncated or damaged"), checkpoint(lambda data: data[: len(data) // 2])),
     "a text for a checkpoint": Case(GAP, ("a.pt", "no checkpoint"), checkpoint(lambda data: b"weights: none")),

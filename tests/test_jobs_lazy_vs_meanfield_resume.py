@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from regimes import machine
 from regimes.errors import Interrupted, RunFailed, UserError
@@ -151,6 +152,18 @@ def test_free_memory_is_that_of_the_system(tmp_path, monkeypatch):
     assert machine.free_memory("cpu") is None
     (tmp_path / "meminfo").write_text("MemTotal:  100 kB\nMemAvailable:   3 kB\nHugePages_Total: 0\n")
     assert machine.free_memory("cpu") == 3072
+
+
+def test_a_tangent_model_that_is_zero_is_a_mistake_of_the_settings_and_named(tmp_path):
+    few = ["dataset=circle", "width=2", "train_size=2", "test_size=4", "seeds=12", "horizon=3", "times=10"]
+    with pytest.raises(UserError, match=r"3 of 12 seeds, 4 the first, is zero .* larger width \(now 2\)"):
+        start(load(job.Config, None, [*few, "tolerance=1e-3"]), tmp_path / "run")
+
+
+def test_the_error_of_outputs_that_have_died_out_is_zero_or_infinite():
+    outputs = torch.tensor([[[0.0], [0.0]], [[0.0], [0.0]], [[1.0], [0.0]]])
+    difference = torch.tensor([[[0.0], [0.0]], [[0.0], [2.0]], [[0.5], [0.0]]])
+    assert nets._relative(difference, outputs).tolist() == [0.0, float("inf"), 0.5]
 
 
 def test_a_training_that_fails_names_settings_of_this_command(tmp_path, monkeypatch):

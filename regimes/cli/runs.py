@@ -57,13 +57,19 @@ def merge(
 
     Settings are those of the first run unless given; other ones agree, save those that say which points are measured.
     """
-    from regimes.experiments import load
+    from regimes.experiments import load, names
     from regimes.lab import config as configuration
     from regimes.lab import merging
     from regimes.lab.runs import RunFolder
     from regimes.lab.verification import conclude
 
     name = merging.name_of(runs[0])
+    if name not in names():
+        what = "a training run" if name in ("train", "fit") else f"a run of {name!r}"
+        raise UserError(
+            f"{runs[0]} holds {what}: merge joins the parts of one statement, measured with `verify --part`. "
+            f"{'Several seeds go into one run with train --seeds N.' if name == 'train' else 'It has no parts.'}"
+        )
     experiment = load(name)
     settings = configuration.load(experiment.Config, config or runs[0] / "config.yaml", overrides or ())
     found = merging.merge(experiment, name, runs, out, settings)

@@ -87,10 +87,8 @@ def conclude(config: Config, folder: RunFolder) -> None:
     folder.write("result.json", to_json(content))
     head = f"# Lazy against mean-field: {config.dataset}, α = {config.alpha:g}\n\n{CAPTION}\n"
     lines = "\n".join(f"- {sentence}" for sentence in said)
-    folder.write(
-        "table.md",
-        f"{head}\n{markdown_table(rows)}\n{lines}\n\n{end}",
-    )
+    end = f"Reproduce: `{content.get('command')}`\n\n{origin(content)}"
+    folder.write("table.md", f"{head}\n{markdown_table(rows)}\n{lines}\n\n{end}")
     trouble = attempt(lambda: _draw(measurement, config, folder))
     print_table(slim_table(measurement, found, config))
     print(f"Means over {config.seeds} seeds; their intervals: {folder.path / 'table.md'}")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from regimes.activations import activation
+from regimes.errors import UserError
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.problem import Problem, losses
 from regimes.jobs.lazy_vs_meanfield.shelf import Arrays
@@ -74,6 +75,18 @@ def solve_kernels(config: Config, given: Problem, times: Tensor) -> KernelModels
                 for quantity, value in zip(quantities, values, strict=True):
                     curves[quantity][model, seed, index] = float(value)
     return KernelModels(curves, tangent_train, tangent_test, condition)
+
+
+def refuse_zero(config: Config, tangent: Tensor) -> None:
+    """UserError where a tangent model's outputs (times, seeds, n, k) are all zero: no distance is relative to them."""
+    dead = (tangent == 0).flatten(2).all(2).any(0).nonzero().flatten().tolist()
+    if dead:
+        seeds = f"seed {dead[0]}" if len(dead) == 1 else f"{len(dead)} of {config.seeds} seeds, {dead[0]} the first,"
+        raise UserError(
+            f"the tangent model of {seeds} is zero on all test samples: no neuron of its start is active on a training "
+            f"and on a test sample, so that nothing can be compared with it. Take a larger width (now {config.width}), "
+            f"more samples (now train_size {config.train_size}, test_size {config.test_size}) or activation=erf."
+        )
 
 
 def _symmetric(kernel: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from regimes.conventions import square_risk
 from regimes.jobs.lazy_vs_meanfield.bound import proved_bounds
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.ends import ends_of_training
-from regimes.jobs.lazy_vs_meanfield.kernels import KernelModels, solve_kernels
+from regimes.jobs.lazy_vs_meanfield.kernels import KernelModels, refuse_zero, solve_kernels
 from regimes.jobs.lazy_vs_meanfield.nets import NET_CURVES, train_net
 from regimes.jobs.lazy_vs_meanfield.problem import Problem, problem
 from regimes.jobs.lazy_vs_meanfield.shelf import Shelf
@@ -72,6 +72,7 @@ def _measure(config: Config, given: Problem, shelf: Shelf) -> Measurement:
     if kept is None:
         shelf.hold("kernels", kernels.arrays)
         shelf.flush()
+    refuse_zero(config, kernels.tangent_test)
     # At α = 1 the scaled net is the mean-field net: one training.
     scales = {config.alpha: "scaled-net", 1.0: "mean-field-net"}
     trained = {alpha: train_net(config, given, times, kernels, alpha, name, shelf) for alpha, name in scales.items()}

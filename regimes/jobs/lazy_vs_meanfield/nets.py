@@ -153,7 +153,7 @@ def _moments(config: Config, given: Problem, times: Tensor, kernels: KernelModel
             "activation_flips_error": (flips - flips_coarse).abs(),
             "tangent_distance": laziness.tangent_distance(test, kernels.tangent_test[index]),
             "train_departure": function_norm(train - kernels.tangent_train[index]) / function_norm(given.y),
-            "integration_error": laziness.tangent_distance(test_coarse, test),
+            "integration_error": _relative(test_coarse - test, test),
         }
         for quantity, value in measured.items():
             net.curves[quantity][:, index] = value.cpu().numpy()
@@ -194,6 +194,12 @@ def _one(particles: Particles, run: int) -> Particles:
 
 def _where(done: Tensor, old: Particles, new: Particles) -> Particles:
     return Particles(*(torch.where(done[:, None, None], *pair) for pair in zip(old, new, strict=True)))
+
+
+def _relative(difference: Tensor, outputs: Tensor) -> Tensor:
+    """‖difference‖ / ‖outputs‖ of each run; of outputs that have died out 0 where both have, else ∞."""
+    above, below = function_norm(difference), function_norm(outputs)
+    return torch.where(above == 0, 0.0, above / below)
 
 
 def _preactivations(particles: Particles, x: Tensor) -> Tensor:
