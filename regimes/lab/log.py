@@ -108,6 +108,13 @@ def _records(path: Path, lines: list[bytes]) -> Iterator[Record]:
     return iter(records)
 
 
+def names_its_fields(folder: Path) -> bool:
+    """Whether each line of a log says which fields were measured: then `read_log` has found none missing."""
+    path = folder / LOG
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return bool(lines) and all("fields" in json.loads(line) for line in lines if line.endswith(b"}"))
+
+
 def _seconds(value: Any) -> float:
     if isinstance(value, bool | str) or not float(value) >= 0:
         raise ValueError

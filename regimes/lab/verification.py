@@ -10,6 +10,7 @@ from regimes.lab.cluster import cluster
 from regimes.lab.config import Settings, dump, load, override
 from regimes.lab.drawing import attempt
 from regimes.lab.folders import shipped_with, what
+from regimes.lab.log import names_its_fields
 from regimes.lab.merging import Part
 from regimes.lab.provenance import git_state
 from regimes.lab.report import Judgement, write_result
@@ -80,7 +81,7 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
     try:
         judgement = judged(experiment, rows, config)
     except (ValueError, KeyError, AttributeError) as error:
-        if (lost := _lost_field(error, rows)) is not None:
+        if (lost := _lost_field(error, rows)) is not None and not names_its_fields(folder.path):
             raise UserError(
                 f"the rows of {folder.path} have no field {lost!r}, which their judgement needs: they were damaged, or "
                 "measured by other code; restore the file, or measure with --fresh"
