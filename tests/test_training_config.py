@@ -82,20 +82,22 @@ def test_an_architecture_that_is_not_the_recipes_has_its_own_defaults():
         ({"train_size": 59_500}, 500),
         ({"train_size": 60_000}, 0),
         ({"train_size": 300, "validation": 17}, 17),
-        ({"max_steps": 2, "batch": 8}, 100),
-        ({"max_steps": 2, "batch": 300}, 600),
-        ({"max_steps": 100_000}, 6000),
+        ({"max_steps": 2, "batch": 8}, 6000),
     ],
 )
 def test_validation_samples_by_default(given, validation):
     assert TrainConfig(dataset="mnist", **given).validation == validation
 
 
-def test_few_steps_measure_few_test_samples():
-    assert TrainConfig(dataset="mnist").test_size is None
-    assert TrainConfig(dataset="mnist", max_steps=2, batch=8).test_size == 100
-    assert TrainConfig(dataset="mnist", max_steps=10**6).test_size == 10_000
-    assert TrainConfig(dataset="mnist", max_steps=2, batch=8, test_size=7).test_size == 7
+@pytest.mark.parametrize(("steps", "most"), [(1, 100), (5, 160), (44, 300), (45, None), (500, None), (None, None)])
+def test_a_run_within_its_first_epoch_measures_no_more_than_it_trained_on(steps, most):
+    config = TrainConfig(dataset="digits", arch="dense", arch_options={"blocks": 1, "width": 2}, max_steps=steps)
+    setup = assemble(config)
+    assert len(setup.batches) == 41
+    assert len(data_of(config).validation.labels) == len(setup.data.validation.labels) == 143
+    sizes = [len(part.data.labels) for part in (setup.measured, setup.fitted, setup.test)]
+    whole = [143, 1295, 359]
+    assert sizes == (whole if most is None or steps > 40 else [min(most, size) for size in whole])
 
 
 @pytest.mark.parametrize(

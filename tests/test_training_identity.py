@@ -8,7 +8,7 @@ from short_training import short, train
 
 from regimes.data.classification import Labelled
 from regimes.data.digest import digest
-from regimes.training import checkpoint as checkpoints
+from regimes.lab.provenance import run_identity
 from regimes.training import results
 from regimes.training.checkpoint import load_checkpoint, save_checkpoint
 from regimes.training.run import TrainingRun, train_one
@@ -102,8 +102,8 @@ def test_the_identity_of_a_run_is_that_of_its_first_launch(tmp_path):
 
     with RunFolder.open(tmp_path / "a", "train", short()) as folder:
         folder.begin()
-        first = checkpoints.identity(folder)
+        first = run_identity(folder.name, folder.launches)
         folder.write("rows", "some")
     with RunFolder.open(tmp_path / "a", "train", short()) as folder:
         folder.begin()
-        assert checkpoints.identity(folder) == first
+        assert run_identity(folder.name, folder.launches) == first

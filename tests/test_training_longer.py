@@ -11,7 +11,7 @@ from regimes.lab.config import dump
 from regimes.lab.yaml_text import read_yaml
 from regimes.training import results
 from regimes.training import run as runs
-from regimes.training.checkpoint import load_checkpoint
+from regimes.training.checkpoint import load_checkpoint, save_checkpoint
 from regimes.training.run import train_one
 
 
@@ -55,6 +55,30 @@ def test_max_steps_may_grow_from_a_whole_epoch_even_of_a_cosine(tmp_path):
     train(tmp_path / "parts", max_steps=2 * STEPS, **settings)
     train(tmp_path / "parts", **settings)
     assert_equal_runs(tmp_path / "parts", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("steps", "settings"),
+    [
+        ([2, 3, None], {"validation": None, "test_size": None}),  # within the first epoch, and not all is measured
+        ([STEPS + 1, 2 * STEPS + 3, None], {"lr": 1e-9}),  # the best epoch is the first whole one
+        ([3 * STEPS + 1, 3 * STEPS + 2], {"schedule": "cosine"}),  # the best epoch is one that was cut
+    ],
+)
+def test_max_steps_may_grow_within_an_epoch(tmp_path, steps, settings):
+    train(tmp_path / "whole", **settings, max_steps=steps[-1])
+    for most in steps:
+        train(tmp_path / "parts", max_steps=most, **settings)
+    assert_equal_runs(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_cut_epoch_of_an_older_version_is_told(tmp_path):
+    path = tmp_path / "run"
+    train(path, max_steps=5)
+    last = load_checkpoint(path / "last.pt")
+    save_checkpoint(path / "last.pt", last._replace(sums={}))
+    with pytest.raises(ValueError, match="ended by max_steps within epoch 2 by an older version"):
+        train(path, max_steps=6)
 
 
 @pytest.mark.parametrize("asked", [2, 9])
@@ -101,8 +125,6 @@ def test_all_seeds_become_longer(tmp_path):
         ({"schedule": "cosine"}, {"schedule": "cosine", "epochs": 3}, "comes from a cosine over 2 epochs.*--out"),
         ({}, {"epochs": 1}, r"has seen 8 steps, 2 whole epochs: more than --epochs 1; pass --out"),
         ({}, {"max_steps": 7}, r"more than --epochs 2 --max-steps 7; pass --out"),
-        ({"max_steps": 5}, {"max_steps": 6}, "ended by max_steps within epoch 2"),
-        ({"max_steps": 5}, {}, "ended by max_steps within epoch 2"),
         ({}, {"epochs": 4, "lr": 0.1}, r"another configuration: lr is 0\.05 there, 0\.1 here"),
     ],
 )

@@ -60,15 +60,52 @@ def test_of_many_training_samples_a_stated_part_is_measured(tmp_path, monkeypatc
     assert "in eval mode, on the first 20 training samples" in (tmp_path / "run" / "table.md").read_text()
 
 
+@pytest.mark.parametrize(
+    "changes", [{"max_steps": 3}, {"epochs": 2}, {"max_steps": 3, "train_size": 90, "validation": None}]
+)
 @pytest.mark.parametrize("dataset", ["circles", "digits"])
-def test_max_steps_changes_no_training_sample(dataset):
-    cut, whole = TrainConfig(dataset=dataset, max_steps=3, batch=8), TrainConfig(dataset=dataset, batch=8)
-    few, all_of_them = data_of(cut), data_of(whole)
-    assert torch.equal(few.train.x, all_of_them.train.x)
-    assert torch.equal(few.train.labels, all_of_them.train.labels)
-    assert few.validation is not None
-    assert all_of_them.validation is not None
-    assert len(few.validation.labels) <= len(all_of_them.validation.labels)
+def test_the_length_of_a_run_changes_no_part_of_its_data(dataset, changes):
+    same = {name: value for name, value in changes.items() if name not in ("max_steps", "epochs")}
+    few, whole = (data_of(TrainConfig(dataset=dataset, batch=8, **given)) for given in (changes, same))
+    for part in ("train", "validation", "test"):
+        assert torch.equal(getattr(few, part).x, getattr(whole, part).x)
+        assert torch.equal(getattr(few, part).labels, getattr(whole, part).labels)
+
+
+def test_a_validation_risk_that_is_nan_is_never_the_best(tmp_path, monkeypatch):
+    real, risks = runs.evaluate, iter([math.nan, 2.0, math.nan, math.inf, 1.0, 1.0, 1.0, 1.0])
+    monkeypatch.setattr(
+        runs, "evaluate", lambda *given, **options: real(*given, **options)._replace(risk=next(risks), accuracy=0.5)
+    )
+    outcome = train(tmp_path / "run")
+    assert outcome.result["best"]["epoch"] == load_checkpoint(tmp_path / "run" / "best.pt").best["epoch"] == 2
+
+
+def test_a_run_whose_validation_risks_are_all_nan_has_diverged(tmp_path, monkeypatch):
+    real = runs.evaluate
+    monkeypatch.setattr(runs, "evaluate", lambda *given, **options: real(*given, **options)._replace(risk=math.nan))
+    with pytest.raises(Diverged) as caught:
+        train(tmp_path / "run", epochs=2)
+    assert not (tmp_path / "run" / "best.pt").exists()
+    assert caught.value.outcome.result["outcome"] == "diverged"
+
+
+def test_the_table_says_how_often_the_test_samples_were_measured(tmp_path):
+    path = tmp_path / "run"
+
+    def told(**changes):
+        result = train(path, **changes).result
+        return result["test_measurements"], path.joinpath("table.md").read_text().split("the test samples were ")[1]
+
+    count, words = told(epochs=1)
+    assert (count, words.split(".")[0]) == (1, "measured once, at the end")
+    again, _ = told(epochs=1)  # a finished run is shown, and not measured again
+    assert again == 1
+    count, words = told(epochs=2)
+    differ = json.loads((path / "result.json").read_text())["best"]["epoch"] == 1
+    assert count == 2 + differ
+    assert "each time that the run had come to an end" in words or count == 2
+    assert ("with the best and with the last weights" in words) == differ
 
 
 def test_a_run_says_that_fewer_test_images_were_measured(tmp_path):

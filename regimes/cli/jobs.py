@@ -66,7 +66,7 @@ def train_classifier(
     """Train a network: plain, least action, mean-field.
 
     The same command again goes on where the run was stopped, bit for bit on a CPU; with --out DIR and more --epochs it
-    goes further. The best epoch is chosen on validation samples; the test samples are measured once, at the end.
+    goes further. The best epoch is chosen on validation samples; the test samples are measured at the end alone.
     """
     from functools import partial
 

@@ -1,10 +1,13 @@
 """Where a result came from: commit, versions, device, command, time; no name of a machine or of a person."""
 
+import hashlib
+import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 
 from regimes.errors import UserError
 
+FIRST = ("started", "command", "commit")  # of a run's first launch, which no later one changes
 PACKAGES = (
     "regimes",
     "torch",
@@ -138,3 +142,9 @@ def device_name(device: str) -> str:
         lines = []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
     return f"cpu: {model or platform.machine()}"
+
+
+def run_identity(name: str, launches: Sequence[Mapping[str, Any]]) -> str:
+    """16 hexadecimal digits that the launches of one run in one folder have in common, and no other run."""
+    text = json.dumps([name, *(launches[0].get(entry) for entry in FIRST)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

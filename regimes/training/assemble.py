@@ -52,8 +52,8 @@ class Setup(NamedTuple):
     """What one run works with: the training, its batches, and those that measure it.
 
     measured: after each epoch, the validation samples or, where there are none, some training samples. fitted: training
-    samples, and test: test samples, at the end. data: their parts on the device. work: multiply-adds of a typical
-    product of one step, from which the threads of the run follow.
+    samples, and test: test samples, at the end; of each fewer if `first_steps` says so. data: parts on the device.
+    work: multiply-adds of a typical product of one step, from which the threads of the run follow.
     """
 
     training: Training
@@ -159,17 +159,18 @@ def make_setup(
 ) -> Setup:
     """The training with its batches, and those that measure it, `size` samples each; `about`: the rest of a Setup."""
     ranks = training.ranks
+    batches = Batches(data.train, config.batch, seed=config.seed, normalise=normalise, augment=augment)
+    most = first_steps(config, batches)
 
     def in_order(part: Labelled) -> Batches:
-        whole = Batches(part, size, normalise=normalise, shuffle=False)
+        whole = Batches(first_of(part, most), size, normalise=normalise, shuffle=False)
         return whole.shard(ranks.rank, ranks.count)
 
-    batches = Batches(data.train, config.batch, seed=config.seed, normalise=normalise, augment=augment)
     return Setup(
         training,
         batches.shard(ranks.rank, ranks.count),
         measured=in_order(data.validation or first_of(data.train, MEASURED)),
-        fitted=in_order(first_of(data.train, fitted_samples(config, len(data.train.labels)))),
+        fitted=in_order(first_of(data.train, FITTED)),
         test=None if data.test is None else in_order(data.test),
         data=data,
         **about,
@@ -183,15 +184,18 @@ def training_work(model: nn.Module, batches: Batches) -> float:
     return typical_work(model, x if batches.normalise is None else batches.normalise(x), samples)
 
 
-def first_of(part: Labelled, count: int) -> Labelled:
-    """The first samples of a part."""
+def first_of(part: Labelled, count: int | None) -> Labelled:
+    """The first samples of a part; None: all."""
     return Labelled(part.x[:count], part.labels[:count])
 
 
-def fitted_samples(config: StepSettings, available: int) -> int:
-    """How many training samples are measured at the end: at most FITTED, after few steps no more than they saw."""
-    seen = available if config.max_steps is None else max(100, config.max_steps * config.batch)
-    return min(available, FITTED, seen)
+def first_steps(config: StepSettings, batches: Batches) -> int | None:
+    """How many samples of a part are measured in a run that max_steps ends within its first epoch; None: all others.
+
+    No more than it has trained on, but 100: a look at the first steps takes no longer than these. Parts stay whole.
+    """
+    steps = config.max_steps
+    return max(100, steps * config.batch) if steps is not None and steps < len(batches) else None
 
 
 def make_objective(

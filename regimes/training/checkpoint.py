@@ -1,9 +1,8 @@
 """Checkpoints: what a run goes on from, in memory and on the disk, and to which run a file belongs."""
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,23 +15,25 @@ from regimes.data.classification import Classification, classification
 from regimes.errors import UserError, users_choice
 from regimes.lab.checkpoint_fields import misfit, misfit_shape
 from regimes.lab.config import dump
-from regimes.lab.runs import RunFolder, differences
+from regimes.lab.provenance import run_identity
+from regimes.lab.runs import differences
 from regimes.lab.tensor_files import read_tensors, write_tensors
 from regimes.machine import rng_state, set_rng_state
 from regimes.models.build import build
 from regimes.models.residual import ResidualNet
 from regimes.models.size import refuse_too_large
 from regimes.models.timed import timed
+from regimes.models.weights import put_weights
 from regimes.paths import home
 from regimes.training.config import CLASSES, SHAPES, TrainConfig
 from regimes.training.loop import Training
 from regimes.training.metrics import Sums
 
 LAST, BEST, RESULT = "last.pt", "best.pt", "result.json"
+BEFORE = "before.pt"  # the best weights of whole epochs, where the best ones are of an epoch that max_steps has cut
 PROGRAM, VERSION = "regimes train", 2
 FIT = "regimes.fit"  # the program of a checkpoint whose model is the user's own
 LENGTH = ("epochs", "max_steps")  # a run may go on to another length
-FIRST = ("started", "command", "commit")  # of its first launch, which no later one changes
 WAY_OUT = "put the run's own file back, pass --out for another folder, or --fresh to train anew"
 _ADVICE = "give a last.pt or best.pt that `train` has written"
 
@@ -52,9 +53,10 @@ class Checkpoint(NamedTuple):
     sums: dict[str, Any] = {}  # of the epoch that is under way
     rows: list[dict[str, Any]] = []  # one an epoch that is done
     best: dict[str, Any] = {}  # epoch and figures of the best epoch so far
-    run: str = ""  # `identity` of the folder
+    run: str = ""  # `run_identity` of the folder
     data: str = ""  # `digest` of the samples
     start: float = 0.0  # risk of the first step
+    tests: int = 0  # how often the test samples were measured
     program: str = PROGRAM
     version: int = VERSION
 
@@ -77,7 +79,7 @@ def _checked(path: Path, content: Any) -> Checkpoint:
     version = content.get("version")
     if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= VERSION:
         raise UserError(f"{path} has format {version}, this regimes reads up to {VERSION}; read it with the newer one")
-    later = {"run", "data", "start"} if version == 1 else set()
+    later = {"tests"} | ({"run", "data", "start"} if version == 1 else set())
     lost = [name for name in Checkpoint._fields if name not in content and name not in later]
     if lost:
         raise UserError(f"{path} lacks parts of a checkpoint ({', '.join(lost)}); {_ADVICE}")
@@ -109,7 +111,7 @@ class RunState:
     """All that a run goes on from, in memory and on the disk: the training, and its numbers so far.
 
     rows: one an epoch; best: epoch and score of the best one; sums: of the epoch under way; start: risk of the first
-    step. Of several processes the first reads and writes.
+    step; tests: how often the test samples were measured. Of several processes the first reads and writes.
     """
 
     def __init__(self, path: Path, config: BaseModel, training: Training, origin: Origin, run: str) -> None:
@@ -117,6 +119,7 @@ class RunState:
         self.ranks = training.ranks
         self.rows: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
+        self.tests = 0
         self.sums = Sums(training.lr)
         self.first_risk: Tensor | None = None
         last = self.ranks.from_first(lambda: self.load(LAST) if (path / LAST).exists() else None)
@@ -144,6 +147,7 @@ class RunState:
             run=self.run,
             data=origin.data,
             start=self.start,
+            tests=self.tests,
             program=origin.program,
         )
         self.ranks.by_first(lambda: save_checkpoint(self.path / file, checkpoint))
@@ -156,10 +160,34 @@ class RunState:
         return checkpoint
 
     def best_weights(self) -> dict[str, Tensor] | None:
-        """Weights of the best epoch; None where it is the last one."""
-        if self.best["epoch"] == self.rows[-1]["epoch"]:
+        """Weights of the best epoch; None where it is the last one, or there is none."""
+        if not self.best or self.best["epoch"] == self.rows[-1]["epoch"]:
             return None
         return self.ranks.from_first(lambda: self.load(BEST).state["model"])
+
+    def keep_if_best(self, score: Sequence[float]) -> None:
+        """Write the weights of the epoch just closed if it is the best so far; never those of a score that is NaN.
+
+        An epoch that max_steps has cut is none of a longer run: the best weights before it are kept beside.
+        """
+        if not all(map(isfinite, score)) or (self.best and not tuple(score) > tuple(self.best["score"])):
+            return
+        cut, before = self.training.step > 0, self.best
+        if cut and before:
+            self.ranks.by_first(lambda: save_checkpoint(self.path / BEFORE, self.load(BEST)))
+        self.best = {"epoch": self.rows[-1]["epoch"], "score": list(score)} | ({"before": before} if cut else {})
+        self.save(BEST)
+
+    def reopen_epoch(self) -> None:
+        """Go on within an epoch that max_steps had cut, as if it had not."""
+        if len(self.rows) == self.training.epoch:
+            return
+        cut = self.rows.pop()
+        if self.best and self.best["epoch"] == cut["epoch"]:
+            self.best = dict(self.best["before"])
+            if self.best:
+                self.ranks.by_first(lambda: save_checkpoint(self.path / BEST, self.load(BEFORE)))
+        self.save(LAST)
 
     def _restore(self, last: Checkpoint) -> None:
         put_weights(self.training.model, last.state["model"], self.origin.title)
@@ -172,15 +200,16 @@ class RunState:
                 f"{self.path / LAST} does not fit this run ({error}); restore it, or pass --fresh"
             ) from None
         self.rows, self.best, self.first_risk = list(last.rows), dict(last.best), torch.tensor(last.start)
+        self.tests = last.tests
         if last.config != dump(self.config):  # the run goes on to another length
             self.ranks.by_first(self._rename_best)
             self.save(LAST)
 
     def _rename_best(self) -> None:
         """Have the best weights so far say that they are of the run as it is now."""
-        if self.best:
-            best = self.load(BEST)
-            save_checkpoint(self.path / BEST, best._replace(config=dump(self.config)))
+        for file in (BEST, BEFORE) if self.best else ():
+            if (self.path / file).exists():
+                save_checkpoint(self.path / file, self.load(file)._replace(config=dump(self.config)))
 
 
 def model_of(checkpoint: Checkpoint) -> ResidualNet:
@@ -217,22 +246,6 @@ def network_of(config: TrainConfig | Mapping[str, Any], shape: tuple[int, ...], 
         raise UserError(f"{settings.arch} cannot be trained with --mean-field: {error}") from None
 
 
-def put_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], arch: str) -> None:
-    """Load weights into a model; ValueError names the architecture and the first mismatch."""
-    present = model.state_dict()
-    for name in dict.fromkeys([*present, *weights]):
-        came, needed = weights.get(name), present.get(name)
-        if needed is None or came is None or came.shape != needed.shape:
-            needs, got = ("nothing" if x is None else f"shape {tuple(x.shape)}" for x in (needed, came))
-            raise UserError(
-                f"the weights do not fit {arch}: {name} needs {needs}, the checkpoint has {got}; "
-                "use the architecture and options that it was trained with"
-            )
-        if came.is_complex() and not needed.is_complex():
-            raise UserError(f"the weights do not fit {arch}: {name} is complex in the checkpoint, and real here")
-    model.load_state_dict(weights)
-
-
 def data_of(config: TrainConfig | Mapping[str, Any], *, data_dir: Path | str | None = None) -> Classification:
     """The data of a run: the same samples, parts and normalisation; data_dir where the files lie elsewhere now."""
     settings = config if isinstance(config, TrainConfig) else TrainConfig.model_validate(dict(config))
@@ -245,16 +258,6 @@ def data_of(config: TrainConfig | Mapping[str, Any], *, data_dir: Path | str | N
         seed=settings.seed,
         data_dir=data_dir if data_dir is not None else settings.data_dir,
     )
-
-
-def identity(folder: RunFolder) -> str:
-    """16 hexadecimal digits that the launches of one run in one folder have in common, and no other run."""
-    return _digest(folder.name, folder.launches)
-
-
-def _digest(name: str, launches: Sequence[Mapping[str, Any]]) -> str:
-    text = json.dumps([name, *(launches[0].get(entry) for entry in FIRST)])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def refuse_foreign(path: Path, checkpoint: Checkpoint, config: BaseModel, run: str, data: str) -> None:
@@ -277,7 +280,7 @@ def refuse_foreign(path: Path, checkpoint: Checkpoint, config: BaseModel, run: s
 def refuse_mismatch(path: Path, checkpoint: Checkpoint, config: Mapping[str, Any], run: Mapping[str, Any]) -> None:
     """The same for a folder that is only read, from its config.yaml and run.json."""
     _refuse_other_settings(path, checkpoint, config)
-    if checkpoint.run and checkpoint.run != _digest(run["name"], run["launches"]):
+    if checkpoint.run and checkpoint.run != run_identity(run["name"], run["launches"]):
         raise UserError(f"{path} is of another run of the same settings (its first launch differs); put its own back")
 
 

@@ -216,9 +216,8 @@ SPARE = 1000  # validation samples beside a training subset
 def resolve(given: dict[str, Any]) -> dict[str, Any]:
     """All settings: those given, and those of the data set's recipe where nothing (or None) is given.
 
-    Validation samples: 10 % of the pool, or beside a training subset SPARE of the rest (what there is, if less). With
-    `max_steps`, no more validation and test samples than the steps train on, but 100; the training samples are those
-    of the whole run.
+    Validation samples: 10 % of the pool, or beside a training subset SPARE of the rest (what there is, if less). The
+    length of a run changes no part of the data.
     """
     dataset = given.get("dataset")
     if not isinstance(dataset, str):  # nothing, or what validation will refuse
@@ -228,14 +227,7 @@ def resolve(given: dict[str, Any]) -> dict[str, Any]:
     values = {**recipe, **{key: value for key, value in given.items() if value is not None}}
     if isinstance(options, dict) and isinstance(values["arch"], str):
         values["arch_options"] = {**ARCH_OPTIONS.get((dataset, values["arch"]), {}), **options}
-    pool, train, steps = POOL.get(dataset, 0), given.get("train_size"), given.get("max_steps")
-    most = max(100, steps * values["batch"]) if isinstance(steps, int) and isinstance(values["batch"], int) else None
+    pool, train = POOL.get(dataset, 0), given.get("train_size")
     if given.get("validation") is None:
-        spare = max(0, pool - train) if isinstance(train, int) else pool
-        held = min(SPARE, spare) if isinstance(train, int) else pool // 10
-        values["validation"] = held if most is None else min(held, most)
-        if values["validation"] < held and not isinstance(train, int):
-            values["train_size"] = pool - held
-    if given.get("test_size") is None and most is not None:
-        values["test_size"] = min(most, TEST.get(dataset, most))
+        values["validation"] = min(SPARE, max(0, pool - train)) if isinstance(train, int) else pool // 10
     return values

@@ -17,12 +17,13 @@ from regimes.models.costs import evaluation_batch, typical_work
 from regimes.models.residual import ResidualNet, Trace, as_trace
 from regimes.models.selection import Chosen
 from regimes.models.tracing import TracedModel, trace_residuals
+from regimes.models.weights import put_weights
 from regimes.modules import described, sole_tensor, unwrapped
 from regimes.paths import home
 from regimes.threads import threads_for
 from regimes.training.assemble import Setup, make_objective, make_optimiser, make_schedule, make_setup
 from regimes.training.caller_samples import CallerSamples, Pair, checked, name_of
-from regimes.training.checkpoint import FIT, LAST, Origin, load_checkpoint, put_weights
+from regimes.training.checkpoint import FIT, LAST, Origin, load_checkpoint
 from regimes.training.config import FIT_RECIPE, StepSettings
 from regimes.training.definition import definition
 from regimes.training.loading import metrics_of

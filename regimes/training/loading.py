@@ -15,6 +15,7 @@ from regimes.data.digest import digest
 from regimes.errors import UserError
 from regimes.lab.runs import CONFIG, RUN, read_run
 from regimes.lab.yaml_text import read_yaml
+from regimes.models.weights import put_weights
 from regimes.paths import home
 from regimes.training.checkpoint import (
     FIT,
@@ -24,7 +25,6 @@ from regimes.training.checkpoint import (
     data_of,
     load_checkpoint,
     model_of,
-    put_weights,
     refuse_mismatch,
 )
 from regimes.training.definition import definition

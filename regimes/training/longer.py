@@ -23,8 +23,8 @@ def refuse_another_beginning(last: Path, config: StepSettings) -> None:
             f"{last} comes from a cosine over {checkpoint.config['epochs']} epochs: its learning rates are not those "
             f"of {config.epochs} epochs, and cannot be taken back; {WAY_OUT}"
         )
-    if cut and done != config.max_steps:
+    if cut and done != config.max_steps and not checkpoint.sums.get("samples"):
         raise UserError(
-            f"{last} was ended by max_steps within epoch {epoch + 1}, which is counted as it was: an undisturbed run "
-            f"would not have counted it; {WAY_OUT}"
+            f"{last} was ended by max_steps within epoch {epoch + 1} by an older version, which kept no sums of the "
+            f"steps in it; {WAY_OUT}"
         )

@@ -67,11 +67,13 @@ def conclude(
     rows: Sequence[Mapping[str, Any]],
     chosen: Ends,
     last: Ends,
+    tests: int = 0,
     diverged: str | None = None,
 ) -> dict[str, Any]:
     """Write result.json, table.md, figure from the figures of the chosen weights and of the last ones.
 
-    diverged: why the last weights count as diverged, if they do. The figure comes last, and may fail at no cost.
+    tests: how often the test samples were measured. diverged: why the last weights count as diverged, if
+    they do. The figure comes last, and may fail at no cost.
     """
     model, data = setup.training.model, setup.data
     score = "validation accuracy" if data.classes else "validation risk"
@@ -84,6 +86,7 @@ def conclude(
         "protocol": f"best epoch by {score if data.validation is not None else 'training risk'}",
         "outcome": "trained" if diverged is None else "diverged",
         **({} if diverged is None else {"reason": diverged}),
+        "test_measurements": tests,
         "best": _entry(rows[best - 1], chosen),
         "last": _entry(rows[-1], last),
         **costs(rows, flops, possible, config.target),
@@ -149,16 +152,25 @@ def summary_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return table
 
 
+def _tests(result: Mapping[str, Any]) -> str:
+    """How often the test samples were measured, and with what."""
+    count, differ = result["test_measurements"], result["best"]["epoch"] != result["last"]["epoch"]
+    often = {1: "once, at the end", 2: "twice, at the end" if differ else "twice"}.get(count, f"{count} times")
+    with_what = ", with the best and with the last weights" if differ else ""
+    again = ", each time that the run had come to an end" if count > 1 + differ else ""
+    return f"; the test samples were measured {often}{with_what}{again}"
+
+
 def _samples(setup: Setup) -> dict[str, int]:
     data = setup.data
-    validation, tests = (0 if part is None else len(part.labels) for part in (data.validation, data.test))
-    fitted = len(setup.fitted.data.labels)
+    validation, available = (0 if part is None else len(part.labels) for part in (data.validation, data.test))
     return {
         "train": len(data.train.labels),
-        "train_measured": fitted,
+        "train_measured": len(setup.fitted.data.labels),
         "validation": validation,
-        "test": tests,
-        "test_available": max(tests, setup.all_tests),
+        "validation_measured": len(setup.measured.data.labels) if validation else 0,
+        "test": 0 if setup.test is None else len(setup.test.data.labels),
+        "test_available": max(available, setup.all_tests),
     }
 
 
@@ -208,13 +220,15 @@ def _page(config: StepSettings, setup: Setup, result: Mapping[str, Any]) -> str:
     cost = f" Transport cost: sum over blocks, {config.convention}, p = {config.p:g}, on the {part} samples."
     cost = cost if result["last"]["blocks"] else ""
     fewer = f" (of {counts['test_available']})" if counts["test"] < counts["test_available"] else ""
+    some = counts["validation_measured"]
+    validated = f" (the first {some} measured)" if some < counts["validation"] else ""
     fitted = "all" if counts["train_measured"] == counts["train"] else f"the first {counts['train_measured']}"
     measured = f"Accuracies and risks are those of the weights named, in eval mode, on {fitted} training samples."
     lines = [
         f"# {setup.origin.title}, {what}\n",
-        f"{counts['train']} training, {counts['validation']} validation, {counts['test']} test samples{fewer}; "
-        f"{result['parameters']} parameters; seed {config.seed}. {result['protocol'].capitalize()}"
-        f"{'; the test samples were measured once, at the end' if counts['test'] else ''}. {measured}{cost}\n",
+        f"{counts['train']} training, {counts['validation']} validation{validated}, {counts['test']} test "
+        f"samples{fewer}; {result['parameters']} parameters; seed {config.seed}. {result['protocol'].capitalize()}"
+        f"{_tests(result) if counts['test'] else ''}. {measured}{cost}\n",
     ]
     if result["outcome"] == "diverged":
         lines.append(f"Diverged: {result['reason']}.\n")
@@ -248,9 +262,11 @@ def wild(risk: float, classes: int | None, start: float) -> str | None:
 def description(setup: Setup, config: StepSettings, done: int, total: int) -> str:
     """What is trained on what, and by which protocol the best epoch is chosen."""
     data = setup.data
-    validation, tests = (0 if part is None else len(part.labels) for part in (data.validation, data.test))
+    validation = 0 if data.validation is None else len(data.validation.labels)
+    tests = 0 if setup.test is None else len(setup.test.data.labels)
+    some = len(setup.measured.data.labels)
     chosen = (
-        f"{'accuracy' if data.classes else 'risk'} on {validation:,} validation samples"
+        f"{'accuracy' if data.classes else 'risk'} on {min(some, validation):,} validation samples"
         if validation
         else "training risk, as no sample is left to validate"
     )
@@ -263,7 +279,7 @@ def description(setup: Setup, config: StepSettings, done: int, total: int) -> st
         f"{total:,} steps of batch {config.batch}{f', {done:,} done' if done else ''}. "
         f"{f'max_steps ends it before the learning rate is 0, after {whole:,} steps. ' if falling else ''}"
         f"The best epoch is chosen by {chosen}"
-        f"{'; the test samples are measured once, at the end' if tests else ''}."
+        f"{'; the test samples are measured at the end alone' if tests else ''}."
     )
 
 

@@ -12,13 +12,14 @@ import torch
 from regimes.data.batches import Batches
 from regimes.errors import Diverged, Interrupted, RunFailed, UserError
 from regimes.lab.progress import Progress
+from regimes.lab.provenance import run_identity
 from regimes.lab.runs import CONFIG, RunFolder
 from regimes.lab.yaml_text import read_yaml
 from regimes.machine import autocast, prepared, stoppable
 from regimes.processes import SINGLE, SingleProcess, lost, processes, restarted
 from regimes.threads import threads_for
 from regimes.training.assemble import Setup, assemble, check
-from regimes.training.checkpoint import BEST, FIT, LAST, LENGTH, RESULT, RunState, identity
+from regimes.training.checkpoint import FIT, LAST, LENGTH, RESULT, RunState
 from regimes.training.config import StepSettings, TrainConfig
 from regimes.training.loop import Guard, Step, descend
 from regimes.training.metrics import Evaluation, Sums, epoch_row, evaluate, events, multiplier, to_csv
@@ -134,11 +135,17 @@ def carry_out(run: "TrainingRun", say: Say) -> Outcome:
             run.folder.begin()
         run.train()
         say("Measuring training and test samples.")
-        chosen, last = measure_ends(setup, state.best_weights(), run.measure)
+        weights = state.best_weights()
+        if setup.test is not None:
+            state.tests += 1 if weights is None else 2
+            state.save(LAST)  # before they are measured, so that a count is never too small
+        chosen, last = measure_ends(setup, weights, run.measure)
         reason = wild((last.test or last.train).risk, setup.data.classes or None, state.start)
-        best = state.best["epoch"]
+        if not state.best:
+            reason = reason or "the risk on the validation samples was finite after no epoch"
+        best = state.best.get("epoch", state.rows[-1]["epoch"])
         result = ranks.from_first(
-            lambda: conclude(run.open_folder, config, setup, best, state.rows, chosen, last, reason)
+            lambda: conclude(run.open_folder, config, setup, best, state.rows, chosen, last, state.tests, reason)
         )
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {run.way_on()}") from None
@@ -176,8 +183,10 @@ class TrainingRun:
         self.config, self.setup, self.path, self.folder = config, setup, path, folder
         self.training, self.batches, self.ranks = setup.training, setup.batches, setup.training.ranks
         self.total = min(config.max_steps or 10**18, config.epochs * len(self.batches))
-        run = self.ranks.from_first(lambda: identity(self.open_folder))
+        run = self.ranks.from_first(lambda: run_identity(self.open_folder.name, self.open_folder.launches))
         self.state = RunState(path, config, self.training, setup.origin, run)
+        if self.done < self.total:
+            self.state.reopen_epoch()
 
     @property
     def done(self) -> int:
@@ -264,10 +273,9 @@ class TrainingRun:
         state.rows.append(epoch_row(self.training, step.epoch + 1, self.done, state.sums, found, validated=validated))
         right = found.accuracy if self.setup.data.classes else 0.0
         score = (right, -found.risk) if validated else (-state.rows[-1]["running_risk"],)
-        state.sums = Sums(self.training.lr)
-        if not state.best or score > tuple(state.best["score"]):
-            state.best = {"epoch": step.epoch + 1, "score": list(score)}
-            state.save(BEST)
+        if self.training.step == 0:  # else max_steps has cut it, and a longer run goes on with its sums
+            state.sums = Sums(self.training.lr)
+        state.keep_if_best(score)
         state.save(LAST)
         self._write_metrics()
 
