@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from regimes.activations import SOFTPLUS, TANH
 from regimes.conventions import generator
-from regimes.experiments.lazy.finite_horizon_bound import TIGHT, Config, draw, judge, measure, table
+from regimes.experiments.lazy.finite_horizon_bound import TIGHT, WEIGHTS, Config, draw, judge, measure, table
 from regimes.experiments.lazy.finite_horizon_bound import problems as maps
 from regimes.meanfield.displacement import unflatten_particles
 from regimes.meanfield.two_layer import TwoLayerRisk
@@ -51,6 +51,18 @@ def test_ratios_up_to_one_support_the_statement():
 )
 def test_one_violation_refutes_it(columns):
     assert judge(made_up(**columns)).verdict == "refuted"
+
+
+def test_the_worst_of_all_problems_counts_and_violations_are_counted():
+    rows = made_up(output_ratio=1.5, weight_ratio=1.2, reach=0.8)
+    rows = pd.concat([rows, rows[:1].assign(output_ratio=0.5)])
+    judged = judge(rows)
+    found = {finding.quantity: finding.value for finding in judged.findings}
+    assert (found[WEIGHTS], found[TIGHT]) == (1.2, 0.95)
+    assert judged.merits["violations of the bound on outputs"] == 1
+    assert judged.merits["violations of the bound on weights"] == 1
+    assert judged.merits["median of measured / bound, outputs"] == pytest.approx((0.5 + 0.95) / 2)
+    assert judged.merits["largest ‖w(T) − w_0‖ / r"] == 0.8
 
 
 def test_a_violation_smaller_than_ten_times_its_error_says_nothing():

@@ -52,6 +52,12 @@ def test_a_table_that_obeys_the_claim_supports_it():
     assert judge(made_up()).merits == {"largest relative difference of the limits to neural-tangents": 1e-14}
 
 
+def test_the_largest_difference_to_the_oracle_is_told():
+    rows = made_up(seeds=3)
+    rows.loc[rows.index[-1], "sources"] = 1e-13
+    assert judge(rows).merits == {"largest relative difference of the limits to neural-tangents": 1e-13}
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [({"scatter": -0.3}, "scatter"), ({"bias": -0.5}, "bias"), ({"bias": -1.5}, "bias"), ({"errors": 6.0}, "errors")],

@@ -10,6 +10,7 @@ from regimes.data.synthetic import sphere, teacher_student
 from regimes.data.teacher import random_teacher
 from regimes.experiments.lazy import init_scale
 from regimes.experiments.lazy.init_scale import runs
+from regimes.experiments.lazy.init_scale.numbers import losses
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.meanfield.particles import double, gaussian
@@ -55,6 +56,36 @@ def test_a_table_that_breaks_one_prediction_refutes_it_alone(change, quantity):
     found = verdicts(table(**change))
     assert found.pop(quantity) == "refuted"
     assert set(found.values()) == {"supported"}
+
+
+def test_ratios_are_geometric_means_and_the_best_scale_has_the_least_mean():
+    rows = table()
+    more = rows[(rows.tau == 0.01)].assign(tau=0.1)  # of three trials two are better there, but not their mean
+    more.test_end = [value * change for value, change in zip(more.test_end, (0.5, 0.5, 0.5, 0.5, 9, 9), strict=True)]
+    rows = pd.concat([rows, more])
+    lazy = (rows.setting == "full_batch") & (rows.tau == 2.0)
+    rows.loc[lazy, "test_end"] = [0.0037, 0.0074, 0.0148]
+    few = rows[(rows.setting == "full_batch") | (rows.seed < 2)]
+    judged = init_scale.judge(few)
+    ends = rows[(rows.setting == "full_batch") & (rows.tau == 0.01)].test_end.to_numpy()
+    ratio = float(((rows[lazy].test_end.to_numpy() / ends).prod()) ** (1 / 3))
+    assert judged.merits["test loss, τ ≥ 2 over the best τ"] == pytest.approx(ratio)
+    assert judged.merits["the best τ, full batch"] == 0.01
+    assert judged.merits["trials"] == 3
+
+
+@pytest.mark.parametrize(("end", "best", "noted"), [(3.7, 2.06, 0), (3.0, 2.06, 1), (3.0, 2.6, 2)])
+def test_a_published_plateau_outside_the_interval_is_noted(end, best, noted):
+    rows = table(lazy_end=end, lazy_best=best)
+    said = [note for note in init_scale.judge(rows).notes if "published plateau" in note]
+    assert len(said) == noted
+
+
+def test_a_column_that_some_rows_lack_is_drawn_where_it_is():
+    rows = table()
+    rows.loc[(rows.setting == "full_batch") & (rows.tau == 0.01), "test_best"] = math.nan
+    assert 2.0 in losses(rows, "full_batch", "test_best")
+    assert losses(rows, "population", "test_best") == {}
 
 
 def test_what_a_linear_function_and_a_constant_leave_is_the_closed_form():

@@ -83,6 +83,19 @@ def test_each_prediction_is_refuted_by_its_opposite(rows, quantities):
     assert {name for name, verdict in verdicts(rows).items() if verdict == "refuted"} == quantities
 
 
+def test_distances_are_geometric_means_and_the_other_numbers_arithmetic_ones():
+    rows = table(falls, settles, vanishes, stays)
+    last = (rows.precision == "float64") & (rows.alpha == 1e7)
+    rows.loc[last, "distance"] = [1e-4, 1e-5, 1e-6, 1e-5, 1e-5]
+    for column in ("test_accuracy", "tangent_test_accuracy", "stability"):
+        rows.loc[last, column] = [0.1, 0.2, 0.3, 0.4, 0.9]
+    judged = cnn.judge(rows)
+    found = {finding.quantity: finding.value for finding in judged.findings}
+    assert found[cnn.TANGENT] == pytest.approx(1e-5)
+    for name in ("test accuracy, largest α", "test accuracy, tangent model", "stability, largest α"):
+        assert judged.merits[name] == pytest.approx(0.38)
+
+
 def test_differences_are_paired_by_seed():
     rows = table(lambda k: 0.5 - 0.001 * k, settles, vanishes, stays)
     rows["test_accuracy"] += 0.1 * rows.seed  # the seeds differ much more than the scales

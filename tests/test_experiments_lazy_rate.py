@@ -41,6 +41,12 @@ def test_the_powers_of_the_theory_support_the_statement():
     assert judge(made_up()).verdict == "supported"
 
 
+def test_the_largest_relative_error_is_told():
+    rows = made_up()
+    rows.loc[rows.index[7], "outputs_error"] = 0.25 * rows.outputs.iloc[7]
+    assert judge(rows).merits["largest error / outputs"] == pytest.approx(0.25)
+
+
 @pytest.mark.parametrize(
     ("start", "exponents"),
     [

@@ -39,6 +39,16 @@ def test_the_powers_of_the_theory_support_the_statement():
     assert judge(made_up()).verdict == "supported"
 
 
+def test_the_worst_error_and_condition_are_told_and_the_theorem_bounds_the_exponent():
+    rows = made_up()
+    rows.loc[rows.index[7], ["error", "condition"]] = [0.25 * rows.distance.iloc[7], 500.0]
+    merits = judge(rows).merits
+    assert merits["largest error / distance"] == pytest.approx(0.25)
+    assert merits["largest condition of Θ"] == 500
+    found = {one.quantity: one.verdict for one in judge(made_up(OBEYED | {"wide": -0.5})).findings}
+    assert found["wide: exponent, theorem"] == "refuted"
+
+
 @pytest.mark.parametrize(
     "exponents",
     [{"doubled": -1.0}, {"doubled": 2.0}, {"centred": -0.8}, {"centred": -1.2}, {"plain": 0.0}, {"wide": -0.5}],

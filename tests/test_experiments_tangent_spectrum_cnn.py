@@ -39,6 +39,10 @@ def test_ten_large_ones_a_gap_and_a_tail_support_the_statement():
     assert judged.merits[f"{cnn.GAP}, width 4"] == pytest.approx(1)
 
 
+def test_the_slope_is_that_of_eigenvalue_against_number():
+    assert cnn.judge(table(10, -1.4)).merits[f"{cnn.SLOPE}, width 8"] == pytest.approx(-1.4)
+
+
 def test_the_figure_has_one_line_a_net_and_the_predicted_slope():
     (ax,) = cnn.draw(table(10, -1)).axes
     assert len(ax.get_lines()) == 2 * 3 + 2

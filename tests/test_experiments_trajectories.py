@@ -47,6 +47,17 @@ def test_a_table_that_breaks_one_prediction_refutes_it_alone(change, quantity):
     assert set(found.values()) == {"supported"}
 
 
+def test_fit_and_motion_are_geometric_means_and_the_worse_fit_counts():
+    rows = table()
+    small = (rows.tau == 0.1).to_numpy()
+    for column, values in (("fit", (1e-5, 1e-4, 1e-4, 1e-3)), ("motion", (3.0, 4.0, 5.0, 6.0))):
+        rows.loc[small, column] = values
+    rows.loc[~small, "fit"] = 1e-6
+    found = {finding.quantity: finding.value for finding in trajectories.judge(rows).findings}
+    assert found[trajectories.FIT] == pytest.approx(1e-4)
+    assert found[trajectories.SMALL_MOTION] == pytest.approx(360**0.25)
+
+
 def data_with(directions, signs):
     data = teacher_student(3, 3, inputs=2, generator=generator(0))
     angles = torch.tensor(directions, dtype=torch.float64).deg2rad()

@@ -6,8 +6,18 @@ from torch.testing import assert_close
 
 from regimes.activations import TANH
 from regimes.conventions import function_norm, generator
-from regimes.experiments.lazy.under_parameterised import Config, draw, judge, measure, table
-from regimes.experiments.lazy.under_parameterised.fits import fit
+from regimes.experiments.lazy.under_parameterised import (
+    HESSIAN_RATE,
+    KERNEL_RATE,
+    RATE_EXPONENT,
+    TANGENT_EXPONENT,
+    Config,
+    draw,
+    judge,
+    measure,
+    table,
+)
+from regimes.experiments.lazy.under_parameterised.fits import fit, fits
 from regimes.experiments.lazy.under_parameterised.flow import limit, problem, rank
 from regimes.meanfield.displacement import flatten_particles, tangent_features
 from regimes.meanfield.particles import Particles, double, gaussian
@@ -55,6 +65,30 @@ def test_an_exponential_approach_to_a_minimum_supports_the_statement():
 )
 def test_another_approach_refutes_it(path):
     assert judge(made_up(path)).verdict == "refuted"
+
+
+def test_exponents_and_rates_are_the_right_way_round():
+    changes = {
+        "tangent_distance": lambda alpha, _: alpha**-0.92,
+        "curvature": lambda alpha, _: 1 - alpha**-0.9,
+        "risk": lambda alpha, _: 0.7 * (1 + 1 / alpha),
+        "polish": lambda alpha, _: 1e-11 / alpha,
+    }
+    judged = judge(made_up(lambda t, alpha: np.exp(-(1 + 1 / alpha) * t), **changes))
+    found = {finding.quantity: finding for finding in judged.findings}
+    assert found[TANGENT_EXPONENT].value == pytest.approx(-0.92)
+    assert found[RATE_EXPONENT].value == pytest.approx(-0.9)
+    assert found[KERNEL_RATE].value == pytest.approx(1 + 1e-4)
+    assert found[HESSIAN_RATE].measured.high == pytest.approx(1.01 / (1 - 100**-0.9))
+    assert judged.merits["largest R(f_∞) / R(tangent model's limit) − 1"] == pytest.approx(0.01)
+    assert judged.merits["smallest R(f_∞) / R(tangent model's limit) − 1"] == pytest.approx(1e-4)
+    assert judged.merits["largest ‖f(T) − f_∞‖ / ‖f(0) − f_∞‖ removed by Newton's method"] == pytest.approx(1e-13)
+
+
+def test_the_error_of_a_rate_is_how_far_a_coarser_tolerance_moves_it():
+    rows = made_up()
+    rows.distance_coarse = np.exp(-1.01 * rows.time)
+    assert fits(rows).error.to_numpy() == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize(

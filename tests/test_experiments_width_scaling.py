@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -46,6 +47,15 @@ def test_a_table_that_breaks_one_prediction_refutes_it_alone(change, quantity):
     found = verdicts(table(**change))
     assert found.pop(quantity) == "refuted"
     assert set(found.values()) == {"supported"}
+
+
+def test_the_slope_is_that_of_loss_against_width_and_the_ratio_a_geometric_mean():
+    rows = table(lazy=(0.2, 0.2 * 8**0.3, 0.2 * 32**0.3))
+    rows.loc[rows.scaling == "1/m", "test_end"] *= 1.5**rows.seed
+    found = {finding.quantity: finding.value for finding in width_scaling.judge(rows).findings}
+    assert found[width_scaling.SLOPE] == pytest.approx(0.3)
+    ratios = 0.1 * (8**0.3 + 32**0.3) / 0.09 / 1.5 ** np.arange(3)
+    assert found[width_scaling.RATIO] == pytest.approx(ratios.prod() ** (1 / 3))
 
 
 def test_two_scalings_that_generalise_alike_refute_the_ratio():

@@ -14,10 +14,10 @@ def finished(rows: "DataFrame") -> Any:
     return rows[rows.groupby("seed").alpha.transform("size") == rows.groupby("seed").size().max()]
 
 
-def of(rows: "DataFrame", precision: str, alpha: float | None = None) -> Any:
-    """The rows of one number format, at all scales or at one, by seed."""
+def of(rows: "DataFrame", precision: str) -> Any:
+    """The rows of one number format, by seed."""
     some: Any = rows[rows.precision == precision]
-    return (some if alpha is None else some[some.alpha == alpha]).set_index("seed").sort_index()
+    return some.set_index("seed").sort_index()
 
 
 def gained(rows: "DataFrame", precision: str, column: str, sign: int = 1) -> dict[float, Number]:
