@@ -16,14 +16,16 @@ from regimes.experiments.least_action.low_data.arms import read_arm
 from regimes.experiments.least_action.low_data.config import TableConfig
 from regimes.experiments.least_action.low_data.course import Course
 from regimes.lab.config import dump, load
+from regimes.lab.folders import what
 from regimes.lab.merging import merge
 from regimes.lab.runs import RunFolder
+from regimes.lab.stamps import config_digest
 from regimes.lab.sweep import sweep
 from regimes.models.build import build
 from regimes.models.initialise import initialise, orthogonal
 from regimes.models.residual import Trace
 from regimes.streams import FewSamples
-from regimes.training.assemble import make_objective
+from regimes.training.assemble import compiled, make_objective
 from regimes.training.config import TrainConfig
 
 TRAIN = TrainConfig.model_validate({
@@ -388,3 +390,43 @@ def test_side_by_side_no_level_measures_the_whole_training_set():
 def test_an_unknown_arm_is_refused_before_anything_is_measured(name):
     with pytest.raises(ValueError, match=r"an arm needs one of vanilla, lap.*got 'magic'"):
         load(experiments.load(name).Config, overrides=["arm=[vanilla,magic]"])
+
+
+@pytest.mark.parametrize(("given", "mode"), [("compile=true", None), ("cuda_graphs=true", "reduce-overhead")])
+def test_a_table_compiles_its_networks_where_it_is_asked(monkeypatch, given, mode):
+    asked = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda net, mode=None: asked.append(mode))
+    compiled(load(TableConfig, overrides=["device=cuda", given]).course().train, torch.nn.Identity())
+    compiled(load(TableConfig).course().train, torch.nn.Identity())
+    assert asked == [mode]
+
+
+def test_an_arm_of_a_table_is_compiled_and_gives_the_same_row(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda net, mode=None: asked.append(mode))
+    rows = [
+        together.run_all([course.data("digits", 0, 20, 0, (10, 10), None)], "vanilla", trained(epochs=1, **more), [0])
+        for more in ({}, {"compile": True})
+    ]
+    assert (asked, rows[0]) == ([None], rows[1])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["cuda_graphs=true"], "cuda_graphs needs device cuda"),
+        (["compile=true", "ensemble=2"], "side by side are not compiled"),
+        (["cuda_graphs=true", "device=cuda", "ensemble=2"], "side by side are not compiled"),
+        (["training.compile=true"], "training cannot set compile"),
+    ],
+)
+def test_what_a_table_cannot_compile_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        load(TableConfig, overrides=given)
+
+
+def test_how_fast_a_table_is_measured_is_no_other_configuration():
+    table = experiments.load("cifar10_low_data")
+    plain, fast = (load(table.Config, overrides=given) for given in ([], ["compile=true"]))
+    assert config_digest(table, plain) == config_digest(table, fast)
+    assert what(plain) == what(fast)

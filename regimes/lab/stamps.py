@@ -18,7 +18,7 @@ from regimes.lab.config import Settings, dump
 from regimes.lab.log import Record
 from regimes.lab.statements import Statement
 
-PLACES = ("data_dir", "device", "ensemble")  # settings that say where and how fast, not what
+PLACES = ("data_dir", "device", "ensemble", "compile", "cuda_graphs")  # settings that say where and how fast, not what
 KINDS = {  # of the stamps that all rows of a run share
     "statement": "another statement: its claim or its predictions are not those of now",
     "config": "other settings",

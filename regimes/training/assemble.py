@@ -102,6 +102,12 @@ def check(config: TrainConfig) -> None:
         )
 
 
+def compiled(config: TrainConfig, model: nn.Module) -> None:
+    """Compile the network in place where the settings ask for it."""
+    if config.compile or config.cuda_graphs:
+        model.compile(mode="reduce-overhead" if config.cuda_graphs else None)
+
+
 def assemble(config: TrainConfig, ranks: SingleProcess = SINGLE) -> Setup:
     """Data on the device, a model with fresh weights, and what trains it: one of several processes' part of it."""
     first = ranks.by_first(lambda: data_of(config))  # before the others, so that files are downloaded once
@@ -122,8 +128,7 @@ def assemble(config: TrainConfig, ranks: SingleProcess = SINGLE) -> Setup:
     size = evaluation_batch(model, sample)
     if ranks.count > 1:
         join_batch_norms(model, ranks.gather)
-    if config.compile or config.cuda_graphs:
-        model.compile(mode="reduce-overhead" if config.cuda_graphs else None)
+    compiled(config, model)
     optimiser = make_optimiser(config, model)
     objective, schedule = make_objective(config, ranks), make_schedule(config, optimiser)
     return make_setup(

@@ -54,8 +54,18 @@ class TableConfig(Settings):
     look_every: int = Field(1, ge=1, description=LOOK_EVERY)
     device: Literal["cpu", "cuda"] = Field("cpu", description="where nets are trained")
     bf16: bool = Field(False, description="products of training and looks in bfloat16; held_out stays in float32")
+    compile: bool = Field(False, description="torch.compile each network: how fast, not what")
+    cuda_graphs: bool = Field(False, description="compiled, and replayed as CUDA graphs: how fast, not what")
     training: dict[str, Any] = Field({}, description="settings of `train` that differ from the data set's recipe")
     ensemble: int = Field(1, ge=1, description=ENSEMBLE)
+
+    @field_validator("cuda_graphs")
+    @classmethod
+    def on_a_card(cls, cuda_graphs: bool, info: Any) -> bool:
+        """CUDA graphs are a card's."""
+        if cuda_graphs and info.data.get("device") != "cuda":
+            raise UserError("cuda_graphs needs device cuda; leave it out, or set compile instead")
+        return cuda_graphs
 
     @field_validator("ensemble")
     @classmethod
@@ -63,6 +73,10 @@ class TableConfig(Settings):
         """Side by side only what `descend_together` can."""
         if ensemble > 1 and info.data.get("training", {}).get("level") == "whole":
             raise UserError("seeds are trained side by side with training.level batch, batch_after or running only")
+        if ensemble > 1 and (info.data.get("compile") or info.data.get("cuda_graphs")):
+            raise UserError(
+                "seeds that are trained side by side are not compiled: set ensemble to 1, or compile to false"
+            )
         return ensemble
 
     @model_validator(mode="before")
@@ -89,7 +103,8 @@ class TableConfig(Settings):
 
     def course(self) -> Course:
         """How all arms are trained and looked at."""
-        own = {name: getattr(self, name) for name in ("dataset", "data_dir", "device", "bf16")}
+        shared = ("dataset", "data_dir", "device", "bf16", "compile", "cuda_graphs")
+        own = {name: getattr(self, name) for name in shared}
         train = TrainConfig.model_validate({**self.training, **own})
         precision = "bfloat16" if self.bf16 else "float32"
         return Course(train, None, self.first_look, self.look_every, precision, curve=self.CURVE)

@@ -20,7 +20,14 @@ from regimes.models.layout import channels_last
 from regimes.models.residual import ResidualNet
 from regimes.streams import FewSamples
 from regimes.threads import threads_for
-from regimes.training.assemble import make_augmentation, make_objective, make_optimiser, make_schedule, training_work
+from regimes.training.assemble import (
+    compiled,
+    make_augmentation,
+    make_objective,
+    make_optimiser,
+    make_schedule,
+    training_work,
+)
 from regimes.training.config import TrainConfig
 from regimes.training.loop import Training, descend
 from regimes.training.metrics import evaluate
@@ -172,6 +179,7 @@ def run(data: Data, name: str, course: Course, seed: int) -> dict[str, Any]:
 def _train(data: Data, course: Course, seed: int) -> dict[str, Any]:
     train, seen = course.train, Looks(data, course)
     model, batches = fresh_model(course, data, seed), fresh_batches(course, data, seed)
+    compiled(train, model)
     optimiser = make_optimiser(train, model)
     training = Training(model, make_objective(train), optimiser, make_schedule(train, optimiser))
     with threads_for(training_work(model, batches)):
