@@ -6,8 +6,10 @@ become plausible. All raise a plain ValueError: what is needed, what came, what 
 """
 
 import operator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from math import inf, isfinite
+from types import UnionType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,19 +42,24 @@ def _spec(text: str) -> _Spec:
     return _Spec(tuple(axes[: stars[0]]), star.lstrip("#"), star.startswith("#"), tuple(axes[stars[0] + 1 :]), shown)
 
 
-def shapes(caller: str, /, *, cure: str | None = None, **arrays: tuple[Any, str]) -> dict[str, int]:
+def shapes(
+    caller: str, /, *, cure: str | None = None, optional: Collection[str] = (), **arrays: tuple[Any, str]
+) -> dict[str, int]:
     """The sizes of the named axes, which have to agree over all arrays: shapes("f", x=(x, "n d"), y=(y, "n k")).
 
     The shapes are written as in the annotations: a name binds a size, a number is that size, `*runs` stands for any
     number of axes that agree, `*#runs` for axes that broadcast against each other; `_` and `*_` agree with anything.
-    No axis may be empty. An array that is None is left out. `cure` replaces the advice at the end of the error.
+    No axis may be empty. An array that is None is left out if its name is `optional`. `cure` replaces the advice at the
+    end of the error.
     """
     sizes: dict[str, int] = {}
     fixed: dict[str, tuple[int, ...]] = {}  # by an array without #, which has all the axes itself
     joined: dict[str, tuple[int, ...]] = {}
     for name, (array, text) in arrays.items():
         if array is None:
-            continue
+            if name in optional:
+                continue
+            raise ValueError(f"{caller} needs {name} {_spec(text).shown}; got None. Pass {name}.")
         try:
             shape = tuple(array.shape)
         except AttributeError:
@@ -110,12 +117,15 @@ def _shown(array: Any) -> str:
     return str(tuple(array.shape)) if hasattr(array, "shape") else type(array).__name__
 
 
-def real(caller: str, /, *, half: bool = False, **arrays: Any) -> None:
-    """Refuse all but float32 and float64: complex, integer, and (unless `half`) 16-bit entries. None is left out."""
+def real(caller: str, /, *, half: bool = False, numpy: bool = False, **arrays: Any) -> None:
+    """Refuse all but float32 and float64: complex, integer, and (unless `half`) 16-bit entries. None is left out.
+
+    Refuses all but tensors too, or with `numpy` all but tensors and arrays.
+    """
     for name, array in arrays.items():
         if array is None:
             continue
-        dtype = getattr(array, "dtype", None)
+        dtype = getattr(array, "dtype", None) if numpy or isinstance(array, Tensor) else None
         if dtype in _SAFE or (half and dtype in _HALF):
             continue
         if isinstance(array, np.ndarray) and dtype in (np.float32, np.float64):
@@ -145,6 +155,8 @@ def finite(caller: str, /, **arrays: Any) -> None:
     for name, array in arrays.items():
         if array is None:
             continue
+        if isinstance(array, Tensor) and array.is_meta:
+            raise ValueError(f"{caller} needs {name} with values; it is on the meta device. Make it on another one.")
         good = array.isfinite() if isinstance(array, Tensor) else np.isfinite(array)
         if not bool(good.all()):
             bad, size = int((~good).sum()), int(np.prod(good.shape))
@@ -165,13 +177,52 @@ def count(caller: str, name: str, value: Any, at_least: int = 1) -> int:
     return number
 
 
-def positive(caller: str, name: str, value: Any, *, infinite: bool = False) -> None:
-    """Refuse all but numbers above 0 (a tensor: every entry); NaN is refused, and inf unless `infinite`."""
+def counts(caller: str, name: str, values: Any, length: int | None = None) -> tuple[int, ...]:
+    """The values as integers of at least 1; all but a sequence of those is refused, and another length."""
+    try:
+        given = () if isinstance(values, str | bytes | Mapping | Iterator) else tuple(values)
+    except TypeError:
+        given = ()
+    if not given or (length is not None and len(given) != length):
+        needed = "whole numbers, at least one" if length is None else f"{length} whole numbers"
+        raise ValueError(f"{caller} needs {name} as a sequence of {needed}; got {values!r}. Change {name}.")
+    return tuple(count(caller, f"every entry of {name}", value) for value in given)
+
+
+def kind(caller: str, name: str, value: Any, kinds: type | UnionType, needed: str) -> None:
+    """Refuse a value of another kind than `needed` says."""
+    if not isinstance(value, kinds):
+        raise ValueError(f"{caller} needs {name} as {needed}; got {_named(value)}.")
+
+
+def _named(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def function(caller: str, **functions: Any) -> None:
+    """Refuse what cannot be called. None is left out."""
+    for name, value in functions.items():
+        if value is not None and (isinstance(value, type) or not callable(value)):
+            raise ValueError(f"{caller} needs {name} as a function; got {_named(value)}. Pass a callable.")
+
+
+def positive(caller: str, name: str, value: Any, *, infinite: bool = False, single: bool = False) -> None:
+    """Refuse all but numbers above 0 (a tensor: every entry); NaN is refused, and inf unless `infinite`.
+
+    With `single` also several numbers.
+    """
+    if single:
+        _single(caller, name, value)
     _number(caller, name, value, "above 0", lambda v: v > 0, infinite)
 
 
-def not_negative(caller: str, name: str, value: Any, *, infinite: bool = False) -> None:
-    """Refuse all but numbers of at least 0 (a tensor: every entry); NaN is refused, and inf unless `infinite`."""
+def not_negative(caller: str, name: str, value: Any, *, infinite: bool = False, single: bool = False) -> None:
+    """Refuse all but numbers of at least 0 (a tensor: every entry); NaN is refused, and inf unless `infinite`.
+
+    With `single` also several numbers.
+    """
+    if single:
+        _single(caller, name, value)
     _number(caller, name, value, "of at least 0", lambda v: v >= 0, infinite)
 
 
@@ -227,7 +278,12 @@ def device(caller: str, value: Any) -> torch.device:
 def _number(caller: str, name: str, value: Any, needed: str, holds: Any, infinite: bool) -> None:
     if isinstance(value, Tensor | np.ndarray):
         real = not (value.is_complex() if isinstance(value, Tensor) else np.iscomplexobj(value))
-        good = real and 0 not in value.shape and bool((holds(value) & ((value < inf) | infinite)).all())
+        good = (
+            real
+            and 0 not in value.shape
+            and not (isinstance(value, Tensor) and value.is_meta)
+            and bool((holds(value) & ((value < inf) | infinite)).all())
+        )
     else:
         try:
             good = not isinstance(value, bool | str | bytes) and holds(float(value)) and (infinite or isfinite(value))

@@ -8,6 +8,8 @@ from enum import IntEnum, unique
 
 import torch
 
+from regimes import checks
+
 
 @unique
 class Data(IntEnum):
@@ -95,10 +97,14 @@ class GapJob(IntEnum):
 
 def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Random generator of one seed; further integers name independent streams of it (data, weights, batches...)."""
+    for name, value in {"seed": seed, **{f"stream {number}": value for number, value in enumerate(stream)}}.items():
+        if isinstance(value, bool) or not hasattr(value, "__index__") or hasattr(value, "shape"):
+            raise ValueError(f"generator needs {name} as a whole number; got {value!r}. Change it.")
     # A 64-bit mix of all integers, so that neighbouring seeds and streams give unrelated states.
     state = 0x9E3779B97F4A7C15
     for value in (seed, *stream):
         state ^= (value + 0x9E3779B97F4A7C15 + (state << 6) + (state >> 2)) & 0xFFFFFFFFFFFFFFFF
         state = (state * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
         state ^= state >> 31
-    return torch.Generator(device=device).manual_seed(state & 0x7FFFFFFFFFFFFFFF)
+    place = device if isinstance(device, str) and device == "cpu" else checks.device("generator", device)
+    return torch.Generator(device=place).manual_seed(state & 0x7FFFFFFFFFFFFFFF)

@@ -48,6 +48,26 @@ def test_a_kernel_scaled_by_one_plus_e_drifted_by_e():
     assert_close(kernel_drift(1.25 * kernel, kernel).item(), 0.25)
 
 
+def test_one_tensor_is_one_parameter():
+    w, w0 = torch.randn(2, 3, 4, dtype=torch.float64)
+    assert_close(weight_motion(w, w0), (w - w0).norm() / w0.norm())
+    assert_close(weight_motion(w, w0, runs=1), (w - w0).norm(dim=1) / w0.norm(dim=1))
+    assert_close(weight_motion([w, w], [w0, w0]), weight_motion(w, w0))
+    with pytest.raises(ValueError, match="weights as a list of tensors"):
+        weight_motion({"w": w}, [w0])
+
+
+def test_the_drift_of_a_kernel_with_outputs_is_one_number():
+    kernel, start = torch.randn(2, 5, 4, 3, 3, dtype=torch.float64)
+    expected = (kernel - start).norm() / start.norm()
+    assert_close(kernel_drift(kernel, start), expected)
+    assert_close(kernel_drift(kernel[None], start[None]), expected[None])
+    inside = torch.stack([kernel_drift(a, b) for a, b in zip(kernel.flatten(0, 1), start.flatten(0, 1), strict=True)])
+    assert_close(kernel_drift(kernel, start, runs=2), inside.view(5, 4))
+    with pytest.raises(ValueError, match=r"kernel_drift needs kernels \(n, m\) or \(n, m, k, k\).*Pass runs="):
+        kernel_drift(kernel[..., :2], start[..., :2])
+
+
 def test_flips_are_counted_over_pairs_of_unit_and_input():
     start = torch.tensor([[1.0, -1.0], [2.0, -2.0]])
     after = torch.tensor([[1.0, 0.5], [3.0, -2.0]])

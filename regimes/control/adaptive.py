@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from math import inf
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from regimes.checks import count, not_negative, shapes
+from regimes.checks import count, function, given, not_negative, shapes
 from regimes.control.arithmetic import choose, combine, finite_runs, root_mean_square
 from regimes.control.start import require_start, require_velocity
 from regimes.control.state import IntegratorState
@@ -86,11 +86,13 @@ def integrate(
     """
     if isinstance(times, Tensor):
         shapes("integrate", times=(times, "times"))
-    moments = [float(time) for time in times]
+    moments = _moments(times)
+    given("integrate", velocity=velocity)
+    function("integrate", velocity=velocity, until=until, select=select)
     if not moments or not 0 <= moments[0] <= moments[-1] < inf or not all(a < b for a, b in pairwise(moments)):
         raise ValueError(f"integrate needs finite, ascending times, the first at least 0; got {moments}. Sort them.")
     require_start(state, rtol, atol)
-    not_negative("integrate", "smallest", smallest)
+    not_negative("integrate", "smallest", smallest, single=True)
     count("integrate", "max_steps", max_steps)
     if after is not None and moments[0] < float(after.time.max()):
         reached = float(after.time.max())
@@ -98,6 +100,13 @@ def integrate(
             f"integrate goes on after time {reached:.6g}; got {moments[0]:.6g} as next. Drop earlier times."
         )
     return _Integration(velocity, state, rtol, atol, until, select, smallest, max_steps, after).run(moments)
+
+
+def _moments(times: Any) -> list[float]:
+    try:
+        return [float(time) for time in times]
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"integrate needs times as a sequence of numbers; got {times!r}. Pass [1.0, 2.0].") from None
 
 
 def measured_error(
@@ -115,7 +124,9 @@ def measured_error(
     estimate for it, and `coarser` − 1 times too large, so on the safe side, for the solution that is returned.
     A run with an event stops at slightly different times in the two: the difference then includes that of the times.
     """
-    if not 1 < coarser < inf:
+    given("measured_error", solve=solve, observe=observe)
+    function("measured_error", solve=solve, observe=observe)
+    if not (isinstance(coarser, int | float) and 1 < coarser < inf):
         raise ValueError(f"measured_error needs a coarser tolerance, a factor above 1; got {coarser}. Pass 10.")
     pairs = zip(solve(rtol, atol), solve(coarser * rtol, coarser * atol), strict=True)
     for fine, coarse in pairs:

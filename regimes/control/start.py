@@ -14,8 +14,10 @@ def require_start(state: tuple[Tensor, ...], rtol: float | Tensor, atol: float |
         raise ValueError(f"integrate needs the state as a tuple of tensors; got {type(state).__name__}. Pass (z,).")
     parts = {f"state[{number}]": part for number, part in enumerate(state)}
     cure = "The first axis of each tensor is that of the runs, at least one"
-    runs = shapes("integrate", cure=cure, **{name: (part, "runs *_") for name, part in parts.items()})["runs"]
-    real("integrate", half=False, **parts)
+    runs = shapes("integrate", cure=cure, optional=(), **{name: (part, "runs *_") for name, part in parts.items()})[
+        "runs"
+    ]
+    real("integrate", half=False, numpy=False, **parts)
     finite("integrate", **parts)
     for value, low in ((rtol, 0.0), (atol, torch.finfo(torch.float64).tiny)):
         try:
@@ -31,6 +33,8 @@ def require_start(state: tuple[Tensor, ...], rtol: float | Tensor, atol: float |
 
 def require_velocity(slopes: tuple[Tensor, ...], state: tuple[Tensor, ...]) -> None:
     """Refuse a velocity that is not of the shapes and dtypes of the state: sums would spread it over the state."""
+    if not isinstance(slopes, tuple | list) or not all(isinstance(part, Tensor) for part in slopes):
+        raise ValueError(f"integrate needs a velocity that returns a tuple of tensors; got {type(slopes).__name__}.")
     needed, got = ([(tuple(part.shape), part.dtype) for part in each] for each in (state, slopes))
     if needed != got:
         raise ValueError(f"integrate needs a velocity of the shapes and dtypes of the state, {needed}; got {got}.")

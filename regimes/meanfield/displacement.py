@@ -8,12 +8,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regimes.activations import Activation, require_activation
-from regimes.checks import count, not_negative, positive, real, shapes
+from regimes.checks import count, kind, not_negative, positive, real, shapes
 from regimes.control.adaptive import integrate
 from regimes.control.state import IntegratorState
 from regimes.meanfield.flow import require_by_run
 from regimes.meanfield.particles import Particles, require_particles
-from regimes.meanfield.two_layer import TwoLayerRisk
+from regimes.meanfield.two_layer import TwoLayerRisk, require_alpha
 
 
 class Displacement(NamedTuple):
@@ -34,6 +34,12 @@ class Displacement(NamedTuple):
 
 def displaced(start: Particles, moved: Particles, alpha: float | Float[Tensor, "runs *ones"]) -> Particles:
     """The weights w_0 + v/α; one scale for all runs, or one a run."""
+    require_alpha("displaced", alpha)
+    for each in (start, moved):
+        kind("displaced", "start and displacement", each, Particles, "Particles")
+        for part in each:
+            kind("displaced", "start and displacement", part, Tensor, "Particles of tensors")
+        shapes("displaced", output=(each.output, "runs m k"), input=(each.input, "runs m d"))
     if (start.output.shape, start.input.shape) != (moved.output.shape, moved.input.shape):
         raise ValueError(
             "displaced needs start and displacement of the same shapes; got "
@@ -52,8 +58,8 @@ def displacement_flow(
     *,
     rtol: float = 1e-8,
     atol: float = 1e-8,
-    risk_below: Float[Tensor, " runs"] | None = None,
-    unit: Float[Tensor, " runs"] | None = None,
+    risk_below: float | Float[Tensor, " runs"] | None = None,
+    unit: float | Float[Tensor, " runs"] | None = None,
     smallest: float = 0.0,
     max_steps: int = 100_000,
     after: IntegratorState | None = None,
@@ -67,10 +73,12 @@ def displacement_flow(
     after: go on from the course of a displacement yielded before, as in `integrate`.
     """
     require_particles("displacement_flow", start)
+    kind("displacement_flow", "risk", risk, TwoLayerRisk, "a TwoLayerRisk")
     for name, value in {"risk_below": risk_below, "unit": unit}.items():
         if value is not None:
             require_by_run("displacement_flow", name, value, start.runs)
             (positive if name == "unit" else not_negative)("displacement_flow", name, value)
+    risk_below, unit = (_by_run(value, start) for value in (risk_below, unit))
     whole = _Magnified(risk, start, risk_below, unit)
 
     def select(chosen: Tensor) -> tuple[Callable[[Particles], Particles], Callable[[Particles], Tensor] | None]:
@@ -93,6 +101,10 @@ def displacement_flow(
     )
     for at in solutions:
         yield Displacement(at.time, at.state, at.steps, at.stopped, at.forced, at.course)
+
+
+def _by_run(value: float | Tensor | None, start: Particles) -> Tensor | None:
+    return None if value is None else torch.as_tensor(value, device=start.output.device).expand(start.runs)
 
 
 class _Magnified:
@@ -118,6 +130,7 @@ def tangent_features(
     move by α(w̄(t) − w_0) = −φ Θ⁻¹ (1 − e^{−Θt/n}) (f_0 − y), which is GradientFlow.test (tangent.regression) with φ
     for k_test_train.
     """
+    kind("tangent_features", "particles", particles, Particles, "Particles")
     shapes("tangent_features", x=(x, "groups n d"), input=(particles.input, "_ _ d"), cure="Inputs are (groups, n, d)")
     require_particles("tangent_features", particles, like=x)
     require_activation(activation, "tangent_features")
@@ -142,6 +155,7 @@ def flatten_particles(particles: Particles) -> Float[Tensor, "runs weights"]:
 def unflatten_particles(weights: Float[Tensor, "runs weights"], width: int) -> Particles:
     """The particles of nets with one output, from rows as flatten_particles makes them."""
     count("unflatten_particles", "width", width)
+    kind("unflatten_particles", "weights", weights, Tensor, "a tensor")
     columns = shapes("unflatten_particles", weights=(weights, "runs columns"))["columns"]
     if columns % width or columns == width:
         raise ValueError(

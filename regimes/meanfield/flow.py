@@ -1,13 +1,14 @@
 """Training a two-layer ensemble: the particle gradient flow in continuous time, and plain gradient descent."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from regimes.checks import count, finite, not_negative, positive
+from regimes.checks import count, finite, function, given, kind, not_negative, positive
 from regimes.control.adaptive import integrate
 from regimes.meanfield.particles import Particles, require_particles
 from regimes.meanfield.two_layer import TwoLayerRisk
@@ -74,6 +75,8 @@ def gradient_flow(
     require_particles("gradient_flow", particles)
     if not isinstance(risk, Risk):
         raise ValueError(f"gradient_flow needs a risk such as TwoLayerRisk; got {type(risk).__name__}.")
+    for name, tolerance in {"rtol": rtol, "atol": atol}.items():
+        require_by_run("gradient_flow", name, tolerance, particles.runs)
     not_negative("gradient_flow", "rtol", rtol)
     positive("gradient_flow", "atol", atol)
     if risk_below is not None:
@@ -105,6 +108,8 @@ def gradient_flow(
 
 def require_by_run(caller: str, name: str, value: object, runs: int) -> None:
     """Refuse a tensor that is not one number, or one for each run."""
+    if isinstance(value, np.ndarray):
+        raise ValueError(f"{caller} needs {name} as a number or a tensor; got an array. Use torch.as_tensor.")
     if isinstance(value, Tensor) and tuple(value.shape) not in ((), (runs,)):
         raise ValueError(
             f"{caller} needs {name} as one number or one for each of the {runs} runs; got shape {tuple(value.shape)}."
@@ -143,7 +148,11 @@ def descend(
     require_particles("descend", particles)
     finite("descend", **particles._asdict())
     count("descend", "iterations", iterations, at_least=0)
-    wanted = set(record)
+    wanted = _recorded(record)
+    given("descend", risk=risk)
+    if not isinstance(risk, Gradient):
+        function("descend", risk=risk)
+    function("descend", batches=batches)
     if wanted and not (min(wanted) >= 0 and max(wanted) <= iterations):
         raise ValueError(
             f"descend needs records between 0 and iterations; got {sorted(wanted)} and {iterations}. Change one."
@@ -162,10 +171,18 @@ def descend(
         yield 0, particles.clone()
     for iteration in range(1, iterations + 1):
         gradient = gradient_at(iteration, particles)
+        kind("descend", "the gradient", gradient, tuple, "Particles")
         for weights, change, factor in zip(particles, gradient, factors, strict=True):
             weights.addcmul_(change, factor)
         if iteration in wanted:
             yield iteration, particles.clone()
+
+
+def _recorded(record: Any) -> set[int]:
+    try:
+        return {count("descend", "every iteration to record", iteration, at_least=0) for iteration in record}
+    except TypeError:
+        raise ValueError(f"descend needs record as iterations, such as [0, 10]; got {record!r}.") from None
 
 
 def _gradients(

@@ -54,7 +54,7 @@ def _kernel_parts(
     """σ and σ' of the neurons on both sets as (runs, m, n), the products x·x' and the factor m s²."""
     require_particles(caller, particles)
     arrays = {"x1": (x1, "groups n1 d"), "x2": (x2, "groups n2 d"), "input": (particles.input, "_ _ d")}
-    shapes(caller, cure="Inputs are (groups, n, d): x[None] for one group", **arrays)
+    shapes(caller, cure="Inputs are (groups, n, d): x[None] for one group", optional=(), **arrays)
     alike(caller, x1=x1, x2=x2, particles=particles.input)
     require_activation(activation, caller)
     if scale is not None:

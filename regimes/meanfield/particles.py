@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.checks import alike, count, not_negative, real, shapes
+from regimes import checks
+from regimes.checks import alike, count, kind, not_negative, real, shapes
 
 
 class Particles(NamedTuple):
@@ -47,7 +48,7 @@ def require_particles(
     if not isinstance(particles, Particles):
         raise ValueError(f"{caller} needs Particles; got {type(particles).__name__}. Use meanfield.particles.")
     arrays = {"output": (particles.output, f"runs m {k or 'k'}"), "input": (particles.input, f"runs m {d or 'd'}")}
-    shapes(caller, cure="Output weights are (runs, m, k), input weights (runs, m, d)", **arrays)
+    shapes(caller, cure="Output weights are (runs, m, k), input weights (runs, m, d)", optional=(), **arrays)
     real(caller, **particles._asdict())
     alike(caller, **particles._asdict(), data=like)
 
@@ -68,9 +69,13 @@ def gaussian(
     """
     for name, value in {"width": width, "inputs": inputs, "outputs": outputs}.items():
         count("gaussian", name, value)
-    not_negative("gaussian", "std", std)
+    not_negative("gaussian", "std", std, single=not isinstance(std, Tensor))
     if not dtype.is_floating_point:
         raise ValueError(f"gaussian needs a floating dtype; got {dtype}. Pass torch.float64 or torch.float32.")
+    kind("gaussian", "generators", generators, Sequence, "a sequence of torch.Generator")
+    kind("gaussian", "dtype", dtype, torch.dtype, "a dtype such as torch.float64")
+    for each in generators:
+        checks.generator("gaussian", each)
     if not generators:
         raise ValueError("gaussian needs one generator a run; got none. Pass [generator(seed) for seed in ...].")
     if isinstance(std, Tensor) and tuple(std.shape) not in ((), (len(generators),)):

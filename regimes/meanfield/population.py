@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regimes.checks import alike, positive, real, shapes
+from regimes.checks import alike, function, given, positive, real, shapes
 from regimes.meanfield.layout import equal_members
 from regimes.meanfield.particles import Particles, require_particles
 from regimes.meanfield.two_layer import require_alpha
@@ -98,6 +98,8 @@ class PopulationRisk:
         centre: Particles | None = None,
     ) -> None:
         require_alpha("PopulationRisk", alpha)
+        given("PopulationRisk", overlap=overlap)
+        function("PopulationRisk", overlap=overlap)
         if scale is not None:
             positive("PopulationRisk", "scale", scale)
         require_particles("PopulationRisk", teacher)
@@ -157,11 +159,11 @@ class PopulationRisk:
         """f − y as one net: its output weights, student first, its input weights, and the scale s."""
         k, d = self.teacher.output.shape[2], self.teacher.input.shape[2]
         require_particles("PopulationRisk", particles, d=d, k=k, like=self.teacher.output)
-        for name, given in {"alpha": self.alpha, "centre": self.centre and self.centre.output}.items():
-            if isinstance(given, Tensor) and len(given) != particles.runs:
+        for name, part in {"alpha": self.alpha, "centre": self.centre and self.centre.output}.items():
+            if isinstance(part, Tensor) and len(part) != particles.runs:
                 raise ValueError(
                     f"PopulationRisk needs {name} for each of the {particles.runs} runs of the particles; got "
-                    f"{len(given)}. Repeat it."
+                    f"{len(part)}. Repeat it."
                 )
         scale = 1 / particles.width if self.scale is None else self.scale
         teacher = self._teachers(particles.runs)

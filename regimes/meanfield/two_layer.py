@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from copy import copy
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -65,7 +66,8 @@ class TwoLayerRisk:
     @staticmethod
     def _require_data(x: Tensor, y: Tensor, offset: Tensor | None) -> None:
         arrays = {"x": (x, "groups n d"), "y": (y, "rows n k"), "offset": (offset, "runs n k")}
-        shapes("TwoLayerRisk", cure="Inputs are (groups, n, d), targets (groups, n, k): x[None], y[None]", **arrays)
+        cure = "Inputs are (groups, n, d), targets (groups, n, k): x[None], y[None]"
+        shapes("TwoLayerRisk", cure=cure, optional=("offset",), **arrays)
         real("TwoLayerRisk", x=x, y=y, offset=offset)
         if y.dtype != x.dtype or (offset is not None and offset.dtype != x.dtype):
             raise ValueError(
@@ -89,7 +91,7 @@ class TwoLayerRisk:
         self._require(particles)
         if x is not None:
             arrays = {"x": (x, f"{len(self.x)} n {self.x.shape[2]}"), "offset": (offset, "runs n k")}
-            shapes("TwoLayerRisk.outputs", cure="New inputs are (groups, n, d), as those of the risk", **arrays)
+            shapes("TwoLayerRisk.outputs", cure="New inputs are (groups, n, d)", optional=("offset",), **arrays)
             alike("TwoLayerRisk.outputs", x=x, offset=offset, particles=particles.input)
             finite("TwoLayerRisk.outputs", x=x)
         centre = self._offset if x is None else None if offset is None else offset.mT
@@ -266,6 +268,8 @@ class TwoLayerRisk:
 
 def require_alpha(caller: str, alpha: float | Tensor) -> None:
     """Refuse scales that are not positive, or tensors of them that are not one a run."""
+    if isinstance(alpha, np.ndarray):
+        raise ValueError(f"{caller} needs alpha as a number or a tensor; got an array. Use torch.as_tensor.")
     positive(caller, "alpha", alpha)
     if isinstance(alpha, Tensor) and alpha.ndim:
         shapes(caller, alpha=(alpha, "runs"), cure="Pass one scale, or one a run")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from regimes.checks import count, kind
 from regimes.models.residual import Block
 
 
@@ -12,7 +13,9 @@ def dense(width: int, hidden: int | None = None, *, batch_norm: bool = False) ->
 
     Source: author code of [Karkar2020], circles.
     """
-    hidden = width if hidden is None else hidden
+    count("dense", "width", width)
+    kind("dense", "batch_norm", batch_norm, bool, "True or False")
+    hidden = width if hidden is None else count("dense", "hidden", hidden)
     norm = [nn.BatchNorm1d(hidden)] if batch_norm else []
     return nn.Sequential(nn.Linear(width, hidden), *norm, nn.ReLU(), nn.Linear(hidden, width))
 
@@ -30,7 +33,9 @@ def basic(
     `first` leaves out the norm and ReLU before the first convolution, as after an encoder that ends in one.
     Without batch norm both convolutions and both ReLUs stay. Source: [Karkar2020] and its author code; [HeZhang2016].
     """
-    entry = channels if channels_in is None else channels_in
+    count("basic", "channels", channels)
+    kind("basic", "batch_norm", batch_norm, bool, "True or False")
+    entry = channels if channels_in is None else count("basic", "channels_in", channels_in)
 
     def norm(width: int) -> list[nn.Module]:
         return [nn.BatchNorm2d(width)] if batch_norm else []

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, get_args
 
+from regimes.checks import counts
 from regimes.models.cifar_nets import preact_bottleneck, preact_resnet, resnext29, wide_resnet
 from regimes.models.image_nets import Shape, dense_net, resnet9, resnext50
 from regimes.models.residual import ResidualNet
@@ -35,10 +36,10 @@ def build(name: str, shape: Shape, classes: int, **given: Any) -> ResidualNet:
     Weights are torch's defaults; `initialise` draws them anew. ValueError lists the known names or options.
     """
     known = _entries(name)
-    if len(shape) == 0 or min(shape) < 1 or classes < 1:
+    if not (_sizes(shape) and _sizes([classes])):
         raise ValueError(
             f"{name} needs a shape of at least one axis, all positive, and at least one class; "
-            f"got {tuple(shape)} and {classes}."
+            f"got {shape!r} and {classes!r}."
         )
     for option, value in given.items():
         if option not in known:
@@ -47,8 +48,16 @@ def build(name: str, shape: Shape, classes: int, **given: Any) -> ResidualNet:
     return ARCHITECTURES[name](tuple(shape), classes, **given)
 
 
+def _sizes(values: Any) -> bool:
+    try:
+        counts("build", "sizes", values)
+    except ValueError:
+        return False
+    return True
+
+
 def _entries(name: str) -> dict[str, inspect.Parameter]:
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise ValueError(f"arch needs one of {', '.join(ARCHITECTURES)}; got {name!r}.")
     entries = inspect.signature(ARCHITECTURES[name]).parameters
     return {option: entry for option, entry in entries.items() if entry.kind is inspect.Parameter.KEYWORD_ONLY}

@@ -2,8 +2,9 @@
 
 from torch import Tensor, nn
 
+from regimes.checks import count
 from regimes.models.blocks import basic, convolution, resnext
-from regimes.models.image_nets import Shape
+from regimes.models.image_nets import Shape, require_images
 from regimes.models.residual import Block, ResidualNet, Segment
 
 
@@ -52,6 +53,8 @@ def preact_resnet(
     before starts with a shortcut: "convolution" (1×1 with stride on the raw state) or "pad" (no parameters).
     Source: [HeZhang2016]; "pad" is option A of [HeZhang2015], whose parameter counts it has.
     """
+    require_images("preact_resnet", shape, classes)
+    count("preact_resnet", "depth", depth)
     if (depth - 2) % 6 or depth < 8:
         raise ValueError(f"preact_resnet needs depth = 6n + 2 with n ≥ 1 (20, 32, 44, 56, 110); got {depth}.")
     return _three_stages(shape, classes, (depth - 2) // 6, widen, batch_norm, shortcut)
@@ -64,6 +67,8 @@ def wide_resnet(
 
     Source: [ZagoruykoKomodakis2016], without dropout.
     """
+    require_images("wide_resnet", shape, classes)
+    count("wide_resnet", "depth", depth)
     if (depth - 4) % 6 or depth < 10:
         raise ValueError(f"wide_resnet needs depth = 6n + 4 with n ≥ 1 (16, 22, 28, 40); got {depth}.")
     return _three_stages(shape, classes, (depth - 4) // 6, widen, batch_norm, "convolution")
@@ -71,18 +76,20 @@ def wide_resnet(
 
 def preact_bottleneck(shape: Shape, classes: int, *, depth: int = 164) -> ResidualNet:
     """Pre-activation bottleneck ResNet, depth = 9n + 2, planes 16, 32, 64, expansion 4. Source: [HeZhang2016]."""
+    require_images("preact_bottleneck", shape, classes)
+    count("preact_bottleneck", "depth", depth)
     if (depth - 2) % 9 or depth < 11:
         raise ValueError(f"preact_bottleneck needs depth = 9n + 2 with n ≥ 1 (164); got {depth}.")
-    count, entry, segments = (depth - 2) // 9, 16, []
+    length, entry, segments = (depth - 2) // 9, 16, []
     for planes, stride in ((16, 1), (32, 2), (64, 2)):
         blocks = []
-        for number in range(count):
+        for number in range(length):
             step = stride if number == 0 else 1
             link = convolution(entry, 4 * planes, 1, stride=step) if number == 0 else None
             blocks.append(Block(bottleneck(entry, planes, stride=step), shortcut=link))
             entry = 4 * planes
         segments.append(Segment(blocks))
-    return ResidualNet(convolution(_channels(shape), 16), segments, _head(entry, classes, batch_norm=True))
+    return ResidualNet(convolution(shape[0], 16), segments, _head(entry, classes, batch_norm=True))
 
 
 def resnext29(
@@ -92,6 +99,7 @@ def resnext29(
 
     `compat` puts the ReLU of the author code of [Karkar2020] on the residual. Source: [Xie2017], 8x64d and 16x64d.
     """
+    require_images("resnext29", shape, classes)
     entry, segments = 64, []
     for planes, stride in ((64, 1), (128, 2), (256, 2)):
         blocks = []
@@ -102,19 +110,19 @@ def resnext29(
             )
             entry = 4 * planes
         segments.append(Segment(blocks))
-    encoder = nn.Sequential(convolution(_channels(shape), 64), nn.BatchNorm2d(64), nn.ReLU())
+    encoder = nn.Sequential(convolution(shape[0], 64), nn.BatchNorm2d(64), nn.ReLU())
     return ResidualNet(
         encoder, segments, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(entry, classes))
     )
 
 
-def _three_stages(shape: Shape, classes: int, count: int, widen: int, batch_norm: bool, shortcut: str) -> ResidualNet:
+def _three_stages(shape: Shape, classes: int, length: int, widen: int, batch_norm: bool, shortcut: str) -> ResidualNet:
     if shortcut not in ("convolution", "pad"):
         raise ValueError(f"shortcut needs one of convolution, pad; got {shortcut!r}.")
     entry, segments = 16, []
     for width, stride in ((16 * widen, 1), (32 * widen, 2), (64 * widen, 2)):
         blocks = []
-        for number in range(count):
+        for number in range(length):
             step = stride if number == 0 else 1
             link: nn.Module | None = None
             if step != 1 or entry != width:
@@ -126,15 +134,9 @@ def _three_stages(shape: Shape, classes: int, count: int, widen: int, batch_norm
             blocks.append(Block(basic(width, channels_in=entry, stride=step, batch_norm=batch_norm), shortcut=link))
             entry = width
         segments.append(Segment(blocks))
-    return ResidualNet(convolution(_channels(shape), 16), segments, _head(entry, classes, batch_norm=batch_norm))
+    return ResidualNet(convolution(shape[0], 16), segments, _head(entry, classes, batch_norm=batch_norm))
 
 
 def _head(features: int, classes: int, *, batch_norm: bool) -> nn.Sequential:
     norm = [nn.BatchNorm2d(features)] if batch_norm else []
     return nn.Sequential(*norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, classes))
-
-
-def _channels(shape: Shape) -> int:
-    if len(shape) != 3:
-        raise ValueError(f"this network needs images of shape (channels, height, width); got {tuple(shape)}.")
-    return shape[0]

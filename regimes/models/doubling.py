@@ -7,6 +7,7 @@ from regimes.modules import (
     called,
     copied,
     modes_of,
+    require_batch,
     require_deterministic,
     require_own_tensors,
     require_python,
@@ -37,6 +38,7 @@ class Doubled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         require_deterministic(self, "Doubled")
+        require_batch("Doubled", x)
         if self._first.look(self._held, x, "Doubled", modes_of(self.second)):
             require_own_tensors(self.second, x, self.second.parameters(), "Doubled")
         second = called(self.second, x.clone(), "Doubled")  # before the first, which may write into x

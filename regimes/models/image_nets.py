@@ -1,7 +1,10 @@
 """The networks of the least-action experiments, put together from encoder, segments and head."""
 
+from math import prod
+
 from torch import nn
 
+from regimes.checks import count, counts
 from regimes.models.blocks import basic, dense, last_convolution, resnext
 from regimes.models.residual import Block, ResidualNet, Segment
 
@@ -23,13 +26,21 @@ def dense_net(
     width None: φ flattens only and T acts on the inputs themselves; else φ is a linear map to `width` features.
     Without `head` the output is the transported state, to be read by a classifier of the caller's.
     """
-    features = 1
-    for size in shape:
-        features *= size
+    features = prod(counts("dense_net", "shape", shape))
+    count("dense_net", "classes", classes)
     encoder = nn.Flatten() if width is None else nn.Sequential(nn.Flatten(), nn.Linear(features, width))
     d = features if width is None else width
     segment = Segment(Block(dense(d, hidden, batch_norm=batch_norm)) for _ in range(blocks))
     return ResidualNet(encoder, [segment], nn.Linear(d, classes) if head else nn.Identity())
+
+
+def require_images(caller: str, shape: Shape, classes: int) -> None:
+    """Refuse all but three axes and at least one class."""
+    if len(counts(caller, "shape", shape)) != 3:
+        raise ValueError(
+            f"{caller} needs images of shape (channels, height, width); got {tuple(shape)}. Try arch=dense."
+        )
+    count(caller, "classes", classes)
 
 
 def resnet9(
@@ -51,10 +62,7 @@ def resnet9(
     `compat` with batch_norm=False builds the blocks as the author code ran them (`last_convolution`).
     Source: [Karkar2020] and its author code; `filters` is 32 there in 2019, 64 in 2020.
     """
-    if len(shape) != 3:
-        raise ValueError(
-            f"resnet9 needs images of shape (channels, height, width); got {tuple(shape)}. Try arch=dense."
-        )
+    require_images("resnet9", shape, classes)
     if filters < 2:
         raise ValueError(f"resnet9 needs at least 2 filters, the encoder has half of them first; got {filters}.")
     channels, height, width = shape
@@ -105,10 +113,7 @@ def resnext50(shape: Shape, classes: int, *, cardinality: int = 32, width: int =
     `compat`: φ and the ReLU on the residual as in the author code (φ has two convolutions, 32 and 64 channels); else
     one convolution and no ReLU there, as in [Xie2017]. Source: author code of [Karkar2020].
     """
-    if len(shape) != 3:
-        raise ValueError(
-            f"resnext50 needs images of shape (channels, height, width); got {tuple(shape)}. Try arch=dense."
-        )
+    require_images("resnext50", shape, classes)
     first = [nn.Conv2d(shape[0], 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
     if compat:
         first = [
@@ -120,9 +125,9 @@ def resnext50(shape: Shape, classes: int, *, cardinality: int = 32, width: int =
             nn.ReLU(),
         ]
     segments, entry = [], 64
-    for planes, count, stride in zip((64, 128, 256, 512), (3, 4, 6, 3), (1, 2, 2, 2), strict=True):
+    for planes, length, stride in zip((64, 128, 256, 512), (3, 4, 6, 3), (1, 2, 2, 2), strict=True):
         made = []
-        for number in range(count):
+        for number in range(length):
             made.append(
                 resnext(
                     entry,

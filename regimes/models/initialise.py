@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from regimes.checks import positive
+from regimes import checks
+from regimes.checks import kind, positive
 
 Law = Callable[[Tensor, float, torch.Generator], None]
 
@@ -46,9 +47,11 @@ def initialise(
     xavier (gain 1) is that of the author code of [ChizatOyallonBach2019], convolutions.
     """
 
-    if not callable(law):
+    if not callable(law) or isinstance(law, type):
         raise ValueError(f"initialise needs a law, such as LAWS['kaiming'] out of {', '.join(LAWS)}; got {law!r}.")
-    positive("initialise", "gain", gain)
+    positive("initialise", "gain", gain, single=True)
+    kind("initialise", "model", model, nn.Module, "a torch module")
+    checks.generator("initialise", generator)
 
     def draw(weight: Tensor, rule: Law) -> None:
         fresh = torch.empty(weight.shape, dtype=weight.dtype, device=generator.device)

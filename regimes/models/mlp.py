@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from regimes import checks
 from regimes.activations import Activation
-from regimes.checks import count, not_negative, positive, shapes
+from regimes.checks import count, kind, not_negative, positive, shapes
 
 
 class Parametrisation(NamedTuple):
@@ -73,13 +74,16 @@ class MLP(nn.Module):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
+        kind("MLP", "widths", widths, Sequence, "a sequence of whole numbers")
         if len(widths) < 2:
             raise ValueError(f"MLP needs widths (inputs, hidden..., outputs), all at least 1; got {tuple(widths)}.")
         for width in widths:
             count("MLP", "every width", width)
-        positive("MLP", "sigma_w", sigma_w)
-        not_negative("MLP", "sigma_b", sigma_b)
+        positive("MLP", "sigma_w", sigma_w, single=True)
+        not_negative("MLP", "sigma_b", sigma_b, single=True)
         require_activation("MLP", activation)
+        checks.generator("MLP", generator)
+        kind("MLP", "parametrisation", parametrisation, Parametrisation, "NTK or STANDARD of regimes.models.mlp")
         self.activation = activation
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         self.weight_factors, self.bias_factor = [], 0.0

@@ -12,6 +12,7 @@ from regimes.modules import (
     called,
     frozen_copy,
     modes_of,
+    require_batch,
     require_deterministic,
     require_own_tensors,
     require_python,
@@ -37,7 +38,7 @@ class Centred(nn.Module):
 
     def __init__(self, model: nn.Module, alpha: float) -> None:
         super().__init__()
-        positive("Centred", "alpha", alpha)
+        positive("Centred", "alpha", alpha, single=True)
         require_deterministic(model, "Centred")
         require_values(model, "Centred")
         require_python(model, "Centred")
@@ -48,6 +49,7 @@ class Centred(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         require_deterministic(self.model, "Centred")
+        require_batch("Centred", x)
         if self._first.look(partial(called, self.start, caller="Centred"), x, "Centred"):
             require_own_tensors(self.start, x, (), "Centred")
         self._first.look(self._held, x, "Centred", modes_of(self.model))  # the start in eval mode shows no chance

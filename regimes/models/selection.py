@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 Chosen = str | type[nn.Module] | nn.Module | Iterable[str | type[nn.Module] | nn.Module]
 
@@ -19,7 +19,7 @@ def submodule_names(model: nn.Module, chosen: Chosen, what: str) -> list[str]:
     found: dict[int, str] = {}
     if isinstance(chosen, str | type) or (isinstance(chosen, nn.Module) and not isinstance(chosen, nn.ModuleList)):
         chosen = [chosen]
-    elif not isinstance(chosen, Iterable):
+    elif not isinstance(chosen, Iterable) or isinstance(chosen, Tensor):
         raise ValueError(f"{what} needs names, patterns, module classes or modules; got {chosen!r}.")
     for choice in chosen:
         matched = [(name, module) for name, module in named if _chosen(choice, name, module)]

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from regimes.checks import kind
 from regimes.models.recording import chains
 from regimes.models.residual import ResidualNet, cloud
 from regimes.models.tracing import TracedModel
-from regimes.modules import require_deterministic, unwrapped
+from regimes.modules import require_batch, require_deterministic, unwrapped
 
 CLOSE = 1e-4  # relative distance to which the map, run again on its starting states, must give the traced end
 
@@ -35,6 +36,8 @@ def state_map(model: nn.Module, x: Tensor, *, segment: int = 0) -> StateMap:
     has no block within its space.
     """
     require_deterministic(model, "state_map")
+    require_batch("state_map", x)
+    kind("state_map", "segment", segment, int, "a whole number")
     model = unwrapped(model)
     if isinstance(model, TracedModel) and isinstance(model.own, ResidualNet):
         model = model.own

@@ -1,12 +1,14 @@
 """Residual blocks as particles (θ, τ): each block carries a time, and the step between two times is its weight."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from regimes import checks
+from regimes.checks import kind
 from regimes.models.residual import Block, Move, ResidualNet, Segment
 
 Sorting = Literal["forward", "epoch", "never"]
@@ -87,6 +89,10 @@ class TimedSegment(Segment):
 
 def timed(model: ResidualNet, *, first_gap: bool = True, sorting: Sorting = "forward") -> ResidualNet:
     """The same network (its very modules) with timed segments; on the uniform grid it computes the same."""
+    kind("timed", "model", model, ResidualNet, "a ResidualNet")
+    kind("timed", "first_gap", first_gap, bool, "True or False")
+    if not isinstance(sorting, str) or sorting not in get_args(Sorting):
+        raise ValueError(f"timed needs sorting as one of {', '.join(get_args(Sorting))}; got {sorting!r}.")
     segments = [
         TimedSegment(list(model.segment(k).blocks), first_gap=first_gap, sorting=sorting)
         for k in range(len(model.segments))
@@ -102,6 +108,8 @@ def timed_segments(model: nn.Module) -> list[TimedSegment]:
 @torch.no_grad()
 def draw_times(model: nn.Module, generator: torch.Generator) -> None:
     """Times uniform on [0, 1], drawn anew and handed out in order, so that the blocks stand as they were built."""
+    kind("draw_times", "model", model, nn.Module, "a torch module")
+    checks.generator("draw_times", generator)
     for segment in timed_segments(model):
         drawn = torch.rand(len(segment.times), generator=generator, dtype=torch.float64)
         segment.times.copy_(drawn.sort().values)

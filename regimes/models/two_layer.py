@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from regimes import checks
 from regimes.activations import Activation
 from regimes.checks import count, positive, shapes
 from regimes.models.mlp import require_activation
@@ -43,10 +44,11 @@ class TwoLayer(nn.Module):
         super().__init__()
         for name, size in (("inputs", inputs), ("width", width), ("outputs", outputs)):
             count("TwoLayer", name, size)
-        positive("TwoLayer", "std", std)
+        positive("TwoLayer", "std", std, single=True)
         if scale is not None:
-            positive("TwoLayer", "scale", scale)
+            positive("TwoLayer", "scale", scale, single=True)
         require_activation("TwoLayer", activation)
+        checks.generator("TwoLayer", generator)
         self.activation = activation
         self.scale = mean_field_scale(width) if scale is None else float(scale)
         options = {"generator": generator, "dtype": dtype, "device": generator.device}

@@ -2,7 +2,8 @@
 
 from torch import nn
 
-from regimes.models.image_nets import Shape
+from regimes.checks import count
+from regimes.models.image_nets import Shape, require_images
 from regimes.models.residual import ResidualNet
 
 STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))  # widths over `width`; a 2×2 pooling ends each stage
@@ -15,8 +16,8 @@ def vgg11(shape: Shape, classes: int, *, width: int = 64) -> ResidualNet:
     Published with width 64, on CIFAR, and 512 as the wide one. No residual blocks: φ are the convolutions, T is empty.
     Source: [SimonyanZisserman2015] configuration A with one linear layer for three; [ChizatOyallonBach2019].
     """
-    if len(shape) != 3:
-        raise ValueError(f"vgg11 needs images of shape (channels, height, width); got {tuple(shape)}. Try arch=dense.")
+    require_images("vgg11", shape, classes)
+    count("vgg11", "width", width)
     entry, *sides = shape
     layers: list[nn.Module] = []
     for stage in STAGES:

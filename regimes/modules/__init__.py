@@ -12,6 +12,7 @@ from regimes.modules.outputs import called, described, sole_tensor, tensor_of, u
 from regimes.modules.samples import (
     FirstBatch,
     readable,
+    require_batch,
     require_deterministic,
     require_separate_samples,
     require_values,
@@ -35,6 +36,7 @@ __all__ = [
     "push_forward",
     "random_like",
     "readable",
+    "require_batch",
     "require_deterministic",
     "require_gradients",
     "require_one_derivative",

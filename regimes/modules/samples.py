@@ -59,6 +59,13 @@ def require_deterministic(model: nn.Module, caller: str) -> None:
             )
 
 
+def require_batch(caller: str, x: Any) -> None:
+    """Refuse what is no batch of samples with values. Reads none of them."""
+    if not isinstance(x, Tensor) or x.ndim < 1 or x.is_meta:
+        got = type(x).__name__ if not isinstance(x, Tensor) else "the meta device" if x.is_meta else "a single number"
+        raise ValueError(f"{caller} needs x as a tensor of inputs (n, ...); got {got}. Use torch.as_tensor.")
+
+
 def require_values(model: nn.Module, caller: str) -> None:
     """Refuse a model whose parameters or buffers have no values yet, or none that can be trained."""
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):

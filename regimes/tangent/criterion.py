@@ -9,6 +9,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import jvp, vjp, vmap
 
+from regimes import checks
 from regimes.checks import count, finite, positive, real, shapes
 from regimes.tangent.functional import flatten, unflatten
 from regimes.tangent.look import first_line
@@ -116,7 +117,8 @@ def lazy_criterion(
     """
     count("lazy_criterion", "starts", starts)
     count("lazy_criterion", "iterations", iterations)
-    positive("lazy_criterion", "tolerance", tolerance)
+    positive("lazy_criterion", "tolerance", tolerance, single=True)
+    checks.generator("lazy_criterion", generator)
     tangent = tangent_model(model, x, "lazy_criterion")
     if tangent.recurrent or not (tangent.found.transforms and tangent.found.forward):
         raise _unbent("recurrent layers have none" if tangent.recurrent else tangent.found.reason)

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from regimes import modules
-from regimes.checks import shapes
+from regimes.checks import function, given, kind, shapes
 from regimes.conventions import Params
 
 Functional = Callable[[Params, Tensor], Any]  # a Tensor for every model that has a tangent kernel
@@ -41,6 +41,7 @@ def functional(model: nn.Module) -> tuple[Functional, Params]:
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Each trainable parameter once, under its first name."""
+    kind("trainable", "model", model, nn.Module, "a torch module")
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
 
 
@@ -118,6 +119,7 @@ def recurrent(model: nn.Module) -> bool:
 
 def flatten(params: Mapping[str, Tensor]) -> Shaped[Tensor, " p"]:
     """All parameters in one vector, in the order of the mapping."""
+    kind("flatten", "params", params, Mapping, "a mapping from names to tensors")
     if not params:
         raise ValueError("flatten needs at least one parameter; got an empty mapping.")
     return torch.cat([value.reshape(-1) for value in params.values()])
@@ -125,7 +127,9 @@ def flatten(params: Mapping[str, Tensor]) -> Shaped[Tensor, " p"]:
 
 def unflatten(vector: Shaped[Tensor, " p"], like: Mapping[str, Tensor]) -> Params:
     """Inverse of flatten: the vector cut into the names and shapes of `like`."""
+    kind("unflatten", "like", like, Mapping, "a mapping from names to tensors")
     size = sum(value.numel() for value in like.values())
+    kind("unflatten", "vector", vector, Tensor, "a tensor")
     shapes("unflatten", vector=(vector, str(size)), cure=f"Pass a vector of the {size} entries of `like`")
     pieces = vector.split([value.numel() for value in like.values()])
     return {name: piece.view_as(value) for (name, value), piece in zip(like.items(), pieces, strict=True)}
@@ -136,6 +140,10 @@ def push_forward(f: Callable[[Params], Tensor], params: Params, tangent: Params)
 
     Forward-mode derivative where every operation has one, else the transpose of the reverse mode: equal up to rounding.
     """
+    given("push_forward", f=f)
+    function("push_forward", f=f)
+    for name, each in {"params": params, "tangent": tangent}.items():
+        kind("push_forward", name, each, Mapping, "a mapping from names to tensors")
     here, there = ({name: (tuple(v.shape), v.dtype) for name, v in each.items()} for each in (params, tangent))
     if here != there:
         raise ValueError(

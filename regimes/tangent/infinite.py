@@ -21,7 +21,7 @@ class Kernels(NamedTuple):
 
 
 def _require_inputs(caller: str, x1: Tensor, x2: Tensor | None, activation: Activation) -> None:
-    shapes(caller, x1=(x1, "n1 d"), x2=(x2, "n2 d"), cure="Flatten samples with x.flatten(1)")
+    shapes(caller, x1=(x1, "n1 d"), x2=(x2, "n2 d"), cure="Flatten samples with x.flatten(1)", optional=("x2",))
     real(caller, x1=x1, x2=x2)
     finite(caller, x1=x1, x2=x2)
     require_activation(activation, caller)
@@ -92,8 +92,8 @@ def dense_kernels(
     """
     _require_inputs("dense_kernels", x1, x2, activation)
     count("dense_kernels", "depth", depth, at_least=0)
-    positive("dense_kernels", "sigma_w", sigma_w)
-    not_negative("dense_kernels", "sigma_b", sigma_b)
+    positive("dense_kernels", "sigma_w", sigma_w, single=True)
+    not_negative("dense_kernels", "sigma_b", sigma_b, single=True)
     pairs, nngp = _gaussian_pairs(x1, x1 if x2 is None else x2, sigma_w**2 / x1.shape[-1], sigma_b**2)
     tangent = nngp
     for _ in range(depth):
@@ -108,8 +108,8 @@ def _require_two_layers(
     caller: str, x1: Tensor, x2: Tensor | None, activation: Activation, std_a: float, std_b: float
 ) -> None:
     _require_inputs(caller, x1, x2, activation)
-    not_negative(caller, "std_a", std_a)
-    positive(caller, "std_b", std_b)
+    not_negative(caller, "std_a", std_a, single=True)
+    positive(caller, "std_b", std_b, single=True)
 
 
 def two_layer_nngp(

@@ -100,7 +100,7 @@ def ntk(
     not finite or of another dtype, device or sample shape, and the rest of regimes.tangent.model.
     Source: [JacotGabrielHongler2018].
     """
-    if outputs not in ("full", "trace"):
+    if not isinstance(outputs, str) or outputs not in ("full", "trace"):
         raise ValueError(f"ntk needs outputs='full' or outputs='trace'; got {outputs!r}.")
     if block is not None:
         count("ntk", "block", block)

@@ -1,12 +1,13 @@
 """Measures of how lazy a trained network was, each a plain function of tensors with any leading runs axes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.checks import count, finite, real, shapes
+from regimes.checks import count, finite, kind, real, shapes
 
 Tensors = Sequence[Float[Tensor, "..."]]
 
@@ -22,14 +23,18 @@ def _ratio(above: Tensor, below: Tensor, what: str, cure: str) -> Tensor:
     return above / below
 
 
-def weight_motion(weights: Tensors, start: Tensors, *, runs: int = 0) -> Float[Tensor, "..."]:
-    """Relative motion ‖w − w_0‖ / ‖w_0‖ of all parameters together; the first `runs` axes of each tensor are kept."""
-    if len(weights) != len(start) or not weights:
+def weight_motion(weights: Tensors | Tensor, start: Tensors | Tensor, *, runs: int = 0) -> Float[Tensor, "..."]:
+    """Relative motion ‖w − w_0‖ / ‖w_0‖ of all parameters together; the first `runs` axes of each tensor are kept.
+
+    weights, start: the same tensors in the same order, a list each, or one tensor each.
+    """
+    now, before = _listed("weights", weights), _listed("start", start)
+    if len(now) != len(before) or not now:
         raise ValueError(
-            f"weight_motion needs the same parameters twice, at least one; got {len(weights)} and {len(start)}."
+            f"weight_motion needs the same parameters twice, at least one; got {len(now)} and {len(before)}."
         )
     count("weight_motion", "runs", runs, at_least=0)
-    for number, (w, w0) in enumerate(zip(weights, start, strict=True)):
+    for number, (w, w0) in enumerate(zip(now, before, strict=True)):
         shapes("weight_motion", weights=(w, "*w"), start=(w0, "*w"), cure=f"Look at tensor {number} of each")
         real("weight_motion", weights=w, start=w0)
         if runs >= w.ndim + (runs == 0):
@@ -37,18 +42,39 @@ def weight_motion(weights: Tensors, start: Tensors, *, runs: int = 0) -> Float[T
                 f"weight_motion needs more axes than the {runs} of the runs; tensor {number} has {tuple(w.shape)}. "
                 "Lower runs."
             )
-    moved = sum((w - w0).flatten(runs).square().sum(-1) for w, w0 in zip(weights, start, strict=True))
-    norm = sum(w0.flatten(runs).square().sum(-1) for w0 in start)
+    moved = sum((w - w0).flatten(runs).square().sum(-1) for w, w0 in zip(now, before, strict=True))
+    norm = sum(w0.flatten(runs).square().sum(-1) for w0 in before)
     assert isinstance(moved, Tensor)
     assert isinstance(norm, Tensor)
     return _ratio(moved.sqrt(), norm.sqrt(), "‖w_0‖", "give the absolute motion instead")
 
 
-def kernel_drift(kernel: Float[Tensor, "*runs n m"], start: Float[Tensor, "*runs n m"]) -> Float[Tensor, "*runs"]:
-    """Relative change ‖Θ − Θ_0‖ / ‖Θ_0‖ of the tangent kernel, Frobenius norm; (n, n, k, k): merge_outputs."""
-    shapes("kernel_drift", kernel=(kernel, "*runs n m"), start=(start, "*runs n m"))
+def _listed(name: str, tensors: Any) -> list[Tensor]:
+    """Several tensors as a list; one tensor is one parameter, and not as many as it has rows."""
+    if isinstance(tensors, Tensor):
+        return [tensors]
+    kind("weight_motion", name, tensors, Sequence, "a list of tensors, such as list(model.parameters())")
+    return list(tensors)
+
+
+def kernel_drift(
+    kernel: Float[Tensor, "*axes"], start: Float[Tensor, "*axes"], *, runs: int | None = None
+) -> Float[Tensor, "*runs"]:
+    """Relative change ‖Θ − Θ_0‖ / ‖Θ_0‖ of the tangent kernel, Frobenius norm over all of its entries.
+
+    The kernels are those of ntk, (n, m) or (n, m, k, k). runs: how many axes of runs come before, each of them with a
+    drift of its own; None: one if there are three or five axes, otherwise none.
+    """
+    shapes("kernel_drift", kernel=(kernel, "*axes"), start=(start, "*axes"))
     real("kernel_drift", kernel=kernel, start=start)
-    return _ratio(_norm(kernel - start, 2), _norm(start, 2), "‖Θ_0‖", "the start has no tangent model")
+    before = kernel.ndim % 2 if runs is None else count("kernel_drift", "runs", runs, at_least=0)
+    axes = kernel.ndim - before
+    if axes not in (2, 4) or (axes == 4 and kernel.shape[-1] != kernel.shape[-2]):
+        raise ValueError(
+            "kernel_drift needs kernels (n, m) or (n, m, k, k), after the axes of the runs; got "
+            f"{tuple(kernel.shape)} with {before} of runs. Pass runs=, the number of these axes."
+        )
+    return _ratio(_norm(kernel - start, axes), _norm(start, axes), "‖Θ_0‖", "the start has no tangent model")
 
 
 def activation_flips(
@@ -60,7 +86,7 @@ def activation_flips(
     """
     given = {"preactivations": preactivations, "start": start}
     shapes("activation_flips", preactivations=(preactivations, "*runs n units"), start=(start, "*runs n units"))
-    real("activation_flips", half=True, **given)
+    real("activation_flips", half=True, numpy=False, **given)
     finite("activation_flips", **given)  # NaN would count as not positive
     return ((preactivations > 0) != (start > 0)).to(torch.float64).mean((-2, -1))
 

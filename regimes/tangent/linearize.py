@@ -10,6 +10,7 @@ from regimes.modules import (
     in_modes,
     modes_of,
     readable,
+    require_batch,
     require_deterministic,
     require_python,
     require_values,
@@ -48,12 +49,13 @@ class Linearized(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         start = {name: self.start.get_buffer(name) for name in self.names}
+        require_batch("linearize", x)
         f = evaluator(self.start, "linearize")
         self._first.look(lambda batch: f(start, batch), x, "linearize")
         if readable() and self._first.waits(self._modes):  # as the model that was copied would be trained
             with in_modes(self.start, self._modes), untouched_buffers(self.start, "linearize"):
                 self._first.look(lambda batch: f(start, batch), x, "linearize", self._modes)
-        if self._found is None and isinstance(x, Tensor) and x.ndim > 0 and len(x) > 0 and readable():
+        if self._found is None and len(x) > 0 and readable():
             self._found = look(f, start, Plain(self.start, start), x, "linearize")
             if not self._found.forward:
                 raise ValueError(

@@ -92,7 +92,7 @@ def require_precise(params: Params, caller: str) -> None:
     """Refuse parameters of 16 bits; complex ones count as pairs of real ones."""
     safe = (torch.complex64, torch.complex128)
     given = {f"parameter {name!r}": value for name, value in params.items() if value.dtype not in safe}
-    real(caller, half=False, **given)
+    real(caller, half=False, numpy=False, **given)
 
 
 def require_samples(x: Tensor, caller: str, name: str = "inputs") -> None:
@@ -129,6 +129,6 @@ def _one_row(model: nn.Module, x: Tensor, caller: str) -> Tensor:
         raise ValueError(
             f"{caller} needs a model that returns one tensor with a row for each sample; one sample gave {got}."
         )
-    real(caller, half=False, **{"the output of the model": row})
+    real(caller, half=False, numpy=False, **{"the output of the model": row})
     finite(caller, **{"outputs of the model": row})  # the kernel of a linear layer would not show its NaN weights
     return row

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from regimes import checks
 from regimes.activations import Activation, require_activation
 from regimes.checks import count, finite, not_negative, positive, real, shapes
 from regimes.tangent.infinite import Kernels
@@ -34,9 +35,10 @@ def random_dense_kernels(
     finite(caller, x=x)
     for name, value in {"nets": nets, "width": width, "depth": depth}.items():
         count(caller, name, value)
-    positive(caller, "sigma_w", sigma_w)
-    not_negative(caller, "sigma_b", sigma_b)
+    positive(caller, "sigma_w", sigma_w, single=True)
+    not_negative(caller, "sigma_b", sigma_b, single=True)
     require_activation(activation, caller)
+    checks.generator(caller, generator)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(nets, *shape, generator=generator, device=x.device, dtype=torch.float32).to(torch.float64)

@@ -2,11 +2,12 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regimes.checks import count, finite, not_negative, real, shapes
+from regimes.checks import count, finite, kind, not_negative, real, shapes
 from regimes.tangent.spectrum import Spectrum, spectrum
 
 Time = float | Float[Tensor, "*runs"]
@@ -44,7 +45,7 @@ def kernel_ridge(
     number of rows where these are (sample, output) pairs (merge_outputs). For a net that starts at f_0 pass y − f_0.
     Source: [ChizatOyallonBach2019] for the link with lazy training.
     """
-    not_negative("kernel_ridge", "ridge", ridge)
+    not_negative("kernel_ridge", "ridge", ridge, single=True)
     parts = _fitted("kernel_ridge", k_train_train, y, None, samples, cutoff)
     if samples is None and ridge > 0:
         raise ValueError(
@@ -61,6 +62,7 @@ def kernel_ridge(
 
 def predict(fit: KernelFit, k_test_train: Float[Tensor, "*#runs n1 n"]) -> Float[Tensor, "*runs n1 k"]:
     """Values of the fit at new points, in float64."""
+    kind("predict", "fit", fit, KernelFit, "what kernel_ridge returns")
     _test_kernel("predict", k_test_train, fit.coefficients)
     return k_test_train.to(torch.float64) @ fit.coefficients
 
@@ -70,7 +72,8 @@ def _fitted(
 ) -> Spectrum:
     """The spectrum of the kernel, once targets and start fit to it."""
     arrays = {"k_train_train": (kernel, "*#runs n n"), "y": (y, "*#runs n k"), "f_train_0": (start, "*#runs n k")}
-    rows = shapes(caller, cure=None if getattr(y, "ndim", 2) > 1 else "Pass y[:, None]", **arrays)["n"]
+    cure = None if getattr(y, "ndim", 2) > 1 else "Pass y[:, None]"
+    rows = shapes(caller, cure=cure, optional=("f_train_0",), **arrays)["n"]
     real(caller, y=y, f_train_0=start)
     finite(caller, y=y, f_train_0=start)
     if samples is not None and rows % count(caller, "samples", samples):
@@ -85,7 +88,7 @@ def _test_kernel(caller: str, kernel: Tensor, values: Tensor, others: Tensor | N
     """Refuse a test-train kernel that does not fit the values at the training points (and those at the others)."""
     cure = "The columns of k_test_train are the training points"
     arrays = {"k_test_train": (kernel, "*#runs n1 n"), "train": (values, "*#runs n k")}
-    shapes(caller, cure=cure, f_test_0=(others, "*#runs n1 k"), **arrays)
+    shapes(caller, cure=cure, optional=("f_test_0",), f_test_0=(others, "*#runs n1 k"), **arrays)
     real(caller, k_test_train=kernel, f_test_0=others)
 
 
@@ -109,6 +112,7 @@ class GradientFlow:
         samples: int,
         cutoff: float | None = None,
     ) -> None:
+        count("GradientFlow", "samples", samples)
         parts = _fitted("GradientFlow", k_train_train, y, f_train_0, samples, cutoff)
         self.samples = samples
         self.eigenvalues, self.vectors, self.kept = parts.values, parts.vectors, parts.kept
@@ -164,6 +168,8 @@ class GradientFlow:
     def time_to(self, risk: float | Float[Tensor, "*runs"]) -> Float[Tensor, "*runs"]:
         """First time at which R(f_t) <= risk: 0 if it holds at the start, inf if never. Bisection to rounding."""
         not_negative("GradientFlow.time_to", "risk", risk, infinite=True)
+        if isinstance(risk, np.ndarray):
+            raise ValueError("GradientFlow.time_to needs risk as a number or a tensor; got an array. Convert it.")
         goal = torch.as_tensor(risk, dtype=torch.float64, device=self.eigenvalues.device).expand(self.risk(0.0).shape)
         low, high = torch.zeros_like(goal), torch.ones_like(goal)
         reachable = (self.risk(float("inf")) < goal) & (goal > 0)

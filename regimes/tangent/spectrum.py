@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from regimes.checks import not_negative, real, shapes
+from regimes.checks import kind, not_negative, real, shapes
 
 
 class Spectrum(NamedTuple):
@@ -35,7 +35,7 @@ def spectrum(kernel: Float[Tensor, "*runs n m"], *, cutoff: float | None = None)
     size = shapes("a kernel matrix", kernel=(kernel, "*runs n n"), cure=cure)["n"]
     real("a kernel matrix", kernel=kernel)
     if cutoff is not None:
-        not_negative("a kernel matrix", "cutoff", cutoff)
+        not_negative("a kernel matrix", "cutoff", cutoff, single=True)
         if cutoff >= 1:
             raise ValueError(f"a kernel matrix needs a relative cutoff below 1, which keeps nothing; got {cutoff}.")
     unit = torch.finfo(kernel.dtype).eps
@@ -65,6 +65,7 @@ def merge_outputs(kernel: Float[Tensor, "*runs n1 n2 k1 k2"]) -> Float[Tensor, "
     It goes with targets and outputs reshaped from (n, k) to (n·k, 1), and with samples=n, not n·k, in GradientFlow and
     kernel_ridge.
     """
+    kind("merge_outputs", "kernel", kernel, Tensor, "a tensor")
     shapes("merge_outputs", kernel=(kernel, "*runs n1 n2 k k"), cure='Pass ntk(..., outputs="full")')
     n1, n2, k1, k2 = kernel.shape[-4:]
     return kernel.transpose(-3, -2).reshape(*kernel.shape[:-4], n1 * k1, n2 * k2)

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from regimes.checks import count
-from regimes.modules import called, copied, unwrapped
+from regimes.checks import count, kind
+from regimes.modules import called, copied, require_batch, unwrapped
 from regimes.tangent.kernel import ntk
 from regimes.tangent.laziness import kernel_drift, tangent_distance, weight_motion
 from regimes.tangent.linearize import Linearized
@@ -59,15 +59,18 @@ def laziness(
             f"laziness needs the tangent model of the start, linearize(model); got {type(tangent).__name__}. "
             "Make it before the training and train it in the same way."
         )
+    require_batch("laziness", x)
     count("laziness", "kernel_samples", kernel_samples)
+    kind("laziness", "model", model, nn.Module, "a torch module")
     model = unwrapped(model)
     start, now = copied(model), {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     try:
         start.load_state_dict(tangent.start.state_dict())
-        start_values = [start.get_parameter(name).detach() for name in tangent.names]
-        values = [now[name] for name in tangent.names]
+        start_values = [_real(start.get_parameter(name).detach()) for name in tangent.names]
+        values = [_real(now[name]) for name in tangent.names]
     except (RuntimeError, KeyError, AttributeError) as error:
-        raise ValueError(f"laziness needs the model that was linearised; its tensors differ: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"laziness needs the model that was linearised; its tensors differ: {reason}") from error
     with torch.no_grad():
         if all(not bool(part.any()) for part in tangent.displacement):
             raise ValueError("laziness needs a trained tangent model; it has not moved. Train it as the model.")
@@ -78,6 +81,10 @@ def laziness(
         distance = float(tangent_distance(outputs, linear))
     judged = judge_laziness({"tangent_distance": distance, "kernel_drift": drift}, thresholds)
     return Laziness(motion, drift, distance, judged)
+
+
+def _real(values: Tensor) -> Tensor:
+    return torch.view_as_real(values) if values.is_complex() else values
 
 
 def _evaluated(model: nn.Module, x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from regimes.checks import positive
+from regimes.checks import kind, positive
 
 LazinessVerdict = Literal["lazy", "not lazy", "undecided"]
 ERROR_FACTOR = 10.0  # an effect smaller than this many integration errors decides nothing
@@ -85,12 +85,16 @@ def judge_laziness(numbers: Mapping[str, Measured | float], thresholds: Threshol
     the verdict, the one largest in units of its threshold. ValueError: an unknown or missing
     number, an interval that does not hold its value, nan.
     """
-    limits = (thresholds or Thresholds())._asdict()
+    kind("judge_laziness", "numbers", numbers, Mapping, "a mapping from names to numbers")
+    if thresholds is None:
+        thresholds = Thresholds()
+    kind("judge_laziness", "thresholds", thresholds, Thresholds, "Thresholds of regimes.tangent.verdict")
+    limits = thresholds._asdict()
     for name, limit in limits.items():
-        positive("judge_laziness", f"the threshold of {name}", limit)
+        positive("judge_laziness", f"the threshold of {name}", limit, single=True)
     if unknown := set(numbers) - set(limits):
         raise ValueError(
-            f"judge_laziness knows the numbers {', '.join(limits)}; got also {', '.join(sorted(unknown))}."
+            f"judge_laziness knows the numbers {', '.join(limits)}; got also {', '.join(sorted(map(str, unknown)))}."
         )
     if "tangent_distance" not in numbers:
         raise ValueError("judge_laziness needs tangent_distance, the number that defines laziness; it was not given.")

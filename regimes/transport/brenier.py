@@ -261,7 +261,7 @@ def _one_by_one(function: Map, x: Float[Tensor, "n *feature"], name: str) -> Ten
     if not isinstance(whole, Tensor) or whole.ndim == 0 or len(whole) != len(x):
         shape = tuple(whole.shape) if isinstance(whole, Tensor) else type(whole).__name__
         raise ValueError(f"brenier_test needs one row a point from the {name}, {len(x)} rows; it returned {shape}.")
-    real(f"brenier_test ({name})", half=False, **{f"the values of the {name}": whole})
+    real(f"brenier_test ({name})", half=False, numpy=False, **{f"the values of the {name}": whole})
     if not bool(whole.isfinite().all()):
         raise ValueError(
             f"brenier_test needs finite values of the {name}; some are NaN or infinite: give one that has not diverged."

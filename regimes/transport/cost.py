@@ -27,7 +27,7 @@ def as_matrix(points: Any, name: str = "points", caller: str = "transport") -> M
     Numbers in a list are float64, as they are in Python. ValueError unless real, finite and not empty.
     """
     points = as_array(points, name, caller)
-    real(caller, half=True, **{name: points})
+    real(caller, half=True, numpy=True, **{name: points})
     shapes(caller, cure="Pass at least one point a cloud, one point a row", **{name: (points, "n *feature")})
     finite(caller, **{name: points})
     array = points.detach().cpu().double().numpy() if isinstance(points, Tensor) else points.astype(np.float64)
@@ -118,7 +118,7 @@ def check_weights(weights: Any, count: int, name: str, caller: str) -> Vector | 
     if weights is None:
         return None
     weights = as_array(weights, name, caller)
-    real(caller, half=True, **{name: weights})
+    real(caller, half=True, numpy=True, **{name: weights})
     finite(caller, **{name: weights})
     array = weights.detach().cpu().double().numpy() if isinstance(weights, Tensor) else weights.astype(np.float64)
     if array.shape != (count,):

@@ -23,7 +23,7 @@ def _check(caller: str, points: Matrix, **potential: Any) -> None:
     """One finite number a point."""
     shaped: dict[str, Any] = {name: (values, str(len(points))) for name, values in potential.items()}
     given(caller, **potential)
-    real(caller, **potential)
+    real(caller, numpy=True, **potential)
     shapes(caller, **shaped)
     finite(caller, **potential)
 

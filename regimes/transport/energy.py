@@ -91,7 +91,7 @@ def _square_sum(step: Tensor) -> Tensor:
 
 
 def _check_step(step: Tensor, caller: str) -> None:
-    real(caller, half=True, step=step)
+    real(caller, half=True, numpy=True, step=step)
     shapes(caller, step=(step, "n *feature"))
 
 
@@ -155,7 +155,7 @@ def straightness(path: Path) -> Float[Tensor, ""]:
 
 def straight_share(distance: Float[Tensor, ""], length: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """distance / length, 1 where nothing moves: the straightness of paths of that mean distance and mean length."""
-    real("straight_share", distance=distance, length=length)
+    real("straight_share", numpy=True, distance=distance, length=length)
     shapes("straight_share", distance=(distance, ""), length=(length, ""))
     finite("straight_share", distance=distance, length=length)
     if distance < 0 or length < 0 or (length == 0 and distance > 0):
@@ -196,7 +196,7 @@ def _states(path: Path, caller: str) -> list[Tensor]:
     named: dict[str, Any] = {f"z_{number}": state for number, state in enumerate(states)}
     given(caller, **named)
     shaped: dict[str, Any] = {name: (state, "n *_") for name, state in named.items()}
-    real(caller, half=True, **named)
+    real(caller, half=True, numpy=True, **named)
     shapes(caller, **shaped)
     found = sorted({tuple(state.shape) for state in states})
     if len(found) > 1:

@@ -30,7 +30,7 @@ def _root(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
 def _check(caller: str, mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tensor) -> None:
     """Two laws in one space, each covariance symmetric with eigenvalues that are not negative, as it was given."""
     given(caller, mean_x=mean_x, cov_x=cov_x, mean_y=mean_y, cov_y=cov_y)
-    real(caller, mean_x=mean_x, cov_x=cov_x, mean_y=mean_y, cov_y=cov_y)
+    real(caller, numpy=True, mean_x=mean_x, cov_x=cov_x, mean_y=mean_y, cov_y=cov_y)
     shapes(caller, mean_x=(mean_x, "d"), cov_x=(cov_x, "d d"), mean_y=(mean_y, "d"), cov_y=(cov_y, "d d"))
     alike(caller, mean_x=mean_x, cov_x=cov_x, mean_y=mean_y, cov_y=cov_y)
     finite(caller, mean_x=mean_x, cov_x=cov_x, mean_y=mean_y, cov_y=cov_y)

@@ -92,7 +92,7 @@ class Pricer:
     """
 
     def __init__(self, x: Matrix, y: Float[np.ndarray, "m d"], p: float, *, device: torch.device | str = "cpu"):
-        real("Pricer", x=x, y=y)
+        real("Pricer", numpy=True, x=x, y=y)
         shapes("Pricer", x=(x, "n d"), y=(y, "m d"))
         self.x, self.y, self.p, self.device = x, y, p, torch.device(device)
         check_exponent(p)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,3 +91,45 @@ def _all_finite(result: Any) -> bool:
     if isinstance(result, Mapping):
         return all(map(_all_finite, result.values()))
     return all(map(_all_finite, result)) if isinstance(result, tuple | list) else True
+
+
+KINDS: Mapping[str, Any] = {
+    "None": None,
+    "a word": "gpu",
+    "a number": 3,
+    "a fraction": 2.5,
+    "a list": [1, 2],
+    "a mapping": {},
+    "an object": object(),
+    "no entries": torch.empty(0),
+    "one number as a tensor": torch.zeros(()),
+    "a function": lambda *_, **__: 1,
+    "a class": torch.nn.Linear,
+    "a module": torch.nn.Linear(2, 2),
+    "words": ("a",),
+    "an array": np.ones(3),
+    "no values": torch.empty(4, 3, device="meta"),
+}
+
+
+def crashes(door: Door, allowed: frozenset[str] | set[str] = frozenset()) -> list[str]:
+    """What a door does with values of other kinds, where it neither takes them nor raises a ValueError in words.
+
+    allowed: pairs "argument: kind" that may end in another way.
+    """
+    found = []
+    for argument, value in door.right().items():
+        kinds = dict(KINDS)
+        if isinstance(value, Tensor):
+            kinds["its array"] = value.detach().numpy()
+        for kind, bad in kinds.items():
+            if f"{argument}: {kind}" in allowed:
+                continue
+            try:
+                door.call(**dict(door.right()) | {argument: bad})
+            except ValueError as error:
+                if "\n" in str(error) or not any(word in str(error) for word in ("need", "has", "goes on")):
+                    found.append(f"{argument}, {kind}: {error}")
+            except Exception as error:
+                found.append(f"{argument}, {kind}: {type(error).__name__}: {error}")
+    return found
