@@ -690,7 +690,7 @@ CASES = {
     "a detached output": Case(lambda: (DetachedOutput(), images(3)), "derivative", "derivative"),
     "dead": Case(dead),
     "zero head": Case(zero_head),
-    "a dict": Case(lambda: (DictOutput(), images(3)), "one tensor", "one tensor"),
+    "logits in a dict": Case(lambda: (DictOutput(), images(3))),
     "a pair": Case(lambda: (Pair(), images(3)), "one tensor", "one tensor"),
     "data parallel": Case(lambda: (nn.DataParallel(Net()), images(3))),
     "lazy, not yet called": Case(lazy, "Call the model", "Call the model"),

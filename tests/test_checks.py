@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from regimes.checks import alike, count, finite, not_negative, positive, real, shapes
+from regimes.checks import alike, count, counts, finite, function, kind, not_negative, positive, real, shapes
 
 ones = torch.ones
 
 
 def test_the_sizes_of_the_named_axes_are_given_back():
     assert shapes("f", x=(ones(8, 3), "n d"), y=(ones(5, 8, 2), "*runs n k")) == {"n": 8, "d": 3, "k": 2}
-    assert shapes("f", x=(np.ones((4, 3)), "n 3"), y=(None, "n k"), z=(ones(9, 9), "*_ _")) == {"n": 4}
+    assert shapes("f", x=(np.ones((4, 3)), "n 3"), z=(ones(9, 9), "*_ _")) == {"n": 4}
+    assert shapes("f", x=(ones(4, 3), "n 3"), y=(None, "n k"), optional=("y",)) == {"n": 4}
+    with pytest.raises(ValueError, match=r"f needs y \(n, k\); got None\. Pass y\."):
+        shapes("f", x=(ones(4, 3), "n 3"), y=(None, "n k"))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,10 @@ def test_arrays_may_broadcast_both_ways_where_all_say_so():
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, torch.float16, torch.bfloat16])
 def test_only_real_numbers_of_full_precision_pass(dtype):
-    real("f", x=ones(2), y=ones(2).double(), z=np.ones(2), w=None)
+    real("f", x=ones(2), y=ones(2).double(), w=None)
+    real("f", numpy=True, x=ones(2), z=np.ones(2))
+    with pytest.raises(ValueError, match=r"f needs z as a tensor; got ndarray\. Use torch\.as_tensor"):
+        real("f", z=np.ones(2))
     with pytest.raises(ValueError, match=rf"f needs x in float32 or float64; got {str(dtype)[6:]}: .*\."):
         real("f", x=ones(2, dtype=dtype))
     with pytest.raises(ValueError, match=r"needs x as a tensor; got list. Use torch\.as_tensor"):
@@ -80,7 +86,7 @@ def test_sixteen_bits_pass_where_they_are_asked_for():
     with pytest.raises(ValueError, match="complex"):
         real("f", half=True, x=ones(2, dtype=torch.complex64))
     with pytest.raises(ValueError, match="int64"):
-        real("f", x=np.ones(2, dtype=np.int64))
+        real("f", numpy=True, x=np.ones(2, dtype=np.int64))
 
 
 def test_tensors_of_one_precision_pass_and_of_two_do_not():
@@ -131,3 +137,34 @@ def test_a_check_costs_microseconds():
         real("f", a=a, b=b)
         once.append(time.perf_counter() - start)
     assert min(once) < 1e-4  # measured: 5 microseconds; the room is for slow and busy machines
+
+
+def test_a_sequence_of_sizes_is_one_of_whole_numbers():
+    assert counts("f", "shape", [1, np.int64(8), 8], 3) == (1, 8, 8)
+    for wrong in ((), (1, 2), "12", 3, None, {1: 2}, iter([1, 2, 3]), (1, 2, 0), (1, 2, 3.0)):
+        with pytest.raises(ValueError, match=r"f needs (shape as a sequence of 3 whole numbers|every entry of shape)"):
+            counts("f", "shape", wrong, 3)
+
+
+def test_another_kind_is_named_and_a_class_is_no_function():
+    kind("f", "model", torch.nn.Linear(1, 1), torch.nn.Module, "a torch module")
+    with pytest.raises(ValueError, match=r"f needs model as a torch module; got the class Linear\."):
+        kind("f", "model", torch.nn.Linear, torch.nn.Module, "a torch module")
+    function("f", law=torch.relu, other=None)
+    for wrong in (torch.nn.ReLU, 3):
+        with pytest.raises(ValueError, match="f needs law as a function; got"):
+            function("f", law=wrong)
+
+
+@pytest.mark.parametrize("check", [positive, not_negative])
+def test_one_number_is_asked_for_where_several_would_be_taken(check):
+    check("f", "alpha", torch.ones(3))
+    check("f", "alpha", torch.ones(()), single=True)
+    for several in (torch.ones(3), np.ones(3), [1.0]):
+        with pytest.raises(ValueError, match="f needs alpha as one number"):
+            check("f", "alpha", several, single=True)
+
+
+def test_what_has_no_values_is_not_finite():
+    with pytest.raises(ValueError, match="f needs x with values; it is on the meta device"):
+        finite("f", x=torch.empty(2, device="meta"))

@@ -53,8 +53,6 @@ def test_one_tensor_is_one_parameter():
     assert_close(weight_motion(w, w0), (w - w0).norm() / w0.norm())
     assert_close(weight_motion(w, w0, runs=1), (w - w0).norm(dim=1) / w0.norm(dim=1))
     assert_close(weight_motion([w, w], [w0, w0]), weight_motion(w, w0))
-    with pytest.raises(ValueError, match="weights as a list of tensors"):
-        weight_motion({"w": w}, [w0])
 
 
 def test_the_drift_of_a_kernel_with_outputs_is_one_number():

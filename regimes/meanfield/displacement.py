@@ -34,7 +34,9 @@ class Displacement(NamedTuple):
 
 def displaced(start: Particles, moved: Particles, alpha: float | Float[Tensor, "runs *ones"]) -> Particles:
     """The weights w_0 + v/α; one scale for all runs, or one a run."""
-    require_alpha("displaced", alpha)
+    if not isinstance(alpha, Tensor):
+        require_alpha("displaced", alpha)
+    positive("displaced", "alpha", alpha)
     for each in (start, moved):
         kind("displaced", "start and displacement", each, Particles, "Particles")
         for part in each:
