@@ -19,10 +19,7 @@ from regimes.training.config import StepSettings
 from regimes.training.metrics import TIME_NUMBERS, Evaluation, costs, known, sentence
 
 WILD = 1000.0  # times the risk of a guess, or of the first step if that is larger
-STALE = (
-    "The loss in training is finite: where the net has batch norm, its running statistics, means over the last steps, "
-    "may belong to other weights. Train longer, or"
-)
+STALE = "the running statistics of batch norm are stale, not the weights wild"
 COLUMNS = {
     "train_accuracy": "train accuracy",
     "validation_accuracy": "validation accuracy",
@@ -257,6 +254,21 @@ def wild(risk: float, classes: int | None, start: float) -> str | None:
         what = f"of a guess, {guess:.3g}" if guess >= start else f"of the first step, {start:.3g}"
         return f"the risk on the test samples is {risk:.3g}, over {WILD:,.0f} times that {what}"
     return None
+
+
+def stale(by_batch: float, classes: int | None, start: float) -> str:
+    """What it says of a wild run that with each batch's own statistics the risk on the training samples is `by_batch`.
+
+    Running statistics are means over the last steps: after few, or large ones, they belong to other weights.
+    """
+    if wild(by_batch, classes, start) is not None:
+        return ""
+    return f"; with each batch's own statistics the risk on the training samples is {by_batch:.3g}: {STALE}"
+
+
+def longer(reason: str) -> str:
+    """The first advice to a run whose running statistics alone are wild."""
+    return "train longer, or " if STALE in reason else ""
 
 
 def description(setup: Setup, config: StepSettings, done: int, total: int) -> str:

@@ -16,21 +16,23 @@ from regimes.lab.provenance import run_identity
 from regimes.lab.runs import CONFIG, RunFolder
 from regimes.lab.yaml_text import read_yaml
 from regimes.machine import autocast, prepared, stoppable
+from regimes.modules.modes import with_running_statistics
 from regimes.processes import SINGLE, SingleProcess, lost, processes, restarted
 from regimes.threads import threads_for
 from regimes.training.assemble import Setup, assemble, check
 from regimes.training.checkpoint import FIT, LAST, LENGTH, RESULT, RunState
 from regimes.training.config import StepSettings, TrainConfig
-from regimes.training.loop import Guard, Step, descend
+from regimes.training.loop import Guard, Step, descend, whole_risk
 from regimes.training.metrics import Evaluation, Sums, epoch_row, evaluate, events, multiplier, to_csv
 from regimes.training.objectives import CONVENTIONS
 from regimes.training.results import (
-    STALE,
     advice,
     conclude,
     conclude_diverged,
     description,
+    longer,
     measure_ends,
+    stale,
     summary_rows,
     wild,
 )
@@ -141,6 +143,9 @@ def carry_out(run: "TrainingRun", say: Say) -> Outcome:
             state.save(LAST)  # before they are measured, so that a count is never too small
         chosen, last = measure_ends(setup, weights, run.measure)
         reason = wild((last.test or last.train).risk, setup.data.classes or None, state.start)
+        if reason and with_running_statistics(setup.training.model):
+            by_batch = whole_risk(setup.training, setup.fitted, autocast(config.device, config.bf16))
+            reason += stale(float(by_batch), setup.data.classes or None, state.start)
         if not state.best:
             reason = reason or "the risk on the validation samples was finite after no epoch"
         best = state.best.get("epoch", state.rows[-1]["epoch"])
@@ -170,7 +175,7 @@ def _outcome(result: dict[str, Any], run: "TrainingRun") -> Outcome:
     """What is returned; Diverged for a run whose measured risk is beyond all bounds."""
     outcome = Outcome(result, summary_rows(result))
     if result.get("outcome") == "diverged":
-        error = Diverged(f"diverged: {result['reason']}. {STALE} {run.advice()}", result["reason"])
+        error = Diverged(f"diverged: {result['reason']}; {longer(result['reason'])}{run.advice()}", result["reason"])
         error.outcome = outcome
         raise error
     return outcome
