@@ -11,7 +11,7 @@ from regimes import experiments
 from regimes.audit.history import Commit, History, Said, absent
 from regimes.lab.config import load
 from regimes.lab.log import read_log
-from regimes.lab.runs import CONFIG, RUN
+from regimes.lab.runs import CONFIG, RUN, read_run
 from regimes.lab.stamps import KINDS, config_digest, statement_digest
 from regimes.lab.statements import Judgement
 from regimes.lab.sweep import grid_points, rows_of
@@ -43,10 +43,10 @@ def audit(runs: Sequence[Path], history: History | None = None) -> list[Audit]:
 
 
 def _audit(run: Path, past: History) -> Audit:
-    record = json.loads((run / RUN).read_text(encoding="utf-8"))
+    record = read_run(run)
     name, launches = record["name"], record["launches"]
     faults = [
-        f"measured with uncommitted changes of the code ({launch['started']})"
+        f"measured with uncommitted changes of the code ({launch.get('started')})"
         for launch in launches
         if launch.get("uncommitted_changes")
     ]
@@ -71,7 +71,12 @@ def _unlike_result(run: Path, judgement: Judgement) -> list[str]:
     file = run / "result.json"
     if not file.exists():
         return ["there is no result.json: judge the run"]
-    held = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        held = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        held = None
+    if not isinstance(held, dict):
+        return ["result.json is damaged: judge the run"]
     faults = []
     if held["verdict"] != judgement.verdict:
         faults.append(f"result.json says {held['verdict']}, its rows say {judgement.verdict}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from regimes.errors import UserError
+from regimes.lab.files import write_whole
 from regimes.lab.intervals import Interval
 from regimes.lab.report import markdown_table
 from regimes.lab.shipped import shipped_folder
@@ -123,7 +124,7 @@ def rewrite_documents(root: Path, titles: Mapping[str, str]) -> list[Path]:
             "the table belongs in README.md or docs/*.md"
         )
     for page in pages:
-        page.write_text(with_results(page, root, titles), encoding="utf-8")
+        write_whole(page, with_results(page, root, titles))
     return pages
 
 

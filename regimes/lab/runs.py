@@ -219,12 +219,17 @@ def _holds_results(path: Path) -> bool:
     return any(file not in (CONFIG, RUN, LOCK) for file in files)
 
 
+def _begun(file: str) -> bool:
+    """Whether a launch that came no further, as on a full disk, may have left this file."""
+    return file.endswith(".part") or (file.startswith(f"{DIFF}-") and file.endswith(".diff"))
+
+
 def _refuse_foreign(path: Path) -> None:
     """Refuse a path that is a file, or a folder with files that no run has written."""
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file; give a folder with --out")
     if path.is_dir() and not _holds_run(path):
-        foreign = [entry.name for entry in path.iterdir() if entry.name != LOCK and not entry.name.endswith(".part")]
+        foreign = [entry.name for entry in path.iterdir() if entry.name != LOCK and not _begun(entry.name)]
         if foreign:
             raise UserError(
                 f"{path} holds files that are no run's ({min(foreign)}, ...); give a new or an empty folder with --out"
