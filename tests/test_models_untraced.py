@@ -161,7 +161,7 @@ def test_chance_that_skips_samples_is_said_in_training_and_not_in_eval_mode(drop
     traced, x = regimes.trace_residuals(model, Dropped), torch.randn(6, 4)
     assert len(traced.eval()(x).flat_steps) == 3
     traced.train()
-    with pytest.warns(UserWarning, match=r"chance decides what \['0', '2'\] does to a sample \(stochastic depth"):
+    with pytest.warns(UserWarning, match=r"\['0', '2'\] draws random numbers in training that are no nn.Dropout"):
         traced(x)
     traced(x)
 
@@ -170,7 +170,7 @@ def test_chance_beside_dropout_is_seen_by_its_name_or_by_samples_that_do_not_mov
     torch.manual_seed(0)
     for drop in (DropPath(), Rows()):
         traced = regimes.trace_residuals(nn.Sequential(Dropped(drop, nn.Dropout(0.1))), Dropped)
-        with pytest.warns(UserWarning, match="chance decides what '0' does"):
+        with pytest.warns(UserWarning, match=r"'0' draws random numbers in training that are no nn\.Dropout"):
             traced(torch.randn(50, 4))
 
 

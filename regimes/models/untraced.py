@@ -113,8 +113,9 @@ def left_to_chance(model: nn.Module, calls: Sequence[Call], drew: set[str]) -> I
     odd = [name for name, call in named.items() if name in drew and _skips(model.get_submodule(name), call)]
     if odd:
         yield (
-            f"trace_residuals: chance decides what {_shown(odd)} does to a sample (stochastic depth?). A sample that "
-            "is skipped there has a step of 0, so that the transport cost is that of the blocks that are left."
+            f"trace_residuals: {_shown(odd)} draws random numbers in training that are no nn.Dropout. If they are "
+            "those of stochastic depth, a sample that is skipped has a step of 0 there, and the transport cost is that "
+            "of the blocks that are left."
         )
     noisy = [name for name in named if name in drew and not training[name]]
     if noisy:

@@ -236,8 +236,12 @@ class LeastAction:
         self._grow(self._joined(measured, samples if self.level == "batch_after" else 1))
 
     def skip(self) -> None:
-        """Leave out a step that is not taken (a loss that is NaN, a full memory): λ is what it was before it."""
-        self.load_state_dict(self._before)
+        """Leave out a step that is not taken (a loss that is NaN, a full memory): λ is what it was before it.
+
+        After `after_step`, and before the next call, there is no step to leave out.
+        """
+        if self._window.seen:
+            self.load_state_dict(self._before)
 
     @property
     def _due(self) -> bool:
