@@ -214,14 +214,14 @@ def test_a_wild_risk_is_laid_to_stale_statistics_only_where_those_of_the_batches
     def spoilt(model, *given, **options):
         with torch.no_grad():
             for norm in model.modules():
-                if isinstance(norm, torch.nn.BatchNorm2d):
-                    norm.running_mean += 1e9
+                if isinstance(norm, torch.nn.BatchNorm1d):
+                    norm.running_mean -= 1e9
             if not sound:
-                model.head[-1].weight *= 1e9
+                next(model.head.parameters()).mul_(1e9)
         return real(model, *given, **options)
 
     monkeypatch.setattr(runs, "evaluate", spoilt)
     with pytest.raises(Diverged) as caught:
-        train(tmp_path / "run", epochs=1, arch="resnet9")
+        train(tmp_path / "run", epochs=1)
     assert ("statistics of batch norm are stale" in str(caught.value)) == sound
     assert ("; train longer, or take a smaller learning rate" in str(caught.value)) == sound
