@@ -1,8 +1,7 @@
-import json
 from pathlib import Path
 
-import pandas as pd
 import pytest
+from published_rows import published_rows
 
 from regimes.experiments.least_action import cifar100_resnext50 as table3
 from regimes.experiments.least_action.low_data.comparison import CONTROL, DIVIDED, LAP, VANILLA, quantity
@@ -12,21 +11,8 @@ from regimes.lab.sweep import grid_points
 SIZES = list(table3.PUBLISHED["vanilla"])
 
 
-def rows(as_published=True, **gains):
-    """Made-up rows of three seeds: the published means, the control 1 point below LAP, `gains` on top."""
-    arms = {"vanilla": 0.0, "lap_divided": 0.0, "lap": 0.0, "control": -1.0}
-    made = []
-    for seed in range(3):
-        for size in SIZES:
-            for arm, usual in arms.items():
-                mean = table3.PUBLISHED["vanilla" if arm == "vanilla" else "lap_divided"][size][0]
-                share = (mean + usual + gains.get(arm, 0.0) + seed + 0.01 * seed * (arm != "vanilla")) / 100
-                made.append({
-                    "seed": seed, "train_size": size, "arm": arm, "method": arm, "learning_rate": 0.1,
-                    "paper": share, "held_out": share, "validation": share, "transport": 0.1, "multiplier": 2.0,
-                    "train_risk": 0.1, "curve": json.dumps([(1, share / 2), (2, share)]), "as_published": as_published,
-                })  # fmt: skip
-    return pd.DataFrame(made)
+def rows(**changes):
+    return published_rows(table3.PUBLISHED, first=0, **changes)
 
 
 def verdicts(made):

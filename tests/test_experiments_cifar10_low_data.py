@@ -1,8 +1,8 @@
 import math
 from pathlib import Path
 
-import pandas as pd
 import pytest
+from published_rows import published_rows
 
 from regimes.experiments.least_action import cifar10_low_data as table2
 from regimes.experiments.least_action.low_data.comparison import CONTROL, DIVIDED, LAP, VANILLA, quantity
@@ -12,23 +12,8 @@ from regimes.lab.sweep import grid_points
 SIZES = list(table2.PUBLISHED["vanilla"])
 
 
-def rows(as_published=True, sizes=tuple(SIZES), **gains):
-    """Made-up rows of three seeds: the published means, the control 1 point below LAP, `gains` on top."""
-    arms = {"vanilla": 0.0, "lap_divided": 0.0, "lap": 0.0, "control": -1.0}
-    return pd.DataFrame([
-        {
-            "seed": seed, "train_size": size, "arm": arm, "method": arm, "learning_rate": 0.1,
-            "transport": 0.1, "multiplier": 2.0, "train_risk": 0.1, "as_published": as_published,
-            **dict.fromkeys(
-                ("paper", "held_out", "validation"),
-                (
-                    table2.PUBLISHED["vanilla" if arm == "vanilla" else "lap_divided"][size][0]
-                    + usual + gains.get(arm, 0.0) + seed - 1 + 0.01 * (seed - 1) * (arm != "vanilla")
-                ) / 100,
-            ),
-        }
-        for seed in range(3) for size in sizes for arm, usual in arms.items()
-    ])  # fmt: skip
+def rows(**changes):
+    return published_rows(table2.PUBLISHED, first=-1, **changes)
 
 
 def verdicts(made):

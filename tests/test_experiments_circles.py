@@ -62,6 +62,42 @@ def test_arms_are_paired_by_seed_and_not_by_place():
     assert circles.judge(rows.sample(frac=1, random_state=0)).merits == pytest.approx(circles.judge(rows).merits)
 
 
+def test_ratios_are_geometric_means_the_right_way_round():
+    rows = table()
+    for arm, factor in (("normal_bn_transport", 0.5), ("normal_bn", 1.0)):
+        for seed in range(5):
+            rows.loc[(rows.arm == arm) & (rows.seed == seed), "transport"] = (
+                40 * factor * (2**seed if factor < 1 else 1)
+            )
+            rows.loc[(rows.arm == arm) & (rows.seed == seed), ["gap", "stopped"]] = [8 * factor, seed == 0]
+    judged = circles.judge(rows)
+    found = {finding.quantity: finding.value for finding in judged.findings}
+    assert found[circles.COST] == pytest.approx(0.5 * 2**2)
+    assert judged.merits["OT gap with the penalty / without, geometric mean"] == pytest.approx(0.5)
+    name = "normal_bn_transport: transport cost over the least possible, geometric mean"
+    assert judged.merits[name] == pytest.approx(20 * 2**2 / 10)
+    assert judged.merits["normal_bn: runs stopped by perfect accuracy"] == pytest.approx(0.2)
+
+
+def test_the_cheapest_right_map_is_that_of_the_first_input_kept():
+    angles = torch.arange(6).double()
+    x = torch.cat([torch.stack([angles.cos(), angles.sin()], 1), 0.3 * torch.stack([angles.sin(), angles.cos()], 1)])
+    labels = torch.tensor([0] * 6 + [1] * 6)
+    sizes = {(0, "kaiming", 0): 1.0, (0, "normal", 0): 9.0, (0, "kaiming", 3): 8.0, (1, "kaiming", 0): 7.0}
+    clouds = [
+        {"kind": "cloud", "seed": seed, "arm": arm, "block": block, "x": size * a, "y": size * b, "label": label}
+        for (seed, arm, block), size in sizes.items()
+        for (a, b), label in zip(x.tolist(), labels.tolist(), strict=True)
+    ]
+    goal = outcome.cheapest_map(x, labels)
+    gap = exact_gap(x, goal)
+    merits = circles.judge(pd.concat([table(), pd.DataFrame(clouds)])).merits
+    assert merits["relative OT gap of the cheapest right map"] == pytest.approx(gap.relative_gap)
+    lost = outcome.lost_covariance(x, goal, gap.gap)
+    assert merits["share of covariance lost by the cheapest right map"] == pytest.approx(lost)
+    assert lost > 0
+
+
 def test_an_undefined_figure_leaves_its_prediction_open():
     rows = table()
     rows.loc[(rows.seed == 0) & (rows.arm == "normal_bn"), "relative_gap"] = math.nan

@@ -61,6 +61,7 @@ def test_falls_are_paired_by_seed_and_tuned_at_each_depth():
     merits = depth.judge(made).merits
     assert merits[depth.spared("last_convolution", VANILLA)] == pytest.approx(29.9 - 5.0)
     assert merits[depth.fall("last_convolution", DIVIDED)] == pytest.approx(5.0)
+    assert merits["two_convolutions, depth 15: LAP, divided − vanilla, points"] == pytest.approx(24.9)
 
 
 def test_a_block_that_was_not_run_is_not_measured():

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from kinds_of_modules import Mixing
 from torch import nn
 from torch.testing import assert_close
 
@@ -56,15 +57,6 @@ def test_a_two_layer_net_doubled_is_one_net_of_twice_the_width_with_opposite_sig
 def test_dropout_in_train_mode_is_refused():
     with pytest.raises(ValueError, match=r"Doubled needs .* layer '0' \(Dropout\) draws random numbers"):
         Doubled(nn.Sequential(nn.Dropout(0.5)))
-
-
-class Mixing(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.inner = nn.Linear(3, 2)
-
-    def forward(self, x):
-        return self.inner(x - x.mean(0))
 
 
 def test_a_model_that_mixes_samples_is_refused_at_its_first_batch():

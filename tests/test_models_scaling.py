@@ -2,6 +2,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from kinds_of_modules import Mixing
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.testing import assert_close
@@ -194,15 +195,6 @@ def test_eval_mode_is_accepted_and_a_later_train_mode_refused():
 def test_dropout_with_probability_zero_is_no_dropout():
     outputs = Centred(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.0)), 1.0).train()(torch.randn(2, 3))
     assert torch.equal(outputs, torch.zeros(2, 3))
-
-
-class Mixing(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.inner = nn.Linear(3, 2)
-
-    def forward(self, x):
-        return self.inner(x - x.mean(0))
 
 
 def test_a_model_that_mixes_samples_is_refused_at_its_first_batch():

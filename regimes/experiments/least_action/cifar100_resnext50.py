@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from regimes.experiments.least_action.low_data import comparison
-from regimes.experiments.least_action.low_data.config import TableConfig, measure, points
+from regimes.experiments.least_action.low_data.config import BATCHED, GRID, PLAN, TableConfig, measure, points
 from regimes.experiments.least_action.low_data.table import drawn, judged, shown
 from regimes.lab.report import Judgement, Statement
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["BATCHED", "GRID", "STATEMENT", "Config", "draw", "judge", "measure", "points", "table"]
+__all__ = ["BATCHED", "GRID", "PLAN", "STATEMENT", "Config", "draw", "judge", "measure", "points", "table"]
 
 # Test accuracy in percent: mean, low and high end of the 95 % interval over 10 runs. [Karkar2020] Table 3.
 PUBLISHED = {
@@ -50,9 +50,6 @@ STATEMENT = Statement(
     predictions=comparison.predictions(COMPARED),
     baselines=comparison.baselines(PUBLISHED, COMPARED),
 )
-GRID = ("seed", "train_size", "arm")
-BATCHED = ("seed",)  # in groups of `ensemble`
-PLAN = ("seeds", "train_size", "arm", "ensemble")  # say what is measured, or how fast, not how
 
 
 class Config(TableConfig):

@@ -23,6 +23,11 @@ FIRST_LOOK = "epoch from which accuracy is measured"
 LOOK_EVERY = "epochs between two measurements of accuracy"
 ENSEMBLE = "seeds trained side by side: how fast, not what"
 
+# Of a statement on one table.
+GRID = ("seed", "train_size", "arm")
+BATCHED = ("seed",)  # in groups of `ensemble`
+PLAN = ("seeds", "train_size", "arm", "ensemble")  # say what is measured, or how fast, not how
+
 # Settings of `train` that the table's own rows, arms and protocols decide.
 OWN = {
     *("dataset", "data_dir", "train_size", "validation", "test_size", "balanced", "max_steps", "lap", "form"),
