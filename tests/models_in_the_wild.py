@@ -251,6 +251,33 @@ class NumpyFeatures(Net):
         return super().forward(torch.from_numpy(np.sort(x.numpy(), axis=1)))
 
 
+class GradientMap(nn.Module):
+    """The gradient of a scalar net by its inputs, as convex nets and energy models have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(3, 4), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            z = x.detach().requires_grad_()
+            return torch.autograd.grad(self.outer(self.inner(z).tanh()).sum(), z, create_graph=True)[0]
+
+
+class CachedWeight(Net):
+    """Keeps a product of its weights from the first call on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not hasattr(self, "kept"):
+            self.kept = {"weight": 2 * self.inner.weight}
+        return self.outer(torch.tanh(x @ self.kept["weight"].T))
+
+
+class WritesInputs(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mul_(2))
+
+
 class Cells(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -642,6 +669,9 @@ CASES = {
     "gradient reversal": Case(net(Reversal.apply)),
     "straight-through sign": Case(net(StraightSign.apply)),
     "numpy on the inputs": Case(lambda: (NumpyFeatures(), images(3))),
+    "a gradient inside": Case(lambda: (GradientMap(), images(3))),
+    "a weight kept from the first call": Case(lambda: (CachedWeight(), images(3)), "registered", "registered"),
+    "writes into its inputs": Case(lambda: (WritesInputs(), images(3))),
     "cells": Case(lambda: (Cells(), images(5, 3))),
     "dictionaries of parameters": Case(lambda: (Dictionaries(), images(3))),
     "a hypernetwork": Case(lambda: (Hyper(), images(3))),

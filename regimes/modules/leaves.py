@@ -1,6 +1,6 @@
 """Which trained tensors an output was computed from, and where a model keeps those that are not registered."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import CellType, FunctionType
 from typing import Any
 
@@ -29,15 +29,21 @@ def leaves(output: Tensor) -> list[Tensor]:
     return list(found.values())
 
 
-def require_registered(output: Tensor, registered: Iterable[Tensor], owner: nn.Module, caller: str) -> None:
+def require_registered(
+    output: Tensor, registered: Iterable[Tensor], owner: nn.Module, caller: str, again: Callable[[], Any]
+) -> None:
     """Refuse an output, computed with gradients on, that depends on trained tensors other than the registered ones.
 
     These are kept in a list, a closure or a product formed earlier: the owner cannot put other values in, copy or train
-    them. ValueError: names the first of them.
+    them. Those that each call makes anew, to take a gradient inside, are not kept: `again` gives the output once more.
+    ValueError: names the first of them.
     """
     held = list(registered)  # of a scripted module each reading makes new ones
     known = {id(each) for each in held}
     hidden = [leaf for leaf in leaves(output) if id(leaf) not in known]
+    other = again() if hidden else None
+    kept = {id(leaf) for leaf in leaves(other)} if isinstance(other, Tensor) else set()
+    hidden = [leaf for leaf in hidden if id(leaf) in kept]
     if hidden:
         raise ValueError(
             f"{caller} needs a model whose trained tensors are registered parameters, read in each call; its output "
@@ -49,9 +55,13 @@ def require_registered(output: Tensor, registered: Iterable[Tensor], owner: nn.M
 def require_own_tensors(model: nn.Module, x: Tensor, registered: Iterable[Tensor], caller: str) -> None:
     """require_registered of the output of one sample; the model has to return one tensor."""
     with torch.inference_mode(False), torch.enable_grad(), one_path():
-        output = sole_tensor(model(x[:1].detach().clone()))
-    if output is not None:
-        require_registered(output, registered, model, caller)
+
+        def call() -> Tensor | None:
+            return sole_tensor(model(x[:1].detach().clone()))
+
+        output = call()
+        if output is not None:
+            require_registered(output, registered, model, caller, call)
 
 
 def _described(tensor: Tensor, owner: nn.Module) -> str:

@@ -98,7 +98,7 @@ def require_separate_samples(call: Callable[[Tensor], Any], x: Tensor, caller: s
     batches = _batches(x.detach())
     if batches is not None:
         with chance_restored():
-            _require_separate_samples(call, batches, caller)
+            _require_separate_samples(lambda batch: call(batch.clone()), batches, caller)  # it may write into them
 
 
 def _require_separate_samples(call: Callable[[Tensor], Any], batches: tuple[Tensor, Tensor], caller: str) -> None:

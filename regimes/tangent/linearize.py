@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from regimes.conventions import Params
 from regimes.modules import (
     FirstBatch,
+    chance_restored,
     frozen_copy,
     in_modes,
     modes_of,
@@ -51,6 +52,9 @@ class Linearized(nn.Module):
         start = {name: self.start.get_buffer(name) for name in self.names}
         require_batch("linearize", x)
         f = evaluator(self.start, "linearize")
+        if self._found is None and len(x) and readable():
+            with chance_restored():  # what it keeps from its first call it keeps as in training, with gradients
+                Plain(self.start, start).run(lambda _: self.start(x[:1].detach().clone()))
         self._first.look(lambda batch: f(start, batch), x, "linearize")
         if readable() and self._first.waits(self._modes):  # as the model that was copied would be trained
             with in_modes(self.start, self._modes), untouched_buffers(self.start, "linearize"):

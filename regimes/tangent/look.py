@@ -8,7 +8,7 @@ from torch.func import vjp
 
 from regimes.conventions import Params
 from regimes.modules import adjoint, called, copied, push_forward, random_like, require_gradients, require_registered
-from regimes.tangent.functional import Functional, recurrent
+from regimes.tangent.functional import Functional
 from regimes.tangent.plain import Plain
 
 _CURE = (
@@ -52,7 +52,8 @@ def _reverse(plain: Plain, few: Tensor, source: torch.Generator, caller: str) ->
     """A random cotangent u, and Jᵀu by plain autograd."""
 
     def cotangent(value: Tensor, leaves: Params) -> Tensor:
-        require_registered(value, leaves.values(), plain.model, caller)
+        again = lambda: called(plain.model, few.clone(), caller)  # noqa: E731
+        require_registered(value, leaves.values(), plain.model, caller, again)
         return random_like(value, source)
 
     try:
@@ -74,12 +75,12 @@ def _by_transforms(
         with torch.inference_mode(False), torch.enable_grad():
             value, pull = vjp(lambda values: f(values, few), params)[:2]
             pulled = pull(u)[0]
-            constant = f(params, few[:1])
+            constant, again = (f(params, few[:1]) for _ in range(2))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
         return Derivatives(False, False, first_line(error))
-    require_registered(constant, (), plain.model, caller)
+    require_registered(constant, (), plain.model, caller, lambda: again)
     odd = _differing(pulled, gradients, value.dtype)
     if odd is not None:
         raise ValueError(
@@ -88,7 +89,7 @@ def _by_transforms(
             "forward."
         )
     try:
-        with torch.set_grad_enabled(torch.is_grad_enabled() or recurrent(plain.model)):
+        with torch.inference_mode(False), torch.enable_grad():
             pushed = push_forward(lambda values: f(values, few), params, v)[1]
     except torch.OutOfMemoryError:
         raise
@@ -113,7 +114,8 @@ def _differing(one: Params, other: Params, dtype: torch.dtype) -> str | None:
 
 def _evaluated(model: nn.Module, f: Functional, values: Params, x: Tensor) -> Tensor:
     if not scripted(model):
-        return f(values, x)
+        with torch.enable_grad():  # some take a gradient inside
+            return f(values, x).detach()
     other = copied(model)
     for name, tensor in other.named_parameters():
         if name in values:

@@ -79,7 +79,7 @@ def tangent_model(model: nn.Module, x: Tensor, caller: str) -> TangentModel:
     with full_precision(device), untouched_buffers(model, caller), untouched_attributes(model), chance_restored():
         row = _one_row(model, x, caller)
         try:
-            require_separate_samples(lambda batch: called(model, batch.clone(), caller), x, caller)
+            require_separate_samples(lambda batch: _rows(model, batch, caller), x, caller)
         except RuntimeError as error:
             raise ValueError(
                 f"{caller} needs a model that takes batches of any size; four samples end in: {error}"
@@ -105,12 +105,27 @@ def require_samples(x: Tensor, caller: str, name: str = "inputs") -> None:
         raise ValueError(f"{caller} needs real {name}; got {x.dtype}. Pass real and imaginary parts side by side.")
 
 
-@torch.no_grad()
+def _rows(model: nn.Module, batch: Tensor, caller: str) -> Any:
+    """The output; with gradients on where there is none without, as in a model that takes a gradient inside."""
+    try:
+        return called(model, batch.clone(), caller)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        with torch.inference_mode(False), torch.enable_grad():
+            return called(model, batch.clone(), caller).detach()
+
+
 def _one_row(model: nn.Module, x: Tensor, caller: str) -> Tensor:
-    """The output of one sample, which has to be one tensor with one row."""
+    """The output of one sample, which has to be one tensor with one row.
+
+    With gradients on: a model that keeps products of its weights from the first call keeps them as in training.
+    """
 
     def call() -> Any:
-        return called(model, x[:1].detach().clone(), caller)
+        with torch.inference_mode(False), torch.enable_grad():
+            row = called(model, x[:1].detach().clone(), caller)
+        return row.detach() if isinstance(row, Tensor) else row
 
     try:
         row = call()
