@@ -5,14 +5,16 @@ from types import SimpleNamespace
 import pandas
 import pytest
 import torch
+from published_rows import published_rows
 from torch.testing import assert_close
 
 from regimes import experiments
 from regimes.conventions import generator
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled, Normalise
-from regimes.experiments.least_action.low_data import course, together
+from regimes.experiments.least_action.low_data import comparison, course, together
 from regimes.experiments.least_action.low_data.arms import read_arm
+from regimes.experiments.least_action.low_data.comparison import VANILLA
 from regimes.experiments.least_action.low_data.config import TableConfig
 from regimes.experiments.least_action.low_data.course import Course
 from regimes.lab.config import dump, load
@@ -430,3 +432,30 @@ def test_how_fast_a_table_is_measured_is_no_other_configuration():
     plain, fast = (load(table.Config, overrides=given) for given in ([], ["compile=true"]))
     assert config_digest(table, plain) == config_digest(table, fast)
     assert what(plain) == what(fast)
+
+
+PUBLISHED = {"vanilla": {100: (50.0, 49.0, 51.0)}, "lap_divided": {100: (56.0, 55.0, 57.0)}}
+
+
+def test_a_baseline_may_be_off_by_half_of_the_published_gain():
+    (baseline,) = comparison.baselines(PUBLISHED, comparison.of_table(PUBLISHED))
+    assert (baseline.published, baseline.tolerance) == ((49.0, 51.0), pytest.approx(3.0))
+
+
+def test_only_what_is_compared_with_plain_training_needs_it():
+    rows = published_rows(PUBLISHED, first=0)
+    whole = comparison.of_table(PUBLISHED)
+    assert comparison.plain(100) in comparison.measured(rows, whole)
+    assert comparison.plain(100) not in comparison.measured(rows, [one for one in whole if one.other != VANILLA])
+
+
+def test_the_tuned_arm_has_the_best_mean_at_its_own_size():
+    rows = pandas.DataFrame([
+        {"seed": seed, "train_size": size, "arm": arm, "method": "lap", "validation": accuracy}
+        for size, arms in ((100, {"lap": (0.5, 0.5, 0.5), "lap_lr0.1": (0.6, 0.6, 0.1)}), (200, {"lap": (0.5,) * 3}))
+        for arm, three in arms.items()
+        for seed, accuracy in enumerate(three)
+    ])  # fmt: skip
+    assert set(comparison.tuned(rows, "lap", 100).arm) == {"lap"}
+    assert comparison.tuned_keys(rows, 100) == [("lap", True)]
+    assert comparison.tuned_keys(rows, 200) == []

@@ -6,6 +6,7 @@ from regimes.data.classification import classification
 from regimes.experiments.least_action import low_energy_bias as bias
 from regimes.experiments.least_action.low_energy_bias import course
 from regimes.lab.config import load
+from regimes.lab.intervals import Interval
 from regimes.lab.ranks import rank_correlation
 from regimes.lab.sweep import grid_points
 from regimes.models.image_nets import resnet9
@@ -42,6 +43,12 @@ def test_cheap_nets_that_classify_better_support_the_statement():
     assert judged.verdict == "supported"
     assert judged.merits[bias.BIAS] == pytest.approx(-1)
     assert judged.merits[bias.MEMORY] == pytest.approx(1)
+    assert judged.merits["initialisations"] == 6
+
+
+def test_a_weak_correlation_is_none_of_those_predicted():
+    weak = {bias.BIAS: Interval(-0.2, -0.1), bias.MEMORY: Interval(0.1, 0.2)}
+    assert [finding.verdict for finding in bias.STATEMENT.judge(weak).findings] == ["refuted", "refuted"]
 
 
 def test_each_prediction_is_refuted_by_the_opposite_order():

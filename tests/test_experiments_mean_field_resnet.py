@@ -53,6 +53,7 @@ def test_only_seeds_that_have_both_count():
     rows = rows_of({VANILLA: 30.0, MEAN_FIELD: 29.0})
     cut = rows[(rows.arm == VANILLA) | (rows.seed < 3)]
     assert mean_field_resnet.difference(cut, VANILLA, MEAN_FIELD).value == pytest.approx(1.1)  # seeds 0, 1, 2
+    assert mean_field_resnet.judge(cut).merits["seeds"] == 3
     alone = mean_field_resnet.judge(rows[rows.arm == VANILLA])
     assert (alone.verdict, math.isnan(alone.findings[0].measured.low)) == ("not measured", True)
 
