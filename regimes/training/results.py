@@ -247,13 +247,10 @@ def wild(risk: float, classes: int | None, start: float) -> str | None:
     """
     if not isfinite(risk):
         return f"the risk on the test samples is {risk}"
-    if classes is None or classes < 2:
+    if classes is None or classes < 2 or risk <= WILD * max(log(classes), start):
         return None
-    guess = log(classes)
-    if risk > WILD * max(guess, start):
-        what = f"of a guess, {guess:.3g}" if guess >= start else f"of the first step, {start:.3g}"
-        return f"the risk on the test samples is {risk:.3g}, over {WILD:,.0f} times that {what}"
-    return None
+    what = f"of a guess, {log(classes):.3g}" if log(classes) >= start else f"of the first step, {start:.3g}"
+    return f"the risk on the test samples is {risk:.3g}, over {WILD:,.0f} times that {what}"
 
 
 def stale(by_batch: float, classes: int | None, start: float) -> str:
@@ -261,9 +258,8 @@ def stale(by_batch: float, classes: int | None, start: float) -> str:
 
     Running statistics are means over the last steps: after few, or large ones, they belong to other weights.
     """
-    if wild(by_batch, classes, start) is not None:
-        return ""
-    return f"; with each batch's own statistics the risk on the training samples is {by_batch:.3g}: {STALE}"
+    text = f"; with each batch's own statistics the risk on the training samples is {by_batch:.3g}: {STALE}"
+    return text if wild(by_batch, classes, start) is None else ""
 
 
 def longer(reason: str) -> str:
@@ -273,15 +269,12 @@ def longer(reason: str) -> str:
 
 def description(setup: Setup, config: StepSettings, done: int, total: int) -> str:
     """What is trained on what, and by which protocol the best epoch is chosen."""
-    data = setup.data
+    data, tests = setup.data, 0 if setup.test is None else len(setup.test.data.labels)
     validation = 0 if data.validation is None else len(data.validation.labels)
-    tests = 0 if setup.test is None else len(setup.test.data.labels)
-    some = len(setup.measured.data.labels)
-    chosen = (
-        f"{'accuracy' if data.classes else 'risk'} on {min(some, validation):,} validation samples"
-        if validation
-        else "training risk, as no sample is left to validate"
-    )
+    chosen = "training risk, as no sample is left to validate"
+    if validation:
+        some = min(len(setup.measured.data.labels), validation)
+        chosen = f"{'accuracy' if data.classes else 'risk'} on {some:,} validation samples"
     whole = config.epochs * len(setup.batches)
     falling = config.schedule == "cosine" and total < whole
     fewer = f" (of {setup.all_tests:,})" if tests < setup.all_tests else ""
