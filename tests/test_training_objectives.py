@@ -264,3 +264,22 @@ def test_what_it_cannot_use_is_named():
         objective(trace((2,)), LABELS)
         with pytest.raises(ValueError, match=rf"level={level} needs after_step\({name}=...\)"):
             objective.after_step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("form", ["divided", "multiplied"])
+def test_in_half_precision_a_large_multiplier_leaves_gradients_finite_and_with_their_transport(form, dtype):
+    """λ = 1e5 is infinite in float16."""
+    gradients = {}
+    for kind in (dtype, torch.float64):
+        torch.manual_seed(0)
+        output = torch.randn(6, 3).to(dtype).to(kind).requires_grad_()
+        step = (1 + torch.rand(6, 2)).to(dtype).to(kind).requires_grad_()
+        loss = LeastAction(multiplier=1e5, growth=0.0, form=form)(Trace(output, ((),), ((step,),)), torch.arange(6) % 3)
+        loss.value.backward()
+        gradients[kind] = [loss.penalty, loss.value.detach(), output.grad, step.grad]
+    for found, truth in zip(gradients[dtype], gradients[torch.float64], strict=True):
+        assert bool(found.isfinite().all())
+        assert bool((found != 0).any())
+        spacing = 6e-8 if dtype == torch.float16 else 0.0  # of the smallest numbers in float16
+        assert_close(found.double(), truth, rtol=0.02, atol=spacing)  # two roundings to 8 bits

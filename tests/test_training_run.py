@@ -13,7 +13,7 @@ from short_training import STEPS, short, train
 from torch.testing import assert_close
 
 from regimes.data.batches import Batches
-from regimes.lab import progress
+from regimes.lab import progress, training_figure
 from regimes.lab.intervals import SHARE
 from regimes.lab.statistics import mean_interval
 from regimes.training import loop, results
@@ -22,7 +22,7 @@ from regimes.training.assemble import assemble
 from regimes.training.checkpoint import data_of, load_checkpoint, model_of
 from regimes.training.config import folder_of
 from regimes.training.loop import Step, descend
-from regimes.training.metrics import evaluate
+from regimes.training.metrics import Sums, evaluate
 from regimes.training.run import train_one
 from regimes.transport.energy import mean_over_features
 
@@ -296,8 +296,11 @@ def test_the_figure_is_drawn_or_its_absence_explained(tmp_path, monkeypatch):
     train(tmp_path / "with", epochs=2)
     assert (tmp_path / "with" / "figure.png").stat().st_size > 10_000
     assert (tmp_path / "with" / "figure.pdf").exists()
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "matplotlib" else found(name, *a))
+
+    def absent(rows):
+        raise ModuleNotFoundError("No module named 'matplotlib'")
+
+    monkeypatch.setattr(training_figure, "draw", absent)
     said = []
     outcome = train_one(short(epochs=1), tmp_path / "without", say=said.append)
     assert "matplotlib" in outcome.result["figure"]
@@ -383,3 +386,17 @@ def test_a_cosine_that_max_steps_cuts_short_is_told(tmp_path, schedule, steps, t
     train_one(short(schedule=schedule, max_steps=steps, epochs=2), tmp_path / "run", say=said.append)
     assert ("max_steps ends it before the learning rate is 0, after 8 steps." in said[0]) == told
     assert rows(tmp_path / "run")[0]["lr"] == "0.05"
+
+
+def test_the_share_of_the_penalty_in_the_loss_is_in_the_progress_line_the_table_and_the_figure(tmp_path):
+    sums = Sums(0.1)
+    one = torch.tensor(1.0)
+    sums.add(Step(0, 0, 4 * one, 3 * one, 2 * one, torch.tensor(5), 10, one))
+    assert "penalty 25.0% of the loss" in sums.words()
+    train(tmp_path / "run", epochs=2)
+    lines = rows(tmp_path / "run")
+    assert all(0 < float(line["penalty_share"]) < 1 for line in lines)
+    drawn = training_figure.draw(load_checkpoint(tmp_path / "run" / "last.pt").rows)
+    (panel,) = [axes for axes in drawn.axes if axes.get_ylabel() == "share of penalty in loss"]
+    shown = panel.get_lines()[0].get_ydata()
+    assert list(shown) == [float(line["penalty_share"]) for line in lines]

@@ -102,6 +102,8 @@ CASES: list[tuple[str, Any, dict[str, Any]]] = [
     ("channels_last", False, IMAGES),
     ("compile", True, {}),
 ]
+# Each takes a second or two; no other field depends on them.
+LONG = {"dataset", "tau_first_gap", "tau_sort", "tau_lr_factor", "tau_weight_decay", "tau_clip", "seeds"}
 # These say where and how it is computed; a test of their own says what comes of each.
 ELSEWHERE = {"data_dir", "device", "tensorboard", "cuda_graphs"}
 
@@ -155,7 +157,10 @@ def base(around: dict[str, Any]) -> dict[str, Any]:
     return UNCHANGED[repr(around)]
 
 
-@pytest.mark.parametrize(("field", "value", "around"), CASES)
+@pytest.mark.parametrize(
+    ("field", "value", "around"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case[0] in LONG else []) for case in CASES],
+)
 def test_a_setting_that_is_changed_changes_the_run(field, value, around):
     assert getattr(settings(**around), field) != value
     assert fingerprint(settings(**{**around, field: value})) != base(around)

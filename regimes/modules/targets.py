@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 Risk = Callable[[Tensor, Tensor], Tensor]
 # Class labels, or numbers of the output's shape.
 Targets = Integer[Tensor, "n *place"] | Bool[Tensor, "n *place"] | Float[Tensor, "n *target"]
+HALF = (torch.float16, torch.bfloat16)
 IGNORED = -100  # the label that torch's cross-entropy leaves out
 
 
@@ -54,6 +55,7 @@ def refuse_labels(caller: str, outputs: Tensor, labels: Tensor) -> None:
 def risk_of(caller: str, risk: Risk, outputs: Tensor, targets: Any, *, look: bool = False) -> Float[Tensor, ""]:
     """risk(outputs, targets), one number; ValueError in place of what torch says of targets that do not fit.
 
+    Outputs in half precision are widened to float32, so that a risk's gradient times a large λ stays finite on its way.
     Integers of any kind are labels (or, in the output's shape, numbers). look: read the labels beforehand, as on a card
     one out of range ends the process's use of it; later batches, and on a CPU all, are looked at where the risk fails.
     """
@@ -62,6 +64,8 @@ def risk_of(caller: str, risk: Risk, outputs: Tensor, targets: Any, *, look: boo
     targets = targets.long() if labels else targets.to(outputs.dtype) if not targets.is_floating_point() else targets
     if look and labels and risk is cross_entropy and not outputs.is_cpu:
         refuse_labels(caller, outputs, targets)
+    if outputs.dtype in HALF:
+        outputs, targets = outputs.float(), targets.float() if targets.is_floating_point() else targets
     try:
         value = risk(outputs, targets)
     except (IndexError, TypeError) as error:

@@ -86,8 +86,8 @@ class JoinedBatchNorm(_BatchNorm):
 
 def join_batch_norms(model: nn.Module, gather: Callable[[Tensor], Tensor]) -> None:
     """Put a JoinedBatchNorm in the place of every batch norm of the model; weights and buffers stay what they are."""
-    made: dict[_BatchNorm, JoinedBatchNorm] = {}
+    replaced: dict[_BatchNorm, JoinedBatchNorm] = {}
     for module in list(model.modules()):
         for name, child in list(module._modules.items()):
             if isinstance(child, _BatchNorm) and not isinstance(child, JoinedBatchNorm):
-                module._modules[name] = made.setdefault(child, JoinedBatchNorm(child, gather))
+                module._modules[name] = replaced.setdefault(child, JoinedBatchNorm(child, gather))

@@ -48,11 +48,11 @@ def checked(
     for name, part in parts.items():
         if part is None:
             continue
-        for what, own, of in (("inputs", part.x, first.x), ("targets", part.labels, first.labels)):
-            if (own.shape[1:], own.dtype) != (of.shape[1:], of.dtype):
+        for what, given, of in (("inputs", part.x, first.x), ("targets", part.labels, first.labels)):
+            if (given.shape[1:], given.dtype) != (of.shape[1:], of.dtype):
                 raise UserError(
                     f"fit needs {name} {what} like those of train, {tuple(of.shape[1:])} of {of.dtype}; got "
-                    f"{tuple(own.shape[1:])} of {own.dtype}."
+                    f"{tuple(given.shape[1:])} of {given.dtype}."
                 )
     with eval_mode(model), torch.no_grad():
         weight = next(model.parameters(), None)

@@ -71,10 +71,10 @@ class Ensemble(nn.Module):
     @torch.no_grad()
     def member(self, index: int) -> nn.Module:
         """A copy of one member as an ordinary network."""
-        made = copy.deepcopy(self.__dict__["_architecture"])
+        network = copy.deepcopy(self.__dict__["_architecture"])
         parameters, buffers = self.state()
-        made.load_state_dict({name: value[index] for name, value in (parameters | buffers).items()})
-        return made.train(self.training)
+        network.load_state_dict({name: value[index] for name, value in (parameters | buffers).items()})
+        return network.train(self.training)
 
 
 class EnsembleStep(NamedTuple):
@@ -104,7 +104,7 @@ def descend_together(
     The batches need the same number and sizes. λ moves by the batch's risk before the loss ("batch"), after the step
     ("batch_after") or its running mean: the level "whole" is refused. Equal to single runs up to rounding.
     """
-    if len(batches) != ensemble.size or len({(len(own), len(own.data.labels), own.size) for own in batches}) != 1:
+    if len(batches) != ensemble.size or len({(len(each), len(each.data.labels), each.size) for each in batches}) != 1:
         raise ValueError(f"descend_together needs batches of one number and size for {ensemble.size} members.")
     if isinstance(objective, LeastAction) and objective.level == "whole":
         raise ValueError(

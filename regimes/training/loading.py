@@ -164,16 +164,16 @@ def metrics_of(path: Path) -> list[dict[str, Any]]:
     rows = load_checkpoint(last).rows
     expected = list(csv.DictReader(io.StringIO(to_csv(rows))))
     with file.open(encoding="utf-8", newline="") as opened:
-        held = list(csv.DictReader(opened))
-    for number, (old, new) in enumerate(zip(expected, held, strict=False), 1):
+        table = list(csv.DictReader(opened))
+    for number, (old, new) in enumerate(zip(expected, table, strict=False), 1):
         for name in dict.fromkeys([*old, *new]):
             if old.get(name) != new.get(name):
                 came, was = (line.get(name, "nothing") or "empty" for line in (new, old))
                 raise _damaged(file, f"row {number}: field {name!r} is {came}, and {was} in {LAST}")
     unfinished = not (path / RESULT).exists()
-    if len(held) != len(expected) and not (unfinished and len(held) == len(expected) - 1):
+    if len(table) != len(expected) and not (unfinished and len(table) == len(expected) - 1):
         raise _damaged(
-            file, f"row {min(len(held), len(expected)) + 1}: it has {len(held)} rows, {LAST} {len(expected)}"
+            file, f"row {min(len(table), len(expected)) + 1}: it has {len(table)} rows, {LAST} {len(expected)}"
         )
     return rows
 
