@@ -115,7 +115,7 @@ class Pricer:
 
     def _check(self, u: Vector | None, v: Float[np.ndarray, "m"]) -> None:
         """One finite potential a point: a NaN compares as false, and would pass for feasible everywhere."""
-        shapes("Pricer", u=(u, str(len(self.x))), v=(v, str(len(self.y))))
+        shapes("Pricer", u=(u, str(len(self.x))), v=(v, str(len(self.y))), optional=("u",))
         finite("Pricer", u=u, v=v)
 
     def _move(self, array: np.ndarray) -> Tensor:

@@ -31,7 +31,7 @@ def written_test(test: BrenierTest | None, name: str) -> dict[str, Any]:
 def judged(numbers: Numbers) -> Verdict:
     """The verdict on one map from what was measured of it."""
     cycle = Cycle(numbers["worst_cycle_length"], numbers["worst_cycle"], ())
-    known = Gap._field_defaults | numbers  # measurements of earlier versions lack later fields
+    known = {**Gap._field_defaults, **numbers}  # measurements of earlier versions lack later fields
     gap = Gap(**{field: known[field] for field in Gap._fields if field != "worst_cycle"}, worst_cycle=cycle)
     found = {"image": _test(numbers, "image"), "inputs": numbers["inputs"], "power": _power(numbers["power"])}
     return judge(gap, _test(numbers, "brenier"), missing=numbers["brenier_missing"], **found)
