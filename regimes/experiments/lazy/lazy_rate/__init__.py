@@ -42,7 +42,7 @@ QUANTITIES = {  # column: in tables, in figures, in words
 }
 
 STATEMENT = Statement(
-    title="A scaled net comes to its tangent model like 1/α, or faster",
+    title="Scaled nets approach their tangent models like 1/α",
     claim="With h(w_0) = 0 and T fixed: ‖w_α − w_0‖ = O(1/α), ‖w_α − w̄_α‖ = O(1/α²), ‖αh(w_α) − αh̄(w̄_α)‖ = O(1/α).",
     source="[ChizatOyallonBach2019] Theorem 2.2",
     predictions=(
