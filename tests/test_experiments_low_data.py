@@ -89,7 +89,7 @@ def test_the_multiplier_grows_by_the_risk_after_every_fifth_step():
     for _ in range(7):
         values.append(found(trace, torch.zeros(4, dtype=torch.long)).value / math.log(3))
         found.after_step(lambda: torch.tensor(0.25), lambda: torch.tensor(9.0))
-    assert_close(torch.stack(values), torch.tensor([5.0, *[5.25] * 5, 5.5]))  # after the first and the sixth step
+    assert_close(torch.stack(values), torch.tensor([*[5.0] * 5, 5.25, 5.25]))  # after the fifth step
 
 
 def rows_of(samples):
