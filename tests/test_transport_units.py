@@ -132,3 +132,11 @@ def test_the_power_is_measured_in_a_unit_too():
     assert [one.size for one in found.departed] == pytest.approx([1.0, found.departed[1].size, found.departed[2].size])
     assert brenier_test(lambda z: 2 * z, torch.from_numpy(x), generator=torch.Generator(), p=50.0).asymmetry < 1e-20
     assert energy.straightness([torch.zeros(2, 1), torch.ones(2, 1)]) == 1
+
+
+@pytest.mark.parametrize("place", [0.0, 1.0, -1e200, 1e-300])
+@pytest.mark.parametrize("p", [1.0, 2.0, 50.0])
+def test_points_that_are_all_one_cost_nothing(place, p):
+    cloud = np.full((6, 3), place)
+    assert exact_transport(cloud, cloud, p=p).cost == 0
+    assert ot_gap(cloud, cloud, p=p).gap == 0

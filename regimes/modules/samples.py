@@ -79,7 +79,7 @@ def require_values(model: nn.Module, caller: str) -> None:
                 f"{caller} needs a model that can be trained; {name!r} was made under torch.inference_mode. "
                 "Make the model outside of it, or pass copy.deepcopy(model)."
             )
-        if tensor.device.type == "meta":
+        if tensor.is_meta:
             raise ValueError(
                 f"{caller} needs a model whose tensors have values; {name!r} is on the meta device. "
                 "Use model.to_empty(device=...) and load its weights."

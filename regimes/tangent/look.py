@@ -107,7 +107,7 @@ def _differing(one: Params, other: Params, dtype: torch.dtype) -> str | None:
     whole = torch.stack([each.double() for each in sizes.values()]).norm()
     for name, each in other.items():
         gap = (one[name].to_dense() - each).norm()
-        if bool(gap > unit**0.5 * sizes[name] + 1000 * unit * whole):
+        if not bool((gap <= unit**0.5 * sizes[name] + 1000 * unit * whole) | ~gap.isfinite()):
             return name
     return None
 

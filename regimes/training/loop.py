@@ -110,6 +110,7 @@ def descend(
     may evaluate in between. No host synchronisation.
     """
     context = nullcontext() if autocast is None else autocast
+    training.objective.looks = False  # data are checked where they are read
     while training.epoch < epochs:
         for x, labels in batches.epoch(training.epoch, training.step):
             epoch, number = training.epoch, training.step

@@ -63,6 +63,7 @@ class Objective(Protocol):
     """(output or trace, targets) → Loss; `traced` asks for the trace; `after_step` follows the optimiser's step."""
 
     traced: bool
+    looks: bool  # reads the first labels, for which a card waits; off where they are known to be classes
     risk: Risk
 
     def __call__(self, output: Tensor | Trace, targets: Tensor) -> Loss: ...
@@ -82,7 +83,7 @@ def alone(samples: int, *means: Tensor) -> tuple[Tensor, ...]:
 class Plain:
     """The risk alone, by default the mean cross-entropy."""
 
-    traced = False
+    traced = looks = False
 
     def __init__(self, risk: Risk | str = cross_entropy, *, join: Join = alone) -> None:
         self.risk, self.join = chosen("Plain", "risk", risk, RISKS), join
@@ -136,6 +137,7 @@ class LeastAction:
     """
 
     traced = True
+    looks = True
 
     def __init__(
         self,
@@ -273,7 +275,7 @@ class LeastAction:
         trace = as_trace(output)
         if len(trace.flat_steps) == 0:
             raise ValueError("LeastAction needs the steps of residual blocks; call the model with trace=True.")
-        risk = risk_of("LeastAction", self.risk, trace.output, targets, look=self.count == 0)
+        risk = risk_of("LeastAction", self.risk, trace.output, targets, look=self.looks and self.count == 0)
         return risk, transport_cost(trace.flat_steps, p=self.p, convention=self.convention)
 
     def _loss(self, risk: Tensor, transport: Tensor) -> Loss:
@@ -291,9 +293,7 @@ class LeastAction:
         """Restore the same; the next call begins a step."""
         missing = [name for name in self.state_dict() if name not in state]
         if missing:
-            raise ValueError(
-                f"the saved state of LeastAction lacks {', '.join(missing)}; was it saved by another objective?"
-            )
+            raise ValueError(f"the state of LeastAction lacks {', '.join(missing)}; was it saved by another objective?")
         self.multiplier, self.running = (state[name].detach().double().clone() for name in ("multiplier", "running"))
         self.count = int(state["count"])
         self._begun = torch.full_like(self.running, self.count > 0, dtype=torch.bool)

@@ -25,7 +25,8 @@ def unit_of(x: Matrix, y: Float[np.ndarray, "m d"], p: float) -> float:
 
 def finest_unit(x: Matrix, y: Float[np.ndarray, "m d"], p: float) -> float:
     """The unit in which the largest possible cost is 1e250, and small ones are as far as can be from 0."""
-    return _power_of_two(extent(x, y) - TOP / max(p, 2))
+    size = extent(x, y)
+    return 1.0 if math.isinf(size) else _power_of_two(size - TOP / max(p, 2))
 
 
 def lost(mean_cost: float, x: Matrix, y: Matrix) -> bool:
