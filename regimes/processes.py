@@ -9,6 +9,7 @@ objective needs the joined risk for λ, and because a step may look at its batch
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +21,8 @@ from regimes.errors import UserError
 
 Result = TypeVar("Result")
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}  # words between processes always go by gloo
+LAUNCHED = "TORCHELASTIC_RUN_ID"  # what torchrun sets in the environment of its processes
+MEETING = 120  # seconds in which processes that train together come to their meeting place
 
 
 class SingleProcess:
@@ -146,9 +149,28 @@ def processes(device: str) -> Iterator[SingleProcess]:
         if local >= cards:
             raise UserError(f"process {local} of this machine has no graphics card: there are {cards}; start fewer")
         torch.cuda.set_device(local)
-    dist.init_process_group(BACKENDS[device])
+    if LAUNCHED in os.environ:  # torchrun looks after its processes
+        dist.init_process_group(BACKENDS[device])
+    else:
+        rank = int(os.environ["RANK"])
+        dist.init_process_group(BACKENDS[device], store=_meeting(rank, count), rank=rank, world_size=count)
     yield ProcessGroup()
     dist.destroy_process_group()
+
+
+def _meeting(rank: int, count: int) -> dist.Store:
+    """Where processes meet that torchrun has not started; UserError where the others do not come."""
+    host, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    try:
+        return dist.TCPStore(
+            host, int(port), count, rank == 0, timeout=timedelta(seconds=MEETING), wait_for_workers=True
+        )
+    except (dist.DistError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"RANK={rank} and WORLD_SIZE={count} say that {count} processes train together, and the others have not "
+            f"come to {host}:{port} within {MEETING} s: start all of them, with torchrun, or unset RANK and "
+            "WORLD_SIZE"
+        ) from error
 
 
 def restarted() -> bool:

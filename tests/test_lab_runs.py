@@ -12,6 +12,7 @@ import pytest
 from regimes.errors import UserError
 from regimes.lab.config import Settings, load
 from regimes.lab.files import write_whole
+from regimes.lab.launch import forget_leftovers
 from regimes.lab.provenance import command_line, git_state, provenance, same_code, uncommitted_diff
 from regimes.lab.runs import RunFolder, default_folder
 from regimes.lab.stamps import job_stamp
@@ -344,3 +345,60 @@ def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda a, b: order.append("replace") or replace(a, b))
     write_whole(tmp_path / "a", "text")
     assert order == ["fsync", "replace", "fsync"]  # the content, the name, the folder
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_where_a_file_system_has_no_locks_a_file_stands_for_one_and_that_is_said(tmp_path, monkeypatch, capsys, number):
+    def without(*given):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    with RunFolder.open(tmp_path / "a", "fall", Config()) as folder:
+        folder.write("rows.csv", "width\n3\n")
+        said = capsys.readouterr().err
+        assert (len(said.splitlines()), "a file system without locks" in said) == (1, True)
+        with pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
+            RunFolder.open(tmp_path / "a", "fall", Config())
+    assert not any(file.name.startswith(".lock") for file in (tmp_path / "a").iterdir())
+    RunFolder.open(tmp_path / "a", "fall", Config()).close()
+
+
+def test_another_error_of_a_lock_is_none_of_a_file_system_without_them(tmp_path, monkeypatch):
+    def broken(*given):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        RunFolder.open(tmp_path / "a", "fall", Config())
+
+
+LEFT = {
+    "a rank alone": ({"RANK": "1"}, ["list"], {}),
+    "a rank alone at train": ({"RANK": "1"}, ["train"], {}),
+    "a whole set at another command": (
+        {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"},
+        ["list"],
+        {"MASTER_ADDR": "h", "MASTER_PORT": "1"},
+    ),
+    "a number of processes without the rest": ({"RANK": "1", "WORLD_SIZE": "2"}, ["train"], {"WORLD_SIZE": "2"}),
+    "no numbers": ({"RANK": "", "WORLD_SIZE": "two"}, ["train"], {}),
+    "one process": ({"RANK": "0", "WORLD_SIZE": "1"}, ["train"], {}),
+    "torchrun": ({"RANK": "1", "TORCHELASTIC_RUN_ID": "a"}, ["train"], {"RANK": "1", "TORCHELASTIC_RUN_ID": "a"}),
+    "another launcher": (
+        whole := {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"},
+        ["train"],
+        whole,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_no_launcher_has_set_is_forgotten(name, monkeypatch):
+    before, arguments, after = LEFT[name]
+    kept = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
+    for variable in kept:
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in before.items():
+        monkeypatch.setenv(variable, value)
+    forget_leftovers(arguments)
+    assert {variable: os.environ[variable] for variable in kept if variable in os.environ} == after

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import json
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ from short_training import STEPS, short, train
 from torch import nn
 from torch.testing import assert_close
 
-from regimes.errors import Interrupted
+from regimes.errors import Interrupted, UserError
 from regimes.lab.config import dump
 from regimes.lab.yaml_text import to_yaml
 from regimes.training import assemble, loop, results
@@ -318,3 +319,27 @@ def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(tmp_path):
         kills += 1
     assert kills == 10
     assert_same(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_other_code_goes_on_with_a_training_only_when_that_is_asked_for(tmp_path, monkeypatch):
+    commits = iter("abcdefghijkl")
+    monkeypatch.setattr("regimes.lab.runs.same_code", lambda old, new: False)
+    monkeypatch.setattr("regimes.lab.runs.provenance", lambda device: {"commit": next(commits) * 40, "started": "now"})
+    few = {"seeds": 2, "schedule": "constant"}
+    runs.train(short(**few, epochs=1), tmp_path / "run", across_commits=False)
+    runs.train(short(**few, epochs=1), tmp_path / "run", across_commits=False)  # a finished set is shown again
+    with pytest.raises(UserError, match="pass --across-commits"):
+        runs.train(short(**few, epochs=2), tmp_path / "run", across_commits=False)
+    outcome = runs.train(short(**few, epochs=2), tmp_path / "run", across_commits=True)
+    assert len(outcome.result["commits"]) == 2
+    launches = json.loads((tmp_path / "run" / "seed0" / "run.json").read_text())["launches"]
+    assert len({launch["stamp"]["data"] for launch in launches}) == 1
+    assert "at commits " in (tmp_path / "run" / "seed0" / "table.md").read_text()
+
+
+def test_the_largest_seed_is_trained_and_a_larger_one_named(tmp_path):
+    runs.train(short(seed=2**63 - 1, epochs=1), tmp_path / "run")
+    with pytest.raises(ValueError, match="seed"):
+        short(seed=2**63)
+    with pytest.raises(UserError, match=f"seed {2**63 - 2} with seeds 3"):
+        runs.train(short(seed=2**63 - 2, seeds=3), tmp_path / "other")

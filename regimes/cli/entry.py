@@ -11,6 +11,7 @@ from regimes.cli.output import safe_streams, unread
 from regimes.errors import UserError
 from regimes.lab.drawing import draw_plainly
 from regimes.lab.endings import DEBUG, INTERRUPTED, ending
+from regimes.lab.launch import forget_leftovers
 from regimes.threads import wait_quietly
 
 COMMANDS = (jobs, statements, runs)  # they have put themselves into the application, in this order
@@ -21,6 +22,7 @@ def main() -> NoReturn:
 
     What cannot be printed does not end a run. Output that is lost although somebody wanted it gives exit code 2.
     """
+    forget_leftovers(sys.argv[1:])
     with safe_streams() as (out, _):
         if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
             sys.stdout = io.StringIO()

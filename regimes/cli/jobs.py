@@ -81,8 +81,9 @@ def train_classifier(
     if settings is None:
         return
     where = given.out or folder_of(settings)
+    how = {"fresh": given.fresh, "across_commits": given.across_commits}
     try:
-        outcome = train(settings, where, resume=resume, fresh=given.fresh, say=partial(print, flush=True))
+        outcome = train(settings, where, resume=resume, say=partial(print, flush=True), **how)
     except Diverged as error:
         if error.outcome is not None:
             print_table(error.outcome.table, wide=where / "table.md")

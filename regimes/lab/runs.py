@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock
+from filelock import BaseFileLock
 from pydantic import BaseModel
 
 from regimes.errors import UserError
@@ -36,7 +36,7 @@ class RunFolder:
         path: Path,
         name: str,
         config: dict[str, Any],
-        lock: FileLock,
+        lock: BaseFileLock,
         launches: list[dict[str, Any]],
         launch: dict[str, Any] | None = None,
         across_commits: bool = True,
@@ -44,7 +44,7 @@ class RunFolder:
         self.path = path
         self.name = name
         self.config = config
-        self._lock: FileLock | None = lock
+        self._lock: BaseFileLock | None = lock
         self._launches = launches  # those that have added results
         self._launch = launch  # this one, until it begins to
         self._across_commits = across_commits
@@ -216,12 +216,12 @@ def _holds_run(path: Path) -> bool:
 def _holds_results(path: Path) -> bool:
     """Whether a run has left more than its configuration: until then nothing is lost by another one."""
     files = (entry.name for entry in path.iterdir() if not entry.name.endswith((".part", ".diff")))
-    return any(file not in (CONFIG, RUN, LOCK) for file in files)
+    return any(file not in (CONFIG, RUN) and not file.startswith(LOCK) for file in files)
 
 
 def _begun(file: str) -> bool:
     """Whether a launch that came no further, as on a full disk, may have left this file."""
-    return file.endswith(".part") or (file.startswith(f"{DIFF}-") and file.endswith(".diff"))
+    return file.endswith(".part") or file.startswith(LOCK) or (file.startswith(f"{DIFF}-") and file.endswith(".diff"))
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -229,7 +229,7 @@ def _refuse_foreign(path: Path) -> None:
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file; give a folder with --out")
     if path.is_dir() and not _holds_run(path):
-        foreign = [entry.name for entry in path.iterdir() if entry.name != LOCK and not _begun(entry.name)]
+        foreign = [entry.name for entry in path.iterdir() if not _begun(entry.name)]
         if foreign:
             raise UserError(
                 f"{path} holds files that are no run's ({min(foreign)}, ...); give a new or an empty folder with --out"

@@ -24,7 +24,7 @@ from regimes.processes import SINGLE, SingleProcess
 from regimes.streams import Run
 from regimes.training.batch_norm import join_batch_norms
 from regimes.training.checkpoint import PROGRAM, Origin, data_of, network_of
-from regimes.training.config import CLASSES, RECIPES, SHAPES, TEST, StepSettings, TrainConfig
+from regimes.training.config import CLASSES, MOST_SEED, RECIPES, SHAPES, TEST, StepSettings, TrainConfig
 from regimes.training.loop import Training
 from regimes.training.objectives import LeastAction, Plain, Risk
 
@@ -88,6 +88,11 @@ def check(config: TrainConfig) -> None:
     if config.target is not None and config.validation == 0:
         raise UserError(
             "target is an accuracy on validation samples; got validation 0. Set validation, or leave it out."
+        )
+    if config.seed + config.seeds - 1 > MOST_SEED:
+        raise UserError(
+            f"seed {config.seed} with seeds {config.seeds} goes beyond {MOST_SEED}, the largest seed: take a smaller "
+            "seed, or fewer seeds"
         )
     if config.nesterov and config.momentum == 0:
         raise UserError("nesterov needs a momentum above 0; got momentum 0. Set one of the two otherwise.")

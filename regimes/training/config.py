@@ -12,7 +12,7 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-MOST_SEED = 2**53  # and some thousand more fit into torch's generators; exact in every reader of JSON
+MOST_SEED = 2**63 - 1  # of the last run
 
 
 class NetSettings(Settings):

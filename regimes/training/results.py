@@ -119,7 +119,7 @@ def conclude_diverged(
         f"# {setup.origin.title}: diverged\n",
         f"Diverged at {reason}.\n",
         markdown_table(summary_rows(result)),
-        f"Reproduce: `{result.get('command')}` at commit {result.get('commit')}.\n",
+        f"Reproduce: `{result.get('command')}` {_at(result)}.\n",
     ]
     folder.write("table.md", "\n".join(page))
     folder.write(RESULT, to_json(result))
@@ -184,6 +184,12 @@ def _figure(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> dict[str, s
     return {} if reason is None else {"figure": f"not drawn: {reason}"}
 
 
+def _at(result: Mapping[str, Any]) -> str:
+    """The commit of a run, or those of a run that other code has gone on with."""
+    commits = result.get("commits") or [result.get("commit")]
+    return f"at commit{'s' if len(commits) > 1 else ''} {', '.join(map(str, commits))}"
+
+
 def _entry(row: Mapping[str, Any], ends: Ends) -> dict[str, Any]:
     """Figures of one set of weights, in eval mode; transport cost and its blocks on the test samples, if there are any.
 
@@ -234,7 +240,7 @@ def _page(config: StepSettings, setup: Setup, result: Mapping[str, Any]) -> str:
             *lines,
             markdown_table(summary_rows(result)),
             f"{sentence(result)}\n",
-            f"Reproduce: `{result.get('command')}` at commit {result.get('commit')}.\n",
+            f"Reproduce: `{result.get('command')}` {_at(result)}.\n",
         ]
     )
 

@@ -14,6 +14,7 @@ from regimes.errors import Diverged, Interrupted, RunFailed, UserError
 from regimes.lab.progress import Progress
 from regimes.lab.provenance import run_identity
 from regimes.lab.runs import CONFIG, RunFolder
+from regimes.lab.stamps import job_stamp
 from regimes.lab.yaml_text import read_yaml
 from regimes.machine import autocast, prepared, stoppable
 from regimes.modules.modes import with_running_statistics
@@ -54,24 +55,27 @@ def train(
     *,
     resume: bool = False,
     fresh: bool = False,
+    across_commits: bool = True,
     say: Say = lambda text: None,
 ) -> Outcome:
     """Train the seeds of the settings, one after the other in folders seed0, seed1... if there are several.
 
     A run or a set of runs goes on where it was stopped; `resume` refuses to start anew, `fresh` moves an old one aside.
-    Under torchrun its processes train each seed together.
+    What other code has begun is gone on with only with `across_commits`. Under torchrun its processes train each seed
+    together.
     """
     if resume and fresh:
         raise UserError("--resume goes on with the old run, --fresh moves it aside: give one of the two.")
     check(config)
     fresh = fresh and not restarted()
     with processes(config.device) as ranks:
-        speak = say if ranks.first else lambda text: None
+        how: dict[str, Any] = {"resume": resume, "fresh": fresh, "across_commits": across_commits, "ranks": ranks}
+        how["say"] = say if ranks.first else lambda text: None
         if config.seeds > 1:
             from regimes.training.seeds import train_seeds  # which trains each seed by this module
 
-            return train_seeds(config, path, resume=resume, fresh=fresh, say=speak, ranks=ranks)
-        return train_one(config, path, resume=resume, fresh=fresh, say=speak, ranks=ranks)
+            return train_seeds(config, path, **how)
+        return train_one(config, path, **how)
 
 
 def train_one(
@@ -80,6 +84,7 @@ def train_one(
     *,
     resume: bool = False,
     fresh: bool = False,
+    across_commits: bool = True,
     say: Say = lambda text: None,
     ranks: SingleProcess = SINGLE,
 ) -> Outcome:
@@ -96,20 +101,30 @@ def train_one(
         )
     with prepared(config.seed, config.device):
         setup = assemble(config, ranks)
+        how: dict[str, Any] = {"fresh": fresh, "across_commits": across_commits, "data": setup.origin.data}
         with (
             threads_for(setup.work),
-            ranks.by_first(lambda: open_run(path, "train", config, fresh=fresh)) or nullcontext() as folder,
+            ranks.by_first(lambda: open_run(path, "train", config, **how)) or nullcontext() as folder,
         ):
             return carry_out(TrainingRun(config, setup, path, folder), say)
 
 
-def open_run(path: Path, name: str, config: StepSettings, *, fresh: bool) -> RunFolder:
+def open_run(
+    path: Path,
+    name: str,
+    config: StepSettings,
+    *,
+    fresh: bool,
+    across_commits: bool = True,
+    data: str | None = None,
+) -> RunFolder:
     """The folder of a run, or of several seeds, new or as it was left; `LENGTH` may differ from what it holds.
 
     name: "train" or "fit". UserError where what was trained is not the beginning of the run that is asked for. Else the
-    result of a run of another length is gone.
+    result of a run of another length is gone. data: digest of the samples, for the stamp of the launch.
     """
-    folder = RunFolder.open(path, name, config, fresh=fresh, free=LENGTH)
+    how: dict[str, Any] = {"across_commits": across_commits, "stamp": job_stamp(config, data=data)}
+    folder = RunFolder.open(path, name, config, fresh=fresh, free=LENGTH, **how)
     try:
         if read_yaml(path / CONFIG) != folder.config:
             from regimes.training.longer import refuse_another_beginning

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from regimes.errors import Diverged
-from regimes.lab.report import markdown_table, number, to_json
+from regimes.lab.report import markdown_table, number, origin, to_json
 from regimes.lab.runs import RunFolder
 from regimes.processes import SINGLE, SingleProcess
+from regimes.training.checkpoint import RESULT
 from regimes.training.config import TrainConfig
 from regimes.training.run import Outcome, Say, open_run, train_one
 
@@ -16,20 +17,29 @@ NUMBERS = ("train_accuracy", "validation_accuracy", "test_accuracy", "test_risk"
 
 
 def train_seeds(
-    config: TrainConfig, path: Path, *, resume: bool, fresh: bool, say: Say, ranks: SingleProcess = SINGLE
+    config: TrainConfig,
+    path: Path,
+    *,
+    resume: bool,
+    fresh: bool,
+    say: Say,
+    across_commits: bool = True,
+    ranks: SingleProcess = SINGLE,
 ) -> Outcome:
     """Train the seeds one after the other in folders seed0, seed1..., and write what they have in common."""
     if resume and not ranks.from_first(lambda: any(path.glob("seed*/last.pt"))):
         raise FileNotFoundError(f"{path} holds no run to go on from; leave out --resume to start")
-    with ranks.by_first(lambda: open_run(path, "train", config, fresh=fresh)) or nullcontext() as folder:
-        if folder is not None:
+    how: dict[str, Any] = {"fresh": fresh, "across_commits": across_commits}
+    with ranks.by_first(lambda: open_run(path, "train", config, **how)) or nullcontext() as folder:
+        if folder is not None and not (path / RESULT).exists():
             folder.begin()
         results = []
         for seed in range(config.seed, config.seed + config.seeds):
             say(f"Seed {seed}:")
             one = config.model_copy(update={"seed": seed, "seeds": 1})
             try:
-                results.append(train_one(one, path / f"seed{seed}", say=say, ranks=ranks).result)
+                outcome = train_one(one, path / f"seed{seed}", across_commits=across_commits, say=say, ranks=ranks)
+                results.append(outcome.result)
             except Diverged as error:  # the other seeds are trained all the same
                 say(str(error))
                 results.append(error.outcome.result)
@@ -83,6 +93,6 @@ def _conclude(folder: RunFolder | None, config: TrainConfig, results: Sequence[M
     }
     without = f" over the {len(whole)} seeds that did not diverge" if gone else ""
     page = f"# {config.arch} on {config.dataset}, {config.seeds} seeds\n\nMeans with 95 % intervals{without}.\n\n"
-    folder.write("table.md", page + markdown_table(table))
+    folder.write("table.md", f"{page}{markdown_table(table)}\nReproduce: `{result.get('command')}`\n\n{origin(result)}")
     folder.write("result.json", to_json(result))
     return Outcome(result, table)
