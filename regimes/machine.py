@@ -25,15 +25,19 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
 @contextmanager
-def prepared(seed: int, device: str) -> Iterator[None]:
+def prepared(seed: int, device: str, *, precision: str = "tf32", cudnn_benchmark: bool | None = None) -> Iterator[None]:
     """Denormal floats are flushed to zero (they slow a CPU down tenfold) and torch's global random state is seeded.
 
-    Afterwards denormals count again, as is torch's default, and the random state is what it was. The peak of a GPU's
-    memory counts from here; on a CPU the process keeps its memory from now on.
+    On a card float32 products take TF32 unless `precision` is fp32, and cudnn tries its algorithms where asked to.
+    Afterwards all of this is what it was, and denormals count again, as is torch's default. The peak of a GPU's memory
+    counts from here; on a CPU the process keeps its memory from now on.
     """
     if device == "cpu":
         keep_memory()  # before the random state is read, which is a tensor
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
+    with (
+        card_settings(device, precision, cudnn_benchmark),
+        torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []),
+    ):
         torch.manual_seed(seed)
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -42,6 +46,25 @@ def prepared(seed: int, device: str) -> Iterator[None]:
             yield
         finally:
             torch.set_flush_denormal(False)
+
+
+@contextmanager
+def card_settings(device: str, precision: str, cudnn_benchmark: bool | None = None) -> Iterator[None]:
+    """How a card multiplies float32 numbers: in float32 (fp32) or TF32 (any other); whether cudnn tries algorithms.
+
+    Settings of the whole process, put back afterwards. cudnn_benchmark None leaves that one alone; a CPU has none.
+    """
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    before = (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark)
+    try:
+        if device == "cuda":
+            matmul.allow_tf32 = cudnn.allow_tf32 = precision != "fp32"
+            cudnn.benchmark = before[2] if cudnn_benchmark is None else cudnn_benchmark
+        yield
+    finally:
+        if device == "cuda":
+            matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
 
 
 def keep_memory() -> None:

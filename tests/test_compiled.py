@@ -49,3 +49,55 @@ def test_no_layer_breaks_the_graph(arch, options, sorting):
     # In a process of its own: the checks of argument types that run here cannot be compiled.
     code = WHOLE.format(arch=arch, options=options, sorting=sorting)
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=True)
+
+
+ONCE = """
+import torch
+
+from regimes.data.batches import Batches
+from regimes.data.classification import Labelled
+from regimes.models.build import build
+from regimes.training.loop import Training, descend
+from regimes.training.metrics import evaluate
+from regimes.training.objectives import LeastAction
+
+compiled, sizes = [], []
+
+
+def counting(graph, examples):
+    compiled.append(graph)
+
+    def run(*given):
+        sizes.append([len(x) for x in given if x.dim() == 4 and x.shape[1:] == (3, 8, 8)][0])
+        return graph(*given)
+
+    return run
+
+
+def net():
+    torch.manual_seed(0)
+    return build("resnet9", (3, 8, 8), 10, filters=4, blocks=2)
+
+
+data = Labelled(torch.randn(10, 3, 8, 8), torch.randint(0, 10, (10,)))
+after = []
+for asked in (True, False):
+    batches, model = Batches(data, 4), net()
+    if asked:
+        model.compile(backend=counting)
+    run = Training(model, LeastAction(level={level!r}), torch.optim.SGD(model.parameters(), 0.01))
+    for step in descend(run, batches, epochs=2):
+        if step.number == 1:
+            evaluate(model, Batches(data, 3, shuffle=False))
+    after.append(torch.cat([weight.detach().flatten() for weight in model.parameters()]))
+assert len(compiled) == 1, len(compiled)
+assert sizes == [4] * 4, sizes
+torch.testing.assert_close(*after)
+"""
+
+
+@pytest.mark.slow  # imports the compiler
+@pytest.mark.parametrize("level", ["batch", "batch_after", "whole"])
+def test_a_network_is_compiled_once_for_full_batches_and_for_nothing_else(level):
+    code = ONCE.format(level=level)
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=True)

@@ -154,6 +154,26 @@ def test_no_value_is_read_back_by_the_host():
     assert all(x.is_meta and y.is_meta for x, y in shown)
 
 
+@pytest.mark.parametrize("augment", [None, CHANGES])
+@pytest.mark.parametrize("normalise", [None, NORMALISE])
+def test_images_come_with_their_channels_last_where_asked(augment, normalise):
+    kind = {"seed": 5, "augment": augment, "normalise": normalise}
+    plain, last = (Batches(pictures(10), 4, **kind, channels_last=asked) for asked in (False, True))
+    for (x, y), (z, w) in zip(plain.epoch(1), last.epoch(1), strict=True):
+        assert torch.equal(x, z)
+        assert torch.equal(y, w)
+        assert x.is_contiguous()
+        assert z.is_contiguous(memory_format=torch.channels_last)
+    flat = Batches(Labelled(torch.randn(6, 2), torch.zeros(6, dtype=torch.long)), 3, channels_last=True)
+    assert next(flat.epoch(0))[0].shape == (3, 2)
+
+
+@pytest.mark.parametrize(("samples", "size", "ranks", "usual"), [(10, 4, 1, [4]), (3, 4, 1, [3]), (10, 5, 2, [3, 2])])
+def test_the_usual_size_is_that_of_all_batches_but_the_last(samples, size, ranks, usual):
+    batches = Batches(pictures(samples), size)
+    assert [batches.shard(rank, ranks).usual for rank in range(ranks)] == usual
+
+
 @pytest.mark.gpu
 def test_a_gpu_sees_the_same_batches_without_waiting():
     if not torch.cuda.is_available():

@@ -316,7 +316,10 @@ def test_a_part_that_is_marked_as_a_folder_is_refused_for_torch_would_read_nothi
 TAMPERED = {
     "shape": ([[8], [0, 8, 8], [1, 8, 10**9], ["a", 8, 8], [], [1.0, 8, 8], "188", None, -1, [[1], 8, 8]], "shape"),
     "classes": ([0, -1, 10**12, "ten", None, 10.0, True], "classes"),
-    "rows": ([3, [1], [{"epoch": 2}], [{"epoch": 1}, {}], [{"epoch": 1, "risk": "low"}]], "row"),
+    "rows": (
+        [3, [1], [{"epoch": 0}], [{"epoch": 2}, {"epoch": 2}], [{"epoch": 1}, {}], [{"epoch": 1, "risk": "low"}]],
+        "row",
+    ),
     "best": ([3, {"epoch": 9, "score": [0.1]}, {"epoch": "1", "score": [0.1]}, {"epoch": 1}], "best"),
     "sums": ([[], 1], "sums"),
     "rng": ([{}, {"cpu": 3, "cuda": None}, []], "rng"),

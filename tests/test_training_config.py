@@ -243,3 +243,14 @@ def test_augmentation_is_crop_and_flip_then_cutout_as_far_as_asked_for():
     assert black["augment=false"] == 0
     assert 2 / 64 < black["cutout=2"] <= 4 / 64  # a square of 2 × 2, cut off at the border
     assert black["[both]"] > black["augment=true"] > 0.2
+
+
+@pytest.mark.parametrize("given", ["compile", "cuda_graphs"])
+def test_times_sorted_within_the_network_are_not_compiled(given, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    config = {"arch": "resnet20", "mean_field": True, "device": "cuda", given: True}
+    with pytest.raises(ValueError, match=r"cannot be compiled.*tau_sort=epoch"):
+        check(TrainConfig(**config))
+    for sort in ("epoch", "never"):
+        check(TrainConfig(**config, tau_sort=sort))
+    check(TrainConfig(**{**config, "mean_field": False}))

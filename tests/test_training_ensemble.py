@@ -1,5 +1,7 @@
 """Members trained together are the members trained alone."""
 
+import weakref
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -176,3 +178,22 @@ def test_batches_of_other_number_or_size_are_refused():
 def test_no_members_are_refused():
     with pytest.raises(ValueError, match="at least one network"):
         Ensemble([])
+
+
+@pytest.mark.parametrize("objective", [Plain(), LeastAction()])
+def test_nothing_of_a_step_is_held_through_the_next(objective):
+    net, batches, _ = prepared("resnet9", members=2, train_size=40)
+    ensemble, seen, alive = Ensemble([net(seed) for seed in range(2)]), [], []
+
+    def before(module, inputs):
+        alive.append(sum(one() is not None for one in seen) + sum(w.grad is not None for w in module.parameters()))
+
+    def after(module, inputs, output):
+        states = [output.output, *output.flat_steps] if objective.traced else [output]
+        seen[:] = [weakref.ref(tensor) for tensor in (*inputs, *states)]
+
+    ensemble.register_forward_pre_hook(before)
+    ensemble.register_forward_hook(after)
+    steps = list(descend_together(ensemble, objective, sgd(ensemble), batches, epochs=2))
+    assert len(steps) == len(alive) == 6
+    assert alive == [0] * 6

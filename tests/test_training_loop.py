@@ -1,5 +1,6 @@
 import copy
 import io
+import weakref
 from itertools import islice
 
 import pytest
@@ -165,6 +166,44 @@ def test_what_the_caller_measures_between_steps_changes_nothing():
         watched.objective.loss(watched.model(batches.data.x, trace=True), batches.data.labels)
     list(descend(alone, batches, epochs=2))
     assert equal(watched, alone)
+
+
+class Watched(nn.Module):
+    """The network, with weak references to what each call was given and has returned."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.seen, self.alive = network(), [], []
+
+    def forward(self, x, trace=False):
+        self.alive.append(sum(one() is not None for one in self.seen))
+        self.alive[-1] += sum(weight.grad is not None for weight in self.net.parameters())
+        output = self.net(x, trace=trace)
+        states = (
+            [output] if not trace else [output.output, *output.flat_steps, *(z for path in output.paths for z in path)]
+        )
+        self.seen = [weakref.ref(tensor) for tensor in (x, *states)]
+        return output
+
+
+@pytest.mark.parametrize("objective", [Plain(), LeastAction(), LeastAction(level="running", form="multiplied")])
+def test_nothing_of_a_step_is_held_through_the_next(objective):
+    net = Watched()
+    batches = images(normalise=lambda x: x + 0)
+    kept = list(descend(training(objective, net=net), batches, epochs=2))
+    assert len(kept) == len(net.alive) == 8
+    assert net.alive == [0] * 8
+
+
+def test_the_mode_is_set_once_and_again_only_where_the_caller_has_changed_it(monkeypatch):
+    run = training()
+    calls, real = [], nn.Module.train
+    monkeypatch.setattr(type(run.model), "train", lambda net, mode=True: calls.append(mode) or real(net, mode))
+    for step in descend(run, images(), epochs=2):
+        assert run.model.training
+        if (step.epoch, step.number) == (0, 2):
+            run.model.eval()
+    assert calls == [True, False, True]
 
 
 def test_the_caller_may_go_back_to_a_saved_state():

@@ -20,6 +20,8 @@ class Batches:
     The order of an epoch comes from (seed, epoch) alone and the augmentation from (seed, epoch, step) alone, drawn on
     the CPU, so that a resumed run and another device see the same batches. shuffle=False keeps the stored order.
 
+    channels_last: images lie so in memory, on the device, as convolutions work through them fastest.
+
     A last, smaller batch is kept, unless it is shuffled and a single sample: batch normalisation needs two. With
     several ranks `size` counts the joined batch, of which rank r receives the samples r, r + ranks, r + 2 ranks...:
     together all ranks see what one rank alone would see, in as many steps.
@@ -34,6 +36,7 @@ class Batches:
         normalise: Callable[[Tensor], Tensor] | None = None,
         augment: Augmentation | None = None,
         shuffle: bool = True,
+        channels_last: bool = False,
     ) -> None:
         with users_choice():
             count("Batches", "size", size)
@@ -51,6 +54,7 @@ class Batches:
             )
         self.data, self.size, self.seed = data, size, seed
         self.normalise, self.augment, self.shuffle = normalise, augment, shuffle
+        self.channels_last = channels_last and data.x.dim() == 4
         self.rank, self.ranks = 0, 1
         if len(self) == 0:
             raise UserError(
@@ -80,6 +84,11 @@ class Batches:
         full, rest = divmod(len(self.data.labels), self.size)
         return full + (rest >= (2 if self.shuffle else 1))
 
+    @property
+    def usual(self) -> int:
+        """Number of samples of this rank in every batch but a smaller last one."""
+        return len(range(self.rank, self.joined(0), self.ranks))
+
     def joined(self, step: int) -> int:
         """Number of samples of batch `step` over all ranks."""
         return min(self.size, len(self.data.labels) - step * self.size)
@@ -108,4 +117,6 @@ class Batches:
                 stream = generator(self.seed, Data.AUGMENT, epoch, step)
                 numbers = self.augment.draw(len(chosen), stream)[self.rank :: self.ranks]
                 x = self.augment.apply(x, numbers.to(device, non_blocking=True))
+            if self.channels_last:  # as bytes, before they become floats
+                x = x.contiguous(memory_format=torch.channels_last)
             yield x if self.normalise is None else self.normalise(x), labels

@@ -66,6 +66,7 @@ def _rng(rng: Mapping[str, Any]) -> str | None:
 def _rows(rows: Any) -> str | None:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return f"rows is {_short(rows)}, not a list of mappings"
+    last = 0
     for number, row in enumerate(rows, 1):
         for name in rows[0]:
             if name not in row:
@@ -73,8 +74,9 @@ def _rows(rows: Any) -> str | None:
         for name, value in row.items():
             if isinstance(value, bool) or not (value is None or isinstance(value, float | int)):
                 return f"row {number}: field {name!r} is {_short(value)}, not a number"
-        if row.get("epoch") != number:
-            return f"row {number}: field 'epoch' is {_short(row.get('epoch'))}"
+        if not _count(row.get("epoch"), last + 1):
+            return f"row {number}: field 'epoch' is {_short(row.get('epoch'))}, after {last}"
+        last = row["epoch"]
     return None
 
 
@@ -82,7 +84,7 @@ def _best(best: Mapping[str, Any], rows: Sequence[Any]) -> str | None:
     if not best:
         return None
     epoch, score = best.get("epoch"), best.get("score")
-    if not _count(epoch, 1) or int(epoch or 0) > len(rows):
+    if not _count(epoch, 1) or epoch not in [row["epoch"] for row in rows]:
         return f"best.epoch is {_short(epoch)}, not one of {len(rows)} epochs"
     if not isinstance(score, list) or not all(isinstance(part, float | int) for part in score):
         return f"best.score is {_short(score)}, not numbers"

@@ -107,6 +107,9 @@ def _merge(
     for key, value in changes.items():
         known = list(settings.model_fields) if settings else None
         full = ".".join((*path, str(key)))
+        if settings and key in getattr(settings, "OLD_NAMES", ()):  # which the settings read themselves
+            sources[full], values[key] = source, value
+            continue
         if known is not None and key not in known:
             raise UserError(
                 f"unknown key {full!r} ({source}).{nearest(str(key), known)} Known keys: {', '.join(known)}"

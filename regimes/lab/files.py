@@ -1,6 +1,7 @@
 """Durable files: a file is either the old one or the whole new one, whatever happens in between."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +19,27 @@ def write_whole(path: Path, content: str | bytes) -> None:
         _flush_folder(path.parent)
     except OSError as error:
         cannot_write(path, error)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def link_whole(source: Path, target: Path) -> None:
+    """Give a whole file a second name in one step, in the place of another file; a copy where there are no links.
+
+    Files that are only ever replaced, as `write_whole` does, may share their bytes.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, target)
+        _flush_folder(target.parent)
+    except OSError as error:
+        cannot_write(target, error)
     finally:
         temporary.unlink(missing_ok=True)
 

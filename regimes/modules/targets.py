@@ -44,11 +44,11 @@ def refuse_misfit(caller: str, outputs: Tensor, targets: Any) -> None:
 
 def refuse_labels(caller: str, outputs: Tensor, labels: Tensor) -> None:
     """ValueError for labels out of 0..k−1 (−100 is left out, as by torch). Reads the entries: a card waits for it."""
-    wrong = labels[((labels < 0) | (labels >= outputs.shape[1])) & (labels != IGNORED)]
-    if len(wrong):
+    out = ((labels < 0) | (labels >= outputs.shape[1])) & (labels != IGNORED)
+    if count := int(out.sum()):
         raise ValueError(
             f"{caller} needs class labels 0..{outputs.shape[1] - 1}, as the output has {outputs.shape[1]} classes; "
-            f"{len(wrong)} of {labels.numel()} are not, {int(wrong[0])} the first. Number the classes from 0."
+            f"{count} of {labels.numel()} are not, {int(labels[out][0])} the first. Number the classes from 0."
         )
 
 

@@ -100,6 +100,11 @@ def check(config: TrainConfig) -> None:
         raise UserError("tensorboard=true needs the package tensorboard: install it with pip, or leave the setting out")
     if config.cuda_graphs and config.device != "cuda":
         raise UserError("cuda_graphs needs device cuda; got device cpu. Leave it out, or pass compile=true instead.")
+    if (config.compile or config.cuda_graphs) and config.mean_field and config.tau_sort == "forward":
+        raise UserError(
+            "blocks that are sorted at each forward pass cannot be compiled: their order is read in the midst of the "
+            "network. Pass tau_sort=epoch or tau_sort=never, or leave compile and cuda_graphs out."
+        )
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "device 'cuda' needs a CUDA graphics card and a torch built for it; "
@@ -143,6 +148,7 @@ def assemble(config: TrainConfig, ranks: SingleProcess = SINGLE) -> Setup:
         size,
         normalise=data.normalise,
         augment=make_augmentation(config),
+        channels_last=config.channels_last,
         origin=Origin(PROGRAM, f"{config.arch} on {config.dataset}", data.shape, data.classes, samples),
         work=work,
         head={
@@ -165,15 +171,23 @@ def make_setup(
     *,
     normalise: Callable[[Tensor], Tensor] | None = None,
     augment: Augmentation | None = None,
+    channels_last: bool = False,
     **about: Any,
 ) -> Setup:
     """The training with its batches, and those that measure it, `size` samples each; `about`: the rest of a Setup."""
     ranks = training.ranks
-    batches = Batches(data.train, config.batch, seed=config.seed, normalise=normalise, augment=augment)
+    batches = Batches(
+        data.train,
+        config.batch,
+        seed=config.seed,
+        normalise=normalise,
+        augment=augment,
+        channels_last=channels_last,
+    )
     most = first_steps(config, batches)
 
     def in_order(part: Labelled) -> Batches:
-        whole = Batches(first_of(part, most), size, normalise=normalise, shuffle=False)
+        whole = Batches(first_of(part, most), size, normalise=normalise, shuffle=False, channels_last=channels_last)
         return whole.shard(ranks.rank, ranks.count)
 
     return Setup(

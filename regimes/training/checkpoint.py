@@ -15,6 +15,7 @@ from regimes.data.classification import Classification, classification
 from regimes.errors import UserError, users_choice
 from regimes.lab.checkpoint_fields import misfit, misfit_shape
 from regimes.lab.config import dump
+from regimes.lab.files import link_whole
 from regimes.lab.provenance import run_identity
 from regimes.lab.runs import differences
 from regimes.lab.tensor_files import read_tensors, write_tensors
@@ -25,7 +26,7 @@ from regimes.models.size import refuse_too_large
 from regimes.models.timed import timed
 from regimes.models.weights import put_weights
 from regimes.paths import home
-from regimes.training.config import CLASSES, SHAPES, TrainConfig
+from regimes.training.config import CLASSES, SHAPES, StepSettings, TrainConfig
 from regimes.training.loop import Training
 from regimes.training.metrics import Sums
 
@@ -107,6 +108,11 @@ class Origin(NamedTuple):
     data: str  # `digest` of the samples
 
 
+def early(row: Mapping[str, Any], epochs: int, every: int) -> bool:
+    """Whether a row is none of a longer run: of an epoch that has not ended, or that is only measured as the last."""
+    return row["epoch"] > epochs or row["epoch"] % every > 0
+
+
 class RunState:
     """All that a run goes on from, in memory and on the disk: the training, and its numbers so far.
 
@@ -114,7 +120,7 @@ class RunState:
     step; tests: how often the test samples were measured. Of several processes the first reads and writes.
     """
 
-    def __init__(self, path: Path, config: BaseModel, training: Training, origin: Origin, run: str) -> None:
+    def __init__(self, path: Path, config: StepSettings, training: Training, origin: Origin, run: str) -> None:
         self.path, self.config, self.training, self.origin, self.run = path, config, training, origin, run
         self.ranks = training.ranks
         self.rows: list[dict[str, Any]] = []
@@ -132,8 +138,8 @@ class RunState:
         """Risk of the first step, at the initial weights; waits for the device."""
         return 0.0 if self.first_risk is None else float(self.first_risk)
 
-    def save(self, file: str) -> None:
-        """Write the present state."""
+    def save(self, file: str, *others: str) -> None:
+        """Write the present state, once; `others` are more names of the same file."""
         origin = self.origin
         checkpoint = Checkpoint(
             config=dump(self.config),
@@ -150,7 +156,13 @@ class RunState:
             tests=self.tests,
             program=origin.program,
         )
-        self.ranks.by_first(lambda: save_checkpoint(self.path / file, checkpoint))
+
+        def write() -> None:
+            save_checkpoint(self.path / file, checkpoint)
+            for other in others:
+                link_whole(self.path / file, self.path / other)
+
+        self.ranks.by_first(write)
         self.saved = time.monotonic()
 
     def load(self, file: str) -> Checkpoint:
@@ -165,22 +177,27 @@ class RunState:
             return None
         return self.ranks.from_first(lambda: self.load(BEST).state["model"])
 
-    def keep_if_best(self, score: Sequence[float]) -> None:
-        """Write the weights of the epoch just closed if it is the best so far; never those of a score that is NaN.
+    @property
+    def early(self) -> bool:
+        """Whether the last row is none of a longer run: of an epoch cut by max_steps, or measured as the last one."""
+        return bool(self.rows) and early(self.rows[-1], self.training.epoch, self.config.evaluate_every)
 
-        An epoch that max_steps has cut is none of a longer run: the best weights before it are kept beside.
+    def is_best(self, score: Sequence[float]) -> bool:
+        """Whether the epoch just closed is the best so far, which is noted; never one whose score is NaN.
+
+        Where a longer run would not have measured it, the best weights before it are kept beside.
         """
         if not all(map(isfinite, score)) or (self.best and not tuple(score) > tuple(self.best["score"])):
-            return
-        cut, before = self.training.step > 0, self.best
-        if cut and before:
+            return False
+        extra, before = self.early, self.best
+        if extra and before:
             self.ranks.by_first(lambda: save_checkpoint(self.path / BEFORE, self.load(BEST)))
-        self.best = {"epoch": self.rows[-1]["epoch"], "score": list(score)} | ({"before": before} if cut else {})
-        self.save(BEST)
+        self.best = {"epoch": self.rows[-1]["epoch"], "score": list(score)} | ({"before": before} if extra else {})
+        return True
 
     def reopen_epoch(self) -> None:
-        """Go on within an epoch that max_steps had cut, as if it had not."""
-        if len(self.rows) == self.training.epoch:
+        """Go on where a longer run would not have measured, as if nothing had been."""
+        if not self.early:
             return
         cut = self.rows.pop()
         if self.best and self.best["epoch"] == cut["epoch"]:

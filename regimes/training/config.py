@@ -1,7 +1,7 @@
 """Settings of one training run, and the recipes of the data sets, from which what is not given comes."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -38,6 +38,8 @@ class NetSettings(Settings):
 
 class StepSettings(Settings):
     """How a network is trained, whichever it is: what `train` and `regimes.fit` have in common."""
+
+    OLD_NAMES: ClassVar[tuple[str, ...]] = ("bf16",)  # of settings, still understood
 
     epochs: Count = Field(description="passes over the training samples")
     max_steps: Count | None = Field(None, description="stop after this many optimiser steps; null: never")
@@ -76,12 +78,37 @@ class StepSettings(Settings):
 
     seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = Field(0, description="of data, weights and batches")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where it is computed")
-    bf16: bool = Field(False, description="products in bfloat16")
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        "tf32",
+        description="of products: float32; on a card TF32 (on a CPU the same as fp32); or bfloat16 by autocast. "
+        "bf16=true and bf16=false are old names of bf16 and tf32",
+    )
+    cudnn_benchmark: bool = Field(False, description="on a card try convolution algorithms and take the fastest")
+    evaluate_every: Count = Field(1, description="epochs between two lines of metrics.csv and looks at validation")
     target: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="validation accuracy whose time is told; null: none"
     )
     checkpoint_seconds: NotNegative = Field(60.0, description="seconds between two checkpoints within an epoch")
     tensorboard: bool = Field(False, description="write TensorBoard events")
+
+    @model_validator(mode="before")
+    @classmethod
+    def old_name_of_precision(cls, values: Any) -> Any:
+        """Settings of earlier versions had bf16 in place of precision."""
+        if not isinstance(values, dict) or "bf16" not in values:
+            return values
+        bf16, rest = values["bf16"], {name: value for name, value in values.items() if name != "bf16"}
+        if not isinstance(bf16, bool):
+            raise ValueError(f"bf16 needs true or false; got {bf16!r}. Set precision instead")
+        given = rest.get("precision")
+        if given == ("fp32" if bf16 else "bf16"):
+            raise ValueError(f"precision {given} and bf16 {str(bf16).lower()} contradict each other; leave bf16 out")
+        return {**rest, "precision": "bf16"} if bf16 else rest
+
+    @property
+    def bf16(self) -> bool:
+        """Whether products are made in bfloat16."""
+        return self.precision == "bf16"
 
 
 class TrainConfig(StepSettings, NetSettings):

@@ -17,7 +17,7 @@ from regimes.data.batches import Batches
 from regimes.data.member_batches import MemberBatches
 from regimes.models.residual import Trace, as_trace
 from regimes.training.loop import risk_again
-from regimes.training.objectives import LeastAction, Plain
+from regimes.training.objectives import LeastAction, Loss, Plain
 from regimes.transport.energy import transport_cost
 
 
@@ -111,24 +111,40 @@ def descend_together(
             "an ensemble moves λ by the level batch, batch_after or running; got 'whole'. Train the members singly."
         )
     context = nullcontext() if autocast is None else autocast
-    risk = vmap(objective.risk)
-    drawn = MemberBatches(batches)
+    risk, drawn = vmap(objective.risk), MemberBatches(batches)
+    ensemble.train()
     for epoch in range(epochs):
         for number, (x, labels) in enumerate(drawn.epoch(epoch)):
-            ensemble.train()
-            with context:
-                trace = as_trace(ensemble(x, trace=objective.traced))
-                risks = risk(trace.output, labels)
-                if isinstance(objective, LeastAction):
-                    costs = vmap(lambda steps: transport_cost(steps, p=objective.p, convention=objective.convention))
-                    loss = objective.step(risks, costs(trace.flat_steps))
-                else:
-                    loss = objective.step(risks)
-            optimizer.zero_grad(set_to_none=True)
-            loss.value.sum().backward()
-            optimizer.step()
+            if not ensemble.training:
+                ensemble.train()
+            loss, correct = _optimise(ensemble, objective, optimizer, x, labels, context)
             objective.after_step(lambda x=x, labels=labels: risk_again(ensemble, risk, x, labels, context))
-            correct = (trace.output.detach().argmax(-1) == labels).sum(1)
-            yield EnsembleStep(epoch, number, loss.value.detach(), loss.risk, loss.transport, correct, labels.shape[1])
+            samples = labels.shape[1]
+            del x, labels
+            yield EnsembleStep(epoch, number, loss.value, loss.risk, loss.transport, correct, samples)
         if scheduler is not None:
             scheduler.step()
+
+
+def _optimise(
+    ensemble: Ensemble,
+    objective: Plain | LeastAction,
+    optimizer: Optimizer,
+    x: Tensor,
+    labels: Tensor,
+    context: AbstractContextManager[Any],
+) -> tuple[Loss, Tensor]:
+    """One step of the optimiser: its losses, without the graph, and how many answers were right; the rest is let go."""
+    optimizer.zero_grad(set_to_none=True)
+    with context:
+        trace = as_trace(ensemble(x, trace=objective.traced))
+        risks = vmap(objective.risk)(trace.output, labels)
+        if isinstance(objective, LeastAction):
+            costs = vmap(lambda steps: transport_cost(steps, p=objective.p, convention=objective.convention))
+            loss = objective.step(risks, costs(trace.flat_steps))
+        else:
+            loss = objective.step(risks)
+    loss.value.sum().backward()
+    optimizer.step()
+    correct = (trace.output.detach().argmax(-1) == labels).sum(1)
+    return loss._replace(value=loss.value.detach()), correct

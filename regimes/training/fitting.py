@@ -123,7 +123,7 @@ def fit(
     config = _settings(given)
     data = checked(traced, risk, config.target, train, validation, test)
     path = home(out) if out is not None else default_folder(f"fit-{config.model}{'-lap' * lap}", config, set(given))
-    with prepared(config.seed, config.device):
+    with prepared(config.seed, config.device, precision=config.precision, cudnn_benchmark=config.cudnn_benchmark):
         setup = _set_up(traced, data, config, risk)
         with threads_for(setup.work), open_run(path, "fit", config, fresh=fresh) as folder:
             outcome = carry_out(TrainingRun(config, setup, path, folder), say)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from regimes.errors import UserError
-from regimes.training.checkpoint import load_checkpoint
+from regimes.training.checkpoint import early, load_checkpoint
 from regimes.training.config import StepSettings
 
 WAY_OUT = "pass --out for another folder, or --fresh to train anew"
@@ -13,8 +13,9 @@ def refuse_another_beginning(last: Path, config: StepSettings) -> None:
     """UserError unless what a checkpoint holds is the beginning of the run that is asked for."""
     checkpoint = load_checkpoint(last)
     rows, epoch, step = checkpoint.rows, int(checkpoint.state["epoch"]), int(checkpoint.state["step"])
-    cut = len(rows) > epoch  # its last row is of an epoch that max_steps has ended early
-    done = (rows[-1]["steps"] if rows else 0) + (0 if cut else step)
+    last_row = rows[-1] if rows else {"epoch": 0, "steps": 0}
+    cut = bool(rows) and early(last_row, epoch, config.evaluate_every)  # its last row is none of a longer run
+    done = last_row["steps"] + (0 if cut else int(checkpoint.sums.get("steps", step)))
     if epoch + (step > 0) > config.epochs or done > (config.max_steps or done):
         asked = f"--epochs {config.epochs}" + (f" --max-steps {config.max_steps}" if config.max_steps else "")
         raise UserError(f"{last} has seen {done} steps, {epoch} whole epochs: more than {asked}; {WAY_OUT}")

@@ -13,11 +13,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from regimes.data.batches import Batches
 from regimes.errors import Diverged
+from regimes.models.compiling import uncompiled
 from regimes.models.residual import Trace, as_trace
 from regimes.models.timed import timed_segments
 from regimes.modules.modes import batch_statistics, buffers_restored, with_running_statistics
 from regimes.processes import SINGLE, SingleProcess
-from regimes.training.objectives import Objective, Risk
+from regimes.training.objectives import Loss, Objective, Risk
 
 
 class Step(NamedTuple):
@@ -106,38 +107,53 @@ def descend(
     """Train until `epochs` epochs are done, from wherever `training` stands; yields after every optimiser step.
 
     At each yield `training` holds a state from which training goes on as if nothing had happened; the caller may save
-    it, or load another one and go on from there. The model is put into training mode before each step, so the caller
-    may evaluate in between. No host synchronisation.
+    it, or load another one and go on from there. The model is put into training mode at the start, and again where the
+    caller has left it in eval mode. A compiled network runs as it is written where a batch is smaller than the others,
+    and where risks are measured: nothing is compiled for these. No host synchronisation, and nothing of a step is held
+    through the next one.
     """
-    context = nullcontext() if autocast is None else autocast
+    context, model = nullcontext() if autocast is None else autocast, training.model
+    model.train()
     training.objective.looks = False  # data are checked where they are read
     while training.epoch < epochs:
         for x, labels in batches.epoch(training.epoch, training.step):
+            if not model.training:
+                model.train()
             epoch, number = training.epoch, training.step
-            training.model.train()
-            with context:
-                output = _forward(training, x)
-                loss = training.objective(output, labels)
-            training.optimizer.zero_grad(set_to_none=True)
-            training.ranks.backward(loss.value, training.model.parameters())
-            training.optimizer.step()
-            with torch.no_grad():
-                right = right_answers(as_trace(output).output, labels)
-                correct = None if right is None else training.ranks.total(right.sum())
-                samples = len(labels) if training.ranks.count == 1 else batches.joined(number)
+            loss, correct = _optimise(training, x, labels, context, usual=len(x) == getattr(batches, "usual", len(x)))
             training.objective.after_step(
                 lambda x=x, labels=labels: _risk(training, x, labels, context),
                 lambda: whole_risk(training, batches, context),
             )
+            samples = len(labels) if training.ranks.count == 1 else batches.joined(number)
+            del x, labels
             training.step += 1
             if training.step == len(batches):
                 training.epoch, training.step = training.epoch + 1, 0
                 training.end_epoch()
             here = (training.epoch, training.step)
-            numbers = (loss.value.detach(), loss.risk, loss.transport, correct, samples, loss.penalty)
-            yield Step(epoch, number, *numbers)
+            yield Step(epoch, number, loss.value, loss.risk, loss.transport, correct, samples, loss.penalty)
             if (training.epoch, training.step) != here:  # the caller has loaded another state
                 break
+
+
+def _optimise(
+    training: Training, x: Tensor, labels: Tensor, context: AbstractContextManager[Any], *, usual: bool
+) -> tuple[Loss, Tensor | None]:
+    """One step of the optimiser: its loss, without the graph, and how many answers were right.
+
+    usual: whether the batch has the size of all but the last one, for which a compiled network is compiled.
+    """
+    training.optimizer.zero_grad(set_to_none=True)  # before the forward pass, which needs their memory
+    with context:
+        output = _forward(training, x, usual=usual)
+        loss = training.objective(output, labels)
+    training.ranks.backward(loss.value, training.model.parameters())
+    training.optimizer.step()
+    with torch.no_grad():
+        right = right_answers(as_trace(output).output, labels)
+        correct = None if right is None else training.ranks.total(right.sum())
+    return loss._replace(value=loss.value.detach()), correct
 
 
 class Guard:
@@ -190,8 +206,9 @@ def right_answers(outputs: Tensor, targets: Tensor) -> Bool[Tensor, " n"] | None
     return outputs.argmax(1) == targets if labels else None
 
 
-def _forward(training: Training, x: Tensor) -> Tensor | Trace:
-    return training.model(x, trace=True) if training.objective.traced else training.model(x)
+def _forward(training: Training, x: Tensor, *, usual: bool) -> Tensor | Trace:
+    with nullcontext() if usual else uncompiled(training.model):
+        return training.model(x, trace=True) if training.objective.traced else training.model(x)
 
 
 @torch.no_grad()
@@ -206,7 +223,7 @@ def risk_again(
     model: nn.Module, risk: Risk, x: Tensor, labels: Tensor, context: AbstractContextManager[Any]
 ) -> Float[Tensor, "*members"]:
     """Risk of one batch by the model in the mode that it is in, its buffers left alone; of an ensemble one a member."""
-    with buffers_restored(model), context:
+    with buffers_restored(model), context, uncompiled(model):
         return risk(as_trace(model(x)).output, labels)
 
 
@@ -221,10 +238,17 @@ def whole_risk(training: Training, batches: Batches, context: AbstractContextMan
     ranks = training.ranks
     if isinstance(batches, Batches):
         normed = len(with_running_statistics(training.model)) > 0
-        plain = Batches(batches.data, batches.size, seed=batches.seed, normalise=batches.normalise, shuffle=normed)
+        plain = Batches(
+            batches.data,
+            batches.size,
+            seed=batches.seed,
+            normalise=batches.normalise,
+            shuffle=normed,
+            channels_last=batches.channels_last,
+        )
         batches = plain.shard(ranks.rank, ranks.count)
     total, count = torch.zeros((), dtype=torch.float64), 0
-    with batch_statistics(training.model):
+    with batch_statistics(training.model), uncompiled(training.model):
         for x, labels in batches.epoch(0):
             with context:
                 risk = training.objective.risk(as_trace(training.model(x)).output, labels)

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from regimes.data.batches import Batches
 from regimes.machine import peak_memory
+from regimes.models.compiling import uncompiled
 from regimes.models.residual import as_trace
 from regimes.models.timed import timed_segments
 from regimes.modules.modes import eval_mode
@@ -60,7 +61,7 @@ def evaluate(
     context = nullcontext() if autocast is None else autocast
     sums: Tensor | None = None
     count = 0
-    with eval_mode(model):
+    with eval_mode(model), uncompiled(model):
         for x, labels in batches.epoch(0):
             with context:
                 trace = as_trace(model(x, trace=True))
@@ -80,13 +81,14 @@ def evaluate(
 
 
 class Sums:
-    """Sums over the samples of an epoch so far, in float64 on their device, and its learning rate."""
+    """Sums over the samples since the last row, in float64 on their device, and the learning rate of the first."""
 
     def __init__(self, lr: float, state: Mapping[str, Any] | None = None) -> None:
         state = state or {}
         self.lr = float(state.get("lr", lr))
         self.totals: torch.Tensor = state.get("figures", torch.zeros(len(RUNNING), dtype=torch.float64))
         self.samples = int(state.get("samples", 0))
+        self.steps = int(state.get("steps", 0))
         self.seconds = float(state.get("seconds", 0.0))
         self.measured = list(state.get("measured", RUNNING))
 
@@ -107,12 +109,14 @@ class Sums:
             self.totals = self.totals.to(batch.device)
         self.totals = self.totals + batch
         self.samples += step.samples
+        self.steps += 1
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
         return {
             "figures": self.totals,
             "samples": self.samples,
+            "steps": self.steps,
             "seconds": self.seconds,
             "lr": self.lr,
             "measured": self.measured,
@@ -176,11 +180,12 @@ def epoch_row(
 ) -> dict[str, Any]:
     """One line of metrics.csv; None where a number does not exist.
 
-    running_loss, running_risk, running_accuracy, running_transport: means over the samples of the epoch's steps, in
-    train mode and each before its own update: of many weights, and so no measurement of any. penalty_share: the part of
-    running_loss that the transport cost makes up. energy and energy_1, energy_2, ...: transport cost in eval mode after
-    the epoch, whole and of each block, on the validation samples, or on some training samples where there are none.
-    lr: of the epoch's steps. Of a net with times besides those of `time_numbers`.
+    running_loss, running_risk, running_accuracy, running_transport: means over the samples of the steps since the last
+    line, in train mode and each before its own update: of many weights, and so no measurement of any. penalty_share:
+    the part of running_loss that the transport cost makes up. energy and energy_1, energy_2, ...: transport cost in
+    eval mode after the epoch, whole and of each block, on the validation samples, or on some training samples where
+    there are none.
+    lr: of the first of these steps. Of a net with times besides those of `time_numbers`.
     seconds: of training steps alone. peak_memory_mib: the most so far (`machine.peak_memory`).
     """
     means = sums.means()

@@ -21,7 +21,7 @@ from regimes.modules.modes import with_running_statistics
 from regimes.processes import SINGLE, SingleProcess, lost, processes, restarted
 from regimes.threads import threads_for
 from regimes.training.assemble import Setup, assemble, check
-from regimes.training.checkpoint import FIT, LAST, LENGTH, RESULT, RunState
+from regimes.training.checkpoint import BEST, FIT, LAST, LENGTH, RESULT, RunState
 from regimes.training.config import StepSettings, TrainConfig
 from regimes.training.loop import Guard, Step, descend, whole_risk
 from regimes.training.metrics import Evaluation, Sums, epoch_row, evaluate, events, multiplier, to_csv
@@ -99,7 +99,7 @@ def train_one(
         raise FileNotFoundError(
             f"{path} holds no {LAST} to go on from; leave out --resume to start, or name the run's folder with --out"
         )
-    with prepared(config.seed, config.device):
+    with prepared(config.seed, config.device, precision=config.precision, cudnn_benchmark=config.cudnn_benchmark):
         setup = assemble(config, ranks)
         how: dict[str, Any] = {"fresh": fresh, "across_commits": across_commits, "data": setup.origin.data}
         with (
@@ -237,14 +237,15 @@ class TrainingRun:
         with (
             stoppable() as stop,
             Progress(self.path.name, self.total, self.done, shown=first) as bar,
-            events(events_folder, len(state.rows)) as log,
+            events(events_folder, state.rows[-1]["epoch"] if state.rows else 0) as log,
         ):
             before = time.monotonic()
             for step in steps:
                 state.first_risk = step.risk if state.first_risk is None else state.first_risk
                 guard.see(step)
                 state.sums.add(step)
-                whole = self.training.step == 0 or self.done == self.total
+                ended = self.training.step == 0 and self.training.epoch % self.config.evaluate_every == 0
+                whole = ended or self.done == self.total
                 if whole:
                     guard.read()
                 state.sums.seconds += time.monotonic() - before
@@ -293,10 +294,9 @@ class TrainingRun:
         state.rows.append(epoch_row(self.training, step.epoch + 1, self.done, state.sums, found, validated=validated))
         right = found.accuracy if self.setup.data.classes else 0.0
         score = (right, -found.risk) if validated else (-state.rows[-1]["running_risk"],)
-        if self.training.step == 0:  # else max_steps has cut it, and a longer run goes on with its sums
+        if not state.early:  # else a longer run takes the row back, and goes on with its sums
             state.sums = Sums(self.training.lr)
-        state.keep_if_best(score)
-        state.save(LAST)
+        state.save(*([BEST, LAST] if state.is_best(score) else [LAST]))
         self._write_metrics()
 
     def _write_metrics(self) -> None:

@@ -31,7 +31,18 @@ PLAN = ("seeds", "train_size", "arm", "ensemble")  # say what is measured, or ho
 # Settings of `train` that the table's own rows, arms and protocols decide.
 OWN = {
     *("dataset", "data_dir", "train_size", "validation", "test_size", "balanced", "max_steps", "lap", "form"),
-    *("seed", "seeds", "device", "bf16", "compile", "cuda_graphs", "checkpoint_seconds", "tensorboard"),
+    *(
+        "seed",
+        "seeds",
+        "device",
+        "bf16",
+        "precision",
+        "compile",
+        "cuda_graphs",
+        "checkpoint_seconds",
+        "evaluate_every",
+        "tensorboard",
+    ),
 }
 
 

@@ -170,7 +170,7 @@ class Looks:
 def run(data: Data, name: str, course: Course, seed: int) -> dict[str, Any]:
     """Train one arm; its accuracies by both protocols, and its state after the last epoch: see `Looks.row`."""
     method, train = read_arm(name, course.train)
-    with prepared(seed, train.device):
+    with prepared(seed, train.device, precision=train.precision, cudnn_benchmark=train.cudnn_benchmark):
         return {"method": method, "learning_rate": train.lr} | _train(
             data.to(train.device), course._replace(train=train), seed
         )

@@ -45,7 +45,8 @@ def _train(data: Sequence[Data], course: Course, seeds: Sequence[int]) -> list[d
     batches = [fresh_batches(course, own, seed) for own, seed in zip(data, seeds, strict=True)]
     seen = [Looks(own, course) for own in data]
     work = len(nets) * training_work(nets[0], batches[0])
-    with prepared(seeds[0], train.device), threads_for(work):
+    own = {"precision": train.precision, "cudnn_benchmark": train.cudnn_benchmark}
+    with prepared(seeds[0], train.device, **own), threads_for(work):
         ensemble, objective = Ensemble(nets), make_objective(train)
         optimiser = make_optimiser(train, ensemble)
         steps = descend_together(

@@ -88,7 +88,7 @@ def run(settings: dict[str, Any], name: str, seed: int, pool: int) -> dict[str, 
     config = TrainConfig.model_validate({**settings, **read_arm(name), "seed": seed})
     check(config)
     context = autocast(config.device, config.bf16)
-    with prepared(seed, config.device):
+    with prepared(seed, config.device, precision=config.precision, cudnn_benchmark=config.cudnn_benchmark):
         setup = assemble(config)
         model, data = cast(ResidualNet, setup.training.model), setup.data
         if pool > 1:

@@ -9,7 +9,7 @@ from regimes.experiments.mean_field.mean_field_resnet.arms import MEAN_FIELD, VA
 from regimes.lab.config import Settings
 
 OWN = {
-    *("dataset", "data_dir", "train_size", "validation", "test_size", "device", "bf16", "seed", "seeds"),
+    *("dataset", "data_dir", "train_size", "validation", "test_size", "device", "bf16", "precision", "seed", "seeds"),
     *("max_steps", "mean_field", "checkpoint_seconds", "tensorboard"),
 }
 SMOKE = {"arch": "preact_resnet", "arch_options": {"depth": 14}, "epochs": 3, "batch": 25}
