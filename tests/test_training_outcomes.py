@@ -9,7 +9,7 @@ from short_training import STEPS, short, train
 
 from regimes.data.batches import Batches
 from regimes.errors import Diverged
-from regimes.lab import training_figure
+from regimes.lab import training_figure, wild_risks
 from regimes.training import assemble, results
 from regimes.training import run as runs
 from regimes.training.checkpoint import data_of, load_checkpoint, model_of
@@ -116,14 +116,14 @@ def test_a_run_says_that_fewer_test_images_were_measured(tmp_path):
 
 
 def test_a_risk_far_beyond_a_guess_is_a_divergence():
-    limit = results.WILD * math.log(10)
-    assert results.wild(0.99 * limit, 10, 2.0) is None
-    assert "over 1,000 times that of a guess, 2.3" in results.wild(1.01 * limit, 10, 2.0)
-    assert results.wild(1.01 * limit, 10, 50.0) is None  # the initial weights were wild already
-    assert "over 1,000 times that of the first step, 50" in results.wild(50_001.0, 10, 50.0)
-    assert results.wild(1e30, None, 1.0) is None  # a regression has no guess to be compared with
+    limit = wild_risks.WILD * math.log(10)
+    assert wild_risks.wild(0.99 * limit, 10, 2.0) is None
+    assert "over 1,000 times that of a guess, 2.3" in wild_risks.wild(1.01 * limit, 10, 2.0)
+    assert wild_risks.wild(1.01 * limit, 10, 50.0) is None  # the initial weights were wild already
+    assert "over 1,000 times that of the first step, 50" in wild_risks.wild(50_001.0, 10, 50.0)
+    assert wild_risks.wild(1e30, None, 1.0) is None  # a regression has no guess to be compared with
     for risk in (math.nan, math.inf):
-        assert str(risk) in results.wild(risk, None, 1.0)
+        assert str(risk) in wild_risks.wild(risk, None, 1.0)
 
 
 def test_the_risk_of_the_first_step_survives_a_resume(tmp_path):
@@ -138,7 +138,7 @@ def test_the_risk_of_the_first_step_survives_a_resume(tmp_path):
 @pytest.mark.parametrize("lr", [10.0, 3.0])
 def test_a_run_whose_measured_risk_is_wild_is_called_diverged_whenever_it_is_looked_at(tmp_path, monkeypatch, lr):
     """With a finite training loss."""
-    monkeypatch.setattr(results, "WILD", 0.1)
+    monkeypatch.setattr(wild_risks, "WILD", 0.1)
     for _ in range(2):  # the second time it is finished
         with pytest.raises(Diverged, match=r"the risk on the test samples is .*--set lr=0.05") as caught:
             train(tmp_path / "run", lr=lr, epochs=1, lap=False)

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 
 from regimes.data import images
 from regimes.data.classification import Classification, classification
 from regimes.errors import UserError, users_choice
 from regimes.lab.checkpoint_fields import misfit, misfit_shape
+from regimes.lab.checkpoint_run import refuse_foreign
 from regimes.lab.config import dump
 from regimes.lab.files import link_whole
-from regimes.lab.provenance import run_identity
-from regimes.lab.runs import differences
 from regimes.lab.tensor_files import read_tensors, write_tensors
 from regimes.machine import rng_state, set_rng_state
 from regimes.models.build import build
@@ -34,8 +33,6 @@ LAST, BEST, RESULT = "last.pt", "best.pt", "result.json"
 BEFORE = "before.pt"  # the best weights of whole epochs, where the best ones are of an epoch that max_steps has cut
 PROGRAM, VERSION = "regimes train", 2
 FIT = "regimes.fit"  # the program of a checkpoint whose model is the user's own
-LENGTH = ("epochs", "max_steps")  # a run may go on to another length
-WAY_OUT = "put the run's own file back, pass --out for another folder, or --fresh to train anew"
 _ADVICE = "give a last.pt or best.pt that `train` has written"
 
 
@@ -168,7 +165,7 @@ class RunState:
     def load(self, file: str) -> Checkpoint:
         """A checkpoint of this very run; UserError for one of another run."""
         checkpoint = load_checkpoint(self.path / file)
-        refuse_foreign(self.path / file, checkpoint, self.config, self.run, self.origin.data)
+        refuse_foreign(self.path / file, checkpoint, self.config, self.run, self.origin.data, newest=VERSION)
         return checkpoint
 
     def best_weights(self) -> dict[str, Tensor] | None:
@@ -275,38 +272,3 @@ def data_of(config: TrainConfig | Mapping[str, Any], *, data_dir: Path | str | N
         seed=settings.seed,
         data_dir=data_dir if data_dir is not None else settings.data_dir,
     )
-
-
-def refuse_foreign(path: Path, checkpoint: Checkpoint, config: BaseModel, run: str, data: str) -> None:
-    """UserError unless a checkpoint has the settings (their length aside), the samples and the run of its folder."""
-    if checkpoint.version < VERSION:
-        raise UserError(
-            f"{path} is of an older format, {checkpoint.version}, which can be read but not gone on with: pass "
-            "--fresh to train anew, or --out for another folder"
-        )
-    _refuse_other_settings(path, checkpoint, dump(config))
-    if checkpoint.data != data:
-        raise UserError(
-            f"{path} was trained on other samples than those of this run, or tested on others (digest "
-            f"{checkpoint.data} there, {data} here): the data have changed, or the file is of another run; {WAY_OUT}"
-        )
-    if checkpoint.run != run:
-        raise UserError(f"{path} is of another run of the same settings (its first launch differs); {WAY_OUT}")
-
-
-def refuse_mismatch(path: Path, checkpoint: Checkpoint, config: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-    """The same for a folder that is only read, from its config.yaml and run.json."""
-    _refuse_other_settings(path, checkpoint, config)
-    if checkpoint.run and checkpoint.run != run_identity(run["name"], run["launches"]):
-        raise UserError(f"{path} is of another run of the same settings (its first launch differs); put its own back")
-
-
-def _refuse_other_settings(path: Path, checkpoint: Checkpoint, config: Mapping[str, Any]) -> None:
-    for key, there, here in differences(checkpoint.config, config, ""):
-        if key not in LENGTH:
-            raise UserError(f"{path} is of another run: {key} is {_short(there)} in it, {_short(here)} here; {WAY_OUT}")
-
-
-def _short(value: Any) -> str:
-    text = repr(value) if isinstance(value, str | int | float | bool | list | dict | None) else "nothing"
-    return text if len(text) <= 60 else f"{text[:57]}..."

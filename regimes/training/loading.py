@@ -13,6 +13,7 @@ from torch import nn
 from regimes.data.classification import Classification, Labelled
 from regimes.data.digest import digest
 from regimes.errors import UserError
+from regimes.lab.checkpoint_run import refuse_mismatch
 from regimes.lab.runs import CONFIG, RUN, read_run
 from regimes.lab.yaml_text import read_yaml
 from regimes.models.weights import put_weights
@@ -25,7 +26,6 @@ from regimes.training.checkpoint import (
     data_of,
     load_checkpoint,
     model_of,
-    refuse_mismatch,
 )
 from regimes.training.definition import definition
 from regimes.training.metrics import to_csv

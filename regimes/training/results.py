@@ -1,7 +1,6 @@
 """What is left of a run: figures of the best and of the last weights, table, figure."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import isfinite, log
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -10,16 +9,16 @@ from regimes.data.batches import Batches
 from regimes.lab.drawing import attempt
 from regimes.lab.report import markdown_table, to_json
 from regimes.lab.runs import RunFolder
+from regimes.lab.wild_risks import stale, wild
 from regimes.machine import matrix_rate
 from regimes.models.costs import training_flops
 from regimes.models.residual import parameter_count
+from regimes.modules.modes import with_running_statistics
 from regimes.training.assemble import Setup
 from regimes.training.checkpoint import FIT, LAST, RESULT
 from regimes.training.config import StepSettings
 from regimes.training.metrics import TIME_NUMBERS, Evaluation, costs, known, sentence
 
-WILD = 1000.0  # times the risk of a guess, or of the first step if that is larger
-STALE = "the running statistics of batch norm are stale, not the weights wild"
 COLUMNS = {
     "train_accuracy": "train accuracy",
     "validation_accuracy": "validation accuracy",
@@ -54,6 +53,19 @@ def measure_ends(
         return both(), last
     finally:
         model.load_state_dict(last_weights)
+
+
+def why_diverged(setup: Setup, last: Ends, best: Any, start: float, by_batch: Callable[[], Tensor]) -> str | None:
+    """Why a run counts as diverged that has come to its end, if it does.
+
+    best: the best epoch, if there is one; start: risk of the first step; by_batch: measures the risk on the training
+    samples with each batch's own statistics, to tell wild weights from stale running statistics.
+    """
+    classes = setup.data.classes or None
+    reason = wild((last.test or last.train).risk, classes, start)
+    if reason and with_running_statistics(setup.training.model):
+        reason += stale(float(by_batch()), classes, start)
+    return reason or (None if best else "the risk on the validation samples was finite after no epoch")
 
 
 def conclude(
@@ -243,34 +255,6 @@ def _page(config: StepSettings, setup: Setup, result: Mapping[str, Any]) -> str:
             f"Reproduce: `{result.get('command')}` {_at(result)}.\n",
         ]
     )
-
-
-def wild(risk: float, classes: int | None, start: float) -> str | None:
-    """Why a measured cross-entropy says that a run has diverged; None if it does not.
-
-    Not finite, or over WILD times log(classes), that of a guess, and the risk of the first step, at the initial weights
-    (`start`). Without classes, as in a regression: not finite.
-    """
-    if not isfinite(risk):
-        return f"the risk on the test samples is {risk}"
-    if classes is None or classes < 2 or risk <= WILD * max(log(classes), start):
-        return None
-    what = f"of a guess, {log(classes):.3g}" if log(classes) >= start else f"of the first step, {start:.3g}"
-    return f"the risk on the test samples is {risk:.3g}, over {WILD:,.0f} times that {what}"
-
-
-def stale(by_batch: float, classes: int | None, start: float) -> str:
-    """What it says of a wild run that with each batch's own statistics the risk on the training samples is `by_batch`.
-
-    Running statistics are means over the last steps: after few, or large ones, they belong to other weights.
-    """
-    text = f"; with each batch's own statistics the risk on the training samples is {by_batch:.3g}: {STALE}"
-    return text if wild(by_batch, classes, start) is None else ""
-
-
-def longer(reason: str) -> str:
-    """The first advice to a run whose running statistics alone are wild."""
-    return "train longer, or " if STALE in reason else ""
 
 
 def description(setup: Setup, config: StepSettings, done: int, total: int) -> str:

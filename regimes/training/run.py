@@ -11,17 +11,18 @@ import torch
 
 from regimes.data.batches import Batches
 from regimes.errors import Diverged, Interrupted, RunFailed, UserError
+from regimes.lab.checkpoint_run import LENGTH
 from regimes.lab.progress import Progress
 from regimes.lab.provenance import run_identity
 from regimes.lab.runs import CONFIG, RunFolder
 from regimes.lab.stamps import job_stamp
+from regimes.lab.wild_risks import longer
 from regimes.lab.yaml_text import read_yaml
 from regimes.machine import autocast, prepared, stoppable
-from regimes.modules.modes import with_running_statistics
 from regimes.processes import SINGLE, SingleProcess, lost, processes, restarted
 from regimes.threads import threads_for
 from regimes.training.assemble import Setup, assemble, check
-from regimes.training.checkpoint import BEST, FIT, LAST, LENGTH, RESULT, RunState
+from regimes.training.checkpoint import BEST, FIT, LAST, RESULT, RunState
 from regimes.training.config import StepSettings, TrainConfig
 from regimes.training.loop import Guard, Step, descend, whole_risk
 from regimes.training.metrics import Evaluation, Sums, epoch_row, evaluate, events, multiplier, to_csv
@@ -31,11 +32,9 @@ from regimes.training.results import (
     conclude,
     conclude_diverged,
     description,
-    longer,
     measure_ends,
-    stale,
     summary_rows,
-    wild,
+    why_diverged,
 )
 
 METRICS = "metrics.csv"
@@ -90,9 +89,8 @@ def train_one(
 ) -> Outcome:
     """Train one seed, or go on with it; then measure training and test samples and draw.
 
-    Interrupted (Ctrl-C, SIGTERM) after the state was saved; Diverged, with the outcome, where the loss is no longer
-    finite or the measured risk is beyond all bounds. Of several processes the first alone opens the folder, writes and
-    speaks; all return the same outcome.
+    Interrupted (Ctrl-C, SIGTERM) after the state was saved; Diverged, with the outcome, where the loss is not finite or
+    the measured risk beyond all bounds. Of several processes the first alone writes; all return the same outcome.
     """
     check(config)
     if resume and not ranks.from_first((path / LAST).exists):
@@ -110,13 +108,7 @@ def train_one(
 
 
 def open_run(
-    path: Path,
-    name: str,
-    config: StepSettings,
-    *,
-    fresh: bool,
-    across_commits: bool = True,
-    data: str | None = None,
+    path: Path, name: str, config: StepSettings, *, fresh: bool, across_commits: bool = True, data: str | None = None
 ) -> RunFolder:
     """The folder of a run, or of several seeds, new or as it was left; `LENGTH` may differ from what it holds.
 
@@ -157,12 +149,9 @@ def carry_out(run: "TrainingRun", say: Say) -> Outcome:
             state.tests += 1 if weights is None else 2
             state.save(LAST)  # before they are measured, so that a count is never too small
         chosen, last = measure_ends(setup, weights, run.measure)
-        reason = wild((last.test or last.train).risk, setup.data.classes or None, state.start)
-        if reason and with_running_statistics(setup.training.model):
-            by_batch = whole_risk(setup.training, setup.fitted, autocast(config.device, config.bf16))
-            reason += stale(float(by_batch), setup.data.classes or None, state.start)
-        if not state.best:
-            reason = reason or "the risk on the validation samples was finite after no epoch"
+        context = autocast(config.device, config.bf16)
+        by_batch = lambda: whole_risk(setup.training, setup.fitted, context)  # noqa: E731
+        reason = why_diverged(setup, last, state.best, state.start, by_batch)
         best = state.best.get("epoch", state.rows[-1]["epoch"])
         result = ranks.from_first(
             lambda: conclude(run.open_folder, config, setup, best, state.rows, chosen, last, state.tests, reason)
