@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -15,6 +15,7 @@ LENGTH = ("epochs", "max_steps")  # a run may go on to another length
 WAY_OUT = "put the run's own file back, pass --out for another folder, or --fresh to train anew"
 
 
+@runtime_checkable
 class Owned(Protocol):
     """What a checkpoint says of where it comes from."""
 
