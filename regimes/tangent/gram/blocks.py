@@ -1,0 +1,116 @@
+"""Blocks of samples and outputs that fit into the memory promised, and where their pieces wait for one another."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from math import ceil
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from regimes.tangent.gram.forms import Piece
+
+
+class Block(NamedTuple):
+    rows: slice  # samples
+    outputs: slice
+
+    def __str__(self) -> str:
+        return f"{self.rows.start}_{self.outputs.start}"
+
+
+class Bytes(NamedTuple):
+    """Bytes of m samples and K outputs: fixed + m (sample + K · output)."""
+
+    fixed: float
+    sample: float
+    output: float
+
+    def of(self, m: float, k: float) -> float:
+        return self.fixed + m * (self.sample + k * self.output)
+
+    def samples(self, room: float, k: float) -> int:
+        """How many samples fit; at least one."""
+        return max(1, int((room - self.fixed) / max(1.0, self.sample + k * self.output)))
+
+
+def fitted(two_one: float, four_one: float, four_two: float) -> Bytes:
+    """From the bytes of 2 samples and 1 output, 4 and 1, 4 and 2."""
+    output = max(0.0, (four_two - four_one) / 4)
+    sample = max(0.0, (four_one - two_one) / 2 - output)
+    return Bytes(max(0.0, two_one - 2 * (sample + output)), sample, output)
+
+
+class Layout(NamedTuple):
+    samples: int  # of a block
+    outputs: int  # of a block
+    stays: bool  # all pieces stay in memory
+    tile: float  # bytes left for the work on one tile
+
+
+def layout(n: int, k: int, peak: Bytes, kept: Bytes, memory: int, block: int | None) -> Layout:
+    """Sizes such that pieces, work and tile take `memory` bytes together, where one sample and one output do.
+
+    n: samples of both sides together.
+    """
+    outputs = k
+    while outputs > 1 and (peak.of(1, outputs) > memory / 2 or kept.of(1, outputs) > memory / 5):
+        outputs = ceil(outputs / 2)
+    everything = ceil(k / outputs) * n * kept.sample + n * k * kept.output
+    stays = everything <= 0.7 * memory and peak.of(1, outputs) <= memory - everything
+    if stays:
+        samples = peak.samples(memory - everything, outputs)
+        return Layout(min(n, block or samples), outputs, True, memory - everything)
+    samples = min(peak.samples(0.9 * memory, outputs), kept._replace(fixed=0).samples(memory / 4, outputs))
+    samples = min(n, block or samples)
+    return Layout(samples, outputs, False, max(memory / 4, memory - 3 * kept.of(samples, outputs)))
+
+
+def cut(n: int, k: int, sizes: Layout) -> list[Block]:
+    return [
+        Block(slice(i, min(i + sizes.samples, n)), slice(a, min(a + sizes.outputs, k)))
+        for i in range(0, n, sizes.samples)
+        for a in range(0, k, sizes.outputs)
+    ]
+
+
+class Store:
+    """The pieces of each block, formed once: in memory, else in files, else (no room on the disk) formed again."""
+
+    def __init__(
+        self, blocks: Sequence[Block], form: Callable[[Block], list[Piece]], stays: bool, folder: Path, size: float
+    ) -> None:
+        self.blocks, self._form, self._stays, self._folder = blocks, form, stays, folder
+        self._on_disk = not stays and shutil.disk_usage(folder).free > 1.2 * size
+        self._held: dict[int, list[Piece]] = {}
+
+    def fill(self) -> None:
+        """Form all pieces that can be kept, one block at a time."""
+        if self._stays or self._on_disk:
+            for index in range(len(self.blocks)):
+                self[index]
+
+    def __getitem__(self, index: int) -> list[Piece]:
+        if self._stays:
+            if index not in self._held:
+                self._held[index] = self._form(self.blocks[index])
+            return self._held[index]
+        if not self._on_disk:
+            return self._form(self.blocks[index])
+        file = self._folder / str(self.blocks[index])
+        if file.exists():
+            return torch.load(file, weights_only=True)
+        pieces = self._form(self.blocks[index])
+        torch.save([tuple(map(_own, piece)) for piece in pieces], file)
+        return pieces
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """The tensor with a storage that holds nothing else."""
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+
+
+def folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="regimes_kernel_")

@@ -1,0 +1,201 @@
+"""One forward pass and a backward pass for each output, on a block of samples; what the groups of parameters keep."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from regimes.tangent.gram import layers
+from regimes.tangent.gram.forms import PAIRS, ROWS, Form, Outputs, Piece
+from regimes.tangent.gram.graph import Node, Use, shape_of, uses
+
+
+Key = tuple[Node, int]  # an operation, and how many of its first axes count its rows
+
+
+class Group(NamedTuple):
+    """Parameters whose derivatives are read together: a weight, with the bias of the same operations if it has one."""
+
+    names: tuple[str, ...]
+    kind: str  # "matrix", "lookup", "vector"
+    rows: tuple[int, ...] = ()  # of each use, for one sample
+    minor: bool = False  # rows of an operation run over samples last: (positions, samples)
+    form: Form = ROWS
+    axes: tuple[int, int, int, int] = (1, 1, 1, 1)  # of a matrix, for one sample: g, S, o, i
+
+
+class Unread(RuntimeError):
+    """The graph of this block is not the one that the groups were found in."""
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """Graphs are built, whatever is set around; attention takes its plain form."""
+    with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def find_groups(found: Mapping[str, Sequence[Use]], n: int) -> list[Group]:
+    """The groups of all parameters whose every use can be read, in a graph of n samples."""
+    matrices = {name: each for name, each in found.items() if _all(layers.is_matrix, each)}
+    partner: dict[str, str] = {}
+    for name, each in found.items():
+        if _all(layers.is_bias_of_matrix, each) and all(use.view == () and use.factor == 1 for use in each):
+            for weight, others in matrices.items():
+                if weight not in partner and _nodes(others) == _nodes(each) and {u.factor for u in others} == {1}:
+                    partner[weight] = name
+                    break
+    groups = []
+    for name, each in matrices.items():
+        names = (name, partner[name]) if name in partner else (name,)
+        groups.append(Group(names, "matrix", axes=layers.matrix_axes(each, n, name in partner)))
+    for name, each in found.items():
+        if name in matrices or name in partner.values():
+            continue
+        if _all(layers.is_lookup, each):
+            groups.append(Group((name,), "lookup", form=PAIRS))
+        elif _all(layers.is_vector, each):
+            groups.append(Group((name,), "vector"))
+    whole = [group for group in groups if all(layers.rows(use) % n == 0 for use in found[group.names[0]])]
+    return [group._replace(rows=tuple(layers.rows(use) // n for use in found[group.names[0]])) for group in whole]
+
+
+def _seen(group: Group) -> tuple:
+    """What two graphs have to agree on."""
+    return group.names, group.kind, group.rows, group.axes
+
+
+def _all(kind: Callable[[Use], bool], each: Sequence[Use]) -> bool:
+    return len(each) > 0 and len({use.view for use in each}) == 1 and all(kind(use) for use in each)
+
+
+def _nodes(each: Sequence[Use]) -> Counter[int]:
+    return Counter(id(use.node) for use in each)
+
+
+def capture(
+    model: nn.Module,
+    x: Tensor,
+    parameters: Mapping[str, Tensor],
+    groups: Sequence[Group],
+    cotangents: Sequence[Tensor],
+    outputs: Outputs,
+) -> list[Piece]:
+    """The pieces of all groups for the samples x; each cotangent (n, k) is one output of the kernel.
+
+    parameters: those of the groups, and those that the graph did not reach when the groups were found.
+    Unread: the graph uses a parameter otherwise than it did, or its rows are not those of the samples in their order.
+    """
+    alone = len(x) == 1  # with one sample, torch takes other operations for transposed layouts
+    if alone:
+        x, cotangents = x.expand(2, *x.shape[1:]), [each.expand(2, -1) for each in cotangents]
+    pieces = capture_some(model, x, parameters, groups, cotangents, outputs)
+    if any(piece is None for piece in pieces):
+        raise Unread("rows in another order")
+    whole = [piece for piece in pieces if piece is not None]
+    if not alone:
+        return whole
+    return [group.form.take(piece, slice(0, 1)) for group, piece in zip(groups, whole, strict=True)]
+
+
+def capture_some(
+    model: nn.Module,
+    x: Tensor,
+    parameters: Mapping[str, Tensor],
+    groups: Sequence[Group],
+    cotangents: Sequence[Tensor],
+    outputs: Outputs,
+) -> list[Piece | None]:
+    """As capture, with None for a group whose rows are not those of the samples."""
+    with recording():
+        output = model(x.clone())
+    n = len(x)
+    found = uses(output, parameters)
+    if not {_seen(group) for group in groups} <= {_seen(group) for group in find_groups(found, n)}:
+        raise Unread("another graph")
+    read = {name for group in groups for name in group.names}
+    if any(each and name not in read for name, each in found.items()):
+        raise Unread("a parameter that was out of reach is used")
+    wanted = [found[group.names[0]] for group in groups]
+    keys = [[(use.node, layers.leading(use)) for use in each] for each in wanted]
+    with torch.no_grad():
+        local = _local(output, n, groups, keys)
+        deltas = _pull_back(output, {key for each in keys for key in each}, cotangents)
+        left = Counter(key for each in keys for key in set(each))
+        pieces: list[Piece | None] = []
+        for group, each, own, here in zip(groups, wanted, keys, local, strict=True):
+            pieces.append(_piece(group, each, [deltas[key] for key in own], n, outputs) if here else None)
+            for key in set(own):
+                left[key] -= 1
+                if left[key] == 0:
+                    del deltas[key]
+    return pieces
+
+
+def _local(output: Tensor, n: int, groups: Sequence[Group], keys: Sequence[Sequence[Key]]) -> list[bool]:
+    """For each group: whether what is pulled back from half of the samples arrives in their rows only."""
+    outside = (torch.randperm(n, generator=torch.Generator().manual_seed(n)) >= n // 2).to(output.device)
+    source = torch.Generator().manual_seed(0)
+    cotangent = torch.randn(output.shape, generator=source, dtype=torch.float64).to(output).reshape(n, -1)
+    cotangent[outside] = 0
+    deltas = _pull_back(output, {key for each in keys for key in each}, [cotangent])
+    return [
+        not any(bool(_located(deltas[key], n, group.minor)[outside].any()) for key in own)
+        for group, own in zip(groups, keys, strict=True)
+    ]
+
+
+def _pull_back(output: Tensor, keys: set[Key], cotangents: Sequence[Tensor]) -> dict[Key, Tensor]:
+    """(N, K, ...) for each operation, split after its first axes: the cotangents pulled back to its output."""
+    nodes = list({node for node, _ in keys})
+    edges = [GradientEdge(node, 0) for node in nodes]
+    found: dict[Key, Tensor] = {}
+    for node, first in keys:
+        shape = shape_of(node)
+        found[node, first] = output.new_zeros((prod(shape[:first]), len(cotangents), *shape[first:]))
+    for place, cotangent in enumerate(cotangents):
+        options = {"retain_graph": True, "allow_unused": True}
+        pulled = torch.autograd.grad(output, edges, cotangent.reshape(output.shape), **options)
+        for key, target in found.items():
+            value = pulled[nodes.index(key[0])]
+            if value is not None:
+                target[:, place] = value.reshape(target[:, place].shape)
+    return found
+
+
+def _piece(group: Group, each: Sequence[Use], deltas: Sequence[Tensor], n: int, outputs: Outputs) -> Piece:
+    if group.kind == "vector":
+        parts = [layers.vector_rows(use, delta) for use, delta in zip(each, deltas, strict=True)]
+        parts = [_located(part, n, group.minor).sum(1) for part in parts]
+        return (outputs.rows(sum(parts[1:], parts[0])),)
+    if group.kind == "lookup":
+        read = [layers.lookup_factors(use, delta) for use, delta in zip(each, deltas, strict=True)]
+        numbers = torch.cat([_located(number, n, group.minor) for _, number in read], 1)
+        delta = torch.cat([_located(delta, n, group.minor) for delta, _ in read], 1)  # (n, S, K, o)
+        return group.form.keep(delta.permute(0, 2, 3, 1)[:, :, None], numbers, outputs)
+    with_bias = len(group.names) == 2
+    read = [layers.matrix_factors(use, delta, with_bias) for use, delta in zip(each, deltas, strict=True)]
+    delta = _joined([_positions(delta, n, group.minor) for delta, _ in read])
+    return group.form.keep(delta, _joined([_positions(inputs, n, group.minor) for _, inputs in read]), outputs)
+
+
+def _located(rows: Tensor, n: int, minor: bool) -> Tensor:
+    """(N, ...) -> (n, N / n, ...): the rows of each sample."""
+    return rows.unflatten(0, (-1, n)).transpose(0, 1) if minor else rows.unflatten(0, (n, -1))
+
+
+def _positions(rows: Tensor, n: int, minor: bool) -> Tensor:
+    """(N, ..., L) -> (n, ..., N / n · L): the rows of a sample are further positions."""
+    if len(rows) == n:
+        return rows
+    return _located(rows, n, minor).movedim(1, -2).flatten(-2)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), -1)

@@ -1,0 +1,82 @@
+"""Which parameters can be read from the graph: found on two samples, and held against plain gradients."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from regimes.tangent.gram.capture import Group, capture_some, find_groups, recording
+from regimes.tangent.gram.forms import Outputs, Piece
+from regimes.tangent.gram.graph import uses
+
+FULL = Outputs("full")
+
+
+class Coverage(NamedTuple):
+    """groups: what is read layer by layer; absent: parameters without any use; rest: all others."""
+
+    groups: tuple[Group, ...]
+    absent: tuple[str, ...]
+    rest: tuple[str, ...]
+
+
+def coverage(model: nn.Module, parameters: Mapping[str, Tensor], two: Tensor, k: int) -> Coverage:
+    """The groups whose products of derivatives, on two samples and a random cotangent, are those of plain gradients.
+
+    Two samples at once through the graph on one side, each alone by torch.autograd.grad on the other.
+    """
+    nothing = Coverage((), (), tuple(parameters))
+    source = torch.Generator().manual_seed(0)
+    first = next(iter(parameters.values()))
+    cotangent = torch.randn(2, k, generator=source, dtype=torch.float64).to(first)
+    try:
+        with recording():
+            output = model(two)
+        if output.grad_fn is None:
+            return nothing
+        found = uses(output, parameters)
+        del output
+        plain = [_gradients(model, two[i : i + 1], parameters, cotangent[i]) for i in (0, 1)]
+    except (RuntimeError, NotImplementedError):
+        return nothing
+    unused = [name for name, each in found.items() if not each]
+    absent = [name for name in unused if not any(gradient[name].any() for gradient in plain)]
+    whole = sum(float(gradient[name].square().sum()) for gradient in plain for name in parameters)
+    accepted: list[Group] = []
+    open_ = find_groups(found, 2)
+    for minor in (False, True):
+        tried = [group._replace(minor=minor) for group in open_]
+        own = {name: parameters[name] for group in tried for name in group.names}
+        try:
+            pieces = capture_some(model, two, own, tried, [cotangent], FULL)
+        except (RuntimeError, AttributeError):  # another graph at each call; what this torch does not keep
+            break
+        right = [
+            piece is not None and _agree(group, piece, plain, whole) for group, piece in zip(tried, pieces, strict=True)
+        ]
+        accepted += [group for group, good in zip(tried, right, strict=True) if good]
+        open_ = [group for group, good in zip(open_, right, strict=True) if not good]
+    read = {name for group in accepted for name in group.names}
+    rest = tuple(name for name in parameters if name not in {*read, *absent})
+    return Coverage(tuple(accepted), tuple(absent), rest)
+
+
+def _gradients(model: nn.Module, one: Tensor, parameters: Mapping[str, Tensor], cotangent: Tensor) -> dict[str, Tensor]:
+    """Of ⟨cotangent, f⟩ at one sample, by parameters."""
+    with recording():
+        output = model(one)
+        options = {"allow_unused": True, "materialize_grads": True}
+        found = torch.autograd.grad(output, list(parameters.values()), cotangent.view(output.shape), **options)
+    return dict(zip(parameters, found, strict=True))
+
+
+def _agree(group: Group, piece: Piece, plain: Sequence[Mapping[str, Tensor]], whole: float) -> bool:
+    """Whether the products of the two samples are those of the plain gradients."""
+    gradients = torch.stack([torch.cat([each[name].reshape(-1) for name in group.names]) for each in plain])
+    expected = gradients @ gradients.T
+    tile = expected.new_zeros(1, 2, 1, 2, 1)
+    group.form.add(tile, piece, piece)
+    unit = torch.finfo(expected.dtype).eps
+    scale = max(float(expected.diagonal().max()), unit * whole)
+    return bool((tile.view(2, 2) - expected).abs().max() <= unit**0.6 * scale)

@@ -1,0 +1,87 @@
+"""The pieces of the kernel for a block of samples and outputs: read from the graph, and the rest row by row."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from regimes.conventions import Params
+from regimes.tangent.gram.blocks import Block, Bytes, fitted
+from regimes.tangent.gram.capture import Group, capture
+from regimes.tangent.gram.coverage import Coverage
+from regimes.tangent.gram.footprint import most_bytes
+from regimes.tangent.gram.forms import ROWS, Form, Outputs, Piece, Sizes, cheapest
+
+# Derivatives of chosen outputs by named parameters: (x, outputs, names) -> name -> (n, K, *shape of the parameter).
+RowsOf = Callable[[Tensor, Tensor, Sequence[str]], Params]
+
+
+class Features(NamedTuple):
+    """How pieces are formed, for one kernel."""
+
+    model: nn.Module
+    params: Params  # trainable, as the model holds them
+    covered: Coverage
+    rows: RowsOf
+    chosen: Tensor  # which outputs
+    width: int  # k: all outputs
+    outputs: Outputs
+
+    @property
+    def forms(self) -> list[Form]:
+        real = [2 if self.params[name].is_complex() else 1 for name in self.covered.rest]
+        return [group.form for group in self.covered.groups] + [ROWS for _ in real]
+
+    def sized(self, n: int) -> "Features":
+        """With the cheapest form for each matrix, for n samples."""
+        kernels, outputs, more = self.outputs.sizes(len(self.chosen))
+        groups = [
+            group._replace(form=cheapest(_sizes(group, kernels, outputs, more, n))) if group.kind == "matrix" else group
+            for group in self.covered.groups
+        ]
+        return self._replace(covered=self.covered._replace(groups=tuple(groups)))
+
+    def pieces(self, x: Tensor, outputs: slice = slice(None)) -> list[Piece]:
+        chosen = self.chosen[outputs]
+        pieces: list[Piece] = []
+        if self.covered.groups:
+            names = [name for group in self.covered.groups for name in group.names]
+            units = torch.eye(self.width, dtype=self.params[names[0]].dtype, device=x.device)[chosen]
+            known = {name: self.params[name] for name in (*names, *self.covered.absent)}
+            cotangents = [unit.expand(len(x), -1) for unit in units]
+            pieces += capture(self.model, x, known, self.covered.groups, cotangents, self.outputs)
+        if self.covered.rest:
+            found = self.rows(x, chosen, self.covered.rest)
+            for name in self.covered.rest:
+                each = found[name]
+                each = torch.view_as_real(each.resolve_conj()) if each.is_complex() else each
+                pieces.append((self.outputs.rows(each.reshape(*each.shape[:2], -1)),))
+        return pieces
+
+    def room(self, k: int, n: int) -> float:
+        """Numbers that the work on one pair of samples takes, with k outputs: a tile, its mirror, its products."""
+        kernels, outputs, more = self.outputs.sizes(k)
+        tile = kernels * outputs**2
+        sizes = [_sizes(group, kernels, outputs, more, n) for group in self.covered.groups]
+        rooms = [group.form.room(size) for group, size in zip(self.covered.groups, sizes, strict=True)]
+        return 2 * tile + max([tile, *rooms])
+
+    def measured(self, two: Tensor) -> tuple[Bytes, Bytes]:
+        """(most bytes alive while pieces are formed, bytes that they keep), from a few samples and outputs."""
+        few = two[[0, 1, 0, 1]]
+        known = [*self.model.parameters(), *self.model.buffers(), few]
+        peaks, kept = [], []
+        for samples, outputs in ((2, 1), (4, 1), (4, min(2, len(self.chosen)))):
+            most, pieces = most_bytes(lambda m=samples, k=outputs: self.pieces(few[:m], slice(0, k)), known)
+            peaks.append(most)
+            kept.append(sum(tensor.nbytes for piece in pieces for tensor in piece))
+        return fitted(*peaks), fitted(*kept)
+
+    def former(self, x: Tensor) -> Callable[[Block], list[Piece]]:
+        return lambda block: self.pieces(x[block.rows], block.outputs)
+
+
+def _sizes(group: Group, kernels: int, outputs: int, more: int, n: int) -> Sizes:
+    g, positions, left, right = group.axes
+    return Sizes(kernels, outputs, g, positions, left * more, right, n)

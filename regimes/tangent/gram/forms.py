@@ -1,0 +1,174 @@
+"""The forms in which derivatives of one group of parameters are kept, and how each adds to a tile of the kernel.
+
+B kernels of K outputs each are formed at once (see `Outputs`); g groups of channels; S positions; a derivative is
+Σ_s delta_s ⊗ input_s with o and i entries. `add` adds the products of two pieces to a tile (B, n1, K, n2, K).
+"""
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+Piece = tuple[Tensor, ...]
+_PASS = 8  # multiply-adds in the time that one entry takes to be read, changed and written
+
+
+class Outputs(NamedTuple):
+    """Which pairs of the K outputs the kernel has: all ("full"), their sum over a = b ("trace"), or each a = b."""
+
+    name: str
+
+    @property
+    def matched(self) -> bool:
+        return self.name != "full"
+
+    def sizes(self, k: int) -> tuple[int, int, int]:
+        """(B, K, factor on o) of k outputs."""
+        return {"full": (1, k, 1), "trace": (1, 1, k), "diagonal": (k, 1, 1)}[self.name]
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """(n, k, p) -> (B, n, K, p)."""
+        if self.name == "full":
+            return rows[None]
+        return rows.flatten(1)[None, :, None] if self.name == "trace" else rows.transpose(0, 1)[:, :, None]
+
+    def factors(self, delta: Tensor) -> Tensor:
+        """(n, k, g, S, o) -> (B, g, n, K, S, o)."""
+        if self.name == "full":
+            return delta.permute(2, 0, 1, 3, 4)[None].contiguous()
+        if self.name == "trace":
+            return delta.permute(2, 0, 3, 1, 4).flatten(3)[None, :, :, None]
+        return delta.permute(1, 2, 0, 3, 4)[:, :, :, None].contiguous()
+
+
+class Sizes(NamedTuple):
+    """Of one group of parameters, for one sample and pair: B, K, g, S, o, i, and the number of samples."""
+
+    kernels: int
+    outputs: int
+    groups: int
+    positions: int
+    left: int
+    right: int
+    samples: int
+
+
+class Form(Protocol):
+    def cost(self, s: Sizes) -> float:
+        """Multiply-adds for one pair of samples."""
+        ...
+
+    def room(self, s: Sizes) -> float:
+        """Numbers that the work on one pair of samples takes beside the tile."""
+        ...
+
+    def keep(self, delta: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
+        """From (n, k, g, o, S) and (n, g, i, S)."""
+        ...
+
+    def take(self, piece: Piece, samples: slice) -> Piece: ...
+
+    def add(self, tile: Tensor, one: Piece, other: Piece) -> None: ...
+
+
+class Rows:
+    """The derivatives themselves: (B, n, K, p)."""
+
+    def cost(self, s: Sizes) -> float:
+        p = s.groups * s.left * s.right
+        return s.kernels * s.outputs * (s.outputs * p + 2 * s.positions * p / s.samples)
+
+    def room(self, s: Sizes) -> float:
+        return s.kernels * s.outputs**2
+
+    def keep(self, delta: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
+        n, k, g, o, positions = delta.shape
+        if positions == 1:
+            products = delta * inputs.permute(0, 1, 3, 2)[:, None]
+        else:
+            stacked = delta.transpose(1, 2).reshape(n, g, k * o, positions) @ inputs.mT
+            products = stacked.unflatten(2, (k, o)).transpose(1, 2)
+        return (outputs.rows(products.reshape(n, k, -1)),)
+
+    def take(self, piece: Piece, samples: slice) -> Piece:
+        return (piece[0][:, samples],)
+
+    def add(self, tile: Tensor, one: Piece, other: Piece) -> None:
+        left, right = one[0].flatten(1, 2), other[0].flatten(1, 2)
+        for kernel, a, b in zip(tile, left, right, strict=True):
+            kernel.view(len(a), len(b)).addmm_(a, b.T)
+
+
+class Pairs:
+    """Factors (B, g, n, K, S, o) and (g, n, S, i): Σ_st (delta_s·delta'_t)(input_s·input'_t), all products formed.
+
+    Inputs that are whole numbers (n, S) stand for unit vectors.
+    """
+
+    def cost(self, s: Sizes) -> float:
+        pairs = s.groups * s.positions**2
+        entries = s.kernels * s.outputs**2
+        return pairs * (entries * (s.left + (_PASS if pairs > 1 else 1)) + s.right)
+
+    def room(self, s: Sizes) -> float:
+        return s.groups * s.positions**2 * (s.kernels * s.outputs**2 * (1 + 1 / s.positions) + 1)
+
+    def keep(self, delta: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
+        factors = outputs.factors(delta.mT)
+        return (factors, inputs if not inputs.is_floating_point() else inputs.permute(1, 0, 3, 2).contiguous())
+
+    def take(self, piece: Piece, samples: slice) -> Piece:
+        delta, inputs = piece
+        return delta[:, :, samples], inputs[:, samples] if inputs.is_floating_point() else inputs[samples]
+
+    def add(self, tile: Tensor, one: Piece, other: Piece) -> None:
+        (a, x), (b, y) = one, other
+        (kernels, groups, n1, k1, s1, _), (n2, k2, s2) = a.shape, b.shape[2:5]
+        products = a.flatten(2, 4) @ b.flatten(2, 4).mT
+        inputs = _inner(x, y, a.dtype)
+        if groups == s1 == s2 == 1:
+            tile.addcmul_(products.view(tile.shape), inputs.view(1, n1, 1, n2, 1))
+            return
+        products = products.view(kernels, groups, n1, k1, s1, n2, k2, s2)
+        products *= inputs.view(1, groups, n1, 1, s1, n2, 1, s2)
+        tile += products.sum(7).sum((1, 4))
+
+
+class Applied(Pairs):
+    """The same factors; the inner products of the inputs are applied to the deltas of one side first.
+
+    Σ_s delta_s · (Σ_t (input_s·input'_t) delta'_t): fewer products than Pairs where K and S are both large.
+    """
+
+    def cost(self, s: Sizes) -> float:
+        work = s.positions * s.right + s.positions * s.outputs * s.left + s.outputs**2 * s.left
+        return s.kernels * s.groups * s.positions * (work + s.outputs * s.left * _PASS / 4)
+
+    def room(self, s: Sizes) -> float:
+        return s.positions * (s.positions * s.groups + s.left) + s.outputs
+
+    def add(self, tile: Tensor, one: Piece, other: Piece) -> None:
+        (a, x), (b, y) = one, other
+        (n1, k1, s1, o), (n2, s2) = a.shape[2:], (b.shape[2], b.shape[4])
+        inputs = _inner(x, y, a.dtype).view(-1, n1 * s1, n2, s2).transpose(1, 2)
+        for kernel, left, right in zip(tile, a, b, strict=True):
+            for delta, across, delta2 in zip(left, inputs, right, strict=True):
+                across = across.contiguous()  # (n2, n1 S, S')
+                for output in range(delta2.shape[1]):
+                    applied = (across @ delta2[:, output]).view(n2, n1, s1 * o)
+                    kernel[..., output] += delta.reshape(n1, k1, s1 * o) @ applied.permute(1, 2, 0)
+
+
+def _inner(x: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
+    """(g, n1·S, n2·S) inner products of the inputs."""
+    if not x.is_floating_point():
+        return (x.reshape(-1, 1) == y.reshape(1, -1)).to(dtype)[None]
+    return x.flatten(1, 2) @ y.flatten(1, 2).mT
+
+
+ROWS, PAIRS, APPLIED = Rows(), Pairs(), Applied()
+
+
+def cheapest(sizes: Sizes) -> Form:
+    """The form of a matrix's derivatives that takes the fewest multiply-adds."""
+    return min((PAIRS, ROWS, APPLIED), key=lambda form: form.cost(sizes))

@@ -1,0 +1,163 @@
+"""What one operation adds to the derivative of a parameter, read from what the graph saved of it.
+
+N rows are the leading axes of an operation: samples, times positions where those are folded into them. K cotangents
+are pulled back at once; delta (N, K, ...) is what arrives at the operation.
+"""
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from regimes.tangent.gram.graph import Use, shape_of
+
+_MATRICES = {("AddmmBackward0", 2), ("MmBackward0", 1), ("ConvolutionBackward0", 1)}
+_BIASES = {"AddmmBackward0": 0, "ConvolutionBackward0": 2}  # of the same operation as a matrix
+_NORMS = ("NativeLayerNormBackward0", "NativeGroupNormBackward0", "NativeBatchNormBackward0")
+
+
+def is_matrix(use: Use) -> bool:
+    """A weight whose derivative is Σ over positions of delta ⊗ input."""
+    node, kind = use.node, use.node.name()
+    if (kind, use.argument) not in _MATRICES:
+        return False
+    if kind == "AddmmBackward0":
+        return node._saved_alpha == 1 and node._saved_beta == 1
+    return kind == "MmBackward0" or not node._saved_transposed
+
+
+def is_bias_of_matrix(use: Use) -> bool:
+    """The bias that the operation of a matrix adds to each row."""
+    kind = use.node.name()
+    if _BIASES.get(kind) != use.argument:
+        return False
+    if kind == "AddmmBackward0" and (use.node._saved_alpha != 1 or use.node._saved_beta != 1):
+        return False
+    return len(use.shape) == 1 and use.shape[0] == shape_of(use.node)[1]
+
+
+def is_lookup(use: Use) -> bool:
+    """A table whose rows are taken by whole numbers."""
+    return use.node.name() == "EmbeddingBackward0" and not use.node._saved_scale_grad_by_freq
+
+
+def is_vector(use: Use) -> bool:
+    """A parameter that is broadcast over samples and added or multiplied, in a norm or by itself."""
+    node, kind = use.node, use.node.name()
+    if kind in _NORMS and use.argument in (1, 2):
+        return not (kind == "NativeBatchNormBackward0" and node._saved_training)
+    if kind in ("AddBackward0", "MulBackward0"):
+        return len(shape_of(node)) >= len(use.shape) and leading(use) > 0
+    return is_bias_of_matrix(use)
+
+
+def leading(use: Use) -> int:
+    """How many of the first axes of the operation count its rows; the others belong to one row."""
+    kind, shape = use.node.name(), shape_of(use.node)
+    if kind == "NativeLayerNormBackward0":
+        return len(shape) - len(use.node._saved_normalized_shape)
+    if kind == "EmbeddingBackward0":
+        return len(shape) - 1
+    if kind in ("AddBackward0", "MulBackward0"):
+        padded = _padded(use)
+        return next((axis for axis, size in enumerate(padded) if size != 1), len(padded))
+    return 1
+
+
+def rows(use: Use) -> int:
+    """N of the operation."""
+    return prod(shape_of(use.node)[: leading(use)])
+
+
+def _padded(use: Use) -> tuple[int, ...]:
+    """The shape of the parameter, with the axes that broadcasting adds."""
+    kind, shape = use.node.name(), shape_of(use.node)
+    if kind in ("NativeGroupNormBackward0", "NativeBatchNormBackward0", "ConvolutionBackward0"):
+        return (1, *use.shape, *[1] * (len(shape) - 2))
+    return (*[1] * (len(shape) - len(use.shape)), *use.shape)
+
+
+def matrix_axes(each: Sequence[Use], n: int, with_bias: bool) -> tuple[int, int, int, int]:
+    """Groups of channels g, positions S of all uses together, entries o and i, for each of n samples."""
+    use, shape = each[0], shape_of(each[0].node)
+    if use.node.name() != "ConvolutionBackward0":
+        return 1, sum(rows(use) for use in each) // n, shape[1], use.shape[0] + with_bias
+    groups = use.node._saved_groups
+    positions = sum(rows(use) * prod(shape_of(use.node)[2:]) for use in each) // n
+    return groups, positions, shape[1] // groups, prod(use.shape[1:]) + with_bias
+
+
+def matrix_factors(use: Use, delta: Tensor, with_bias: bool) -> tuple[Tensor, Tensor]:
+    """(N, K, g, o, L) and (N, g, i, L): the derivative is Σ_L of their products, in each of the g groups.
+
+    with_bias: a last input of ones, whose column is the derivative of the bias.
+    """
+    node = use.node
+    if node.name() == "ConvolutionBackward0":
+        groups = node._saved_groups
+        delta = delta.flatten(3).unflatten(2, (groups, -1))
+        inputs = _patches(use, delta.shape[-1]).unflatten(1, (groups, -1))
+    else:
+        inputs = (node._saved_mat1 if node.name() == "AddmmBackward0" else node._saved_self)[:, None, :, None]
+        delta = delta[:, :, None, :, None]
+    if with_bias:
+        inputs = torch.cat([inputs, inputs.new_ones(()).expand(*inputs.shape[:2], 1, inputs.shape[3])], 2)
+    return delta * use.factor if use.factor != 1 else delta, inputs
+
+
+def _patches(use: Use, positions: int) -> Tensor:
+    """(N, channels · kernel, L): what the kernel of a convolution sees at each of the L positions."""
+    node, kernel, out = use.node, use.shape[2:], shape_of(use.node)[2:]
+    x = F.pad(node._saved_input, [side for pad in reversed(node._saved_padding) for side in (pad, pad)])
+    steps = x.stride()[2:]
+    windows = x.as_strided(
+        (*x.shape[:2], *kernel, *out),
+        (
+            *x.stride()[:2],
+            *(step * dilation for step, dilation in zip(steps, node._saved_dilation, strict=True)),
+            *(step * stride for step, stride in zip(steps, node._saved_stride, strict=True)),
+        ),
+        x.storage_offset(),
+    )
+    return windows.reshape(len(x), -1, positions)
+
+
+def lookup_factors(use: Use, delta: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, K, o) and (N,): the derivative is delta in the row that the number names."""
+    numbers = use.node._saved_indices.reshape(-1)
+    delta = delta * use.factor
+    return delta.masked_fill((numbers == use.node._saved_padding_idx)[:, None, None], 0), numbers
+
+
+def vector_rows(use: Use, delta: Tensor) -> Tensor:
+    """(N, K, p): the derivative of a broadcast parameter, row by row."""
+    node, kind, first = use.node, use.node.name(), leading(use)
+    shape, padded = shape_of(node), _padded(use)
+    times = use.factor
+    if kind in _NORMS and use.argument == 1:
+        delta = delta * _normalised(use).reshape(len(delta), 1, *shape[first:])
+    elif kind == "MulBackward0":
+        other = node._saved_other if use.argument == 0 else node._saved_self
+        delta = delta * other.expand(shape).reshape(len(delta), 1, *shape[first:])
+    elif kind == "AddBackward0" and use.argument == 1:
+        times = times * node._saved_alpha
+    summed = [2 + axis for axis, size in enumerate(padded[first:]) if size == 1]
+    delta = delta.sum(summed, keepdim=True) if summed else delta
+    return delta.flatten(2) * times if delta.ndim > 2 else delta[:, :, None] * times
+
+
+def _normalised(use: Use) -> Tensor:
+    """What a norm multiplies its weight by."""
+    node, kind = use.node, use.node.name()
+    x = node._saved_input
+    if kind == "NativeBatchNormBackward0":
+        channels = (1, -1, *[1] * (x.ndim - 2))
+        mean, variance = node._saved_running_mean.view(channels), node._saved_running_var.view(channels)
+        return (x - mean) * (variance + node._saved_eps).rsqrt()
+    mean, inverse = node._saved_result1, node._saved_result2
+    if kind == "NativeGroupNormBackward0":
+        grouped = x.reshape(*mean.shape, -1)
+        return ((grouped - mean[..., None]) * inverse[..., None]).view(x.shape)
+    return (x - mean) * inverse

@@ -1,0 +1,169 @@
+"""The tangent operator of a torch module on given inputs: J, Jᵀ and Θ = J Jᵀ as products, Θ as a matrix."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from regimes.checks import alike, count, finite, shapes
+from regimes.conventions import Params
+from regimes.tangent.gram.blocks import Store, cut, folder, layout
+from regimes.tangent.gram.capture import Unread
+from regimes.tangent.gram.coverage import Coverage, coverage
+from regimes.tangent.gram.features import Features
+from regimes.tangent.gram.forms import Outputs
+from regimes.tangent.gram.tiles import fill
+from regimes.tangent.model import require_samples, tangent_model
+from regimes.tangent.precision import full_precision
+from regimes.tangent.rows import pull_back, push, rows
+
+Batch = Shaped[Tensor, "n *sample"]
+MEMORY = 512 * 2**20  # bytes that the work on one kernel may take beside its result
+_NAMED = ("full", "trace", "diagonal")
+
+
+class TangentOperator:
+    """J (n·k × p): the derivatives of every output of every sample by all trainable parameters. Never formed whole.
+
+    Made by tangent_operator. jvp: J v; vjp: Jᵀ u; matvec: Θ v; gram: Θ = J Jᵀ or parts of it, at the parameters that
+    the model had when it was made. Outputs of more than one axis are flattened to k.
+    """
+
+    def __init__(self, model: nn.Module, x: Batch, *, memory: int = MEMORY, caller: str = "tangent_operator") -> None:
+        self.memory = count(caller, "memory", memory)
+        self.caller = caller
+        self.tangent = tangent_model(model, x, caller)
+        self.model, self.x, self.outputs = model, x.detach(), self.tangent.outputs
+        self._covered: Coverage | None = None
+
+    def vjp(self, cotangent: Float[Tensor, "n k"], x: Batch | None = None) -> Params:
+        """Jᵀ·cotangent: name -> shape of the parameter. x: other inputs than those of the operator."""
+        x = self._others(x, "x")
+        self._require_vector("cotangent", cotangent, len(x))
+        return pull_back(self.tangent, x, cotangent.detach())
+
+    def jvp(self, direction: Params, x: Batch | None = None) -> Float[Tensor, "n k"]:
+        """J·direction; the direction has the names and shapes of the trainable parameters."""
+        x = self._others(x, "x")
+        given = {name: (tuple(v.shape), v.dtype) for name, v in direction.items()}
+        needed = {name: (tuple(v.shape), v.dtype) for name, v in self.tangent.params.items()}
+        if given != needed:
+            raise ValueError(
+                f"{self.caller} needs a direction with the names, shapes and dtypes of the trainable parameters; "
+                f"got {given} for {needed}."
+            )
+        return push(self.tangent, x, direction)
+
+    def matvec(self, vector: Float[Tensor, "rows columns"], x2: Batch | None = None) -> Float[Tensor, "n k"]:
+        """Σ_jb Θ(x_i, x2_j)_ab v_jb without Θ: one pass back at x2, one forward at x. x2 = None means x."""
+        other = self._others(x2)
+        self._require_vector("vector", vector, len(other))
+        return push(self.tangent, self.x, pull_back(self.tangent, other, vector.detach()))
+
+    def gram(
+        self, x2: Batch | None = None, *, outputs: str | Sequence[int] = "full", block: int | None = None
+    ) -> Float[Tensor, "n n2 k k"] | Float[Tensor, "n n2 k"] | Float[Tensor, "n n2"]:
+        """Θ(x, x2)_ab = Σ_parameters ∂f_a(x) ∂f_b(x2); x2 = None means x, and an exactly symmetric result.
+
+        outputs: "full" gives (n, n2, k, k), "trace" Σ_a Θ_aa (n, n2), "diagonal" Θ_aa (n, n2, k); a list of outputs
+        gives the full kernel of those. One forward pass and one backward pass for each output, then products of what
+        arrives at each layer; parameters whose use cannot be read from the graph go row by row. Each derivative is
+        formed once: pieces that do not fit into `memory` wait in temporary files, and are formed again only where the
+        disk has no room. block: samples at a time (None: as many as `memory` holds).
+        """
+        chosen, form = self._chosen(outputs)
+        if block is not None:
+            count(self.caller, "block", block)
+        other = None if x2 is None else self._others(x2)
+        if self._covered is None:
+            with full_precision(self.tangent.device):
+                params = {name: p for name, p in self.model.named_parameters() if name in self.tangent.params}
+                self._covered = coverage(self.model, params, self._two(other), self.outputs)
+        try:
+            return self._gram(self._covered, chosen, form, other, block)
+        except Unread:
+            self._covered = Coverage((), (), tuple(self.tangent.params))
+            return self._gram(self._covered, chosen, form, other, block)
+
+    def _gram(
+        self, covered: Coverage, chosen: Tensor, outputs: Outputs, x2: Tensor | None, block: int | None
+    ) -> Tensor:
+        tangent, n, k = self.tangent, len(self.x), len(chosen)
+        n2 = n if x2 is None else len(x2)
+        axes = {"full": (n, n2, k, k), "trace": (n, n2), "diagonal": (n, n2, k)}[outputs.name]
+        params = {name: p for name, p in self.model.named_parameters() if name in tangent.params}
+        features = Features(
+            self.model, params, covered, lambda *given: rows(tangent, *given), chosen, self.outputs, outputs
+        ).sized(n)
+        with torch.no_grad(), full_precision(tangent.device), folder() as place:
+            kernel = torch.zeros(axes, dtype=tangent.dtype, device=tangent.device)
+            every = n if x2 is None else n + n2
+            peak, kept = features.measured(self._two(x2))
+            sizes = layout(every, k, peak, kept, self.memory, block)
+            stores = []
+            for name, x in (("one", self.x), ("other", x2)):
+                if x is not None:
+                    (Path(place) / name).mkdir()
+                    size = kept.of(len(x), k)
+                    store = Store(cut(len(x), k, sizes), features.former(x), sizes.stays, Path(place) / name, size)
+                    store.fill()
+                    stores.append(store)
+            pair = kernel.element_size() * features.room(min(k, sizes.outputs), n)
+            fill(kernel, stores[0], stores[1] if len(stores) > 1 else None, features.forms, outputs, sizes.tile, pair)
+            return kernel
+
+    def _chosen(self, outputs: str | Sequence[int]) -> tuple[Tensor, Outputs]:
+        k, device = self.outputs, self.tangent.device
+        if isinstance(outputs, str):
+            if outputs not in _NAMED:
+                raise ValueError(
+                    f"{self.caller} needs outputs='full', 'trace' or 'diagonal', or a list of outputs; got {outputs!r}."
+                )
+            return torch.arange(k, device=device), Outputs(outputs)
+        numbers = [count(self.caller, "every output", each, 0) for each in outputs]
+        if not numbers or max(numbers) >= k or len(set(numbers)) < len(numbers):
+            raise ValueError(f"{self.caller} needs different outputs from 0 to {k - 1}, at least one; got {numbers}.")
+        return torch.tensor(numbers, device=device), Outputs("full")
+
+    def _two(self, x2: Tensor | None) -> Tensor:
+        """Two samples, different ones where there are any."""
+        first = self.x[:1]
+        for others in (self.x[1:64], x2[:64] if x2 is not None else self.x[:0]):
+            differs = (others != first).reshape(len(others), -1).any(1)
+            if differs.any():
+                return torch.cat([first, others[differs][:1]])
+        return torch.cat([first, 2 * first + 1 if first.is_floating_point() else first])
+
+    def _others(self, x: Tensor | None, name: str = "x2") -> Tensor:
+        """Samples of the kind of those of the operator; these where none are given."""
+        if x is None:
+            return self.x
+        require_samples(x, self.caller, name)
+        if x.shape[1:] != self.x.shape[1:] or x.dtype != self.x.dtype or x.device != self.x.device:
+            raise ValueError(
+                f"{self.caller} needs {'x1 and x2' if name == 'x2' else 'inputs'} of one sample shape, dtype and "
+                f"device; got {tuple(self.x.shape)} {self.x.dtype} {self.x.device} and {tuple(x.shape)} {x.dtype} "
+                f"{x.device}. Convert one of them."
+            )
+        finite(self.caller, **{name: x})
+        return x.detach()
+
+    def _require_vector(self, name: str, vector: Tensor, n: int) -> None:
+        cure = f"A row for each of the {n} samples, a column for each of the {self.outputs} outputs"
+        shapes(self.caller, **{name: (vector, f"{n} {self.outputs}")}, cure=cure)
+        finite(self.caller, **{name: vector})
+        alike(self.caller, **{name: vector}, output=torch.empty(0, dtype=self.tangent.dtype, device=self.x.device))
+
+
+def tangent_operator(model: nn.Module, x: Batch, *, memory: int = MEMORY) -> TangentOperator:
+    """The derivatives of a torch module by its trainable parameters, on the samples x, as an operator.
+
+    memory: bytes that the work on a kernel may take beside its result, where one sample and one output fit at all.
+    Frozen parameters do not count; shared ones count once with all their uses. Full precision, whatever autocast and
+    torch.set_float32_matmul_precision say.
+    ValueError: what ntk refuses.
+    Source: [JacotGabrielHongler2018].
+    """
+    return TangentOperator(model, x, memory=memory)
