@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from regimes.tangent.kernel import ntk
     from regimes.tangent.laziness import kernel_drift, tangent_distance, weight_motion
     from regimes.tangent.linearize import linearize
+    from regimes.tangent.operator import tangent_operator
     from regimes.tangent.trained import laziness
     from regimes.tangent.verdict import judge_laziness
     from regimes.training.fitting import Fitted, fit
@@ -43,6 +44,7 @@ _HOMES = {
     "ot_gap": "regimes.transport.gap",
     "state_map": "regimes.models.state_map",
     "tangent_distance": "regimes.tangent.laziness",
+    "tangent_operator": "regimes.tangent.operator",
     "trace_residuals": "regimes.models.tracing",
     "weight_motion": "regimes.tangent.laziness",
 }
@@ -66,6 +68,7 @@ __all__ = [
     "ot_gap",
     "state_map",
     "tangent_distance",
+    "tangent_operator",
     "trace_residuals",
     "weight_motion",
 ]

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from kinds_of_modules import MODELS
+from plain_kernels import slow_jacobian, slow_ntk
 from torch import nn
 from torch.testing import assert_close
 
@@ -12,33 +13,12 @@ from regimes.models.mlp import MLP
 from regimes.models.two_layer import TwoLayer
 from regimes.tangent.functional import unflatten
 from regimes.tangent.kernel import jacobian, ntk, ntk_vector_product
-from regimes.tangent.model import TangentModel
 
 
 @pytest.fixture(params=MODELS)
 def case(request):
     build, shape = MODELS[request.param]
     return build().double().eval(), torch.randn(shape, dtype=torch.float64), torch.randn(3, *shape[1:]).double()
-
-
-def slow_jacobian(model, x):
-    """(n, k, p) by one backward pass for each output of each sample, alone."""
-    rows = []
-    params = [p for p in model.parameters() if p.requires_grad]
-    for sample in x:
-        outputs = model(sample[None]).reshape(-1)
-        for output in outputs:
-            grads = torch.autograd.grad(output, params, retain_graph=True, allow_unused=True)
-            rows.append(
-                torch.cat(
-                    [(torch.zeros_like(p) if g is None else g).reshape(-1) for p, g in zip(params, grads, strict=True)]
-                )
-            )
-    return torch.stack(rows).view(len(x), -1, rows[0].numel())
-
-
-def slow_ntk(model, x1, x2):
-    return torch.einsum("iap,jbp->ijab", slow_jacobian(model, x1), slow_jacobian(model, x2))
 
 
 def test_the_jacobian_is_that_of_single_backward_passes(case):
@@ -75,25 +55,6 @@ def test_blocks_change_nothing(outputs, options):
     x1, x2 = torch.randn(7, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
     assert_close(ntk(model, x1, x2, outputs=outputs, **options), ntk(model, x1, x2, outputs=outputs))
     assert_close(ntk(model, x1, outputs=outputs, **options), ntk(model, x1, outputs=outputs))
-
-
-@pytest.mark.parametrize("memory", [1, 4000, 10_000, 60_000])
-def test_the_derivatives_held_at_a_time_fit_into_the_memory(memory, monkeypatch):
-    """Two Jacobians and a working copy: each may take a third, or one row of one output where that is too little."""
-    model = MLP([3, 6, 4], activation=RELU, generator=generator(0), sigma_b=0.1)
-    row = 8 * sum(parameter.numel() for parameter in model.parameters())
-    held, plain = [], TangentModel.rows
-
-    def rows(*arguments):
-        found = plain(*arguments)
-        held.append(sum(part.numel() * part.element_size() for part in found.values()))
-        return found
-
-    monkeypatch.setattr(TangentModel, "rows", rows)
-    x = torch.randn(9, 3, dtype=torch.float64)
-    ntk(model, x, outputs="trace", memory=memory)
-    assert max(held) <= max(memory / 3, row)
-    assert max(held) > min(memory / 3, 36 * row) - 4 * row  # and it is used
 
 
 @pytest.mark.parametrize("options", [{}, {"block": 2}, {"memory": 1}])
@@ -208,7 +169,7 @@ X = torch.randn(4, 3)
         (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)), {}, r"ntk .* '1' \(BatchNorm1d\) .* model.eval\(\)"),
         (nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.1)), {}, "draws random numbers"),
         (nn.ReLU(), {}, "no trainable parameter"),
-        (nn.Linear(3, 2), {"outputs": "mean"}, "outputs='full' or outputs='trace'; got 'mean'"),
+        (nn.Linear(3, 2), {"outputs": "mean"}, "'trace' or 'diagonal', or a list of outputs; got 'mean'"),
         (nn.Linear(3, 2), {"block": 0}, "block as a whole number, at least 1; got 0"),
         (nn.Linear(3, 2), {"x1": X[:0]}, "at least one sample in inputs"),
         (nn.Linear(3, 2), {"x2": X[:0]}, "at least one sample in x2"),

@@ -45,6 +45,22 @@ class Mixing(Net):
         return super().forward(x - x.mean(0))
 
 
+class ByPlace(Net):
+    """Adds a parameter for each place of the batch."""
+
+    def __init__(self, start=1.0):
+        super().__init__()
+        self.places = nn.Parameter(start * torch.randn(8, 2))
+
+    def forward(self, x):
+        return super().forward(x) + self.places[: len(x)]
+
+
+class BySize(Net):
+    def forward(self, x):
+        return super().forward(x) / len(x)
+
+
 class WrongAxis(Net):
     def __init__(self):
         super().__init__()
@@ -120,6 +136,7 @@ class OneSampleOnly(Net):
 
 REFUSED = {
     "samples that mix": (Mixing, "maps each sample by itself"),
+    "a parameter for each place": (ByPlace, "changes with its place in the batch"),
     "a sequence layer over the samples": (WrongAxis, "batch_first=True"),
     "dropout in the forward": (Noisy, "same output each time"),
     "a parameter in a list": (InAList, "registered parameters"),
@@ -130,6 +147,8 @@ REFUSED = {
 REFUSED_WITH_INPUTS = {
     "autocast inside": (ReducedInside, "the output of the model in float32 or float64; got bfloat16"),
     "a buffer that changes": (Counting, "changes its buffer 'calls'"),
+    "a parameter for each place that starts at 0": (lambda: ByPlace(0.0), "changes with its place in the batch"),
+    "an output divided by the number of samples": (BySize, "changes with its place in the batch"),
     "one sample only": (OneSampleOnly, "batches of any size"),
     "spectral norm in train mode": (
         lambda: nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 2))), "spectral norm",
@@ -301,7 +320,8 @@ def test_the_look_at_a_model_costs_little():
     model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     start = time.perf_counter()
     ntk(model, x, outputs="trace")
-    assert sum(size for size in sizes if size > 1) <= 3 * 4 + 3 * 2
+    assert sum(size for size in sizes if 1 < size < 300) <= 5 * 4 + 3 * 2 + 2 * (2 + 4 + 4)
+    assert sizes.count(300) == 1
     assert time.perf_counter() - start < 30
 
 

@@ -10,6 +10,7 @@ from regimes.modules.leaves import require_own_tensors, require_registered
 from regimes.modules.modes import in_modes, modes_of
 from regimes.modules.outputs import called, described, sole_tensor, tensor_of, unwrapped
 from regimes.modules.samples import (
+    PLACES,
     FirstBatch,
     readable,
     require_batch,
@@ -19,6 +20,7 @@ from regimes.modules.samples import (
 )
 
 __all__ = [
+    "PLACES",
     "FirstBatch",
     "Generators",
     "adjoint",

@@ -16,6 +16,10 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 
 from regimes.modules.chance import chance_restored, drawn, generators
 
+PLACES = (
+    "here the output of one sample changes with its place in the batch. Look for parameters or buffers that are sliced "
+    "or added along axis 0, and for sequence layers without batch_first=True."
+)
 _POOL = 64  # samples among which others are looked for
 _TRIES = 60  # further calls of a model that draws random numbers
 _ROUNDING = 1000  # rounding units by which a row may change beside other samples
@@ -88,7 +92,7 @@ def require_values(model: nn.Module, caller: str) -> None:
 
 @torch.no_grad()
 def require_separate_samples(call: Callable[[Tensor], Any], x: Tensor, caller: str) -> None:
-    """Refuse a map whose output for one sample depends on the other samples of the batch, or on chance.
+    """Refuse a map whose output for one sample depends on its place in the batch, the other samples of it, or chance.
 
     call: from a batch to a tensor with a row for each sample. One sample of x is put into two batches of four, at the
     same place and with different neighbours: its row has to be the same in both, up to rounding.
@@ -138,6 +142,9 @@ def _require_separate_samples(call: Callable[[Tensor], Any], batches: tuple[Tens
             "other samples of its batch. Look for sums or means over axis 0, and for sequence layers without "
             "batch_first=True."
         )
+    moved = (alone - alone[:1]).abs().nan_to_num(nan=0.0)
+    if not bool((moved <= _ROUNDING * unit * scale + 100 * noise).all()):
+        raise ValueError(f"{caller} needs a model that maps each sample by itself; {PLACES}")
 
 
 def _with_gradients(call: Callable[[Tensor], Any], batch: Tensor) -> Tensor:

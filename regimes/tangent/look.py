@@ -7,7 +7,16 @@ from torch import Tensor, nn
 from torch.func import vjp
 
 from regimes.conventions import Params
-from regimes.modules import adjoint, called, copied, push_forward, random_like, require_gradients, require_registered
+from regimes.modules import (
+    PLACES,
+    adjoint,
+    called,
+    copied,
+    push_forward,
+    random_like,
+    require_gradients,
+    require_registered,
+)
 from regimes.tangent.functional import Functional
 from regimes.tangent.plain import Plain
 
@@ -35,6 +44,7 @@ def look(f: Functional, params: Params, plain: Plain, x: Tensor, caller: str) ->
     few, source = x[:2].detach(), torch.Generator().manual_seed(0)
     u, gradients = _reverse(plain, few, source, caller)
     v = random_like(params, source)
+    _require_one_place(plain, x, caller)
     found = _by_transforms(f, params, plain, few, u, v, gradients, caller)
     if not found.transforms:
         try:
@@ -64,6 +74,28 @@ def _reverse(plain: Plain, few: Tensor, source: torch.Generator, caller: str) ->
         raise ValueError(
             f"{caller} needs a model that autograd can differentiate; its backward pass ends in: {first_line(error)}"
         ) from error
+
+
+def _require_one_place(plain: Plain, x: Tensor, caller: str) -> None:
+    """Refuse a model by whose gradient one sample counts otherwise at another place of the batch.
+
+    Its value may be the same at all places, as with a parameter for each place that starts at 0.
+    """
+    four = x[:1].detach().expand(4, *x.shape[1:])
+
+    def at(place: int | None) -> Params:
+        def cotangent(value: Tensor, _: Params) -> Tensor:
+            row = random_like(value[:1].detach(), torch.Generator().manual_seed(0))
+            if place is None:
+                return row
+            return torch.zeros_like(value).index_copy(0, torch.tensor([place], device=value.device), row)
+
+        return plain.pull(four[:1] if place is None else four, cotangent)[1]
+
+    alone = at(None)
+    dtype = next(iter(alone.values())).dtype
+    if any(_differing(at(place), alone, dtype) is not None for place in (1, 3)):
+        raise ValueError(f"{caller} needs a model that maps each sample by itself; {PLACES}")
 
 
 def _by_transforms(

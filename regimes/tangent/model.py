@@ -1,5 +1,6 @@
 """The door of the tangent package for torch modules: what a model and its inputs must be to have a tangent model."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,21 +37,26 @@ class TangentModel:
         self.recurrent = recurrent(model)
         self.batched = found.transforms and not self.recurrent  # whether vmap over samples has not failed yet
 
-    def rows(self, x: Tensor, outputs: slice) -> Params:
-        """Derivatives of the chosen outputs at each sample: name -> (n, chosen, *shape of the parameter)."""
+    def rows(self, x: Tensor, outputs: slice | Tensor, names: Sequence[str] | None = None) -> Params:
+        """Derivatives of the chosen outputs at each sample: name -> (n, chosen, *shape of the parameter).
+
+        names: of some of the parameters only.
+        """
+        names = list(self.params) if names is None else names
         with full_precision(self.device), torch.no_grad():
             if self.batched:
                 try:
-                    return vmap(lambda sample: self._row(sample, outputs))(x)
+                    return vmap(lambda sample: self._row(sample, outputs, names))(x)
                 except torch.OutOfMemoryError:
                     raise
                 except Exception:
                     self.batched = False
-            return self.plain.rows(x, outputs)
+            return self.plain.rows(x, outputs, names)
 
-    def _row(self, sample: Tensor, outputs: slice) -> Params:
+    def _row(self, sample: Tensor, outputs: slice | Tensor, names: Sequence[str]) -> Params:
         cotangents = torch.eye(self.outputs, dtype=self.dtype, device=self.device)[outputs]
-        _, pull = vjp(lambda values: self.f(values, sample[None]).reshape(-1), self.params)[:2]
+        moved = {name: self.params[name] for name in names}
+        _, pull = vjp(lambda values: self.f(self.params | values, sample[None]).reshape(-1), moved)[:2]
         return vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
 
 

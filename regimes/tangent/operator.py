@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from regimes.checks import alike, count, finite, shapes
 from regimes.conventions import Params
+from regimes.tangent.functional import trainable
 from regimes.tangent.gram.blocks import Store, cut, folder, layout
 from regimes.tangent.gram.capture import Unread
 from regimes.tangent.gram.coverage import Coverage, coverage
@@ -17,7 +18,7 @@ from regimes.tangent.gram.forms import Outputs
 from regimes.tangent.gram.tiles import fill
 from regimes.tangent.model import require_samples, tangent_model
 from regimes.tangent.precision import full_precision
-from regimes.tangent.rows import pull_back, push, rows
+from regimes.tangent.products import pull_back, push
 
 Batch = Shaped[Tensor, "n *sample"]
 MEMORY = 512 * 2**20  # bytes that the work on one kernel may take beside its result
@@ -35,7 +36,7 @@ class TangentOperator:
         self.memory = count(caller, "memory", memory)
         self.caller = caller
         self.tangent = tangent_model(model, x, caller)
-        self.model, self.x, self.outputs = model, x.detach(), self.tangent.outputs
+        self.model, self.x, self.outputs = self.tangent.plain.model, x.detach(), self.tangent.outputs
         self._covered: Coverage | None = None
 
     def vjp(self, cotangent: Float[Tensor, "n k"], x: Batch | None = None) -> Params:
@@ -54,17 +55,18 @@ class TangentOperator:
                 f"{self.caller} needs a direction with the names, shapes and dtypes of the trainable parameters; "
                 f"got {given} for {needed}."
             )
+        finite(self.caller, direction=torch.stack([value.abs().sum() for value in direction.values()]))
         return push(self.tangent, x, direction)
 
-    def matvec(self, vector: Float[Tensor, "rows columns"], x2: Batch | None = None) -> Float[Tensor, "n k"]:
+    def matvec(self, vector: Float[Tensor, "rows columns"], x2: Batch | None = None) -> Float[Tensor, "n1 k"]:
         """Σ_jb Θ(x_i, x2_j)_ab v_jb without Θ: one pass back at x2, one forward at x. x2 = None means x."""
         other = self._others(x2)
-        self._require_vector("vector", vector, len(other))
+        self._require_vector("vector", vector, len(other), " of x2")
         return push(self.tangent, self.x, pull_back(self.tangent, other, vector.detach()))
 
     def gram(
         self, x2: Batch | None = None, *, outputs: str | Sequence[int] = "full", block: int | None = None
-    ) -> Float[Tensor, "n n2 k k"] | Float[Tensor, "n n2 k"] | Float[Tensor, "n n2"]:
+    ) -> Float[Tensor, "n1 n2 k k"] | Float[Tensor, "n1 n2 k"] | Float[Tensor, "n1 n2"]:
         """Θ(x, x2)_ab = Σ_parameters ∂f_a(x) ∂f_b(x2); x2 = None means x, and an exactly symmetric result.
 
         outputs: "full" gives (n, n2, k, k), "trace" Σ_a Θ_aa (n, n2), "diagonal" Θ_aa (n, n2, k); a list of outputs
@@ -73,19 +75,18 @@ class TangentOperator:
         formed once: pieces that do not fit into `memory` wait in temporary files, and are formed again only where the
         disk has no room. block: samples at a time (None: as many as `memory` holds).
         """
-        chosen, form = self._chosen(outputs)
         if block is not None:
             count(self.caller, "block", block)
-        other = None if x2 is None else self._others(x2)
-        if self._covered is None:
-            with full_precision(self.tangent.device):
-                params = {name: p for name, p in self.model.named_parameters() if name in self.tangent.params}
-                self._covered = coverage(self.model, params, self._two(other), self.outputs)
-        try:
-            return self._gram(self._covered, chosen, form, other, block)
-        except Unread:
-            self._covered = Coverage((), (), tuple(self.tangent.params))
-            return self._gram(self._covered, chosen, form, other, block)
+        with torch.inference_mode(False), full_precision(self.tangent.device):
+            chosen, form = self._chosen(outputs)
+            other = None if x2 is None else self._others(x2)
+            if self._covered is None:
+                self._covered = coverage(self.model, dict(trainable(self.model)), self._two(other), self.outputs)
+            try:
+                return self._gram(self._covered, chosen, form, other, block)
+            except Unread:
+                self._covered = Coverage((), (), tuple(self.tangent.params))
+                return self._gram(self._covered, chosen, form, other, block)
 
     def _gram(
         self, covered: Coverage, chosen: Tensor, outputs: Outputs, x2: Tensor | None, block: int | None
@@ -93,11 +94,11 @@ class TangentOperator:
         tangent, n, k = self.tangent, len(self.x), len(chosen)
         n2 = n if x2 is None else len(x2)
         axes = {"full": (n, n2, k, k), "trace": (n, n2), "diagonal": (n, n2, k)}[outputs.name]
-        params = {name: p for name, p in self.model.named_parameters() if name in tangent.params}
+        params: Params = dict(trainable(self.model))
         features = Features(
-            self.model, params, covered, lambda *given: rows(tangent, *given), chosen, self.outputs, outputs
+            self.model, params, covered, tangent.rows, chosen, self.outputs, outputs, tangent.dtype
         ).sized(n)
-        with torch.no_grad(), full_precision(tangent.device), folder() as place:
+        with torch.no_grad(), folder() as place:
             kernel = torch.zeros(axes, dtype=tangent.dtype, device=tangent.device)
             every = n if x2 is None else n + n2
             peak, kept = features.measured(self._two(x2))
@@ -131,7 +132,7 @@ class TangentOperator:
         """Two samples, different ones where there are any."""
         first = self.x[:1]
         for others in (self.x[1:64], x2[:64] if x2 is not None else self.x[:0]):
-            differs = (others != first).reshape(len(others), -1).any(1)
+            differs = (others != first).flatten(1).any(1) if first.ndim > 1 else others != first
             if differs.any():
                 return torch.cat([first, others[differs][:1]])
         return torch.cat([first, 2 * first + 1 if first.is_floating_point() else first])
@@ -150,8 +151,8 @@ class TangentOperator:
         finite(self.caller, **{name: x})
         return x.detach()
 
-    def _require_vector(self, name: str, vector: Tensor, n: int) -> None:
-        cure = f"A row for each of the {n} samples, a column for each of the {self.outputs} outputs"
+    def _require_vector(self, name: str, vector: Tensor, n: int, where: str = "") -> None:
+        cure = f"A row for each of the {n} samples{where}, a column for each of the {self.outputs} outputs"
         shapes(self.caller, **{name: (vector, f"{n} {self.outputs}")}, cure=cure)
         finite(self.caller, **{name: vector})
         alike(self.caller, **{name: vector}, output=torch.empty(0, dtype=self.tangent.dtype, device=self.x.device))

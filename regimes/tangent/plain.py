@@ -1,6 +1,6 @@
 """Derivatives by plain autograd, one sample at a time: for models that torch.func and vmap cannot follow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -37,11 +37,15 @@ class Plain:
         """The output on a copy of x."""
         return called(self.model, x.clone(), "the tangent model")
 
-    def rows(self, x: Tensor, outputs: slice) -> Params:
+    def rows(self, x: Tensor, outputs: slice | Tensor, names: Sequence[str]) -> Params:
         """Derivatives of the chosen outputs at each sample: name -> (n, chosen, *shape of the parameter)."""
 
         def one(sample: Tensor) -> Params:
-            return self.run(lambda leaves: _jacobian(self.value(sample).reshape(-1)[outputs], leaves))
+            def work(leaves: Params) -> Params:
+                value = self.value(sample).reshape(-1)[outputs]
+                return _jacobian(value, {name: leaves[name] for name in names})
+
+            return self.run(work)
 
         each = [one(sample) for sample in x.split(1)]
         return {name: torch.stack([row[name] for row in each]) for name in each[0]}

@@ -24,19 +24,19 @@ class Block(NamedTuple):
 class Bytes(NamedTuple):
     """Bytes of m samples and K outputs: fixed + m (sample + K · output)."""
 
-    fixed: float
-    sample: float
-    output: float
+    fixed: int | float
+    sample: int | float
+    output: int | float
 
-    def of(self, m: float, k: float) -> float:
+    def of(self, m: int | float, k: int | float) -> int | float:
         return self.fixed + m * (self.sample + k * self.output)
 
-    def samples(self, room: float, k: float) -> int:
+    def samples(self, room: int | float, k: int | float) -> int:
         """How many samples fit; at least one."""
         return max(1, int((room - self.fixed) / max(1.0, self.sample + k * self.output)))
 
 
-def fitted(two_one: float, four_one: float, four_two: float) -> Bytes:
+def fitted(two_one: int | float, four_one: int | float, four_two: int | float) -> Bytes:
     """From the bytes of 2 samples and 1 output, 4 and 1, 4 and 2."""
     output = max(0.0, (four_two - four_one) / 4)
     sample = max(0.0, (four_one - two_one) / 2 - output)
@@ -47,14 +47,15 @@ class Layout(NamedTuple):
     samples: int  # of a block
     outputs: int  # of a block
     stays: bool  # all pieces stay in memory
-    tile: float  # bytes left for the work on one tile
+    tile: int | float  # bytes left for the work on one tile
 
 
 def layout(n: int, k: int, peak: Bytes, kept: Bytes, memory: int, block: int | None) -> Layout:
     """Sizes such that pieces, work and tile take `memory` bytes together, where one sample and one output do.
 
-    n: samples of both sides together.
+    n: samples of both sides together. A fifth is left for what libraries and the allocator take unseen.
     """
+    memory = 4 * memory // 5
     outputs = k
     while outputs > 1 and (peak.of(1, outputs) > memory / 2 or kept.of(1, outputs) > memory / 5):
         outputs = ceil(outputs / 2)
@@ -80,7 +81,12 @@ class Store:
     """The pieces of each block, formed once: in memory, else in files, else (no room on the disk) formed again."""
 
     def __init__(
-        self, blocks: Sequence[Block], form: Callable[[Block], list[Piece]], stays: bool, folder: Path, size: float
+        self,
+        blocks: Sequence[Block],
+        form: Callable[[Block], list[Piece]],
+        stays: bool,
+        folder: Path,
+        size: int | float,
     ) -> None:
         self.blocks, self._form, self._stays, self._folder = blocks, form, stays, folder
         self._on_disk = not stays and shutil.disk_usage(folder).free > 1.2 * size

@@ -1,20 +1,19 @@
 """One forward pass and a backward pass for each output, on a block of samples; what the groups of parameters keep."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from regimes.modules import called
+from regimes.tangent.functional import derivable
 from regimes.tangent.gram import layers
 from regimes.tangent.gram.forms import PAIRS, ROWS, Form, Outputs, Piece
-from regimes.tangent.gram.graph import Node, Use, shape_of, uses
-
+from regimes.tangent.gram.graph import Node, Use, dtype_of, shape_of, uses
 
 Key = tuple[Node, int]  # an operation, and how many of its first axes count its rows
 
@@ -34,15 +33,15 @@ class Unread(RuntimeError):
     """The graph of this block is not the one that the groups were found in."""
 
 
-@contextmanager
-def recording() -> Iterator[None]:
-    """Graphs are built, whatever is set around; attention takes its plain form."""
-    with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        yield
+def recorded(model: nn.Module, x: Tensor) -> Tensor:
+    """The output with its graph, whatever is set around; attention and recurrent layers take their plain forms."""
+    with torch.inference_mode(False), torch.enable_grad(), derivable(model):
+        return called(model, x.clone(), "the tangent kernel")
 
 
-def find_groups(found: Mapping[str, Sequence[Use]], n: int) -> list[Group]:
-    """The groups of all parameters whose every use can be read, in a graph of n samples."""
+def find_groups(found: Mapping[str, Sequence[Use]], n: int, dtype: torch.dtype) -> list[Group]:
+    """The groups of all parameters whose every use can be read, in a graph of n samples and one dtype."""
+    found = {name: each for name, each in found.items() if all(dtype_of(use.node) == dtype for use in each)}
     matrices = {name: each for name, each in found.items() if _all(layers.is_matrix, each)}
     partner: dict[str, str] = {}
     for name, each in found.items():
@@ -113,11 +112,10 @@ def capture_some(
     outputs: Outputs,
 ) -> list[Piece | None]:
     """As capture, with None for a group whose rows are not those of the samples."""
-    with recording():
-        output = model(x.clone())
+    output = recorded(model, x)
     n = len(x)
     found = uses(output, parameters)
-    if not {_seen(group) for group in groups} <= {_seen(group) for group in find_groups(found, n)}:
+    if not {_seen(group) for group in groups} <= {_seen(group) for group in find_groups(found, n, output.dtype)}:
         raise Unread("another graph")
     read = {name for group in groups for name in group.names}
     if any(each and name not in read for name, each in found.items()):

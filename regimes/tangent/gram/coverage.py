@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from regimes.tangent.gram.capture import Group, capture_some, find_groups, recording
+from regimes.tangent.gram.capture import Group, capture_some, find_groups, recorded
 from regimes.tangent.gram.forms import Outputs, Piece
 from regimes.tangent.gram.graph import uses
 
@@ -28,24 +28,24 @@ def coverage(model: nn.Module, parameters: Mapping[str, Tensor], two: Tensor, k:
     """
     nothing = Coverage((), (), tuple(parameters))
     source = torch.Generator().manual_seed(0)
-    first = next(iter(parameters.values()))
-    cotangent = torch.randn(2, k, generator=source, dtype=torch.float64).to(first)
     try:
-        with recording():
-            output = model(two)
+        output = recorded(model, two)
+        cotangent = torch.randn(2, k, generator=source, dtype=torch.float64).to(output)
         if output.grad_fn is None:
             return nothing
-        found = uses(output, parameters)
+        found, dtype = uses(output, parameters), output.dtype
         del output
         plain = [_gradients(model, two[i : i + 1], parameters, cotangent[i]) for i in (0, 1)]
     except (RuntimeError, NotImplementedError):
         return nothing
     unused = [name for name, each in found.items() if not each]
     absent = [name for name in unused if not any(gradient[name].any() for gradient in plain)]
-    whole = sum(float(gradient[name].square().sum()) for gradient in plain for name in parameters)
+    whole = sum(float(gradient[name].abs().square().sum()) for gradient in plain for name in parameters)
     accepted: list[Group] = []
-    open_ = find_groups(found, 2)
+    open_ = find_groups(found, 2, dtype)
     for minor in (False, True):
+        if not open_:
+            break
         tried = [group._replace(minor=minor) for group in open_]
         own = {name: parameters[name] for group in tried for name in group.names}
         try:
@@ -64,16 +64,16 @@ def coverage(model: nn.Module, parameters: Mapping[str, Tensor], two: Tensor, k:
 
 def _gradients(model: nn.Module, one: Tensor, parameters: Mapping[str, Tensor], cotangent: Tensor) -> dict[str, Tensor]:
     """Of ⟨cotangent, f⟩ at one sample, by parameters."""
-    with recording():
-        output = model(one)
-        options = {"allow_unused": True, "materialize_grads": True}
-        found = torch.autograd.grad(output, list(parameters.values()), cotangent.view(output.shape), **options)
-    return dict(zip(parameters, found, strict=True))
+    output = recorded(model, one)
+    options = {"allow_unused": True, "materialize_grads": True}
+    found = torch.autograd.grad(output, list(parameters.values()), cotangent.view(output.shape), **options)
+    return {name: each.to_dense() for name, each in zip(parameters, found, strict=True)}
 
 
-def _agree(group: Group, piece: Piece, plain: Sequence[Mapping[str, Tensor]], whole: float) -> bool:
+def _agree(group: Group, piece: Piece, plain: Sequence[Mapping[str, Tensor]], whole: int | float) -> bool:
     """Whether the products of the two samples are those of the plain gradients."""
-    gradients = torch.stack([torch.cat([each[name].reshape(-1) for name in group.names]) for each in plain])
+    rows = [torch.cat([each[name].reshape(-1) for name in group.names]) for each in plain]
+    gradients = torch.stack(rows).to(piece[0].dtype)
     expected = gradients @ gradients.T
     tile = expected.new_zeros(1, 2, 1, 2, 1)
     group.form.add(tile, piece, piece)

@@ -12,6 +12,7 @@ from regimes.tangent.gram.capture import Group, capture
 from regimes.tangent.gram.coverage import Coverage
 from regimes.tangent.gram.footprint import most_bytes
 from regimes.tangent.gram.forms import ROWS, Form, Outputs, Piece, Sizes, cheapest
+from regimes.tangent.products import real_rows
 
 # Derivatives of chosen outputs by named parameters: (x, outputs, names) -> name -> (n, K, *shape of the parameter).
 RowsOf = Callable[[Tensor, Tensor, Sequence[str]], Params]
@@ -27,11 +28,11 @@ class Features(NamedTuple):
     chosen: Tensor  # which outputs
     width: int  # k: all outputs
     outputs: Outputs
+    dtype: torch.dtype
 
     @property
     def forms(self) -> list[Form]:
-        real = [2 if self.params[name].is_complex() else 1 for name in self.covered.rest]
-        return [group.form for group in self.covered.groups] + [ROWS for _ in real]
+        return [group.form for group in self.covered.groups] + [ROWS for _ in self.covered.rest]
 
     def sized(self, n: int) -> "Features":
         """With the cheapest form for each matrix, for n samples."""
@@ -47,19 +48,18 @@ class Features(NamedTuple):
         pieces: list[Piece] = []
         if self.covered.groups:
             names = [name for group in self.covered.groups for name in group.names]
-            units = torch.eye(self.width, dtype=self.params[names[0]].dtype, device=x.device)[chosen]
+            units = torch.eye(self.width, dtype=self.dtype, device=x.device)[chosen]
             known = {name: self.params[name] for name in (*names, *self.covered.absent)}
             cotangents = [unit.expand(len(x), -1) for unit in units]
             pieces += capture(self.model, x, known, self.covered.groups, cotangents, self.outputs)
         if self.covered.rest:
             found = self.rows(x, chosen, self.covered.rest)
             for name in self.covered.rest:
-                each = found[name]
-                each = torch.view_as_real(each.resolve_conj()) if each.is_complex() else each
+                each = real_rows(found[name]).to(self.dtype)
                 pieces.append((self.outputs.rows(each.reshape(*each.shape[:2], -1)),))
         return pieces
 
-    def room(self, k: int, n: int) -> float:
+    def room(self, k: int, n: int) -> int | float:
         """Numbers that the work on one pair of samples takes, with k outputs: a tile, its mirror, its products."""
         kernels, outputs, more = self.outputs.sizes(k)
         tile = kernels * outputs**2

@@ -4,7 +4,7 @@ B kernels of K outputs each are formed at once (see `Outputs`); g groups of chan
 Σ_s delta_s ⊗ input_s with o and i entries. `add` adds the products of two pieces to a tile (B, n1, K, n2, K).
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -53,12 +53,15 @@ class Sizes(NamedTuple):
     samples: int
 
 
+@runtime_checkable
 class Form(Protocol):
-    def cost(self, s: Sizes) -> float:
+    """How derivatives of one group are kept and multiplied."""
+
+    def cost(self, s: Sizes) -> int | float:
         """Multiply-adds for one pair of samples."""
         ...
 
-    def room(self, s: Sizes) -> float:
+    def room(self, s: Sizes) -> int | float:
         """Numbers that the work on one pair of samples takes beside the tile."""
         ...
 
@@ -74,11 +77,11 @@ class Form(Protocol):
 class Rows:
     """The derivatives themselves: (B, n, K, p)."""
 
-    def cost(self, s: Sizes) -> float:
+    def cost(self, s: Sizes) -> int | float:
         p = s.groups * s.left * s.right
         return s.kernels * s.outputs * (s.outputs * p + 2 * s.positions * p / s.samples)
 
-    def room(self, s: Sizes) -> float:
+    def room(self, s: Sizes) -> int | float:
         return s.kernels * s.outputs**2
 
     def keep(self, delta: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
@@ -105,12 +108,12 @@ class Pairs:
     Inputs that are whole numbers (n, S) stand for unit vectors.
     """
 
-    def cost(self, s: Sizes) -> float:
+    def cost(self, s: Sizes) -> int | float:
         pairs = s.groups * s.positions**2
         entries = s.kernels * s.outputs**2
         return pairs * (entries * (s.left + (_PASS if pairs > 1 else 1)) + s.right)
 
-    def room(self, s: Sizes) -> float:
+    def room(self, s: Sizes) -> int | float:
         return s.groups * s.positions**2 * (s.kernels * s.outputs**2 * (1 + 1 / s.positions) + 1)
 
     def keep(self, delta: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
@@ -134,18 +137,20 @@ class Pairs:
         tile += products.sum(7).sum((1, 4))
 
 
-class Applied(Pairs):
+class Applied:
     """The same factors; the inner products of the inputs are applied to the deltas of one side first.
 
     Σ_s delta_s · (Σ_t (input_s·input'_t) delta'_t): fewer products than Pairs where K and S are both large.
     """
 
-    def cost(self, s: Sizes) -> float:
+    def cost(self, s: Sizes) -> int | float:
         work = s.positions * s.right + s.positions * s.outputs * s.left + s.outputs**2 * s.left
         return s.kernels * s.groups * s.positions * (work + s.outputs * s.left * _PASS / 4)
 
-    def room(self, s: Sizes) -> float:
+    def room(self, s: Sizes) -> int | float:
         return s.positions * (s.positions * s.groups + s.left) + s.outputs
+
+    keep, take = Pairs.keep, Pairs.take
 
     def add(self, tile: Tensor, one: Piece, other: Piece) -> None:
         (a, x), (b, y) = one, other

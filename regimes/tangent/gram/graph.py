@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 Node = Any  # torch.autograd.graph.Node; its saved tensors are attributes that depend on its kind
@@ -38,12 +39,18 @@ def shape_of(node: Node) -> tuple[int, ...]:
     return tuple(node._input_metadata[0].shape)
 
 
+def dtype_of(node: Node) -> torch.dtype:
+    """Of the first output of the operation."""
+    return node._input_metadata[0].dtype
+
+
 def uses(output: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, list[Use]]:
     """All uses of each named parameter in the graph of the output; none for one that the graph does not reach."""
     names = {id(parameter): name for name, parameter in parameters.items()}
     consumers: dict[Node, list[tuple[Node, int]]] = {}
     leaves: dict[str, Node] = {}
-    waiting, seen = [output.grad_fn] if output.grad_fn is not None else [], set()
+    waiting: list[Node] = [] if output.grad_fn is None else [output.grad_fn]
+    seen: set[Node] = set()
     while waiting:
         node = waiting.pop()
         if node in seen:

@@ -13,7 +13,13 @@ _ROWS = 256  # but not into parts of fewer rows: small products are slow
 
 
 def fill(
-    kernel: Tensor, one: Store, other: Store | None, forms: Sequence[Form], outputs: Outputs, room: float, pair: float
+    kernel: Tensor,
+    one: Store,
+    other: Store | None,
+    forms: Sequence[Form],
+    outputs: Outputs,
+    room: int | float,
+    pair: int | float,
 ) -> None:
     """Write the kernel of the two stores; other = None: of the first with itself, exactly symmetric.
 
@@ -89,4 +95,4 @@ def _place(kernel: Tensor, blocks: tuple[Block, Block], parts: tuple[slice, slic
 def _mirror(kernel: Tensor, blocks: tuple[Block, Block], parts: tuple[slice, slice], outputs: Outputs) -> None:
     upper = _place(kernel, blocks, parts, outputs).transpose(0, 1)
     upper = upper.transpose(2, 3) if outputs.name == "full" else upper
-    _place(kernel, blocks[::-1], parts[::-1], outputs).copy_(upper)
+    _place(kernel, (blocks[1], blocks[0]), (parts[1], parts[0]), outputs).copy_(upper)

@@ -1,0 +1,51 @@
+"""The memory promised for a kernel, against what the operating system counts in a process of its own (Linux)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import torch
+from torch import nn
+from regimes import tangent_operator
+from regimes.models.build import build
+
+def resident(entry):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(entry))
+
+name, outputs, n, memory = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]) * 2**20
+torch.manual_seed(0)
+dense = lambda: nn.Sequential(nn.Linear(784, 600), nn.ReLU(), nn.Linear(600, 600), nn.ReLU(), nn.Linear(600, 10))
+nets = {"dense": (dense, (784,)), "resnet9": (lambda: build("resnet9", (1, 28, 28), 10, filters=16), (1, 28, 28))}
+create, shape = nets[name]
+model, x = create().eval(), torch.randn(n, *shape)
+tangent_operator(model, x[:2], memory=2**20).gram(outputs=outputs)  # libraries are loaded
+Path("/proc/self/clear_refs").write_text("5")
+before = resident("VmRSS")
+kernel = tangent_operator(model, x, memory=memory).gram(outputs=outputs)
+print((resident("VmHWM") - before - kernel.nbytes) / memory)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs the process table of Linux")
+@pytest.mark.parametrize(
+    ("name", "outputs", "n", "memory"),
+    [
+        ("dense", "full", 400, 32),
+        ("dense", "trace", 3000, 64),
+        ("dense", "full", 200, 256),
+        ("resnet9", "full", 40, 96),
+    ],
+)
+def test_the_memory_promised_is_kept(name, outputs, n, memory):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, name, outputs, str(n), str(memory)],
+        cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert float(done.stdout) <= 1.25
