@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -117,8 +118,8 @@ class TangentOperator:
 
     def _chosen(self, outputs: str | Sequence[int]) -> tuple[Tensor, Outputs]:
         k, device = self.outputs, self.tangent.device
-        if isinstance(outputs, str):
-            if outputs not in _NAMED:
+        if isinstance(outputs, str) or not isinstance(outputs, Sequence):
+            if not isinstance(outputs, str) or outputs not in _NAMED:
                 raise ValueError(
                     f"{self.caller} needs outputs='full', 'trace' or 'diagonal', or a list of outputs; got {outputs!r}."
                 )
@@ -153,7 +154,8 @@ class TangentOperator:
 
     def _require_vector(self, name: str, vector: Tensor, n: int, where: str = "") -> None:
         cure = f"A row for each of the {n} samples{where}, a column for each of the {self.outputs} outputs"
-        shapes(self.caller, **{name: (vector, f"{n} {self.outputs}")}, cure=cure)
+        given: dict[str, Any] = {name: (vector, f"{n} {self.outputs}")}
+        shapes(self.caller, cure=cure, **given)
         finite(self.caller, **{name: vector})
         alike(self.caller, **{name: vector}, output=torch.empty(0, dtype=self.tangent.dtype, device=self.x.device))
 
