@@ -254,7 +254,7 @@ def test_a_run_leaves_table_figure_and_result_and_is_not_trained_twice(tmp_path,
         first = json.loads((folder.path / "result.json").read_text())
         for file in ("figure.png", "figure.pdf", "table.md", "config.yaml"):
             assert (folder.path / file).stat().st_size > 100
-        for part in ("measure", "save"):  # nothing is trained again; one figure is enough
+        for part in ("measure", "_draw"):  # nothing is trained again; one figure is enough
             monkeypatch.setattr(f"regimes.jobs.lazy_vs_meanfield.{part}", lambda *arguments: None)
         run(config, folder)
         assert json.loads((folder.path / "result.json").read_text())["models"] == first["models"]
