@@ -96,7 +96,8 @@ CASES: list[tuple[str, Any, dict[str, Any]]] = [
     ("tau_clip", 1e-6, MOVING),
     ("seed", 1, {}),
     ("seeds", 2, {}),
-    ("bf16", True, {}),
+    ("precision", "bf16", {}),
+    ("evaluate_every", 2, TWO),
     ("target", 0.01, {}),
     ("checkpoint_seconds", 0.0, {}),
     ("channels_last", False, IMAGES),
@@ -105,7 +106,7 @@ CASES: list[tuple[str, Any, dict[str, Any]]] = [
 # Each takes a second or two; no other field depends on them.
 LONG = {"dataset", "tau_first_gap", "tau_sort", "tau_lr_factor", "tau_weight_decay", "tau_clip", "seeds"}
 # These say where and how it is computed; a test of their own says what comes of each.
-ELSEWHERE = {"data_dir", "device", "tensorboard", "cuda_graphs"}
+ELSEWHERE = {"data_dir", "device", "tensorboard", "cuda_graphs", "cudnn_benchmark"}
 
 
 def settings(**changes: Any) -> TrainConfig:
