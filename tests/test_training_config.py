@@ -74,6 +74,13 @@ def test_an_architecture_that_is_not_the_recipes_has_its_own_defaults():
     assert settings("dataset=mnist", "arch=dense").arch_options == {}
 
 
+def test_a_net_without_batch_norm_does_not_take_the_rate_of_one_that_has_it():
+    dense = settings("dataset=digits", "arch=dense")
+    assert (dense.optimiser, dense.lr) == ("adam", 0.01)
+    given = settings("dataset=digits", "arch=dense", "lr=0.02"), settings("arch=dense", "optimiser=sgd")
+    assert [(one.optimiser, one.lr) for one in given] == [("sgd", 0.02), ("sgd", RECIPES["digits"]["lr"])]
+
+
 @pytest.mark.parametrize(
     ("given", "validation"),
     [

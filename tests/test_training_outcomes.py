@@ -225,3 +225,10 @@ def test_a_wild_risk_is_laid_to_stale_statistics_only_where_those_of_the_batches
         train(tmp_path / "run", epochs=1)
     assert ("statistics of batch norm are stale" in str(caught.value)) == sound
     assert ("; train longer, or take a smaller learning rate" in str(caught.value)) == sound
+
+
+@pytest.mark.parametrize("name", ["gain", "p"])
+def test_a_divergence_is_laid_to_the_setting_that_is_out_of_all_bounds(tmp_path, name):
+    with pytest.raises(Diverged, match=f"take a smaller {name}: 1e\\+10 is far above") as caught:
+        train(tmp_path / "run", **{name: 1e10})
+    assert "learning rate" not in str(caught.value)

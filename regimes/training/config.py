@@ -183,6 +183,8 @@ _CIFAR: dict[str, Any] = {
     "milestones": [150, 225, 250],
     "augment": True,
 }
+# Without batch norm a net diverges within a few steps at the rates of SGD below.
+CALMER: dict[str, dict[str, Any]] = {"dense": {"optimiser": "adam", "lr": 0.01}}
 RECIPES: dict[str, dict[str, Any]] = {
     # Source: author code of [Karkar2020], circles; the final layer is learned here.
     "circles": {
@@ -250,6 +252,8 @@ def resolve(given: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(dataset, str):  # nothing, or what validation will refuse
         dataset = "digits"
     recipe = RECIPES.get(dataset, RECIPES["digits"])
+    if given.get("lr") is None and given.get("optimiser") is None:
+        recipe = recipe | CALMER.get(str(given.get("arch")), {})
     options = given.get("arch_options") or {}
     values = {**recipe, **{key: value for key, value in given.items() if value is not None}}
     if isinstance(options, dict) and isinstance(values["arch"], str):

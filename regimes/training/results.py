@@ -19,6 +19,7 @@ from regimes.training.checkpoint import FIT, LAST, RESULT
 from regimes.training.config import StepSettings
 from regimes.training.metrics import TIME_NUMBERS, Evaluation, costs, known, sentence
 
+ORDINARY = 10.0  # a gain or a p beyond it is to blame for a divergence before the learning rate is
 COLUMNS = {
     "train_accuracy": "train accuracy",
     "validation_accuracy": "validation accuracy",
@@ -280,6 +281,9 @@ def description(setup: Setup, config: StepSettings, done: int, total: int) -> st
 
 def advice(config: StepSettings, setup: Setup, kept: bool) -> str:
     """What to do after a divergence; kept: whether there is a state from before it."""
+    for name in ("gain", "p"):
+        if (value := getattr(config, name, 0.0)) > ORDINARY:
+            return f"take a smaller {name}: {value:g} is far above what steps bear"
     smaller = min(config.lr / 10, setup.usual_lr)
     asked = f"lr={smaller:g}, fresh=True" if setup.origin.program == FIT else f"--set lr={smaller:g} --fresh"
     grown = " (λ multiplies the risk, so that steps grow with it: form=divided is calmer)"
