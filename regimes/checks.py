@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_SAFE = (torch.float32, torch.float64)
-_HALF = (torch.float16, torch.bfloat16)
+_SAFE, _HALF = (torch.float32, torch.float64), (torch.float16, torch.bfloat16)
 
 
 class _Spec(NamedTuple):
@@ -117,6 +116,11 @@ def _shown(array: Any) -> str:
     return str(tuple(array.shape)) if hasattr(array, "shape") else type(array).__name__
 
 
+def without_values(array: Any) -> bool:
+    """Whether it is a tensor on the meta device, which has a shape and no numbers."""
+    return isinstance(array, Tensor) and array.device.type == "meta"
+
+
 def real(caller: str, /, *, half: bool = False, numpy: bool = False, **arrays: Any) -> None:
     """Refuse all but float32 and float64: complex, integer, and (unless `half`) 16-bit entries. None is left out.
 
@@ -155,7 +159,7 @@ def finite(caller: str, /, **arrays: Any) -> None:
     for name, array in arrays.items():
         if array is None:
             continue
-        if isinstance(array, Tensor) and array.is_meta:
+        if without_values(array):
             raise ValueError(f"{caller} needs {name} with values; it is on the meta device. Make it on another one.")
         good = array.isfinite() if isinstance(array, Tensor) else np.isfinite(array)
         if not bool(good.all()):
@@ -281,7 +285,7 @@ def _number(caller: str, name: str, value: Any, needed: str, holds: Any, infinit
         good = (
             real
             and 0 not in value.shape
-            and not (isinstance(value, Tensor) and value.is_meta)
+            and not without_values(value)
             and bool((holds(value) & ((value < inf) | infinite)).all())
         )
     else:

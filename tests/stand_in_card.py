@@ -28,8 +28,6 @@ class Names(TorchFunctionMode):
         if func == torch.Tensor.device.__get__:  # a new wrapper each time, equal but not the same
             device = func(*args, **kwargs)
             return CARD if device.type == "meta" else device
-        if func == torch.Tensor.is_meta.__get__:
-            return False
         if "device" in kwargs:
             kwargs["device"] = _stand_in(kwargs["device"])
         if func in (torch.Tensor.to, torch._C._nn._parse_to):

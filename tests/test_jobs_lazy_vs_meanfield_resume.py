@@ -60,8 +60,8 @@ def undisturbed():
 
 
 @pytest.mark.parametrize(
-    "call", [2, 27]
-)  # two calls a moment: at the first moment of the one net, at the fourth of the other
+    "call", [1, 14]
+)  # one call a moment: at the first moment of the one net, at the fourth of the other
 @pytest.mark.parametrize(("error", "raised"), [(KeyboardInterrupt, Interrupted), (Killed, Killed)])
 def test_a_stopped_run_goes_on_to_the_same_bits(call, error, raised, undisturbed, tmp_path, monkeypatch):
     monkeypatch.setattr(shelf, "SECONDS", 0.0)
@@ -83,7 +83,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(call, error, raised, undisturbed
 def test_ctrl_c_keeps_what_was_not_due_yet(tmp_path, monkeypatch, capsys):
     path = tmp_path / "run"
     with monkeypatch.context() as patch:
-        stopping_at(9, KeyboardInterrupt, patch)
+        stopping_at(5, KeyboardInterrupt, patch)
         with pytest.raises(Interrupted, match=r"kept in .*run; run the same command again"):
             start(settings(), path)
     assert int(shelf.read_arrays(path / "scaled-net.part.npz")["moments"]) == 4
@@ -103,7 +103,7 @@ def test_ctrl_c_keeps_what_was_not_due_yet(tmp_path, monkeypatch, capsys):
 def test_a_damaged_piece_is_named(tmp_path, monkeypatch):
     path = tmp_path / "run"
     with monkeypatch.context() as patch:
-        stopping_at(9, KeyboardInterrupt, patch)
+        stopping_at(5, KeyboardInterrupt, patch)
         with pytest.raises(Interrupted):
             start(settings(), path)
     (path / "scaled-net.part.npz").write_bytes(b"no arrays")

@@ -14,6 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
+from regimes.checks import without_values
 from regimes.modules.chance import chance_restored, drawn, generators
 
 PLACES = (
@@ -65,8 +66,14 @@ def require_deterministic(model: nn.Module, caller: str) -> None:
 
 def require_batch(caller: str, x: Any) -> None:
     """Refuse what is no batch of samples with values. Reads none of them."""
-    if not isinstance(x, Tensor) or x.ndim < 1 or x.is_meta:
-        got = type(x).__name__ if not isinstance(x, Tensor) else "the meta device" if x.is_meta else "a single number"
+    if not isinstance(x, Tensor) or x.ndim < 1 or without_values(x):
+        got = (
+            type(x).__name__
+            if not isinstance(x, Tensor)
+            else "the meta device"
+            if without_values(x)
+            else "a single number"
+        )
         raise ValueError(f"{caller} needs x as a tensor of inputs (n, ...); got {got}. Use torch.as_tensor.")
 
 
@@ -83,7 +90,7 @@ def require_values(model: nn.Module, caller: str) -> None:
                 f"{caller} needs a model that can be trained; {name!r} was made under torch.inference_mode. "
                 "Make the model outside of it, or pass copy.deepcopy(model)."
             )
-        if tensor.is_meta:
+        if without_values(tensor):
             raise ValueError(
                 f"{caller} needs a model whose tensors have values; {name!r} is on the meta device. "
                 "Use model.to_empty(device=...) and load its weights."

@@ -135,7 +135,7 @@ class TangentOperator:
         for others in (self.x[1:64], x2[:64] if x2 is not None else self.x[:0]):
             differs = (others != first).flatten(1).any(1) if first.ndim > 1 else others != first
             if differs.any():
-                return torch.cat([first, others[differs][:1]])
+                return torch.cat([first, others.index_select(0, differs.int().argmax()[None])])
         return torch.cat([first, 2 * first + 1 if first.is_floating_point() else first])
 
     def _others(self, x: Tensor | None, name: str = "x2") -> Tensor:

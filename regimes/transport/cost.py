@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regimes.checks import finite, given, real, shapes
+from regimes.checks import finite, given, real, shapes, without_values
 
 # One point a row; further axes are flattened. Tensors on any device, any float type, and lists of numbers: the
 # arithmetic is float64.
@@ -42,10 +42,11 @@ def as_array(values: Any, name: str, caller: str) -> Any:
     given(caller, **{name: values})
     if isinstance(values, np.ma.MaskedArray) or type(values).__name__ == "MaskedTensor":
         raise ValueError(f"{caller} needs {name} without a mask: what it hides would count. Leave those points out.")
-    if isinstance(values, Tensor) and (values.layout != torch.strided or values.is_quantized or values.is_meta):
+    if isinstance(values, Tensor) and (values.layout != torch.strided or values.is_quantized or without_values(values)):
         kind = str(values.layout if values.layout != torch.strided else values.dtype).removeprefix("torch.")
-        cure = "Pass one that holds its numbers" if values.is_meta else f"Convert: {name}.to_dense()"
-        raise ValueError(f"{caller} needs {name} as a plain tensor; got {'meta' if values.is_meta else kind}. {cure}.")
+        meta = without_values(values)
+        cure = "Pass one that holds its numbers" if meta else f"Convert: {name}.to_dense()"
+        raise ValueError(f"{caller} needs {name} as a plain tensor; got {'meta' if meta else kind}. {cure}.")
     if isinstance(values, np.ndarray):
         native = values.dtype.kind == "f" and not values.dtype.isnative
         return np.asarray(values, values.dtype.newbyteorder("=") if native else None)
