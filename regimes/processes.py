@@ -128,8 +128,9 @@ class ProcessGroup(SingleProcess):
 def processes(device: str) -> Iterator[SingleProcess]:
     """The processes that torchrun has started, on the graphics card LOCAL_RANK where the device is cuda; or this one.
 
-    A group that the caller has already made is used as it is. After an error the group is left: the others of it may
-    be gone, and the program is about to end.
+    A group that the caller has already made is used as it is. A UserError comes to all processes alike, and the group
+    is closed: threads of it that still ran could abort the program as it ends. After any other error the group is left:
+    the others of it may be gone, and the program is about to end.
     """
     if dist.is_available() and dist.is_initialized():
         yield ProcessGroup()
@@ -154,7 +155,11 @@ def processes(device: str) -> Iterator[SingleProcess]:
     else:
         rank = int(os.environ["RANK"])
         dist.init_process_group(BACKENDS[device], store=_meeting(rank, count), rank=rank, world_size=count)
-    yield ProcessGroup()
+    try:
+        yield ProcessGroup()
+    except UserError:
+        dist.destroy_process_group()
+        raise
     dist.destroy_process_group()
 
 
