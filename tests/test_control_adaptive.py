@@ -27,6 +27,7 @@ def logistic_solution(start, t):
 STARTS = torch.linspace(0.05, 0.9, 5, dtype=F64)[:, None]
 
 
+@pytest.mark.slow
 def test_exponentials_are_exact_to_the_tolerance():
     rates = tensor([0.1, 1.0, 7.0], dtype=F64)
     for solution in integrate(linear(rates), (torch.ones(3, 2, dtype=F64),), [0.5, 2.0], rtol=1e-9, atol=1e-12):
@@ -34,6 +35,7 @@ def test_exponentials_are_exact_to_the_tolerance():
         assert_close(solution.state[0], exact, rtol=1e-7, atol=1e-10)  # a hundred steps of tolerance 1e-9
 
 
+@pytest.mark.slow
 def test_the_error_falls_with_the_third_power_of_the_step():
     def oscillator(state):
         return (torch.stack([state[0][:, 1], -state[0][:, 0]], dim=1),)
@@ -73,6 +75,7 @@ def test_many_requested_times_do_not_change_the_accuracy():
     assert_close(dense.state[0], logistic_solution(STARTS, 6.0), rtol=0, atol=1e-7)  # ten times the tolerance
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_alone_as_in_an_ensemble():
     rates = torch.logspace(-1, 3, 6, dtype=F64)
     start = torch.randn(6, 3, dtype=F64)
@@ -259,6 +262,7 @@ def test_the_measured_error_brackets_the_true_error(rtol):
         assert error.shape == (5,)
 
 
+@pytest.mark.slow
 def test_the_measured_error_catches_a_tolerance_that_is_too_loose():
     def solve(rtol, atol):
         return integrate(lambda s: (torch.cos(20 * s[0]) + 1.1,), (STARTS,), [3.0], rtol=rtol, atol=atol)

@@ -164,6 +164,7 @@ def test_no_problem_exceeds_the_bounds_and_all_conditions_hold(family):
     assert (rows.output_error < 1e-3 * rows.output_ratio).all()
 
 
+@pytest.mark.slow
 def test_with_constants_that_are_too_small_the_experiment_refutes():
     assert judge(pd.concat([run("scalar", shrink=0.5), run("rotated", shrink=0.5)])).verdict == "refuted"
 

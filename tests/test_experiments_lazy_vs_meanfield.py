@@ -85,6 +85,7 @@ def test_at_alpha_one_the_scaled_net_is_the_mean_field_net():
     assert np.array_equal(measurement.paths[0], measurement.paths[1])
 
 
+@pytest.mark.slow
 def test_a_smooth_scaled_net_comes_to_its_tangent_model_at_rate_one_over_alpha_squared():
     # The doubled start is symmetric under (a, b, α) → (−a, b, −α), so the error of order 1/α cancels in the outputs.
     near, far = (measure(small(f"alpha={alpha}", "activation=erf", "tolerance=1e-6")) for alpha in (30, 300))

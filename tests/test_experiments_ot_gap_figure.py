@@ -114,6 +114,7 @@ def test_an_inset_lies_below_all_points(end):
     assert top < min(x[:, 1].min(), end(x)[:, 1].min())
 
 
+@pytest.mark.slow
 def test_a_name_in_any_script_is_drawn_without_a_warning(tmp_path):
     x = default_rng(3).normal(size=(30, 5))
     save(draw(Group("网络/последний", drawing_numbers()), made(x, x + 1)), tmp_path)

@@ -16,6 +16,8 @@ from regimes.lab.cluster import cluster
 from regimes.lab.runs import RunFolder
 from regimes.lab.sweep import sweep
 
+pytestmark = pytest.mark.slow
+
 distributed = pytest.importorskip("distributed")
 
 

@@ -58,6 +58,7 @@ def test_descent_is_gradient_descent_of_the_torch_module(unit):
     assert_close(end.input[0], module.input_weights.detach(), rtol=1e-11, atol=1e-12)  # likewise
 
 
+@pytest.mark.slow
 def test_small_steps_of_descent_approach_the_flow_at_first_order():
     start, risk = net(1), TwoLayerRisk(*data(), TANH)
     exact = last(gradient_flow(risk, start, [1.0], rtol=1e-10, atol=1e-12)).particles
@@ -70,6 +71,7 @@ def test_small_steps_of_descent_approach_the_flow_at_first_order():
     assert_close(math.log2(errors[1] / errors[2]), 1.0, rtol=0, atol=0.01)  # likewise
 
 
+@pytest.mark.slow
 def test_a_run_of_the_flow_is_the_same_alone_as_in_an_ensemble():
     x, y = data(groups=2)
     start, alpha = net(6), torch.logspace(-0.5, 2, 6, dtype=F64)
@@ -133,6 +135,7 @@ def test_the_risk_falls_at_the_rate_of_the_squared_velocity():
     assert_close(slope[0], -9 * speed / 8, rtol=1e-3, atol=0)  # one-sided difference over t = 1e-4
 
 
+@pytest.mark.slow
 def test_a_large_scale_follows_its_tangent_model():
     x, y = data()
     start, alpha, t = double(net(1)), 1e5, 3.0
@@ -168,6 +171,7 @@ def test_a_run_stops_when_its_risk_is_below_the_level():
     assert torch.equal(by_event.steps, end.steps)
 
 
+@pytest.mark.slow
 def test_the_measured_error_of_the_flow_covers_the_error_and_falls_with_the_tolerance():
     risk, start = TwoLayerRisk(*data(), TANH, alpha=2.0), net(2)
     exact = risk.outputs(last(gradient_flow(risk, start, [3.0], rtol=1e-9, atol=1e-12)).particles)

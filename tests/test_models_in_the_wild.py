@@ -11,7 +11,7 @@ from regimes.models.scaling import Centred
 from regimes.tangent.kernel import ntk, ntk_vector_product
 from regimes.tangent.linearize import linearize
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of torch, about old ways
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of torch, about old ways
 
 
 def trained(model):

@@ -174,6 +174,7 @@ def test_statements_measure_on_the_card(card, experiment, overrides):
     assert len(experiment.measure(config, grid_points(experiment, config)[:1])) == 1
 
 
+@pytest.mark.slow
 def test_what_users_import_stays_where_its_input_lies(card):
     net = build("resnet9", (1, 8, 8), 10, filters=4, blocks=2).to("cuda").eval()
     x = torch.zeros(6, 1, 8, 8, device="cuda")

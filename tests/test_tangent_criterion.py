@@ -11,6 +11,8 @@ from regimes.tangent.criterion import lazy_criterion
 from regimes.tangent.functional import flatten, functional, unflatten
 from regimes.tangent.kernel import ntk
 
+pytestmark = pytest.mark.slow
+
 
 class Quadratic(nn.Module):
     """Sample i, the row of its number, is mapped to ½ wᵀ A_i w."""

@@ -11,6 +11,8 @@ from regimes.models.two_layer import TwoLayer, ntk_scale
 from regimes.tangent.infinite import dense_kernels, two_layer_nngp, two_layer_ntk
 from regimes.tangent.kernel import ntk
 
+pytestmark = pytest.mark.slow
+
 
 def inputs(n=5, d=3):
     return torch.randn(n, d, dtype=torch.float64)

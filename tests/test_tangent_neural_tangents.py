@@ -25,7 +25,11 @@ def available():
     return True
 
 
-pytestmark = [pytest.mark.infinite, pytest.mark.skipif(not available(), reason="neural-tangents is not installed")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.infinite,
+    pytest.mark.skipif(not available(), reason="neural-tangents is not installed"),
+]
 
 
 @pytest.mark.parametrize(("sigma_w", "sigma_b"), [(2**0.5, 0.0), (1.0, 0.5), (3.0, 0.1)])

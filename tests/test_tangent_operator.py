@@ -19,6 +19,8 @@ from regimes.tangent.gram import capture, features
 from regimes.tangent.gram.coverage import Coverage
 from regimes.tangent.gram.forms import APPLIED, PAIRS, ROWS
 
+pytestmark = pytest.mark.slow
+
 
 def convolutions():
     return nn.Sequential(

@@ -11,6 +11,8 @@ from regimes.training import results
 from regimes.training.checkpoint import load_checkpoint
 from regimes.training.run import train_one
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def without_figure(monkeypatch):

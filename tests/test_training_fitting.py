@@ -18,6 +18,8 @@ from regimes.training import loop, results
 from regimes.training.checkpoint import load_checkpoint
 from regimes.training.loop import Training, descend
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def without_figure(monkeypatch):

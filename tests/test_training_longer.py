@@ -14,6 +14,8 @@ from regimes.training import run as runs
 from regimes.training.checkpoint import load_checkpoint, save_checkpoint
 from regimes.training.run import train_one
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def without_figure(monkeypatch):

@@ -175,6 +175,7 @@ def run(tmp_path_factory):
     return path, ended, json.loads((path / "result.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_results_report_how_far_times_have_moved(run):
     path, ended, result = run
     assert result["mean_field"] is True

@@ -41,6 +41,7 @@ def test_several_processes_train_as_one_on_the_joined_batch(together, case):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_all_processes_hold_the_same_bits(together, case):
     for found in together[1:]:
         assert_close(found[case], together[0][case], **EXACT)

@@ -11,6 +11,8 @@ from short_training import short
 
 from regimes.training.run import train
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 MOST = 8
 IMAGES = {"arch": "resnet9", "arch_options": {"filters": 4}, "augment": True, "level": "batch_after"}

@@ -28,6 +28,8 @@ from regimes.training import run as runs
 from regimes.training.checkpoint import load_checkpoint
 from regimes.training.run import train_one
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 CLOCK = ("seconds", "images_per_second", "peak_memory_mib")  # of the machine, not of the run
 

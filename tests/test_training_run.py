@@ -292,6 +292,7 @@ def test_the_default_folder_says_what_it_holds(changes, name):
     assert other.startswith(f"runs/{name}-")
 
 
+@pytest.mark.slow
 def test_the_figure_is_drawn_or_its_absence_explained(tmp_path, monkeypatch):
     train(tmp_path / "with", epochs=2)
     assert (tmp_path / "with" / "figure.png").stat().st_size > 10_000

@@ -17,6 +17,8 @@ from regimes.training.assemble import assemble
 from regimes.training.checkpoint import load_checkpoint
 from regimes.training.config import TrainConfig
 
+pytestmark = pytest.mark.slow
+
 BASE: dict[str, Any] = {
     "dataset": "digits",
     "arch": "dense",

@@ -12,6 +12,8 @@ from regimes.transport.brenier import brenier_test
 from regimes.transport.gap import ot_gap
 from regimes.transport.power import power
 
+pytestmark = pytest.mark.slow
+
 
 class Attention(nn.Module):
     def __init__(self):

@@ -17,6 +17,8 @@ from regimes.transport.monotone import worst_swap
 from regimes.transport.pairing import exact_gap
 from regimes.transport.power import power
 
+pytestmark = pytest.mark.slow
+
 SCALES = (1e-300, 1e-165, 1e-5, 1e30, 1e300)
 
 
