@@ -11,6 +11,8 @@ from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.training.config import TrainConfig
 
+pytestmark = pytest.mark.slow
+
 VANILLA, LAP, CONTROL = mnist_low_data.VANILLA, mnist_low_data.LAP, mnist_low_data.CONTROL
 TUNED = mnist_low_data.TUNED
 PUBLISHED = {  # accuracy in percent for n = 100, 200, 300

@@ -14,6 +14,8 @@ from torch.testing import assert_close
 import regimes
 from regimes.modules import chance_restored, drawn, generators, sole_tensor, tensor_of, unwrapped
 
+pytestmark = pytest.mark.slow
+
 
 class Returning(nn.Module):
     def __init__(self, kind=None):

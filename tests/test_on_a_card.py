@@ -22,6 +22,8 @@ from regimes.training.metrics import evaluate
 from regimes.training.objectives import LeastAction, Plain
 from regimes.training.run import train_one
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["dataset=digits", "device=cuda", "epochs=2", "train_size=64", "batch=32", "validation=16", "test_size=16"]
 NET = ["arch=resnet9", "arch_options={filters: 4, blocks: 2}"]
 

@@ -18,6 +18,8 @@ from regimes.training.loop import descend
 from regimes.training.metrics import evaluate
 from regimes.training.run import train_one
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def without_figure(request, monkeypatch):
