@@ -152,13 +152,7 @@ class OldExp(torch.autograd.Function):
         return grads[0] * ctx.saved_tensors[0]
 
 
-class OnceExp(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = x.exp()
-        ctx.save_for_backward(y)
-        return y
-
+class OnceExp(OldExp):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> Tensor:

@@ -257,7 +257,9 @@ def test_what_it_cannot_use_is_named():
     for bare in (output, Trace(output, (), ())):
         with pytest.raises(ValueError, match="needs the steps of residual blocks; call the model with trace=True"):
             LeastAction()(bare, LABELS)
-    with pytest.raises(ValueError, match=r"a risk that is one number, a mean; got shape \(4,\)"):
+    with pytest.raises(
+        ValueError, match=r"a risk that is one number, a mean over samples, as a tensor; got shape \(4,\)"
+    ):
         LeastAction(nn.CrossEntropyLoss(reduction="none"))(trace((2,)), LABELS)
     for level, name in (("batch_after", "batch_risk"), ("whole", "whole_risk")):
         objective = LeastAction(level=level)

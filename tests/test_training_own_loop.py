@@ -283,7 +283,7 @@ def test_a_label_that_torch_leaves_out_is_left_out():
 
 def test_a_risk_that_returns_no_number_is_told():
     for risk, got in ((lambda o, t: o, r"shape \(6, 3\)"), (lambda o, t: 0.5, "float"), (lambda o, t: None, "None")):
-        with pytest.raises(ValueError, match=f"a risk that is one number, a mean; got {got}"):
+        with pytest.raises(ValueError, match=f"a risk that is one number, a mean over samples, as a tensor; got {got}"):
             LeastAction(risk)(outputs(6, 3), torch.arange(6) % 3)
     with pytest.raises(ValueError, match=r"a risk that takes outputs \(6, 3\) and targets"):
         LeastAction(lambda only: only.mean())(outputs(6, 3), torch.arange(6) % 3)

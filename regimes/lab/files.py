@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -9,18 +11,10 @@ from typing import NoReturn
 def write_whole(path: Path, content: str | bytes) -> None:
     """Replace a file in one step: temporary file beside it, flushed to the disk, then renamed."""
     data = content.encode("utf-8") if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _flush_folder(path.parent)
-    except OSError as error:
-        cannot_write(path, error)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def link_whole(source: Path, target: Path) -> None:
@@ -28,18 +22,25 @@ def link_whole(source: Path, target: Path) -> None:
 
     Files that are only ever replaced, as `write_whole` does, may share their bytes.
     """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with _replacing(target) as temporary:
         try:
             os.link(source, temporary)
         except OSError:
             shutil.copyfile(source, temporary)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-        os.replace(temporary, target)
-        _flush_folder(target.parent)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to be filled, which takes its place at the end; it is gone after an error."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
     except OSError as error:
-        cannot_write(target, error)
+        cannot_write(path, error)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -71,11 +71,21 @@ def risk_of(caller: str, risk: Risk, outputs: Tensor, targets: Any, *, look: boo
     except (IndexError, TypeError) as error:
         if labels:
             refuse_labels(caller, outputs, targets)
-        raise ValueError(
-            f"{caller} needs a risk that takes outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)} of "
-            f"{targets.dtype}; this one ends in: {error}"
-        ) from error
+        raise unfit_risk(caller, "this one", outputs, targets, error) from error
+    refuse_many(caller, value)
+    return value
+
+
+def unfit_risk(caller: str, name: str, outputs: Tensor, targets: Tensor, error: Exception) -> ValueError:
+    """The error for a risk that does not take these outputs and targets."""
+    return ValueError(
+        f"{caller} needs a risk that takes outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)} of "
+        f"{targets.dtype}; {name} ends in: {error}"
+    )
+
+
+def refuse_many(caller: str, value: Any) -> None:
+    """ValueError unless a risk has returned one number, as a tensor."""
     if not isinstance(value, Tensor) or value.ndim > 0:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise ValueError(f"{caller} needs a risk that is one number, a mean; got {got}.")
-    return value
+        raise ValueError(f"{caller} needs a risk that is one number, a mean over samples, as a tensor; got {got}.")

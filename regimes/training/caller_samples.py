@@ -8,10 +8,10 @@ from torch.nn.functional import cross_entropy
 
 from regimes.checks import finite, shapes
 from regimes.data.classification import Labelled
-from regimes.errors import UserError
+from regimes.errors import UserError, users_choice
 from regimes.models.residual import as_trace
 from regimes.modules.modes import eval_mode
-from regimes.modules.targets import Risk, refuse_misfit
+from regimes.modules.targets import Risk, refuse_many, refuse_misfit, unfit_risk
 
 Pair = tuple[Tensor, Tensor]
 
@@ -103,13 +103,9 @@ def _refuse_sum(risk: Risk, outputs: Tensor, targets: Tensor) -> None:
     try:
         once, twice = risk(outputs, targets), risk(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
     except (RuntimeError, ValueError, IndexError, TypeError, UserWarning) as error:
-        raise UserError(
-            f"fit needs a risk that takes outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)} of "
-            f"{targets.dtype}; {name_of(risk)} ends in: {error}"
-        ) from error
-    if not isinstance(once, Tensor) or once.ndim > 0:
-        got = f"shape {tuple(once.shape)}" if isinstance(once, Tensor) else type(once).__name__
-        raise UserError(f"fit needs a risk that is one number, a mean over samples, as a tensor; got {got}.")
+        raise UserError(str(unfit_risk("fit", name_of(risk), outputs, targets, error))) from error
+    with users_choice():
+        refuse_many("fit", once)
     if float(once) != 0 and abs(float(twice) / float(once) - 2) < 1e-3:
         raise UserError("fit needs a risk that is a mean over samples; this one is a sum: divide it by their number.")
 

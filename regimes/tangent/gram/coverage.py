@@ -36,7 +36,9 @@ def coverage(model: nn.Module, parameters: Mapping[str, Tensor], two: Tensor, k:
         found, dtype = uses(output, parameters), output.dtype
         del output
         plain = [_gradients(model, two[i : i + 1], parameters, cotangent[i]) for i in (0, 1)]
-    except (RuntimeError, NotImplementedError):
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:  # what autograd cannot do here, the other route may
         return nothing
     unused = [name for name, each in found.items() if not each]
     absent = [name for name in unused if not any(gradient[name].any() for gradient in plain)]
@@ -50,6 +52,8 @@ def coverage(model: nn.Module, parameters: Mapping[str, Tensor], two: Tensor, k:
         own = {name: parameters[name] for group in tried for name in group.names}
         try:
             pieces = capture_some(model, two, own, tried, [cotangent], FULL)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, AttributeError):  # another graph at each call; what this torch does not keep
             break
         right = [
