@@ -40,6 +40,13 @@ def test_a_model_without_trainable_parameters_is_refused():
         functional(nn.ReLU())
 
 
+def test_the_names_of_a_tangent_come_in_any_order():
+    at, tangent = ({name: torch.randn(2, 2) for name in order} for order in ("ab", "ba"))
+    value, change = push_forward(lambda values: values["a"] @ values["b"], at, tangent)
+    assert_close(value, at["a"] @ at["b"])
+    assert_close(change, tangent["a"] @ at["b"] + at["a"] @ tangent["b"])
+
+
 def test_both_routes_of_the_push_forward_agree():
     class NoForwardMode(torch.autograd.Function):
         generate_vmap_rule = False

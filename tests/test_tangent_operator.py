@@ -121,6 +121,19 @@ class Experts(nn.Module):
         return y.index_put((first,), self.one(x[first])).index_put((~first,), self.other(x[~first]))
 
 
+class Branches(nn.Module):
+    """Samples that start below 0 meet a second layer too; squared weights cannot be read from the graph."""
+
+    def __init__(self, squared):
+        super().__init__()
+        self.squared, self.one, self.other = squared, nn.Linear(3, 2, bias=False), nn.Linear(3, 2, bias=False)
+
+    def forward(self, x):
+        one, other = ((each.weight**2 if self.squared[i] else each.weight) for i, each in enumerate(self.children()))
+        y, late = F.linear(x, one), x[:, 0] < 0
+        return y + late[:, None] * F.linear(x, other) if late.any() else y
+
+
 MORE = {
     "mlp": (lambda: MLP([3, 6, 4], activation=RELU, generator=generator(0), sigma_b=0.1), (4, 3)),
     "two layer": (lambda: TwoLayer(3, 6, 2, activation=RELU, generator=generator(0), scale=0.5), (4, 3)),
@@ -278,6 +291,29 @@ def test_a_layer_that_only_later_samples_reach_is_not_forgotten():
     model, x = Experts().double(), torch.randn(6, 3).double().abs()
     x[3:] *= -1
     assert_same(tangent_operator(model, x).gram(), slow_ntk(model, x, x))
+
+
+@pytest.mark.parametrize("squared", [(False, False), (False, True), (True, False), (True, True)])
+def test_a_layer_that_no_probed_sample_reaches_is_not_forgotten(squared):
+    torch.manual_seed(0)
+    model, x = Branches(squared).double(), torch.randn(70, 3).double().abs()
+    x[-5:, 0] *= -1
+    seen, expected = tangent_operator(model, x), slow_ntk(model, x, x)
+    assert_same(seen.gram(x[-5:]), expected[:, -5:])
+    assert_same(seen.gram(block=7), expected)
+
+
+@pytest.mark.parametrize("name", ["dense", "encoder", "gru", "by plain autograd"])
+def test_the_names_of_a_direction_come_in_any_order(name):
+    model, x = made("dense" if name == "by plain autograd" else name)
+    seen = tangent_operator(model, x)
+    if name == "by plain autograd":
+        seen.tangent.found = seen.tangent.found._replace(transforms=False)
+    direction = {name: torch.randn_like(p) for name, p in seen.tangent.params.items()}
+    flat = torch.cat([each.reshape(-1) for each in direction.values()])
+    turned = dict(reversed(direction.items()))
+    assert_close(seen.jvp(turned), slow_jacobian(model, x) @ flat)
+    assert_close(seen.tangent.plain.push(x, turned)[1].reshape(len(x), -1), slow_jacobian(model, x) @ flat)
 
 
 def test_the_products_are_those_of_the_jacobian():

@@ -149,4 +149,4 @@ def push_forward(f: Callable[[Params], Tensor], params: Params, tangent: Params)
         raise ValueError(
             f"push_forward needs a tangent with the names, shapes and dtypes of the parameters; got {there} for {here}."
         )
-    return modules.push_forward(f, params, tangent)
+    return modules.push_forward(f, params, {name: tangent[name] for name in params})

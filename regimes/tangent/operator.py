@@ -57,7 +57,7 @@ class TangentOperator:
                 f"got {given} for {needed}."
             )
         finite(self.caller, direction=torch.stack([value.abs().sum() for value in direction.values()]))
-        return push(self.tangent, x, direction)
+        return push(self.tangent, x, {name: direction[name] for name in needed})
 
     def matvec(self, vector: Float[Tensor, "rows columns"], x2: Batch | None = None) -> Float[Tensor, "n1 k"]:
         """Σ_jb Θ(x_i, x2_j)_ab v_jb without Θ: one pass back at x2, one forward at x. x2 = None means x."""

@@ -69,7 +69,8 @@ class Plain:
                 return value, torch.zeros_like(value)
             u = torch.zeros_like(value, requires_grad=True)
             pulled = _gradients(value, leaves, u, create_graph=True)
-            pairs = [(g, v) for g, v in zip(pulled, tangent.values(), strict=True) if g is not None and g.requires_grad]
+            along = (tangent[name] for name in leaves)
+            pairs = [(g, v) for g, v in zip(pulled, along, strict=True) if g is not None and g.requires_grad]
             if not pairs:
                 return value.detach(), torch.zeros_like(value)
             (pushed,) = torch.autograd.grad([g for g, _ in pairs], u, [v for _, v in pairs], allow_unused=True)

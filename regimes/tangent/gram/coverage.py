@@ -61,6 +61,8 @@ def coverage(model: nn.Module, parameters: Mapping[str, Tensor], two: Tensor, k:
         ]
         accepted += [group for group, good in zip(tried, right, strict=True) if good]
         open_ = [group for group, good in zip(open_, right, strict=True) if not good]
+    if not accepted:  # no graph is looked at then, so that one without a use here would never be missed
+        return nothing
     read = {name for group in accepted for name in group.names}
     rest = tuple(name for name in parameters if name not in {*read, *absent})
     return Coverage(tuple(accepted), tuple(absent), rest)
