@@ -243,3 +243,19 @@ def test_what_cannot_be_read_costs_nothing():
     closed = Closed()
     assert definition(lambda o, t: closed)
     assert definition(nn.LazyLinear(3), None)
+
+
+def test_what_cannot_be_read_is_taken_for_nothing_else():
+    class Shy(dict):
+        def items(self):
+            raise RuntimeError("not now")
+
+    def risk(scale):
+        settings = Shy(scale=scale)
+        return lambda outputs, targets: settings["scale"] * functional.cross_entropy(outputs, targets)
+
+    assert definition(risk(1.0)) != definition(risk(2.0))
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    assert definition(lambda: deep) != definition(lambda: deep)

@@ -5,6 +5,7 @@ import torch
 from short_training import short, train
 from test_training_resume import assert_same, metrics, stop_after
 
+import regimes
 from regimes.errors import Interrupted
 from regimes.training import checkpoint as checkpoints
 from regimes.training import results
@@ -69,3 +70,12 @@ def test_a_best_epoch_is_written_once_under_two_names(tmp_path, monkeypatch):
     assert written[outcome.result["best"]["epoch"] - 1] == "best.pt"
     best, last = (load_checkpoint(tmp_path / "run" / name) for name in ("best.pt", "last.pt"))
     assert (best.state["epoch"], last.state["epoch"]) == (outcome.result["best"]["epoch"], 3)
+
+
+def test_a_fit_measured_every_second_epoch_ends_and_is_loaded(tmp_path):
+    torch.manual_seed(0)
+    x, labels = torch.randn(24, 3), torch.randint(0, 2, (24,))
+    net = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+    fitted = regimes.fit(net, (x, labels), out=tmp_path / "run", epochs=5, batch=8, lr=0.01, evaluate_every=2)
+    loaded = regimes.load(tmp_path / "run", model=net)
+    assert [row["epoch"] for row in fitted.metrics] == [row["epoch"] for row in loaded.metrics] == [2, 4, 5]

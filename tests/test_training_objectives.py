@@ -1,4 +1,5 @@
 import io
+import math
 
 import pytest
 import torch
@@ -285,3 +286,21 @@ def test_in_half_precision_a_large_multiplier_leaves_gradients_finite_and_with_t
         assert bool((found != 0).any())
         spacing = 6e-8 if dtype == torch.float16 else 0.0  # of the smallest numbers in float16
         assert_close(found.double(), truth, rtol=0.02, atol=spacing)  # two roundings to 8 bits
+
+
+def test_a_state_holds_whether_the_running_mean_has_begun_and_what_was_left_out():
+    def moved(risks, objective):
+        for risk in risks:
+            objective.step(torch.tensor(risk), torch.tensor(1.0))
+            objective.after_step()
+        return objective.multiplier, objective.running, objective.left_out
+
+    first, whole = (LeastAction(level="running") for _ in range(2))
+    expected = moved([math.nan, 2.0], whole)
+    moved([math.nan], first)
+    restored = LeastAction(level="running")
+    restored.load_state_dict(first.state_dict())
+    assert_close(moved([2.0], restored), expected)
+    first.step(torch.tensor(math.inf), torch.tensor(1.0))
+    first.skip()
+    assert first.left_out == 1  # the step that was skipped is not counted

@@ -36,6 +36,7 @@ def test_the_old_name_of_bfloat16_is_understood(kind, given, precision):
     [
         {"bf16": True, "precision": "fp32"},
         {"bf16": False, "precision": "bf16"},
+        {"bf16": True, "precision": "tf32"},
         {"bf16": "often"},
         {"precision": "fp16"},
     ],
@@ -47,6 +48,9 @@ def test_old_and_new_names_that_contradict_each_other_are_refused(given):
 
 def test_the_old_name_is_understood_on_the_command_line():
     assert load(TrainConfig, overrides=["bf16=true"]).precision == "bf16"
+    for later, precision in {"precision=tf32": "tf32", "precision=fp32": "fp32", "bf16=false": "tf32"}.items():
+        assert load(TrainConfig, overrides=["bf16=true", later]).precision == precision
+        assert load(TrainConfig, overrides=[later, "bf16=true"]).precision == "bf16"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from regimes.errors import UserError, nearest
+from regimes.errors import UserError, nearest, users_choice
 from regimes.lab.shipped import found
 from regimes.lab.yaml_text import parse_yaml, read_yaml
 from regimes.paths import home
@@ -107,8 +107,10 @@ def _merge(
     for key, value in changes.items():
         known = list(settings.model_fields) if settings else None
         full = ".".join((*path, str(key)))
-        if settings and key in getattr(settings, "OLD_NAMES", ()):  # which the settings read themselves
-            sources[full], values[key] = source, value
+        if (by_present_name := getattr(settings, "OLD_NAMES", {}).get(key)) is not None:  # later wins under either name
+            with users_choice():
+                present, value = by_present_name(value, values)
+            sources[full], values[present] = source, value
             continue
         if known is not None and key not in known:
             raise UserError(

@@ -1,5 +1,6 @@
 """Settings of one training run, and the recipes of the data sets, from which what is not given comes."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -36,10 +37,18 @@ class NetSettings(Settings):
     init_biases: bool = Field(False, description="draw the biases too, in place of zeros")
 
 
+def as_precision(bf16: Any, values: Mapping[str, Any]) -> tuple[str, Any]:
+    """What `bf16` of earlier versions says by its present name, precision, beside the values so far."""
+    if not isinstance(bf16, bool):
+        raise ValueError(f"bf16 needs true or false; got {bf16!r}. Set precision instead")
+    before = values.get("precision", "tf32")
+    return "precision", "bf16" if bf16 else "tf32" if before == "bf16" else before
+
+
 class StepSettings(Settings):
     """How a network is trained, whichever it is: what `train` and `regimes.fit` have in common."""
 
-    OLD_NAMES: ClassVar[tuple[str, ...]] = ("bf16",)  # of settings, still understood
+    OLD_NAMES: ClassVar[dict[str, Callable[[Any, Mapping[str, Any]], tuple[str, Any]]]] = {"bf16": as_precision}
 
     epochs: Count = Field(description="passes over the training samples")
     max_steps: Count | None = Field(None, description="stop after this many optimiser steps; null: never")
@@ -98,12 +107,10 @@ class StepSettings(Settings):
         if not isinstance(values, dict) or "bf16" not in values:
             return values
         bf16, rest = values["bf16"], {name: value for name, value in values.items() if name != "bf16"}
-        if not isinstance(bf16, bool):
-            raise ValueError(f"bf16 needs true or false; got {bf16!r}. Set precision instead")
-        given = rest.get("precision")
-        if given == ("fp32" if bf16 else "bf16"):
+        given, found = rest.get("precision"), dict([as_precision(bf16, rest)])
+        if given is not None and (given == "bf16") != bf16:
             raise ValueError(f"precision {given} and bf16 {str(bf16).lower()} contradict each other; leave bf16 out")
-        return {**rest, "precision": "bf16"} if bf16 else rest
+        return rest | found
 
     @property
     def bf16(self) -> bool:

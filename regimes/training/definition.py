@@ -3,7 +3,8 @@
 Two definitions have one digest if they are built alike by the same code. Of the caller's own functions and classes the
 bytecode counts, with what it refers to: constants, defaults, closures, global names, `functools.partial`. Those of
 installed packages count by their name. Of the network in training the weights count by their shapes alone; of all other
-tensors the content counts. What a call itself stores (a counter, a cache) does not count, as it changes in a run.
+tensors the content counts. What cannot be read is like nothing else, not even itself.
+What a call itself stores (a counter, a cache) does not count, as it changes in a run.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import hashlib
 import json
 import platform
 import types
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from enum import Enum
@@ -66,8 +68,8 @@ class _Reader:
         reading = next((reading for kind, reading in self._kinds() if isinstance(value, kind)), self._object)
         try:
             return reading(value)
-        except Exception:  # whatever a foreign object does when it is looked at
-            return ["unreadable", type(value).__qualname__]
+        except Exception:  # whatever a foreign object does when it is looked at: then it is like no other
+            return ["unreadable", type(value).__qualname__, uuid.uuid4().hex]
 
     def _kinds(self) -> Iterator[tuple[Any, Callable[[Any], Any]]]:
         yield Tensor, self._tensor

@@ -187,14 +187,17 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
         raise _damaged(file, "it does not exist") from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise _damaged(file, str(error)) from None
-    rows = []
+    rows: list[dict[str, Any]] = []
+    last = 0
     for number, cells in enumerate(lines, 1):
         if len(cells) != len(names):
             lost = f": field {names[len(cells)]!r} is missing" if len(cells) < len(names) else ""
             raise _damaged(file, f"row {number} has {len(cells)} of {len(names)} fields{lost}")
         row = {name: _number(file, number, name, cell) for name, cell in zip(names, cells, strict=True)}
-        if row.get("epoch") != number:
+        epoch = row.get("epoch")
+        if not isinstance(epoch, int) or epoch <= last:  # with evaluate_every some have no row
             raise _damaged(file, f"row {number}: field 'epoch' is {row.get('epoch', 'missing')}")
+        last = epoch
         rows.append(row)
     return rows
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -114,7 +114,6 @@ def descend(
     """
     context, model = nullcontext() if autocast is None else autocast, training.model
     model.train()
-    training.objective.looks = False  # data are checked where they are read
     while training.epoch < epochs:
         for x, labels in batches.epoch(training.epoch, training.step):
             if not model.training:
@@ -137,6 +136,16 @@ def descend(
                 break
 
 
+@contextmanager
+def _known_labels(objective: Objective) -> Iterator[None]:
+    """Within, the objective does not read labels, for which a card would wait: data are checked where they are read."""
+    looks, objective.looks = objective.looks, False
+    try:
+        yield
+    finally:
+        objective.looks = looks
+
+
 def _optimise(
     training: Training, x: Tensor, labels: Tensor, context: AbstractContextManager[Any], *, usual: bool
 ) -> tuple[Loss, Tensor | None]:
@@ -147,7 +156,8 @@ def _optimise(
     training.optimizer.zero_grad(set_to_none=True)  # before the forward pass, which needs their memory
     with context:
         output = _forward(training, x, usual=usual)
-        loss = training.objective(output, labels)
+        with _known_labels(training.objective):
+            loss = training.objective(output, labels)
     training.ranks.backward(loss.value, training.model.parameters())
     training.optimizer.step()
     with torch.no_grad():

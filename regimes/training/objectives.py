@@ -172,8 +172,7 @@ class LeastAction:
         self.multiplier = torch.tensor(float(multiplier), dtype=torch.float64)
         self.running = torch.zeros((), dtype=torch.float64)
         self._begun = torch.zeros((), dtype=torch.bool)  # whether the running mean holds a risk
-        self.left_out = torch.zeros((), dtype=torch.int64)
-        self.count = 0
+        self.left_out, self.count = torch.zeros((), dtype=torch.int64), 0
         self._window = Window(count("LeastAction", "accumulate, batches of one step,", accumulate))
         self._own_group = join is None
         self.join = alone if join is None else join
@@ -231,9 +230,7 @@ class LeastAction:
         measure = batch_risk if self.level == "batch_after" else whole_risk
         if measure is None:
             needed = "batch_risk" if self.level == "batch_after" else "whole_risk"
-            raise ValueError(
-                f"LeastAction with level={self.level} needs after_step({needed}=...), a function; got none."
-            )
+            raise ValueError(f"LeastAction with level={self.level} needs after_step({needed}=...), a function.")
         measured = torch.as_tensor(measure()).detach().double()
         self._grow(self._joined(measured, samples if self.level == "batch_after" else 1))
 
@@ -286,15 +283,18 @@ class LeastAction:
         return Loss(value, risk, transport, penalty)
 
     def state_dict(self) -> dict[str, Any]:
-        """λ, the running risk, the number of steps; of the batches of a step that is not finished nothing."""
-        return {"multiplier": self.multiplier, "running": self.running, "count": self.count}
+        """λ, the running risk, numbers of steps and of those left out; of a step that is not finished nothing."""
+        kept = {"multiplier": self.multiplier, "running": self.running, "begun": self._begun, "left_out": self.left_out}
+        return kept | {"count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the same; the next call begins a step."""
-        missing = [name for name in self.state_dict() if name not in state]
+        missing = [name for name in ("multiplier", "running", "count") if name not in state]
         if missing:
             raise ValueError(f"the state of LeastAction lacks {', '.join(missing)}; was it saved by another objective?")
         self.multiplier, self.running = (state[name].detach().double().clone() for name in ("multiplier", "running"))
         self.count = int(state["count"])
-        self._begun = torch.full_like(self.running, self.count > 0, dtype=torch.bool)
+        old = {"begun": torch.full_like(self.running, self.count > 0), "left_out": torch.zeros_like(self.running)}
+        state = old | state  # earlier versions kept neither
+        self._begun, self.left_out = state["begun"].detach().bool().clone(), state["left_out"].detach().long().clone()
         self._window.empty()
