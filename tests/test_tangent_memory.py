@@ -21,9 +21,19 @@ def resident(entry):
 name, outputs, n, memory = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]) * 2**20
 torch.manual_seed(0)
 dense = lambda: nn.Sequential(nn.Linear(784, 600), nn.ReLU(), nn.Linear(600, 600), nn.ReLU(), nn.Linear(600, 10))
+class Tokens(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.table, self.out = nn.Embedding(50, size), nn.Linear(size, 2)
+
+    def forward(self, x):
+        return self.out(self.table(x).tanh().mean(1))
+
 nets = {"dense": (dense, (784,)), "resnet9": (lambda: build("resnet9", (1, 28, 28), 10, filters=16), (1, 28, 28))}
+nets |= {"tokens": (lambda: Tokens(8), (64,)), "wide tokens": (lambda: Tokens(128), (64,))}
 create, shape = nets[name]
-model, x = create().eval(), torch.randn(n, *shape)
+model = create().eval()
+x = torch.randint(0, 50, (n, *shape)) if "tokens" in name else torch.randn(n, *shape)
 tangent_operator(model, x[:2], memory=2**20).gram(outputs=outputs)  # libraries are loaded
 Path("/proc/self/clear_refs").write_text("5")
 before = resident("VmRSS")
@@ -41,6 +51,10 @@ print((resident("VmHWM") - before - kernel.nbytes) / memory)
         ("dense", "trace", 3000, 64),
         ("dense", "full", 200, 256),
         ("resnet9", "full", 40, 96),
+        ("tokens", "full", 160, 128),
+        ("tokens", "trace", 320, 128),
+        ("wide tokens", "full", 128, 128),
+        ("wide tokens", "diagonal", 128, 256),
     ],
 )
 def test_the_memory_promised_is_kept(name, outputs, n, memory):

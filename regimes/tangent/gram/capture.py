@@ -26,7 +26,7 @@ class Group(NamedTuple):
     rows: tuple[int, ...] = ()  # of each use, for one sample
     minor: bool = False  # rows of an operation run over samples last: (positions, samples)
     form: Form = ROWS
-    axes: tuple[int, int, int, int] = (1, 1, 1, 1)  # of a matrix, for one sample: g, S, o, i
+    axes: tuple[int, int, int, int] = (1, 1, 1, 1)  # of a matrix or table, for one sample: g, S, o, i
 
 
 class Unread(RuntimeError):
@@ -58,7 +58,7 @@ def find_groups(found: Mapping[str, Sequence[Use]], n: int, dtype: torch.dtype) 
         if name in matrices or name in partner.values():
             continue
         if _all(layers.is_lookup, each):
-            groups.append(Group((name,), "lookup", form=PAIRS))
+            groups.append(Group((name,), "lookup", form=PAIRS, axes=layers.lookup_axes(each, n)))
         elif _all(layers.is_vector, each):
             groups.append(Group((name,), "vector"))
     whole = [group for group in groups if all(layers.rows(use) % n == 0 for use in found[group.names[0]])]

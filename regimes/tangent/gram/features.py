@@ -11,7 +11,7 @@ from regimes.tangent.gram.blocks import Block, Bytes, fitted
 from regimes.tangent.gram.capture import Group, capture
 from regimes.tangent.gram.coverage import Coverage
 from regimes.tangent.gram.footprint import most_bytes
-from regimes.tangent.gram.forms import ROWS, Form, Outputs, Piece, Sizes, cheapest
+from regimes.tangent.gram.forms import FORMS, ROWS, Form, Outputs, Piece, Sizes, cheapest
 from regimes.tangent.products import real_rows
 
 # Derivatives of chosen outputs by named parameters: (x, outputs, names) -> name -> (n, K, *shape of the parameter).
@@ -35,10 +35,10 @@ class Features(NamedTuple):
         return [group.form for group in self.covered.groups] + [ROWS for _ in self.covered.rest]
 
     def sized(self, n: int) -> "Features":
-        """With the cheapest form for each matrix, for n samples."""
+        """With the cheapest form for each group, for n samples."""
         kernels, outputs, more = self.outputs.sizes(len(self.chosen))
         groups = [
-            group._replace(form=cheapest(_sizes(group, kernels, outputs, more, n))) if group.kind == "matrix" else group
+            group._replace(form=cheapest(_sizes(group, kernels, outputs, more, n), FORMS[group.kind]))
             for group in self.covered.groups
         ]
         return self._replace(covered=self.covered._replace(groups=tuple(groups)))

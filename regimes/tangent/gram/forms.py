@@ -4,6 +4,7 @@ B kernels of K outputs each are formed at once (see `Outputs`); g groups of chan
 Σ_s delta_s ⊗ input_s with o and i entries. `add` adds the products of two pieces to a tile (B, n1, K, n2, K).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -42,7 +43,10 @@ class Outputs(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Of one group of parameters, for one sample and pair: B, K, g, S, o, i, and the number of samples."""
+    """Of one group of parameters, for one sample and pair: B, K, g, S, o, i, and the number of samples.
+
+    i = 0: the inputs are whole numbers that stand for unit vectors.
+    """
 
     kernels: int
     outputs: int
@@ -114,7 +118,8 @@ class Pairs:
         return pairs * (entries * (s.left + (_PASS if pairs > 1 else 1)) + s.right)
 
     def room(self, s: Sizes) -> int | float:
-        return s.groups * s.positions**2 * (s.kernels * s.outputs**2 * (1 + 1 / s.positions) + 1)
+        inner = 1.25 if s.right == 0 else 1.0  # numbers are compared first: a byte each
+        return s.groups * s.positions**2 * (s.kernels * s.outputs**2 * (1 + 1 / s.positions) + inner)
 
     def keep(self, delta: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
         factors = outputs.factors(delta.mT)
@@ -148,20 +153,25 @@ class Applied:
         return s.kernels * s.groups * s.positions * (work + s.outputs * s.left * _PASS / 4)
 
     def room(self, s: Sizes) -> int | float:
-        return s.positions * (s.positions * s.groups + s.left) + s.outputs
+        inner = 1.25 if s.right == 0 else s.groups + 1.0  # and those of one group in the other order
+        return s.positions * (s.positions * inner + s.left) + s.outputs
 
     keep, take = Pairs.keep, Pairs.take
 
     def add(self, tile: Tensor, one: Piece, other: Piece) -> None:
         (a, x), (b, y) = one, other
         (n1, k1, s1, o), (n2, s2) = a.shape[2:], (b.shape[2], b.shape[4])
-        inputs = _inner(x, y, a.dtype).view(-1, n1 * s1, n2, s2).transpose(1, 2)
+        if x.is_floating_point():
+            inputs = _inner(x, y, a.dtype).view(-1, n1 * s1, n2, s2).transpose(1, 2)
+        else:
+            inputs = (x.reshape(1, -1, 1) == y[:, None]).to(a.dtype)[None]
         for kernel, left, right in zip(tile, a, b, strict=True):
             for delta, across, delta2 in zip(left, inputs, right, strict=True):
                 across = across.contiguous()  # (n2, n1 S, S')
                 for output in range(delta2.shape[1]):
                     applied = (across @ delta2[:, output]).view(n2, n1, s1 * o)
                     kernel[..., output] += delta.reshape(n1, k1, s1 * o) @ applied.permute(1, 2, 0)
+                    del applied  # before the next is formed
 
 
 def _inner(x: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
@@ -174,6 +184,9 @@ def _inner(x: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
 ROWS, PAIRS, APPLIED = Rows(), Pairs(), Applied()
 
 
-def cheapest(sizes: Sizes) -> Form:
-    """The form of a matrix's derivatives that takes the fewest multiply-adds."""
-    return min((PAIRS, ROWS, APPLIED), key=lambda form: form.cost(sizes))
+FORMS: dict[str, tuple[Form, ...]] = {"matrix": (PAIRS, ROWS, APPLIED), "lookup": (PAIRS, APPLIED), "vector": (ROWS,)}
+
+
+def cheapest(sizes: Sizes, forms: Sequence[Form]) -> Form:
+    """Of several forms the one that takes the fewest multiply-adds."""
+    return min(forms, key=lambda form: form.cost(sizes))

@@ -124,6 +124,11 @@ def _patches(use: Use, positions: int) -> Tensor:
     return windows.reshape(len(x), -1, positions)
 
 
+def lookup_axes(each: Sequence[Use], n: int) -> tuple[int, int, int, int]:
+    """One group, the positions S of all uses together, o entries of a row; the inputs are numbers, not vectors."""
+    return 1, sum(rows(use) for use in each) // n, each[0].shape[-1], 0
+
+
 def lookup_factors(use: Use, delta: Tensor) -> tuple[Tensor, Tensor]:
     """(N, K, o) and (N,): the derivative is delta in the row that the number names."""
     numbers = use.node._saved_indices.reshape(-1)
