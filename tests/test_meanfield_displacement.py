@@ -54,6 +54,29 @@ def test_a_unit_of_time_is_what_it_says():
             assert_close(fast.moved.input[run], plain.moved.input[run], atol=1e-6, rtol=0.0)
 
 
+def test_numbers_for_all_runs_are_taken_in_the_precision_of_the_flow():
+    risk, start = example(3.0)
+    units = (0.1, torch.full((RUNS,), 0.1, dtype=torch.float64))
+    (one,), (other,) = (displacement_flow(risk, start, [0.5], unit=unit) for unit in units)
+    assert torch.equal(one.moved.input, other.moved.input)
+    first = risk.risk(start) * (1 + 1e-10)  # met at once; float32 would round it by up to 6e-8
+    rounded_down = first[first.float() < first]
+    assert len(rounded_down) > 0
+    for flow in (displacement_flow, gradient_flow):
+        for value in rounded_down.tolist():
+            (end,) = flow(risk, start, [1e-3], risk_below=value)
+            assert (end.steps[first == value] == 0).all()
+
+
+def test_the_doors_are_passed_once_and_not_in_every_step(monkeypatch):
+    risk, start = example(torch.tensor([0.5, 1.0, 3.0, 10.0], dtype=torch.float64))
+    looked = []
+    monkeypatch.setattr("regimes.meanfield.displacement.positive", lambda *_: looked.append(1))
+    (end,) = displacement_flow(risk, start, [0.5])
+    assert end.steps.min() > 1
+    assert not looked
+
+
 def test_a_run_stops_at_its_risk_and_only_there():
     risk, start = example(5.0)
     first = risk.risk(start)

@@ -269,6 +269,14 @@ def test_what_it_cannot_use_is_named():
             objective.after_step()
 
 
+@pytest.mark.parametrize("level", ["batch_after", "whole"])
+def test_a_risk_measured_as_a_python_number_moves_the_multiplier_by_all_its_digits(level):
+    objective = LeastAction(multiplier=1.0, growth=1.0, every=1, level=level)
+    objective(trace((2,)), LABELS)
+    objective.after_step(lambda: 0.1, lambda: 0.1)
+    assert objective.multiplier.item() == 1 + 0.1
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("form", ["divided", "multiplied"])
 def test_in_half_precision_a_large_multiplier_leaves_gradients_finite_and_with_their_transport(form, dtype):

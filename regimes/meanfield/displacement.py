@@ -11,7 +11,7 @@ from regimes.activations import Activation, require_activation
 from regimes.checks import count, kind, not_negative, positive, real, shapes
 from regimes.control.adaptive import integrate
 from regimes.control.state import IntegratorState
-from regimes.meanfield.flow import require_by_run
+from regimes.meanfield.flow import by_run, require_by_run
 from regimes.meanfield.particles import Particles, require_particles
 from regimes.meanfield.two_layer import TwoLayerRisk, require_alpha
 
@@ -49,6 +49,10 @@ def displaced(start: Particles, moved: Particles, alpha: float | Float[Tensor, "
         )
     if isinstance(alpha, Tensor) and alpha.numel() not in (1, start.runs):
         raise ValueError(f"displaced needs one alpha, or one a run; got {alpha.numel()} for {start.runs} runs.")
+    return _displaced(start, moved, alpha)
+
+
+def _displaced(start: Particles, moved: Particles, alpha: float | Tensor) -> Particles:
     factor = _column(alpha)
     return Particles(start.output + moved.output / factor, start.input + moved.input / factor)
 
@@ -80,7 +84,7 @@ def displacement_flow(
         if value is not None:
             require_by_run("displacement_flow", name, value, start.runs)
             (positive if name == "unit" else not_negative)("displacement_flow", name, value)
-    risk_below, unit = (_by_run(value, start) for value in (risk_below, unit))
+    risk_below, unit = (None if value is None else by_run(value, start) for value in (risk_below, unit))
     whole = _Magnified(risk, start, risk_below, unit)
 
     def select(chosen: Tensor) -> tuple[Callable[[Particles], Particles], Callable[[Particles], Tensor] | None]:
@@ -105,10 +109,6 @@ def displacement_flow(
         yield Displacement(at.time, at.state, at.steps, at.stopped, at.forced, at.course)
 
 
-def _by_run(value: float | Tensor | None, start: Particles) -> Tensor | None:
-    return None if value is None else torch.as_tensor(value, device=start.output.device).expand(start.runs)
-
-
 class _Magnified:
     """Velocity of v = α(w − w_0) and the stopping rule, of one set of runs."""
 
@@ -119,7 +119,7 @@ class _Magnified:
         self.event = None if threshold is None else (lambda _: self.latest <= threshold)
 
     def velocity(self, moved: Particles) -> Particles:
-        self.latest, flow = self.risk.risk_and_velocity(displaced(self.start, moved, self.risk.alpha))
+        self.latest, flow = self.risk.risk_and_velocity(_displaced(self.start, moved, self.risk.alpha))
         return Particles(flow.output.mul_(self.factor), flow.input.mul_(self.factor))
 
 

@@ -83,7 +83,7 @@ def gradient_flow(
         require_by_run("gradient_flow", "risk_below", risk_below, particles.runs)
         not_negative("gradient_flow", "risk_below", risk_below)
     runs, device = particles.runs, particles.output.device
-    threshold = None if risk_below is None else torch.as_tensor(risk_below, device=device).expand(runs)
+    threshold = None if risk_below is None else by_run(risk_below, particles)
     whole = _System(risk, threshold)
     finer = torch.as_tensor(risk.alpha, dtype=torch.float64, device=device).flatten().clamp_min(1).expand(runs)
 
@@ -114,6 +114,13 @@ def require_by_run(caller: str, name: str, value: object, runs: int) -> None:
         raise ValueError(
             f"{caller} needs {name} as one number or one for each of the {runs} runs; got shape {tuple(value.shape)}."
         )
+
+
+def by_run(value: float | Tensor, particles: Particles) -> Float[Tensor, " runs"]:
+    """One number for each run; of one for all in the precision of the particles."""
+    if not isinstance(value, Tensor):
+        value = torch.tensor(value, dtype=particles.output.dtype)
+    return value.to(particles.output.device).expand(particles.runs)
 
 
 class _System:

@@ -231,7 +231,7 @@ class LeastAction:
         if measure is None:
             needed = "batch_risk" if self.level == "batch_after" else "whole_risk"
             raise ValueError(f"LeastAction with level={self.level} needs after_step({needed}=...), a function.")
-        measured = torch.as_tensor(measure()).detach().double()
+        measured = torch.as_tensor(measure(), dtype=torch.float64).detach()
         self._grow(self._joined(measured, samples if self.level == "batch_after" else 1))
 
     def skip(self) -> None:

@@ -63,5 +63,6 @@ def _train(data: Sequence[Data], course: Course, seeds: Sequence[int]) -> list[d
             if step.number == len(batches[0]) - 1 and course.looks(epoch):
                 for index, one in enumerate(seen):
                     one.look(ensemble.member(index), epoch)
-        multipliers = torch.as_tensor(getattr(objective, "multiplier", 1.0)).expand(len(seen)).tolist()
+        multiplier = torch.as_tensor(getattr(objective, "multiplier", 1.0), dtype=torch.float64)
+        multipliers = multiplier.expand(len(seen)).tolist()
         return [one.row(ensemble.member(index), multipliers[index]) for index, one in enumerate(seen)]
