@@ -267,7 +267,9 @@ def test_a_run_fills_a_published_table_only_if_it_is_trained_and_looked_at_so():
 def test_products_in_bfloat16_change_the_course_a_little_and_leave_the_weights_in_float32(digits):
     seen = {}
     for bf16 in (False, True):
-        made = trained(epochs=2, precision="bf16" if bf16 else "tf32")._replace(look_precision="bfloat16" if bf16 else "float32")
+        made = trained(epochs=2, precision="bf16" if bf16 else "tf32")._replace(
+            look_precision="bfloat16" if bf16 else "float32"
+        )
         seen[bf16] = course.run(digits, "lap_divided", made, 1)
     risks = [seen[bf16]["train_risk"] for bf16 in (False, True)]
     assert risks[0] != risks[1]

@@ -259,6 +259,24 @@ def test_a_map_that_stops_gradients_is_refused(name):
         ot_gap(draw(8, 4), HALTED[name])
 
 
+def steep(z, stop=False):
+    """A deep net of kinks, whose derivative turns over within a small part of the largest entry."""
+    for layer in range(8):
+        w = draw(2, 64, 64, seed=layer).to(z) / 8
+        added = 1.3 * (z @ w[0]).relu() @ w[1]
+        z = z + (added.detach() if stop and layer == 7 else added)
+    return z
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_net_that_bends_within_a_small_step_is_taken_and_refused_where_it_stops_gradients(dtype):
+    x = draw(32, 64, seed=3).to(dtype)
+    x[0, 0] = 100
+    assert brenier_test(steep, x, generator=generator(), eigen_points=0).asymmetry > 0.1
+    with pytest.raises(ValueError, match="stops gradients"):
+        brenier_test(lambda z: steep(z, stop=True), x, generator=generator(), eigen_points=0)
+
+
 def test_derivatives_that_overflow_give_nan_and_no_eigenvalue():
     found = brenier_test(lambda z: z.relu().sqrt(), draw(8, 4), generator=generator())
     assert math.isnan(found.asymmetry)
