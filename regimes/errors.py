@@ -35,6 +35,22 @@ class Interrupted(RuntimeError):
     """Stopped from the keyboard or by a signal; what was finished is kept. One line, exit code 130."""
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether Python, NumPy or torch could not get the memory that was asked for, on a CPU or a card.
+
+    On a CPU torch says so by a plain RuntimeError. What catches RuntimeErrors to try another way, or to say what a
+    model lacks, passes these on.
+    """
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in _FULL))
+    )
+
+
+_FULL = ("DefaultCPUAllocator", "out of memory", "std::bad_alloc", "_STATUS_ALLOC_FAILED")
+
+
 @contextmanager
 def users_choice() -> Iterator[None]:
     """A `ValueError` raised within is a UserError with the same text.

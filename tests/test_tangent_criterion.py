@@ -148,6 +148,34 @@ def test_impossible_questions_are_refused(model, rows, message):
         lazy_criterion(model, torch.randn(5, 3), torch.randn(rows, 2), generator=generator(0))
 
 
+class FailsLater(nn.Module):
+    """Raises the error at a late call."""
+
+    def __init__(self, error, call):
+        super().__init__()
+        self.inner, self.error, self.left = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), error, call
+
+    def forward(self, x):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return self.inner(x)
+
+
+@pytest.mark.parametrize("text", ["the disk is unplugged", "DefaultCPUAllocator: can't allocate memory"])
+def test_an_error_of_the_iterations_is_not_taken_for_a_missing_derivative(text):
+    x, y = torch.randn(5, 3), torch.randn(5, 2)
+    with pytest.raises(RuntimeError, match=text):
+        lazy_criterion(FailsLater(RuntimeError(text), 100), x, y, generator=generator(0))
+
+
+def test_a_missing_second_derivative_is_told_before_the_iterations():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Mish(), FailsLater(RuntimeError("too late"), 60))
+    model[-1].inner = nn.Linear(4, 2)
+    with pytest.raises(ValueError, match="needs a model with second derivatives in forward mode; here: .*mish"):
+        lazy_criterion(model, torch.randn(5, 3), torch.randn(5, 2), generator=generator(0), iterations=1000)
+
+
 def test_each_end_of_the_bracket_takes_the_end_of_the_derivative_that_is_on_the_safe_side():
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
     x, y = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)

@@ -6,7 +6,7 @@ import time
 import traceback
 
 from regimes import __version__
-from regimes.errors import Interrupted, RunFailed, UserError
+from regimes.errors import Interrupted, RunFailed, UserError, out_of_memory
 
 PATIENCE = 20.0  # seconds in which one of several processes waits for the first to say what both have met
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
@@ -58,15 +58,6 @@ def ending(error: BaseException, program: str) -> int:
 def debugging() -> bool:
     """Whether REGIMES_DEBUG asks for tracebacks."""
     return os.environ.get(DEBUG, "0") not in ("", "0")
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether Python, NumPy or torch could not get the memory that was asked for."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
-    )
 
 
 def _bug(error: BaseException) -> str:

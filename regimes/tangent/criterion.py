@@ -1,7 +1,6 @@
 """The lazy criterion κ: does the derivative of a network change before its output arrives at the targets?"""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,6 +10,7 @@ from torch.func import jvp, vjp, vmap
 
 from regimes import checks
 from regimes.checks import count, finite, positive, real, shapes
+from regimes.errors import out_of_memory
 from regimes.tangent.functional import flatten, unflatten
 from regimes.tangent.look import first_line
 from regimes.tangent.model import tangent_model
@@ -86,13 +86,14 @@ def _unbent(reason: str) -> ValueError:
     )
 
 
-@contextmanager
-def _failures_in_words() -> Iterator[None]:
+def _require_bent(*probes: Callable[[], Tensor]) -> None:
+    """ValueError if a derivative cannot be formed; it is asked for once, before those that are measured."""
     try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
+        for probe in probes:
+            probe()
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         raise _unbent(first_line(error)) from error
 
 
@@ -143,14 +144,21 @@ def lazy_criterion(
         return jvp(lambda point: vjp(h, point)[1](cotangent)[0], (w_0,), (u,))[1]
 
     def random(size: int) -> Tensor:
-        values = torch.randn(size, generator=generator, device=w_0.device, dtype=w_0.dtype)
+        values = torch.randn(size, generator=generator, device=generator.device, dtype=w_0.dtype).to(w_0.device)
         return values / values.norm()
 
-    with torch.no_grad(), full_precision(tangent.device), _failures_in_words():
+    def unfolded(u: Tensor) -> Tensor:
+        """AᵀA u of A: u ↦ D²h[u, ·], a map to (outputs, parameters)."""
+        rows = vmap(lambda unit: pulled(unit, u))(units)
+        return vmap(pulled)(units, rows).sum(0)
+
+    with torch.no_grad(), full_precision(tangent.device):
         value, pull = vjp(h, w_0)[:2]
         distance = float((value - y.reshape(-1) / root).norm())
         if not distance < float("inf"):
             raise ValueError("lazy_criterion needs finite outputs; the model gives NaN or inf on these inputs.")
+        units, ones = torch.eye(len(value), dtype=w_0.dtype, device=w_0.device), torch.ones_like(w_0)
+        _require_bent(lambda: second(ones, ones), lambda: pulled(value, ones), lambda: unfolded(ones))
         slope = _top(lambda v: pull(jvp(h, (w_0,), (v,))[1])[0], random(len(w_0)), iterations, tolerance)
         if not slope.low > 0:
             raise ValueError("lazy_criterion needs a model whose output depends on its parameters; Dh is zero here.")
@@ -161,12 +169,6 @@ def lazy_criterion(
             if not here < float("inf"):
                 raise ValueError("lazy_criterion needs a finite second derivative; D²h has NaN or inf on these inputs.")
             found, settled = max(found, here), settled and arrived
-        units = torch.eye(len(value), dtype=w_0.dtype, device=w_0.device)
-
-        def unfolded(u: Tensor) -> Tensor:
-            rows = vmap(lambda unit: pulled(unit, u))(units)
-            return vmap(pulled)(units, rows).sum(0)
-
         above = _top(unfolded, random(len(w_0)), iterations, tolerance)
     bend = Norm(found, max(found, above.high**0.5), settled and above.settled)
     return LazyCriterion(distance * bend.low / slope.high, distance * bend.high / slope.low, distance, slope, bend)
