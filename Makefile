@@ -1,6 +1,7 @@
 # Two commands for a newcomer: `make run` shows the main job, `make test` runs the tests. Both start from a fresh clone.
 PYTHON ?= python3
 VENV   ?= .venv
+PROCESSES ?= 2
 BIN     = $(VENV)/bin
 PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # The public doors once more as users call them, without the check of shape annotations that all other tests run under.
@@ -20,8 +21,9 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 	$(USERS)
 
+# All of them: half an hour of two cores, in two processes, each of which takes whole files.
 slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu" $(if $(filter-out 1,$(PROCESSES)),-n $(PROCESSES) --dist loadfile)
 	$(USERS)
 
 # On a machine with a CUDA card: does everything run there, is it right, how fast? Eight minutes at most.

@@ -26,6 +26,11 @@ def pytest_addoption(parser):
     parser.addoption("--keep-seconds", action="store_true", help=f"note what each file takes in tests/{SECONDS.name}")
 
 
+def pytest_configure(config):
+    if config.getoption("--keep-seconds") and config.getoption("numprocesses", default=None):
+        raise pytest.UsageError("--keep-seconds needs one process, whose seconds they are: leave -n out")
+
+
 def pytest_report_collectionfinish(items):
     """Say at the start how long it will take."""
     known = json.loads(SECONDS.read_text())
