@@ -30,7 +30,7 @@ from regimes.training.loop import Training
 from regimes.training.metrics import Sums
 
 LAST, BEST, RESULT = "last.pt", "best.pt", "result.json"
-BEFORE = "before.pt"  # the best weights of whole epochs, where the best ones are of an epoch that max_steps has cut
+BEFORE = "before.pt"  # the best weights before the best ones: until LAST knows of these, or a longer run would not
 PROGRAM, VERSION = "regimes train", 2
 FIT = "regimes.fit"  # the program of a checkpoint whose model is the user's own
 _ADVICE = "give a last.pt or best.pt that `train` has written"
@@ -172,25 +172,41 @@ class RunState:
         """Weights of the best epoch; None where it is the last one, or there is none."""
         if not self.best or self.best["epoch"] == self.rows[-1]["epoch"]:
             return None
-        return self.ranks.from_first(lambda: self.load(BEST).state["model"])
+        return self.ranks.from_first(self._best_weights)
+
+    def _best_weights(self) -> dict[str, Tensor]:
+        held = self.load(BEST)
+        if held.best != self.best:
+            raise UserError(
+                f"{self.path / BEST} is of epoch {held.best.get('epoch')}, and the best epoch of this run is "
+                f"{self.best['epoch']}; restore it, or pass --fresh"
+            )
+        return held.state["model"]
 
     @property
     def early(self) -> bool:
         """Whether the last row is none of a longer run: of an epoch cut by max_steps, or measured as the last one."""
         return bool(self.rows) and early(self.rows[-1], self.training.epoch, self.config.evaluate_every)
 
-    def is_best(self, score: Sequence[float]) -> bool:
-        """Whether the epoch just closed is the best so far, which is noted; never one whose score is NaN.
+    def save_epoch(self, score: Sequence[float]) -> None:
+        """Save the epoch just closed, as the best one too if it is the best so far; never one whose score is NaN.
 
-        Where a longer run would not have measured it, the best weights before it are kept beside.
+        The best weights before it stay beside until all is written, and longer where a longer run would not measure it.
         """
         if not all(map(isfinite, score)) or (self.best and not tuple(score) > tuple(self.best["score"])):
-            return False
+            self.save(LAST)
+            return
         extra, before = self.early, self.best
-        if extra and before:
-            self.ranks.by_first(lambda: save_checkpoint(self.path / BEFORE, self.load(BEST)))
+        if before:
+            self.ranks.by_first(self._keep_best)
         self.best = {"epoch": self.rows[-1]["epoch"], "score": list(score)} | ({"before": before} if extra else {})
-        return True
+        self.save(BEST, LAST)
+        if not extra:
+            self.ranks.by_first(lambda: (self.path / BEFORE).unlink(missing_ok=True))
+
+    def _keep_best(self) -> None:
+        if (self.path / BEST).exists():  # else it was taken away, and is missed only where it is needed
+            link_whole(self.path / BEST, self.path / BEFORE)
 
     def reopen_epoch(self) -> None:
         """Go on where a longer run would not have measured, as if nothing had been."""
@@ -199,9 +215,18 @@ class RunState:
         cut = self.rows.pop()
         if self.best and self.best["epoch"] == cut["epoch"]:
             self.best = dict(self.best["before"])
-            if self.best:
-                self.ranks.by_first(lambda: save_checkpoint(self.path / BEST, self.load(BEFORE)))
         self.save(LAST)
+        self.ranks.by_first(self._settle_best)
+
+    def _settle_best(self) -> None:
+        """Have BEST be of the best epoch, which is in BEFORE after a kill between BEST and LAST and in a longer run."""
+        if self.best and not self._of_best(BEST) and self._of_best(BEFORE):
+            link_whole(self.path / BEFORE, self.path / BEST)
+        if self.best and not self.best.get("before") and self._of_best(BEST):
+            (self.path / BEFORE).unlink(missing_ok=True)
+
+    def _of_best(self, file: str) -> bool:
+        return (self.path / file).exists() and self.load(file).best == self.best
 
     def _restore(self, last: Checkpoint) -> None:
         put_weights(self.training.model, last.state["model"], self.origin.title)
@@ -215,6 +240,7 @@ class RunState:
             ) from None
         self.rows, self.best, self.first_risk = list(last.rows), dict(last.best), torch.tensor(last.start)
         self.tests = last.tests
+        self.ranks.by_first(self._settle_best)
         if last.config != dump(self.config):  # the run goes on to another length
             self.ranks.by_first(self._rename_best)
             self.save(LAST)

@@ -22,9 +22,9 @@ from regimes.machine import autocast, prepared, stoppable
 from regimes.processes import SINGLE, SingleProcess, lost, processes, restarted
 from regimes.threads import threads_for
 from regimes.training.assemble import Setup, assemble, check
-from regimes.training.checkpoint import BEST, FIT, LAST, RESULT, RunState
+from regimes.training.checkpoint import FIT, LAST, RESULT, RunState
 from regimes.training.config import StepSettings, TrainConfig
-from regimes.training.loop import Guard, Step, descend, whole_risk
+from regimes.training.loop import Guard, descend, whole_risk
 from regimes.training.metrics import Evaluation, Sums, epoch_row, evaluate, events, multiplier, to_csv
 from regimes.training.objectives import CONVENTIONS
 from regimes.training.results import (
@@ -217,6 +217,8 @@ class TrainingRun:
         """Train to the end; raises Interrupted where asked to stop, Diverged where numbers are not finite."""
         self._write_metrics()
         if self.done == self.total:
+            if self.done > (self.state.rows[-1]["steps"] if self.state.rows else 0):  # it was stopped as a longer one
+                self._close_epoch()
             return
         state, first = self.state, self.ranks.first
         guard = Guard(self.config.device, self.advice)
@@ -243,7 +245,8 @@ class TrainingRun:
                     late = first and time.monotonic() - state.saved >= self.config.checkpoint_seconds
                     asked, due = self.ranks.any(stop.asked, late)
                 if whole:
-                    self._close_epoch(step, guard)
+                    guard.check(self.training.model)
+                    self._close_epoch()
                     log(state.rows[-1])
                 elif asked or due:
                     guard.check(self.training.model)
@@ -276,16 +279,16 @@ class TrainingRun:
         """What to do after a divergence."""
         return advice(self.config, self.setup, kept=(self.path / LAST).exists())
 
-    def _close_epoch(self, step: Step, guard: Guard) -> None:
-        guard.check(self.training.model)
+    def _close_epoch(self) -> None:
+        epoch = self.training.epoch + (self.training.step > 0)
         state, found = self.state, self.measure(self.setup.measured)
         validated = self.setup.data.validation is not None
-        state.rows.append(epoch_row(self.training, step.epoch + 1, self.done, state.sums, found, validated=validated))
+        state.rows.append(epoch_row(self.training, epoch, self.done, state.sums, found, validated=validated))
         right = found.accuracy if self.setup.data.classes else 0.0
         score = (right, -found.risk) if validated else (-state.rows[-1]["running_risk"],)
         if not state.early:  # else a longer run takes the row back, and goes on with its sums
             state.sums = Sums(self.training.lr)
-        state.save(*([BEST, LAST] if state.is_best(score) else [LAST]))
+        state.save_epoch(score)
         self._write_metrics()
 
     def _write_metrics(self) -> None:
