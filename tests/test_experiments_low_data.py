@@ -321,7 +321,7 @@ def test_seeds_trained_side_by_side_have_the_rows_of_single_runs(method, epochs)
     made = made._replace(look_every=2, curve=True)
     seeds = (2, 5, 7)
     data = [exactly(course.data("digits", seed, 50, 30, (20, 40), None)) for seed in seeds]
-    rows = together.run_all(data, method, made, seeds)
+    rows = course.run_all(data, method, made, seeds)
     for own, seed, row in zip(data, seeds, rows, strict=True):
         equal_rows(row, course.run(own, method, made, seed))
     assert len({row["train_risk"] for row in rows}) == 3
@@ -332,7 +332,7 @@ def test_side_by_side_products_are_in_bfloat16_where_asked_for(digits):
     risks = {}
     for bf16 in (False, True):
         made = trained(epochs=2, precision="bf16" if bf16 else "tf32")
-        rows = together.run_all([digits, digits], "lap_divided", made, (1, 2))
+        rows = course.run_all([digits, digits], "lap_divided", made, (1, 2))
         single = course.run(digits, "lap_divided", made, 1)["train_risk"]
         assert_close(rows[0]["train_risk"], single, rtol=0.1 if bf16 else 1e-4, atol=0)  # 8 digits of 2, 6 steps
         risks[bf16] = rows[0]["train_risk"]
@@ -409,7 +409,7 @@ def test_an_arm_of_a_table_is_compiled_and_gives_the_same_row(monkeypatch):
     asked = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda net, mode=None: asked.append(mode))
     rows = [
-        together.run_all([course.data("digits", 0, 20, 0, (10, 10), None)], "vanilla", trained(epochs=1, **more), [0])
+        course.run_all([course.data("digits", 0, 20, 0, (10, 10), None)], "vanilla", trained(epochs=1, **more), [0])
         for more in ({}, {"compile": True})
     ]
     assert (asked, rows[0]) == ([None], rows[1])

@@ -1,12 +1,12 @@
 """Many seeds of one small network trained at once: stacked weights, one launch for all members."""
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.optim import Optimizer
@@ -16,9 +16,13 @@ from regimes.checks import shapes
 from regimes.data.batches import Batches
 from regimes.data.member_batches import MemberBatches
 from regimes.models.residual import Trace, as_trace
-from regimes.training.loop import risk_again
-from regimes.training.objectives import LeastAction, Loss, Plain
+from regimes.training.assemble import make_objective, make_optimiser, make_schedule
+from regimes.training.config import StepSettings
+from regimes.training.loop import Step, Training, descend
+from regimes.training.objectives import LeastAction, Loss, Measured, Plain
 from regimes.transport.energy import transport_cost
+
+SHARED = "step"  # what optimisers count for all members alike, beside numbers a weight
 
 
 class Ensemble(nn.Module):
@@ -39,7 +43,10 @@ class Ensemble(nn.Module):
         parameters, buffers = stack_module_state(list(members))
         self.size = len(members)
         self._names = list(parameters)
-        self._stacked = nn.ParameterList([nn.Parameter(value.detach()) for value in parameters.values()])
+        trained = {name: weight.requires_grad for name, weight in members[0].named_parameters()}
+        self._stacked = nn.ParameterList(
+            [nn.Parameter(value.detach(), requires_grad=trained[name]) for name, value in parameters.items()]
+        )
         self._buffer_names = list(buffers)
         for number, value in enumerate(buffers.values()):
             self.register_buffer(f"buffer{number}", value)
@@ -76,17 +83,96 @@ class Ensemble(nn.Module):
         network.load_state_dict({name: value[index] for name, value in (parameters | buffers).items()})
         return network.train(self.training)
 
+    @torch.no_grad()
+    def share(self, members: Sequence[nn.Module]) -> None:
+        """From now on the weights and buffers of these networks are the parts of this ensemble's, in one memory."""
+        stacked = dict(zip(("parameters", "buffers"), self.state(), strict=True))
+        for index, network in enumerate(members):
+            for kind, whole in stacked.items():
+                for name, own in getattr(network, f"named_{kind}")():
+                    own.data = whole[name].detach()[index]
 
-class EnsembleStep(NamedTuple):
-    """One step of all members: figures of shape (S,), transport None if it is not measured."""
 
-    epoch: int
-    number: int
-    value: Float[Tensor, " members"]
-    risk: Float[Tensor, " members"]
-    transport: Float[Tensor, " members"] | None
-    correct: Int[Tensor, " members"]
-    samples: int
+class Memberwise:
+    """An objective for each member of an ensemble: values, risks, transport costs and λ have the members in front."""
+
+    def __init__(self, objective: Plain | LeastAction) -> None:
+        if isinstance(objective, LeastAction) and objective.level == "whole":
+            raise ValueError(
+                "an ensemble moves λ by the level batch, batch_after or running; got 'whole'. Train the members singly."
+            )
+        self.objective, self.traced, self.looks = objective, objective.traced, False
+        self.risk = vmap(objective.risk)
+
+    def __call__(self, output: Tensor | Trace, targets: Tensor) -> Loss:
+        """Losses of all members, each on its own batch."""
+        trace, objective = as_trace(output), self.objective
+        risks = self.risk(trace.output, targets)
+        if not isinstance(objective, LeastAction):
+            return objective.step(risks)
+        costs = vmap(lambda steps: transport_cost(steps, p=objective.p, convention=objective.convention))
+        return objective.step(risks, costs(trace.flat_steps))
+
+    def after_step(self, batch_risk: Measured = None, whole_risk: Measured = None) -> None:
+        """As the objective's own."""
+        self.objective.after_step(batch_risk, whole_risk)
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of the objective, whose λ is one a member."""
+        return self.objective.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the same."""
+        self.objective.load_state_dict(state)
+
+
+class EnsembleTraining(Training):
+    """What moves in the training of an ensemble by `descend`, whose batches are `MemberBatches`."""
+
+    model: Ensemble
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        objective: Plain | LeastAction,
+        optimizer: Optimizer,
+        scheduler: LRScheduler | None = None,
+    ) -> None:
+        super().__init__(ensemble, Memberwise(objective), optimizer, scheduler)
+        self.members = ensemble.size
+
+    def take(self, members: Sequence[Training]) -> None:
+        """Go on from where the members stand, at one position, which from now on share their weights with this one."""
+        positions = {(one.epoch, one.step) for one in members}
+        if len(positions) != 1:
+            raise ValueError(f"an ensemble goes on from one position; its members stand at {sorted(positions)}.")
+        self.model.share([one.model for one in members])
+        states = [one.state_dict() for one in members]
+        optimizers = [state["optimizer"] for state in states]
+        self.optimizer.load_state_dict(optimizers[0] | {"state": _stacked([one["state"] for one in optimizers])})
+        self.objective.load_state_dict(_stacked([state["objective"] for state in states]))
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(states[0]["scheduler"])
+        self.epoch, self.step = members[0].epoch, members[0].step
+
+    def settle(self, members: Sequence[Training]) -> None:
+        """Give the members what they do not share: the state of optimiser, λ and schedule, and the position."""
+        optimizer, objective = self.optimizer.state_dict(), self.objective.state_dict()
+        for index, one in enumerate(members):
+            one.optimizer.load_state_dict(optimizer | {"state": _part(optimizer["state"], index)})
+            one.objective.load_state_dict(_part(objective, index))
+            if one.scheduler is not None and self.scheduler is not None:
+                one.scheduler.load_state_dict(self.scheduler.state_dict())
+            one.epoch, one.step = self.epoch, self.step
+
+
+def ensemble_of(config: StepSettings, members: Sequence[Training]) -> EnsembleTraining:
+    """The trainings of several networks by the same settings as one, which goes on from where they stand."""
+    ensemble = Ensemble([one.model for one in members])
+    optimiser = make_optimiser(config, ensemble)
+    training = EnsembleTraining(ensemble, make_objective(config), optimiser, make_schedule(config, optimiser))
+    training.take(members)
+    return training
 
 
 def descend_together(
@@ -98,7 +184,7 @@ def descend_together(
     epochs: int,
     scheduler: LRScheduler | None = None,
     autocast: AbstractContextManager[Any] | None = None,
-) -> Iterator[EnsembleStep]:
+) -> Iterator[Step]:
     """`loop.descend` for all members side by side, each on its own batches and with a λ of its own.
 
     The batches need the same number and sizes. λ moves by the batch's risk before the loss ("batch"), after the step
@@ -106,45 +192,22 @@ def descend_together(
     """
     if len(batches) != ensemble.size or len({(len(each), len(each.data.labels), each.size) for each in batches}) != 1:
         raise ValueError(f"descend_together needs batches of one number and size for {ensemble.size} members.")
-    if isinstance(objective, LeastAction) and objective.level == "whole":
-        raise ValueError(
-            "an ensemble moves λ by the level batch, batch_after or running; got 'whole'. Train the members singly."
-        )
-    context = nullcontext() if autocast is None else autocast
-    risk, drawn = vmap(objective.risk), MemberBatches(batches)
-    ensemble.train()
-    for epoch in range(epochs):
-        for number, (x, labels) in enumerate(drawn.epoch(epoch)):
-            if not ensemble.training:
-                ensemble.train()
-            loss, correct = _optimise(ensemble, objective, optimizer, x, labels, context)
-            objective.after_step(lambda x=x, labels=labels: risk_again(ensemble, risk, x, labels, context))
-            samples = labels.shape[1]
-            del x, labels
-            yield EnsembleStep(epoch, number, loss.value, loss.risk, loss.transport, correct, samples)
-        if scheduler is not None:
-            scheduler.step()
+    training = EnsembleTraining(ensemble, objective, optimizer, scheduler)
+    return descend(training, MemberBatches(batches), epochs=epochs, autocast=autocast)
 
 
-def _optimise(
-    ensemble: Ensemble,
-    objective: Plain | LeastAction,
-    optimizer: Optimizer,
-    x: Tensor,
-    labels: Tensor,
-    context: AbstractContextManager[Any],
-) -> tuple[Loss, Tensor]:
-    """One step of the optimiser: its losses, without the graph, and how many answers were right; the rest is let go."""
-    optimizer.zero_grad(set_to_none=True)
-    with context:
-        trace = as_trace(ensemble(x, trace=objective.traced))
-        risks = vmap(objective.risk)(trace.output, labels)
-        if isinstance(objective, LeastAction):
-            costs = vmap(lambda steps: transport_cost(steps, p=objective.p, convention=objective.convention))
-            loss = objective.step(risks, costs(trace.flat_steps))
-        else:
-            loss = objective.step(risks)
-    loss.value.sum().backward()
-    optimizer.step()
-    correct = (trace.output.detach().argmax(-1) == labels).sum(1)
-    return loss._replace(value=loss.value.detach()), correct
+def _stacked(parts: Sequence[Any]) -> Any:
+    """One state from those of the members, tensors stacked; what they share is that of the first."""
+    first = parts[0]
+    if isinstance(first, Mapping):
+        return {
+            key: value if key == SHARED else _stacked([part[key] for part in parts]) for key, value in first.items()
+        }
+    return torch.stack(list(parts)) if isinstance(first, Tensor) else first
+
+
+def _part(state: Any, index: int) -> Any:
+    """The state of one member, in the memory of all."""
+    if isinstance(state, Mapping):
+        return {key: value if key == SHARED else _part(value, index) for key, value in state.items()}
+    return state[index] if isinstance(state, Tensor) else state

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from regimes.data.batches import Batches
+from regimes.data.member_batches import MemberBatches
 from regimes.errors import Diverged
 from regimes.models.compiling import uncompiled
 from regimes.models.residual import Trace, as_trace
@@ -24,18 +25,19 @@ from regimes.training.objectives import Loss, Objective, Risk
 class Step(NamedTuple):
     """One optimiser step: its epoch, its number within the epoch (from 0), its numbers as tensors on the device.
 
-    With several processes they are those of the joined batch, the same in each. transport and penalty (its part of the
-    value) are None for an objective that does not measure them; correct is None where targets are no class labels.
+    With several processes they are those of the joined batch, the same in each; of an ensemble one a member, samples
+    those of each. transport and penalty (its part of the value) are None for an objective that does not measure them;
+    correct is None where targets are no class labels.
     """
 
     epoch: int
     number: int
-    value: Float[Tensor, ""]
-    risk: Float[Tensor, ""]
-    transport: Float[Tensor, ""] | None
+    value: Float[Tensor, "*members"]
+    risk: Float[Tensor, "*members"]
+    transport: Float[Tensor, "*members"] | None
     correct: Tensor | None
     samples: int
-    penalty: Float[Tensor, ""] | None = None
+    penalty: Float[Tensor, "*members"] | None = None
 
 
 class Training:
@@ -44,6 +46,8 @@ class Training:
     The scheduler moves once an epoch, after its last step, and so are timed segments sorted that ask for it. With
     several processes the objective must join its losses over `ranks`, and batch norms be joined (`join_batch_norms`).
     """
+
+    members: int | None = None  # of an ensemble, whose batches and losses have them in front
 
     def __init__(
         self,
@@ -99,12 +103,14 @@ class Training:
 
 def descend(
     training: Training,
-    batches: Batches,
+    batches: Batches | MemberBatches,
     *,
     epochs: int,
     autocast: AbstractContextManager[Any] | None = None,
 ) -> Iterator[Step]:
     """Train until `epochs` epochs are done, from wherever `training` stands; yields after every optimiser step.
+
+    A network on `Batches`, or the members of an ensemble (`EnsembleTraining`) side by side on `MemberBatches`.
 
     At each yield `training` holds a state from which training goes on as if nothing had happened; the caller may save
     it, or load another one and go on from there. The model is put into training mode at the start, and again where the
@@ -124,7 +130,8 @@ def descend(
                 lambda x=x, labels=labels: _risk(training, x, labels, context),
                 lambda: whole_risk(training, batches, context),
             )
-            samples = len(labels) if training.ranks.count == 1 else batches.joined(number)
+            seen = len(labels) if training.members is None else labels.shape[1]
+            samples = seen if training.ranks.count == 1 else batches.joined(number)
             del x, labels
             training.step += 1
             if training.step == len(batches):
@@ -158,11 +165,12 @@ def _optimise(
         output = _forward(training, x, usual=usual)
         with _known_labels(training.objective):
             loss = training.objective(output, labels)
-    training.ranks.backward(loss.value, training.model.parameters())
+    whole = loss.value if training.members is None else loss.value.sum()  # each member has weights of its own
+    training.ranks.backward(whole, training.model.parameters())
     training.optimizer.step()
     with torch.no_grad():
-        right = right_answers(as_trace(output).output, labels)
-        correct = None if right is None else training.ranks.total(right.sum())
+        right = right_answers(as_trace(output).output, labels, members=training.members is not None)
+        correct = None if right is None else training.ranks.total(right.sum(-1))
     return loss._replace(value=loss.value.detach()), correct
 
 
@@ -210,10 +218,13 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point())
 
 
-def right_answers(outputs: Tensor, targets: Tensor) -> Bool[Tensor, " n"] | None:
-    """Which samples have their largest output at their label; None where targets are no class labels (n,)."""
-    labels = targets.ndim == 1 and not targets.is_floating_point() and outputs.ndim == 2
-    return outputs.argmax(1) == targets if labels else None
+def right_answers(outputs: Tensor, targets: Tensor, *, members: bool = False) -> Bool[Tensor, "*members n"] | None:
+    """Which samples have their largest output at their label; None where targets are no class labels (n,).
+
+    members: outputs and targets are those of an ensemble, with its members in front.
+    """
+    labels = targets.ndim == 1 + members and not targets.is_floating_point() and outputs.ndim == 2 + members
+    return outputs.argmax(-1) == targets if labels else None
 
 
 def _forward(training: Training, x: Tensor, *, usual: bool) -> Tensor | Trace:
@@ -238,7 +249,7 @@ def risk_again(
 
 
 @torch.no_grad()
-def whole_risk(training: Training, batches: Batches, context: AbstractContextManager[Any]) -> Tensor:
+def whole_risk(training: Training, batches: Batches | MemberBatches, context: AbstractContextManager[Any]) -> Tensor:
     """Mean risk on all training samples, not augmented, by the present weights; leaves modes and buffers as they were.
 
     Norms take the statistics of the batch, as in a training step: running ones belong to earlier weights, and may give

@@ -1,6 +1,7 @@
 """The course of one arm on one small training set, and what is measured on the way."""
 
 import json
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from torch.optim.swa_utils import update_bn
 from regimes.conventions import generator
 from regimes.data.batches import Batches
 from regimes.data.classification import Classification, Labelled, Normalise, classification
+from regimes.data.member_batches import MemberBatches
 from regimes.experiments.least_action.low_data.arms import read_arm
 from regimes.machine import autocast, prepared
 from regimes.models.build import build
@@ -29,8 +31,9 @@ from regimes.training.assemble import (
     training_work,
 )
 from regimes.training.config import TrainConfig
+from regimes.training.ensemble import EnsembleTraining, ensemble_of
 from regimes.training.loop import Training, descend
-from regimes.training.metrics import evaluate
+from regimes.training.metrics import evaluate, multiplier
 from regimes.transport.energy import mean_over_features
 
 CHUNK = {"cpu": 100, "cuda": 250}  # images evaluated at once
@@ -106,10 +109,13 @@ def fresh_model(course: Course, data: Data, seed: int) -> ResidualNet:
     return channels_last(model) if train.channels_last and len(data.parts.shape) == 3 else model
 
 
-def fresh_batches(course: Course, data: Data, seed: int) -> Batches:
-    """The training samples in the order and with the augmentation of a seed, the same for all arms."""
-    train, parts = course.train, data.parts
-    return Batches(parts.train, train.batch, seed=seed, normalise=parts.normalise, augment=make_augmentation(train))
+def fresh_batches(course: Course, data: Sequence[Data], seeds: Sequence[int]) -> list[Batches]:
+    """The training samples in the order and with the augmentation of each seed, the same for all arms."""
+    train, augment = course.train, make_augmentation(course.train)
+    return [
+        Batches(own.parts.train, train.batch, seed=seed, normalise=own.parts.normalise, augment=augment)
+        for own, seed in zip(data, seeds, strict=True)
+    ]
 
 
 class Looks:
@@ -169,24 +175,38 @@ class Looks:
 
 def run(data: Data, name: str, course: Course, seed: int) -> dict[str, Any]:
     """Train one arm; its accuracies by both protocols, and its state after the last epoch: see `Looks.row`."""
+    return run_all([data], name, course, [seed])[0]
+
+
+def run_all(data: Sequence[Data], name: str, course: Course, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """`run` for each of these seeds, their nets trained side by side if there are several; the same up to rounding."""
     method, train = read_arm(name, course.train)
-    with prepared(seed, train.device, precision=train.precision, cudnn_benchmark=train.cudnn_benchmark):
-        return {"method": method, "learning_rate": train.lr} | _train(
-            data.to(train.device), course._replace(train=train), seed
-        )
+    with prepared(seeds[0], train.device, precision=train.precision, cudnn_benchmark=train.cudnn_benchmark):
+        rows = _train([own.to(train.device) for own in data], course._replace(train=train), seeds)
+    return [{"method": method, "learning_rate": train.lr} | row for row in rows]
 
 
-def _train(data: Data, course: Course, seed: int) -> dict[str, Any]:
-    train, seen = course.train, Looks(data, course)
-    model, batches = fresh_model(course, data, seed), fresh_batches(course, data, seed)
-    compiled(train, model)
-    optimiser = make_optimiser(train, model)
-    training = Training(model, make_objective(train), optimiser, make_schedule(train, optimiser))
-    with threads_for(training_work(model, batches)):
-        for _ in descend(training, batches, epochs=train.epochs, autocast=autocast(train.device, train.bf16)):
-            if training.step == 0 and course.looks(training.epoch):
-                seen.look(model, training.epoch)
-        return seen.row(model, float(getattr(training.objective, "multiplier", 1.0)))
+def _train(data: Sequence[Data], course: Course, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    train, several = course.train, len(seeds) > 1
+    seen, batches = [Looks(own, course) for own in data], fresh_batches(course, data, seeds)
+    nets = [_fresh_training(course, own, seed) for own, seed in zip(data, seeds, strict=True)]
+    together = ensemble_of(train, nets) if several else nets[0]
+    drawn, context = MemberBatches(batches) if several else batches[0], autocast(train.device, train.bf16)
+    with threads_for(len(nets) * training_work(nets[0].model, batches[0])):
+        for _ in descend(together, drawn, epochs=train.epochs, autocast=context):
+            if together.step == 0 and course.looks(together.epoch):
+                for look, net in zip(seen, nets, strict=True):
+                    look.look(net.model, together.epoch)
+        if isinstance(together, EnsembleTraining):
+            together.settle(nets)
+        return [look.row(net.model, multiplier(net) or 1.0) for look, net in zip(seen, nets, strict=True)]
+
+
+def _fresh_training(course: Course, data: Data, seed: int) -> Training:
+    model = fresh_model(course, data, seed)
+    compiled(course.train, model)
+    optimiser = make_optimiser(course.train, model)
+    return Training(model, make_objective(course.train), optimiser, make_schedule(course.train, optimiser))
 
 
 @torch.no_grad()
