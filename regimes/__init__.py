@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from regimes.models.scaling import Centred
     from regimes.models.state_map import StateMap, state_map
     from regimes.models.tracing import trace_residuals
+    from regimes.tangent.diagnosis.diagnose import diagnose
     from regimes.tangent.kernel import ntk
     from regimes.tangent.laziness import kernel_drift, tangent_distance, weight_motion
     from regimes.tangent.linearize import linearize
@@ -34,6 +35,7 @@ _HOMES = {
     "Plain": "regimes.training.objectives",
     "ResidualNet": "regimes.models.residual",
     "StateMap": "regimes.models.state_map",
+    "diagnose": "regimes.tangent.diagnosis.diagnose",
     "fit": "regimes.training.fitting",
     "judge_laziness": "regimes.tangent.verdict",
     "kernel_drift": "regimes.tangent.laziness",
@@ -58,6 +60,7 @@ __all__ = [
     "ResidualNet",
     "StateMap",
     "__version__",
+    "diagnose",
     "fit",
     "judge_laziness",
     "kernel_drift",

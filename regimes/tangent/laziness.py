@@ -110,3 +110,14 @@ def alignment(kernel: Float[Tensor, "*runs n n"], y: Float[Tensor, "*#runs n k"]
     return _ratio(
         (kernel * target).sum((-2, -1)), _norm(kernel, 2) * _norm(target, 2), "‖Θ‖‖YYᵀ‖", "give nonzero targets"
     )
+
+
+def cka(kernel: Float[Tensor, "*runs n n"], other: Float[Tensor, "*runs n n"]) -> Float[Tensor, "*runs"]:
+    """Centred kernel alignment ⟨HΘH, HΘ'H⟩ / (‖HΘH‖ ‖HΘ'H‖), H = I − 11ᵀ/n: 1 for kernels that differ by a factor."""
+    shapes("cka", kernel=(kernel, "*runs n n"), other=(other, "*runs n n"))
+    real("cka", kernel=kernel, other=other)
+    one, two = (each - each.mean(-1, keepdim=True) for each in (kernel, other))
+    one, two = (each - each.mean(-2, keepdim=True) for each in (one, two))
+    return _ratio(
+        (one * two).sum((-2, -1)), _norm(one, 2) * _norm(two, 2), "a centred kernel", "give points that differ"
+    )

@@ -1,0 +1,225 @@
+"""The door: was the training that led from one state of a network to another lazy?"""
+
+import math
+from collections.abc import Callable, Collection
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Num, Shaped
+from torch import Tensor, nn
+
+from regimes.checks import count, finite, kind
+from regimes.checks import generator as require_generator
+from regimes.tangent.criterion import lazy_criterion
+from regimes.tangent.diagnosis import features, gaps, kernels
+from regimes.tangent.diagnosis.judgement import Limits, RunJudged, judge_run
+from regimes.tangent.diagnosis.pair import CALLER, Pair, make_pair
+from regimes.tangent.diagnosis.readings import HALVES, NotMeasured, Reading, of_points, read
+from regimes.tangent.diagnosis.tangent_run import Targets, disagreement
+from regimes.tangent.model import require_samples
+from regimes.tangent.operator import MEMORY
+
+OPTIONAL = {"weight_motion", "tangent_disagreement", "kernel_drift", "kernel_cka", "alignment_start", "alignment_end",
+            "activation_flips", "richness_start", "richness_end", "kappa", "layers"}  # fmt: skip
+KAPPA_ROOM = 2 * 10**6  # points × outputs × parameters for the bounds of κ
+KAPPA_POINTS = 10
+KAPPA_STEPS = 30
+BATCH_NORM = (
+    "Batch norms: outputs and their derivatives with the statistics of the points as one batch; kernels, flips and "
+    "richness with these statistics held fixed."
+)
+SURE = 2.0  # standard errors by which the risk has to fall
+
+
+class Diagnosis(NamedTuple):
+    """What was measured of a training run, and the verdict on it.
+
+    readings: by name, each with its interval, its cost and, where it is missing, the reason. layers: each by itself.
+    notes: what has to be known of how it was measured.
+    """
+
+    judged: RunJudged
+    readings: dict[str, Reading]
+    layers: list[gaps.Layer]
+    points: int
+    parameters: int
+    notes: list[str]
+
+    @property
+    def verdict(self) -> str:
+        """ "lazy", "not lazy" or "cannot tell"."""
+        return self.judged.verdict
+
+    def __str__(self) -> str:
+        width = max(map(len, self.readings))
+        lines = [f"  {name.replace('_', ' '):<{width}}  {reading}" for name, reading in self.readings.items()]
+        return "\n".join([self.judged.words, *lines, *(f"  {note}" for note in self.notes)])
+
+
+def diagnose(
+    model_0: nn.Module,
+    model_T: nn.Module,
+    x: Shaped[Tensor, "n *sample"],
+    y: Num[Tensor, "n *targets"],
+    *,
+    held_out: Shaped[Tensor, "m *sample"] | None = None,
+    points: int = 200,
+    kernel_points: int = 100,
+    decay: bool = True,
+    omit: Collection[str] = (),
+    limits: Limits | None = None,
+    generator: torch.Generator | None = None,
+    memory: int = MEMORY,
+) -> Diagnosis:
+    """Was this training lazy? The network before and after it, and the samples that it was trained on.
+
+    y: class labels (n,), for cross-entropy, or numbers of the shape of the outputs, for the half mean square risk.
+    held_out: inputs that were not trained on, for the tangent model that is trained to the same loss. points,
+    kernel_points: how many samples outputs and kernels are measured on, drawn by `generator` (None: seed 0); intervals
+    are over halves of them. decay: whether weight decay may have shrunk the weights; then the network may also be
+    straight about its start times the factors by which they have shrunk. omit: names of readings that are not needed.
+
+    The verdict rests on the linearisation gap ‖f_T − f_0 − J_0(w_T − w_0)‖ / ‖f_T − f_0‖: lazy below 0.1, not lazy
+    above, cannot tell where its interval holds 0.1, where the risk has not fallen surely, and where nothing has moved.
+    Both models have to be in eval mode. With batch norms outputs are those of the points as one batch, as in training.
+    ValueError: broken models (NaN, 16 bits, samples that mix, train mode) and two models that are not one network.
+    Source: [ChizatOyallonBach2019] for the gap; the limits are ours (see Limits).
+    """
+    count(CALLER, "points", points)
+    count(CALLER, "kernel_points", kernel_points, 2)
+    kind(CALLER, "decay", decay, bool, "True or False")
+    if isinstance(omit, str) or set(omit) - OPTIONAL:
+        raise ValueError(f"{CALLER} needs omit as names of {', '.join(sorted(OPTIONAL))}; got {omit!r}.")
+    limits = Limits() if limits is None else limits
+    kind(CALLER, "limits", limits, Limits, "Limits of regimes.tangent.diagnosis.judgement")
+    source = torch.Generator().manual_seed(0) if generator is None else require_generator(CALLER, generator)
+    kind(CALLER, "y", y, Tensor, "a tensor of labels or targets")
+    require_samples(x, CALLER, "x")
+    if y.ndim < 1 or len(x) != len(y):
+        raise ValueError(f"{CALLER} needs a target for each of the {len(x)} samples; got {tuple(y.shape)}.")
+    every = make_pair(model_0, model_T, x)
+    if held_out is not None:
+        held_out = _like(every.x, held_out)
+    chosen = torch.randperm(len(x), generator=source)[:points] if points < len(x) else torch.arange(len(x))
+    pair = every._replace(x=every.x[chosen])
+    if every.normed and points < len(x):
+        pair = make_pair(model_0, model_T, x[chosen])
+    outputs = gaps.Outputs(pair.outputs(pair.w_0).double(), pair.outputs(pair.w_T, end=True).double())
+    finite(CALLER, **{"outputs of model_0": outputs.f_0, "outputs of model_T": outputs.f_T})
+    targets = _targets(y.to(pair.x.device), outputs.f_T.shape[1])
+    some = Targets(targets.values[chosen], None if targets.labels is None else targets.labels[chosen])
+    return _measured(pair, every, outputs, some, targets, held_out, kernel_points, decay, omit, limits, source, memory)
+
+
+def _measured(
+    pair: Pair, every: Pair, outputs: gaps.Outputs, targets: Targets, all_targets: Targets, held_out: Tensor | None,
+    kernel_points: int, decay: bool, omit: Collection[str], limits: Limits, source: torch.Generator, memory: int,
+) -> Diagnosis:  # fmt: skip
+    n, k = outputs.f_T.shape
+    before, after = targets.risks(outputs.f_0), targets.risks(outputs.f_T)
+    moved = bool(outputs.change.sum() > 0)
+    found: dict[str, Reading] = {}
+
+    def take(name: str, measure: Callable[[], Reading]) -> None:
+        found[name] = Reading(None, reason="left out, as asked") if name in omit else read(measure)
+
+    def gap(measure: Callable[..., Reading]) -> Reading:
+        if not moved:
+            raise NotMeasured("the outputs on the points have not changed")
+        return measure(pair, outputs, source)
+
+    def mean(risks: Tensor) -> Reading:
+        return of_points(lambda some: risks[some].mean(), n, source, 1, low=0.0, halves=HALVES)
+
+    take("weight_motion", lambda: gaps.weights_moved(pair))
+    take("risk_start", lambda: mean(before))
+    take("risk_end", lambda: mean(after))
+    take("linearisation_gap", lambda: gap(gaps.linearisation_gap))
+    if decay:
+        take("gap_after_decay", lambda: gap(gaps.gap_after_decay))
+    end = lambda: every.outputs(every.w_T, end=True)  # noqa: E731
+    take("tangent_disagreement", lambda: disagreement(every, all_targets, end(), held_out, memory, source))
+    both = cache(lambda: kernels.kernels(pair, kernel_points, memory))
+    aligned = lambda kernel: kernels.target_alignment(kernel, targets.values, both().passes, source)  # noqa: E731
+    take("kernel_drift", lambda: kernels.drift(both(), source))
+    take("kernel_cka", lambda: kernels.similarity(both(), source))
+    take("alignment_start", lambda: aligned(both().start))
+    take("alignment_end", lambda: aligned(both().end))
+    one, other = features.activities(pair, k)
+    take("activation_flips", lambda: features.flips(one, other, source))
+    take("richness_start", lambda: features.richness(one, outputs.f_0, source))
+    take("richness_end", lambda: features.richness(other, outputs.f_T, source))
+    take("kappa", lambda: _kappa(pair, targets, one.kinks, source))
+    layers = gaps.layers(pair, outputs) if moved and "layers" not in omit else []
+    alone = {layer.name: layer.gap for layer in layers if layer.gap is not None}
+    judged = judge_run(found, n, _improvement(pair, before, after, targets, outputs, moved), limits, alone)
+    size = sum(value.numel() for value in pair.w_0.values())
+    return Diagnosis(judged, found, layers, n, size, [BATCH_NORM] * pair.normed)
+
+
+def _kappa(pair: Pair, targets: Targets, kinks: set[str], source: torch.Generator) -> Reading:
+    """κ of the start under the square risk: the value is the geometric mean of its bounds."""
+    if kinks:
+        raise NotMeasured(
+            f"{', '.join(sorted(kinks))} has kinks: its second derivative is 0 almost everywhere, and says nothing"
+        )
+    if targets.labels is not None:
+        raise NotMeasured("κ is a criterion of the square risk; here the targets are labels")
+    if pair.normed:
+        raise NotMeasured("batch norm mixes samples")
+    size = sum(value.numel() for value in pair.w_0.values())
+    n = min(len(pair.x), KAPPA_POINTS)
+    if n * targets.values.shape[1] * size > KAPPA_ROOM:
+        raise NotMeasured(f"{size:,} parameters × {n} points are too many for the upper bound")
+    y, how = targets.values[:n].to(pair.x.dtype), {"starts": 2, "iterations": KAPPA_STEPS, "tolerance": 0.01}
+    found = lazy_criterion(pair.start, pair.x[:n], y, generator=source, **how)
+    if found.low == 0 or not math.isfinite(found.high):
+        return Reading(found.high, found.low, found.high)
+    return Reading((found.low * found.high) ** 0.5, found.low, found.high)
+
+
+def _improvement(
+    pair: Pair, before: Tensor, after: Tensor, targets: Targets, outputs: gaps.Outputs, moved: bool
+) -> str:
+    """Why there is no training to judge; "" if the risk, or with labels the errors, have fallen surely."""
+    if all(not bool(value.any()) for value in pair.moved.values()):
+        return "the weights have not moved, so there was no training"
+    if not moved:
+        return "the outputs on these points have not changed"
+    falls = [before - after]
+    if targets.labels is not None:
+        right = [(f.argmax(1) == targets.labels).double() for f in outputs]
+        falls.append(right[1] - right[0])
+    for fall in falls:
+        if float(fall.mean()) > SURE * float(fall.std(unbiased=False)) / max(len(fall) - 1, 1) ** 0.5:
+            return ""
+    return (
+        f"the risk on these samples has not fallen surely (from {float(before.mean()):.3g} to "
+        f"{float(after.mean()):.3g}); pass the samples and targets that the network was trained on"
+    )
+
+
+def _targets(y: Tensor, k: int) -> Targets:
+    if not y.is_floating_point():
+        if y.ndim != 1 or y.is_complex():
+            raise ValueError(f"{CALLER} needs class labels (n,) or targets in floating point; got {tuple(y.shape)}.")
+        if y.dtype == torch.bool or int(y.min()) < 0 or int(y.max()) >= max(k, 2):
+            raise ValueError(f"{CALLER} needs labels from 0 to {k - 1}, one for each of the {k} outputs; got others.")
+        if k == 1:
+            raise ValueError(f"{CALLER} needs an output for each class; the model has one. Pass y as numbers (n, 1).")
+        labels = y.long()
+        return Targets(nn.functional.one_hot(labels, k).double(), labels)
+    finite(CALLER, y=y)
+    values = y.double().reshape(len(y), -1)
+    if values.shape[1] != k:
+        raise ValueError(f"{CALLER} needs targets of the shape of the outputs, {k} a sample; got {tuple(y.shape)}.")
+    return Targets(values, None)
+
+
+def _like(x: Tensor, held_out: Tensor) -> Tensor:
+    require_samples(held_out, CALLER, "held_out")
+    if held_out.shape[1:] != x.shape[1:]:
+        raise ValueError(f"{CALLER} needs held_out of the shape of x; got {tuple(held_out.shape)}.")
+    finite(CALLER, held_out=held_out)
+    return held_out.detach().to(x)
