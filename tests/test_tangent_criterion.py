@@ -172,7 +172,7 @@ def test_an_error_of_the_iterations_is_not_taken_for_a_missing_derivative(text):
 def test_a_missing_second_derivative_is_told_before_the_iterations():
     model = nn.Sequential(nn.Linear(3, 4), nn.Mish(), FailsLater(RuntimeError("too late"), 60))
     model[-1].inner = nn.Linear(4, 2)
-    with pytest.raises(ValueError, match="needs a model with second derivatives in forward mode; here: .*mish"):
+    with pytest.raises(ValueError, match=r"needs a model with second derivatives in forward mode; here: .*mish"):
         lazy_criterion(model, torch.randn(5, 3), torch.randn(5, 2), generator=generator(0), iterations=1000)
 
 

@@ -47,6 +47,15 @@ def test_the_times_of_blocks_take_no_flops():
     assert training_flops(timed(model), (1, 8, 8)) == expected
 
 
+@pytest.mark.filterwarnings("ignore:.torch.nn.utils.weight_norm:FutureWarning")
+def test_a_net_with_a_weight_that_is_formed_from_others_is_counted_and_stays_as_it_is():
+    model = nn.Sequential(nn.Flatten(), nn.utils.weight_norm(nn.Linear(12, 7)), nn.ReLU(), nn.Linear(7, 5))
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(12, 7), nn.ReLU(), nn.Linear(7, 5))
+    assert training_flops(model, (3, 2, 2)) == training_flops(plain, (3, 2, 2))
+    assert model.training
+    assert model[1].weight_g.grad is None
+
+
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_flops_of_convolutions_count_places_times_weights_with_and_without_groups(groups, stride):

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from regimes.transport import brenier
 from regimes.transport.brenier import CONSTANT, FLAT, JacobianProducts, NoJacobianTest, brenier_test, ratio
 from regimes.transport.gap import ot_gap
 from regimes.transport.gaussian import bures_map
@@ -186,6 +187,31 @@ def test_without_eigen_points_there_is_no_eigenvalue():
     found = brenier_test(lambda x: 2 * x, draw(20, 40), generator=generator(), eigen_points=0)
     assert math.isnan(found.min_eigenvalue)
     assert found.asymmetry == 0
+
+
+def test_the_way_of_differentiation_is_looked_for_once_and_layers_are_looked_at_once(monkeypatch):
+    calls = []
+    for name in ("road_for", "require_deterministic"):
+        plain = getattr(brenier, name)
+        monkeypatch.setattr(brenier, name, lambda *given, plain=plain, name=name: calls.append(name) or plain(*given))
+    brenier_test(nn.Linear(4, 4).double(), draw(20, 4), generator=generator(), encoder=nn.Linear(4, 4).double())
+    assert sorted(calls) == ["require_deterministic"] * 2 + ["road_for"]
+
+
+@pytest.mark.filterwarnings("ignore:.torch.nn.utils.weight_norm:FutureWarning")
+@pytest.mark.parametrize("name", ["map", "encoder"])
+def test_a_net_in_16_bits_with_a_weight_that_is_formed_from_others_is_taken(name):
+    net = nn.utils.weight_norm(nn.Linear(4, 4)).bfloat16()
+    net(draw(2, 4).bfloat16())
+    plain = nn.Linear(4, 4)
+    plain.load_state_dict({"weight": net.weight.detach().float(), "bias": net.bias.detach().float()})
+    maps = {"map": (net, plain), "encoder": (lambda z: z.square(),) * 2}[name]
+    encoders = {"map": (None, None), "encoder": (net, plain)}[name]
+    found, expected = (
+        brenier_test(map_, draw(20, 4).to(dtype), generator=generator(), encoder=encoder)
+        for map_, encoder, dtype in zip(maps, encoders, (torch.bfloat16, torch.float32), strict=True)
+    )
+    assert found.asymmetry == pytest.approx(expected.asymmetry, rel=0.05)  # bfloat16 rounds the norm of each row
 
 
 def test_chunks_of_points_give_the_same_asymmetry(monkeypatch):

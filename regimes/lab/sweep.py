@@ -8,7 +8,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from regimes.errors import Interrupted, RunFailed, UserError
+from regimes.errors import Interrupted, RunFailed, UserError, out_of_memory
 from regimes.lab.calls import Point, measure_batch
 from regimes.lab.calls import describe as describe
 from regimes.lab.config import Settings
@@ -269,4 +269,5 @@ def _failed(failures: list[Outcome], batches: int, folder: RunFolder) -> Excepti
     message = f"measuring {where} failed{count}: {kind}{text}; all other rows are kept in {folder.path}"
     if isinstance(error, (UserError, OSError)):
         return UserError(message)
-    return RunFailed(message) if isinstance(error, (RunFailed, MemoryError, BrokenExecutor)) else SweepFailed(message)
+    ended = isinstance(error, (RunFailed, BrokenExecutor)) or (error is not None and out_of_memory(error))
+    return RunFailed(message) if ended else SweepFailed(message)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regimes.errors import UserError
+from regimes.errors import UserError, out_of_memory
 from regimes.lab.archives import damage
 from regimes.lab.files import write_whole
 
@@ -44,6 +44,8 @@ def read_tensors(path: Path, advice: str) -> Any:
             f"it comes from and {advice}"
         ) from None
     except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+        if out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{path} is truncated or damaged ({reason}); copy it again, or {advice}") from None
 

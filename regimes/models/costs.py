@@ -1,6 +1,5 @@
 """What one pass of a network costs, counted from its shapes: multiply-adds, flops, bytes of its states."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from regimes.models.residual import Trace, as_trace
+from regimes.modules import copied
 from regimes.modules.modes import eval_mode
 
 EVALUATION_BATCH, BUDGET = 128, 2**29  # samples, and bytes of states and activations
@@ -58,7 +58,7 @@ def training_flops(model: nn.Module, samples: Sequence[int] | Tensor) -> float:
     nothing; so batch norms stand in eval mode, where they ask no other process.
     """
     mapping = {torch.ops.aten.convolution_backward: _convolution_backward}
-    twin = copy.deepcopy(model).eval()
+    twin = copied(model).eval()
     device = next(twin.parameters()).device
     x = samples if isinstance(samples, Tensor) else torch.zeros(2, *samples, device=device)
     with FlopCounterMode(display=False, custom_mapping=mapping) as counter:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from regimes.errors import out_of_memory
+
 
 def misfit(model: nn.Module, call: Callable[[], Any]) -> str | None:
     """Why a call of the model fails, if it is the number of features or channels that a layer is given."""
@@ -28,7 +30,9 @@ def misfit(model: nn.Module, call: Callable[[], Any]) -> str | None:
     hooks = [module.register_forward_pre_hook(look) for module in names]
     try:
         call()
-    except RuntimeError:
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         return found[-1] if found else None  # it fails where it does not fit
     finally:
         for hook in hooks:

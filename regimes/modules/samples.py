@@ -15,6 +15,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from regimes.checks import without_values
+from regimes.errors import out_of_memory
 from regimes.modules.chance import chance_restored, drawn, generators
 
 PLACES = (
@@ -159,9 +160,9 @@ def _with_gradients(call: Callable[[Tensor], Any], batch: Tensor) -> Tensor:
     try:
         with torch.enable_grad():
             return call(batch).detach()
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         return call(batch)
 
 

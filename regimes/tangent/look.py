@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.func import vjp
 
 from regimes.conventions import Params
+from regimes.errors import out_of_memory
 from regimes.modules import (
     PLACES,
     adjoint,
@@ -50,9 +51,9 @@ def look(f: Functional, params: Params, plain: Plain, x: Tensor, caller: str) ->
         try:
             pushed = plain.push(few, v)[1]
             found = found._replace(forward=adjoint(u, pushed, gradients, v), reason="it cannot be differentiated twice")
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:
+            if out_of_memory(error):
+                raise
             found = found._replace(reason=first_line(error))
     require_gradients(lambda values: _evaluated(plain.model, f, values, few), params, gradients, caller, cure=_CURE)
     return found
@@ -68,9 +69,9 @@ def _reverse(plain: Plain, few: Tensor, source: torch.Generator, caller: str) ->
 
     try:
         return plain.pull(few, cotangent)
-    except (torch.OutOfMemoryError, ValueError):
-        raise
     except Exception as error:
+        if isinstance(error, ValueError) or out_of_memory(error):
+            raise
         raise ValueError(
             f"{caller} needs a model that autograd can differentiate; its backward pass ends in: {first_line(error)}"
         ) from error
@@ -108,9 +109,9 @@ def _by_transforms(
             value, pull = vjp(lambda values: f(values, few), params)[:2]
             pulled = pull(u)[0]
             constant, again = (f(params, few[:1]) for _ in range(2))
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         return Derivatives(False, False, first_line(error))
     require_registered(constant, (), plain.model, caller, lambda: again)
     odd = _differing(pulled, gradients, value.dtype)
@@ -123,9 +124,9 @@ def _by_transforms(
     try:
         with torch.inference_mode(False), torch.enable_grad():
             pushed = push_forward(lambda values: f(values, few), params, v)[1]
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         return Derivatives(True, False, first_line(error))
     if not adjoint(u, pushed, gradients, v):
         raise ValueError(f"{caller} needs a model with one derivative; here forward and reverse mode differ, {_CURE}.")

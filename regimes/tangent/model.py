@@ -9,6 +9,7 @@ from torch.func import vjp, vmap
 
 from regimes.checks import finite, real
 from regimes.conventions import Params
+from regimes.errors import out_of_memory
 from regimes.modules import (
     called,
     chance_restored,
@@ -47,9 +48,9 @@ class TangentModel:
             if self.batched:
                 try:
                     return vmap(lambda sample: self._row(sample, outputs, names))(x)
-                except torch.OutOfMemoryError:
-                    raise
-                except Exception:
+                except Exception as error:
+                    if out_of_memory(error):
+                        raise
                     self.batched = False
             return self.plain.rows(x, outputs, names)
 
@@ -87,6 +88,8 @@ def tangent_model(model: nn.Module, x: Tensor, caller: str) -> TangentModel:
         try:
             require_separate_samples(lambda batch: _rows(model, batch, caller), x, caller)
         except RuntimeError as error:
+            if out_of_memory(error):
+                raise
             raise ValueError(
                 f"{caller} needs a model that takes batches of any size; four samples end in: {error}"
             ) from error
@@ -115,9 +118,9 @@ def _rows(model: nn.Module, batch: Tensor, caller: str) -> Any:
     """The output; with gradients on where there is none without, as in a model that takes a gradient inside."""
     try:
         return called(model, batch.clone(), caller)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         with torch.inference_mode(False), torch.enable_grad():
             return called(model, batch.clone(), caller).detach()
 
@@ -136,6 +139,8 @@ def _one_row(model: nn.Module, x: Tensor, caller: str) -> Tensor:
     try:
         row = call()
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         reason = misfit(model, call)
         if reason is None and not x.is_floating_point():
             raise ValueError(

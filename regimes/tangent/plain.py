@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from regimes.conventions import Params
+from regimes.errors import out_of_memory
 from regimes.modules import called
 from regimes.tangent.functional import derivable, trainable, within
 
@@ -126,8 +127,8 @@ def _jacobian(output: Tensor, leaves: Params) -> Params:
     units = torch.eye(len(output), dtype=output.dtype, device=output.device)
     try:
         return _filled(_gradients(output, leaves, units, batched=True), leaves, len(output))
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:
+    except Exception as error:
+        if out_of_memory(error):
+            raise
         rows = [_filled(_gradients(output, leaves, unit), leaves) for unit in units]
         return {name: torch.stack([row[name] for row in rows]) for name in leaves}

@@ -7,6 +7,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from regimes.checks import count, kind
+from regimes.errors import out_of_memory
 from regimes.modules import called, copied, require_batch, unwrapped
 from regimes.tangent.kernel import ntk
 from regimes.tangent.laziness import kernel_drift, tangent_distance, weight_motion
@@ -69,6 +70,8 @@ def laziness(
         start_values = [_real(start.get_parameter(name).detach()) for name in tangent.names]
         values = [_real(now[name]) for name in tangent.names]
     except (RuntimeError, KeyError, AttributeError) as error:
+        if out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())
         raise ValueError(f"laziness needs the model that was linearised; its tensors differ: {reason}") from error
     with torch.no_grad():

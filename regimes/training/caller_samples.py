@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from regimes.checks import finite, shapes
 from regimes.data.classification import Labelled
-from regimes.errors import UserError, users_choice
+from regimes.errors import UserError, out_of_memory, users_choice
 from regimes.models.residual import as_trace
 from regimes.modules.modes import eval_mode
 from regimes.modules.targets import Risk, refuse_many, refuse_misfit, unfit_risk
@@ -68,6 +68,8 @@ def checked(
         try:
             outputs = as_trace(model(shown)).output
         except RuntimeError as error:
+            if out_of_memory(error):
+                raise
             raise UserError(
                 f"fit needs inputs that the model takes; two of them, {tuple(shown.shape)} of {shown.dtype}, end in: "
                 f"{error}"
@@ -103,6 +105,8 @@ def _refuse_sum(risk: Risk, outputs: Tensor, targets: Tensor) -> None:
     try:
         once, twice = risk(outputs, targets), risk(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
     except (RuntimeError, ValueError, IndexError, TypeError, UserWarning) as error:
+        if out_of_memory(error):
+            raise
         raise UserError(str(unfit_risk("fit", name_of(risk), outputs, targets, error))) from error
     with users_choice():
         refuse_many("fit", once)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from regimes.data import images
 from regimes.data.classification import Classification, classification
-from regimes.errors import UserError, users_choice
+from regimes.errors import UserError, out_of_memory, users_choice
 from regimes.lab.checkpoint_fields import misfit, misfit_shape
 from regimes.lab.checkpoint_run import refuse_foreign
 from regimes.lab.config import dump
@@ -235,6 +235,8 @@ class RunState:
             self.sums = Sums(self.training.lr, last.sums)
             set_rng_state(last.rng)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
             raise UserError(
                 f"{self.path / LAST} does not fit this run ({error}); restore it, or pass --fresh"
             ) from None

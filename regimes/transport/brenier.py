@@ -11,7 +11,6 @@ map between laws that live on it. There M is replaced by Dφᵀ M Dφ, a form on
 
 import math
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -20,7 +19,8 @@ from torch import Tensor, nn
 
 from regimes import checks
 from regimes.checks import count, finite, real, shapes
-from regimes.modules import require_deterministic, require_separate_samples
+from regimes.errors import out_of_memory
+from regimes.modules import copied, require_deterministic, require_separate_samples
 from regimes.transport.cost import as_array, check_exponent
 from regimes.transport.jacobian import JacobianProducts, Map, Road, road_for, values
 from regimes.transport.lanczos import least_eigenvalues
@@ -91,8 +91,7 @@ def brenier_test(
     checks.generator("brenier_test", generator)
     count("brenier_test", "probes", probes)
     count("brenier_test", "eigen_points", eigen_points, at_least=0)
-    for each in (transport_map, encoder):
-        _require_map(each)
+    require_maps(transport_map, encoder)
     if x.ndim == 1 and encoder is None:
         x, transport_map = x[:, None], _of_columns(transport_map)
     if x.dtype in (torch.float16, torch.bfloat16):
@@ -114,7 +113,8 @@ def _test(
     moved, unit = _moved(transport_map, x, p, encoder)
     kept = x[moved]
     skew, symmetric = [], []
-    found = probed(transport_map, kept, p=p, probes=probes, generator=generator, encoder=encoder, unit=unit)
+    road = _road(transport_map, kept, encoder)
+    found = probed(transport_map, kept, p=p, probes=probes, generator=generator, encoder=encoder, unit=unit, road=road)
     for products, v in found:
         forward, backward = products.forward(v), products.backward(v)
         skew.append((forward - backward).flatten(1).square().sum(1) / probes)
@@ -126,7 +126,6 @@ def _test(
     least = torch.full((1,), math.nan, dtype=torch.float64)
     if eigen > 0 and math.isfinite(asymmetry):
         parts = chunks(transport_map, kept[:eigen], encoder)
-        road = _road(transport_map, kept, encoder)
         operators = (JacobianProducts(transport_map, part, p, encoder, unit=unit, road=road) for part in parts)
         least = torch.cat([least_eigenvalues(each.symmetric, each.x, generator=generator) for each in operators])
     size = math.sqrt(float(below.mean()) / 4 / kept[0].numel())
@@ -150,12 +149,13 @@ def probed(
     generator: torch.Generator,
     encoder: Map | None = None,
     unit: float = 1.0,
+    road: Road | None = None,
 ) -> Iterator[tuple[JacobianProducts, Tensor]]:
     """The products at some points at a time, each `probes` times over with new Gaussian vectors.
 
-    ValueError if the map has not one derivative (`road_for`).
+    Without a `road` it is looked for: ValueError if the map has not one derivative (`road_for`).
     """
-    road = _road(transport_map, x, encoder)
+    road = road or _road(transport_map, x, encoder)
     for part in chunks(transport_map, x, encoder):
         products = JacobianProducts(transport_map, part, p, encoder, unit=unit, road=road)
         for _ in range(probes):
@@ -219,22 +219,22 @@ def widened(transport_map: Map) -> Map:
     owner = getattr(transport_map, "__self__", transport_map)
     if not isinstance(owner, nn.Module):
         return transport_map
-    copy = deepcopy(owner).float()
+    copy = copied(owner).float()
     return copy if owner is transport_map else getattr(copy, getattr(transport_map, "__name__", "forward"))
 
 
-def _require_map(each: Map | None) -> None:
-    if each is not None and not callable(each):
-        raise ValueError(f"brenier_test needs the map as a callable on batches; got {type(each).__name__}.")
-    owner = getattr(each, "__self__", each)
-    if isinstance(owner, nn.Module):
-        require_deterministic(owner, "brenier_test")
+def require_maps(*maps: Map | None) -> None:
+    """ValueError unless each is a callable, and no module in a mode that draws random numbers or mixes samples."""
+    for each in maps:
+        if each is not None and not callable(each):
+            raise ValueError(f"brenier_test needs the map as a callable on batches; got {type(each).__name__}.")
+        owner = getattr(each, "__self__", each)
+        if isinstance(owner, nn.Module):
+            require_deterministic(owner, "brenier_test")
 
 
 def check_map(transport_map: Map, x: Float[Tensor, "n *feature"], encoder: Map | None = None) -> None:
-    """ValueError unless the map keeps the shape, is deterministic and treats every sample by itself; so the encoder."""
-    for each in (transport_map, encoder):
-        _require_map(each)
+    """ValueError unless the map keeps the shape, is one function and treats every sample by itself; so the encoder."""
     start = x if encoder is None else _one_by_one(encoder, x, "encoder")
     end = _one_by_one(transport_map, start, "map")
     if end.shape != start.shape:
@@ -248,6 +248,8 @@ def called(function: Map, x: Float[Tensor, "n *feature"], caller: str) -> Tensor
     try:
         return values(function, x)
     except (RuntimeError, TypeError, IndexError, AttributeError, ValueError) as error:
+        if out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())[:160].rstrip(".")
         raise ValueError(
             f"{caller} needs a map of points such as these, {str(x.dtype).removeprefix('torch.')} of shape "

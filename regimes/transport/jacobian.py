@@ -15,6 +15,7 @@ from torch.autograd import grad
 from torch.func import vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from regimes.errors import out_of_memory
 from regimes.modules import adjoint, push_forward, random_like, require_gradients
 
 Map = Callable[[Tensor], Tensor]
@@ -54,7 +55,9 @@ def values(function: Map, x: Tensor) -> Tensor:
         try:
             with torch.no_grad():
                 return function(x.clone())
-        except RuntimeError:
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
             with torch.enable_grad():
                 found = function(x.clone().requires_grad_())
             return found.detach() if isinstance(found, Tensor) else found
@@ -128,6 +131,8 @@ def road_for(functions: tuple[Map, ...], x: Float[Tensor, "n *feature"], caller:
                     found.append((function, at, tangent, linear.push(tangent), cotangent, linear.pull(cotangent)))
                     at = linear.value
         except Exception as error:  # what torch says of an operation that it cannot differentiate is of many kinds
+            if out_of_memory(error):
+                raise
             reasons.append(" ".join(str(error).split()) or type(error).__name__)
             continue
         for each in found:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from regimes import checks
 from regimes.checks import positive, time_limit
-from regimes.transport.brenier import brenier_test, by_point, check_map, probed, ratio, widened
+from regimes.transport.brenier import brenier_test, by_point, check_map, probed, ratio, require_maps, widened
 from regimes.transport.cost import Others, Points, as_array, as_pairing, check_exponent
 from regimes.transport.jacobian import Map
 from regimes.transport.pairing import Gap, exact_gap
@@ -223,6 +223,7 @@ def _rotations(
     transport_map: Map, x: Tensor, scale: float, amplitudes: Sequence[float], p: float, generator: torch.Generator
 ) -> dict[float, tuple[float, float]]:
     """Asymmetry and its error of T (amplitude 0) and of T plus the rotation field."""
+    require_maps(transport_map)
     if x.dtype in (torch.float16, torch.bfloat16):
         x, transport_map = x.float(), widened(transport_map)
     turned = rotation(x.flatten(1), generator)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from regimes.errors import out_of_memory
 from regimes.tangent.gram.capture import Group, capture_some, find_groups, recorded
 from regimes.tangent.gram.forms import Outputs, Piece
 from regimes.tangent.gram.graph import uses
@@ -36,9 +37,9 @@ def coverage(model: nn.Module, parameters: Mapping[str, Tensor], two: Tensor, k:
         found, dtype = uses(output, parameters), output.dtype
         del output
         plain = [_gradients(model, two[i : i + 1], parameters, cotangent[i]) for i in (0, 1)]
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:  # what autograd cannot do here, the other route may
+    except RuntimeError as error:  # what autograd cannot do here, the other route may
+        if out_of_memory(error):
+            raise
         return nothing
     unused = [name for name, each in found.items() if not each]
     absent = [name for name in unused if not any(gradient[name].any() for gradient in plain)]
@@ -52,9 +53,9 @@ def coverage(model: nn.Module, parameters: Mapping[str, Tensor], two: Tensor, k:
         own = {name: parameters[name] for group in tried for name in group.names}
         try:
             pieces = capture_some(model, two, own, tried, [cotangent], FULL)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, AttributeError):  # another graph at each call; what this torch does not keep
+        except (RuntimeError, AttributeError) as error:  # another graph at each call; what this torch does not keep
+            if out_of_memory(error):
+                raise
             break
         right = [
             piece is not None and _agree(group, piece, plain, whole) for group, piece in zip(tried, pieces, strict=True)
