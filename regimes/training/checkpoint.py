@@ -235,11 +235,8 @@ class RunState:
             self.sums = Sums(self.training.lr, last.sums)
             set_rng_state(last.rng)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            if out_of_memory(error):
-                raise
-            raise UserError(
-                f"{self.path / LAST} does not fit this run ({error}); restore it, or pass --fresh"
-            ) from None
+            unfit = UserError(f"{self.path / LAST} does not fit this run ({error}); restore it, or pass --fresh")
+            raise error if out_of_memory(error) else unfit from None
         self.rows, self.best, self.first_risk = list(last.rows), dict(last.best), torch.tensor(last.start)
         self.tests = last.tests
         self.ranks.by_first(self._settle_best)
