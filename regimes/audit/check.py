@@ -11,6 +11,7 @@ from regimes import experiments
 from regimes.audit.history import Commit, History, Said, absent
 from regimes.lab.config import load
 from regimes.lab.log import read_log
+from regimes.lab.provenance import measuring
 from regimes.lab.runs import CONFIG, RUN, read_run
 from regimes.lab.stamps import KINDS, config_digest, statement_digest
 from regimes.lab.statements import Judgement
@@ -44,7 +45,7 @@ def audit(runs: Sequence[Path], history: History | None = None) -> list[Audit]:
 
 def _audit(run: Path, past: History) -> Audit:
     record = read_run(run)
-    name, launches = record["name"], record["launches"]
+    name, launches = record["name"], measuring(record["launches"]) or record["launches"]
     faults = [
         f"measured with uncommitted changes of the code ({launch.get('started')})"
         for launch in launches

@@ -33,8 +33,11 @@ OWN = ("regimes", "configs")  # folders in which an untracked file is code, too
 CODE = (":(top)", *(f":(top,exclude){name}" for name in ("results", "docs", "tests", "*.md")))
 
 
-def provenance(device: str = "cpu") -> dict[str, Any]:
-    """Commit and whether the tree was changed, versions, device, the command to reproduce, the time of the start."""
+def provenance(device: str | None = "cpu") -> dict[str, Any]:
+    """Commit and whether the tree was changed, versions, device, the command to reproduce, the time of the start.
+
+    device None: of a launch that measures nothing, or nothing yet.
+    """
     commit, changed = git_state()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     return {
@@ -42,7 +45,7 @@ def provenance(device: str = "cpu") -> dict[str, Any]:
         "uncommitted_changes": changed,
         "command": command_line(sys.argv),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": device_name(device),
+        **({} if device is None else {"device": device_name(device)}),
         **({"processes": processes} if processes > 1 else {}),
         "cores": os.cpu_count(),
         "versions": versions(),
@@ -142,6 +145,26 @@ def device_name(device: str) -> str:
         lines = []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
     return f"cpu: {model or platform.machine()}"
+
+
+def device_of(config: Mapping[str, Any]) -> str:
+    """The device on which these settings measure, by its name; UserError where it is not there."""
+    return device_name(str(config.get("device", "cpu")))
+
+
+def measuring(launches: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The launches that have measured: not those that have only joined what others had."""
+    return [launch for launch in launches if not launch.get("joined")]
+
+
+def latest(launches: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Provenance of the latest launch that has measured; the commits and the devices of all if they differ."""
+    measured = measuring(launches)
+    record = dict(measured[-1]) if measured else {}
+    for plural, name in (("commits", "commit"), ("devices", "device")):
+        if len(found := list(dict.fromkeys(str(launch.get(name)) for launch in measured))) > 1:
+            record[plural] = found
+    return record
 
 
 def run_identity(name: str, launches: Sequence[Mapping[str, Any]]) -> str:

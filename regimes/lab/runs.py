@@ -15,7 +15,7 @@ from regimes.errors import UserError
 from regimes.lab.config import dump
 from regimes.lab.files import write_whole
 from regimes.lab.locks import LOCK, release, take_lock
-from regimes.lab.provenance import provenance, same_code, uncommitted_diff
+from regimes.lab.provenance import device_of, latest, measuring, provenance, same_code, uncommitted_diff
 from regimes.lab.stamps import refuse_other_data
 from regimes.lab.yaml_text import read_yaml, to_yaml
 from regimes.paths import home
@@ -61,19 +61,23 @@ class RunFolder:
         free: Collection[str] = (),
         across_commits: bool = True,
         stamp: Mapping[str, str] | None = None,
+        joined: bool = False,
     ) -> "RunFolder":
         """Take a folder for a run, or take up the same run again; settings in `free` may differ from those held.
 
-        Without `across_commits`, code unlike that of the rows held is refused once something is to be added; and in any
-        case data unlike those of the `stamp` there (`stamps.job_stamp`). The stamp of a launch is part of its record.
+        Once something is to be added the device of the settings must be there, save where what others have measured is
+        only `joined`. Without `across_commits`, code unlike that of the rows held is refused then; and in any case
+        data unlike those of the `stamp` there (`stamps.job_stamp`). The stamp of a launch is part of its record.
 
         ValueError: the folder holds another configuration (`fresh` moves that one aside to PATH.1, PATH.2, ...), or
         files that are no run's, or is in use by another process.
         """
         path = home(path)
         wanted = _plain(dump(config))
-        launch = provenance(str(wanted.get("device", "cpu"))) | ({"stamp": dict(stamp)} if stamp else {})
         _refuse_foreign(path)
+        begins = not joined and (fresh or not (path.is_dir() and _holds_results(path)))
+        launch = provenance(str(wanted.get("device", "cpu")) if begins else None)
+        launch |= ({"stamp": dict(stamp)} if stamp else {}) | ({"joined": True} if joined else {})
         if fresh and _holds_run(path):
             _move_aside(path)
         try:
@@ -113,25 +117,22 @@ class RunFolder:
         return self.path / file
 
     def record(self) -> dict[str, Any]:
-        """Provenance of the latest launch that added results, how many there were, their commits if they differ.
+        """Provenance of the latest launch that measured, how many there were, their commits and devices if they differ.
 
         The seconds of this launch count until the first call.
         """
         self._count_seconds()
-        record = dict(self._launches[-1]) if self._launches else {}
-        commits = list(dict.fromkeys(str(launch.get("commit")) for launch in self._launches))
-        if len(commits) > 1:
-            record["commits"] = commits
-        record["launches"] = len(self._launches)
-        return record
+        return latest(self._launches) | {"launches": len(self._launches)}
 
     def begin(self) -> None:
         """Record configuration and launch: from here on it adds results. A new folder's first launch has begun."""
         if self._launch is not None:
-            if self._launches:
-                refuse_other_data(self.path, self._launches[-1], self._launch)
-            if self._launches and not self._across_commits:
-                _refuse_other_code(self.path, self._launches[-1], self._launch)
+            if before := measuring(self._launches):
+                refuse_other_data(self.path, before[-1], self._launch)
+                if not self._across_commits:
+                    _refuse_other_code(self.path, before[-1], self._launch)
+            if not self._launch.get("joined"):
+                self._launch.setdefault("device", device_of(self.config))
             if self._launch.get("uncommitted_changes") and (diff := uncommitted_diff()):
                 self._launch["diff"] = f"{DIFF}-{hashlib.sha256(diff.encode()).hexdigest()[:8]}.diff"
                 write_whole(self.path / self._launch["diff"], diff)
@@ -253,7 +254,7 @@ def _refuse_other(path: Path, name: str, wanted: dict[str, Any], free: Collectio
         raise UserError(f"{path} holds another configuration: {key} is {old_text} there, {new_text} here; {way_out}")
 
 
-def _refuse_other_code(path: Path, held: dict[str, Any], launch: dict[str, Any]) -> None:
+def _refuse_other_code(path: Path, held: Mapping[str, Any], launch: Mapping[str, Any]) -> None:
     """Refuse to add rows by code that is not that of the rows held; what is not known cannot differ."""
     old, new = held.get("commit"), launch.get("commit")
     if old and new and not same_code(old, new):
