@@ -57,9 +57,10 @@ def api_page() -> str:
 
 
 def package_page(package: str, title: str) -> str:
-    """Every module of a package, with all that is public in it."""
+    """Every module of a package, and every package in it that names what it offers, with all that is public in it."""
     folder = Path(regimes.__file__).parent / package
-    modules = sorted(file.stem for file in folder.glob("[a-z]*.py"))
+    within = [file.parent.name for file in folder.glob("[a-z]*/__init__.py") if "__all__" in file.read_text("utf-8")]
+    modules = sorted([*within, *(file.stem for file in folder.glob("[a-z]*.py"))])
     lines = [f"# regimes.{package}", "", f"{title}.", ""]
     for module in modules:
         if module == "neural_tangents":  # needs jax, which is optional

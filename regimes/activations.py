@@ -17,7 +17,8 @@ class Activation(NamedTuple):
 
     lipschitz = sup|σ'| and lipschitz_derivative = sup|σ''| are exact (inf where σ' jumps).
     homogeneous: σ(cs) = cσ(s) for c > 0, so that s σ'(s) = σ(s).
-    The last two fields are optional fast forms for loops that own their memory:
+    slopes: σ' below and above 0, for an activation that is linear on both sides and 0 at 0; None for all others.
+    write and pull are optional fast forms for loops that own their memory:
     write(s, out) sets out = σ(s), out may be s itself;
     pull(u, v, out) sets out = u·σ'(s) where v = σ(s), u broadcasts against v, and out may be v itself.
     """
@@ -31,6 +32,7 @@ class Activation(NamedTuple):
     homogeneous: bool = False
     write: Callable[[Tensor, Tensor], Tensor] | None = None
     pull: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    slopes: tuple[float, float] | None = None
 
 
 def _step(s: Tensor) -> Tensor:
@@ -51,6 +53,14 @@ def _tanh_derivative(s: Tensor) -> Tensor:
 
 def _erf_derivative(s: Tensor) -> Tensor:
     return (2 / math.sqrt(math.pi)) * torch.exp(-s.square())
+
+
+def _normal_density(s: Tensor) -> Tensor:
+    return torch.exp(-s.square() / 2) / math.sqrt(2 * math.pi)
+
+
+def _gelu_derivative(s: Tensor) -> Tensor:
+    return torch.special.ndtr(s) + s * _normal_density(s)
 
 
 def _write_relu(s: Tensor, out: Tensor) -> Tensor:
@@ -78,7 +88,7 @@ def _pull_tanh(u: Tensor, v: Tensor, out: Tensor) -> Tensor:
     return torch.ops.aten.tanh_backward.grad_input(u, v, grad_input=out)
 
 
-RELU = Activation("relu", torch.relu, _step, 1.0, math.inf, True, True, _write_relu, _pull_relu)
+RELU = Activation("relu", torch.relu, _step, 1.0, math.inf, True, True, _write_relu, _pull_relu, (0.0, 1.0))
 SOFTPLUS = Activation("softplus", _softplus, torch.sigmoid, 1.0, 0.25, False, False, _write_softplus, _pull_softplus)
 TANH = Activation(
     "tanh", torch.tanh, _tanh_derivative, 1.0, 4 / (3 * math.sqrt(3)), True, False, _write_tanh, _pull_tanh
@@ -86,9 +96,34 @@ TANH = Activation(
 ERF = Activation(
     "erf", torch.erf, _erf_derivative, 2 / math.sqrt(math.pi), math.sqrt(8 / (math.pi * math.e)), True, False
 )
-IDENTITY = Activation("identity", _identity, torch.ones_like, 1.0, 0.0, True, True)
+# sup|σ'| = Φ(√2) + √2 φ(√2); σ'' = (2 − s²) φ(s).
+GELU = Activation(
+    "gelu",
+    functional.gelu,
+    _gelu_derivative,
+    (1 + math.erf(1)) / 2 + math.exp(-1) / math.sqrt(math.pi),
+    2 / math.sqrt(2 * math.pi),
+    True,
+)
+IDENTITY = Activation("identity", _identity, torch.ones_like, 1.0, 0.0, True, True, slopes=(1.0, 1.0))
 
-ACTIVATIONS: dict[str, Activation] = {each.name: each for each in (RELU, SOFTPLUS, TANH, ERF, IDENTITY)}
+ACTIVATIONS: dict[str, Activation] = {each.name: each for each in (RELU, SOFTPLUS, TANH, ERF, GELU, IDENTITY)}
+
+
+def piecewise_linear(below: float, above: float = 1.0, name: str = "piecewise linear") -> Activation:
+    """σ(s) = below·s for s < 0 and above·s for s > 0: the leaky ReLU, or the absolute value with below = −1."""
+
+    def value(s: Tensor) -> Tensor:
+        return torch.where(s > 0, above * s, below * s)
+
+    def derivative(s: Tensor) -> Tensor:
+        return below + (above - below) * _step(s)
+
+    bend = 0.0 if below == above else math.inf
+    return Activation(name, value, derivative, max(abs(below), abs(above)), bend, True, True, slopes=(below, above))
+
+
+ABSOLUTE = piecewise_linear(-1.0, name="absolute")
 
 
 def activation(name: str) -> Activation:

@@ -9,6 +9,7 @@ from regimes.conventions import generator
 from regimes.models.mlp import MLP
 from regimes.models.two_layer import TwoLayer, ntk_scale
 from regimes.tangent.infinite import dense_kernels, two_layer_nngp, two_layer_ntk
+from regimes.tangent.infinite.products import NEAR
 from regimes.tangent.kernel import ntk
 
 pytestmark = pytest.mark.slow
@@ -206,7 +207,7 @@ STEP = Activation("step", torch.sign, torch.zeros_like, math.inf, math.inf, True
             lambda x: dense_kernels(x, x[:, :2], depth=1, activation=RELU),
             r"x1 \(n1, d\), x2 \(n2, d\)",
         ),
-        (lambda x: two_layer_ntk(x, activation=STEP), "smooth activation or one of relu, erf, identity; got 'step'"),
+        (lambda x: two_layer_ntk(x, activation=STEP), "need an activation without jumps; got 'step'"),
     ],
 )
 def test_wrong_input_is_refused(call, message):
@@ -231,3 +232,60 @@ def test_erf_kernels_keep_their_digits_at_large_variances(variance):
                 assert float(found[1][i, j]) == pytest.approx(float(nngp), rel=1e-9, abs=1e-9)
                 # Angles are known to 1e-16, so 1 − c² to 1e-10 at 1e-6.
                 assert float(found[0][i, j]) == pytest.approx(float(nngp + c * slope), rel=1e-8)
+
+
+def in_many_digits(mpmath, x, depth, sigma_b):
+    """NNGP and NTK of the ReLU net at σ_w² = 2 by the textbook recursion, from the same float64 inputs."""
+    points = [[mpmath.mpf(float(value)) for value in row] for row in x]
+    two, bias, pi = mpmath.mpf(2), mpmath.mpf(sigma_b) ** 2, mpmath.pi
+    results = [torch.empty(len(x), len(x), dtype=torch.float64) for _ in range(2)]
+    for i, u in enumerate(points):
+        for j, v in enumerate(points):
+            a, b, c = (
+                two * mpmath.fsum(p * q for p, q in zip(*pair, strict=True)) / len(u) + bias
+                for pair in ((u, u), (v, v), (u, v))
+            )
+            k = c
+            for _ in range(depth):
+                length = mpmath.sqrt(a * b)
+                angle = mpmath.acos(max(-1, min(1, c / length))) if length else mpmath.mpf(0)
+                mean = length / (2 * pi) * (mpmath.sin(angle) + (pi - angle) * mpmath.cos(angle))
+                c = two * mean + bias
+                k = c + k * two * (pi - angle) / (2 * pi)
+                a, b = a + bias, b + bias
+            results[0][i, j], results[1][i, j] = float(c), float(k)
+    return results
+
+
+def turned(angle, length, like):
+    """A vector at that angle from `like`."""
+    other = torch.randn_like(like)
+    other = other - other @ like / like.square().sum() * like
+    return length * (math.cos(angle) * like + math.sin(angle) * other / other.norm() * like.norm())
+
+
+@pytest.mark.parametrize("sigma_b", [0.0, 0.2])
+@pytest.mark.parametrize("depth", [1, 3])
+def test_near_equal_and_opposite_points_are_right_to_ten_digits(depth, sigma_b):
+    """Angles 1e-3 to 1e-12 and just about where single entries take over, duplicates, opposite points, zero vectors."""
+    mpmath = pytest.importorskip("mpmath")
+    first = torch.randn(6, dtype=torch.float64)
+    about = (2 * NEAR) ** 0.5
+    angles = [1e-3, 1e-4, 1e-6, 1e-8, 1e-10, 1e-12, 0.99 * about, 1.01 * about, 1.0]
+    rows = [first, first.clone(), 3 * first, -first, -0.3 * first, torch.zeros(6, dtype=torch.float64)]
+    rows += [turned(math.pi * side + angle, 1.0 + side, first) for angle in angles for side in (0, 1)]
+    x = torch.stack(rows)
+    with mpmath.workdps(60):
+        exact = in_many_digits(mpmath, x, depth, sigma_b)
+    scale = exact[1].diagonal().sqrt()
+    kernels = dense_kernels(x, depth=depth, activation=RELU, sigma_b=sigma_b)
+    for found in (kernels, dense_kernels(x, x.clone(), depth=depth, activation=RELU, sigma_b=sigma_b)):
+        for mine, other in zip(found, exact, strict=True):
+            assert_close(mine, other, rtol=1e-10, atol=1e-13 * float(scale.max() ** 2))  # what the pair state is for
+
+
+def test_half_of_the_pairs_are_computed_and_the_result_is_exactly_symmetric():
+    x = torch.randn(40, 7, dtype=torch.float64)
+    for activation in (RELU, ERF):
+        for kernel in dense_kernels(x, depth=2, activation=activation, sigma_b=0.1):
+            assert (kernel == kernel.T).all()
