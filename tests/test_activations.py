@@ -88,5 +88,5 @@ def test_activations_are_found_by_name():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"'swish'.*relu, softplus, tanh, erf, identity"):
+    with pytest.raises(ValueError, match=r"'swish'.*relu, softplus, tanh, erf, gelu, identity"):
         activation("swish")

@@ -65,7 +65,7 @@ class Layer(Protocol):
         ...
 
     def sides(self, root: Tensor, own: Pairs | None) -> tuple[Sides, Pairs | None]:
-        """√variances (n, *s) after the layer from those before; own: pairs of positions of each sample, (n, 1, *s, *s)."""
+        """√variances (n, *s) after the layer from those before; own: pairs of its own positions, (n, 1, *s, *s)."""
         ...
 
     def pairs(self, pairs: Pairs, left: Sides, right: Sides) -> Pairs:
