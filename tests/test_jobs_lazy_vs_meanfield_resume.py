@@ -15,6 +15,7 @@ from regimes import machine
 from regimes.errors import Interrupted, RunFailed, UserError
 from regimes.jobs import lazy_vs_meanfield as job
 from regimes.jobs.lazy_vs_meanfield import memory, nets, shelf, start
+from regimes.lab.array_files import read_arrays
 from regimes.lab.config import load
 from regimes.lab.runs import RunFolder
 
@@ -51,7 +52,7 @@ def stopping_at(call: int, error: type[BaseException], monkeypatch):
 
 
 def measured(path: Path) -> dict[str, np.ndarray]:
-    return shelf.read_arrays(path / job.ARRAYS)
+    return read_arrays(path / job.ARRAYS)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_ctrl_c_keeps_what_was_not_due_yet(tmp_path, monkeypatch, capsys):
         stopping_at(5, KeyboardInterrupt, patch)
         with pytest.raises(Interrupted, match=r"kept in .*run; run the same command again"):
             start(settings(), path)
-    assert int(shelf.read_arrays(path / "scaled-net.part.npz")["moments"]) == 4
+    assert int(read_arrays(path / "scaled-net.part.npz")["moments"]) == 4
     moments = []
     with monkeypatch.context() as patch:
         original = nets._moments

@@ -118,6 +118,8 @@ def unpack(archive: Path, collection: Collection) -> list[tuple[str, bytes]]:
                 if stream is not None and member.name in {f"{collection.folder}/{f.name}" for f in collection.files}:
                     contents[member.name.rpartition("/")[2]] = stream.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not gzip's
+            raise files.unreadable(archive, error) from None
         raise UserError(f"{archive} needs to be a whole tar.gz file; got {error}. Fetch it again.") from None
     lacking = [file.name for file in collection.files if file.name not in contents]
     if lacking:

@@ -112,7 +112,7 @@ def _lies(folder: Path, file: File) -> Path | None:
     try:
         return next((folder / name for name in file.names if (folder / name).is_file()), None)
     except OSError as error:
-        raise _cannot_read(folder, error) from None
+        raise unreadable(folder, error) from None
 
 
 def bytes_of(path: Path) -> bytes:
@@ -120,10 +120,11 @@ def bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise _cannot_read(path, error) from None
+        raise unreadable(path, error) from None
 
 
-def _cannot_read(path: Path, error: OSError) -> OSError:
+def unreadable(path: Path, error: OSError) -> OSError:
+    """The error in one line, to be raised: which file and why."""
     reason = f"cannot read {path}: {error.strerror or error}; make it readable, or name another folder by --data-dir"
     return type(error)(error.errno, f"{reason} or REGIMES_DATA_DIR")
 

@@ -1,19 +1,22 @@
 """Zip archives, such as checkpoints and measurements: torch reads them without a look at their checksums."""
 
+import errno
 import struct
 import zipfile
 import zlib
 from pathlib import Path
 
+from regimes.lab.files import cannot_read
+
 FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError)
-FAULTS += (ValueError, LookupError, EOFError, OverflowError, MemoryError, OSError)
+FAULTS += (ValueError, LookupError, EOFError, OverflowError, MemoryError)
 FOLDER = 0x10  # MS-DOS's mark of one, among the attributes of a part
 
 
 def damage(path: Path) -> str | None:
     """What is wrong with an archive: a part whose content has not the checksum written with it, say. None if nothing.
 
-    Reads the whole file, a block at a time.
+    Reads the whole file, a block at a time. OSError where it cannot be read, which is no damage.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -23,4 +26,8 @@ def damage(path: Path) -> str | None:
             part = archive.testzip()
     except FAULTS as error:
         return " ".join(str(error).split())[:100] or type(error).__name__
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # which a damaged table of contents asks for, as a place before the start
+            cannot_read(path, error)
+        return "its table of contents points outside"
     return None if part is None else f"the checksum of {part} is wrong"

@@ -52,6 +52,12 @@ def cannot_write(path: Path, error: OSError, kept: str = "") -> NoReturn:
     raise type(error)(error.errno, f"cannot write {path}: {reason}{advice}") from error
 
 
+def cannot_read(path: Path, error: OSError) -> NoReturn:
+    """Raise the error again as one line that names the file and the reason: nothing is said against its content."""
+    reason = error.strerror or str(error)
+    raise type(error)(error.errno, f"cannot read {path}: {reason}; make it readable, then try again") from error
+
+
 def _flush_folder(folder: Path) -> None:
     """Make a rename durable; systems that cannot flush folders are left as they are."""
     descriptor = os.open(folder, os.O_RDONLY)

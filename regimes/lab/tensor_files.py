@@ -12,7 +12,7 @@ from torch import Tensor
 
 from regimes.errors import UserError, out_of_memory
 from regimes.lab.archives import damage
-from regimes.lab.files import write_whole
+from regimes.lab.files import cannot_read, write_whole
 
 
 def write_tensors(path: Path, content: Mapping[str, Any]) -> None:
@@ -28,8 +28,11 @@ def read_tensors(path: Path, advice: str) -> Any:
         raise FileNotFoundError(f"{path} does not exist; {advice}")
     if path.is_dir():
         raise FileNotFoundError(f"{path} is a folder; {advice}, for example {path}/best.pt")
-    with path.open("rb") as file:
-        start = file.read(4)
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        cannot_read(path, error)
     if not start:
         raise UserError(f"{path} is empty; {advice}")
     if start != b"PK\x03\x04":
@@ -43,7 +46,9 @@ def read_tensors(path: Path, advice: str) -> Any:
             f"{path} asks for more than tensors and plain values, which could run code: it was not read. Check where "
             f"it comes from and {advice}"
         ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except OSError as error:
+        cannot_read(path, error)
+    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         if out_of_memory(error):
             raise
         reason = " ".join(str(error).split())[:100]

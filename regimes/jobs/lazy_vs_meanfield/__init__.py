@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from regimes.errors import Interrupted, UserError
+from regimes.errors import Interrupted
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.measure import Measurement, measure
 from regimes.jobs.lazy_vs_meanfield.memory import refuse_too_large
 from regimes.jobs.lazy_vs_meanfield.problem import refuse_missing_samples
 from regimes.jobs.lazy_vs_meanfield.report import result, slim_table, summary, table, words
-from regimes.jobs.lazy_vs_meanfield.shelf import Shelf, read_arrays, write_arrays
+from regimes.jobs.lazy_vs_meanfield.shelf import Shelf
+from regimes.lab.array_files import damaged, read_arrays, write_arrays
 from regimes.lab.console import print_table
 from regimes.lab.drawing import attempt
 from regimes.lab.report import markdown_table, origin, to_json
@@ -110,4 +111,4 @@ def _read(file: Path) -> Measurement:
     try:
         return Measurement(**read_arrays(file))
     except TypeError:
-        raise UserError(f"{file} is damaged; delete it and run the same command again") from None
+        raise damaged(file) from None

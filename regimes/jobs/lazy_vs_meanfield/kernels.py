@@ -10,7 +10,7 @@ from regimes.activations import activation
 from regimes.errors import UserError
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.problem import Problem, losses
-from regimes.jobs.lazy_vs_meanfield.shelf import Arrays
+from regimes.lab.array_files import Arrays
 from regimes.meanfield.kernel import tangent_kernel
 from regimes.tangent.infinite import two_layer_ntk
 from regimes.tangent.regression import GradientFlow

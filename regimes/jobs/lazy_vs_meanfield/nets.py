@@ -13,7 +13,8 @@ from regimes.errors import RunFailed
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.kernels import KernelModels
 from regimes.jobs.lazy_vs_meanfield.problem import Problem, losses
-from regimes.jobs.lazy_vs_meanfield.shelf import Arrays, Shelf
+from regimes.jobs.lazy_vs_meanfield.shelf import Shelf
+from regimes.lab.array_files import Arrays
 from regimes.lab.progress import Progress
 from regimes.meanfield.displacement import displaced, displacement_flow
 from regimes.meanfield.particles import Particles

@@ -1,19 +1,12 @@
 """What the main job has finished so far, kept in its run folder, so that a stopped run goes on."""
 
-import io
 import time
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from regimes.errors import UserError
-from regimes.lab.archives import damage
+from regimes.lab.array_files import Arrays, read_arrays, write_arrays
 from regimes.lab.runs import RunFolder
 
-Arrays = dict[str, np.ndarray]
 SECONDS = 5.0  # between two savings of a piece that is under way
 PATIENCE = 50.0  # times the seconds that a saving took: keeping costs at most one part in so many
 
@@ -59,21 +52,3 @@ class Shelf:
 
     def _file(self, name: str) -> Path | None:
         return None if self.folder is None else self.folder.path / f"{name}.part.npz"
-
-
-def write_arrays(folder: RunFolder, file: str, arrays: Arrays, *, packed: bool = True) -> None:
-    """Write named arrays as one file of the folder."""
-    buffer = io.BytesIO()
-    (np.savez_compressed if packed else np.savez)(buffer, **arrays)  # pyright: ignore[reportArgumentType]: names are free
-    folder.write(file, buffer.getvalue())
-
-
-def read_arrays(file: Path) -> Arrays:
-    """Read them back; UserError names a damaged file."""
-    if damage(file) is not None:
-        raise UserError(f"{file} is damaged; delete it and run the same command again")
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise UserError(f"{file} is damaged; delete it and run the same command again") from None

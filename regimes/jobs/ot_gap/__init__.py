@@ -11,23 +11,19 @@ altered maps. Energies, straightness and stretch come along. Nothing is trained.
 Source: [Karkar2020] for the question; the tests and their thresholds are ours.
 """
 
-import io
 import json
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from regimes.errors import UserError
 from regimes.jobs.ot_gap.config import Config, File, folder_stem, hashed, labels, refuse_twice
 from regimes.jobs.ot_gap.groups import Group, grouped, recipe
 from regimes.jobs.ot_gap.measure import PARTS, Measured, measure_stage
 from regimes.jobs.ot_gap.report import result, screen_tables, table, words
 from regimes.jobs.ot_gap.stages import Case, open_case, transported
-from regimes.lab.archives import damage
+from regimes.lab.array_files import damaged, read_arrays, write_arrays
 from regimes.lab.console import print_table, track
 from regimes.lab.drawing import attempt
 from regimes.lab.report import markdown_table, origin, to_json
@@ -76,10 +72,8 @@ def run(config: Config, folder: RunFolder, cases: list[Case] | None = None) -> N
         arrays: dict[str, Any] = {
             f"{number}/{name}": x for number, one in enumerate(found) for name, x in one.arrays.items()
         }
-        buffer = io.BytesIO()
         text = np.array(json.dumps([one.numbers for one in found]))
-        np.savez_compressed(buffer, numbers=text, **arrays)
-        folder.write(ARRAYS, buffer.getvalue())
+        write_arrays(folder, ARRAYS, {"numbers": text, **arrays})
     conclude(config, folder)
 
 
@@ -143,16 +137,13 @@ def _measured(config: Config, cases: list[Case]) -> Iterator[Measured | None]:
 def _read(file: Path) -> list[Measured]:
     if not file.exists():
         raise FileNotFoundError(f"{file} does not exist; the run there has measured nothing yet: run it first")
-    if damage(file) is not None:
-        raise UserError(f"{file} is damaged; delete it and run the same command again")
+    stored = read_arrays(file)
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            numbers = json.loads(str(stored["numbers"]))
-            arrays: list[dict[str, np.ndarray]] = [{} for _ in numbers]
-            for key in stored.files:
-                if key != "numbers":
-                    number, _, name = key.partition("/")
-                    arrays[int(number)][name] = stored[key]
+        numbers = json.loads(str(stored.pop("numbers")))
+        arrays: list[dict[str, np.ndarray]] = [{} for _ in numbers]
+        for key, values in stored.items():
+            number, _, name = key.partition("/")
+            arrays[int(number)][name] = values
         return [Measured(one, its) for one, its in zip(numbers, arrays, strict=True)]
-    except (ValueError, KeyError, IndexError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise UserError(f"{file} is damaged; delete it and run the same command again") from None
+    except (ValueError, LookupError, TypeError):
+        raise damaged(file) from None
