@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from regimes.errors import UserError
+from regimes.launch import LAUNCHED, lacking
 
 Result = TypeVar("Result")
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}  # words between processes always go by gloo
-LAUNCHED = "TORCHELASTIC_RUN_ID"  # what torchrun sets in the environment of its processes
 MEETING = 120  # seconds in which processes that train together come to their meeting place
 
 
@@ -139,11 +139,10 @@ def processes(device: str) -> Iterator[SingleProcess]:
     if count == 1:
         yield SINGLE
         return
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
+    if lost := lacking(count):
         raise UserError(
-            f"WORLD_SIZE={count} asks for {count} processes, but {', '.join(missing)} is not set: start them with "
-            "torchrun, or unset WORLD_SIZE"
+            f"WORLD_SIZE={count} asks for {count} processes, but this one has no {' and no '.join(lost)}: start them "
+            "with torchrun, or unset WORLD_SIZE"
         )
     if device == "cuda":
         local, cards = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()

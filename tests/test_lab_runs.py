@@ -12,10 +12,10 @@ import pytest
 from regimes.errors import UserError
 from regimes.lab.config import Settings, load
 from regimes.lab.files import write_whole
-from regimes.lab.launch import forget_leftovers
 from regimes.lab.provenance import command_line, git_state, provenance, same_code, uncommitted_diff
 from regimes.lab.runs import RunFolder, default_folder
 from regimes.lab.stamps import job_stamp
+from regimes.launch import forget_leftovers
 
 
 class Inner(Settings):
@@ -380,7 +380,18 @@ LEFT = {
         ["list"],
         {"MASTER_ADDR": "h", "MASTER_PORT": "1"},
     ),
-    "a number of processes without the rest": ({"RANK": "1", "WORLD_SIZE": "2"}, ["train"], {"WORLD_SIZE": "2"}),
+    "a number of processes without the rest": (
+        {"RANK": "1", "WORLD_SIZE": "2"},
+        ["train"],
+        {"RANK": "0", "WORLD_SIZE": "2"},
+    ),
+    "a rank that is none of them": (
+        {"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"},
+        ["train"],
+        {"WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"},
+    ),
+    "a folder with the name of the command": ({"RANK": "1", "WORLD_SIZE": "2"}, ["verify", "x", "--out", "train"], {}),
+    "the command after an option": ({"WORLD_SIZE": "2"}, ["--debug", "train"], {"WORLD_SIZE": "2"}),
     "no numbers": ({"RANK": "", "WORLD_SIZE": "two"}, ["train"], {}),
     "one process": ({"RANK": "0", "WORLD_SIZE": "1"}, ["train"], {}),
     "torchrun": ({"RANK": "1", "TORCHELASTIC_RUN_ID": "a"}, ["train"], {"RANK": "1", "TORCHELASTIC_RUN_ID": "a"}),

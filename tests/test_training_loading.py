@@ -79,25 +79,36 @@ def copied(run, tmp_path):
 
 
 CUT = {
-    "a row short": (lambda lines: lines[:-1], r"row 4: it has 3 rows, last\.pt 4"),
+    "a row short": (lambda lines: lines[:-1], r"it has 3 rows, last\.pt 4"),
     "a row cut in half": (
         lambda lines: [*lines[:-1], lines[-1][: len(lines[-1]) // 2].rpartition(",")[0]],
-        r"row 4 has \d+ of \d+ fields: field '\w+' is missing",
+        r"line 5 has \d+ of \d+ fields, from '\w+' on",
     ),
-    "a row too many": (lambda lines: [*lines, lines[-1].replace("4", "5", 1)], r"row 5: it has 5 rows"),
-    "a row twice": (lambda lines: [*lines[:2], *lines[1:]], "row 2: field 'epoch' is 1"),
+    "a row too many": (lambda lines: [*lines, lines[-1].replace("4", "5", 1)], "it has 5 rows"),
+    "a row twice": (lambda lines: [*lines[:2], *lines[1:]], "line 3: field 'epoch' is 1"),
     "a number edited": (
         lambda lines: [*lines[:3], ",".join([*lines[3].split(",")[:2], "0.5", *lines[3].split(",")[3:]]), lines[4]],
-        r"row 3: field 'running_loss' is 0\.5, and .* in last\.pt",
+        r"line 4: field 'running_loss' is 0\.5, and .* in last\.pt",
     ),
-    "a number for a word": (lambda lines: [*lines[:3], "3,x" + lines[3][3:], *lines[4:]], "row 3: field 'steps' is 'x"),
-    "a column lost": (lambda lines: [line.rpartition(",")[0] for line in lines], "row 1: field '.*' is nothing, and"),
-    "no row": (lambda lines: [], "row 1: it has 0 rows"),
+    "a number for a word": (
+        lambda lines: [*lines[:3], "3,x" + lines[3][3:], *lines[4:]],
+        "line 4: field 'steps' is a text",
+    ),
+    "words for all numbers": (
+        lambda lines: [lines[0], *(",".join(["x", *line.split(",")[1:]]) for line in lines[1:])],
+        "line 2: field 'epoch' is 'x', not a number",
+    ),
+    "a truth value": (
+        lambda lines: [*lines[:3], ",".join(["3", "True", *lines[3].split(",")[2:]]), *lines[4:]],
+        "line 4: field 'steps' is 'True', not a number",
+    ),
+    "a column lost": (lambda lines: [line.rpartition(",")[0] for line in lines], "line 2: field '.*' is nothing, and"),
+    "no row": (lambda lines: [], "it has 0 rows"),
 }
 
 
 @pytest.mark.parametrize("name", CUT)
-def test_a_short_torn_or_edited_table_of_numbers_is_told_by_row_and_field(run, tmp_path, name):
+def test_a_short_torn_or_edited_table_of_numbers_is_told_by_line_and_field(run, tmp_path, name):
     cut, text = CUT[name]
     path = copied(run, tmp_path)
     lines = (path / "metrics.csv").read_text().splitlines()

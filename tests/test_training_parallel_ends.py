@@ -1,6 +1,7 @@
 """Runs of several processes that are killed, stopped or wrong, and go on with any number of processes."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from regimes.errors import UserError
 from regimes.lab import endings, provenance
 from regimes.lab.config import dump
 from regimes.lab.yaml_text import to_yaml
+from regimes.launch import forget_leftovers
 from regimes.training import results
 from regimes.training import run as runs
 from regimes.training.checkpoint import load_checkpoint
@@ -112,16 +114,28 @@ def test_one_of_several_processes_waits_before_it_speaks_for_itself(monkeypatch,
     assert waited == [endings.PATIENCE]
 
 
-def test_a_number_of_processes_without_their_addresses_is_refused(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.delenv("MASTER_ADDR", raising=False)
+@pytest.mark.parametrize(
+    ("environment", "lost"),
+    [
+        ({}, "RANK from 0 to 1 and no MASTER_ADDR and no MASTER_PORT"),
+        ({"RANK": "1"}, "MASTER_ADDR and no MASTER_PORT"),
+        ({"RANK": "1", "MASTER_ADDR": "h"}, "MASTER_PORT"),
+        ({"RANK": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, "RANK from 0 to 1"),
+        ({"RANK": "first", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, "RANK from 0 to 1"),
+    ],
+)
+def test_what_one_of_several_processes_lacks_is_named(monkeypatch, environment, lost):
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"WORLD_SIZE": "2", **environment}.items():
+        monkeypatch.setenv(name, value)
+    forget_leftovers(["train"])
     with (
-        pytest.raises(
-            ValueError, match=r"WORLD_SIZE=2 asks for 2 processes, but .*MASTER_ADDR.* start them with torchrun"
-        ),
+        pytest.raises(UserError, match=f"WORLD_SIZE=2 asks for 2 processes, but this one has no {lost}: start them"),
         processes.processes("cpu"),
     ):
         pass
+    assert os.environ.get("RANK", "0") == "0"  # it speaks
 
 
 def test_a_restart_by_torchrun_goes_on_with_what_was_to_be_fresh(tmp_path, monkeypatch):

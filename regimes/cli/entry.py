@@ -11,7 +11,7 @@ from regimes.cli.output import safe_streams, unread
 from regimes.errors import UserError
 from regimes.lab.drawing import draw_plainly
 from regimes.lab.endings import DEBUG, INTERRUPTED, ending
-from regimes.lab.launch import forget_leftovers
+from regimes.launch import forget_leftovers
 from regimes.threads import wait_quietly
 
 COMMANDS = (jobs, statements, runs)  # they have put themselves into the application, in this order

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,23 +128,25 @@ def _table(file: Path, lines: Sequence[Line]) -> dict[tuple[str, ...], list[dict
     return found
 
 
-def read_table(file: Path) -> list[dict[str, Any]]:
-    """The rows of rows.csv, floats exactly; UserError names the line and field of a damaged one."""
+def read_table(file: Path, advice: str = "restore it, or measure with --fresh") -> list[dict[str, Any]]:
+    """The rows of a table such as rows.csv, floats exactly; UserError names line and field of a damaged one."""
     with file.open(encoding="utf-8", newline="") as opened:
-        reader = csv.reader(opened, strict=True)
-        try:
-            names = next(reader, [])
-            lines = [(reader.line_num, cells) for cells in reader]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{file} is damaged: {error}; restore it, or measure with --fresh") from None
+        return table_in(opened, lambda what: UserError(f"{file} is damaged: {what}; {advice}"))
+
+
+def table_in(text: Iterable[str], damaged: Callable[[str], UserError]) -> list[dict[str, Any]]:
+    """The rows of a table whose lines are given; `damaged` makes the error of what is wrong with it."""
+    reader = csv.reader(text, strict=True)
+    try:
+        names = next(reader, [])
+        lines = [(reader.line_num, cells) for cells in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise damaged(str(error)) from None
     rows = []
     for number, cells in lines:
         if len(cells) != len(names):
             field = f", from {names[len(cells)]!r} on" if len(cells) < len(names) else ""
-            raise UserError(
-                f"{file} is damaged: line {number} has {len(cells)} of {len(names)} fields{field}; restore it, or "
-                "measure with --fresh"
-            )
+            raise damaged(f"line {number} has {len(cells)} of {len(names)} fields{field}")
         rows.append({name: value_of(cell) for name, cell in zip(names, cells, strict=True)})
     for name in names:
         kinds = {
@@ -154,10 +156,7 @@ def read_table(file: Path) -> list[dict[str, Any]]:
         if all(kinds.values()):
             odd = min(kinds.values(), key=len)[0]
             kind = "text" if odd in kinds["text"] else "number"
-            raise UserError(
-                f"{file} is damaged: line {odd}: field {name!r} is {KINDS[kind]}, unlike in the other rows; restore "
-                "it, or measure with --fresh"
-            )
+            raise damaged(f"line {odd}: field {name!r} is {KINDS[kind]}, unlike in the other rows")
     return rows
 
 

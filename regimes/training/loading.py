@@ -1,9 +1,9 @@
 """A run as it lies in its folder, back in Python: the network, its samples as it saw them, its numbers."""
 
-import csv
 import io
 import json
 import warnings
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,6 +14,7 @@ from regimes.data.classification import Classification, Labelled
 from regimes.data.digest import digest
 from regimes.errors import UserError
 from regimes.lab.checkpoint_run import refuse_mismatch
+from regimes.lab.fields import read_table, table_in
 from regimes.lab.runs import CONFIG, RUN, read_run
 from regimes.lab.yaml_text import read_yaml
 from regimes.models.weights import put_weights
@@ -28,9 +29,9 @@ from regimes.training.checkpoint import (
     model_of,
 )
 from regimes.training.definition import definition
-from regimes.training.metrics import to_csv
+from regimes.training.metrics import METRICS, to_csv
 
-METRICS = "metrics.csv"
+ADVICE = "restore it, or delete it and run the same command again"
 
 
 class Samples:
@@ -158,58 +159,45 @@ def metrics_of(path: Path) -> list[dict[str, Any]]:
     The table may lack the last epoch of a run that was killed before it was written.
     """
     last, file = path / LAST, path / METRICS
-    found = read_metrics(file)
+    table = read_metrics(file)
     if not last.exists():
-        return found
+        return table
     rows = load_checkpoint(last).rows
-    expected = list(csv.DictReader(io.StringIO(to_csv(rows))))
-    with file.open(encoding="utf-8", newline="") as opened:
-        table = list(csv.DictReader(opened))
-    for number, (old, new) in enumerate(zip(expected, table, strict=False), 1):
+    expected = table_in(io.StringIO(to_csv(rows)), lambda what: _damaged(last, what))
+    for line, (old, new) in enumerate(zip(expected, table, strict=False), 2):
         for name in dict.fromkeys([*old, *new]):
-            if old.get(name) != new.get(name):
-                came, was = (line.get(name, "nothing") or "empty" for line in (new, old))
-                raise _damaged(file, f"row {number}: field {name!r} is {came}, and {was} in {LAST}")
+            was, came = (_shown(row, name) for row in (old, new))
+            if was != came:
+                raise _damaged(file, f"line {line}: field {name!r} is {came}, and {was} in {LAST}")
     unfinished = not (path / RESULT).exists()
     if len(table) != len(expected) and not (unfinished and len(table) == len(expected) - 1):
-        raise _damaged(
-            file, f"row {min(len(table), len(expected)) + 1}: it has {len(table)} rows, {LAST} {len(expected)}"
-        )
+        raise _damaged(file, f"it has {len(table)} rows, {LAST} {len(expected)}")
     return rows
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.csv, as numbers; None for an empty cell. UserError names row and field of a damaged one."""
+    """The rows of metrics.csv, as numbers; None for an empty cell. UserError names line and field of a damaged one."""
     try:
-        with file.open(encoding="utf-8", newline="") as opened:
-            names, *lines = [*csv.reader(opened, strict=True)] or [[]]
+        rows = read_table(file, ADVICE)
     except FileNotFoundError:
         raise _damaged(file, "it does not exist") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise _damaged(file, str(error)) from None
-    rows: list[dict[str, Any]] = []
     last = 0
-    for number, cells in enumerate(lines, 1):
-        if len(cells) != len(names):
-            lost = f": field {names[len(cells)]!r} is missing" if len(cells) < len(names) else ""
-            raise _damaged(file, f"row {number} has {len(cells)} of {len(names)} fields{lost}")
-        row = {name: _number(file, number, name, cell) for name, cell in zip(names, cells, strict=True)}
+    for line, row in enumerate(rows, 2):
+        for name, value in row.items():
+            if isinstance(value, str | bool):
+                raise _damaged(file, f"line {line}: field {name!r} is {str(value)[:40]!r}, not a number")
         epoch = row.get("epoch")
         if not isinstance(epoch, int) or epoch <= last:  # with evaluate_every some have no row
-            raise _damaged(file, f"row {number}: field 'epoch' is {row.get('epoch', 'missing')}")
+            raise _damaged(file, f"line {line}: field 'epoch' is {row.get('epoch', 'missing')}")
         last = epoch
-        rows.append(row)
     return rows
 
 
+def _shown(row: Mapping[str, Any], name: str) -> str:
+    """A cell in words; those of different numbers differ."""
+    value = row.get(name, "nothing")
+    return "empty" if value is None else str(value)
+
+
 def _damaged(file: Path, what: str) -> UserError:
-    return UserError(f"{file} is damaged: {what}; restore it, or delete it and run the same command again")
-
-
-def _number(file: Path, number: int, name: str, text: str) -> float | int | None:
-    if not text:
-        return None
-    try:
-        return int(text) if text.lstrip("-").isdigit() else float(text)
-    except ValueError:
-        raise _damaged(file, f"row {number}: field {name!r} is {text[:40]!r}, not a number") from None
+    return UserError(f"{file} is damaged: {what}; {ADVICE}")

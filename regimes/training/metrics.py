@@ -24,6 +24,7 @@ from regimes.training.loop import Step, Training, right_answers
 from regimes.training.objectives import LeastAction, Risk
 from regimes.transport.energy import Convention, block_costs, sum_over_features
 
+METRICS = "metrics.csv"
 TIME_NUMBERS = ("smallest_weight", "largest_weight", "exchanges")
 RUNNING = ("loss", "risk", "transport", "penalty", "accuracy")  # means over an epoch's steps, in train mode
 

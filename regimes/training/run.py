@@ -25,7 +25,7 @@ from regimes.training.assemble import Setup, assemble, check
 from regimes.training.checkpoint import FIT, LAST, RESULT, RunState
 from regimes.training.config import StepSettings, TrainConfig
 from regimes.training.loop import Guard, descend, whole_risk
-from regimes.training.metrics import Evaluation, Sums, epoch_row, evaluate, events, multiplier, to_csv
+from regimes.training.metrics import METRICS, Evaluation, Sums, epoch_row, evaluate, events, multiplier, to_csv
 from regimes.training.objectives import CONVENTIONS
 from regimes.training.results import (
     advice,
@@ -37,7 +37,6 @@ from regimes.training.results import (
     why_diverged,
 )
 
-METRICS = "metrics.csv"
 Say = Callable[[str], None]
 
 
