@@ -94,3 +94,22 @@ def test_differences_are_paired_by_seed_and_need_both():
     second = pandas.DataFrame({"seed": [3, 1, 0], "x": [7.0, 1.0, 1.0]})
     found = numbers.paired(numbers.by_seed(first, "x"), numbers.by_seed(second, "x"), lambda a, b: a - b)
     assert_close(found.tolist(), [1.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("repetitions", "bounded", "drawn"), [(1, False, False), (2, True, False), (3, True, True), (None, True, True)]
+)
+def test_an_interval_is_drawn_from_three_repetitions_on(repetitions, bounded, drawn):
+    number = numbers.largest([1.0]) if repetitions is None else numbers.mean([1.0, 2.0, 4.0][:repetitions])
+    assert (number.bounded, number.drawn) == (bounded, drawn)
+
+
+def test_an_interval_with_one_end_is_not_bounded():
+    assert not Number(1.0, Interval(0.0, math.inf)).bounded
+    assert numbers.cells("x", Number(1.0, Interval(0.0, math.inf)))["x, 95 %"] == ""
+
+
+def test_the_value_of_an_extent_is_the_median_and_that_of_a_seed_the_mean():
+    assert numbers.extent([1.0, 2.0, 9.0]).value == 2.0
+    rows = pandas.DataFrame({"seed": [0, 0, 0, 1], "loss": [1.0, 2.0, 9.0, 5.0]})
+    assert numbers.by_seed(rows, "loss").tolist() == [4.0, 5.0]
