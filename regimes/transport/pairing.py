@@ -71,7 +71,7 @@ def exact_gap(
     x_array, t_array = x_array / unit, t_array / unit
     short = span(x_array)
     if short is not None:
-        x_array, t_array = short[1], short[0].coordinates(t_array)
+        x_array, t_array = short.x_short, short.images(t_array)
     solved = exact_transport(
         x_array, t_array, p=p, paired=True, tolerance=tolerance, rounds=rounds, seconds=seconds, device=device
     )

@@ -182,7 +182,7 @@ def power(
     short = span(x_array)
 
     def gap_of(targets: Tensor) -> Gap:
-        near = (x_flat, targets) if short is None else (short[1], short[0].coordinates(targets.numpy()))
+        near = (x_flat, targets) if short is None else (short.x_short, short.images(targets.numpy()))
         return exact_gap(*near, p, seconds=seconds, device=device)
 
     base = (gap_of(t_flat) if own is None else own).relative_low

@@ -11,28 +11,29 @@ WORTH = 2  # features a point of the cloud beyond which the change of coordinate
 
 
 class Span(NamedTuple):
-    """Orthonormal basis of the directions in which the points of a cloud differ from their mean.
+    """A cloud x, an orthonormal basis of the directions in which it extends, and x in that basis, with a last 0.
 
-    A point is written as its coordinates there and its distance to that subspace: its distances to all points of the
-    cloud are kept, up to rounding (1e-15 of its distance to the mean). Distances among other points are not.
+    An image of a point is written as its coordinates there and its distance to that subspace: its distances to all
+    points of x are kept, up to rounding (1e-15 of the diameter; of the distance to its own point relative to that
+    distance). Distances among other points are not.
     """
 
-    origin: Float[np.ndarray, "d"]
+    x: Float[np.ndarray, "n d"]
     basis: Float[np.ndarray, "d r"]
+    x_short: Float[np.ndarray, "n k"]
 
-    def coordinates(self, points: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m k"]:
-        """(m, r + 1) for points (m, d); the last is not negative."""
-        offset = points - self.origin
-        inside = offset @ self.basis
-        outside = np.linalg.norm(offset - inside @ self.basis.T, axis=1)
-        return np.column_stack([inside, outside])
+    def images(self, t: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:
+        """(n, r + 1) for one image a point (n, d), by its displacement: what does not move keeps its coordinates."""
+        moved = t - self.x
+        inside = moved @ self.basis
+        outside = np.linalg.norm(moved - inside @ self.basis.T, axis=1)
+        return np.column_stack([self.x_short[:, :-1] + inside, outside])
 
 
-def span(x: Matrix) -> tuple[Span, Float[np.ndarray, "n k"]] | None:
-    """Span of a cloud, with the cloud in its coordinates; None unless d > 2 n."""
+def span(x: Matrix) -> Span | None:
+    """Span of a cloud; None unless d > 2 n."""
     n, d = x.shape
     if d <= WORTH * n:
         return None
-    origin = x.mean(0)
-    basis, factor = np.linalg.qr((x - origin).T)
-    return Span(origin, basis), np.column_stack([factor.T, np.zeros(n)])
+    basis, factor = np.linalg.qr((x - x.mean(0)).T)
+    return Span(x, basis, np.column_stack([factor.T, np.zeros(n)]))

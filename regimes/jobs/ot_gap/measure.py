@@ -49,7 +49,7 @@ def measure_stage(case: Case, stage: Stage, config: Config) -> Iterator[Measured
     x, t, p = stage.x, stage.t, config.p
     seconds = math.inf if config.seconds is None else config.seconds
     short = span(x)
-    near = (x, t) if short is None else (short[1], short[0].coordinates(t))
+    near = (x, t) if short is None else (short.x_short, short.images(t))
     solved = exact_transport(*near, p=p, paired=True, seconds=seconds, device=config.device)
     gap = pairing_gap(*near, solved, p)._replace(dim=x.shape[1])
     yield None
