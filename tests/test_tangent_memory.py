@@ -5,6 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
+
+from regimes import tangent_operator
+from regimes.tangent import operator
+from regimes.tangent.gram.blocks import Store
 
 PROGRAM = """
 import sys
@@ -63,3 +69,24 @@ def test_the_memory_promised_is_kept(name, outputs, n, memory):
         cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert float(done.stdout) <= 1.25
+
+
+def test_the_disk_is_asked_for_all_that_goes_to_it_however_the_outputs_are_split(monkeypatch):
+    asked, written, parts = [], [], []
+
+    class Looked(Store):
+        def __init__(self, blocks, form, stays, folder, size):
+            super().__init__(blocks, form, stays, folder, size)
+            asked.append(size)
+            parts.append(len({block.outputs.start for block in blocks}))
+
+        def fill(self):
+            super().fill()
+            pieces = [piece for index in range(len(self.blocks)) for piece in self[index]]
+            written.append(sum(tensor.nbytes for piece in pieces for tensor in piece))
+
+    monkeypatch.setattr(operator, "Store", Looked)
+    model = nn.Sequential(nn.Linear(2000, 60), nn.Tanh(), nn.Linear(60, 16))
+    tangent_operator(model, torch.randn(3, 2000), memory=2**16).gram()
+    assert parts[0] > 1
+    assert written[0] == pytest.approx(asked[0], rel=0.1)

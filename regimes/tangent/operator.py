@@ -108,7 +108,7 @@ class TangentOperator:
             for name, x in (("one", self.x), ("other", x2)):
                 if x is not None:
                     (Path(place) / name).mkdir()
-                    size = kept.of(len(x), k)
+                    size = kept.stored(len(x), k, sizes.outputs)
                     store = Store(cut(len(x), k, sizes), features.former(x), sizes.stays, Path(place) / name, size)
                     store.fill()
                     stores.append(store)

@@ -31,6 +31,10 @@ class Bytes(NamedTuple):
     def of(self, m: int | float, k: int | float) -> int | float:
         return self.fixed + m * (self.sample + k * self.output)
 
+    def stored(self, n: int, k: int, outputs: int) -> int | float:
+        """Of n samples and all k outputs in blocks of some outputs, each with what belongs to a sample in it again."""
+        return self.fixed + n * (ceil(k / outputs) * self.sample + k * self.output)
+
     def samples(self, room: int | float, k: int | float) -> int:
         """How many samples fit; at least one."""
         return max(1, int((room - self.fixed) / max(1.0, self.sample + k * self.output)))
@@ -59,7 +63,7 @@ def layout(n: int, k: int, peak: Bytes, kept: Bytes, memory: int, block: int | N
     outputs = k
     while outputs > 1 and (peak.of(1, outputs) > memory / 2 or kept.of(1, outputs) > memory / 5):
         outputs = ceil(outputs / 2)
-    everything = ceil(k / outputs) * n * kept.sample + n * k * kept.output
+    everything = kept.stored(n, k, outputs)
     stays = everything <= 0.7 * memory and peak.of(1, outputs) <= memory - everything
     if stays:
         samples = peak.samples(memory - everything, outputs)
