@@ -1,10 +1,12 @@
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from regimes.activations import ERF
 from regimes.conventions import function_norm, generator
 from regimes.models.two_layer import TwoLayer
+from regimes.tangent.kernel import ntk
 from regimes.tangent.laziness import activation_flips, alignment, kernel_drift, tangent_distance, weight_motion
 
 
@@ -64,6 +66,33 @@ def test_the_drift_of_a_kernel_with_outputs_is_one_number():
     assert_close(kernel_drift(kernel, start, runs=2), inside.view(5, 4))
     with pytest.raises(ValueError, match=r"kernel_drift needs kernels \(n, m\) or \(n, m, k, k\).*Pass runs="):
         kernel_drift(kernel[..., :2], start[..., :2])
+
+
+@pytest.mark.parametrize("runs", [(3, 3), (3, 2), (1, 4), (2, 3, 3)])
+def test_kernels_of_two_axes_of_runs_are_not_taken_for_one_with_outputs(runs):
+    z, z0 = torch.randn(2, *runs, 5, 7)
+    kernel, start = z @ z.mT, z0 @ z0.mT
+    with pytest.raises(ValueError, match=rf"Pass runs={len(runs) - 2} for the first, runs={len(runs)} for the second"):
+        kernel_drift(kernel, start)
+    assert_close(
+        kernel_drift(kernel, start, runs=len(runs)),
+        kernel_drift(kernel.view(-1, 5, 5), start.view(-1, 5, 5)).view(runs),
+    )
+    assert kernel_drift(kernel, start, runs=len(runs) - 2).shape == runs[:-2]
+
+
+def test_the_full_kernel_of_a_net_has_one_drift():
+    x1, x2 = torch.randn(6, 3), torch.randn(4, 3)
+    deep = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2))
+    shallow = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    for model in (nn.Linear(3, 2), shallow, deep):
+        kernel = ntk(model, x1)
+        assert_close(kernel_drift(1.25 * kernel, kernel).item(), 0.25)
+        assert_close(kernel_drift(1.25 * kernel[None], kernel[None]), torch.tensor([0.25]))
+    kernel = ntk(deep, x1, x2)
+    assert_close(kernel_drift(1.25 * kernel, kernel).item(), 0.25)
+    kernel = ntk(shallow, x1, x2)  # each Θ(x_i, x_j) of one hidden layer is symmetric: it looks like one of two samples
+    assert_close(kernel_drift(1.25 * kernel, kernel, runs=0).item(), 0.25)
 
 
 def test_flips_are_counted_over_pairs_of_unit_and_input():

@@ -63,7 +63,8 @@ def kernel_drift(
     """Relative change ‖Θ − Θ_0‖ / ‖Θ_0‖ of the tangent kernel, Frobenius norm over all of its entries.
 
     The kernels are those of ntk, (n, m) or (n, m, k, k). runs: how many axes of runs come before, each of them with a
-    drift of its own; None: one if there are three or five axes, otherwise none.
+    drift of its own; None: one if there are three or five axes, otherwise none. ValueError where kernels (n, n) of runs
+    with two axes could be meant as well.
     """
     shapes("kernel_drift", kernel=(kernel, "*axes"), start=(start, "*axes"))
     real("kernel_drift", kernel=kernel, start=start)
@@ -74,7 +75,26 @@ def kernel_drift(
             "kernel_drift needs kernels (n, m) or (n, m, k, k), after the axes of the runs; got "
             f"{tuple(kernel.shape)} with {before} of runs. Pass runs=, the number of these axes."
         )
+    if runs is None and axes == 4 and _may_be_runs(kernel, start):
+        raise ValueError(
+            f"kernel_drift got {tuple(kernel.shape)}, which may be kernels (n, m, k, k) or kernels (n, n) of more axes "
+            f"of runs. Pass runs={before} for the first, runs={before + 2} for the second."
+        )
     return _ratio(_norm(kernel - start, axes), _norm(start, axes), "‖Θ_0‖", "the start has no tangent model")
+
+
+def _may_be_runs(*kernels: Float[Tensor, "*runs n m k k"]) -> bool:
+    """Whether each (k, k) inside may be a kernel of k samples, and the whole is none of n samples with themselves."""
+
+    def symmetric(kernel: Tensor, other: Tensor) -> bool:
+        gap = (kernel - other).abs().nan_to_num(nan=0.0)
+        return bool((gap <= torch.finfo(kernel.dtype).eps ** 0.5 * kernel.abs().nan_to_num(nan=0.0).amax()).all())
+
+    if kernels[0].shape[-1] == 1:
+        return False
+    inside = all(symmetric(each, each.mT) and not (each.diagonal(0, -2, -1) < 0).any() for each in kernels)
+    square = kernels[0].shape[-4] == kernels[0].shape[-3]
+    return inside and not (square and all(symmetric(each, each.mT.transpose(-4, -3)) for each in kernels))
 
 
 def activation_flips(
