@@ -175,7 +175,6 @@ def test_data_that_are_no_longer_there_are_said_to_be_those_of_the_checkpoint(fo
     assert ended.err.count("\n") == 1
 
 
-@pytest.mark.slow
 def test_stages_that_change_the_space_start_after_the_change(folder):
     path = made.write(folder / "stages.pt", "digits", "preact_resnet", depth=14)
     arguments = (str(path), "--points", "12")

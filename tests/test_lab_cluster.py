@@ -88,7 +88,6 @@ def test_what_is_no_address_is_not_tried(monkeypatch):
         pass
 
 
-@pytest.mark.slow
 def test_workers_here_and_a_cluster_exclude_each_other(tmp_path):
     ended = command(
         "verify", "ridgeless_limit", "--cluster", "tcp://x:1", "--workers", "2", "--out", str(tmp_path / "run")

@@ -10,6 +10,7 @@ import hand_made_checkpoint
 import matplotlib
 import pytest
 import toy_experiment
+from absent import without_matplotlib
 from command import command
 
 from regimes import experiments
@@ -48,6 +49,16 @@ def test_a_figure_that_fails_is_one_line_and_the_results_stand(name, tmp_path, m
     assert ended.code == 0, ended.err
     assert "RuntimeError: latex could not be found" in ended.out
     assert json.loads((tmp_path / "run" / "result.json").read_text())["name"] == name.replace("verify", "toy")
+
+
+@pytest.mark.parametrize("name", ["verify", pytest.param("train", marks=pytest.mark.slow)])
+def test_no_run_needs_matplotlib(name, tmp_path, monkeypatch):
+    without_matplotlib(monkeypatch)
+    ended = command(*RUNS[name], "--out", "run")
+    assert ended.code == 0, ended.err
+    assert "ModuleNotFoundError: import of matplotlib" in ended.out
+    assert (tmp_path / "run" / "table.md").exists()
+    assert not (tmp_path / "run" / "figure.png").exists()
 
 
 def test_settings_of_the_user_do_not_reach_a_figure(tmp_path):

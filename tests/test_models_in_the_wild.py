@@ -110,7 +110,6 @@ def centred(model):
     return Centred(model, 2.0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [centred, Doubled])
 @pytest.mark.parametrize("name", CASES)
 def test_differences_from_a_copy_are_zero_and_train_the_model_or_are_refused(name, wrap):

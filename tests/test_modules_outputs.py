@@ -278,7 +278,6 @@ def test_functional_dropout_is_chance(x):
         make(Noisy(3, 50).eval())(x)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("wrapping", ["dataclass", "tuple of one", "DataParallel", "DistributedDataParallel"])
 def test_fit_takes_wrappings_and_refuses_a_choice(group, wrapping, x, tmp_path):
     labels, settings = torch.arange(5) % 2, {"epochs": 1, "batch": 5}

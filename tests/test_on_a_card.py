@@ -105,7 +105,6 @@ def test_sorting_particles_waits_once_a_stage_and_sorting(card, sorting):
 
 
 @pytest.mark.parametrize("overrides", [["lap=true", "bf16=true"], ["mean_field=true", "arch=resnet20"]], ids=" ".join)
-@pytest.mark.slow
 def test_a_whole_run_trains_saves_measures_and_draws_and_is_found_again(card, overrides, tmp_path):
     config = load(TrainConfig, overrides=[*SMALL, "checkpoint_seconds=0", *overrides])
     first = train_one(config, tmp_path / "run")
@@ -176,7 +175,6 @@ def test_statements_measure_on_the_card(card, experiment, overrides):
     assert len(experiment.measure(config, grid_points(experiment, config)[:1])) == 1
 
 
-@pytest.mark.slow
 def test_what_users_import_stays_where_its_input_lies(card):
     net = build("resnet9", (1, 8, 8), 10, filters=4, blocks=2).to("cuda").eval()
     x = torch.zeros(6, 1, 8, 8, device="cuda")

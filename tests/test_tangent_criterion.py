@@ -112,7 +112,6 @@ def test_a_linear_model_is_lazy_from_the_start():
 
 
 @pytest.mark.parametrize("width", [8, 128])
-@pytest.mark.slow
 def test_the_second_derivative_of_a_two_layer_net_is_that_of_its_most_bent_neuron(width):
     """Neurons share no parameters, so D²h is block diagonal: [[0, σ'(z) x], [σ'(z) xᵀ, a σ''(z) x xᵀ]] for each."""
     net = TwoLayer(3, width, activation=ERF, generator=generator(0), scale=width**-0.5)

@@ -161,11 +161,6 @@ SOME_ROWS = {"transposed convolution", "tied tokens", "transposed", "samples sor
 ALL = {**MODELS, **MORE}
 
 
-def slow_but(names, *quick):
-    """As parameters of a test; all but some are left to the slow tests."""
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
-
-
 def made(name, seed=0):
     torch.manual_seed(seed)
     create, shape = ALL[name]
@@ -187,9 +182,7 @@ def assert_same(kernel, expected, tolerance=1e-10):
     assert (kernel - expected).abs().max() <= tolerance * expected.abs().max()
 
 
-@pytest.mark.parametrize(
-    "name", slow_but(ALL, "convolutions", "residual", "encoder", "tied tokens", "samples sorted", "mlp", "norms")
-)
+@pytest.mark.parametrize("name", ALL)
 def test_the_kernel_is_that_of_a_plain_loop(name):
     model, x = made(name)
     full = slow_ntk(model, x, x)
@@ -203,7 +196,7 @@ def test_the_kernel_is_that_of_a_plain_loop(name):
         assert_same(seen.gram(x[1:], outputs=[1, 0]), full[:, 1:, [1, 0]][..., [1, 0]])
 
 
-@pytest.mark.parametrize("name", slow_but(MORE, "convolutions", "tied tokens"))
+@pytest.mark.parametrize("name", MORE)
 def test_row_by_row_gives_the_same(name, monkeypatch):
     model, x = made(name)
     expected = tangent_operator(model, x).gram()
@@ -212,7 +205,7 @@ def test_row_by_row_gives_the_same(name, monkeypatch):
 
 
 @pytest.mark.parametrize("form", [ROWS, PAIRS, APPLIED])
-@pytest.mark.parametrize("name", slow_but(["dense", "convolutions", "sequences", "gru", "encoder"], "convolutions"))
+@pytest.mark.parametrize("name", ["dense", "convolutions", "sequences", "gru", "encoder"])
 def test_every_form_gives_the_same(name, form, monkeypatch):
     model, x = made(name)
     expected = slow_ntk(model, x, x)
@@ -223,9 +216,7 @@ def test_every_form_gives_the_same(name, form, monkeypatch):
     assert_same(seen.gram(outputs="diagonal"), torch.einsum("ijaa->ija", expected))
 
 
-@pytest.mark.parametrize(
-    "name", slow_but(["dense", "convolutions", "encoder", "lstm", "tied tokens", "samples within steps"], "dense")
-)
+@pytest.mark.parametrize("name", ["dense", "convolutions", "encoder", "lstm", "tied tokens", "samples within steps"])
 @pytest.mark.parametrize("options", [{"block": 1}, {"block": 3}, {"memory": 1}, {"memory": 30_000}])
 def test_batched_is_unbatched(name, options):
     model, x = made(name)
@@ -263,7 +254,7 @@ def test_every_derivative_is_formed_once(memory, monkeypatch):
 
 
 @pytest.mark.parametrize("setting", ["plain", "autocast", "medium"])
-@pytest.mark.parametrize("name", slow_but(["dense", "convolutions", "residual", "encoder"], "convolutions"))
+@pytest.mark.parametrize("name", ["dense", "convolutions", "residual", "encoder"])
 def test_single_precision_is_right_to_five_digits(name, setting):
     model, x = made(name)
     exact = tangent_operator(model, x).gram()

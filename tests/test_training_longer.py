@@ -130,7 +130,6 @@ def test_all_seeds_become_longer(tmp_path):
         ({}, {"epochs": 4, "lr": 0.1}, r"another configuration: lr is 0\.05 there, 0\.1 here"),
     ],
 )
-@pytest.mark.slow
 def test_what_would_not_be_the_undisturbed_run_is_refused_and_left_alone(tmp_path, first, then, words):
     path, common = tmp_path / "run", {"epochs": 2, "validation": 30, "test_size": 40}
     train(path, **common | first)

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,7 +100,6 @@ def test_two_parts_are_the_whole_bit_for_bit(tmp_path, monkeypatch, undisturbed,
     ("lap", "level"), [(False, "batch"), *((True, level) for level in ("batch", "batch_after", "running", "whole"))]
 )
 @pytest.mark.parametrize("optimiser", ["sgd", "adam"])
-@pytest.mark.slow
 def test_every_objective_and_optimiser_goes_on(tmp_path, monkeypatch, lap, level, optimiser):
     settings = {"lap": lap, "level": level, "optimiser": optimiser, "epochs": 2, "schedule": "cosine", "lr": 0.01}
     train(tmp_path / "whole", **settings)
@@ -232,6 +232,34 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on(tmp_path, mon
     assert_same(path, undisturbed[0])
 
 
+@pytest.mark.parametrize("copy", [1, 2, 3])  # of best.pt: to last.pt, then at the next epoch to before.pt and last.pt
+def test_a_disk_that_fills_up_where_the_best_weights_get_another_name_keeps_them_all(
+    tmp_path, monkeypatch, undisturbed, copy
+):
+    path, count = tmp_path / "run", [0]
+
+    def without_links(*paths):
+        raise OSError(errno.EPERM, "no links on this file system")
+
+    def fills_up(source, target, copyfile=shutil.copyfile):
+        count[0] += 1
+        if count[0] == copy:
+            target.write_bytes(source.read_bytes()[:100])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copyfile(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", without_links)
+        patch.setattr(shutil, "copyfile", fills_up)
+        with pytest.raises(OSError, match=r"cannot write .*\.pt: No space left on device; make room") as caught:
+            train(path)
+        assert "\n" not in str(caught.value)
+        assert not [file for file in path.iterdir() if file.name.endswith(".part")]
+        train(path)
+    assert count[0] > copy
+    assert_same(path, undisturbed[0])
+
+
 def test_resume_needs_a_run(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no last\.pt to go on from; leave out --resume"):
         train_one(short(), tmp_path / "run", resume=True)
@@ -284,7 +312,6 @@ def test_ctrl_c_on_the_command_line_saves_says_how_to_go_on_and_ends_with_130(tm
     assert_same(path, undisturbed[0])
 
 
-@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(tmp_path):
     """Ten kill -9 in processes of their own, from within the start of training to near its end."""
     settings = dump(short(epochs=60, checkpoint_seconds=0.0, train_size=400))

@@ -9,6 +9,7 @@ import types
 
 import pytest
 import torch
+from absent import without_matplotlib
 from short_training import STEPS, short, train
 from torch.testing import assert_close
 
@@ -298,13 +299,10 @@ def test_the_figure_is_drawn_or_its_absence_explained(tmp_path, monkeypatch):
     assert (tmp_path / "with" / "figure.png").stat().st_size > 10_000
     assert (tmp_path / "with" / "figure.pdf").exists()
 
-    def absent(rows):
-        raise ModuleNotFoundError("No module named 'matplotlib'")
-
-    monkeypatch.setattr(training_figure, "draw", absent)
+    without_matplotlib(monkeypatch)
     said = []
     outcome = train_one(short(epochs=1), tmp_path / "without", say=said.append)
-    assert "matplotlib" in outcome.result["figure"]
+    assert outcome.result["figure"].startswith("not drawn: ModuleNotFoundError: import of matplotlib")
     assert any("matplotlib" in line for line in said)
     assert not (tmp_path / "without" / "figure.png").exists()
 
