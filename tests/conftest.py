@@ -2,16 +2,14 @@ import json
 import os
 import resource
 from collections import defaultdict
-from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import announced
 import numpy as np
 import pytest
 import torch
 
-# Processor seconds of a test of each file, on average, in one thread: of its fast and of its slow tests apart.
-SECONDS = Path(__file__).with_name("seconds.json")
 taken: dict[str, list[float]] = defaultdict(list)
 
 
@@ -23,7 +21,9 @@ def fixed_seeds():
 
 
 def pytest_addoption(parser):
-    parser.addoption("--keep-seconds", action="store_true", help=f"note what each file takes in tests/{SECONDS.name}")
+    parser.addoption(
+        "--keep-seconds", action="store_true", help=f"note what each file takes in tests/{announced.SECONDS.name}"
+    )
 
 
 def pytest_configure(config):
@@ -33,11 +33,7 @@ def pytest_configure(config):
 
 def pytest_report_collectionfinish(items):
     """Say at the start how long it will take."""
-    known = json.loads(SECONDS.read_text())
-    usual = sum(known.values()) / len(known)
-    minutes = sum(known.get(_kind(item), usual) for item in items) / 60
-    said = "less than a minute" if minutes < 1 else f"{minutes:.0f} minute{'s' if minutes >= 1.5 else ''}"
-    return f"{len(items)} tests take about {said} of one core; more where it is busy"
+    return announced.said(len(items), announced.expected(map(_kind, items), announced.known()))
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -49,13 +45,13 @@ def pytest_runtest_protocol(item):
 
 def pytest_sessionfinish(session):
     if session.config.getoption("--keep-seconds"):
-        known = json.loads(SECONDS.read_text())
-        known |= {kind: round(sum(each) / len(each), 3) for kind, each in taken.items()}
-        SECONDS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+        seconds = {kind: round(sum(each) / len(each), 3) for kind, each in taken.items()}
+        text = json.dumps(announced.known() | seconds, indent=1, sort_keys=True)
+        announced.SECONDS.write_text(text + "\n")
 
 
 def _kind(item) -> str:
-    return f"{item.path.stem}{' slow' if item.get_closest_marker('slow') else ''}"
+    return announced.kind(item.path, slow=item.get_closest_marker("slow") is not None)
 
 
 def _processor_seconds() -> float:
