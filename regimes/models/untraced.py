@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from regimes.models.recording import Call, first_tensor, same
-from regimes.modules import Generators, drawn, generators
+from regimes.modules import Generators, drawn, draws_chance, generators
 
 SHORTCUT = re.compile(r"down_?samp|short_?cut|skip|bypass|identity|res_?conv|conv_?res", re.IGNORECASE)
 PROJECTION = re.compile(r"^proj(ection)?$", re.IGNORECASE)  # a shortcut only where the shape changes
@@ -130,19 +129,10 @@ def _skips(block: nn.Module, call: Call) -> bool:
     active = [module for module in block.modules() if module.training]
     if any(SKIPPING.search(type(module).__name__) for module in active):
         return True
-    if not any(map(_is_noise, active)):
+    if not any(map(draws_chance, active)):
         return block.training
     still = (call.end == call.start).flatten(1).all(1) if call.moves() and call.end.ndim > 1 else torch.zeros(1)
     return bool(still.any()) and not bool(still.all())
-
-
-def _is_noise(module: nn.Module) -> bool:
-    noisy = isinstance(module, _DropoutNd) and module.p > 0
-    return (
-        noisy
-        or isinstance(module, nn.RReLU)
-        or (isinstance(module, nn.MultiheadAttention | nn.RNNBase) and module.dropout > 0)
-    )
 
 
 def skipped(names: Sequence[str]) -> str:

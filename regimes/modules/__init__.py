@@ -4,7 +4,7 @@ from regimes.modules.attention import one_path
 from regimes.modules.buffers import untouched_attributes, untouched_buffers
 from regimes.modules.chance import Generators, chance_restored, drawn, generators
 from regimes.modules.copies import copied, frozen_copy, require_python
-from regimes.modules.derivative import adjoint, push_forward, random_like, require_gradients, require_one_derivative
+from regimes.modules.derivative import NO_GRAD, adjoint, push_forward, random_like, require_gradients
 from regimes.modules.fitting import misfit
 from regimes.modules.leaves import require_own_tensors, require_registered
 from regimes.modules.modes import in_modes, modes_of
@@ -12,6 +12,7 @@ from regimes.modules.outputs import called, described, sole_tensor, tensor_of, u
 from regimes.modules.samples import (
     PLACES,
     FirstBatch,
+    draws_chance,
     readable,
     require_batch,
     require_deterministic,
@@ -20,6 +21,7 @@ from regimes.modules.samples import (
 )
 
 __all__ = [
+    "NO_GRAD",
     "PLACES",
     "FirstBatch",
     "Generators",
@@ -29,6 +31,7 @@ __all__ = [
     "copied",
     "described",
     "drawn",
+    "draws_chance",
     "frozen_copy",
     "generators",
     "in_modes",
@@ -41,7 +44,6 @@ __all__ = [
     "require_batch",
     "require_deterministic",
     "require_gradients",
-    "require_one_derivative",
     "require_own_tensors",
     "require_python",
     "require_registered",

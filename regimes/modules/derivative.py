@@ -13,7 +13,7 @@ from torch.func import jvp, vjp
 
 Tensors = Tensor | Mapping[str, Tensor]
 
-_CURE = (
+NO_GRAD = (  # what an error says of a derivative that is wrong
     "as it happens where a part of it runs under torch.no_grad or detach. Take that out; for a part of a "
     "model that is not trained, set requires_grad=False on its parameters instead"
 )
@@ -45,26 +45,6 @@ def adjoint(u: Tensors, pushed: Tensors, pulled: Tensors, v: Tensors) -> bool:
     return bool((gap <= unit**0.5 * (size + other)) | ~gap.isfinite())
 
 
-def require_one_derivative(f: Callable[[Any], Tensor], at: Any, caller: str, *, cure: str | None = None) -> None:
-    """Refuse a function that moves otherwise than its derivatives say at `at`, a tensor or a mapping of tensors.
-
-    Forward and reverse mode have to agree; and where a whole tensor gets the gradient 0, the function must not move
-    with it. Costs one product in forward and one in reverse mode (and two calls, if a gradient is 0): pass few samples.
-    ValueError: what differs, and the cure.
-    """
-    source = torch.Generator().manual_seed(0)
-    with torch.inference_mode(False), torch.enable_grad():
-        value, pull = vjp(f, at)[:2]
-        u, v = random_like(value, source), random_like(at, source)
-        pulled = pull(u)[0]
-    pushed = push_forward(f, at, v)[1]
-    if not adjoint(u, pushed, pulled, v):
-        raise ValueError(
-            f"{caller} needs a function with one derivative; here forward and reverse mode differ, {cure or _CURE}."
-        )
-    require_gradients(f, at, pulled, caller, cure=cure)
-
-
 @torch.no_grad()
 def require_gradients(
     f: Callable[[Any], Tensor], at: Any, gradients: Any, caller: str, *, cure: str | None = None
@@ -84,7 +64,7 @@ def require_gradients(
     if moved:
         raise ValueError(
             f"{caller} needs a function that its derivative describes; here it moves with {moved[0]}, whose gradient "
-            f"is 0, {cure or _CURE}."
+            f"is 0, {cure or NO_GRAD}."
         )
 
 

@@ -37,10 +37,16 @@ def _reason(module: nn.Module) -> str | None:
         return "improves its spectral norm at each call"
     if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.max_norm is not None:
         return "rescales its rows at each call"
-    noisy = isinstance(module, _DropoutNd) and module.p > 0
-    noisy = noisy or isinstance(module, nn.RReLU)
-    noisy = noisy or (isinstance(module, nn.MultiheadAttention | nn.RNNBase) and module.dropout > 0)
-    return "draws random numbers" if noisy and module.training else None
+    return "draws random numbers" if module.training and draws_chance(module) else None
+
+
+def draws_chance(module: nn.Module) -> bool:
+    """Whether it is a layer of torch that draws random numbers in training."""
+    return (
+        (isinstance(module, _DropoutNd) and module.p > 0)
+        or isinstance(module, nn.RReLU)
+        or (isinstance(module, nn.MultiheadAttention | nn.RNNBase) and module.dropout > 0)
+    )
 
 
 def require_deterministic(model: nn.Module, caller: str) -> None:

@@ -9,6 +9,7 @@ from torch.func import vjp
 from regimes.conventions import Params
 from regimes.errors import out_of_memory
 from regimes.modules import (
+    NO_GRAD,
     PLACES,
     adjoint,
     called,
@@ -20,11 +21,6 @@ from regimes.modules import (
 )
 from regimes.tangent.functional import Functional
 from regimes.tangent.plain import Plain
-
-_CURE = (
-    "as it happens where a part of it runs under torch.no_grad or detach. Take that out; for a part of a model that is "
-    "not trained, set requires_grad=False on its parameters instead"
-)
 
 
 class Derivatives(NamedTuple):
@@ -55,7 +51,7 @@ def look(f: Functional, params: Params, plain: Plain, x: Tensor, caller: str) ->
             if out_of_memory(error):
                 raise
             found = found._replace(reason=first_line(error))
-    require_gradients(lambda values: _evaluated(plain.model, f, values, few), params, gradients, caller, cure=_CURE)
+    require_gradients(lambda values: _evaluated(plain.model, f, values, few), params, gradients, caller)
     return found
 
 
@@ -129,7 +125,9 @@ def _by_transforms(
             raise
         return Derivatives(True, False, first_line(error))
     if not adjoint(u, pushed, gradients, v):
-        raise ValueError(f"{caller} needs a model with one derivative; here forward and reverse mode differ, {_CURE}.")
+        raise ValueError(
+            f"{caller} needs a model with one derivative; here forward and reverse mode differ, {NO_GRAD}."
+        )
     return Derivatives(True, True, "")
 
 
