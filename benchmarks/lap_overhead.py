@@ -21,12 +21,12 @@ from benchmarks.timing import clocks, interleave, ratio, spread
 from regimes.conventions import generator
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
+from regimes.machine import autocast, prepared
 from regimes.models.build import build
 from regimes.models.initialise import initialise, kaiming
 from regimes.models.layout import channels_last
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import FORMS, LEVELS, LeastAction, Objective, Plain, divided, multiplied
-from regimes.training.runtime import autocast, prepared
 
 BATCH, SAMPLES, WARM_UP, FILTERS = 128, 1024, 1, 32
 STEPS = {"cpu": 5, "cuda": 20}  # a turn

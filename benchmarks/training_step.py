@@ -134,7 +134,7 @@ def trainer(name: str, device: str, batch: int, way: str, *, changed: bool = Tru
         shuffle=changed,
     )
     for step in descend(training, batches, epochs=10**6, autocast=autocast(device, "bfloat16" in way)):
-        if step.number % 50 == 49 or device == "cpu":  # as `runtime.Guard` reads it
+        if step.number % 50 == 49 or device == "cpu":  # as `loop.Guard` reads it
             step.value.item()
         del step
         yield model

@@ -133,19 +133,15 @@ def matrix_rate(device: str, *, bf16: bool = False) -> float:
     """
     n = SIDE[device]
     a = torch.randn(n, n, generator=generator(0)).to(device, torch.bfloat16 if bf16 else torch.float32)
-    allowed = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     clock = time.perf_counter if device == "cuda" else lambda: time.process_time() / torch.get_num_threads()
     seconds = []
-    try:
+    with card_settings(device, "tf32" if torch.backends.cudnn.allow_tf32 else "fp32"):
         for _ in range(PRODUCTS):
             _wait(device)
             began = clock()
             _ = a @ a
             _wait(device)
             seconds.append(clock() - began)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = allowed
     return 2 * n**3 / min(seconds)
 
 

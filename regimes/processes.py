@@ -196,9 +196,7 @@ def over_processes(mean: Float[Tensor, "*members"], samples: int) -> Float[Tenso
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return mean
     part = torch.cat([(mean * samples).flatten(), mean.new_full((1,), samples)])
-    rows = [torch.empty_like(part) for _ in range(dist.get_world_size())]
-    dist.all_gather(rows, part)
-    total = torch.stack(rows).sum(0)
+    total = ProcessGroup().total(part)
     return (total[:-1] / total[-1]).view(mean.shape)
 
 

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from regimes.models.build import build
 from regimes.models.timed import timed
-from regimes.training.layout import channels_last
+from regimes.models.layout import channels_last
 
 arch, options, sorting = {arch!r}, {options!r}, {sorting!r}
 

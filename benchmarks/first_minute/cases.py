@@ -14,10 +14,10 @@ from regimes.data.batches import Batches
 from regimes.data.classification import CONSTANTS, Labelled, Normalise
 from regimes.models.build import build
 from regimes.models.initialise import initialise, kaiming
+from regimes.models.layout import channels_last
 from regimes.models.residual import ResidualNet
 from regimes.models.timed import timed
 from regimes.training.ensemble import Ensemble, descend_together
-from regimes.training.layout import channels_last
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import FORMS, LEVELS, LeastAction, Objective, Plain
 

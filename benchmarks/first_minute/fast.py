@@ -1,16 +1,15 @@
 """Images a second: of each precision, layout and choice of algorithms, compiled, and of eight members together."""
 
 import itertools
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 
 from benchmarks.first_minute import cases
 from benchmarks.first_minute.records import Found, Records
-from benchmarks.timing import wait
+from benchmarks.timing import spread, turn
+from regimes.machine import autocast, card_settings
 from regimes.training.objectives import LeastAction, Objective, Plain
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -19,40 +18,17 @@ SECONDS, TURNS = 0.6, 3  # of a turn
 MEMBERS = 8
 
 
-def set_precision(precision: str) -> None:
-    """How float32 products are made; bfloat16 comes by autocast."""
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-
-
-def context(device: str, precision: str) -> AbstractContextManager[Any]:
-    """Autocast where it is asked for."""
-    return torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext()
-
-
 def rate(run: Iterator[Any], images: int, device: str, *, warm_up: int) -> Found:
     """Images a second: the median of a few turns, and the slowest and fastest of them."""
-    began = time.perf_counter()
-    for _ in range(warm_up):
-        next(run)
-    wait(device)
-    warm = time.perf_counter() - began
+    step = lambda: next(run)  # noqa: E731
+    warm = turn(step, device, warm_up).wall * warm_up
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    began = time.perf_counter()
-    next(run)
-    wait(device)
-    count = max(1, round((SECONDS if device == "cuda" else 0.01) / (time.perf_counter() - began)))
-    found = []
-    for _ in range(TURNS if device == "cuda" else 1):
-        began = time.perf_counter()
-        for _ in range(count):
-            next(run)
-        wait(device)
-        found.append(images * count / (time.perf_counter() - began))
-    found.sort()
+    count = max(1, round((SECONDS if device == "cuda" else 0.01) / turn(step, device).wall))
+    turns = range(TURNS if device == "cuda" else 1)
+    found = sorted(images / turn(step, device, count).wall for _ in turns)
     peak = {"peak_mib": round(torch.cuda.max_memory_allocated() / 2**20)} if device == "cuda" else {}
-    middle = found[len(found) // 2]
+    middle = spread(found).median
     return {"images_per_second": middle, "least": found[0], "most": found[-1], "warm_up": round(warm, 1), **peak}
 
 
@@ -67,13 +43,13 @@ def throughput(records: Records, device: str) -> None:
 
 def _eager(device: str, name: str, precision: str, last: bool, tried: bool, title: str) -> Found:
     size = 128 if device == "cuda" else 4
-    set_precision(precision)
-    torch.backends.cudnn.benchmark = tried
-    made = cases.training(cases.nets(device, full=True)[name], OBJECTIVES[title](), device, torch.float32, last=last)
-    data = cases.batches(size, 32 if device == "cuda" else 4, device, torch.float32)
-    whole = max(1, len(data) - 1) * size + len(data.data.labels) % size
-    run = cases.steps(made, data, context(device, precision))
-    return rate(run, whole // len(data), device, warm_up=5 if device == "cuda" else 1)
+    net = cases.nets(device, full=True)[name]
+    with card_settings(device, precision, tried):
+        made = cases.training(net, OBJECTIVES[title](), device, torch.float32, last=last)
+        data = cases.batches(size, 32 if device == "cuda" else 4, device, torch.float32)
+        whole = max(1, len(data) - 1) * size + len(data.data.labels) % size
+        run = cases.steps(made, data, autocast(device, precision == "bf16"))
+        return rate(run, whole // len(data), device, warm_up=5 if device == "cuda" else 1)
 
 
 def compiled(records: Records, device: str) -> None:
@@ -88,13 +64,13 @@ def compiled(records: Records, device: str) -> None:
 
 def _compiled(device: str, name: str, precision: str, mode: str | None, title: str) -> Found:
     size = 128 if device == "cuda" else 4
-    set_precision(precision)
     torch.compiler.reset()
-    made = cases.training(cases.nets(device, full=True)[name], OBJECTIVES[title](), device, torch.float32)
-    made.model.compile(mode=mode)
-    data = cases.batches(size, 33, device, torch.float32)
-    data.data = type(data.data)(data.data.x[: 32 * size], data.data.labels[: 32 * size])  # of one size
-    return rate(cases.steps(made, data, context(device, precision)), size, device, warm_up=8)
+    with card_settings(device, precision):
+        made = cases.training(cases.nets(device, full=True)[name], OBJECTIVES[title](), device, torch.float32)
+        made.model.compile(mode=mode)
+        data = cases.batches(size, 33, device, torch.float32)
+        data.data = type(data.data)(data.data.x[: 32 * size], data.data.labels[: 32 * size])  # of one size
+        return rate(cases.steps(made, data, autocast(device, precision == "bf16")), size, device, warm_up=8)
 
 
 def members(records: Records, device: str) -> None:
@@ -104,16 +80,17 @@ def members(records: Records, device: str) -> None:
     for (kind, net), precision, title in itertools.product(size_of.items(), ("tf32", "bf16"), OBJECTIVES):
 
         def alone(net: cases.Net = net, precision: str = precision, title: str = title) -> Found:
-            set_precision(precision)
-            made = cases.training(net, OBJECTIVES[title](), device, torch.float32)
-            run = cases.steps(made, cases.batches(size, count, device, torch.float32), context(device, precision))
-            return rate(run, size, device, warm_up=5)
+            with card_settings(device, precision):
+                made = cases.training(net, OBJECTIVES[title](), device, torch.float32)
+                data = cases.batches(size, count, device, torch.float32)
+                run = cases.steps(made, data, autocast(device, precision == "bf16"))
+                return rate(run, size, device, warm_up=5)
 
         def joined(net: cases.Net = net, precision: str = precision, title: str = title) -> Found:
-            set_precision(precision)
-            own = (device, torch.float32, MEMBERS, size, count, context(device, precision))
-            _, run = cases.together(net, OBJECTIVES[title](), *own)
-            return rate(run, MEMBERS * size, device, warm_up=5)
+            with card_settings(device, precision):
+                own = (device, torch.float32, MEMBERS, size, count, autocast(device, precision == "bf16"))
+                _, run = cases.together(net, OBJECTIVES[title](), *own)
+                return rate(run, MEMBERS * size, device, warm_up=5)
 
         case = f"{kind} resnet9, batch {size}, {precision}, {title}"
         one = records.attempt(f"{case}, alone", alone, seconds=4)

@@ -1,7 +1,6 @@
 """Is a step on the card the step of the CPU, with several processes' norms too, and does it never wait?"""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import distributed as dist
 
 from benchmarks.first_minute import cases
 from benchmarks.first_minute.records import Found, Records
+from regimes.machine import autocast
 from regimes.processes import BACKENDS, ProcessGroup
 from regimes.training.batch_norm import join_batch_norms
 from regimes.training.loop import Training
@@ -121,9 +121,8 @@ def no_waits(records: Records, device: str) -> None:
 
 def without_waits(device: str, net: cases.Net, objective: Callable[[], Objective], size: int, bf16: bool) -> Found:
     """Steps of one network."""
-    context: AbstractContextManager[Any] = torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()
-    made = cases.training(net, objective(), device, torch.float32)
-    return steps_without_waits(device, cases.steps(made, cases.batches(size, 8, device, torch.float32), context))
+    made, data = cases.training(net, objective(), device, torch.float32), cases.batches(size, 8, device, torch.float32)
+    return steps_without_waits(device, cases.steps(made, data, autocast(device, bf16)))
 
 
 def ensemble_without_waits(device: str, objective: Callable[[], Objective], size: int) -> Found:

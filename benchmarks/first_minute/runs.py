@@ -33,7 +33,7 @@ def settings(device: str, *given: str) -> TrainConfig:
 
 def train(records: Records, device: str, folder: Path, *, compiled: bool) -> None:
     """Eager runs and their like in other ways; each is compared with the eager run of the same settings."""
-    for name, given in {"lap bf16": ("lap=true", "bf16=true"), "lap": ("lap=true",)}.items():
+    for name, given in {"lap bf16": ("lap=true", "precision=bf16"), "lap": ("lap=true",)}.items():
         where, config = folder / name.replace(" ", "-"), settings(device, *given)
         eager = records.attempt(f"{name}, eager", run, config, where / "eager", seconds=5)
         if eager is None or "failed" in eager:
