@@ -1,6 +1,7 @@
 """The machine around a computation: precision, denormals, random state, memory, speed, Ctrl-C."""
 
 import ctypes
+import multiprocessing
 import os
 import platform
 import resource
@@ -94,7 +95,10 @@ class Stop:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Within, the first Ctrl-C (or SIGTERM) asks the run to stop at its next step; a second one stops it at once."""
+    """Within, the first Ctrl-C (or SIGTERM) asks the run to stop at its next step; a second one stops it at once.
+
+    A worker of a pool leaves Ctrl-C to its parent, as it was told, and is asked to stop by SIGTERM.
+    """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -105,7 +109,9 @@ def stoppable() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.asked = True
 
-    before = {kind: signal.signal(kind, ask) for kind in (signal.SIGINT, signal.SIGTERM)}
+    left = multiprocessing.parent_process() is not None and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    kinds = (signal.SIGTERM,) if left else (signal.SIGINT, signal.SIGTERM)
+    before = {kind: signal.signal(kind, ask) for kind in kinds}
     try:
         yield stop
     finally:

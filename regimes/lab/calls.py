@@ -1,7 +1,10 @@
-"""One call of an experiment's `measure`, and what it may return."""
+"""One call of an experiment's `measure`, what it may return, and where it keeps what it goes on from."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from regimes.lab.config import Settings
@@ -10,7 +13,8 @@ from regimes.threads import threads_for
 
 Point = dict[str, Any]
 Rows = list[dict[str, Any]]
-Measure = Callable[[Any, list[Point]], Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]]]
+Measure = Callable[..., Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]]]
+UNFINISHED = "unfinished"
 
 
 def describe(point: Mapping[str, Any]) -> str:
@@ -18,14 +22,23 @@ def describe(point: Mapping[str, Any]) -> str:
     return ", ".join(f"{axis}={value}" for axis, value in point.items())
 
 
-def measure_batch(measure: Measure, config: Settings, points: list[Point], work: float | int = 0) -> list[Record]:
+def unfinished(run: Path, points: Sequence[Point]) -> Path:
+    """The folder in which a call on these points keeps, while it lasts, what it goes on from where it is stopped."""
+    return run / UNFINISHED / hashlib.sha256(json.dumps(list(points), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def measure_batch(
+    measure: Measure, config: Settings, points: list[Point], work: float | int = 0, run: Path | None = None
+) -> list[Record]:
     """Call measure once and check what it returns: for each point one row or a list of rows, of plain values.
 
-    It has the threads that its typical product of `work` multiply-adds deserves.
+    It has the threads that its typical product of `work` multiply-adds deserves. run: folder of the run for a measure
+    that goes on where it was stopped, whose third argument is its `unfinished` there; None on a machine without it.
     """
     start = time.perf_counter()
+    given = () if run is None else (unfinished(run, points) if run.is_dir() else None,)
     with threads_for(work):
-        results = list(measure(config, [dict(point) for point in points]))
+        results = list(measure(config, [dict(point) for point in points], *given))
     seconds = (time.perf_counter() - start) / len(points)
     if len(results) != len(points):
         raise TypeError(f"measure needs to return one entry a point; got {len(results)} for {len(points)} points")

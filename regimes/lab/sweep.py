@@ -3,13 +3,14 @@
 import csv
 import io
 import itertools
+import shutil
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regimes.errors import Interrupted, RunFailed, UserError, out_of_memory
-from regimes.lab.calls import Point, measure_batch
+from regimes.lab.calls import UNFINISHED, Point, measure_batch, unfinished
 from regimes.lab.calls import describe as describe
 from regimes.lab.config import Settings
 from regimes.lab.console import track as show_progress
@@ -57,7 +58,8 @@ def sweep(
     before the next call counts as done; rows.csv is derived at the end. Any `concurrent.futures.Executor` may do the
     calls; this process alone writes.
     The experiment may say by `work(config, points)` how many multiply-adds a typical product of one call has, from
-    which its threads follow; without it, and for what does not say more itself, they are one.
+    which its threads follow; without it, and for what does not say more itself, they are one. With RESUMABLE its
+    measure takes a folder besides, in which it keeps what it goes on from where it was stopped: see `calls.unfinished`.
     SweepFailed, or UserError and RunFailed where measure raised those: some calls raised; Interrupted: Ctrl-C; all
     after the finished points were kept.
     """
@@ -79,13 +81,14 @@ def sweep(
     if waiting:
         folder.begin()
     try:
-        outcomes = _outcomes(experiment, config, waiting, executor)
+        outcomes = _outcomes(experiment, config, waiting, executor, folder.path)
         for outcome in track(outcomes, len(waiting), folder.name):
             if outcome.error is not None:
                 failures.append(outcome)
                 continue
             records = [record._replace(stamp=dict(stamp or {})) for record in outcome.records]
             log.append(records)
+            shutil.rmtree(unfinished(folder.path, outcome.points), ignore_errors=True)
             held.update((point_key(record.point), record) for record in records)
     except KeyboardInterrupt:
         raise Interrupted(
@@ -97,6 +100,8 @@ def sweep(
     records = [held[key] for key in map(point_key, points) if key in held]
     if records:
         folder.write("rows.csv", to_csv(records))
+    if len(records) == len(points):
+        shutil.rmtree(folder.path / UNFINISHED, ignore_errors=True)
     if failures:
         raise _failed(failures, len(batches), folder) from failures[0].error
     return to_frame(records)
@@ -232,18 +237,19 @@ def _refuse_unknown(log: Path, records: Iterable[Record], known: Container[str])
 
 
 def _outcomes(
-    experiment: Any, config: Settings, batches: list[list[Point]], executor: Executor | None
+    experiment: Any, config: Settings, batches: list[list[Point]], executor: Executor | None, run: Path
 ) -> Iterator[Outcome]:
     measure, work = experiment.measure, getattr(experiment, "work", _small)
+    place = run.resolve() if getattr(experiment, "RESUMABLE", False) else None
     if executor is None:
         for batch in batches:
             try:
-                yield Outcome(batch, measure_batch(measure, config, batch, work(config, batch)), None)
+                yield Outcome(batch, measure_batch(measure, config, batch, work(config, batch), place), None)
             except Exception as error:
                 yield Outcome(batch, [], error)
         return
     running: dict[Future[list[Record]], list[Point]] = {
-        executor.submit(measure_batch, measure, config, batch, work(config, batch)): batch for batch in batches
+        executor.submit(measure_batch, measure, config, batch, work(config, batch), place): batch for batch in batches
     }
     for future in as_completed(running):
         error = future.exception()

@@ -26,7 +26,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from regimes.experiments.least_action.low_data import comparison
-from regimes.experiments.least_action.low_data.config import BATCHED, GRID, PLAN, TableConfig, measure, points
+from regimes.experiments.least_action.low_data.config import (
+    BATCHED,
+    GRID,
+    PLAN,
+    RESUMABLE,
+    TableConfig,
+    measure,
+    points,
+)
 from regimes.experiments.least_action.low_data.table import drawn, judged, shown
 from regimes.lab.report import Judgement, Statement
 
@@ -34,7 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["BATCHED", "GRID", "PLAN", "STATEMENT", "Config", "draw", "judge", "measure", "points", "table"]
+__all__ = ["BATCHED", "GRID", "PLAN", "RESUMABLE", "STATEMENT", "Config", "draw", "judge", "measure", "points", "table"]
 
 # Test accuracy in percent: mean, low and high end of the 95 % interval over 10 runs. [Karkar2020] Table 3.
 PUBLISHED = {

@@ -92,6 +92,7 @@ STATEMENT = Statement(
 )
 GRID = ("seed", "train_size", "arm")
 BATCHED = ("seed",)  # in groups of `ensemble`
+RESUMABLE = True  # within a point
 # Settings that say what is measured, or how fast, not how.
 PLAN = ("seeds", "train_size", "arm", "extra_train_size", "extra_arm", "more", "ensemble")
 

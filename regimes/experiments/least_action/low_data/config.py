@@ -1,5 +1,6 @@
 """Settings of a table on CIFAR: rows and arms of the table, and the training, from the recipe of the data set."""
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -26,6 +27,7 @@ ENSEMBLE = "seeds trained side by side: how fast, not what"
 # Of a statement on one table.
 GRID = ("seed", "train_size", "arm")
 BATCHED = ("seed",)  # in groups of `ensemble`
+RESUMABLE = True  # within a point
 PLAN = ("seeds", "train_size", "arm", "ensemble")  # say what is measured, or how fast, not how
 
 # Settings of `train` that the table's own rows, arms and protocols decide.
@@ -136,7 +138,7 @@ def points(config: TableConfig) -> list[dict[str, Any]]:
     ]
 
 
-def measure(config: TableConfig, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def measure(config: TableConfig, points: list[dict[str, Any]], unfinished: Path | None = None) -> list[dict[str, Any]]:
     """One row a point: accuracies as shares by both protocols, and the net at the end of training."""
-    rows = measured(config, points, config.course(), points[0]["train_size"])
+    rows = measured(config, points, config.course(), points[0]["train_size"], unfinished)
     return [row | {"as_published": config.as_published} for row in rows]

@@ -1,9 +1,10 @@
 """The course of one arm on one small training set, and what is measured on the way."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -13,8 +14,10 @@ from torch.optim.swa_utils import update_bn
 from regimes.conventions import generator
 from regimes.data.batches import Batches
 from regimes.data.classification import Classification, Labelled, Normalise, classification
+from regimes.data.digest import digest
 from regimes.data.member_batches import MemberBatches
 from regimes.experiments.least_action.low_data.arms import read_arm
+from regimes.lab.config import dump
 from regimes.machine import autocast, prepared
 from regimes.models.build import build
 from regimes.models.initialise import LAWS, initialise
@@ -34,6 +37,7 @@ from regimes.training.config import TrainConfig
 from regimes.training.ensemble import EnsembleTraining, ensemble_of
 from regimes.training.loop import Training, descend
 from regimes.training.metrics import evaluate, multiplier
+from regimes.training.unfinished import Unfinished
 from regimes.transport.energy import mean_over_features
 
 CHUNK = {"cpu": 100, "cuda": 250}  # images evaluated at once
@@ -142,6 +146,16 @@ class Looks:
                 if protocol == "validation":
                     self.weights = {key: value.clone() for key, value in model.state_dict().items()}
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen so far."""
+        return {"best": self.best, "curve": self.curve, "weights": self.weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.best = {protocol: (found, epoch) for protocol, (found, epoch) in state["best"].items()}
+        self.curve = [(epoch, found) for epoch, found in state["curve"]]
+        self.weights = dict(state["weights"])
+
     def row(self, model: nn.Module, multiplier: float) -> dict[str, Any]:
         """All figures of the run, given the net after the last epoch and its λ (1 where there is none).
 
@@ -178,28 +192,49 @@ def run(data: Data, name: str, course: Course, seed: int) -> dict[str, Any]:
     return run_all([data], name, course, [seed])[0]
 
 
-def run_all(data: Sequence[Data], name: str, course: Course, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """`run` for each of these seeds, their nets trained side by side if there are several; the same up to rounding."""
+def run_all(
+    data: Sequence[Data], name: str, course: Course, seeds: Sequence[int], unfinished: Path | None = None
+) -> list[dict[str, Any]]:
+    """`run` for each of these seeds, their nets trained side by side if there are several; the same up to rounding.
+
+    unfinished: folder of what these trainings go on from where they were stopped.
+    """
     method, train = read_arm(name, course.train)
     with prepared(seeds[0], train.device, precision=train.precision, cudnn_benchmark=train.cudnn_benchmark):
-        rows = _train([own.to(train.device) for own in data], course._replace(train=train), seeds)
+        rows = _train([own.to(train.device) for own in data], course._replace(train=train), seeds, unfinished)
     return [{"method": method, "learning_rate": train.lr} | row for row in rows]
 
 
-def _train(data: Sequence[Data], course: Course, seeds: Sequence[int]) -> list[dict[str, Any]]:
+def _train(data: Sequence[Data], course: Course, seeds: Sequence[int], folder: Path | None) -> list[dict[str, Any]]:
     train, several = course.train, len(seeds) > 1
     seen, batches = [Looks(own, course) for own in data], fresh_batches(course, data, seeds)
     nets = [_fresh_training(course, own, seed) for own, seed in zip(data, seeds, strict=True)]
+    kept = Unfinished(folder, {} if folder is None else _whose(course, data, seeds), nets)
+    for look, state in zip(seen, kept.take_up(), strict=False):
+        look.load_state_dict(state)
     together = ensemble_of(train, nets) if several else nets[0]
     drawn, context = MemberBatches(batches) if several else batches[0], autocast(train.device, train.bf16)
-    with threads_for(len(nets) * training_work(nets[0].model, batches[0])):
-        for _ in descend(together, drawn, epochs=train.epochs, autocast=context):
-            if together.step == 0 and course.looks(together.epoch):
-                for look, net in zip(seen, nets, strict=True):
-                    look.look(net.model, together.epoch)
+
+    def seen_so_far() -> list[dict[str, Any]]:
         if isinstance(together, EnsembleTraining):
             together.settle(nets)
+        return [look.state_dict() for look in seen]
+
+    with threads_for(len(nets) * training_work(nets[0].model, batches[0])):
+        with kept.watched(seen_so_far) as stepped:
+            for _ in descend(together, drawn, epochs=train.epochs, autocast=context):
+                if together.step == 0 and course.looks(together.epoch):
+                    for look, net in zip(seen, nets, strict=True):
+                        look.look(net.model, together.epoch)
+                stepped()
+        seen_so_far()
         return [look.row(net.model, multiplier(net) or 1.0) for look, net in zip(seen, nets, strict=True)]
+
+
+def _whose(course: Course, data: Sequence[Data], seeds: Sequence[int]) -> dict[str, Any]:
+    """What is trained and looked at: by this a kept state is known as one of the same."""
+    samples = [digest((own.parts.train, own.validation, own.first, own.second)) for own in data]
+    return {**course._asdict(), "train": dump(course.train), "seeds": list(seeds), "data": samples}
 
 
 def _fresh_training(course: Course, data: Data, seed: int) -> Training:

@@ -1,5 +1,6 @@
 """Settings and training of the table on MNIST: the protocol of the author code of 2019."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -95,6 +96,6 @@ def course(config: Config) -> Course:
     return Course(train, **looks, refreshed=True)
 
 
-def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def measure(config: Config, points: list[dict[str, Any]], unfinished: Path | None = None) -> list[dict[str, Any]]:
     """One row a point: accuracies as shares by both protocols, and the net at the end of training."""
-    return measured(config, points, course(config), points[0]["train_size"])
+    return measured(config, points, course(config), points[0]["train_size"], unfinished)

@@ -22,6 +22,7 @@ methods, in a pilot on seed 100, which is in no result: vanilla 60.4, 60.0, 63.0
 Prediction, made before any run: the test error of vanilla less that of mean_field is above 0, as the paper says.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.mean_field.mean_field_resnet.arms import MEAN_FIELD, VANILLA, run, spelled
@@ -56,12 +57,17 @@ STATEMENT = Statement(
 )
 GRID = ("seed", "arm")
 BATCHED = ()
+RESUMABLE = True  # within a point
 
 
-def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def measure(config: Config, points: list[dict[str, Any]], unfinished: Path | None = None) -> list[dict[str, Any]]:
     """One row a point: errors in percent after the last epoch, and the weights of the blocks."""
     TrainConfig.model_validate(config.settings())  # names a mistake before anything is trained
-    return [run(config.settings(), point["arm"], point["seed"], config.pool) for point in points]
+    folders = [None if unfinished is None else unfinished / f"{point['arm']}-{point['seed']}" for point in points]
+    return [
+        run(config.settings(), point["arm"], point["seed"], config.pool, folder)
+        for point, folder in zip(points, folders, strict=True)
+    ]
 
 
 def difference(rows: "DataFrame", arm: str, other: str, column: str = "test_error") -> Number | None:

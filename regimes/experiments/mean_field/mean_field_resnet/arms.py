@@ -11,6 +11,7 @@ from 0.11 to 1.89 with a hundredth, at validation errors of 5.3, 5.0 and 4.9 % (
 """
 
 import re
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -18,6 +19,7 @@ from torch import nn
 
 from regimes.data.batches import Batches
 from regimes.errors import UserError
+from regimes.lab.config import dump
 from regimes.machine import autocast, prepared
 from regimes.models.costs import EVALUATION_BATCH
 from regimes.models.residual import ResidualNet
@@ -27,6 +29,7 @@ from regimes.training.assemble import assemble, check
 from regimes.training.config import TrainConfig
 from regimes.training.loop import descend
 from regimes.training.metrics import evaluate
+from regimes.training.unfinished import Unfinished
 
 VANILLA, MEAN_FIELD = "vanilla", "mean_field"
 METHODS: dict[str, dict[str, Any]] = {
@@ -79,11 +82,12 @@ def spelled(name: str) -> str:
     return ", ".join([{"mean-field": "trained times"}.get(method, method), *words])
 
 
-def run(settings: dict[str, Any], name: str, seed: int, pool: int) -> dict[str, Any]:
+def run(settings: dict[str, Any], name: str, seed: int, pool: int, unfinished: Path | None = None) -> dict[str, Any]:
     """Train one arm as `train` does; errors in percent after the last epoch, and the weights of the blocks.
 
     All arms of a seed share samples, initial weights, batches and augmentation. Images are averaged over pool × pool
-    pixels before the net sees them. Errors are measured in float32 whatever the training.
+    pixels before the net sees them. Errors are measured in float32 whatever the training. unfinished: folder of what
+    this training goes on from where it was stopped.
     """
     config = TrainConfig.model_validate({**settings, **read_arm(name), "seed": seed})
     check(config)
@@ -93,9 +97,12 @@ def run(settings: dict[str, Any], name: str, seed: int, pool: int) -> dict[str, 
         model, data = cast(ResidualNet, setup.training.model), setup.data
         if pool > 1:
             model.encoder = nn.Sequential(nn.AvgPool2d(pool), cast(nn.Module, model.encoder))
-        with threads_for(setup.work / pool**2):
+        whose = {"train": dump(config), "pool": pool, "data": setup.origin.data}
+        kept = Unfinished(unfinished, whose, [setup.training])
+        kept.take_up()
+        with threads_for(setup.work / pool**2), kept.watched(list) as stepped:
             for _ in descend(setup.training, setup.batches, epochs=config.epochs, autocast=context):
-                pass
+                stepped()
         row: dict[str, Any] = {"learning_rate": config.lr}
         for part, samples in (("test", data.test), ("validation", data.validation), ("train", data.train)):
             if samples is None:
