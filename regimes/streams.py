@@ -95,6 +95,14 @@ class GapJob(IntEnum):
     PROBES = 72
 
 
+@unique
+class DiagnoseJob(IntEnum):
+    """The job diagnose: which samples, and the subsamples behind its intervals."""
+
+    CHOICE = 81
+    SUBSAMPLES = 82
+
+
 def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Random generator of one seed; further integers name independent streams of it (data, weights, batches...)."""
     for name, value in {"seed": seed, **{f"stream {number}": value for number, value in enumerate(stream)}}.items():

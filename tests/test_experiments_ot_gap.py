@@ -14,8 +14,9 @@ import regimes
 from regimes import experiments
 from regimes.jobs import ot_gap
 from regimes.jobs.ot_gap import stages
-from regimes.jobs.ot_gap.config import Config, File, folder_stem, labels
+from regimes.jobs.ot_gap.config import Config, folder_stem, labels
 from regimes.jobs.ot_gap.measure import PARTS, measure_stage
+from regimes.lab.hashed import File
 from regimes.transport.energy import measure
 
 pytestmark = pytest.mark.slow  # each test rests on trained nets

@@ -7,10 +7,11 @@ import pytest
 from torch.testing import assert_close
 
 from regimes.errors import UserError
-from regimes.jobs.ot_gap.config import File, refuse_twice
+from regimes.jobs.ot_gap.config import refuse_twice
 from regimes.jobs.ot_gap.evidence import judged
 from regimes.jobs.ot_gap.groups import grouped, mean, paired, recipe
 from regimes.jobs.ot_gap.report import result, screen_tables, table, words
+from regimes.lab.hashed import File
 from regimes.lab.intervals import Interval
 from regimes.lab.report import to_json
 from regimes.transport.pairing import Gap

@@ -82,7 +82,7 @@ def test_weight_decay_moves_the_kernel_of_a_lazy_net_and_it_is_lazy_all_the_same
     assert found.readings["linearisation_gap"].low > 0.1
     assert found.readings["gap_after_decay"].high < 0.1
     assert found.verdict == "lazy"
-    assert "as decay has shrunk it" in found.judged.words
+    assert "with weight decay set apart" in found.judged.words
     assert judged(start, end, decay=False).verdict == "not lazy"
 
 

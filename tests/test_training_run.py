@@ -50,7 +50,8 @@ def rows(path) -> list[dict[str, str]]:
 def test_the_folder_holds_all_that_a_reader_needs(finished):
     path, _ = finished
     names = {file.name for file in path.iterdir() if not file.name.startswith("uncommitted")}
-    assert names == {"config.yaml", "run.json", "last.pt", "best.pt", "metrics.csv", "result.json", "table.md"}
+    weights = {"initial.pt", "last.pt", "best.pt"}
+    assert names == {"config.yaml", "run.json", "metrics.csv", "result.json", "table.md"} | weights
 
 
 def test_metrics_are_means_over_the_samples_of_the_steps_before_their_updates(finished):

@@ -7,7 +7,8 @@ import pytest
 
 from regimes.errors import Diverged
 from regimes.jobs.ot_gap import stages
-from regimes.jobs.ot_gap.config import Config, hashed
+from regimes.jobs.ot_gap.config import Config
+from regimes.lab.hashed import hashed
 from regimes.models.build import ARCHITECTURES
 from regimes.training.checkpoint import load_checkpoint, model_of
 from regimes.training.config import TrainConfig

@@ -8,8 +8,12 @@ import typer
 from regimes.cli.app import app
 from regimes.cli.options import Given, path, with_given
 
-MAIN_JOB, OT_GAP = "lazy-vs-meanfield", "ot-gap"
-JOBS = {MAIN_JOB: "lazy_vs_meanfield", OT_GAP: "ot_gap"}  # runs that state nothing, and their modules
+MAIN_JOB, OT_GAP, DIAGNOSE = "lazy-vs-meanfield", "ot-gap", "diagnose"
+JOBS = {
+    MAIN_JOB: "lazy_vs_meanfield",
+    OT_GAP: "ot_gap",
+    DIAGNOSE: "diagnose",
+}  # runs that state nothing, and their modules
 
 
 @app.command(MAIN_JOB)
@@ -121,6 +125,45 @@ def ot_gap(
 
     flags = {"points": points, "split": split, "stage": stage, "p": p, "seed": seed, "seconds": seconds}
     settings = given.settings(Config, **flags, checkpoints=given_files(checkpoints))
+    if settings is not None:
+        how = {"fresh": given.fresh, "across_commits": given.across_commits}
+        print(f"Results: {start(settings, given.out, **how)}")
+
+
+@app.command(DIAGNOSE)
+@with_given
+def diagnose(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", parser=path, help="A checkpoint of `train`, or a file of weights.")
+    ],
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="INIT", parser=path, help="Weights before training; by default those the run kept."),
+    ] = None,
+    points: Annotated[int | None, typer.Option(metavar="N", help="Training samples; 200 by default.")] = None,
+    kernel_points: Annotated[
+        int | None, typer.Option(metavar="N", help="Those of them for kernels; 100 by default.")
+    ] = None,
+    factory: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="Makes the network of other weights. This code is run."),
+    ] = None,
+    samples: Annotated[
+        Path | None, typer.Option(metavar="FILE", parser=path, help="Tensors x, y (and held_out) of other weights.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Of the choice of samples.")] = None,
+    *,
+    given: Given,
+) -> None:
+    """Was this training lazy?
+
+    Compares a network with its start: the linearisation gap decides; motion, kernel, flips, richness and κ stand beside
+    it. Files of weights (.pt, .safetensors) run no code; a --factory is code that you name.
+    """
+    from regimes.jobs.diagnose import Config, given_files, start
+
+    flags = {"points": points, "kernel_points": kernel_points, "factory": factory, "seed": seed}
+    settings = given.settings(Config, **flags, **given_files(checkpoint, against, samples))
     if settings is not None:
         how = {"fresh": given.fresh, "across_commits": given.across_commits}
         print(f"Results: {start(settings, given.out, **how)}")

@@ -29,7 +29,7 @@ from regimes.training.config import CLASSES, SHAPES, StepSettings, TrainConfig
 from regimes.training.loop import Training
 from regimes.training.metrics import Sums
 
-LAST, BEST, RESULT = "last.pt", "best.pt", "result.json"
+LAST, BEST, INITIAL, RESULT = "last.pt", "best.pt", "initial.pt", "result.json"
 BEFORE = "before.pt"  # the best weights before the best ones: until LAST knows of these, or a longer run would not
 PROGRAM, VERSION = "regimes train", 2
 FIT = "regimes.fit"  # the program of a checkpoint whose model is the user's own
@@ -126,8 +126,7 @@ class RunState:
         self.sums = Sums(training.lr)
         self.first_risk: Tensor | None = None
         last = self.ranks.from_first(lambda: self.load(LAST) if (path / LAST).exists() else None)
-        if last is not None:
-            self._restore(last)
+        self.save(INITIAL) if last is None else self._restore(last)
         self.saved = time.monotonic()
 
     @property

@@ -101,8 +101,8 @@ def load(
     checkpoint = load_checkpoint(path / f"{weights}.pt")
     refuse_mismatch(path / f"{weights}.pt", checkpoint, read_yaml(path / CONFIG), read_run(path))
     return Loaded(
-        _network(checkpoint, model),
-        _samples(checkpoint, data_dir),
+        network_in(checkpoint, model),
+        samples_in(checkpoint, data_dir),
         metrics_of(path),
         _result(path / "result.json"),
         checkpoint.config,
@@ -118,7 +118,8 @@ def _result(file: Path) -> dict[str, Any] | None:
         raise UserError(f"{file} is damaged: restore it, or delete it and run the same command again") from None
 
 
-def _network(checkpoint: Checkpoint, model: nn.Module | None) -> nn.Module:
+def network_in(checkpoint: Checkpoint, model: nn.Module | None) -> nn.Module:
+    """The network of a checkpoint in eval mode; of `fit`, the caller's own, which receives the weights."""
     if checkpoint.program != FIT:
         if model is not None:
             raise UserError("a run of `train` holds its own network: leave model out.")
@@ -144,7 +145,8 @@ def _network(checkpoint: Checkpoint, model: nn.Module | None) -> nn.Module:
     return model.eval()
 
 
-def _samples(checkpoint: Checkpoint, data_dir: Path | str | None) -> Samples | None:
+def samples_in(checkpoint: Checkpoint, data_dir: Path | str | None) -> Samples | None:
+    """The samples of a run of `train`; UserError where the data files are others now."""
     if checkpoint.program == FIT:
         return None
     stored = data_of(checkpoint.config, data_dir=data_dir)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from regimes.jobs.ot_gap.config import Config, File, folder_stem, hashed, labels, refuse_twice
+from regimes.jobs.ot_gap.config import Config, folder_stem, labels, refuse_twice
 from regimes.jobs.ot_gap.groups import Group, grouped, recipe
 from regimes.jobs.ot_gap.measure import PARTS, Measured, measure_stage
 from regimes.jobs.ot_gap.report import result, screen_tables, table, words
@@ -26,6 +26,7 @@ from regimes.jobs.ot_gap.stages import Case, open_case, transported
 from regimes.lab.array_files import damaged, read_arrays, write_arrays
 from regimes.lab.console import print_table, track
 from regimes.lab.drawing import attempt
+from regimes.lab.hashed import File, hashed
 from regimes.lab.report import markdown_table, origin, to_json
 from regimes.lab.runs import RunFolder, default_folder
 from regimes.lab.stamps import job_stamp

@@ -35,7 +35,7 @@ class RunJudged(NamedTuple):
 
 NAMES = {
     "linearisation_gap": "the linearisation gap",
-    "gap_after_decay": "the linearisation gap from the start as decay has shrunk it",
+    "gap_after_decay": "the linearisation gap with weight decay set apart",
 }
 
 

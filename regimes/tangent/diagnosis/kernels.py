@@ -48,7 +48,7 @@ def similarity(found: Kernels, generator: torch.Generator) -> Reading:
     return of_points(of, len(found.start), generator, 2 * found.passes, low=0.0, high=1.0)
 
 
-def target_alignment(kernel: Kernel, y: Float[Tensor, "n k"], passes: int, generator: torch.Generator) -> Reading:
+def target_alignment(kernel: Kernel, y: Float[Tensor, "m k"], passes: int, generator: torch.Generator) -> Reading:
     """Centred alignment of a kernel with YYᵀ of the targets; one-hot where these are labels."""
     target = y[: len(kernel)].double().cpu()
     if bool((target == target[:1]).all()):

@@ -1,0 +1,188 @@
+"""From files to two states of one network and its samples. Checkpoints run no code; a factory is code the user names.
+
+What a file may be: a checkpoint of `train` or `regimes.fit`, a state dict that torch.load takes with weights_only=True
+(also one under the key "state_dict" or "model"), or a safetensors file.
+"""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from regimes.conventions import generator
+from regimes.errors import UserError
+from regimes.jobs.diagnose.config import SAMPLES, STATES, Config
+from regimes.lab.safetensors import SUFFIX, read_safetensors
+from regimes.lab.tensor_files import read_tensors
+from regimes.models.weights import put_weights
+from regimes.streams import DiagnoseJob
+from regimes.training.checkpoint import FIT, PROGRAM, Checkpoint, load_checkpoint, model_of
+from regimes.training.first_weights import first_weights
+from regimes.training.loading import samples_in
+
+Weights = dict[str, Tensor]
+
+
+class Case(NamedTuple):
+    """Two states of a network, samples it was trained on (`of` in all), others, and what to know of them."""
+
+    start: nn.Module
+    end: nn.Module
+    x: Tensor
+    y: Tensor
+    held_out: Tensor | None
+    of: int
+    decay: bool
+    title: str
+    notes: list[str]
+
+
+def open_case(config: Config, rows: int) -> Case:
+    """The case of the settings; rows: samples × outputs up to which all training samples are taken.
+
+    Every mistake of the user is a UserError.
+    """
+    path = Path(config.checkpoint.path)
+    content = _content(path, STATES)
+    checkpoint = load_checkpoint(path) if _is_checkpoint(content) else None
+    if config.factory is None:
+        if checkpoint is None or checkpoint.program != PROGRAM:
+            what = "is of regimes.fit, whose network is not in it" if checkpoint else "holds weights and no network"
+            raise UserError(f"{path} {what}: pass --factory module:function, which makes the network")
+        return _of_train(config, path, checkpoint, rows)
+    return _of_factory(config, path, content, checkpoint)
+
+
+def _of_train(config: Config, path: Path, checkpoint: Checkpoint, rows: int) -> Case:
+    if config.samples:
+        raise UserError(f"{path} is of `train`, which has its own samples: leave --samples out")
+    if not config.against:
+        weights, words = first_weights(path, checkpoint)
+    else:
+        weights, words = _weights(Path(config.against[0].path)), f"compared with {config.against[0].path}"
+    start = model_of(checkpoint._replace(state={**checkpoint.state, "model": weights}))
+    samples = samples_in(checkpoint, config.data_dir)
+    assert samples is not None
+    stored, order = samples.stored, generator(config.seed, DiagnoseJob.CHOICE)
+    there = len(stored.train.labels)
+    some = torch.arange(there)
+    if there * checkpoint.classes > rows:
+        some = torch.randperm(there, generator=order)[: config.points]
+    tests = stored.test
+    others = torch.randperm(len(tests.labels), generator=order)[: config.held_out]
+    notes = [words[0].upper() + words[1:] + "."]
+    if checkpoint.config.get("augment"):
+        notes.append("The training augmented its samples; they are measured as they are.")
+    if checkpoint.config.get("lap"):
+        notes.append("Trained by least action; the risk here is the cross-entropy alone.")
+    where = torch.device(config.device)
+    return Case(
+        start.to(where),
+        model_of(checkpoint).to(where),
+        stored.normalise(stored.train.x[some]).to(where),
+        stored.train.labels[some].to(where),
+        stored.normalise(tests.x[others]).to(where),
+        there,
+        bool(checkpoint.config.get("weight_decay", 0)),
+        f"{checkpoint.config['arch']} on {checkpoint.config['dataset']}, seed {checkpoint.config['seed']}",
+        notes,
+    )
+
+
+def _of_factory(config: Config, path: Path, content: Any, checkpoint: Checkpoint | None) -> Case:
+    if not config.samples:
+        raise UserError(f"{path} says nothing of its samples: pass --samples FILE, {SAMPLES.removeprefix('give ')}")
+    first = path.parent / "initial.pt"
+    if not config.against and not (checkpoint is not None and checkpoint.program == FIT and first.exists()):
+        raise UserError(
+            f"{path} says nothing of where its training began: pass --against INIT, a file of the same kind"
+        )
+    before = Path(config.against[0].path) if config.against else first
+    start, end = (_filled(config, weights) for weights in (_weights(before), _of(content, path)))
+    parts = _content(Path(config.samples[0].path), SAMPLES)
+    if not isinstance(parts, dict) or not all(isinstance(parts.get(name), Tensor) for name in ("x", "y")):
+        raise UserError(f"{config.samples[0].path} has no tensors x and y; {SAMPLES}")
+    x, y, held_out = (parts.get(name) for name in ("x", "y", "held_out"))
+    where = torch.device(config.device)
+    x, y, held_out = (each if each is None else each.to(where) for each in (x, y, held_out))
+    assert x is not None
+    assert y is not None
+    title = f"{path} ({type(end).__name__})"
+    return Case(start.to(where), end.to(where), x, y, held_out, len(y), True, title, [f"Compared with {before}."])
+
+
+def _filled(config: Config, weights: Weights) -> nn.Module:
+    assert config.factory is not None
+    model = made_by(config.factory)
+    present = set(model.state_dict())
+    for prefix in ("model.", "module.", "_orig_mod."):
+        if not set(weights) & present and all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    put_weights(model, weights, config.factory)
+    return model.eval()
+
+
+def made_by(factory: str) -> nn.Module:
+    """The network that "module:function" or "file.py:function" gives; its code is run, as the user has named it."""
+    place, _, name = factory.rpartition(":")
+    if not place or not name.isidentifier():
+        raise UserError(f"--factory needs module:function or file.py:function; got {factory!r}")
+    function = getattr(_module(place, factory), name, None)
+    if not callable(function):
+        raise UserError(f"--factory {factory}: {place} has no function {name}")
+    try:
+        model = function()
+    except Exception as error:
+        raise UserError(f"--factory {factory} ends in {type(error).__name__}: {_line(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise UserError(f"--factory {factory} needs to return a torch module; it gave {type(model).__name__}")
+    return model
+
+
+def _module(place: str, factory: str) -> ModuleType:
+    try:
+        if not place.endswith(".py"):
+            if str(Path.cwd()) not in sys.path:
+                sys.path.insert(0, str(Path.cwd()))
+            return importlib.import_module(place)
+        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    except Exception as error:
+        raise UserError(f"--factory {factory} cannot be imported: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _content(path: Path, advice: str) -> Any:
+    return read_safetensors(path) if path.suffix == SUFFIX else read_tensors(path, advice)
+
+
+def _is_checkpoint(content: Any) -> bool:
+    return isinstance(content, dict) and content.get("program") in (PROGRAM, FIT)
+
+
+def _weights(path: Path) -> Weights:
+    content = _content(path, STATES)
+    return load_checkpoint(path).state["model"] if _is_checkpoint(content) else _of(content, path)
+
+
+def _of(content: Any, path: Path) -> Weights:
+    if _is_checkpoint(content):
+        content = content["state"]["model"]
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not content or not all(isinstance(each, Tensor) for each in content.values()):
+        raise UserError(f"{path} holds no weights by name; {STATES}")
+    return content
