@@ -345,6 +345,54 @@ def test_wrong_calls_are_one_clear_line(call, message):
     assert isinstance(error.value, ValueError) or "annot" in str(error.value) or "Type-check" in str(error.value)
 
 
+def moved(model):
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(0.5)
+
+
+def replaced(model):
+    model.load_state_dict({name: 1.5 * value + 0.5 for name, value in model.state_dict().items()}, assign=True)
+
+
+def frozen(model):
+    model[0].weight.requires_grad_(False)
+
+
+def parted(model):
+    """Of two layers with one weight, one gets its own."""
+    model[1].weight = nn.Parameter(2 * model[1].weight.detach())
+
+
+class States(nn.Module):
+    """Those of a recurrent net, which vmap does not follow."""
+
+    def __init__(self):
+        super().__init__()
+        self.cells = nn.LSTM(3, 3, batch_first=True)
+
+    def forward(self, x):
+        return self.cells(x[:, None])[0][:, -1]
+
+
+@pytest.mark.parametrize("between", [nn.Identity, lambda: nn.RMSNorm(3), States], ids=["layers", "norm", "recurrent"])
+@pytest.mark.parametrize("change", [moved, replaced, frozen, parted])
+def test_every_number_is_that_of_the_present_parameters(change, between):
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Tanh(), between(), nn.Linear(3, 2)).double()
+    model[1].weight = model[0].weight
+    x = torch.randn(4, 3, dtype=torch.float64)
+    old = tangent_operator(model, x)
+    before = old.gram()
+    change(model)
+    new, u = tangent_operator(model, x), torch.randn(4, 2, dtype=torch.float64)
+    direction = {name: torch.randn_like(value) for name, value in model.named_parameters() if value.requires_grad}
+    assert_close(old.jvp(direction), new.jvp(direction))
+    assert_close(old.vjp(u), new.vjp(u))
+    assert_close(old.matvec(u), torch.einsum("ijab,jb->ia", old.gram(), u))
+    assert_close(old.gram(), new.gram())
+    assert not torch.allclose(old.gram(), before)
+
+
 def test_memory_has_to_be_a_number_of_bytes():
     with pytest.raises(ValueError, match="memory as a whole number, at least 1; got 0"):
         tangent_operator(nn.Linear(3, 2), torch.randn(4, 3), memory=0)

@@ -21,43 +21,56 @@ from regimes.modules import (
     untouched_buffers,
     unwrapped,
 )
-from regimes.tangent.functional import Functional, functional, recurrent
+from regimes.tangent.functional import Functional, evaluator, functional, recurrent, trainable
 from regimes.tangent.look import Derivatives, look
 from regimes.tangent.plain import Plain
 from regimes.tangent.precision import full_precision
 
 
 class TangentModel:
-    """A module that was found to map each sample by itself, and how its derivatives can be taken."""
+    """A module that was found to map each sample by itself, and how its derivatives can be taken.
 
-    def __init__(self, model: nn.Module, f: Functional, params: Params, row: Tensor, found: Derivatives) -> None:
-        self.f, self.params, self.found = f, params, found
-        self.plain = Plain(model)
+    They are those at its present parameters, also where an optimiser has moved or a checkpoint replaced them since.
+    """
+
+    def __init__(self, model: nn.Module, row: Tensor, found: Derivatives) -> None:
+        self.plain, self.found = Plain(model), found
         self.outputs = row.numel()  # k: entries of the output of one sample
         self.dtype, self.device = row.dtype, row.device
         self.recurrent = recurrent(model)
         self.batched = found.transforms and not self.recurrent  # whether vmap over samples has not failed yet
+
+    @property
+    def f(self) -> Functional:
+        return evaluator(self.plain.model)
+
+    @property
+    def params(self) -> Params:
+        return {name: value.detach() for name, value in trainable(self.plain.model).items()}
 
     def rows(self, x: Tensor, outputs: slice | Tensor, names: Sequence[str] | None = None) -> Params:
         """Derivatives of the chosen outputs at each sample: name -> (n, chosen, *shape of the parameter).
 
         names: of some of the parameters only.
         """
-        names = list(self.params) if names is None else names
+        f, params = self.f, self.params
+        names = list(params) if names is None else names
         with full_precision(self.device), torch.no_grad():
             if self.batched:
                 try:
-                    return vmap(lambda sample: self._row(sample, outputs, names))(x)
+                    return vmap(lambda sample: self._row(f, params, sample, outputs, names))(x)
                 except Exception as error:
                     if out_of_memory(error):
                         raise
                     self.batched = False
             return self.plain.rows(x, outputs, names)
 
-    def _row(self, sample: Tensor, outputs: slice | Tensor, names: Sequence[str]) -> Params:
+    def _row(
+        self, f: Functional, params: Params, sample: Tensor, outputs: slice | Tensor, names: Sequence[str]
+    ) -> Params:
         cotangents = torch.eye(self.outputs, dtype=self.dtype, device=self.device)[outputs]
-        moved = {name: self.params[name] for name in names}
-        _, pull = vjp(lambda values: self.f(self.params | values, sample[None]).reshape(-1), moved)[:2]
+        moved = {name: params[name] for name in names}
+        _, pull = vjp(lambda values: f(params | values, sample[None]).reshape(-1), moved)[:2]
         return vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
 
 
@@ -94,7 +107,7 @@ def tangent_model(model: nn.Module, x: Tensor, caller: str) -> TangentModel:
                 f"{caller} needs a model that takes batches of any size; four samples end in: {error}"
             ) from error
         found = look(f, params, Plain(model), x, caller)
-    return TangentModel(model, f, params, row, found)
+    return TangentModel(model, row, found)
 
 
 def require_precise(params: Params, caller: str) -> None:

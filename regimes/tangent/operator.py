@@ -29,8 +29,9 @@ _NAMED = ("full", "trace", "diagonal")
 class TangentOperator:
     """J (n·k × p): the derivatives of every output of every sample by all trainable parameters. Never formed whole.
 
-    Made by tangent_operator. jvp: J v; vjp: Jᵀ u; matvec: Θ v; gram: Θ = J Jᵀ or parts of it, at the parameters that
-    the model had when it was made. Outputs of more than one axis are flattened to k.
+    Made by tangent_operator. jvp: J v; vjp: Jᵀ u; matvec: Θ v; gram: Θ = J Jᵀ or parts of it. All are taken at the
+    model's present parameters: a step of an optimiser moves the operator too. The model itself is looked at once, when
+    the operator is made. Outputs of more than one axis are flattened to k.
     """
 
     def __init__(self, model: nn.Module, x: Batch, *, memory: int = MEMORY, caller: str = "tangent_operator") -> None:
@@ -39,6 +40,7 @@ class TangentOperator:
         self.tangent = tangent_model(model, x, caller)
         self.model, self.x, self.outputs = self.tangent.plain.model, x.detach(), self.tangent.outputs
         self._covered: Coverage | None = None
+        self._names: list[str] = []  # of the parameters that were trainable then
 
     def vjp(self, cotangent: Float[Tensor, "n k"], x: Batch | None = None) -> Params:
         """Jᵀ·cotangent: name -> shape of the parameter. x: other inputs than those of the operator."""
@@ -81,12 +83,13 @@ class TangentOperator:
         with torch.inference_mode(False), full_precision(self.tangent.device):
             chosen, form = self._chosen(outputs)
             other = None if x2 is None else self._others(x2)
-            if self._covered is None:
-                self._covered = coverage(self.model, dict(trainable(self.model)), self._two(other), self.outputs)
+            params: Params = dict(trainable(self.model))
+            if self._covered is None or self._names != list(params):
+                self._names, self._covered = list(params), coverage(self.model, params, self._two(other), self.outputs)
             try:
                 return self._gram(self._covered, chosen, form, other, block)
             except Unread:
-                self._covered = Coverage((), (), tuple(self.tangent.params))
+                self._covered = Coverage((), (), tuple(params))
                 return self._gram(self._covered, chosen, form, other, block)
 
     def _gram(
