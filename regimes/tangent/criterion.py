@@ -1,174 +1,253 @@
 """The lazy criterion κ: does the derivative of a network change before its output arrives at the targets?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import inf
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.func import jvp, vjp, vmap
 
 from regimes import checks
 from regimes.checks import count, finite, positive, real, shapes
 from regimes.errors import out_of_memory
-from regimes.tangent.functional import flatten, unflatten
+from regimes.tangent.bend import Bend, climb, share
+from regimes.tangent.functional import flatten
+from regimes.tangent.kinks import kink
+from regimes.tangent.lanczos import Step, ceiling, lanczos
 from regimes.tangent.look import first_line
-from regimes.tangent.model import tangent_model
-from regimes.tangent.precision import full_precision
+from regimes.tangent.operator import TangentOperator
+
+Said = Callable[[str], object]
 
 
 class Norm(NamedTuple):
-    """A norm found by iteration: it lies in [low, high] if the iterations arrived at the top (`settled`)."""
+    """A norm between bounds. `settled`: the searches behind both came to their end."""
 
     low: float
     high: float
     settled: bool
 
+    @property
+    def ratio(self) -> float:
+        """high / low, 1 where both are 0."""
+        return 1.0 if self.high == 0 else self.high / self.low if self.low > 0 else inf
+
+
+class Products(NamedTuple):
+    """What it cost: products with the tangent kernel, Hessian products of all inputs, and of one output of one."""
+
+    kernel: int
+    hessians: int
+    singles: int
+
 
 class LazyCriterion(NamedTuple):
-    """κ = ‖h − y‖ ‖D²h‖ / ‖Dh‖² with its bracket [low, high]; distance = ‖h − y‖; κ ≪ 1 announces lazy training."""
+    """κ = distance · ‖D²h‖ / ‖Dh‖² in [low, high], and its estimate; κ ≪ 1 announces lazy training.
+
+    `estimate` takes the largest ‖D²h‖ that was found; it is too small where the search missed a larger one, and never
+    above `high`. `restarts`: ‖D²h‖ as each random start found it. With a risk, `distance` is F ‖Dh‖ / ‖∇F‖.
+    """
 
     low: float
+    estimate: float
     high: float
     distance: float
     derivative: Norm
     second_derivative: Norm
+    restarts: tuple[float, ...]
+    products: Products
 
     @property
     def settled(self) -> bool:
-        """Whether both norms were iterated to their tolerance; otherwise the bracket may be too low."""
+        """Whether all searches came to their end; the bounds hold also where they did not."""
         return self.derivative.settled and self.second_derivative.settled
 
+    @property
+    def spread(self) -> float:
+        """How far the random starts lie apart: (largest − smallest) / largest of `restarts`."""
+        return (max(self.restarts) - min(self.restarts)) / max(self.restarts) if max(self.restarts) > 0 else 0.0
 
-Vector = Float[Tensor, "size"]
-
-
-def _top(apply: Callable[[Tensor], Tensor], start: Tensor, iterations: int, tolerance: float) -> Norm:
-    """Largest eigenvalue of a symmetric positive operator by power steps: θ <= λ and θ + ‖Av − θv‖, θ = ⟨v, Av⟩."""
-    v = start / start.norm()
-    value, residual = 0.0, float("inf")
-    for _ in range(iterations):
-        image = apply(v)
-        value = float(v @ image)
-        residual = float((image - value * v).norm())
-        if value <= 0 or residual <= tolerance * value:
-            return Norm(value, value + residual, True)
-        v = image / image.norm()
-    return Norm(value, value + residual, False)
-
-
-def _alternate(
-    second: Callable[[Tensor, Tensor], Tensor],
-    pulled: Callable[[Tensor, Tensor], Tensor],
-    u: Tensor,
-    v: Tensor,
-    iterations: int,
-    tolerance: float,
-) -> tuple[float, bool]:
-    """‖D²h[u, v]‖ raised by improving u and v in turn; it never falls. Whether it came to a standstill."""
-    here = 0.0
-    for _ in range(iterations):
-        image = second(u, v)
-        before, here = here, float(image.norm())
-        if here == 0 or here - before <= tolerance**2 * here:
-            return here, True
-        u = pulled(image, v)
-        u = u / u.norm()
-        v = pulled(image, u)
-        v = v / v.norm()
-    return here, False
-
-
-def _unbent(reason: str) -> ValueError:
-    return ValueError(
-        f"lazy_criterion needs a model with second derivatives in forward mode; here: {reason}. "
-        "Write that layer with plain operations."
-    )
-
-
-def _require_bent(*probes: Callable[[], Tensor]) -> None:
-    """ValueError if a derivative cannot be formed; it is asked for once, before those that are measured."""
-    try:
-        for probe in probes:
-            probe()
-    except RuntimeError as error:
-        if out_of_memory(error):
-            raise
-        raise _unbent(first_line(error)) from error
+    def __str__(self) -> str:
+        bend = self.second_derivative
+        return (
+            f"κ = {self.estimate:.3g}, between {self.low:.3g} and {self.high:.3g}: distance {self.distance:.3g}, ‖Dh‖ "
+            f"{self.derivative.low:.3g} to {self.derivative.high:.3g}, ‖D²h‖ {bend.low:.3g} to {bend.high:.3g} (upper "
+            f"over lower {bend.ratio:.3g}; {len(self.restarts)} random starts within {self.spread:.1%})"
+        )
 
 
 def lazy_criterion(
     model: nn.Module,
     x: Shaped[Tensor, "n *sample"],
-    y: Float[Tensor, "rows k"],
+    y: Float[Tensor, "rows k"] | None = None,
     *,
+    risk: Callable[[Tensor], Tensor] | None = None,
     generator: torch.Generator,
-    starts: int = 4,
-    iterations: int = 200,
-    tolerance: float = 1e-3,
+    starts: int = 3,
+    steps: int = 60,
+    tolerance: float = 0.2,
+    probes: int | None = None,
+    progress: Said | None = None,
 ) -> LazyCriterion:
     """κ_h(w_0) = ‖h(w_0) − y‖ ‖D²h(w_0)‖ / ‖Dh(w_0)‖² of a model on inputs x, without forming a derivative.
 
     Function norms are those of L² of the n inputs, sums over outputs; Dh and D²h have operator norms over the trainable
-    parameters with their Euclidean norm. ‖Dh‖² by power iteration. ‖D²h‖ from below by alternating maximisation of ⟨φ,
-    D²h[u, v]⟩ over unit u, v, φ, the best of several random starts; from above by the norm of D²h as a map from one
-    direction to (outputs, other direction), equal for one output of one sample. For the α-scaled model pass
-    Centred(model, alpha): κ falls as 1/α. A ReLU has the second derivative that exists almost everywhere. n·p numbers
-    are held for the upper bound. Source: [ChizatOyallonBach2019].
+    parameters with their Euclidean norm. For the α-scaled model pass Centred(model, alpha): κ falls as 1/α.
+    With `risk` in place of y, a function of the outputs (n, k) whose least value is 0, the general form
+    κ = F(w_0) ‖D²h‖ / (‖∇F(w_0)‖ ‖Dh‖) with F = risk(h); for F = ½ ‖h − y‖² it is at least half of the other.
+    ‖Dh‖² by Lanczos on Θ/n. ‖D²h‖ is the norm of a 3-tensor. From below: the best of `starts` random climbs and of one
+    from the top of the unfolding; each ends in a local maximum. From above by the unfolding, ‖D²h‖² <= λ_max(Σ_i H_i²)
+    over the n·k Hessians of the outputs, equal for one output of one sample, by Lanczos with the exact sum: 2·n·k
+    Hessian products of one sample a step. For many outputs take `probes` random combinations of them instead: 2·probes
+    Hessian products of all samples a step, a bound that is wider. The bounds hold but for a chance of 1 in 1000 each.
+    Lanczos stops when both ends of a square are within the relative `tolerance` (a tenth of it for ‖Dh‖²), or after
+    `steps` steps, and keeps a vector of the size of the parameters for each step. progress: called with a line of text
+    now and then, such as print.
+    ValueError: a model with kinks or jumps (ReLU, leaky ReLU, max pooling, hardtanh), whose second derivative misses
+    what happens there, so that a small κ would prove nothing; a model that cannot be differentiated twice; what ntk
+    refuses.
+    Source: [ChizatOyallonBach2019].
     """
-    count("lazy_criterion", "starts", starts)
-    count("lazy_criterion", "iterations", iterations)
-    positive("lazy_criterion", "tolerance", tolerance, single=True)
-    checks.generator("lazy_criterion", generator)
-    tangent = tangent_model(model, x, "lazy_criterion")
-    if tangent.recurrent or not (tangent.found.transforms and tangent.found.forward):
-        raise _unbent("recurrent layers have none" if tangent.recurrent else tangent.found.reason)
+    caller = "lazy_criterion"
+    count(caller, "starts", starts)
+    count(caller, "steps", steps, 2)
+    positive(caller, "tolerance", tolerance, single=True)
+    if probes is not None:
+        count(caller, "probes", probes)
+    checks.generator(caller, generator)
+    checks.function(caller, risk=risk, progress=progress)
+    if (y is None) == (risk is None):
+        raise ValueError("lazy_criterion needs either targets y or a risk. Pass one of them.")
+    say = progress or (lambda line: None)
+    operator = TangentOperator(model, x, caller=caller)
+    tangent, n, k = operator.tangent, len(x), operator.outputs
     if any(value.is_complex() for value in tangent.params.values()):
         raise ValueError("lazy_criterion needs real parameters. Keep real and imaginary parts side by side.")
-    cure = f"A row for each of the {len(x)} inputs, a column for each output of the model"
-    shapes("lazy_criterion", targets=(y, f"{len(x)} {tangent.outputs}"), cure=cure)
-    real("lazy_criterion", targets=y)
-    finite("lazy_criterion", targets=y)
-    f, params, x, y = tangent.f, tangent.params, x.detach(), y.to(tangent.device, tangent.dtype)
-    w_0, root = flatten(params), len(x) ** 0.5
+    if y is not None:
+        cure = f"A row for each of the {n} inputs, a column for each output of the model"
+        shapes(caller, targets=(y, f"{n} {k}"), cure=cure)
+        real(caller, targets=y)
+        finite(caller, targets=y)
+    bend = Bend(tangent, operator.x)
 
-    def h(w: Tensor) -> Tensor:
-        return f(unflatten(w, params), x).reshape(-1) / root
+    def random(*shape: int) -> Tensor:
+        values = torch.randn(shape, generator=generator, device=generator.device, dtype=tangent.dtype)
+        return values.to(tangent.device)
 
-    def second(u: Tensor, v: Tensor) -> Tensor:
-        """D²h[u, v]."""
-        return jvp(lambda point: jvp(h, (point,), (u,))[1], (w_0,), (v,))[1]
+    say("does the model bend smoothly?")
+    _require_smooth(bend, operator, random(bend.size))
+    bend.hessians = 0
+    value = bend.value()
+    if not bool(value.isfinite().all()):
+        raise ValueError("lazy_criterion needs finite outputs; the model gives NaN or inf on these inputs.")
 
-    def pulled(cotangent: Tensor, u: Tensor) -> Tensor:
-        """D²h[u, ·] pulled back along the cotangent: the Hessian of ⟨cotangent, h⟩ times u."""
-        return jvp(lambda point: vjp(h, point)[1](cotangent)[0], (w_0,), (u,))[1]
+    def kernel(v: Tensor) -> Tensor:
+        return operator.matvec(v.reshape(n, k)).reshape(-1) / n
 
-    def random(size: int) -> Tensor:
-        values = torch.randn(size, generator=generator, device=generator.device, dtype=w_0.dtype).to(w_0.device)
-        return values / values.norm()
+    slope, _ = _top("‖Dh‖²", kernel, random(n * k), steps, tolerance / 10, say)
+    if not slope.value > 0:
+        raise ValueError("lazy_criterion needs a model whose output depends on its parameters; Dh is zero here.")
+    derivative = _norm(slope, n * k, tolerance / 10)
+    if y is not None:
+        target = y.to(tangent.device, tangent.dtype).reshape(-1)
+        distance = float((value - target).norm()) / n**0.5
+    else:
+        assert risk is not None
+        distance = _general(operator, risk, value.reshape(n, k)) * derivative.low
+    if probes is None:
+        squares, part = bend.squares, 1.0
+    else:
+        squares, part = _sketched(bend, random(probes, n * k)), share(probes)
+    above, top = _top("λ_max(Σ H²)", squares, random(bend.size), steps, tolerance, say)
+    found = []
+    for number, start in enumerate([top, *(random(bend.size) for _ in range(starts))]):
+        found.append(climb(bend, start / start.norm()))
+        say(f"‖D²h‖ at least {found[-1][0]:.4g} from start {number} of {starts}")
+    low = max(here for here, _ in found)
+    if not low < inf:
+        raise ValueError("lazy_criterion needs a finite second derivative; D²h has NaN or inf on these inputs.")
+    upper = _norm(above, bend.size, tolerance)
+    second = Norm(
+        low, max(low, upper.high / part**0.5), upper.settled and all(arrived for _, arrived in found)
+    )
+    return LazyCriterion(
+        low=distance * second.low / derivative.high**2,
+        estimate=distance * second.low / derivative.low**2,
+        high=distance * second.high / derivative.low**2,
+        distance=distance,
+        derivative=derivative,
+        second_derivative=second,
+        restarts=tuple(here for here, _ in found[1:]),
+        products=Products(slope.steps, bend.hessians, bend.singles),
+    )
 
-    def unfolded(u: Tensor) -> Tensor:
-        """AᵀA u of A: u ↦ D²h[u, ·], a map to (outputs, parameters)."""
-        rows = vmap(lambda unit: pulled(unit, u))(units)
-        return vmap(pulled)(units, rows).sum(0)
 
-    with torch.no_grad(), full_precision(tangent.device):
-        value, pull = vjp(h, w_0)[:2]
-        distance = float((value - y.reshape(-1) / root).norm())
-        if not distance < float("inf"):
-            raise ValueError("lazy_criterion needs finite outputs; the model gives NaN or inf on these inputs.")
-        units, ones = torch.eye(len(value), dtype=w_0.dtype, device=w_0.device), torch.ones_like(w_0)
-        _require_bent(lambda: second(ones, ones), lambda: pulled(value, ones), lambda: unfolded(ones))
-        slope = _top(lambda v: pull(jvp(h, (w_0,), (v,))[1])[0], random(len(w_0)), iterations, tolerance)
-        if not slope.low > 0:
-            raise ValueError("lazy_criterion needs a model whose output depends on its parameters; Dh is zero here.")
-        found, settled = 0.0, True
-        for _ in range(starts):
-            u, v = random(len(w_0)), random(len(w_0))
-            here, arrived = _alternate(second, pulled, u, v, iterations, tolerance)
-            if not here < float("inf"):
-                raise ValueError("lazy_criterion needs a finite second derivative; D²h has NaN or inf on these inputs.")
-            found, settled = max(found, here), settled and arrived
-        above = _top(unfolded, random(len(w_0)), iterations, tolerance)
-    bend = Norm(found, max(found, above.high**0.5), settled and above.settled)
-    return LazyCriterion(distance * bend.low / slope.high, distance * bend.high / slope.low, distance, slope, bend)
+def _top(
+    name: str, apply: Callable[[Tensor], Tensor], start: Tensor, steps: int, tolerance: float, say: Said
+) -> tuple[Step, Tensor]:
+    """The top of a positive operator: Lanczos until its bounds are near enough, and the vector that belongs to it."""
+    for step in lanczos(apply, start, steps):
+        if not abs(step.value) < inf or not step.residual < inf:
+            raise ValueError("lazy_criterion needs finite derivatives; the model gives NaN or inf on these inputs.")
+        high = ceiling(step, len(start))
+        say(f"{name} between {step.value:.4g} and {high:.4g} after {step.steps} steps")
+        if high <= (1 + tolerance) * step.value:
+            break
+    return step, step.vector()
+
+
+def _norm(step: Step, size: int, tolerance: float) -> Norm:
+    """The square roots of both bounds."""
+    value, high = max(step.value, 0.0), max(ceiling(step, size), 0.0)
+    return Norm(value**0.5, high**0.5, high <= (1 + tolerance) * value)
+
+
+def _sketched(bend: Bend, directions: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda u: bend.sketch(directions, u)
+
+
+def _general(operator: TangentOperator, risk: Callable[[Tensor], Tensor], outputs: Tensor) -> float:
+    """F/‖∇F‖ of F = risk(h)."""
+    given = outputs.clone().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        value = risk(given)
+        if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+            raise ValueError("lazy_criterion needs a risk that gives one number, differentiable in the outputs.")
+        (gradient,) = torch.autograd.grad(value.reshape(()), given)
+    size, slope = float(value.detach()), float(flatten(operator.vjp(gradient.detach())).norm())
+    if not 0 <= size < inf or not 0 < slope < inf:
+        raise ValueError(
+            f"lazy_criterion needs a risk of at least 0 that is not at its minimum; it is {size:.3g}, and its gradient "
+            f"by the parameters has the norm {slope:.3g}."
+        )
+    return size / slope
+
+
+def _require_smooth(bend: Bend, operator: TangentOperator, u: Tensor) -> None:
+    """Refuse a model that cannot be differentiated twice, or whose second derivative misses kinks or jumps."""
+    with _failures_in_words():
+        Bend(operator.tangent, operator.x[:1]).along(u, u)
+    with _failures_in_words():
+        missed = kink(operator.model, operator.x)
+    if missed is not None:
+        raise ValueError(
+            f"lazy_criterion needs a model that bends smoothly with its parameters; {missed}, as with ReLU, leaky ReLU,"
+            " hardtanh or max pooling. The second derivative misses what happens there, so a small κ would prove "
+            "nothing. Put a smooth activation in its place, such as GELU or softplus, and average pooling; or judge "
+            "the training itself by regimes.laziness."
+        )
+
+
+@contextmanager
+def _failures_in_words() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        raise ValueError(
+            f"lazy_criterion needs a model that can be differentiated twice; here: {first_line(error)}. "
+            "Write that layer with plain operations."
+        ) from error
