@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from regimes.models.state_map import StateMap, state_map
     from regimes.models.tracing import trace_residuals
     from regimes.tangent.diagnosis.diagnose import diagnose
+    from regimes.tangent.criterion import lazy_criterion
     from regimes.tangent.kernel import ntk
     from regimes.tangent.laziness import kernel_drift, tangent_distance, weight_motion
     from regimes.tangent.linearize import linearize
@@ -40,6 +41,7 @@ _HOMES = {
     "judge_laziness": "regimes.tangent.verdict",
     "kernel_drift": "regimes.tangent.laziness",
     "laziness": "regimes.tangent.trained",
+    "lazy_criterion": "regimes.tangent.criterion",
     "linearize": "regimes.tangent.linearize",
     "load": "regimes.training.loading",
     "ntk": "regimes.tangent.kernel",
@@ -65,6 +67,7 @@ __all__ = [
     "judge_laziness",
     "kernel_drift",
     "laziness",
+    "lazy_criterion",
     "linearize",
     "load",
     "ntk",

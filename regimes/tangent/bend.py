@@ -14,8 +14,8 @@ from regimes.tangent.model import TangentModel
 from regimes.tangent.precision import full_precision
 
 _INNER = 6  # Lanczos steps on one Hessian between two choices of the output direction
-_ROUNDS = 60
-_GAIN = 1e-5  # a climb ends when a round raises the norm by less than this share
+_ROUNDS = 40
+_GAIN = 1e-4  # a climb ends when a round raises the norm by less than this share
 
 Outputs = Float[Tensor, " outputs"]
 Weights = Float[Tensor, " p"]
@@ -59,7 +59,12 @@ class Bend:
     def pulled(self, cotangent: Outputs, u: Weights) -> Weights:
         """D²h[u, ·] pulled back along the cotangent: the Hessian of ⟨cotangent, h⟩ times u."""
         self.hessians += 1
-        return self._run(lambda leaves: _twice(self._h(self.x) @ cotangent, leaves, u))
+
+        def work(leaves: Params) -> Tensor:
+            slope = derivative(self._h(self.x) @ cotangent, leaves)
+            return derivative(slope @ u, leaves, create_graph=False)
+
+        return self._run(work)
 
     def squares(self, u: Weights) -> Weights:
         """Σ_i H_i² u over all outputs i of all inputs, each input by itself: its H_i know no other."""
@@ -70,13 +75,11 @@ class Bend:
         return total
 
     def _squares(self, leaves: Params, x: Tensor, u: Weights) -> Weights:
-        value = self._h(x)
-        cotangent = torch.zeros_like(value, requires_grad=True)
-        pushed = derivative(derivative(value @ cotangent, leaves) @ u, {"": cotangent})  # J u
         total = torch.zeros_like(u)
-        for output in range(len(value)):
-            row = derivative(pushed[output], leaves, create_graph=False)
-            total += _twice(value[output], leaves, row)
+        for output in self._h(x):
+            slope = derivative(output, leaves)
+            row = derivative(slope @ u, leaves, create_graph=False)
+            total += derivative(slope @ row, leaves, create_graph=False)
         return total
 
     def sketch(self, directions: Float[Tensor, "probes outputs"], u: Weights) -> Weights:
@@ -92,10 +95,6 @@ def derivative(value: Tensor, leaves: Params, *, create_graph: bool = True) -> T
         value, list(leaves.values()), create_graph=create_graph, retain_graph=True, materialize_grads=True
     )
     return torch.cat([each.to_dense().reshape(-1) for each in found])
-
-
-def _twice(value: Tensor, leaves: Params, u: Weights) -> Weights:
-    return derivative(derivative(value, leaves) @ u, leaves, create_graph=False)
 
 
 def climb(bend: Bend, u: Weights) -> tuple[float, bool]:

@@ -1,7 +1,6 @@
 """The lazy criterion κ: does the derivative of a network change before its output arrives at the targets?"""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import inf
 from typing import NamedTuple
 
@@ -86,7 +85,7 @@ def lazy_criterion(
     risk: Callable[[Tensor], Tensor] | None = None,
     generator: torch.Generator,
     starts: int = 3,
-    steps: int = 60,
+    iterations: int = 60,
     tolerance: float = 0.2,
     probes: int | None = None,
     progress: Said | None = None,
@@ -103,7 +102,7 @@ def lazy_criterion(
     Hessian products of one sample a step. For many outputs take `probes` random combinations of them instead: 2·probes
     Hessian products of all samples a step, a bound that is wider. The bounds hold but for a chance of 1 in 1000 each.
     Lanczos stops when both ends of a square are within the relative `tolerance` (a tenth of it for ‖Dh‖²), or after
-    `steps` steps, and keeps a vector of the size of the parameters for each step. progress: called with a line of text
+    `iterations` steps, and keeps a vector of the size of the parameters for each. progress: called with a line of text
     now and then, such as print.
     ValueError: a model with kinks or jumps (ReLU, leaky ReLU, max pooling, hardtanh), whose second derivative misses
     what happens there, so that a small κ would prove nothing; a model that cannot be differentiated twice; what ntk
@@ -112,7 +111,7 @@ def lazy_criterion(
     """
     caller = "lazy_criterion"
     count(caller, "starts", starts)
-    count(caller, "steps", steps, 2)
+    count(caller, "iterations", iterations)
     positive(caller, "tolerance", tolerance, single=True)
     if probes is not None:
         count(caller, "probes", probes)
@@ -136,17 +135,17 @@ def lazy_criterion(
         values = torch.randn(shape, generator=generator, device=generator.device, dtype=tangent.dtype)
         return values.to(tangent.device)
 
-    say("does the model bend smoothly?")
-    _require_smooth(bend, operator, random(bend.size))
-    bend.hessians = 0
     value = bend.value()
     if not bool(value.isfinite().all()):
         raise ValueError("lazy_criterion needs finite outputs; the model gives NaN or inf on these inputs.")
 
+    say("does the model bend smoothly?")
+    _require_smooth(operator, random(bend.size))
+
     def kernel(v: Tensor) -> Tensor:
         return operator.matvec(v.reshape(n, k)).reshape(-1) / n
 
-    slope, _ = _top("‖Dh‖²", kernel, random(n * k), steps, tolerance / 10, say)
+    slope, _ = _top("‖Dh‖²", kernel, random(n * k), iterations, tolerance / 10, say)
     if not slope.value > 0:
         raise ValueError("lazy_criterion needs a model whose output depends on its parameters; Dh is zero here.")
     derivative = _norm(slope, n * k, tolerance / 10)
@@ -160,7 +159,7 @@ def lazy_criterion(
         squares, part = bend.squares, 1.0
     else:
         squares, part = _sketched(bend, random(probes, n * k)), share(probes)
-    above, top = _top("λ_max(Σ H²)", squares, random(bend.size), steps, tolerance, say)
+    above, top = _top("λ_max(Σ H²)", squares, random(bend.size), iterations, tolerance, say)
     found = []
     for number, start in enumerate([top, *(random(bend.size) for _ in range(starts))]):
         found.append(climb(bend, start / start.norm()))
@@ -169,9 +168,7 @@ def lazy_criterion(
     if not low < inf:
         raise ValueError("lazy_criterion needs a finite second derivative; D²h has NaN or inf on these inputs.")
     upper = _norm(above, bend.size, tolerance)
-    second = Norm(
-        low, max(low, upper.high / part**0.5), upper.settled and all(arrived for _, arrived in found)
-    )
+    second = Norm(low, max(low, upper.high / part**0.5), upper.settled and all(arrived for _, arrived in found))
     return LazyCriterion(
         low=distance * second.low / derivative.high**2,
         estimate=distance * second.low / derivative.low**2,
@@ -188,6 +185,7 @@ def _top(
     name: str, apply: Callable[[Tensor], Tensor], start: Tensor, steps: int, tolerance: float, say: Said
 ) -> tuple[Step, Tensor]:
     """The top of a positive operator: Lanczos until its bounds are near enough, and the vector that belongs to it."""
+    step = None
     for step in lanczos(apply, start, steps):
         if not abs(step.value) < inf or not step.residual < inf:
             raise ValueError("lazy_criterion needs finite derivatives; the model gives NaN or inf on these inputs.")
@@ -195,6 +193,7 @@ def _top(
         say(f"{name} between {step.value:.4g} and {high:.4g} after {step.steps} steps")
         if high <= (1 + tolerance) * step.value:
             break
+    assert step is not None  # lanczos makes at least one
     return step, step.vector()
 
 
@@ -225,25 +224,10 @@ def _general(operator: TangentOperator, risk: Callable[[Tensor], Tensor], output
     return size / slope
 
 
-def _require_smooth(bend: Bend, operator: TangentOperator, u: Tensor) -> None:
+def _require_smooth(operator: TangentOperator, u: Tensor) -> None:
     """Refuse a model that cannot be differentiated twice, or whose second derivative misses kinks or jumps."""
-    with _failures_in_words():
-        Bend(operator.tangent, operator.x[:1]).along(u, u)
-    with _failures_in_words():
-        missed = kink(operator.model, operator.x)
-    if missed is not None:
-        raise ValueError(
-            f"lazy_criterion needs a model that bends smoothly with its parameters; {missed}, as with ReLU, leaky ReLU,"
-            " hardtanh or max pooling. The second derivative misses what happens there, so a small κ would prove "
-            "nothing. Put a smooth activation in its place, such as GELU or softplus, and average pooling; or judge "
-            "the training itself by regimes.laziness."
-        )
-
-
-@contextmanager
-def _failures_in_words() -> Iterator[None]:
     try:
-        yield
+        Bend(operator.tangent, operator.x[:1]).along(u, u)
     except RuntimeError as error:
         if out_of_memory(error):
             raise
@@ -251,3 +235,13 @@ def _failures_in_words() -> Iterator[None]:
             f"lazy_criterion needs a model that can be differentiated twice; here: {first_line(error)}. "
             "Write that layer with plain operations."
         ) from error
+    missed = kink(operator.model, operator.x)
+    if missed is not None and "jumps" in missed:
+        raise ValueError(
+            f"lazy_criterion needs a model that bends smoothly with its parameters; {missed}, as with ReLU, leaky ReLU,"
+            " hardtanh or max pooling. The second derivative misses what happens there, so a small κ would prove "
+            "nothing. Put a smooth activation in its place, such as GELU or softplus, and average pooling; or judge "
+            "the training itself by regimes.laziness."
+        )
+    if missed is not None:
+        raise ValueError(f"lazy_criterion needs a model that can be differentiated twice; here {missed}.")

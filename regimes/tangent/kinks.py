@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from regimes.conventions import Params
+from regimes.errors import out_of_memory
 from regimes.modules import copied, random_like
 from regimes.tangent.bend import derivative
 from regimes.tangent.functional import flatten, trainable
@@ -18,8 +19,9 @@ _SAMPLES = 8
 _SIZE = 200_000  # parameters times inputs, if more than one input
 _FALLS = 26  # halvings after which a step of the derivative is taken for a jump
 _WINDOW = 10  # of them, over which the error at a smooth place falls at least as the length
-_PIECES = 60  # of one line
-_SHARE = 1e-6  # of the derivative: smaller steps are rounding
+_PIECES = 40  # of one line
+_ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-3}  # steps of a smaller share of the derivative
+_TINY = 1e-300
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(6)
 
 
@@ -43,8 +45,8 @@ class _Piece(NamedTuple):
 class _Line:
     """t ↦ ⟨c, h(w_0 + t v)⟩ for a random c and a random direction v that moves each parameter by its own size."""
 
-    def __init__(self, model: nn.Module, x: Tensor, source: torch.Generator) -> None:
-        self.plain, self.x, self.source = Plain(model), x, source
+    def __init__(self, model: nn.Module, x: Tensor, source: torch.Generator, share: float) -> None:
+        self.plain, self.x, self.source, self.share = Plain(model), x, source, share
         self.start = {name: value.detach().clone() for name, value in trainable(model).items()}
         self.direction = _direction(self.start, source)
         self.weights: Tensor | None = None
@@ -55,9 +57,9 @@ class _Line:
                 for name, leaf in leaves.items():
                     leaf.copy_(self.start[name] + t * self.direction[name])
             output = self.plain.value(self.x)
-            if self.weights is None:
-                self.weights = random_like(output, self.source)
-            value = (self.weights * output).sum()
+            weights = random_like(output, self.source) if self.weights is None else self.weights
+            self.weights = weights
+            value = (weights * output).sum()
             slope = derivative(value, leaves) @ flatten(self.direction)
             bend = derivative(slope, leaves, create_graph=False) @ flatten(self.direction)
             return _Point(*(float(each.detach()) for each in (value, slope, bend)))
@@ -83,22 +85,52 @@ def kink(model: nn.Module, x: Tensor) -> str | None:
     for a smooth model the error vanishes, at a kink or a jump it stays as the piece shrinks. Computed in float64 on a
     copy, on a few of the inputs.
     """
-    twin = copied(model).double()
     size = sum(value.numel() for value in trainable(model).values())
     few = x[: max(1, min(_SAMPLES, _SIZE // size))]
-    few = few.double() if few.is_floating_point() else few
+    twin, few, share = _doubled(model, few)
     source = torch.Generator().manual_seed(0)
     for reach in REACH:
-        found = _on(_Line(twin, few, source), reach)
+        line = _Line(twin, few, source, share)
+        found = _second(line) or _on(line, reach)
         if found is not None:
             return found
     return None
 
 
-def _on(line: _Line, reach: float) -> str | None:
-    """The kink or jump that the largest errors on [−reach, reach] lead to; a shorter line where its ends are not finite.
+def _doubled(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor, float]:
+    """A copy in float64 with its inputs, or in its own precision where it cannot do without; the share of rounding."""
+    try:
+        twin = copied(model).double()
+        twice = x.double() if x.is_floating_point() else x
+        output = Plain(twin).run(lambda _: Plain(twin).value(twice))
+        return twin, twice, _ROUNDING[output.dtype]
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+    return copied(model), x, _ROUNDING[torch.float32]
 
-    From the piece with the largest error the way leads down, each time into the half with the larger one.
+
+def _second(line: _Line) -> str | None:
+    """Whether autograd's second derivative at the present parameters is the change of its first derivative.
+
+    It is not where a part of the backward pass has no derivative of its own: autograd leaves that out without a word.
+    """
+    here, worst = line(0.0), inf
+    for exponent in range(2, 7):
+        step = 10.0**-exponent if line.share < 1e-3 else 3.0 ** (1 - exponent)
+        change = (line(step).slope - line(-step).slope) / (2 * step)
+        noise = line.share * 1e-6 * abs(here.slope) / step
+        worst = min(worst, (abs(change - here.bend) - noise) / max(abs(change), abs(here.bend), _TINY))
+        if not worst > 1e-2:
+            return None
+    return "the second derivative that autograd gives is not the change of its first one"
+
+
+def _on(line: _Line, reach: float) -> str | None:
+    """The kink or jump to which the largest errors on [−reach, reach] lead.
+
+    From the piece with the largest error the way leads down, each time into the half with the larger one. Where the
+    ends are not finite the line is shorter.
     """
     ends = line(-reach), line(reach)
     for _ in range(10):
@@ -106,6 +138,8 @@ def _on(line: _Line, reach: float) -> str | None:
             break
         reach /= 2
         ends = line(-reach), line(reach)
+    else:
+        return "it is not finite around its present parameters"
     left = [_piece(line, -reach, ends[0], reach, ends[1])]
     pieces = 1
     while left and pieces < _PIECES:
@@ -141,6 +175,6 @@ def _piece(line: _Line, low: float, before: _Point, high: float, after: _Point) 
         integral = sum(weight * getattr(node, rest) for weight, node in zip(weights, nodes, strict=True))
         size = max(abs(getattr(point, name)) for point in (before, after, *nodes))
         error = abs(change - integral)
-        if not error <= max(_SHARE * size, worst):
+        if not error <= max(line.share * size, worst):
             worst, fault = error, called
     return _Piece(low, before, high, after, worst if isfinite(worst) else inf, fault)
