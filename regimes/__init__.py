@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from regimes.models.scaling import Centred
     from regimes.models.state_map import StateMap, state_map
     from regimes.models.tracing import trace_residuals
-    from regimes.tangent.diagnosis.diagnose import diagnose
     from regimes.tangent.criterion import lazy_criterion
+    from regimes.tangent.diagnosis.diagnose import diagnose
     from regimes.tangent.kernel import ntk
     from regimes.tangent.laziness import kernel_drift, tangent_distance, weight_motion
     from regimes.tangent.linearize import linearize

@@ -120,6 +120,8 @@ def _second(line: _Line) -> str | None:
         step = 10.0**-exponent if line.share < 1e-3 else 3.0 ** (1 - exponent)
         change = (line(step).slope - line(-step).slope) / (2 * step)
         noise = line.share * 1e-6 * abs(here.slope) / step
+        if not isfinite(change):
+            return None  # which is said where the line is followed
         worst = min(worst, (abs(change - here.bend) - noise) / max(abs(change), abs(here.bend), _TINY))
         if not worst > 1e-2:
             return None
