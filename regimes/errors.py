@@ -70,3 +70,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The hint " Did you mean 'x'?" if a known name is near, otherwise an empty text."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {matches[0]!r}?" if matches else ""
+
+
+def shown(value: Any, most: int = 60) -> str:
+    """A value as a message shows it: on one line, cut where it is longer."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -26,6 +26,7 @@ ONE = pictures(9)
 KINDS = {
     "each its own samples": lambda seed: Batches(pictures(seed), 4, seed=seed, normalise=norm(), augment=changes()),
     "all the same samples": lambda seed: Batches(ONE, 4, seed=seed, normalise=norm(), augment=changes()),
+    "channels last": lambda seed: Batches(ONE, 4, seed=seed, normalise=norm(), channels_last=True),
     "plain": lambda seed: Batches(pictures(seed), 4, seed=seed),
     "in stored order": lambda seed: Batches(pictures(seed), 4, seed=seed, shuffle=False),
     "unlike normalisations": lambda seed: Batches(pictures(seed), 4, seed=seed, normalise=norm(seed / 10)),

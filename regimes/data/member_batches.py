@@ -17,6 +17,9 @@ class MemberBatches:
 
     The members need batches of one number and size. Samples that they share lie on the device once; of those that they
     do not share a joined copy is made. Augmentation and normalisation that are the same for all are done at once.
+
+    Members that ask for channels_last get the same numbers with the channels first: vmap makes one grouped convolution
+    of theirs, for which it lays the images of all members side by side anew, whatever their layout was.
     """
 
     def __init__(self, members: Sequence[Batches]) -> None:

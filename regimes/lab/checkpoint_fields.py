@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from regimes.errors import shown
+
 MAPPINGS = ("config", "state", "rng", "sums", "best")
 TEXTS = ("run", "data", "program")
 PARTS = ("model", "objective", "optimizer", "scheduler", "epoch", "step")
@@ -16,12 +18,12 @@ def misfit(found: Mapping[str, Any]) -> str | None:
     """The first part that is not of its kind, and what it is; None if all are."""
     for name in MAPPINGS:
         if not isinstance(found[name], dict):
-            return f"{name} is {_short(found[name])}, not a mapping"
+            return f"{name} is {shown(found[name])}, not a mapping"
     for name in TEXTS:
         if not isinstance(found[name], str):
-            return f"{name} is {_short(found[name])}, not a text"
+            return f"{name} is {shown(found[name])}, not a text"
     if not isinstance(found["start"], float | int):
-        return f"start is {_short(found['start'])}, not a number"
+        return f"start is {shown(found['start'])}, not a number"
     return _state(found["state"]) or _rng(found["rng"]) or _rows(found["rows"]) or _best(found["best"], found["rows"])
 
 
@@ -30,11 +32,11 @@ def misfit_shape(
 ) -> str | None:
     """The same of the shape of an input and the number of classes; of a data set of `train` both are known."""
     if not isinstance(shape, list | tuple) or not all(_count(size, 1) for size in shape):
-        return f"shape is {_short(shape)}, not sizes of at least 1"
+        return f"shape is {shown(shape)}, not sizes of at least 1"
     if not _count(classes, 0):
-        return f"classes is {_short(classes)}, not a whole number of at least 0"
+        return f"classes is {shown(classes)}, not a whole number of at least 0"
     if known is not None and (tuple(shape), classes) != known:
-        return f"shape and classes are {_short(tuple(shape))} and {classes}; {dataset} has {known[0]} and {known[1]}"
+        return f"shape and classes are {shown(tuple(shape))} and {classes}; {dataset} has {known[0]} and {known[1]}"
     return None
 
 
@@ -47,10 +49,10 @@ def _state(state: Mapping[str, Any]) -> str | None:
         return "state.model holds more than tensors"
     for name in ("objective", "optimizer"):
         if not isinstance(state[name], dict):
-            return f"state.{name} is {_short(state[name])}, not a mapping"
+            return f"state.{name} is {shown(state[name])}, not a mapping"
     for name in ("epoch", "step"):
         if not _count(state[name], 0):
-            return f"state.{name} is {_short(state[name])}, not a whole number of at least 0"
+            return f"state.{name} is {shown(state[name])}, not a whole number of at least 0"
     return None
 
 
@@ -59,13 +61,13 @@ def _rng(rng: Mapping[str, Any]) -> str | None:
         return f"rng has {', '.join(map(str, rng)) or 'nothing'}, not cpu and cuda"
     for name, states in rng.items():
         if not (isinstance(states, Tensor) and states.dtype == torch.uint8) and not (name == "cuda" and states is None):
-            return f"rng.{name} is {_short(states)}, not the state of a generator"
+            return f"rng.{name} is {shown(states)}, not the state of a generator"
     return None
 
 
 def _rows(rows: Any) -> str | None:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        return f"rows is {_short(rows)}, not a list of mappings"
+        return f"rows is {shown(rows)}, not a list of mappings"
     last = 0
     for number, row in enumerate(rows, 1):
         for name in rows[0]:
@@ -73,9 +75,9 @@ def _rows(rows: Any) -> str | None:
                 return f"row {number} lacks the field {name!r}"
         for name, value in row.items():
             if isinstance(value, bool) or not (value is None or isinstance(value, float | int)):
-                return f"row {number}: field {name!r} is {_short(value)}, not a number"
+                return f"row {number}: field {name!r} is {shown(value)}, not a number"
         if not _count(row.get("epoch"), last + 1):
-            return f"row {number}: field 'epoch' is {_short(row.get('epoch'))}, after {last}"
+            return f"row {number}: field 'epoch' is {shown(row.get('epoch'))}, after {last}"
         last = row["epoch"]
     return None
 
@@ -85,16 +87,11 @@ def _best(best: Mapping[str, Any], rows: Sequence[Any]) -> str | None:
         return None
     epoch, score = best.get("epoch"), best.get("score")
     if not _count(epoch, 1) or epoch not in [row["epoch"] for row in rows]:
-        return f"best.epoch is {_short(epoch)}, not one of {len(rows)} epochs"
+        return f"best.epoch is {shown(epoch)}, not one of {len(rows)} epochs"
     if not isinstance(score, list) or not all(isinstance(part, float | int) for part in score):
-        return f"best.score is {_short(score)}, not numbers"
+        return f"best.score is {shown(score)}, not numbers"
     return None
 
 
 def _count(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value < math.inf
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."

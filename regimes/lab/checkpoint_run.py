@@ -6,10 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
-from regimes.errors import UserError
+from regimes.errors import UserError, shown
 from regimes.lab.config import dump
 from regimes.lab.provenance import run_identity
-from regimes.lab.runs import differences
+from regimes.lab.runs import MISSING, differences
 
 LENGTH = ("epochs", "max_steps")  # a run may go on to another length
 WAY_OUT = "put the run's own file back, pass --out for another folder, or --fresh to train anew"
@@ -56,9 +56,5 @@ def refuse_mismatch(path: Path, checkpoint: Owned, config: Mapping[str, Any], ru
 def _refuse_other_settings(path: Path, checkpoint: Owned, config: Mapping[str, Any]) -> None:
     for key, there, here in differences(checkpoint.config, config, ""):
         if key not in LENGTH:
-            raise UserError(f"{path} is of another run: {key} is {_short(there)} in it, {_short(here)} here; {WAY_OUT}")
-
-
-def _short(value: Any) -> str:
-    text = repr(value) if isinstance(value, str | int | float | bool | list | dict | None) else "nothing"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+            was, asked = ("nothing" if value is MISSING else shown(value) for value in (there, here))
+            raise UserError(f"{path} is of another run: {key} is {was} in it, {asked} here; {WAY_OUT}")

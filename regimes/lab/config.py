@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from regimes.errors import UserError, nearest, users_choice
+from regimes.errors import UserError, nearest, shown, users_choice
 from regimes.lab.shipped import found
 from regimes.lab.yaml_text import parse_yaml, read_yaml
 from regimes.paths import home
@@ -121,7 +121,7 @@ def _merge(
         if isinstance(value, dict) and isinstance(values.get(key), dict):
             _merge(values[key], value, inner, (*path, str(key)), sources, source)
         elif isinstance(value, dict) and settings and inner is None and not _is_mapping(settings, key):
-            raise UserError(f"{full!r} has no keys below it ({source}); it is {_short(values.get(key))} by default")
+            raise UserError(f"{full!r} has no keys below it ({source}); it is {shown(values.get(key), 80)} by default")
         else:
             values[key] = value
 
@@ -148,7 +148,7 @@ def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
     need = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
     if first["type"] == "missing":
         return f"{key} is needed; pass --set {key}=VALUE"
-    text = f"{key}: {need}; got {_short(first['input'])}" + (f" ({source})" if source else "")
+    text = f"{key}: {need}; got {shown(first['input'], 80)}" + (f" ({source})" if source else "")
     return " ".join(text.split()) + (f"; and {len(others)} more" if others else "")
 
 
@@ -164,8 +164,3 @@ def _holds_bool(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(_holds_bool(item) for item in value)
     return isinstance(value, bool)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

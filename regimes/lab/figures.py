@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from regimes.lab.files import write_whole
-from regimes.lab.numbers import Number, geometric_mean, known, slope
+from regimes.lab.numbers import Number
 from regimes.lab.statements import FEW
 
 COLUMN = 3.4  # inches: one column of a two-column page
@@ -143,16 +143,6 @@ def reference_slope(ax: Axes, x: Sequence[float] | np.ndarray, y: float, slope: 
     line = np.asarray(x, dtype=float)
     (drawn,) = ax.plot(line, y * (line / line[0]) ** slope, "--", color=GREY, linewidth=1.0, label=label, zorder=1)
     return drawn
-
-
-def power_law(ax: Axes, x: ArrayLike, y: ArrayLike, groups: ArrayLike, *, label: str, number: int = 0) -> None:
-    """Geometric means over the groups (seeds) of y at each x, with 95 % bands and the exponent after the label."""
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
-    means = known({place: geometric_mean(y[x == place]) for place in np.unique(x)})
-    exponent = slope(x, y, groups)
-    text = "" if exponent is None else f": {signed(exponent.value)}"
-    curve(ax, means, number=number, label=f"{label}{text}")
-    ax.set(xscale="log", yscale="log")
 
 
 def save(figure: Figure, folder: Folder | Path, name: str = "figure") -> None:
