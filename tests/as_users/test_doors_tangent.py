@@ -8,7 +8,19 @@ from regimes.activations import RELU
 from regimes.conventions import generator
 from regimes.tangent.finite_horizon import finite_horizon_bound
 from regimes.tangent.functional import unflatten
-from regimes.tangent.infinite import dense_kernels, two_layer_nngp, two_layer_ntk
+from regimes.tangent.infinite import (
+    AvgPool,
+    Conv,
+    Dense,
+    Flatten,
+    LayerNorm,
+    Nonlinearity,
+    Serial,
+    dense_kernels,
+    infinite_kernels,
+    two_layer_nngp,
+    two_layer_ntk,
+)
 from regimes.tangent.kernel import jacobian, ntk, ntk_vector_product
 from regimes.tangent.laziness import activation_flips, alignment, kernel_drift, tangent_distance, weight_motion
 from regimes.tangent.random_nets import random_dense_kernels
@@ -123,6 +135,22 @@ DOORS = {
         sized={"x1": (1,), "x2": (1,)},
         free={"depth: 0"},
     ),
+    "infinite_kernels": Door(
+        infinite_kernels,
+        lambda: {
+            "net": Serial(Conv(2), Nonlinearity(RELU), AvgPool(2), Flatten(), Dense()), "x1": randn(3, 2, 4, 4),
+            "x2": randn(2, 2, 4, 4), "memory": 10**6,
+        },
+        sized={"x1": (1, 2), "x2": (1, 2)},
+    ),
+    "Dense": Door(Dense, lambda: {"sigma_w": 1.0, "sigma_b": 0.5, "width": 3}, free={"sigma_b: 0"}),
+    "Conv": Door(
+        Conv,
+        lambda: {"sizes": 3, "strides": 2, "padding": "SAME", "sigma_w": 1.0, "sigma_b": 0.5, "width": 3},
+    ),
+    "AvgPool": Door(AvgPool, lambda: {"sizes": 3, "strides": 2, "padding": "SAME"}),
+    "LayerNorm": Door(LayerNorm, lambda: {"epsilon": 1e-5}),
+    "Nonlinearity": Door(Nonlinearity, lambda: {"activation": RELU, "tolerance": 1e-9}),
     "two_layer_ntk": Door(
         two_layer_ntk, lambda: {**INPUTS(), "std_a": 1.0, "std_b": 1.0}, sized={"x1": (1,), "x2": (1,)}
     ),

@@ -43,7 +43,7 @@ class _Absolute(torch.autograd.Function):
         absolute = (
             torch.sub(total, gap).mul_(angle).mul_(1 / math.pi).sub_(one.mul_(other), alpha=2 / math.pi).add_(gap)
         )
-        return absolute, angle
+        return absolute.clamp_(min=0), angle  # by rounding it can fall below 0, at angles of 1e-16
 
     @staticmethod
     @once_differentiable

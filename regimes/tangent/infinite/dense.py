@@ -58,7 +58,8 @@ def two_layer_nngp(
     std_b: float = 1.0,
 ) -> Float[Tensor, "n1 n2"]:
     """Covariance std_a² E[σ(b·x)σ(b·x')] of m^{−1/2} Σ_j a_j σ(b_j·x), a ~ N(0, std_a²), b ~ N(0, std_b² I)."""
-    return std_a**2 * _hidden("two_layer_nngp", x1, x2, activation, std_a, std_b).nngp
+    hidden = _hidden("two_layer_nngp", x1, x2, activation, std_a, std_b)
+    return std_a**2 * hidden.nngp
 
 
 def two_layer_ntk(

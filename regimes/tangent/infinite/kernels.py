@@ -10,7 +10,7 @@ from torch import Tensor
 
 from regimes.checks import alike, count, finite, function, real, shapes
 from regimes.tangent.infinite.layers import require_layer
-from regimes.tangent.infinite.products import NEAR, products, sharpened
+from regimes.tangent.infinite.products import NEAR, products, sharpened, spread
 from regimes.tangent.infinite.state import Kind, Layer, Pairs, Sides, joined, mapped, placed, root
 
 MEMORY = 512 * 2**20  # bytes that the work may take beside its result
@@ -128,20 +128,14 @@ def _inputs(x1: Tensor, x2: Tensor, root1: Tensor, root2: Tensor, *, everywhere:
     gap, total = scale - covariance, scale + covariance
     near = covariance.abs() > (1 - NEAR) * scale
     if near.any():
-        one, other = _placed_units(x1, root1, x2, root2, covariance)
+        one, other = spread(_units(x1, root1), _units(x2, root2), covariance)
         gap = sharpened(gap, scale, near & (covariance > 0), one, other)
         total = sharpened(total, scale, near & (covariance < 0), one, -other)
     return Pairs(gap, total, None)
 
 
-def _placed_units(x1: Tensor, root1: Tensor, x2: Tensor, root2: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
-    one, other = (x / torch.where(each > 0, each, 1.0)[..., None] for x, each in ((x1, root1), (x2, root2)))
-    positions = one.ndim - 3
-    if pairs.ndim > one.ndim - 1:
-        ones = (1,) * positions
-        one = one.reshape(*one.shape[:-1], *ones, one.shape[-1])
-        other = other.reshape(*other.shape[:2], *ones, *other.shape[2:])
-    return one, other
+def _units(x: Tensor, roots: Tensor) -> Tensor:
+    return x / torch.where(roots > 0, roots, 1.0)[..., None]
 
 
 def _kernels(pairs: Pairs) -> Kernels:

@@ -56,8 +56,8 @@ class Dense:
         known = replace(self, fan_in=fan_in("Dense", self.parametrisation, kind))
         return known, Kind(kind.positions, self.width, gaussian=True, fresh=True)
 
-    def sides(self, root: Tensor, own: Pairs | None) -> tuple[Sides, Pairs | None]:
-        return alone(self, root, with_bias(self.sigma_w * root, self.sigma_b), own)
+    def sides(self, before: Tensor, own: Pairs | None) -> tuple[Sides, Pairs | None]:
+        return alone(self, before, with_bias(self.sigma_w * before, self.sigma_b), own)
 
     def pairs(self, pairs: Pairs, left: Sides, right: Sides) -> Pairs:
         gap, total = (self.sigma_w**2 * each for each in (pairs.gap, pairs.total))
@@ -99,8 +99,8 @@ class Nonlinearity:
         require_gaussian("Nonlinearity", kind)
         return self, kind._replace(gaussian=False)
 
-    def sides(self, root: Tensor, own: Pairs | None) -> tuple[Sides, Pairs | None]:
-        return alone(self, root, self.form.root(root), own)
+    def sides(self, before: Tensor, own: Pairs | None) -> tuple[Sides, Pairs | None]:
+        return alone(self, before, self.form.root(before), own)
 
     def pairs(self, pairs: Pairs, left: Sides, right: Sides) -> Pairs:
         roots = placed(left.before, right.before, pairs.gap), placed(left.after, right.after, pairs.gap)
@@ -130,8 +130,8 @@ class LayerNorm:
         require_gaussian("LayerNorm", kind)
         return self, kind
 
-    def sides(self, root: Tensor, own: Pairs | None) -> tuple[Sides, Pairs | None]:
-        return alone(self, root, root * self._factor(root, 1), own)
+    def sides(self, before: Tensor, own: Pairs | None) -> tuple[Sides, Pairs | None]:
+        return alone(self, before, before * self._factor(before, 1), own)
 
     def pairs(self, pairs: Pairs, left: Sides, right: Sides) -> Pairs:
         a, b = placed(self._factor(left.before, 2), self._factor(right.before, 2), pairs.gap)
@@ -156,8 +156,8 @@ class Identity:
     def fitted(self, kind: Kind) -> tuple["Identity", Kind]:
         return self, kind
 
-    def sides(self, root: Tensor, own: Pairs | None) -> tuple[Sides, Pairs | None]:
-        return Sides(root, root), own
+    def sides(self, before: Tensor, own: Pairs | None) -> tuple[Sides, Pairs | None]:
+        return Sides(before, before), own
 
     def pairs(self, pairs: Pairs, left: Sides, right: Sides) -> Pairs:
         return pairs
@@ -185,13 +185,13 @@ class Serial:
             found.append(layer)
         return Serial(*found), kind
 
-    def sides(self, root: Tensor, own: Pairs | None) -> tuple[Sides, Pairs | None]:
-        inner, after = [], root
+    def sides(self, before: Tensor, own: Pairs | None) -> tuple[Sides, Pairs | None]:
+        inner, after = [], before
         for layer in self.layers:
             sides, own = layer.sides(after, own)
             inner.append(sides)
             after = sides.after
-        return Sides(root, after, tuple(inner)), own
+        return Sides(before, after, tuple(inner)), own
 
     def pairs(self, pairs: Pairs, left: Sides, right: Sides) -> Pairs:
         for layer, one, other in zip(self.layers, left.inner, right.inner, strict=True):
@@ -217,7 +217,7 @@ def require_weights(
         not_negative(caller, "sigma_b", sigma_b, single=True)
     if width is not None:
         count(caller, "width", width)
-    if parametrisation not in ("ntk", "standard"):
+    if not isinstance(parametrisation, str) or parametrisation not in ("ntk", "standard"):
         raise ValueError(f"{caller} needs parametrisation 'ntk' or 'standard'; got {parametrisation!r}.")
 
 

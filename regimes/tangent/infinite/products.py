@@ -29,6 +29,16 @@ def products(left: Tensor, right: Tensor, everywhere: bool) -> Tensor:
     return found.unflatten(3, positions).unflatten(2, positions)
 
 
+def spread(left: Tensor, right: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """The vectors of both sides so that their other axes broadcast with the pairs."""
+    positions = left.ndim - 3
+    if pairs.ndim == left.ndim - 1 or positions == 0:
+        return left, right
+    ones = (1,) * positions
+    left = left.reshape(*left.shape[:-1], *ones, left.shape[-1])
+    return left, right.reshape(*right.shape[:2], *ones, *right.shape[2:])
+
+
 def sharpened(
     coarse: Float[Tensor, "n1 n2 *positions"],
     scale: Float[Tensor, "n1 n2 *positions"],

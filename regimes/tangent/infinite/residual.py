@@ -53,10 +53,10 @@ class Parallel:
             kinds[0].positions, channels, all(each.gaussian for each in kinds), fresh
         )
 
-    def sides(self, root: Tensor, own: Pairs | None) -> tuple[Sides, Pairs | None]:
-        found = [branch.sides(root, own) for branch in self.branches]
+    def sides(self, before: Tensor, own: Pairs | None) -> tuple[Sides, Pairs | None]:
+        found = [branch.sides(before, own) for branch in self.branches]
         inner = tuple(sides for sides, _ in found)
-        sides = Sides(root, _joint([each.after for each in inner]), inner)
+        sides = Sides(before, _joint([each.after for each in inner]), inner)
         branches = [each for _, each in found if each is not None]
         if not branches:
             return sides, None

@@ -64,8 +64,8 @@ class Layer(Protocol):
         """The layer with what it takes from its input, and the kind of its output; ValueError if they do not fit."""
         ...
 
-    def sides(self, root: Tensor, own: Pairs | None) -> tuple[Sides, Pairs | None]:
-        """√variances (n, *s) after the layer from those before; own: pairs of its own positions, (n, 1, *s, *s)."""
+    def sides(self, before: Tensor, own: Pairs | None) -> tuple[Sides, Pairs | None]:
+        """√variances (n, *s) after the layer; own: pairs of its own positions, (n, 1, *s, *s)."""
         ...
 
     def pairs(self, pairs: Pairs, left: Sides, right: Sides) -> Pairs:
