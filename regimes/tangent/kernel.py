@@ -2,34 +2,39 @@
 
 from collections.abc import Sequence
 
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from regimes.conventions import Params
+from regimes.tangent.inputs import Forward, Samples, adapted, outer_names
 from regimes.tangent.model import tangent_model
-from regimes.tangent.operator import MEMORY, Batch, TangentOperator
+from regimes.tangent.operator import MEMORY, TangentOperator
 
 
-def jacobian(model: nn.Module, x: Batch) -> Params:
+def jacobian(model: nn.Module, x: Samples, *, forward: Forward | None = None) -> Params:
     """Derivative of every output of every sample: name -> (n, k, *shape of the parameter), outputs flattened to k."""
-    tangent = tangent_model(model, x, "jacobian")
-    return tangent.rows(x.detach(), slice(0, tangent.outputs))
+    module, batch = adapted(model, x, forward, "jacobian")
+    tangent = tangent_model(module, batch, "jacobian")
+    return outer_names(module, tangent.rows(batch.detach(), slice(0, tangent.outputs)))
 
 
 def ntk(
     model: nn.Module,
-    x1: Batch,
-    x2: Shaped[Tensor, "n2 *other"] | None = None,
+    x1: Samples,
+    x2: Samples | None = None,
     *,
+    forward: Forward | None = None,
     outputs: str | Sequence[int] = "full",
     block: int | None = None,
     memory: int = MEMORY,
 ) -> Float[Tensor, "n n2 k k"] | Float[Tensor, "n n2 k"] | Float[Tensor, "n n2"]:
     """Tangent kernel Θ(x, x')_ab = Σ_parameters ∂f_a(x) ∂f_b(x') of any torch module, at its present parameters.
 
+    x1, x2: tensors; or mappings of tensors (model(**x1)) or tuples (model(*x1)) with a row for each sample. forward:
+    forward(model, batch) calls the model in another way. x2 = None means x1: then the result is exactly symmetric.
     "full" gives (n1, n2, k, k); "trace" gives Σ_a Θ_aa, the SUM over the k outputs (divide by k for the mean);
     "diagonal" gives each Θ_aa, (n1, n2, k); a list of outputs gives the full kernel of those. Outputs of more than one
-    axis are flattened to k. x2 = None means x1: then the result is exactly symmetric.
+    axis are flattened to k.
     Derivatives are formed for `block` samples at a time (None: as many as `memory` bytes hold, which bound all work
     beside the result), so blocks change the time and not the result. dtype and device are those of the model.
     Parameters with requires_grad=False do not count; shared parameters count once with all their uses.
@@ -43,14 +48,20 @@ def ntk(
     not finite or of another dtype, device or sample shape, and the rest of regimes.tangent.model.
     Source: [JacotGabrielHongler2018].
     """
-    return TangentOperator(model, x1, memory=memory, caller="ntk").gram(x2, outputs=outputs, block=block)
+    operator = TangentOperator(model, x1, forward=forward, memory=memory, caller="ntk")
+    return operator.gram(x2, outputs=outputs, block=block)
 
 
 def ntk_vector_product(
-    model: nn.Module, x1: Batch, vector: Float[Tensor, "rows columns"], x2: Shaped[Tensor, "n2 *other"] | None = None
+    model: nn.Module,
+    x1: Samples,
+    vector: Float[Tensor, "rows columns"],
+    x2: Samples | None = None,
+    *,
+    forward: Forward | None = None,
 ) -> Float[Tensor, "n k"]:
     """Σ_jb Θ(x1_i, x2_j)_ab v_jb without forming Θ or a Jacobian: one vjp at x2, one jvp at x1. x2 = None means x1.
 
     Memory is that of one training step on x1 or x2. Errors as in ntk.
     """
-    return TangentOperator(model, x1, caller="ntk_vector_product").matvec(vector, x2)
+    return TangentOperator(model, x1, forward=forward, caller="ntk_vector_product").matvec(vector, x2)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from regimes.checks import alike, count, finite, shapes
@@ -17,11 +17,11 @@ from regimes.tangent.gram.coverage import Coverage, coverage
 from regimes.tangent.gram.features import Features
 from regimes.tangent.gram.forms import Outputs
 from regimes.tangent.gram.tiles import fill
+from regimes.tangent.inputs import Forward, Samples, adapted, inner_names, other_samples, outer_names
 from regimes.tangent.model import require_samples, tangent_model
+from regimes.tangent.pieces import Pieces
 from regimes.tangent.precision import full_precision
-from regimes.tangent.products import pull_back, push
 
-Batch = Shaped[Tensor, "n *sample"]
 MEMORY = 512 * 2**20  # bytes that the work on one kernel may take beside its result
 _NAMED = ("full", "trace", "diagonal")
 
@@ -34,23 +34,41 @@ class TangentOperator:
     the operator is made. Outputs of more than one axis are flattened to k.
     """
 
-    def __init__(self, model: nn.Module, x: Batch, *, memory: int = MEMORY, caller: str = "tangent_operator") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Samples,
+        *,
+        forward: Forward | None = None,
+        memory: int = MEMORY,
+        caller: str = "tangent_operator",
+    ) -> None:
         self.memory = count(caller, "memory", memory)
         self.caller = caller
-        self.tangent = tangent_model(model, x, caller)
-        self.model, self.x, self.outputs = self.tangent.plain.model, x.detach(), self.tangent.outputs
+        model, batch = adapted(model, x, forward, caller)
+        self.tangent = tangent_model(model, batch, caller)
+        self.model, self.x, self.outputs = self.tangent.plain.model, batch.detach(), self.tangent.outputs
         self._covered: Coverage | None = None
         self._names: list[str] = []  # of the parameters that were trainable then
+        self._pieces = Pieces(self.tangent, self.memory)
 
-    def vjp(self, cotangent: Float[Tensor, "n k"], x: Batch | None = None) -> Params:
+    def vjp(self, cotangent: Float[Tensor, "n k"], x: Samples | None = None) -> Params:
         """Jᵀ·cotangent: name -> shape of the parameter. x: other inputs than those of the operator."""
-        x = self._others(x, "x")
-        self._require_vector("cotangent", cotangent, len(x))
-        return pull_back(self.tangent, x, cotangent.detach())
+        other = self._others(x, "x")
+        self._require_vector("cotangent", cotangent, len(other))
+        return outer_names(self.model, self._pieces.pull_back(other, [cotangent.detach()])[0])
 
-    def jvp(self, direction: Params, x: Batch | None = None) -> Float[Tensor, "n k"]:
+    def vjps(self, cotangents: Sequence[Float[Tensor, "n k"]]) -> list[Params]:
+        """Jᵀ of several cotangents, which share the forward pass. The results are not counted in `memory`."""
+        for cotangent in cotangents:
+            self._require_vector("cotangent", cotangent, len(self.x))
+        pulled = self._pieces.pull_back(self.x, [cotangent.detach() for cotangent in cotangents]) if cotangents else []
+        return [outer_names(self.model, each) for each in pulled]
+
+    def jvp(self, direction: Params, x: Samples | None = None) -> Float[Tensor, "n k"]:
         """J·direction; the direction has the names and shapes of the trainable parameters."""
-        x = self._others(x, "x")
+        other = self._others(x, "x")
+        direction = inner_names(self.model, direction)
         given = {name: (tuple(v.shape), v.dtype) for name, v in direction.items()}
         needed = {name: (tuple(v.shape), v.dtype) for name, v in self.tangent.params.items()}
         if given != needed:
@@ -59,16 +77,16 @@ class TangentOperator:
                 f"got {given} for {needed}."
             )
         finite(self.caller, direction=torch.stack([value.abs().sum() for value in direction.values()]))
-        return push(self.tangent, x, {name: direction[name] for name in needed})
+        return self._pieces.push(other, {name: direction[name] for name in needed})
 
-    def matvec(self, vector: Float[Tensor, "rows columns"], x2: Batch | None = None) -> Float[Tensor, "n1 k"]:
+    def matvec(self, vector: Float[Tensor, "rows columns"], x2: Samples | None = None) -> Float[Tensor, "n1 k"]:
         """Σ_jb Θ(x_i, x2_j)_ab v_jb without Θ: one pass back at x2, one forward at x. x2 = None means x."""
         other = self._others(x2)
         self._require_vector("vector", vector, len(other), " of x2")
-        return push(self.tangent, self.x, pull_back(self.tangent, other, vector.detach()))
+        return self._pieces.push(self.x, self._pieces.pull_back(other, [vector.detach()])[0])
 
     def gram(
-        self, x2: Batch | None = None, *, outputs: str | Sequence[int] = "full", block: int | None = None
+        self, x2: Samples | None = None, *, outputs: str | Sequence[int] = "full", block: int | None = None
     ) -> Float[Tensor, "n1 n2 k k"] | Float[Tensor, "n1 n2 k"] | Float[Tensor, "n1 n2"]:
         """Θ(x, x2)_ab = Σ_parameters ∂f_a(x) ∂f_b(x2); x2 = None means x, and an exactly symmetric result.
 
@@ -141,10 +159,11 @@ class TangentOperator:
                 return torch.cat([first, others.index_select(0, differs.int().argmax()[None])])
         return torch.cat([first, 2 * first + 1 if first.is_floating_point() else first])
 
-    def _others(self, x: Tensor | None, name: str = "x2") -> Tensor:
+    def _others(self, x: Any, name: str = "x2") -> Tensor:
         """Samples of the kind of those of the operator; these where none are given."""
         if x is None:
             return self.x
+        x = other_samples(self.model, x, self.caller, name)
         require_samples(x, self.caller, name)
         if x.shape[1:] != self.x.shape[1:] or x.dtype != self.x.dtype or x.device != self.x.device:
             raise ValueError(
@@ -163,13 +182,18 @@ class TangentOperator:
         alike(self.caller, **{name: vector}, output=torch.empty(0, dtype=self.tangent.dtype, device=self.x.device))
 
 
-def tangent_operator(model: nn.Module, x: Batch, *, memory: int = MEMORY) -> TangentOperator:
+def tangent_operator(
+    model: nn.Module, x: Samples, *, forward: Forward | None = None, memory: int = MEMORY
+) -> TangentOperator:
     """The derivatives of a torch module by its trainable parameters, on the samples x, as an operator.
 
+    x: a tensor; or a mapping of tensors (called as model(**x)) or a tuple (model(*x)) with a row for each sample.
+    forward: forward(model, batch) calls the model in another way. The output is a tensor, its `logits`, or the only
+    tensor in it.
     memory: bytes that the work on a kernel may take beside its result, where one sample and one output fit at all.
     Frozen parameters do not count; shared ones count once with all their uses. Full precision, whatever autocast and
     torch.set_float32_matmul_precision say.
     ValueError: what ntk refuses.
     Source: [JacotGabrielHongler2018].
     """
-    return TangentOperator(model, x, memory=memory)
+    return TangentOperator(model, x, forward=forward, memory=memory)

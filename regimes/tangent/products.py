@@ -1,5 +1,7 @@
 """J and its transpose times a vector, by whichever way a tangent model allows."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.func import vjp
@@ -14,12 +16,17 @@ _ROWS = 256 * 2**20  # bytes of derivatives formed at a time where the forward m
 
 def pull_back(tangent: TangentModel, x: Tensor, cotangent: Tensor) -> Params:
     """Jᵀ·cotangent (n, k) of all samples together: name -> shape of the parameter."""
+    return pull_back_each(tangent, x, [cotangent])[0]
+
+
+def pull_back_each(tangent: TangentModel, x: Tensor, cotangents: Iterable[Tensor]) -> list[Params]:
+    """Jᵀ·cotangent of each cotangent (n, k), after one forward pass where torch.func follows the model."""
     f = tangent.f
     with torch.set_grad_enabled(tangent.recurrent), full_precision(tangent.device):
         if not (tangent.found.transforms and tangent.found.forward):
-            return tangent.plain.pull(x, lambda value, _: cotangent.reshape(value.shape))[1]
+            return [tangent.plain.pull(x, lambda value, _, u=u: u.reshape(value.shape))[1] for u in cotangents]
         _, pull = vjp(lambda values: f(values, x).reshape(len(x), -1), tangent.params)[:2]
-        return {name: each.detach() for name, each in pull(cotangent)[0].items()}
+        return [{name: each.detach() for name, each in pull(u)[0].items()} for u in cotangents]
 
 
 def push(tangent: TangentModel, x: Tensor, direction: Params) -> Tensor:

@@ -1,0 +1,51 @@
+"""The networks, and their random samples, on which tangent kernels are timed."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from regimes.models.build import build
+
+OUTPUTS = 10
+
+
+class Encoder(nn.Module):
+    """Six layers of a transformer encoder on 32 tokens of 48 numbers; the mean over tokens goes to the outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(48, 128)
+        self.place = nn.Parameter(0.02 * torch.randn(32, 128))
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(128, 4, 512, 0.0, "gelu", batch_first=True) for _ in range(6)
+        )
+        self.head = nn.Linear(128, OUTPUTS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x) + self.place
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x.mean(1))
+
+
+def dense() -> nn.Module:
+    """784-1000-1000-10 with ReLU."""
+    return nn.Sequential(
+        nn.Linear(784, 1000), nn.ReLU(), nn.Linear(1000, 1000), nn.ReLU(), nn.Linear(1000, OUTPUTS)
+    )  # fmt: skip
+
+
+NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "mlp": (dense, (784,)),
+    "resnet9": (lambda: build("resnet9", (1, 28, 28), OUTPUTS, filters=32), (1, 28, 28)),
+    "encoder": (Encoder, (32, 48)),
+    "resnet18": (lambda: build("preact_resnet", (3, 32, 32), OUTPUTS), (3, 32, 32)),
+}
+
+
+def made(name: str, samples: int) -> tuple[nn.Module, Tensor]:
+    """The network, in eval mode, and its samples."""
+    torch.manual_seed(0)
+    create, shape = NETS[name]
+    return create().eval(), torch.randn(samples, *shape)
