@@ -96,6 +96,14 @@ class GapJob(IntEnum):
 
 
 @unique
+class Diagnosed(IntEnum):
+    """Nets of known regime that diagnose is tried on."""
+
+    DATA = 91
+    WEIGHTS = 92
+
+
+@unique
 class DiagnoseJob(IntEnum):
     """The job diagnose: which samples, and the subsamples behind its intervals."""
 
