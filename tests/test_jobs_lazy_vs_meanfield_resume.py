@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from regimes import machine
+from regimes.data.origins import files_digest
 from regimes.errors import Interrupted, RunFailed, UserError
 from regimes.jobs import lazy_vs_meanfield as job
 from regimes.jobs.lazy_vs_meanfield import memory, nets, shelf, start
 from regimes.lab.array_files import read_arrays
 from regimes.lab.config import load
-from regimes.lab.runs import RunFolder
+from regimes.lab.runs import RunFolder, read_run
+from regimes.lab.stamps import digest
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["dataset=circle", "width=10", "seeds=3", "train_size=6", "test_size=10", "horizon=10", "times=10"]
@@ -195,3 +197,13 @@ def test_remaining_work_counts_steps_and_not_moments(tmp_path, monkeypatch):
     assert done[-1] != len(done)
     with RunFolder.existing(tmp_path / "run") as folder:
         assert folder.name == job.NAME
+
+
+@pytest.mark.parametrize("dataset", ["digits", "circle"])
+def test_a_launch_carries_the_digest_of_the_data_that_it_read_whoever_starts_it(tmp_path, monkeypatch, dataset):
+    monkeypatch.setattr(job, "run", lambda config, folder: folder.begin())
+    start(settings(f"dataset={dataset}"), tmp_path / "run")
+    (launch,) = read_run(tmp_path / "run")["launches"]
+    read = files_digest(dataset)
+    assert launch["stamp"].get("data") == (None if read is None else digest({dataset: read}))
+    assert (read is None) == (dataset == "circle")

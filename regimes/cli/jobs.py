@@ -33,13 +33,12 @@ def lazy_vs_meanfield(
     Trains the α-scaled net, its tangent model, the mean-field net and the infinite-width kernel, and says which is lazy
     by which number.
     """
-    from regimes.experiments.digests import data_digest
     from regimes.jobs.lazy_vs_meanfield import Config, start
 
     settings = given.settings(Config, alpha=alpha, dataset=dataset, width=width, seeds=seeds)
     if settings is not None:
-        how = {"fresh": given.fresh, "across_commits": given.across_commits, "data": data_digest(settings)}
-        print(f"Results: {start(settings, given.out, **how)}")
+        folder = start(settings, given.out, fresh=given.fresh, across_commits=given.across_commits)
+        print(f"Results: {folder}")
 
 
 @app.command("train")

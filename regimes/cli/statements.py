@@ -90,11 +90,12 @@ def verify(
     The defaults are a smoke run; --config configs/NAME.yaml is the real size. The same command again goes on where the
     run was stopped.
     """
+    from regimes.data.origins import files_digest
     from regimes.experiments import load
-    from regimes.experiments.digests import data_digest
     from regimes.lab import verification
     from regimes.lab.folders import folder_of
     from regimes.lab.merging import Part
+    from regimes.lab.stamps import data_digest
 
     experiment = load(name)
     settings = settings_of(experiment.Config, config, overrides)
@@ -104,7 +105,7 @@ def verify(
     path = out or folder_of(name, settings)
     share = None if part is None else Part.read(part)
     how = {"workers": workers, "scheduler": scheduler, "part": share, "fresh": fresh}
-    how |= {"across_commits": across_commits, "data": data_digest(settings)}
+    how |= {"across_commits": across_commits, "data": data_digest(settings, files_digest)}
     conclusion = verification.verify(experiment, name, settings, path, **how)
     if conclusion is None:
         print(f"Part {part} of {name} is measured. Join all parts: {program()} merge {typed(path)} OTHERS... --out DIR")

@@ -7,7 +7,7 @@ data sets named there. `commit`: of the code. The digests are the first 16 hexad
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,23 @@ def job_stamp(config: BaseModel, *, data: str | None = None) -> dict[str, str]:
     """
     made = {"config": digest({name: value for name, value in dump(config).items() if name not in PLACES})}
     return made | ({"data": data} if data else {})
+
+
+def data_digest(config: BaseModel, files_digest: Callable[[str], str | None]) -> str | None:
+    """Digest of the data sets that the settings name, anywhere among them; None where all data are drawn from seeds.
+
+    files_digest: that of the data set of a name, None for any other text; see `data.origins.files_digest`.
+    """
+    found = {name: made for name in set(_texts(dump(config))) if (made := files_digest(name)) is not None}
+    return digest(found) if found else None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 def statement_digest(statement: Statement) -> str:

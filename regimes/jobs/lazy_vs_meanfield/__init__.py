@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from regimes.data.origins import files_digest
 from regimes.errors import Interrupted
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.measure import Measurement, measure
@@ -26,7 +27,7 @@ from regimes.lab.console import print_table
 from regimes.lab.drawing import attempt
 from regimes.lab.report import markdown_table, origin, to_json
 from regimes.lab.runs import RunFolder, default_folder
-from regimes.lab.stamps import job_stamp
+from regimes.lab.stamps import data_digest, job_stamp
 
 __all__ = ["NAME", "Config", "conclude", "run", "start"]
 
@@ -35,25 +36,18 @@ ARRAYS = "measurement.npz"
 CAPTION = "Arithmetic means over seeds with 95 % intervals."
 
 
-def start(
-    config: Config,
-    out: Path | None = None,
-    *,
-    fresh: bool = False,
-    across_commits: bool = False,
-    data: str | None = None,
-) -> Path:
+def start(config: Config, out: Path | None = None, *, fresh: bool = False, across_commits: bool = False) -> Path:
     """Run in a folder, by default one under runs/ that is named after data set and α; the folder.
 
-    What other code has begun is gone on with only with `across_commits`. data: digest of the data files.
+    What other code has begun is gone on with only with `across_commits`.
     """
     stem = f"{NAME}-{config.dataset}-alpha{config.alpha:g}"
     path = out or default_folder(stem, config, {"dataset", "alpha"})
     if fresh or not (path / ARRAYS).exists():
         refuse_missing_samples(config)  # a mistake leaves no folder behind
         refuse_too_large(config)
-    how = {"across_commits": across_commits, "stamp": job_stamp(config, data=data)}
-    with RunFolder.open(path, NAME, config, fresh=fresh, **how) as folder:
+    made = job_stamp(config, data=data_digest(config, files_digest))
+    with RunFolder.open(path, NAME, config, fresh=fresh, across_commits=across_commits, stamp=made) as folder:
         run(config, folder)
     return path
 
