@@ -111,3 +111,14 @@ def test_a_table_of_contents_that_points_outside_is_damage(tmp_path):
     path.write_bytes(content)
     with pytest.raises(UserError, match="damaged"):
         read_arrays(path)
+
+
+@pytest.mark.parametrize("replace", [lambda file: write_whole(file, "new"), lambda file: link_whole(file, file)])
+def test_what_a_killed_process_of_the_same_number_has_left_does_no_harm(tmp_path, replace):
+    best, last = tmp_path / "best.pt", tmp_path / "last.pt"
+    for file in (best, last):
+        write_whole(file, "old")
+    os.link(best, tmp_path / f".last.pt.{os.getpid()}.part")  # killed before the second name took its place
+    replace(last)
+    assert best.read_text() == "old"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["best.pt", "last.pt"]

@@ -62,6 +62,9 @@ def train_classifier(
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="The (first) seed: of data, weights and batches.")
     ] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Train the seeds side by side: for many small nets on one card or core.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run; an error if there is none.")] = False,
     *,
     given: Given,
@@ -86,7 +89,7 @@ def train_classifier(
     where = given.out or folder_of(settings)
     how = {"fresh": given.fresh, "across_commits": given.across_commits}
     try:
-        outcome = train(settings, where, resume=resume, say=partial(print, flush=True), **how)
+        outcome = train(settings, where, resume=resume, ensemble=ensemble, say=partial(print, flush=True), **how)
     except Diverged as error:
         if error.outcome is not None:
             print_table(error.outcome.table, wide=where / "table.md")

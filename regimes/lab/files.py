@@ -36,9 +36,10 @@ def _replacing(path: Path) -> Iterator[Path]:
     """A file beside `path` to be filled, which takes its place at the end; it is gone after an error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        temporary.unlink(missing_ok=True)  # of a killed process of this number, and perhaps one file with another
         yield temporary
         os.replace(temporary, path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         cannot_write(path, error)
     finally:
@@ -58,7 +59,7 @@ def cannot_read(path: Path, error: OSError) -> NoReturn:
     raise type(error)(error.errno, f"cannot read {path}: {reason}; make it readable, then try again") from error
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make a rename durable; systems that cannot flush folders are left as they are."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

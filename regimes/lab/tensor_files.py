@@ -56,9 +56,13 @@ def read_tensors(path: Path, advice: str) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Containers as dict and list, tensors detached; a schedule's milestones (a Counter) come from the settings."""
+    """Containers as dict and list, tensors detached; a schedule's milestones (a Counter) come from the settings.
+
+    A tensor that is a part of a larger one is copied, as torch writes the whole of it.
+    """
     if isinstance(value, Tensor):
-        return value.detach()
+        whole = value.untyped_storage().nbytes() == value.numel() * value.element_size()
+        return value.detach() if whole else value.detach().clone()
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items() if not isinstance(item, Counter)}
     if isinstance(value, list | tuple):

@@ -1,6 +1,7 @@
 """Many seeds of one small network trained at once: stacked weights, one launch for all members."""
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -18,7 +19,7 @@ from regimes.data.member_batches import MemberBatches
 from regimes.models.residual import Trace, as_trace
 from regimes.training.assemble import make_objective, make_optimiser, make_schedule
 from regimes.training.config import StepSettings
-from regimes.training.loop import Step, Training, descend
+from regimes.training.loop import Step, Training, all_finite, descend, why_stopped
 from regimes.training.objectives import LeastAction, Loss, Measured, Plain
 from regimes.transport.energy import transport_cost
 
@@ -86,11 +87,19 @@ class Ensemble(nn.Module):
     @torch.no_grad()
     def share(self, members: Sequence[nn.Module]) -> None:
         """From now on the weights and buffers of these networks are the parts of this ensemble's, in one memory."""
-        stacked = dict(zip(("parameters", "buffers"), self.state(), strict=True))
+        self._strides = [{name: own.stride() for name, own in _tensors(network)} for network in members]
+        whole = {name: tensor.detach() for state in self.state() for name, tensor in state.items()}
         for index, network in enumerate(members):
-            for kind, whole in stacked.items():
-                for name, own in getattr(network, f"named_{kind}")():
-                    own.data = whole[name].detach()[index]
+            for name, own in _tensors(network):
+                own.data = whole[name][index]
+
+    @torch.no_grad()
+    def release(self, members: Sequence[nn.Module]) -> None:
+        """Give the networks memory of their own again, laid out as it was."""
+        for network, strides in zip(members, self._strides, strict=True):
+            for name, own in _tensors(network):
+                layout = {"dtype": own.dtype, "device": own.device}
+                own.data = torch.empty_strided(own.shape, strides[name], **layout).copy_(own)
 
 
 class Memberwise:
@@ -130,6 +139,7 @@ class EnsembleTraining(Training):
     """What moves in the training of an ensemble by `descend`, whose batches are `MemberBatches`."""
 
     model: Ensemble
+    objective: Memberwise
 
     def __init__(
         self,
@@ -165,6 +175,47 @@ class EnsembleTraining(Training):
                 one.scheduler.load_state_dict(self.scheduler.state_dict())
             one.epoch, one.step = self.epoch, self.step
 
+    def release(self, members: Sequence[Training]) -> None:
+        """Let the members go: each is what its own training would have made of it."""
+        self.settle(members)
+        self.model.release([one.model for one in members])
+
+
+class MemberGuard:
+    """`loop.Guard` for the members of an ensemble: which are lost by now, and why."""
+
+    def __init__(self, device: str, members: int, every: int = 50) -> None:
+        self.every = 1 if device == "cpu" else every
+        self.unread: list[Step] = []
+        self.step: Step | None = None
+        self.losses = [math.nan] * members
+        self.lost: dict[int, str] = {}
+
+    def see(self, step: Step) -> dict[int, str]:
+        """Take in a step; the members whose loss is no longer finite, as far as it is read."""
+        self.step = step
+        self.unread.append(step)
+        return self.read() if len(self.unread) >= self.every else self.lost
+
+    def read(self) -> dict[int, str]:
+        """Read the losses of the steps since the last time."""
+        steps, self.unread = self.unread, []
+        read = torch.stack([step.value for step in steps]).tolist() if steps else []
+        for step, losses in zip(steps, read, strict=True):
+            for member, loss in enumerate(losses):
+                if member not in self.lost and not math.isfinite(loss):
+                    self.lost[member] = why_stopped(step, f"the loss is {loss}", self.losses[member])
+                self.losses[member] = loss
+        return self.lost
+
+    def check(self, models: Sequence[nn.Module]) -> dict[int, str]:
+        """The same of all losses so far and all weights; to be asked before they are saved."""
+        self.read()
+        for member, model in enumerate(models):
+            if self.step is not None and member not in self.lost and not all_finite(model.state_dict().values()):
+                self.lost[member] = why_stopped(self.step, "a weight is no longer finite", self.losses[member])
+        return self.lost
+
 
 def ensemble_of(config: StepSettings, members: Sequence[Training]) -> EnsembleTraining:
     """The trainings of several networks by the same settings as one, which goes on from where they stand."""
@@ -194,6 +245,10 @@ def descend_together(
         raise ValueError(f"descend_together needs batches of one number and size for {ensemble.size} members.")
     training = EnsembleTraining(ensemble, objective, optimizer, scheduler)
     return descend(training, MemberBatches(batches), epochs=epochs, autocast=autocast)
+
+
+def _tensors(network: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*network.named_parameters(), *network.named_buffers()]
 
 
 def _stacked(parts: Sequence[Any]) -> Any:

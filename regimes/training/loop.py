@@ -208,9 +208,14 @@ class Guard:
             self._fail(self.step, "a weight is no longer finite")
 
     def _fail(self, step: Step, what: str) -> None:
-        before = "no loss before was finite" if math.isnan(self.loss) else f"the last finite loss was {self.loss:.4g}"
-        reason = f"epoch {step.epoch + 1}, step {step.number + 1}: {what}, {before}"
+        reason = why_stopped(step, what, self.loss)
         raise Diverged(f"diverged at {reason}; {self.advice()}", reason)
+
+
+def why_stopped(step: Step, what: str, last: float) -> str:
+    """When and why a training has come to no end, and its last finite loss (NaN: there was none)."""
+    before = "no loss before was finite" if math.isnan(last) else f"the last finite loss was {last:.4g}"
+    return f"epoch {step.epoch + 1}, step {step.number + 1}: {what}, {before}"
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:

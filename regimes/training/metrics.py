@@ -101,7 +101,7 @@ class Sums:
             "transport": step.transport,
             "penalty": step.penalty,
         }
-        none = step.value.new_zeros((), dtype=torch.float64)
+        none = torch.zeros_like(step.value, dtype=torch.float64)
         sums = {name: none if mean is None else mean.double() * step.samples for name, mean in parts.items()}
         sums["accuracy"] = none if step.correct is None else step.correct.double()
         self.measured = [name for name in RUNNING if (parts | {"accuracy": step.correct})[name] is not None]
@@ -127,6 +127,17 @@ class Sums:
         """Means over the samples so far, None for what is not measured; waits for the device."""
         means = dict(zip(RUNNING, (self.totals / max(self.samples, 1)).tolist(), strict=True))
         return {name: mean if name in self.measured else None for name, mean in means.items()}
+
+    @classmethod
+    def joined(cls, members: Sequence["Sums"]) -> "Sums":
+        """Those of the members of an ensemble, at one position, as one; no seconds yet."""
+        totals, first = torch.stack([one.totals for one in members], dim=1), members[0]
+        return cls(first.lr, first.state_dict() | {"figures": totals, "seconds": 0.0})
+
+    def of(self, member: int | None, seconds: float) -> "Sums":
+        """Those of one member of an ensemble, None for the mean of all; with its seconds."""
+        totals = self.totals.mean(1) if member is None else self.totals[:, member]
+        return Sums(self.lr, self.state_dict() | {"figures": totals, "seconds": seconds})
 
     def share(self) -> float | None:
         """Share of the penalty in the loss so far, mean over mean; None without one."""
@@ -187,7 +198,8 @@ def epoch_row(
     eval mode after the epoch, whole and of each block, on the validation samples, or on some training samples where
     there are none.
     lr: of the first of these steps. Of a net with times besides those of `time_numbers`.
-    seconds: of training steps alone. peak_memory_mib: the most so far (`machine.peak_memory`).
+    seconds: of training steps alone, in an ensemble one member's part of them.
+    peak_memory_mib: the most so far (`machine.peak_memory`).
     """
     means = sums.means()
     return {

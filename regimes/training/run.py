@@ -54,25 +54,26 @@ def train(
     resume: bool = False,
     fresh: bool = False,
     across_commits: bool = True,
+    ensemble: bool = False,
     say: Say = lambda text: None,
 ) -> Outcome:
     """Train the seeds of the settings, one after the other in folders seed0, seed1... if there are several.
 
     A run or a set of runs goes on where it was stopped; `resume` refuses to start anew, `fresh` moves an old one aside.
     What other code has begun is gone on with only with `across_commits`. Under torchrun its processes train each seed
-    together.
+    together; with `ensemble` the seeds are trained side by side.
     """
     if resume and fresh:
         raise UserError("--resume goes on with the old run, --fresh moves it aside: give one of the two.")
     check(config)
     fresh = fresh and not restarted()
     with processes(config.device) as ranks:
-        how: dict[str, Any] = {"resume": resume, "fresh": fresh, "across_commits": across_commits, "ranks": ranks}
-        how["say"] = say if ranks.first else lambda text: None
-        if config.seeds > 1:
+        told: Say = say if ranks.first else lambda text: None
+        how: Any = {"resume": resume, "fresh": fresh, "across_commits": across_commits, "ranks": ranks, "say": told}
+        if config.seeds > 1 or ensemble:
             from regimes.training.seeds import train_seeds  # which trains each seed by this module
 
-            return train_seeds(config, path, **how)
+            return train_seeds(config, path, ensemble=ensemble, **how)
         return train_one(config, path, **how)
 
 
@@ -214,10 +215,10 @@ class TrainingRun:
 
     def train(self) -> None:
         """Train to the end; raises Interrupted where asked to stop, Diverged where numbers are not finite."""
-        self._write_metrics()
+        self.write_metrics()
         if self.done == self.total:
             if self.done > (self.state.rows[-1]["steps"] if self.state.rows else 0):  # it was stopped as a longer one
-                self._close_epoch()
+                self.close_epoch()
             return
         state, first = self.state, self.ranks.first
         guard = Guard(self.config.device, self.advice)
@@ -245,7 +246,7 @@ class TrainingRun:
                     asked, due = self.ranks.any(stop.asked, late)
                 if whole:
                     guard.check(self.training.model)
-                    self._close_epoch()
+                    self.close_epoch()
                     log(state.rows[-1])
                 elif asked or due:
                     guard.check(self.training.model)
@@ -259,26 +260,22 @@ class TrainingRun:
 
     def measure(self, batches: Batches) -> Evaluation:
         """Risk, accuracy and energies of the present weights."""
-        return evaluate(
-            self.training.model,
-            batches,
-            self.training.objective.risk,
-            p=self.config.p,
-            convention=CONVENTIONS[self.config.convention],
-            autocast=autocast(self.config.device, self.config.bf16),
-            ranks=self.ranks,
-        )
+        config, training = self.config, self.training
+        how: Any = {"p": config.p, "convention": CONVENTIONS[config.convention], "ranks": self.ranks}
+        context = autocast(config.device, config.bf16)
+        return evaluate(training.model, batches, training.objective.risk, autocast=context, **how)
 
     def way_on(self) -> str:
         """How the run is taken up again."""
-        what = "call regimes.fit again with the same arguments" if self.of_fit else "run the same command again"
-        return f"{what} to go on from {self.path / LAST}"
+        again = "call regimes.fit again with the same arguments" if self.of_fit else "run the same command again"
+        return f"{again} to go on from {self.path / LAST}"
 
     def advice(self) -> str:
         """What to do after a divergence."""
         return advice(self.config, self.setup, kept=(self.path / LAST).exists())
 
-    def _close_epoch(self) -> None:
+    def close_epoch(self) -> None:
+        """Measure the epoch that has ended, keep its row and its weights."""
         epoch = self.training.epoch + (self.training.step > 0)
         state, found = self.state, self.measure(self.setup.measured)
         validated = self.setup.data.validation is not None
@@ -288,12 +285,13 @@ class TrainingRun:
         if not state.early:  # else a longer run takes the row back, and goes on with its sums
             state.sums = Sums(self.training.lr)
         state.save_epoch(score)
-        self._write_metrics()
+        self.write_metrics()
 
-    def _write_metrics(self) -> None:
+    def write_metrics(self) -> None:
+        """Write metrics.csv."""
         self.ranks.by_first(lambda: self.open_folder.write(METRICS, to_csv(self.state.rows)))
 
     def _progress(self) -> str:
-        scale, words = multiplier(self.training), self.state.sums.words()
-        parts = [f"epoch {self.training.epoch + 1}", words, "" if scale is None else f"λ {scale:.4g}"]
+        scale = multiplier(self.training)
+        parts = [f"epoch {self.training.epoch + 1}", self.state.sums.words(), "" if scale is None else f"λ {scale:.4g}"]
         return ", ".join(part for part in parts if part)

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from regimes.errors import Diverged
+from regimes.lab.journal import put_back
 from regimes.lab.report import markdown_table, number, origin, to_json
 from regimes.lab.runs import RunFolder
 from regimes.processes import SINGLE, SingleProcess
 from regimes.training.checkpoint import RESULT
 from regimes.training.config import TrainConfig
 from regimes.training.run import Outcome, Say, open_run, train_one
+from regimes.training.side_by_side import JOURNAL, refuse_unfit, train_side_by_side
 
 NUMBERS = ("train_accuracy", "validation_accuracy", "test_accuracy", "test_risk", "transport", "multiplier")
 
@@ -24,31 +26,45 @@ def train_seeds(
     fresh: bool,
     say: Say,
     across_commits: bool = True,
+    ensemble: bool = False,
     ranks: SingleProcess = SINGLE,
 ) -> Outcome:
-    """Train the seeds one after the other in folders seed0, seed1..., and write what they have in common."""
+    """Train the seeds in folders seed0, seed1..., and write what they have in common.
+
+    One after the other, or with `ensemble` side by side. Both hold the same, to rounding: either goes on with what the
+    other has begun.
+    """
+    if ensemble:
+        refuse_unfit(config, ranks)
     if resume and not ranks.from_first(lambda: any(path.glob("seed*/last.pt"))):
         raise FileNotFoundError(f"{path} holds no run to go on from; leave out --resume to start")
     how: dict[str, Any] = {"fresh": fresh, "across_commits": across_commits}
+    seeds = range(config.seed, config.seed + config.seeds)
     with ranks.by_first(lambda: open_run(path, "train", config, **how)) or nullcontext() as folder:
         if folder is not None and not (path / RESULT).exists():
             folder.begin()
-        results = []
-        for seed in range(config.seed, config.seed + config.seeds):
-            say(f"Seed {seed}:")
-            one = config.model_copy(update={"seed": seed, "seeds": 1})
-            try:
-                outcome = train_one(one, path / f"seed{seed}", across_commits=across_commits, say=say, ranks=ranks)
-                results.append(outcome.result)
-            except Diverged as error:  # the other seeds are trained all the same
-                say(str(error))
-                results.append(error.outcome.result)
+        ranks.by_first(lambda: put_back(path / JOURNAL))
+        how = {"across_commits": across_commits, "say": say}
+        if ensemble:
+            results = train_side_by_side(config, path, **how)
+        else:
+            results = [_train_one(config, seed, path, ranks=ranks, **how) for seed in seeds]
         outcome = ranks.from_first(lambda: _conclude(folder, config, results))
         if len(outcome.result["diverged"]) == config.seeds:
             gone = Diverged(f"all {config.seeds} seeds diverged; seed {config.seed}: {results[0]['reason']}")
             gone.outcome = outcome
             raise gone
         return outcome
+
+
+def _train_one(config: TrainConfig, seed: int, path: Path, *, say: Say, **how: Any) -> dict[str, Any]:
+    say(f"Seed {seed}:")
+    one = config.model_copy(update={"seed": seed, "seeds": 1})
+    try:
+        return train_one(one, path / f"seed{seed}", say=say, **how).result
+    except Diverged as error:  # the other seeds are trained all the same
+        say(str(error))
+        return error.outcome.result
 
 
 def _conclude(folder: RunFolder | None, config: TrainConfig, results: Sequence[Mapping[str, Any]]) -> Outcome:
