@@ -114,7 +114,7 @@ def assert_equal_to_rounding(path, other):
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"level": "batch_after", "form": "multiplied"}, id="batch_after"),
+        pytest.param({"level": "batch_after", "form": "multiplied", "epochs": 1}, id="batch_after"),
         *(
             pytest.param(changes, id=name, marks=pytest.mark.slow)
             for name, changes in {
@@ -322,7 +322,18 @@ def test_networks_that_cannot_be_joined_are_refused_before_work_begins(tmp_path,
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("arch", ["dense", "resnet9", "resnet20", "resnext29", "wide_resnet", "vgg11", "resnext50"])
+@pytest.mark.parametrize(
+    "arch",
+    [
+        "dense",
+        "resnet9",
+        "resnet20",
+        "resnext29",
+        "wide_resnet",
+        "vgg11",
+        pytest.param("resnext50", marks=pytest.mark.slow),
+    ],
+)
 def test_the_architectures_can_be_joined(arch):
     lap = arch != "vgg11"
     side_by_side.refuse_unfit(short(dataset="cifar10", arch=arch, arch_options={}, lap=lap, seeds=2), SINGLE)
