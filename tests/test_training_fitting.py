@@ -13,6 +13,7 @@ import regimes
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
 from regimes.errors import Interrupted, UserError
+from regimes.lab.runs import read_run
 from regimes.models.build import build
 from regimes.training import loop, results
 from regimes.training.checkpoint import load_checkpoint
@@ -266,3 +267,17 @@ def test_damaged_files_of_a_run_are_named(tmp_path):
         (tmp_path / "run" / file).write_text("[")
         with pytest.raises(ValueError, match=f"{file} is damaged"):
             regimes.load(tmp_path / "run", model=net())
+
+
+def test_other_code_goes_on_with_a_fit_only_when_that_is_asked_for(tmp_path, monkeypatch):
+    commits = iter("abcdefgh")
+    monkeypatch.setattr("regimes.lab.runs.same_code", lambda old, new: False)
+    monkeypatch.setattr("regimes.lab.runs.provenance", lambda device: {"commit": next(commits) * 40, "started": "now"})
+    for epochs in (1, 1):  # a finished one is shown again
+        fit(tmp_path / "run", epochs=epochs)
+    with pytest.raises(UserError, match="across_commits=True"):
+        fit(tmp_path / "run", epochs=2)
+    assert len(fit(tmp_path / "run", epochs=2, across_commits=True).result["commits"]) == 2
+    launches = read_run(tmp_path / "run")["launches"]
+    assert len({launch["stamp"]["data"] for launch in launches}) == 1
+    assert launches[0]["stamp"]["data"] == load_checkpoint(tmp_path / "run" / "last.pt").data

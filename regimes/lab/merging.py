@@ -64,7 +64,7 @@ def merge(experiment: Any, name: str, runs: Sequence[Path], path: Path, config: 
             _refuse_other(experiment, name, part, config)
             launches += part.launches
             _collect(held, run, set(keys), wanted)
-    with RunFolder.open(path, name, config, joined=True) as folder:
+    with RunFolder.open(path, name, config, joined=True, across_commits=True) as folder:
         _collect(held, path, set(keys), wanted)
         records = [held[key][1] for key in keys if key in held]
         log = PointLog(folder.path)

@@ -39,7 +39,7 @@ class RunFolder:
         lock: BaseFileLock,
         launches: list[dict[str, Any]],
         launch: dict[str, Any] | None = None,
-        across_commits: bool = True,
+        across_commits: bool = False,
     ) -> None:
         self.path = path
         self.name = name
@@ -59,7 +59,7 @@ class RunFolder:
         *,
         fresh: bool = False,
         free: Collection[str] = (),
-        across_commits: bool = True,
+        across_commits: bool = False,
         stamp: Mapping[str, str] | None = None,
         joined: bool = False,
     ) -> "RunFolder":
@@ -259,8 +259,9 @@ def _refuse_other_code(path: Path, held: Mapping[str, Any], launch: Mapping[str,
     old, new = held.get("commit"), launch.get("commit")
     if old and new and not same_code(old, new):
         raise UserError(
-            f"{path} was measured at commit {old[:12]}, and the code is now at {new[:12]}; pass --across-commits to "
-            "add rows by the code of now (the table will name both), or --fresh to move the old run aside"
+            f"{path} was measured at commit {old[:12]}, and the code is now at {new[:12]}; pass --across-commits (in "
+            "Python across_commits=True) to add rows by the code of now (the table will name both), or --fresh to move "
+            "the old run aside"
         )
 
 

@@ -97,6 +97,7 @@ def fit(
     risk: Risk = cross_entropy,
     out: Path | str | None = None,
     fresh: bool = False,
+    across_commits: bool = False,
     say: Say = lambda text: None,
     **settings: Any,
 ) -> Fitted:
@@ -107,7 +108,8 @@ def fit(
     residual blocks named by `blocks`, `shortcuts` and `output` as in `trace_residuals` (a `ResidualNet` knows its own).
     settings: epochs, batch, lr, optimiser, ..., as in `python cli.py train --set`; see `config.FIT_RECIPE` for what is
     taken otherwise. A second call with the same arguments goes on with the run in `out`, or shows it if it is finished;
-    with more epochs it becomes longer. fresh: move an old run aside and start anew from the model's present weights.
+    with more epochs it becomes longer, and what another version of regimes has begun is gone on with only with
+    `across_commits`. fresh: move an old run aside and start anew from the model's present weights.
     Another run is one of another data set, setting, network or risk, by its code, constants and structure.
     The model itself is trained. It ends with the weights of the last epoch, on the device of the settings.
     UserError for what does not fit together; Diverged, Interrupted as in `train`.
@@ -125,7 +127,8 @@ def fit(
     path = home(out) if out is not None else default_folder(f"fit-{config.model}{'-lap' * lap}", config, set(given))
     with prepared(config.seed, config.device, precision=config.precision, cudnn_benchmark=config.cudnn_benchmark):
         setup = _set_up(traced, data, config, risk)
-        with threads_for(setup.work), open_run(path, "fit", config, fresh=fresh) as folder:
+        how: dict[str, Any] = {"fresh": fresh, "across_commits": across_commits, "data": setup.origin.data}
+        with threads_for(setup.work), open_run(path, "fit", config, **how) as folder:
             outcome = carry_out(TrainingRun(config, setup, path, folder), say)
             put_weights(traced, load_checkpoint(path / LAST).state["model"], config.model)
     model.eval()
