@@ -1,10 +1,10 @@
 """What every package asks of a torch module: to act on one sample, to have one derivative, to give a frozen copy."""
 
-from regimes.modules.attention import one_path
+from regimes.modules.attention import one_path, plain_attention
 from regimes.modules.buffers import untouched_attributes, untouched_buffers
 from regimes.modules.chance import Generators, chance_restored, drawn, generators
 from regimes.modules.copies import copied, frozen_copy, require_python
-from regimes.modules.derivative import NO_GRAD, adjoint, push_forward, random_like, require_gradients
+from regimes.modules.derivative import NO_GRAD, adjoint, by_backward, push_forward, random_like, require_gradients
 from regimes.modules.fitting import misfit
 from regimes.modules.leaves import require_own_tensors, require_registered
 from regimes.modules.modes import in_modes, modes_of
@@ -19,6 +19,7 @@ from regimes.modules.samples import (
     require_separate_samples,
     require_values,
 )
+from regimes.modules.settings import counted, own_kernels, without_cudnn
 
 __all__ = [
     "NO_GRAD",
@@ -26,9 +27,11 @@ __all__ = [
     "FirstBatch",
     "Generators",
     "adjoint",
+    "by_backward",
     "called",
     "chance_restored",
     "copied",
+    "counted",
     "described",
     "drawn",
     "draws_chance",
@@ -38,6 +41,8 @@ __all__ = [
     "misfit",
     "modes_of",
     "one_path",
+    "own_kernels",
+    "plain_attention",
     "push_forward",
     "random_like",
     "readable",
@@ -54,4 +59,5 @@ __all__ = [
     "untouched_attributes",
     "untouched_buffers",
     "unwrapped",
+    "without_cudnn",
 ]

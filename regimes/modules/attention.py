@@ -4,6 +4,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from regimes.modules.settings import counted
+
+
+@contextmanager
+def _slow_path() -> Iterator[None]:
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+_one_path, _by_formula = counted(_slow_path), counted(lambda: sdpa_kernel(SDPBackend.MATH))
 
 
 @contextmanager
@@ -12,14 +28,22 @@ def one_path() -> Iterator[None]:
 
     Without gradients and in eval mode they take a fused one by default, which with a padding mask gives zeros in the
     padded places, and nested tensors between the layers: another function than the one that is trained. It is a
-    setting of the process, put back afterwards; a compiled call keeps the way that the compiler found.
+    setting of the process, put back where the last thread leaves; a compiled call keeps the way that the compiler
+    found.
     """
-    before = torch.backends.mha.get_fastpath_enabled()
-    if torch.compiler.is_compiling() or not before:
+    if torch.compiler.is_compiling():
         yield
         return
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
+    with _one_path():
         yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(True)
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Within, attention is computed by its formula and on `one_path`: fused kernels have one derivative or none."""
+    if torch.compiler.is_compiling():
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+        return
+    with _one_path(), _by_formula():
+        yield

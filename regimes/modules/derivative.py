@@ -4,11 +4,12 @@ Forward mode does not see `torch.no_grad` inside a function, reverse mode does. 
 `inference_mode`. The derivative of each alone looks plausible; one probe on two samples finds it wrong.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import grad
 from torch.func import jvp, vjp
 
 Tensors = Tensor | Mapping[str, Tensor]
@@ -31,6 +32,27 @@ def push_forward(f: Callable[[Any], Tensor], at: Any, tangent: Any) -> tuple[Ten
         value, pull = vjp(f, at)[:2]
         _, push = vjp(lambda cotangent: pull(cotangent)[0], torch.zeros_like(value))[:2]
         return value, push(tangent)[0]
+
+
+def by_backward(value: Tensor, leaves: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], Tensor]:
+    """v ↦ J v of a value by its leaves: the derivative of the backward pass u ↦ Jᵀ u, which is linear in u.
+
+    For what torch.func cannot follow. The graph of the value is kept; gradients have to be on when this is called.
+    """
+    if not value.requires_grad:
+        return lambda _: torch.zeros_like(value)
+    u = torch.zeros_like(value, requires_grad=True)
+    pulled = grad(value, list(leaves), u, create_graph=True, allow_unused=True)
+    linear = {place: each for place, each in enumerate(pulled) if each is not None and each.requires_grad}
+
+    def push(tangents: Sequence[Tensor]) -> Tensor:
+        if not linear:
+            return torch.zeros_like(value).detach()
+        along = [tangents[place] for place in linear]
+        (pushed,) = grad(list(linear.values()), u, along, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(value).detach() if pushed is None else pushed.detach()
+
+    return push
 
 
 def adjoint(u: Tensors, pushed: Tensors, pulled: Tensors, v: Tensors) -> bool:

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from regimes import modules
 from regimes.checks import function, given, kind, shapes
@@ -93,23 +92,12 @@ class _Holder(nn.Module):
 def derivable(model: nn.Module) -> Iterator[None]:
     """Attention and recurrent layers in the forms that have all derivatives; plain attributes put back afterwards."""
     with ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        stack.enter_context(modules.one_path())
+        stack.enter_context(modules.plain_attention())
         if recurrent(model) and any(each.is_cuda for each in model.parameters()):
-            stack.enter_context(_without_cudnn())
+            stack.enter_context(modules.without_cudnn())
         if not torch.compiler.is_compiling():
             stack.enter_context(modules.untouched_attributes(model))
         yield
-
-
-@contextmanager
-def _without_cudnn() -> Iterator[None]:
-    """Its recurrent layers have no backward pass in eval mode."""
-    before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.enabled = before
 
 
 def recurrent(model: nn.Module) -> bool:

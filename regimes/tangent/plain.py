@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from regimes.conventions import Params
 from regimes.errors import out_of_memory
-from regimes.modules import called
+from regimes.modules import by_backward, called
 from regimes.tangent.functional import derivable, trainable, within
 
 T = TypeVar("T")
@@ -62,20 +62,12 @@ class Plain:
         return self.run(work)
 
     def push(self, x: Tensor, tangent: Params) -> tuple[Tensor, Tensor]:
-        """(model(x), J·tangent), by differentiating the backward pass in the cotangent, in which it is linear."""
+        """(model(x), J·tangent), by differentiating the backward pass."""
 
         def work(leaves: Params) -> tuple[Tensor, Tensor]:
             value = self.value(x)
-            if not value.requires_grad:
-                return value, torch.zeros_like(value)
-            u = torch.zeros_like(value, requires_grad=True)
-            pulled = _gradients(value, leaves, u, create_graph=True)
-            along = (tangent[name] for name in leaves)
-            pairs = [(g, v) for g, v in zip(pulled, along, strict=True) if g is not None and g.requires_grad]
-            if not pairs:
-                return value.detach(), torch.zeros_like(value)
-            (pushed,) = torch.autograd.grad([g for g, _ in pairs], u, [v for _, v in pairs], allow_unused=True)
-            return value.detach(), torch.zeros_like(value) if pushed is None else pushed.detach()
+            push = by_backward(value, list(leaves.values()))
+            return value.detach(), push([tangent[name] for name in leaves])
 
         return self.run(work)
 
@@ -95,7 +87,7 @@ class PlainStep(torch.autograd.Function):
 
 
 def _gradients(
-    output: Tensor, leaves: Params, cotangent: Tensor, *, batched: bool = False, create_graph: bool = False
+    output: Tensor, leaves: Params, cotangent: Tensor, *, batched: bool = False
 ) -> tuple[Tensor | None, ...]:
     if not output.requires_grad:
         return (None,) * len(leaves)
@@ -104,7 +96,6 @@ def _gradients(
         list(leaves.values()),
         cotangent,
         retain_graph=True,  # parts of it may have been formed before this call
-        create_graph=create_graph,
         allow_unused=True,
         is_grads_batched=batched,
     )

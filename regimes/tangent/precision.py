@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
 from typing import Any
 
 import torch
 
-_LOCK = Lock()
-_inside = 0
-_found: list[tuple[Any, str, Any]] = []  # (owner, attribute, value) as they were before the first of those inside
+from regimes.modules import counted, one_path
 
 
 @contextmanager
@@ -21,29 +18,28 @@ def full_precision(device: torch.device) -> Iterator[None]:
     Autocast belongs to the thread. The precision of products belongs to the process: while any thread is inside, all
     compute in full precision, and the last one to leave puts the settings back.
     """
-    global _inside
-    with _LOCK:
-        if _inside == 0:
-            _found[:] = _reduced()
-            for owner, name, value in _found:
-                _set(owner, name, "highest" if owner is torch else "ieee" if isinstance(value, str) else False)
-        _inside += 1
+    with one_path(), _precise(), torch.autocast(device.type, enabled=False):
+        yield
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    found = _reduced()
+    for owner, name, value in found:
+        _set(owner, name, "highest" if owner is torch else "ieee" if isinstance(value, str) else False)
     try:
-        with torch.autocast(device.type, enabled=False):
-            yield
+        yield
     finally:
-        with _LOCK:
-            _inside -= 1
-            if _inside == 0:
-                for owner, name, value in _found:
-                    _set(owner, name, value)
-                _found.clear()
+        for owner, name, value in found:
+            _set(owner, name, value)
+
+
+_precise = counted(_exact)
 
 
 def _reduced() -> list[tuple[Any, str, Any]]:
-    """The settings by which products are less precise than their numbers, or have no derivatives."""
-    backends = torch.backends
-    found: list[tuple[Any, str, Any]] = [(backends.mha, "fastpath", True)] * backends.mha.get_fastpath_enabled()
+    """(owner, attribute, value) of the settings by which products are less precise than their numbers."""
+    backends, found = torch.backends, list[tuple[Any, str, Any]]()
     try:
         if (value := torch.get_float32_matmul_precision()) != "highest":
             found.append((torch, "float32_matmul_precision", value))
@@ -62,9 +58,7 @@ def _reduced() -> list[tuple[Any, str, Any]]:
 
 
 def _set(owner: Any, name: str, value: Any) -> None:
-    if name == "fastpath":
-        torch.backends.mha.set_fastpath_enabled(value)
-    elif owner is torch:
+    if owner is torch:
         torch.set_float32_matmul_precision(value)
     else:
         setattr(owner, name, value)

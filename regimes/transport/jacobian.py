@@ -13,10 +13,17 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import grad
 from torch.func import vjp
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from regimes.errors import out_of_memory
-from regimes.modules import adjoint, push_forward, random_like, require_gradients
+from regimes.modules import (
+    adjoint,
+    by_backward,
+    own_kernels,
+    plain_attention,
+    push_forward,
+    random_like,
+    require_gradients,
+)
 
 Map = Callable[[Tensor], Tensor]
 FAITHFUL = 0.3  # of a difference quotient: by how much a derivative may miss it, for the median point
@@ -40,13 +47,8 @@ Road = Callable[[Map, Tensor], Linear]
 @contextmanager
 def plain_kernels(device: torch.device) -> Iterator[None]:
     """Attention by its formula, no autocast: kernels that are fused have one derivative or none."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+    with plain_attention(), torch.autocast(device.type, enabled=False):
+        yield
 
 
 def values(function: Map, x: Tensor) -> Tensor:
@@ -79,40 +81,30 @@ def by_graph(function: Map, x: Tensor) -> Linear:
     with torch.enable_grad():
         at = x.detach().clone().requires_grad_()
         value = function(at.clone())
-        if not value.requires_grad:
-            return Linear(value, torch.zeros_like, torch.zeros_like)
-        u = torch.zeros_like(value).requires_grad_()
-        back = grad(value, at, u, create_graph=True, allow_unused=True, materialize_grads=True)[0]
+        push = by_backward(value, [at])
 
     def pull(cotangent: Tensor) -> Tensor:
+        if not value.requires_grad:
+            return torch.zeros_like(at).detach()
         return grad(value, at, cotangent, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
 
-    def push(tangent: Tensor) -> Tensor:
-        if not back.requires_grad:
-            return torch.zeros_like(value)
-        return grad(back, u, tangent, retain_graph=True, allow_unused=True, materialize_grads=True)[0].detach()
-
-    return Linear(value.detach(), push, pull)
+    return Linear(value.detach(), lambda tangent: push([tangent]), pull)
 
 
-def without_onednn(road: Road) -> Road:
-    """The same road by torch's own kernels: those of oneDNN for recurrent nets have no forward mode."""
+def by_own_kernels(road: Road) -> Road:
+    """The same road by torch's own kernels: those of oneDNN and cuDNN for recurrent nets lack derivatives."""
 
     def other(function: Map, x: Tensor) -> Linear:
         def slow(z: Tensor) -> Tensor:
-            used = torch.backends.mkldnn.enabled
-            torch.backends.mkldnn.enabled = False  # `flags` would touch the settings of other devices too, and warn
-            try:
+            with own_kernels():
                 return function(z)
-            finally:
-                torch.backends.mkldnn.enabled = used
 
         return road(slow, x)
 
     return other
 
 
-ROADS = (by_transforms, without_onednn(by_transforms), without_onednn(by_graph))
+ROADS = (by_transforms, by_own_kernels(by_transforms), by_own_kernels(by_graph))
 
 
 def road_for(functions: tuple[Map, ...], x: Float[Tensor, "n *feature"], caller: str) -> Road:

@@ -1,0 +1,60 @@
+"""Settings of the process that are other ones for a while, whichever of its threads ask for it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from threading import Lock
+from typing import Any
+
+import torch
+
+
+def counted(change: Callable[[], AbstractContextManager[Any]]) -> Callable[[], AbstractContextManager[None]]:
+    """The same change, as a context for several threads: the first one inside makes it, the last to leave undoes it.
+
+    A thread that undid it alone would change it under the others, and one that came later would take the changed
+    setting for that of the user.
+    """
+    lock, made = Lock(), list[AbstractContextManager[Any]]()
+    inside = 0
+
+    @contextmanager
+    def within() -> Iterator[None]:
+        nonlocal inside
+        with lock:
+            if inside == 0:
+                here = change()
+                here.__enter__()
+                made.append(here)
+            inside += 1
+        try:
+            yield
+        finally:
+            with lock:
+                inside -= 1
+                if inside == 0:
+                    made.pop().__exit__(None, None, None)
+
+    return within
+
+
+@contextmanager
+def _off(owner: Any) -> Iterator[None]:
+    before, owner.enabled = owner.enabled, False  # `flags` would touch other settings too, and warn
+    try:
+        yield
+    finally:
+        owner.enabled = before
+
+
+without_cudnn = counted(lambda: _off(torch.backends.cudnn))
+_without_onednn = counted(lambda: _off(torch.backends.mkldnn))
+
+
+@contextmanager
+def own_kernels() -> Iterator[None]:
+    """Within, torch computes by its own kernels, without cuDNN and oneDNN.
+
+    For recurrent layers those of cuDNN have no backward pass in eval mode, and those of oneDNN no forward derivative.
+    """
+    with without_cudnn(), _without_onednn():
+        yield
