@@ -3,7 +3,8 @@
 Tensors "on cuda" lie on torch's meta device. What is checked is what goes wrong first on a card and cannot be seen on
 a CPU: operations that mix tensors of host and card raise, as CUDA's do, and so do host tensors that index the card's
 (CUDA allows them, with a hidden copy), and shapes that depend on numbers. Whatever must read a number from the card
-makes the host wait and is counted; it reads 1, 0 or true. What kernels compute, and how fast, only a card can tell.
+makes the host wait and is counted; it reads 1, 0 or true. So does a copy of numbers to the card, unless it is asked not
+to block: torch's `set_sync_debug_mode` counts these, too. What kernels compute, and how fast, only a card can tell.
 """
 
 import warnings
@@ -23,6 +24,10 @@ READS = {aten._local_scalar_dense.default, aten.equal.default}
 class Names(TorchFunctionMode):
     """The device named cuda is the stand-in, and tensors on it say that they are on cuda:0."""
 
+    def __init__(self, waits):
+        super().__init__()
+        self.waits = waits
+
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
         if func == torch.Tensor.device.__get__:  # a new wrapper each time, equal but not the same
@@ -30,6 +35,9 @@ class Names(TorchFunctionMode):
             return CARD if device.type == "meta" else device
         if "device" in kwargs:
             kwargs["device"] = _stand_in(kwargs["device"])
+            numbers = func in (torch.tensor, torch.as_tensor, torch.asarray) and str(kwargs["device"]) == "meta"
+            if numbers and not (isinstance(args[0], torch.Tensor) and args[0].is_meta):
+                self.waits[func.__name__] += 1
         if func in (torch.Tensor.to, torch._C._nn._parse_to):
             args = tuple(_stand_in(arg) for arg in args)
         return func(*args, **kwargs)
@@ -53,6 +61,8 @@ class Card(TorchDispatchMode):
             if on_card and not args[0].is_meta:
                 self.waits[str(func)] += 1
                 return args[0].copy_(_read(args[0].shape, args[0].dtype))
+            if args[0].is_meta and not args[1].is_meta and not (args[2:3] or (kwargs.get("non_blocking"),))[0]:
+                self.waits[str(func)] += 1
             return func(*args, **kwargs)
         if on_card and any(tensor.dim() for tensor in on_host):
             shapes = [tuple(tensor.shape) for tensor in on_host if tensor.dim()]
@@ -66,6 +76,9 @@ class Card(TorchDispatchMode):
 
     def _moved(self, func, args, kwargs):
         source, target = args[0], kwargs.get("device")
+        to_card = target is not None and torch.device(target).type == "meta"
+        if to_card and isinstance(source, torch.Tensor) and not source.is_meta and not kwargs.get("non_blocking"):
+            self.waits[str(func)] += 1
         off_card = isinstance(source, torch.Tensor) and source.is_meta and target is not None
         if not off_card or torch.device(target).type != "cpu":
             return func(*args, **kwargs)
@@ -91,7 +104,7 @@ def stand_in_card(monkeypatch):
         patch.setattr(torch.cuda, "synchronize", lambda *args: card.waits.update(["synchronize"]))
         fork = torch.random.fork_rng
         patch.setattr(torch.random, "fork_rng", lambda devices=(): fork(devices=[]))
-        stack.enter_context(Names())
+        stack.enter_context(Names(card.waits))
         yield stack.enter_context(card)
 
 

@@ -52,6 +52,16 @@ def test_the_stand_in_refuses_what_cuda_refuses_and_counts_what_waits(card):
     assert there.tolist() == [1, 1, 1]
     assert bool(there.isfinite().all())
     assert sum(card.waits.values()) == 3
+    here.to("cuda"), there.copy_(here), torch.tensor(2.0, device="cuda"), torch.as_tensor([1, 2], device="cuda")
+    assert sum(card.waits.values()) == 7
+    here.to("cuda", non_blocking=True), there.copy_(here, non_blocking=True), there.copy_(there), there.to("cuda")
+    (
+        torch.zeros(3, device="cuda"),
+        torch.as_tensor(there, device="cuda"),
+        there.fill_(2.0),
+        torch.full((2,), 3.0, device="cuda"),
+    )
+    assert sum(card.waits.values()) == 7
 
 
 @pytest.mark.parametrize(

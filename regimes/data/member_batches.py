@@ -81,7 +81,9 @@ class MemberBatches:
         if self.one_augmentation and shared is not None:
             return shared.apply(x, torch.cat([one for one in drawn if one is not None]).to(x.device, non_blocking=True))
         parts = [
-            part if own.augment is None or numbers is None else own.augment.apply(part, numbers.to(x.device))
+            part
+            if own.augment is None or numbers is None
+            else own.augment.apply(part, numbers.to(x.device, non_blocking=True))
             for own, part, numbers in zip(self.members, x.split(each), drawn, strict=True)
         ]
         return torch.cat(parts)

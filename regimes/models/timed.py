@@ -48,7 +48,7 @@ class TimedSegment(Segment):
         """Order the particles by their times; equal times keep their places. Asks the device once."""
         order = torch.sort(self.times, stable=True).indices.tolist()
         if order != self._order:  # a new tensor: torch.func allows no change in place
-            self._order, self.order = order, torch.tensor(order, device=self.times.device)
+            self._order, self.order = order, torch.tensor(order).to(self.times.device, non_blocking=True)
 
     def weights(self) -> Float[Tensor, " particles"]:
         """L (τ^l − τ^{l−1}) in the order of the forward pass."""

@@ -273,11 +273,11 @@ def whole_risk(training: Training, batches: Batches | MemberBatches, context: Ab
             channels_last=batches.channels_last,
         )
         batches = plain.shard(ranks.rank, ranks.count)
-    total, count = torch.zeros((), dtype=torch.float64), 0
+    risks, count = [], 0  # summed on the device, which a number of the host would have to be sent to
     with batch_statistics(training.model), uncompiled(training.model):
         for x, labels in batches.epoch(0):
             with context:
                 risk = training.objective.risk(as_trace(training.model(x)).output, labels)
-            total = total.to(risk.device) + risk.double() * len(labels)
+            risks.append(risk.double() * len(labels))
             count += len(labels)
-    return ranks.mean(count, total / count)[0]
+    return ranks.mean(count, torch.stack(risks).sum() / count)[0]

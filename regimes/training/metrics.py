@@ -107,7 +107,7 @@ class Sums:
         self.measured = [name for name in RUNNING if (parts | {"accuracy": step.correct})[name] is not None]
         batch = torch.stack([sums[name] for name in RUNNING])
         if self.totals.device != batch.device:
-            self.totals = self.totals.to(batch.device)
+            self.totals = self.totals.to(batch.device, non_blocking=True)
         self.totals = self.totals + batch
         self.samples += step.samples
         self.steps += 1

@@ -194,7 +194,7 @@ class LeastAction:
         self._window.refuse_another()
         if self.multiplier.device != risk.device:
             for name in ("multiplier", "running", "left_out", "_begun"):
-                setattr(self, name, getattr(self, name).to(risk.device))
+                setattr(self, name, getattr(self, name).to(risk.device, non_blocking=True))
         if self._window.seen == 0:
             self._before = self.state_dict()
             self.count += 1
