@@ -24,9 +24,9 @@ READS = {aten._local_scalar_dense.default, aten.equal.default}
 class Names(TorchFunctionMode):
     """The device named cuda is the stand-in, and tensors on it say that they are on cuda:0."""
 
-    def __init__(self, waits):
+    def __init__(self, wait):
         super().__init__()
-        self.waits = waits
+        self.wait = wait
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -37,18 +37,33 @@ class Names(TorchFunctionMode):
             kwargs["device"] = _stand_in(kwargs["device"])
             numbers = func in (torch.tensor, torch.as_tensor, torch.asarray) and str(kwargs["device"]) == "meta"
             if numbers and not (isinstance(args[0], torch.Tensor) and args[0].is_meta):
-                self.waits[func.__name__] += 1
+                self.wait(func.__name__)
         if func in (torch.Tensor.to, torch._C._nn._parse_to):
             args = tuple(_stand_in(arg) for arg in args)
         return func(*args, **kwargs)
 
 
 class Card(TorchDispatchMode):
-    """Refuses operations that mix devices; `waits` counts by operation how often the host read from the card."""
+    """Refuses operations that mix devices; `waits` counts by operation how often the host waited for the card.
+
+    In the mode "error" of `torch.cuda.set_sync_debug_mode` a wait raises, too.
+    """
 
     def __init__(self):
         super().__init__()
         self.waits = Counter()
+        self.mode = "default"
+
+    def wait(self, what):
+        """The host waits."""
+        self.waits[what] += 1
+        if self.mode == "error":
+            raise RuntimeError(f"called a synchronizing CUDA operation: {what}")
+
+    def set_mode(self, mode):
+        """In place of torch.cuda.set_sync_debug_mode."""
+        assert mode in ("default", "warn", "error")
+        self.mode = mode
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -59,16 +74,16 @@ class Card(TorchDispatchMode):
             return self._moved(func, args, kwargs)
         if func is aten.copy_.default:
             if on_card and not args[0].is_meta:
-                self.waits[str(func)] += 1
+                self.wait(str(func))
                 return args[0].copy_(_read(args[0].shape, args[0].dtype))
             if args[0].is_meta and not args[1].is_meta and not (args[2:3] or (kwargs.get("non_blocking"),))[0]:
-                self.waits[str(func)] += 1
+                self.wait(str(func))
             return func(*args, **kwargs)
         if on_card and any(tensor.dim() for tensor in on_host):
             shapes = [tuple(tensor.shape) for tensor in on_host if tensor.dim()]
             raise RuntimeError(f"{func} mixes tensors on the card with host tensors of shapes {shapes}")
         if on_card and func in READS:
-            self.waits[str(func)] += 1
+            self.wait(str(func))
             return True if func is aten.equal.default else _read((), on_card[0].dtype).item()
         if on_card and str(func).startswith("aten._fused_"):  # fused optimisers change their arguments, here nothing
             return None
@@ -78,11 +93,11 @@ class Card(TorchDispatchMode):
         source, target = args[0], kwargs.get("device")
         to_card = target is not None and torch.device(target).type == "meta"
         if to_card and isinstance(source, torch.Tensor) and not source.is_meta and not kwargs.get("non_blocking"):
-            self.waits[str(func)] += 1
+            self.wait(str(func))
         off_card = isinstance(source, torch.Tensor) and source.is_meta and target is not None
         if not off_card or torch.device(target).type != "cpu":
             return func(*args, **kwargs)
-        self.waits[str(func)] += 1
+        self.wait(str(func))
         return _read(source.shape, kwargs.get("dtype") or source.dtype)
 
 
@@ -102,9 +117,10 @@ def stand_in_card(monkeypatch):
         # A torch built for CUDA would ask its driver, which is not there, whether a graph is being captured.
         patch.setattr(torch.accelerator, "current_accelerator", lambda *args, **kwargs: None)
         patch.setattr(torch.cuda, "synchronize", lambda *args: card.waits.update(["synchronize"]))
+        patch.setattr(torch.cuda, "set_sync_debug_mode", card.set_mode)
         fork = torch.random.fork_rng
         patch.setattr(torch.random, "fork_rng", lambda devices=(): fork(devices=[]))
-        stack.enter_context(Names(card.waits))
+        stack.enter_context(Names(card.wait))
         yield stack.enter_context(card)
 
 

@@ -8,7 +8,8 @@ from torch import nn
 
 import regimes
 from regimes.conventions import generator
-from regimes.errors import out_of_memory
+from regimes.errors import RunFailed, out_of_memory
+from regimes.lab.endings import full_card_told
 from regimes.models.state_map import state_map
 from regimes.tangent.criterion import lazy_criterion
 from regimes.transport.brenier import brenier_test
@@ -160,3 +161,19 @@ def test_a_full_memory_is_known_by_what_each_library_says(error, full):
 def test_wherever_the_memory_ends_in_a_verdict_the_error_says_so():
     model, tangent = trained()
     assert full_everywhere(lambda: regimes.laziness(model, tangent, X), step=10) > 50
+
+
+@pytest.mark.parametrize(
+    ("device", "error", "told"),
+    [
+        ("cpu", torch.OutOfMemoryError("CUDA out of memory"), True),
+        ("cuda", RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        ("cuda", RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        ("cpu", RuntimeError("DefaultCPUAllocator: can't allocate memory"), False),
+    ],
+)
+def test_a_full_card_is_told_as_one_and_nothing_else_is(device, error, told):
+    with pytest.raises(RuntimeError) as raised, full_card_told(device, 64):
+        raise error
+    assert isinstance(raised.value, RunFailed) == told
+    assert not told or "--batch 32" in str(raised.value)

@@ -209,11 +209,12 @@ def test_a_weight_that_overflows_after_finite_losses_is_not_saved(tmp_path, monk
     assert loop.all_finite(held.state["model"].values())
 
 
-def test_a_full_graphics_card_is_one_line_with_a_smaller_batch(tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["assemble", "descend", "measure_ends"])
+def test_a_full_graphics_card_is_one_line_with_a_smaller_batch(tmp_path, monkeypatch, where):
     def full(*arguments, **how):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 9 GiB")
 
-    monkeypatch.setattr(runs, "descend", full)
+    monkeypatch.setattr(runs, where, full)
     with pytest.raises(RuntimeError, match=r"the memory of the graphics card is full; take a smaller batch.*--batch 8"):
         train(tmp_path / "run")
 

@@ -4,6 +4,8 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from regimes import __version__
 from regimes.errors import Interrupted, RunFailed, UserError, out_of_memory
@@ -81,3 +83,16 @@ def _came(error: BaseException) -> str:
 
 def _print_error(message: str, prefix: str = "error: ") -> None:
     print(prefix + " ".join(message.split()), file=sys.stderr)
+
+
+@contextmanager
+def full_card_told(device: str, batch: int) -> Iterator[None]:
+    """A card's memory that is full, by the network, its samples or a step of training, ends as RunFailed, in a line."""
+    try:
+        yield
+    except RuntimeError as error:
+        of_card = type(error).__name__ == "OutOfMemoryError"  # torch's own, which a CPU does not raise
+        if not (of_card or (device == "cuda" and out_of_memory(error))):
+            raise
+        smaller = f"take a smaller batch, for example --batch {max(2, batch // 2)} --fresh, or --set bf16=true"
+        raise RunFailed(f"the memory of the graphics card is full; {smaller}") from None

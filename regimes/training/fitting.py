@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from regimes.data.digest import digest
 from regimes.errors import UserError, users_choice
+from regimes.lab.endings import full_card_told
 from regimes.lab.runs import default_folder
 from regimes.machine import prepared
 from regimes.models.costs import evaluation_batch, typical_work
@@ -125,7 +126,8 @@ def fit(
     config = _settings(given)
     data = checked(traced, risk, config.target, train, validation, test)
     path = home(out) if out is not None else default_folder(f"fit-{config.model}{'-lap' * lap}", config, set(given))
-    with prepared(config.seed, config.device, precision=config.precision, cudnn_benchmark=config.cudnn_benchmark):
+    own = {"precision": config.precision, "cudnn_benchmark": config.cudnn_benchmark}
+    with full_card_told(config.device, config.batch), prepared(config.seed, config.device, **own):
         setup = _set_up(traced, data, config, risk)
         how: dict[str, Any] = {"fresh": fresh, "across_commits": across_commits, "data": setup.origin.data}
         with threads_for(setup.work), open_run(path, "fit", config, **how) as folder:

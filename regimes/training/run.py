@@ -7,11 +7,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from regimes.data.batches import Batches
 from regimes.errors import Diverged, Interrupted, RunFailed, UserError
 from regimes.lab.checkpoint_run import LENGTH
+from regimes.lab.endings import full_card_told
 from regimes.lab.progress import Progress
 from regimes.lab.provenance import run_identity
 from regimes.lab.runs import CONFIG, RunFolder
@@ -97,7 +96,8 @@ def train_one(
         raise FileNotFoundError(
             f"{path} holds no {LAST} to go on from; leave out --resume to start, or name the run's folder with --out"
         )
-    with prepared(config.seed, config.device, precision=config.precision, cudnn_benchmark=config.cudnn_benchmark):
+    own = {"precision": config.precision, "cudnn_benchmark": config.cudnn_benchmark}
+    with full_card_told(config.device, config.batch), prepared(config.seed, config.device, **own):
         setup = assemble(config, ranks)
         how: dict[str, Any] = {"fresh": fresh, "across_commits": across_commits, "data": setup.origin.data}
         with (
@@ -163,9 +163,6 @@ def carry_out(run: "TrainingRun", say: Say) -> Outcome:
         result = ranks.from_first(lambda: conclude_diverged(run.open_folder, setup, state.rows, told))
         error.outcome = Outcome(result, summary_rows(result))
         raise
-    except torch.cuda.OutOfMemoryError:
-        smaller = f"take a smaller batch, for example --batch {max(2, config.batch // 2)} --fresh, or --set bf16=true"
-        raise RunFailed(f"the memory of the graphics card is full; {smaller}") from None
     except RuntimeError as error:
         if ranks.count == 1 or not lost(error):
             raise
