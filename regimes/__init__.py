@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from regimes.models.tracing import trace_residuals
     from regimes.tangent.criterion import lazy_criterion
     from regimes.tangent.diagnosis.diagnose import diagnose
+    from regimes.tangent.diagnosis.tracker import Tracker
     from regimes.tangent.kernel import ntk
     from regimes.tangent.laziness import kernel_drift, tangent_distance, weight_motion
     from regimes.tangent.linearize import linearize
@@ -36,6 +37,7 @@ _HOMES = {
     "Plain": "regimes.training.objectives",
     "ResidualNet": "regimes.models.residual",
     "StateMap": "regimes.models.state_map",
+    "Tracker": "regimes.tangent.diagnosis.tracker",
     "diagnose": "regimes.tangent.diagnosis.diagnose",
     "fit": "regimes.training.fitting",
     "judge_laziness": "regimes.tangent.verdict",
@@ -61,6 +63,7 @@ __all__ = [
     "Plain",
     "ResidualNet",
     "StateMap",
+    "Tracker",
     "__version__",
     "diagnose",
     "fit",

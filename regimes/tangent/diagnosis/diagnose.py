@@ -1,9 +1,8 @@
 """The door: was the training that led from one state of a network to another lazy?"""
 
-import math
 from collections.abc import Callable, Collection
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Num, Shaped
@@ -16,7 +15,7 @@ from regimes.tangent.diagnosis import features, gaps, kernels
 from regimes.tangent.diagnosis.judgement import Limits, RunJudged, judge_run
 from regimes.tangent.diagnosis.pair import CALLER, Pair, make_pair
 from regimes.tangent.diagnosis.readings import HALVES, NotMeasured, Reading, of_points, read
-from regimes.tangent.diagnosis.tangent_run import Targets, disagreement
+from regimes.tangent.diagnosis.tangent_run import TangentRun, Targets
 from regimes.tangent.model import require_samples
 from regimes.tangent.operator import MEMORY
 
@@ -24,10 +23,14 @@ OPTIONAL = {"weight_motion", "tangent_disagreement", "kernel_drift", "kernel_cka
             "activation_flips", "richness_start", "richness_end", "kappa", "layers"}  # fmt: skip
 KAPPA_ROOM = 2 * 10**6  # points × outputs × parameters for the bounds of κ
 KAPPA_POINTS = 10
-KAPPA_STEPS = 30
+KAPPA_STEPS = 20
 BATCH_NORM = (
     "Batch norms: outputs and their derivatives with the statistics of the points as one batch; kernels, flips and "
     "richness with these statistics held fixed."
+)
+PROBED = (
+    f"Beyond {kernels.EXACT:,} points kernels are not formed: drift and alignments are estimates of the full, centred "
+    "kernel by random probes, with intervals over these."
 )
 SURE = 2.0  # standard errors by which the risk has to fall
 
@@ -98,23 +101,22 @@ def diagnose(
     require_samples(x, CALLER, "x")
     if y.ndim < 1 or len(x) != len(y):
         raise ValueError(f"{CALLER} needs a target for each of the {len(x)} samples; got {tuple(y.shape)}.")
-    every = make_pair(model_0, model_T, x)
-    if held_out is not None:
-        held_out = _like(every.x, held_out)
+    finite(CALLER, x=x)
     chosen = torch.randperm(len(x), generator=source)[:points] if points < len(x) else torch.arange(len(x))
-    pair = every._replace(x=every.x[chosen])
-    if every.normed and points < len(x):
-        pair = make_pair(model_0, model_T, x[chosen])
+    pair = make_pair(model_0, model_T, x[chosen.to(x.device)])
+    chosen = chosen.to(pair.x.device)
+    held_out = None if held_out is None else _like(x, held_out)
     outputs = gaps.Outputs(pair.outputs(pair.w_0).double(), pair.outputs(pair.w_T, end=True).double())
     finite(CALLER, **{"outputs of model_0": outputs.f_0, "outputs of model_T": outputs.f_T})
     targets = _targets(y.to(pair.x.device), outputs.f_T.shape[1])
     some = Targets(targets.values[chosen], None if targets.labels is None else targets.labels[chosen])
-    return _measured(pair, every, outputs, some, targets, held_out, kernel_points, decay, omit, limits, source, memory)
+    run = TangentRun(pair, x.detach(), targets, held_out, memory)
+    return _measured(pair, run, outputs, some, kernel_points, decay, omit, limits, source, memory)
 
 
 def _measured(
-    pair: Pair, every: Pair, outputs: gaps.Outputs, targets: Targets, all_targets: Targets, held_out: Tensor | None,
-    kernel_points: int, decay: bool, omit: Collection[str], limits: Limits, source: torch.Generator, memory: int,
+    pair: Pair, run: TangentRun, outputs: gaps.Outputs, targets: Targets, kernel_points: int, decay: bool,
+    omit: Collection[str], limits: Limits, source: torch.Generator, memory: int,
 ) -> Diagnosis:  # fmt: skip
     n, k = outputs.f_T.shape
     before, after = targets.risks(outputs.f_0), targets.risks(outputs.f_T)
@@ -138,14 +140,18 @@ def _measured(
     take("linearisation_gap", lambda: gap(gaps.linearisation_gap))
     if decay:
         take("gap_after_decay", lambda: gap(gaps.gap_after_decay))
-    end = lambda: every.outputs(every.w_T, end=True)  # noqa: E731
-    take("tangent_disagreement", lambda: disagreement(every, all_targets, end(), held_out, memory, source))
+    take("tangent_disagreement", lambda: run.disagreement(k, source))
     both = cache(lambda: kernels.kernels(pair, kernel_points, memory))
     aligned = lambda kernel: kernels.target_alignment(kernel, targets.values, both().passes, source)  # noqa: E731
-    take("kernel_drift", lambda: kernels.drift(both(), source))
-    take("kernel_cka", lambda: kernels.similarity(both(), source))
-    take("alignment_start", lambda: aligned(both().start))
-    take("alignment_end", lambda: aligned(both().end))
+    if min(kernel_points, n) <= kernels.EXACT:
+        take("kernel_drift", lambda: kernels.drift(both(), source))
+        take("kernel_cka", lambda: kernels.similarity(both(), source))
+        take("alignment_start", lambda: aligned(both().start))
+        take("alignment_end", lambda: aligned(both().end))
+    else:
+        probed = cache(lambda: kernels.probed(pair, kernel_points, targets.values, source, memory))
+        for name in ("kernel_drift", "kernel_cka", "alignment_start", "alignment_end"):
+            take(name, lambda name=name: kernels.estimated(name, probed()))
     one, other = features.activities(pair, k)
     take("activation_flips", lambda: features.flips(one, other, source))
     take("richness_start", lambda: features.richness(one, outputs.f_0, source))
@@ -155,28 +161,30 @@ def _measured(
     alone = {layer.name: layer.gap for layer in layers if layer.gap is not None}
     judged = judge_run(found, n, _improvement(pair, before, after, targets, outputs, moved), limits, alone)
     size = sum(value.numel() for value in pair.w_0.values())
-    return Diagnosis(judged, found, layers, n, size, [BATCH_NORM] * pair.normed)
+    notes = [BATCH_NORM] * pair.normed + [PROBED] * (min(kernel_points, n) > kernels.EXACT)
+    return Diagnosis(judged, found, layers, n, size, notes)
 
 
 def _kappa(pair: Pair, targets: Targets, kinks: set[str], source: torch.Generator) -> Reading:
-    """κ of the start under the square risk: the value is the geometric mean of its bounds."""
+    """κ of the start on a few points; low and high are its bounds, of all points and not over subsamples."""
     if kinks:
         raise NotMeasured(
             f"{', '.join(sorted(kinks))} has kinks: its second derivative is 0 almost everywhere, and says nothing"
         )
-    if targets.labels is not None:
-        raise NotMeasured("κ is a criterion of the square risk; here the targets are labels")
     if pair.normed:
         raise NotMeasured("batch norm mixes samples")
     size = sum(value.numel() for value in pair.w_0.values())
     n = min(len(pair.x), KAPPA_POINTS)
     if n * targets.values.shape[1] * size > KAPPA_ROOM:
-        raise NotMeasured(f"{size:,} parameters × {n} points are too many for the upper bound")
-    y, how = targets.values[:n].to(pair.x.dtype), {"starts": 2, "iterations": KAPPA_STEPS, "tolerance": 0.01}
-    found = lazy_criterion(pair.start, pair.x[:n], y, generator=source, **how)
-    if found.low == 0 or not math.isfinite(found.high):
-        return Reading(found.high, found.low, found.high)
-    return Reading((found.low * found.high) ** 0.5, found.low, found.high)
+        raise NotMeasured(f"{size:,} parameters × {n} points are too many here: ask regimes.lazy_criterion")
+    how: dict[str, Any] = {"generator": source, "starts": 1, "iterations": KAPPA_STEPS}
+    if targets.labels is None:
+        how["y"] = targets.values[:n].to(next(iter(pair.w_0.values())).dtype)
+    else:
+        labels = targets.labels[:n]
+        how["risk"] = lambda outputs: nn.functional.cross_entropy(outputs, labels)
+    found = lazy_criterion(pair.start, pair.x[:n], **how)
+    return Reading(found.estimate, found.low, found.high)
 
 
 def _improvement(
@@ -222,4 +230,4 @@ def _like(x: Tensor, held_out: Tensor) -> Tensor:
     if held_out.shape[1:] != x.shape[1:]:
         raise ValueError(f"{CALLER} needs held_out of the shape of x; got {tuple(held_out.shape)}.")
     finite(CALLER, held_out=held_out)
-    return held_out.detach().to(x)
+    return held_out.detach()

@@ -6,12 +6,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from regimes.tangent import estimates
 from regimes.tangent.diagnosis.pair import Pair
 from regimes.tangent.diagnosis.readings import NotMeasured, Reading, of_points
 from regimes.tangent.laziness import cka, kernel_drift
 from regimes.tangent.operator import TangentOperator
+from regimes.tangent.probing import Probed, probe
 
 Kernel = Float[Tensor, "n n"]
+EXACT = 1000  # points up to which kernels are formed
+PROBES = 64
 
 
 class Kernels(NamedTuple):
@@ -58,3 +62,26 @@ def target_alignment(kernel: Kernel, y: Float[Tensor, "m k"], passes: int, gener
         lambda some: cka(kernel[some][:, some], outer[some][:, some]),
         len(kernel), generator, passes, low=-1.0, high=1.0,
     )  # fmt: skip
+
+
+def probed(
+    pair: Pair, points: int, y: Float[Tensor, "m k"], generator: torch.Generator, memory: int
+) -> tuple[Probed, Probed]:
+    """What both kernels (of all outputs) make of common random directions: for any number of points."""
+    x = pair.x[:points]
+    both = [TangentOperator(module, x, memory=memory, caller="diagnose") for module in (pair.start, pair.end)]
+    target = y[: len(x)].to(both[0].tangent.dtype)
+    start, end = probe(both, target, generator=generator, probes=PROBES, centred=True)
+    return start, end
+
+
+def estimated(name: str, both: tuple[Probed, Probed]) -> Reading:
+    """Drift, similarity or alignment by random probes, with the interval over these."""
+    start, end = both
+    found = {
+        "kernel_drift": lambda: estimates.drift(start, end),
+        "kernel_cka": lambda: estimates.similarity(start, end),
+        "alignment_start": lambda: estimates.alignment(start),
+        "alignment_end": lambda: estimates.alignment(end),
+    }[name]()
+    return Reading(found.value, found.low, found.high, passes=2 * 2 * PROBES)

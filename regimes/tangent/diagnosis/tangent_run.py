@@ -31,36 +31,44 @@ class Targets(NamedTuple):
         return (outputs - self.values).square().sum(1) / 2
 
 
-def disagreement(
-    pair: Pair, targets: Targets, f_T: Float[Tensor, "n k"], held_out: Tensor | None, memory: int,
-    generator: torch.Generator,
-) -> Reading:  # fmt: skip
-    """‖f_T − f̄‖ / ‖f_T − f_0‖ on held-out points, f̄ the tangent model of the start with the training loss of f_T.
+class TangentRun(NamedTuple):
+    """What the tangent model is trained on: all training samples x with their targets; and where it is compared."""
 
-    The tangent model follows its gradient flow on the training samples until its risk is that of the network: exactly
-    for the square risk, by gradient descent in function space for cross-entropy. It starts with the outputs of the
-    network.
-    """
-    if held_out is None:
-        raise NotMeasured("it needs points that were not trained on: pass held_out")
-    if pair.normed:
-        raise NotMeasured("batch norm mixes the samples that are trained on, so the tangent model has no kernel")
-    n, k = f_T.shape
-    if n * k > ROWS:
-        raise NotMeasured(f"{n} training samples × {k} outputs are more than {ROWS}, which the exact solution takes")
-    operator = TangentOperator(pair.start, pair.x, memory=memory, caller="diagnose")
-    kernel = merge_outputs(operator.gram(outputs="full")).double()
-    across = merge_outputs(operator.gram(held_out, outputs="full")).double().mT
-    f_0, other_0 = evaluated(pair.start, pair.x).double(), evaluated(pair.start, held_out).double()
-    other_T = evaluated(pair.end, held_out).double()
-    goal = float(targets.risks(f_T.double()).mean())
-    if targets.labels is None:
-        change = _by_square(kernel, across, targets.values.double(), f_0, goal)
-    else:
-        change = _by_entropy(kernel, across, targets, f_0, goal)
-    tangent = other_0 + change.reshape(len(held_out), k)
-    apart, moved = (other_T - tangent).square().sum(1), (other_T - other_0).square().sum(1)
-    return root_ratio(apart, moved, generator, passes=2 * (1 + k) + 3)
+    pair: Pair
+    x: Tensor
+    targets: Targets
+    held_out: Tensor | None
+    memory: int
+
+    def disagreement(self, k: int, generator: torch.Generator) -> Reading:
+        """‖f_T − f̄‖ / ‖f_T − f_0‖ on held-out points, f̄ the tangent model of the start with the training loss of f_T.
+
+        The tangent model follows its gradient flow on the training samples until its risk is that of the network:
+        exactly for the square risk, by gradient descent in function space for cross-entropy. It starts with the outputs
+        of the network.
+        """
+        pair, targets, n = self.pair, self.targets, len(self.x)
+        if self.held_out is None:
+            raise NotMeasured("it needs points that were not trained on: pass held_out")
+        if pair.normed:
+            raise NotMeasured("batch norm mixes the samples that are trained on, so the tangent model has no kernel")
+        if n * k > ROWS:
+            raise NotMeasured(f"{n:,} training samples × {k} outputs are more than {ROWS:,}, which is solved exactly")
+        x, others = self.x.to(pair.x), self.held_out.to(pair.x)
+        operator = TangentOperator(pair.start, x, memory=self.memory, caller="diagnose")
+        kernel = merge_outputs(operator.gram(outputs="full")).double()
+        across = merge_outputs(operator.gram(others, outputs="full")).double().mT
+        f_0, f_T, other_0, other_T = (
+            evaluated(module, inputs).double() for inputs in (x, others) for module in (pair.start, pair.end)
+        )
+        goal = float(targets.risks(f_T).mean())
+        if targets.labels is None:
+            change = _by_square(kernel, across, targets.values.double(), f_0, goal)
+        else:
+            change = _by_entropy(kernel, across, targets, f_0, goal)
+        tangent = other_0 + change.reshape(len(others), k)
+        apart, moved = (other_T - tangent).square().sum(1), (other_T - other_0).square().sum(1)
+        return root_ratio(apart, moved, generator, passes=2 * (1 + k) + 3)
 
 
 def _by_square(kernel: Tensor, across: Tensor, y: Tensor, f_0: Tensor, goal: float) -> Tensor:
