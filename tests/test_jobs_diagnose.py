@@ -240,3 +240,33 @@ def test_a_run_of_fit_is_diagnosed_with_its_factory(tmp_path, monkeypatch):
     no_factory = command("diagnose", "fitted/last.pt")
     assert no_factory.code == 2
     assert "pass --factory" in no_factory.err
+
+
+@pytest.mark.slow
+def test_the_scaled_net_of_the_main_job_is_lazy_and_its_mean_field_net_is_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sizes = (
+        "--dataset",
+        "circle",
+        "--seeds",
+        "1",
+        "--set",
+        "test_size=50",
+        "--set",
+        "horizon=300",
+        "--set",
+        "times=40",
+    )
+    assert command("lazy-vs-meanfield", "--alpha", "100", *sizes, "--out", "main").code == 0
+    said = {}
+    for net in ("scaled-net", "mean-field-net"):
+        done = command("diagnose", f"main/{net}.pt", "--out", net)
+        assert done.code == 0, done.err
+        said[net] = json.loads(Path(net, "result.json").read_text())["verdict"]
+    assert said == {"scaled-net": "lazy", "mean-field-net": "not lazy"}
+    alone = command("diagnose", "main/scaled-net.pt", "--against", "main/mean-field-net.pt")
+    assert alone.code == 2
+    assert "give it alone" in alone.err
+    broken = torch.load("main/scaled-net.pt", weights_only=True)
+    torch.save({**broken, "end": broken["end"][:1]}, "broken.pt")
+    assert "lacks parts of a net" in command("diagnose", "broken.pt").err

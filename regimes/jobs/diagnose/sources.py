@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from regimes.conventions import generator
 from regimes.errors import UserError
 from regimes.jobs.diagnose.config import SAMPLES, STATES, Config
+from regimes.jobs.lazy_vs_meanfield.states import PROGRAM as MAIN_JOB
+from regimes.jobs.lazy_vs_meanfield.states import read_states
 from regimes.lab.safetensors import SUFFIX, read_safetensors
 from regimes.lab.tensor_files import read_tensors
 from regimes.models.weights import put_weights
@@ -49,6 +51,8 @@ def open_case(config: Config, rows: int) -> Case:
     """
     path = Path(config.checkpoint.path)
     content = _content(path, STATES)
+    if isinstance(content, dict) and content.get("program") == MAIN_JOB:
+        return _of_main_job(config, path, content)
     checkpoint = load_checkpoint(path) if _is_checkpoint(content) else None
     if config.factory is None:
         if checkpoint is None or checkpoint.program != PROGRAM:
@@ -56,6 +60,15 @@ def open_case(config: Config, rows: int) -> Case:
             raise UserError(f"{path} {what}: pass --factory module:function, which makes the network")
         return _of_train(config, path, checkpoint, rows)
     return _of_factory(config, path, content, checkpoint)
+
+
+def _of_main_job(config: Config, path: Path, content: dict[str, Any]) -> Case:
+    if config.against or config.samples or config.factory:
+        raise UserError(f"{path} holds a net before and after training, with its samples: give it alone")
+    found, where = read_states(content, str(path)), torch.device(config.device)
+    start, end = found.start.to(where), found.end.to(where)
+    x, y, others = (part.to(where) for part in (found.x, found.y, found.x_test[: config.held_out]))
+    return Case(start, end, x, y, others, len(y), False, found.title, [f"Both states are in {path}."])
 
 
 def _of_train(config: Config, path: Path, checkpoint: Checkpoint, rows: int) -> Case:

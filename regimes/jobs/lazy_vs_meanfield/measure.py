@@ -19,6 +19,7 @@ from regimes.jobs.lazy_vs_meanfield.kernels import KernelModels, refuse_zero, so
 from regimes.jobs.lazy_vs_meanfield.nets import NET_CURVES, train_net
 from regimes.jobs.lazy_vs_meanfield.problem import Problem, problem
 from regimes.jobs.lazy_vs_meanfield.shelf import Shelf
+from regimes.jobs.lazy_vs_meanfield.states import write_states
 from regimes.meanfield.layout import tile_work
 from regimes.threads import threads_for
 
@@ -77,6 +78,8 @@ def _measure(config: Config, given: Problem, shelf: Shelf) -> Measurement:
     scales = {config.alpha: "scaled-net", 1.0: "mean-field-net"}
     trained = {alpha: train_net(config, given, times, kernels, alpha, name, shelf) for alpha, name in scales.items()}
     nets = [trained[alpha] for alpha in (config.alpha, 1.0)]
+    if shelf.folder is not None:
+        write_states(shelf.folder, config, given, nets)
     bounds = np.array([proved_bounds(config, given, alpha) for alpha in (config.alpha, 1.0)])
     tangent, infinite = ({name: curve[k] for name, curve in kernels.curves.items()} for k in range(2))
     order = (nets[0].curves, tangent, nets[1].curves, infinite)  # as MODELS
