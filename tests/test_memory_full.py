@@ -12,6 +12,7 @@ from regimes.errors import RunFailed, out_of_memory
 from regimes.lab.endings import full_card_told
 from regimes.models.state_map import state_map
 from regimes.tangent.criterion import lazy_criterion
+from regimes.tangent.diagnosis.readings import read
 from regimes.transport.brenier import brenier_test
 
 X = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
@@ -117,6 +118,10 @@ def test_a_full_memory_before_a_fit_is_no_mistake_in_its_samples(tmp_path):
     LEFT[0] = 0
     with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
         regimes.fit(net(), (X, torch.arange(6) % 2), out=tmp_path / "run")
+
+
+def test_a_number_of_a_diagnosis_that_does_not_fit_says_how_it_would():
+    assert read(lambda: torch.empty(2**60)).reason == "it does not fit into memory; take fewer points"
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from regimes.checks import finite, kind
 from regimes.conventions import Params
+from regimes.errors import out_of_memory
 from regimes.modules import called, copied, push_forward, require_deterministic, require_values, unwrapped
 from regimes.modules.modes import with_running_statistics
 from regimes.tangent.functional import evaluator
@@ -83,6 +84,8 @@ def make_pair(model_0: nn.Module, model_T: nn.Module, x: Shaped[Tensor, "n *samp
     try:
         beginning.load_state_dict(start.state_dict())
     except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         raise _other(f"their tensors differ: {' '.join(str(error).split())[:200]}") from None
     x = x.detach().to(next(start.parameters()).device)
     tangent_model(beginning, x, CALLER)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from regimes.errors import out_of_memory
 from regimes.tangent.look import first_line
 
 HALVES = 200  # half subsamples behind an interval
@@ -48,10 +49,9 @@ def read(measure: Callable[[], Reading]) -> Reading:
         found = measure()
     except NotMeasured as error:
         found = Reading(None, reason=str(error))
-    except torch.OutOfMemoryError:
-        found = Reading(None, reason="it does not fit into memory; take fewer points")
-    except (ValueError, RuntimeError) as error:
-        found = Reading(None, reason=first_line(error))
+    except (ValueError, RuntimeError, MemoryError) as error:
+        full = out_of_memory(error)
+        found = Reading(None, reason="it does not fit into memory; take fewer points" if full else first_line(error))
     if found.value is not None and not abs(found.value) < float("inf"):
         found = Reading(None, passes=found.passes, reason="it came out as NaN or infinite")
     return found._replace(seconds=time.perf_counter() - begun)
