@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -174,6 +175,13 @@ def shadowed(source: str) -> list[tuple[int, str]]:
         for part in ast.walk(node.target)
         if isinstance(part, ast.Name) and part.id in taken
     ]
+
+
+def test_processes_that_tests_start_keep_the_import_path_that_was_given():
+    """Where packages lie in a folder of PYTHONPATH alone, a child that has another one finds none of them."""
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    found = {file.name for file in files if re.search(r"""['"]PYTHONPATH['"]\s*:""", file.read_text(encoding="utf-8"))}
+    assert found == {"launch.py"}  # whose `environment` adds to it
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from stand_in_card import stand_in_card
 
 from benchmarks.first_minute import __main__ as first_minute
 from benchmarks.first_minute import cases, fast, right, runs
 from benchmarks.first_minute.records import Records
+from regimes.training.objectives import LeastAction
 
 DEVICES = [
     pytest.param("cpu", marks=pytest.mark.slow),
@@ -71,6 +73,15 @@ def test_a_run_goes_on_after_it_was_stopped(device, tmp_path):
     assert found["same_bits"] or device == "cuda"
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("setting", ["compile=true", "cuda_graphs=true"])
+@pytest.mark.parametrize("own", [("lap=true",), ("lap=true", "bf16=true")], ids=" ".join)
+def test_a_compiled_run_with_a_partial_batch_ends_near_the_eager_one(own, setting, tmp_path):
+    runs.run(runs.settings("cuda", *own), tmp_path / "eager")
+    assert runs._like_eager(runs.settings("cuda", *own, setting), tmp_path, "compiled")["ok"]
+
+
 @on_each_device
 def test_a_run_without_memory_says_what_to_do(device, tmp_path):
     assert runs.without_memory(device, tmp_path / "run")["ok"]
@@ -88,6 +99,55 @@ def test_a_step_that_is_not_that_of_the_cpu_is_noticed(monkeypatch):
 
     monkeypatch.setattr(cases, "training", other)
     assert not right.alone(cases.TINY["resnet9"], OBJECTIVES["plain"], "cpu")["ok"]
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A card's names and refusals without a card, and networks as small as those of the rehearsal."""
+    monkeypatch.setattr(cases, "SMALL", cases.TINY)
+    monkeypatch.setattr(cases, "FULL", {"resnet9": cases.TINY["resnet9"]})
+    monkeypatch.setattr(fast, "SECONDS", 0.01)
+    with stand_in_card(monkeypatch) as card:
+        yield card
+
+
+@pytest.mark.slow
+def test_what_only_a_card_tries_is_rehearsed_on_its_stand_in(card, records, monkeypatch):
+    titles = ("plain", "multiplied, batch_after", "divided, whole")
+    monkeypatch.setattr(right, "STEPS", 8)  # across the end of an epoch
+    monkeypatch.setattr(cases, "objectives", lambda: {title: OBJECTIVES[title] for title in titles})
+    for title in titles:
+        assert right.without_waits("cuda", cases.TINY["resnet9"], OBJECTIVES[title], 4, title == "plain")["ok"]
+    assert right.ensemble_without_waits("cuda", OBJECTIVES["divided, batch"], 4)["ok"]
+    assert card.mode == "default"
+    asked = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda net, mode=None: asked.append(mode))
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)  # its imports warn
+    monkeypatch.setattr(fast, "PRECISIONS", ("tf32",))
+    monkeypatch.setattr(fast, "OBJECTIVES", {"lap": fast.OBJECTIVES["lap"]})
+    before = torch.get_float32_matmul_precision()
+    try:
+        for item in (fast.throughput, fast.compiled, fast.members):
+            item(records, "cuda")
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert not records.failed
+    assert asked == ["reduce-overhead", None] * 2
+    assert all("peak_mib" in one for one in lines(records) if "images_per_second" in one)
+
+
+@pytest.mark.slow
+def test_a_step_that_waits_is_noticed(card, monkeypatch):
+    after_step = LeastAction.after_step
+
+    def reads(made, *measured):
+        after_step(made, *measured)
+        made.multiplier.item()
+
+    monkeypatch.setattr(LeastAction, "after_step", reads)
+    with pytest.raises(RuntimeError, match="synchronizing"):
+        right.without_waits("cuda", cases.TINY["resnet9"], OBJECTIVES["divided, batch"], 4, False)
+    assert card.mode == "default"
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import pytest
 import toy_experiment
 from absent import without_matplotlib
 from command import command
+from launch import environment
 
 from regimes import experiments
 from regimes.lab import drawing, figures
@@ -120,7 +121,7 @@ def test_no_surroundings_hurt_a_run(name, here, tmp_path):
     done = subprocess.run(
         [sys.executable, str(ROOT / "cli.py"), *MAIN, "--out", "run"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **change},
+        env=environment(**change),
         capture_output=True,
         text=True,
         check=False,

@@ -1,15 +1,14 @@
 """What a function or a network is: other code, constants or structure give another digest, the same ones do not."""
 
 import argparse
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
+from launch import environment
 from torch import fx, nn
 from torch.nn import functional
 
@@ -225,7 +224,7 @@ def test_a_process_started_anew_finds_the_same(tmp_path):
         "net = Net()\n"
         "print(definition(net, net), definition(lambda o, t: len(NAMES) * o, net))\n"
     )
-    here = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    here = environment()
     said = [
         subprocess.run([sys.executable, script], env=here, capture_output=True, text=True, check=True).stdout
         for _ in range(2)

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 import torch
+from stand_in_card import stand_in_card
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from regimes.errors import Interrupted, UserError
@@ -112,6 +114,29 @@ def test_seeds_side_by_side_go_on_bit_for_bit(tmp_path, monkeypatch, name):
         with steps() as after:
             assert json.dumps(experiment.measure(config, points, tmp_path / str(at))) == json.dumps(rows)
         assert after.count == 9 - at
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], ["ensemble=2"]], ids=["one seed", "two seeds"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "stand-in",
+        pytest.param(
+            "card",
+            marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")],
+        ),
+    ],
+)
+def test_a_point_on_a_card_goes_on_there(tmp_path, monkeypatch, place, more):
+    experiment, config, points = given("cifar10_low_data", "device=cuda", *more)
+    points = points[: 1 + len(more)]
+    with stand_in_card(monkeypatch) if place == "stand-in" else nullcontext():
+        with steps(4, asked), pytest.raises(KeyboardInterrupt):
+            experiment.measure(config, points, tmp_path)
+        with steps() as after:
+            assert len(experiment.measure(config, points, tmp_path)) == len(points)
+    assert after.count == 9 - 4
 
 
 @pytest.mark.slow
