@@ -123,7 +123,7 @@ def test_products_of_tangent_features_are_the_tangent_kernel():
 def test_weights_of_the_tangent_model_follow_their_own_flow():
     risk, start = example(7.0)
     features = tangent_features(start, risk.x, TANH)
-    tangent = GradientFlow(features.mT @ features / WIDTH, risk.y, risk.outputs(start), samples=risk.y.shape[1])
+    tangent = GradientFlow(features.mT @ features / WIDTH, risk.y, risk.outputs(start))
     step = 1e-4
     speed = (tangent.test(1.0 + step, features) - tangent.test(1.0 - step, features)) / (2 * step)
     expected = -features @ (tangent.train(1.0) - risk.y) / SAMPLES  # v̄' = −m ∇_v R
@@ -135,7 +135,7 @@ def test_a_very_lazy_net_moves_as_its_tangent_model():
     risk, start = example(1e7)
     lazy = TwoLayerRisk(risk.x, risk.y, TANH, alpha=1e7, offset=TwoLayerRisk(risk.x, risk.y, TANH).outputs(start))
     features = tangent_features(start, risk.x, TANH)
-    tangent = GradientFlow(features.mT @ features / WIDTH, risk.y, samples=risk.y.shape[1])
+    tangent = GradientFlow(features.mT @ features / WIDTH, risk.y)
     (end,) = displacement_flow(lazy, start, [3.0], rtol=1e-9, atol=1e-9)
     # the difference is of order 1/α = 1e-7, the integration error below that of 1e-9 a step
     assert_close(flatten_particles(end.moved), tangent.test(3.0, features)[..., 0], atol=1e-5, rtol=0.0)

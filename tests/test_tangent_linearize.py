@@ -95,7 +95,7 @@ def regression():
 
 def test_gradient_descent_on_it_follows_the_exact_flow(regression):
     model, x, y, x_test = regression
-    flow = GradientFlow(ntk(model, x, outputs="trace"), y, model(x).detach(), samples=len(x))
+    flow = GradientFlow(ntk(model, x, outputs="trace"), y, model(x).detach())
     tangent, step = linearize(model), 0.005
     optimiser = torch.optim.SGD(tangent.parameters(), step)
     for _ in range(100):
@@ -122,7 +122,7 @@ def test_trained_to_the_end_it_is_kernel_regression(regression):
         return value
 
     optimiser.step(risk)
-    fit = kernel_ridge(ntk(model, x, outputs="trace"), y - model(x).detach(), samples=len(x))
+    fit = kernel_ridge(ntk(model, x, outputs="trace"), y - model(x).detach())
     expected = model(x_test).detach() + predict(fit, ntk(model, x_test, x, outputs="trace"))
     assert_close(tangent(x_test).detach(), expected, rtol=0, atol=1e-6)  # gradient at 1e-10, condition number 1e3
 

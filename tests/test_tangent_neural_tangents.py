@@ -52,7 +52,7 @@ def test_the_flow_in_torch_is_that_of_neural_tangents_in_our_time_unit():
     y = torch.randn(5, 2, dtype=torch.float64)
     k_train_train = infinite.dense_kernels(x1, depth=2, activation=RELU).ntk
     k_test_train = infinite.dense_kernels(x2, x1, depth=2, activation=RELU).ntk
-    flow = GradientFlow(k_train_train, y, samples=len(y))
+    flow = GradientFlow(k_train_train, y)
     for t in (0.1, 3.0, 100.0):
         train, test = neural_tangents.flow_prediction(k_train_train, y, k_test_train, t)
         assert_close(flow.train(t), train)

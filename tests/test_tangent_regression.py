@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from regimes.activations import RELU
 from regimes.conventions import generator, square_risk
 from regimes.models.mlp import MLP
+from regimes.tangent import regression
 from regimes.tangent.kernel import ntk
 from regimes.tangent.regression import GradientFlow, kernel_ridge, predict
 from regimes.tangent.spectrum import merge_outputs
@@ -25,7 +26,7 @@ def problem():
 
 def flow_of(kernel, *targets):
     """The flow where every row of the kernel is an input."""
-    return GradientFlow(kernel, *targets, samples=kernel.shape[-1])
+    return GradientFlow(kernel, *targets)
 
 
 def deficient(n=6, rank=3):
@@ -39,7 +40,7 @@ def deficient(n=6, rank=3):
 def test_the_ridge_minimises_the_penalised_half_mean_risk(problem):
     """The gradient of 1/(2n) Σ‖Kc − y‖² + (ridge/2) cᵀKc vanishes at the fit and nowhere near it."""
     kernel, _, y, _ = problem
-    c = kernel_ridge(kernel, y, ridge=0.3, samples=len(y)).coefficients.requires_grad_()
+    c = kernel_ridge(kernel, y, ridge=0.3).coefficients.requires_grad_()
     loss = square_risk(kernel @ c, y) + 0.15 * (c * (kernel @ c)).sum()
     assert torch.autograd.grad(loss, c)[0].abs().max() < 1e-12  # rounding
 
@@ -48,7 +49,7 @@ def test_it_agrees_with_scikit_learn(problem):
     """scikit-learn penalises the plain sum of squares: its alpha is n·ridge."""
     kernel, k_test_train, y, _ = problem
     other = KernelRidge(alpha=6 * 0.3, kernel="precomputed").fit(kernel.numpy(), y.numpy())
-    ours = predict(kernel_ridge(kernel, y, ridge=0.3, samples=len(y)), k_test_train)
+    ours = predict(kernel_ridge(kernel, y, ridge=0.3), k_test_train)
     assert_close(ours, torch.from_numpy(other.predict(k_test_train.numpy())))
 
 
@@ -65,7 +66,7 @@ def test_the_ridgeless_fit_is_the_limit_of_small_ridges(problem):
     kernel, _, y, _ = problem
     for matrix in (kernel, deficient()):
         limit = kernel_ridge(matrix, y)
-        near = kernel_ridge(matrix, y, ridge=1e-9, samples=len(matrix))
+        near = kernel_ridge(matrix, y, ridge=1e-9)
         assert_close(matrix @ near.coefficients, matrix @ limit.coefficients, rtol=1e-5, atol=1e-5)  # ridge·condition
 
 
@@ -81,7 +82,7 @@ def test_a_singular_kernel_gives_the_pseudo_inverse_and_says_so(problem):
 
 def test_the_condition_is_that_of_the_solved_matrix(problem):
     kernel, _, y, _ = problem
-    assert_close(kernel_ridge(kernel, y, ridge=0.5, samples=6).condition, torch.linalg.cond(kernel + 3 * torch.eye(6)))
+    assert_close(kernel_ridge(kernel, y, ridge=0.5).condition, torch.linalg.cond(kernel + 3 * torch.eye(6)))
 
 
 def test_an_ill_conditioned_float32_problem_is_solved_in_float64_without_nan():
@@ -96,9 +97,9 @@ def test_an_ill_conditioned_float32_problem_is_solved_in_float64_without_nan():
 def test_runs_are_solved_together_as_alone(problem):
     kernel, k_test_train, y, _ = problem
     kernels = torch.stack([kernel, deficient(), 2 * kernel])
-    together = kernel_ridge(kernels, y, ridge=0.1, samples=y.shape[-2])
+    together = kernel_ridge(kernels, y, ridge=0.1)
     for run, matrix in enumerate(kernels):
-        alone = kernel_ridge(matrix, y, ridge=0.1, samples=y.shape[-2])
+        alone = kernel_ridge(matrix, y, ridge=0.1)
         assert_close(together.coefficients[run], alone.coefficients)
         assert_close(predict(together, k_test_train)[run], predict(alone, k_test_train))
 
@@ -106,7 +107,65 @@ def test_runs_are_solved_together_as_alone(problem):
 @pytest.mark.parametrize("ridge", [-1.0, INF, float("nan")])
 def test_impossible_ridges_are_refused(problem, ridge):
     with pytest.raises(ValueError, match="ridge as a finite number of at least 0"):
-        kernel_ridge(problem[0], problem[2], ridge=ridge, samples=6)
+        kernel_ridge(problem[0], problem[2], ridge=ridge)
+
+
+def full_problem(n=5, k=2):
+    features = torch.randn(n, k, 14, dtype=torch.float64)
+    test = torch.randn(3, k, 14, dtype=torch.float64)
+    kernel, across = (torch.einsum("iap,jbp->ijab", other, features) for other in (features, test))
+    return kernel, across, torch.randn(n, k, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.2])
+def test_a_full_kernel_goes_in_as_it_is_and_is_solved_by_pairs_with_the_ridge_of_the_samples(ridge):
+    kernel, across, y = full_problem()
+    fit = kernel_ridge(kernel, y, ridge=ridge)
+    matrix = merge_outputs(kernel) + 5 * ridge * torch.eye(10, dtype=torch.float64)
+    coefficients = torch.linalg.solve(matrix, y.reshape(10, 1))
+    assert_close(fit.coefficients, coefficients.reshape(5, 2))
+    assert_close(predict(fit, across), (merge_outputs(across) @ coefficients).reshape(3, 2))
+    assert fit.shift == 5 * ridge
+    assert fit.pairs
+    runs = kernel_ridge(torch.stack([kernel, 2 * kernel]), y, ridge=ridge)
+    assert_close(runs.coefficients[0], fit.coefficients)
+    assert_close(predict(runs, across)[0], predict(fit, across))
+
+
+def test_one_sample_and_one_output_are_enough():
+    one = torch.tensor([[2.0]], dtype=torch.float64)
+    assert_close(kernel_ridge(one, one, ridge=1.0).coefficients, torch.tensor([[2 / 3]], dtype=torch.float64))
+    assert_close(kernel_ridge(one[..., None, None], one, ridge=1.0).coefficients, 2 * one / 6)
+
+
+def test_duplicate_points_share_their_weight():
+    y = torch.tensor([[1.0], [1.0], [2.0]]).double()
+    kernel = torch.tensor([[1.0, 1.0, 0.2], [1.0, 1.0, 0.2], [0.2, 0.2, 1.0]], dtype=torch.float64)
+    fit = kernel_ridge(kernel, y)
+    assert fit.rank == 2
+    assert_close(fit.coefficients[0], fit.coefficients[1])
+    assert_close(predict(fit, kernel), y)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_many_rows_with_a_ridge_are_solved_by_cholesky_as_by_eigenvalues(problem, monkeypatch, scale):
+    features = torch.randn(80, 40, dtype=torch.float64)
+    kernel, y = scale * features @ features.T, torch.randn(80, 3, dtype=torch.float64)
+    slow = kernel_ridge(kernel, y, ridge=1e-2)
+    monkeypatch.setattr(regression, "EIGEN_ROWS", 10)
+    fast = kernel_ridge(kernel, y, ridge=1e-2)
+    assert_close(fast.coefficients, slow.coefficients, rtol=0, atol=1e-7)  # condition times rounding
+    assert_close(fast.condition, slow.condition, rtol=1e-2, atol=0)  # of Lanczos
+    assert fast.shift == slow.shift == 0.8
+
+
+def test_a_ridge_too_small_for_cholesky_is_refused_and_not_raised_in_silence(monkeypatch):
+    monkeypatch.setattr(regression, "EIGEN_ROWS", 10)
+    x = torch.linspace(0, 1, 60, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"positive definite in floating point.* Raise the ridge"):
+        kernel_ridge(torch.exp(-((x[:, None] - x) ** 2)), x[:, None], ridge=1e-22)
+    with pytest.raises(ValueError, match="positive semidefinite; its least eigenvalue is -1"):
+        kernel_ridge(torch.diag(torch.linspace(-1, 1, 60).double()), x[:, None], ridge=1.0)
 
 
 # Gradient flow
@@ -242,9 +301,9 @@ def test_a_full_kernel_by_pairs_keeps_the_time_unit_of_the_samples():
     net = MLP([3, 20, 2], activation=RELU, generator=generator(0))
     x, y = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
     kernel = ntk(net, x)
-    flow = GradientFlow(merge_outputs(kernel), y.reshape(10, 1), net(x).detach().reshape(10, 1), samples=5)
+    flow = GradientFlow(kernel, y, net(x).detach())
     h = 1e-5
-    slope = (flow.train(h) - flow.train(0.0)).view(5, 2) / h
+    slope = (flow.train(h) - flow.train(0.0)) / h
     assert_close(slope, -torch.einsum("ijab,jb->ia", kernel, net(x) - y).detach() / 5, rtol=1e-3, atol=1e-4)  # O(h)
     assert_close(flow.risk(0.0), square_risk(net(x), y).detach())
 
@@ -252,9 +311,9 @@ def test_a_full_kernel_by_pairs_keeps_the_time_unit_of_the_samples():
 def test_a_scalar_kernel_and_its_pairs_agree(problem):
     kernel, _, y, _ = problem
     full = kernel[:, :, None, None] * torch.eye(2, dtype=torch.float64)
-    pairs = GradientFlow(merge_outputs(full), y.reshape(12, 1), samples=6)
+    pairs = GradientFlow(full, y)
     plain = flow_of(kernel, y)
-    assert_close(pairs.train(2.0).view(6, 2), plain.train(2.0))
+    assert_close(pairs.train(2.0), plain.train(2.0))
     assert_close(pairs.risk(2.0), plain.risk(2.0))
     assert_close(pairs.displacement(2.0), plain.displacement(2.0))
 

@@ -7,19 +7,23 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regimes.checks import count, finite, kind, not_negative, real, shapes
-from regimes.tangent.spectrum import Spectrum, spectrum
+from regimes.checks import finite, kind, not_negative, real, shapes
+from regimes.tangent.cholesky import cholesky_solve
+from regimes.tangent.spectrum import merge_outputs, spectrum
 
 Time = float | Float[Tensor, "*runs"]
+Kernel = Float[Tensor, "*kernel"]  # (*runs, n, n) or (*runs, n, n, k, k)
+Across = Float[Tensor, "*across"]  # (*runs, n1, n) or (*runs, n1, n, k, k)
+EIGEN_ROWS = 3000  # rows above which a ridge is solved by Cholesky
 
 
 class KernelFit(NamedTuple):
     """f(x) = Σ_i k(x, x_i) c_i, and how well posed the solve was.
 
-    `condition` is the ratio of extreme eigenvalues of the matrix that was inverted: K + n·ridge, without ridge K on the
-    span that was kept. `rank` below n means that K was singular to working precision and the fit is the pseudo-inverse
-    (least-norm) one. `cutoff` is the eigenvalue below which directions were left out; `smallest` the least eigenvalue
-    found.
+    `condition` is the ratio of extreme eigenvalues of the matrix that was inverted: K + shift·I, without ridge K on the
+    span that was kept. `rank` below the number of rows means that K was singular to working precision and the fit is
+    the pseudo-inverse (least-norm) one. `cutoff` is the eigenvalue below which directions were left out; `smallest` the
+    least eigenvalue of K. `shift`: all that was added to the diagonal, n·ridge. `pairs`: K was (n, n, k, k).
     """
 
     coefficients: Float[Tensor, "*runs n k"]
@@ -27,67 +31,103 @@ class KernelFit(NamedTuple):
     rank: Int[Tensor, "*runs"]
     cutoff: Float[Tensor, "*runs"]
     smallest: Float[Tensor, "*runs"]
+    shift: float
+    pairs: bool
 
 
 def kernel_ridge(
-    k_train_train: Float[Tensor, "*#runs n n2"],
+    k_train_train: Kernel,
     y: Float[Tensor, "*#runs n k"],
     *,
     ridge: float = 0.0,
-    samples: int | None = None,
     cutoff: float | None = None,
 ) -> KernelFit:
     """Minimiser of 1/(2n) Σ_i ‖f(x_i) − y_i‖² + (ridge/2) ‖f‖²_K, that is c = (K + n·ridge·I)⁻¹ y; solved in float64.
 
+    K is (n, n), the same for each of the k outputs, or (n, n, k, k) as ntk gives it. (Where n = k, four axes are those
+    of the second.)
     ridge = 0 is kernel interpolation: the limit ridge → 0, c = K⁺ y, the pseudo-inverse when K is singular (see
     KernelFit.rank). cutoff: relative size of the eigenvalues taken for zero without ridge (None: n times the rounding
-    unit of the dtype of K). samples: the number n of inputs behind the rows, needed with ridge > 0; it is not the
-    number of rows where these are (sample, output) pairs (merge_outputs). For a net that starts at f_0 pass y − f_0.
+    unit of the dtype of K). By eigenvalues, or above 3,000 rows with a ridge by Cholesky, where `condition` and
+    `smallest` come from Lanczos. Beyond what memory holds: regimes.tangent.iterative. For a net that starts at f_0
+    pass y − f_0.
+    ValueError: with Cholesky, a ridge so small that K + n·ridge·I is not positive definite in floating point.
     Source: [ChizatOyallonBach2019] for the link with lazy training.
     """
     not_negative("kernel_ridge", "ridge", ridge, single=True)
-    parts = _fitted("kernel_ridge", k_train_train, y, None, samples, cutoff)
-    if samples is None and ridge > 0:
-        raise ValueError(
-            "kernel_ridge needs samples, the number of inputs behind the rows, by which a ridge counts; got none. "
-            f"Pass samples={y.shape[-2]}, or fewer if the rows are (sample, output) pairs."
-        )
-    matrix = parts.values + (samples or 1) * ridge
+    rows = _rows("kernel_ridge", k_train_train, y, None)
+    shift = rows.n * float(ridge)
+    if shift > 0 and rows.matrix.ndim == 2 and len(rows.matrix) > EIGEN_ROWS:
+        solved = cholesky_solve(rows.matrix, rows.columns(y), shift, cutoff)
+        return KernelFit(rows.back(solved.solution), *solved[1:], shift, rows.pairs)
+    parts = spectrum(rows.matrix, cutoff=cutoff)
+    matrix = parts.values + shift
     used = parts.kept | (matrix > 0)
     inverse = torch.where(used, 1 / torch.where(used, matrix, 1.0), 0.0)
-    coefficients = parts.vectors @ (inverse[..., None] * (parts.vectors.mT @ y.to(torch.float64)))
+    coefficients = parts.vectors @ (inverse[..., None] * (parts.vectors.mT @ rows.columns(y)))
     smallest = torch.where(used, matrix, float("inf")).amin(-1)
-    return KernelFit(coefficients, matrix[..., -1] / smallest, parts.rank, parts.cutoff, parts.smallest)
+    condition = matrix[..., -1] / smallest
+    return KernelFit(rows.back(coefficients), condition, parts.rank, parts.cutoff, parts.smallest, shift, rows.pairs)
 
 
-def predict(fit: KernelFit, k_test_train: Float[Tensor, "*#runs n1 n"]) -> Float[Tensor, "*runs n1 k"]:
+def predict(fit: KernelFit, k_test_train: Across) -> Float[Tensor, "*runs n1 k"]:
     """Values of the fit at new points, in float64."""
     kind("predict", "fit", fit, KernelFit, "what kernel_ridge returns")
-    _test_kernel("predict", k_test_train, fit.coefficients)
-    return k_test_train.to(torch.float64) @ fit.coefficients
+    _test_kernel("predict", k_test_train, fit.coefficients, fit.pairs)
+    return across(k_test_train, fit.coefficients, fit.pairs)
 
 
-def _fitted(
-    caller: str, kernel: Tensor, y: Tensor, start: Tensor | None, samples: int | None, cutoff: float | None
-) -> Spectrum:
-    """The spectrum of the kernel, once targets and start fit to it."""
-    arrays = {"k_train_train": (kernel, "*#runs n n"), "y": (y, "*#runs n k"), "f_train_0": (start, "*#runs n k")}
+class _Rows(NamedTuple):
+    """A kernel as a matrix over its rows: samples, or (sample, output) pairs."""
+
+    matrix: Float[Tensor, "*runs rows rows"]
+    n: int
+    k: int
+    pairs: bool
+
+    def columns(self, values: Float[Tensor, "*#runs n k"]) -> Float[Tensor, "*#runs rows columns"]:
+        """In float64, one column where the rows are pairs."""
+        values = values.to(torch.float64)
+        return values.flatten(-2)[..., None] if self.pairs else values
+
+    def back(self, columns: Float[Tensor, "*runs rows columns"]) -> Float[Tensor, "*runs n k"]:
+        return columns.reshape(*columns.shape[:-2], -1, self.k) if self.pairs else columns
+
+
+def _rows(caller: str, kernel: Tensor, y: Tensor, start: Tensor | None) -> _Rows:
+    """The kernel by rows, once targets and start fit to it."""
+    pairs = of_pairs(kernel, y)
+    axes = "*#runs n n k k" if pairs else "*#runs n n"
+    arrays = {"k_train_train": (kernel, axes), "y": (y, "*#runs n k"), "f_train_0": (start, "*#runs n k")}
     cure = None if getattr(y, "ndim", 2) > 1 else "Pass y[:, None]"
-    rows = shapes(caller, cure=cure, optional=("f_train_0",), **arrays)["n"]
+    sizes = shapes(caller, cure=cure, optional=("f_train_0",), **arrays)
     real(caller, y=y, f_train_0=start)
     finite(caller, y=y, f_train_0=start)
-    if samples is not None and rows % count(caller, "samples", samples):
-        raise ValueError(
-            f"{caller} needs samples, the number of inputs behind the rows, to divide their number; got {samples} for "
-            f"{rows} rows. Pass the number of inputs."
-        )
-    return spectrum(kernel, cutoff=cutoff)
+    return _Rows(merge_outputs(kernel) if pairs else kernel, sizes["n"], sizes["k"], pairs)
 
 
-def _test_kernel(caller: str, kernel: Tensor, values: Tensor, others: Tensor | None = None) -> None:
+def of_pairs(kernel: Tensor, y: Tensor) -> bool:
+    """Whether the kernel is (n, n, k, k) for targets (n, k)."""
+    n, k = (0, 0) if getattr(y, "ndim", 0) < 2 else y.shape[-2:]
+    return getattr(kernel, "ndim", 0) >= 4 and tuple(kernel.shape[-4:]) == (n, n, k, k)
+
+
+def across(
+    k_test_train: Across,
+    coefficients: Float[Tensor, "*#runs n k"],
+    pairs: bool,
+) -> Float[Tensor, "*runs n1 k"]:
+    """Σ_j k(x, x_j) c_j in float64."""
+    kernel = k_test_train.to(torch.float64)
+    if not pairs:
+        return kernel @ coefficients
+    return torch.einsum("...ijab,...jb->...ia", kernel, coefficients)
+
+
+def _test_kernel(caller: str, kernel: Tensor, values: Tensor, pairs: bool, others: Tensor | None = None) -> None:
     """Refuse a test-train kernel that does not fit the values at the training points (and those at the others)."""
-    cure = "The columns of k_test_train are the training points"
-    arrays = {"k_test_train": (kernel, "*#runs n1 n"), "train": (values, "*#runs n k")}
+    cure = "The second axis of k_test_train is that of the training points"
+    arrays = {"k_test_train": (kernel, "*#runs n1 n k k" if pairs else "*#runs n1 n"), "train": (values, "*#runs n k")}
     shapes(caller, cure=cure, optional=("f_test_0",), f_test_0=(others, "*#runs n1 k"), **arrays)
     real(caller, k_test_train=kernel, f_test_0=others)
 
@@ -97,30 +137,29 @@ class GradientFlow:
     R = 1/(2n) Σ_i ‖f(x_i) − y_i‖²: no time stepping, t from 0 to inf.
 
     On the training points f_t − y = Σ_λ e^{−λt/n} u uᵀ (f_0 − y). All in float64, with any leading runs axes.
+    K is (n, n), the same for each of the k outputs, or (n, n, k, k) as ntk gives it.
     Eigenvalues under the cutoff (see spectrum; `rank` says how many are above) never learn, so t = inf is the ridgeless
-    solution started from f_0. samples: the number n of inputs, which sets the unit of time; it is not the number of
-    rows where these are (sample, output) pairs (merge_outputs). f_train_0 = None is a start at zero.
+    solution started from f_0. f_train_0 = None is a start at zero.
     Source: [ChizatOyallonBach2019]; the time unit is that of regimes.conventions.
     """
 
     def __init__(
         self,
-        k_train_train: Float[Tensor, "*#runs n n2"],
+        k_train_train: Kernel,
         y: Float[Tensor, "*#runs n k"],
         f_train_0: Float[Tensor, "*#runs n k"] | None = None,
         *,
-        samples: int,
         cutoff: float | None = None,
     ) -> None:
-        count("GradientFlow", "samples", samples)
-        parts = _fitted("GradientFlow", k_train_train, y, f_train_0, samples, cutoff)
-        self.samples = samples
+        self._rows = _rows("GradientFlow", k_train_train, y, f_train_0)
+        self.samples = self._rows.n
+        parts = spectrum(self._rows.matrix, cutoff=cutoff)
         self.eigenvalues, self.vectors, self.kept = parts.values, parts.vectors, parts.kept
         self.rank, self.cutoff = parts.rank, parts.cutoff
         self.condition = parts.values[..., -1] / torch.where(parts.kept, parts.values, float("inf")).amin(-1)
         self.y = y.to(torch.float64)
         start = torch.zeros_like(self.y) if f_train_0 is None else f_train_0.to(torch.float64)
-        self.residual = self.vectors.mT @ (start - self.y)  # Uᵀ(f_0 − y)
+        self.residual = self.vectors.mT @ self._rows.columns(start - self.y)  # Uᵀ(f_0 − y)
 
     def _exponent(self, t: Time) -> Float[Tensor, "*runs n"]:
         """λt/n, zero in the directions that never learn, also at t = inf."""
@@ -137,17 +176,17 @@ class GradientFlow:
 
     def train(self, t: Time) -> Float[Tensor, "*runs n k"]:
         """f_t on the training points."""
-        return self.y + self.vectors @ (torch.exp(-self._exponent(t))[..., None] * self.residual)
+        return self.y + self._rows.back(self.vectors @ (torch.exp(-self._exponent(t))[..., None] * self.residual))
 
     def test(
         self,
         t: Time,
-        k_test_train: Float[Tensor, "*#runs n1 n"],
+        k_test_train: Across,
         f_test_0: Float[Tensor, "*#runs n1 k"] | None = None,
     ) -> Float[Tensor, "*runs n1 k"]:
         """f_t at other points: f_0(x) − K(x, X) K⁺ (1 − e^{−Kt/n}) (f_0(X) − y)."""
-        _test_kernel("GradientFlow.test", k_test_train, self.y, f_test_0)
-        change = k_test_train.to(torch.float64) @ (self.vectors @ self._learned(t))
+        _test_kernel("GradientFlow.test", k_test_train, self.y, self._rows.pairs, f_test_0)
+        change = across(k_test_train, self._rows.back(self.vectors @ self._learned(t)), self._rows.pairs)
         return -change if f_test_0 is None else f_test_0.to(torch.float64) - change
 
     def risk(self, t: Time) -> Float[Tensor, "*runs"]:

@@ -31,23 +31,13 @@ def spectrum(kernel: Float[Tensor, "*runs n m"], *, cutoff: float | None = None)
     below it the entries of a float32 kernel say nothing, also when solved in float64.
     ValueError: not square, not finite, not symmetric, of 16 bits, or an eigenvalue below −cutoff.
     """
-    cure = "merge_outputs turns (n, n, k, k) into (n·k, n·k)"
-    size = shapes("a kernel matrix", kernel=(kernel, "*runs n n"), cure=cure)["n"]
-    real("a kernel matrix", kernel=kernel)
     if cutoff is not None:
         not_negative("a kernel matrix", "cutoff", cutoff, single=True)
         if cutoff >= 1:
             raise ValueError(f"a kernel matrix needs a relative cutoff below 1, which keeps nothing; got {cutoff}.")
-    unit = torch.finfo(kernel.dtype).eps
-    matrix = kernel.detach().to(torch.float64)
-    if not matrix.isfinite().all():
-        raise ValueError(
-            "a kernel matrix needs finite entries; got nan or inf: look at the inputs and weights it came from."
-        )
-    scale = matrix.abs().amax((-2, -1))
-    if ((matrix - matrix.mT).abs().amax((-2, -1)) > 100 * unit * scale).any():
-        raise ValueError("a kernel matrix needs to be symmetric; the one given is not: was it a test-train kernel?")
-    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+    matrix, unit = symmetric(kernel)
+    size = matrix.shape[-1]
+    values, vectors = torch.linalg.eigh(matrix)
     largest = values[..., -1].clamp(min=0)
     limit = (size * unit if cutoff is None else cutoff) * largest
     if (values[..., 0] < -limit).any():
@@ -59,11 +49,28 @@ def spectrum(kernel: Float[Tensor, "*runs n m"], *, cutoff: float | None = None)
     return Spectrum(torch.where(kept, values, 0.0), vectors, kept, limit, values[..., 0])
 
 
+def symmetric(kernel: Float[Tensor, "*runs n m"]) -> tuple[Float[Tensor, "*runs n n"], float]:
+    """(K + Kᵀ)/2 in float64, a new tensor, and the rounding unit of the dtype of K."""
+    cure = "merge_outputs turns (n, n, k, k) into (n·k, n·k)"
+    shapes("a kernel matrix", kernel=(kernel, "*runs n n"), cure=cure)
+    real("a kernel matrix", kernel=kernel)
+    unit = torch.finfo(kernel.dtype).eps
+    matrix = kernel.detach().to(torch.float64)
+    if not matrix.isfinite().all():
+        raise ValueError(
+            "a kernel matrix needs finite entries; got nan or inf: look at the inputs and weights it came from."
+        )
+    scale = matrix.abs().amax((-2, -1))
+    if ((matrix - matrix.mT).abs().amax((-2, -1)) > 100 * unit * scale).any():
+        raise ValueError("a kernel matrix needs to be symmetric; the one given is not: was it a test-train kernel?")
+    return (matrix + matrix.mT) / 2, unit
+
+
 def merge_outputs(kernel: Float[Tensor, "*runs n1 n2 k1 k2"]) -> Float[Tensor, "*runs rows columns"]:
     """The full kernel (n1, n2, k, k) of a net with k outputs as a matrix over (sample, output) pairs, sample-major.
 
-    It goes with targets and outputs reshaped from (n, k) to (n·k, 1), and with samples=n, not n·k, in GradientFlow and
-    kernel_ridge.
+    It goes with targets and outputs reshaped from (n, k) to (n·k, 1). GradientFlow and kernel_ridge take the full
+    kernel itself, and count n samples: of a merged one they would count n·k.
     """
     kind("merge_outputs", "kernel", kernel, Tensor, "a tensor")
     shapes("merge_outputs", kernel=(kernel, "*runs n1 n2 k k"), cure='Pass ntk(..., outputs="full")')

@@ -59,7 +59,7 @@ DOORS = {
     ),
     "kernel_ridge": Door(
         kernel_ridge,
-        lambda: {"k_train_train": kernel(), "y": randn(6, 2), "ridge": 0.1, "samples": 3},
+        lambda: {"k_train_train": kernel(), "y": randn(6, 2), "ridge": 0.1},
         sized={"k_train_train": (0, 1), "y": (0,)},
         name=("kernel_ridge", "a kernel matrix"),
     ),
@@ -74,25 +74,25 @@ DOORS = {
     ),
     "GradientFlow": Door(
         lambda **given: GradientFlow(**given).risk(1.0),
-        lambda: {"k_train_train": kernel(), "y": randn(6, 2), "f_train_0": randn(6, 2), "samples": 3},
+        lambda: {"k_train_train": kernel(), "y": randn(6, 2), "f_train_0": randn(6, 2)},
         sized={"k_train_train": (0, 1), "y": (0, 1), "f_train_0": (0, 1)},
         name=("GradientFlow", "a kernel matrix"),
     ),
     "GradientFlow of one number a sample": Door(
         lambda **given: GradientFlow(**given).risk(1.0),
-        lambda: {"k_train_train": kernel(), "y": randn(6, 1), "f_train_0": randn(6, 1), "samples": 6},
+        lambda: {"k_train_train": kernel(), "y": randn(6, 1), "f_train_0": randn(6, 1)},
         sized={"y": (0,), "f_train_0": (0,)},
         name=("GradientFlow", "a kernel matrix"),
     ),
     "GradientFlow.test": Door(
-        GradientFlow(kernel(), randn(6, 2), samples=6).test,
+        GradientFlow(kernel(), randn(6, 2)).test,
         lambda: {"t": 1.0, "k_test_train": randn(4, 6), "f_test_0": randn(4, 2)},
         sized={"k_test_train": (0, 1), "f_test_0": (0, 1)},
         free={"t: inf"},
         name="GradientFlow",
     ),
     "GradientFlow.time_to": Door(
-        GradientFlow(kernel(), randn(6, 2), samples=6).time_to,
+        GradientFlow(kernel(), randn(6, 2)).time_to,
         lambda: {"risk": 0.01},
         free={"risk: inf"},
         name="GradientFlow.time_to",
@@ -195,19 +195,17 @@ def test_wrong_input_is_refused_or_stays_in_sight(door, argument, how):
 
 
 def test_a_row_of_targets_is_told_how_to_become_a_column():
-    for solve in (lambda k, y: kernel_ridge(k, y), lambda k, y: GradientFlow(k, y, samples=6)):
+    for solve in (lambda k, y: kernel_ridge(k, y), lambda k, y: GradientFlow(k, y)):
         with pytest.raises(ValueError, match=r"y has 1 axis .* Pass y\[:, None\]"):
             solve(kernel(), randn(6))
 
 
-def test_a_kernel_of_pairs_needs_the_number_of_inputs():
-    full = merge_outputs(ntk(net(), randn(3, 3)))
-    with pytest.raises(TypeError, match="samples"):
-        GradientFlow(full, randn(6, 1))
-    with pytest.raises(ValueError, match="needs samples, the number of inputs"):
-        kernel_ridge(full, randn(6, 1), ridge=0.1)
-    with pytest.raises(ValueError, match="got 4 for 6 rows"):
-        GradientFlow(full, randn(6, 1), samples=4)
+def test_a_full_kernel_goes_in_as_it_is_and_does_not_fit_to_merged_targets():
+    full, y = ntk(net(), randn(3, 3)), randn(3, 2)
+    assert kernel_ridge(full, y, ridge=0.1).coefficients.shape == (3, 2)
+    for solve in (kernel_ridge, GradientFlow):
+        with pytest.raises(ValueError, match=r"needs k_train_train .*; got k_train_train \(3, 3, 2, 2\), y \(6, 1\)"):
+            solve(full, y.reshape(6, 1))
 
 
 @pytest.mark.parametrize("n", [100, 200])

@@ -14,7 +14,6 @@ from regimes.lab.array_files import Arrays
 from regimes.meanfield.kernel import tangent_kernel
 from regimes.tangent.infinite import two_layer_ntk
 from regimes.tangent.regression import GradientFlow
-from regimes.tangent.spectrum import merge_outputs
 
 KERNELS = ("tangent", "infinite_width")
 
@@ -56,12 +55,12 @@ def solve_kernels(config: Config, given: Problem, times: Tensor) -> KernelModels
         here = slice(seed, seed + 1)
         x, x_test = given.x[here], given.x_test[here]
         particles = given.start.select(here)
-        tangent = [merge_outputs(tangent_kernel(particles, other, x, sigma))[0] for other in (x, x_test)]
+        tangent = [tangent_kernel(particles, other, x, sigma)[0] for other in (x, x_test)]
         std = config.init_std
         infinite = [two_layer_ntk(other[0], x[0], activation=sigma, std_a=std, std_b=std) for other in (x, x_test)]
         # The infinite kernel acts on each output alone; the tangent kernel on (sample, output) pairs.
-        for model, (kernels, shape) in enumerate(((tangent, (-1, 1)), (infinite, (n, k)))):
-            flow = GradientFlow(_symmetric(kernels[0]), given.y[seed].reshape(shape), samples=n)
+        for model, kernels in enumerate((tangent, infinite)):
+            flow = GradientFlow(_symmetric(kernels[0]), given.y[seed])
             condition[model, seed] = float(flow.condition)
             for index, t in enumerate(times.tolist()):
                 train = flow.train(t).reshape(1, n, k)
@@ -90,4 +89,4 @@ def refuse_zero(config: Config, tangent: Tensor) -> None:
 
 
 def _symmetric(kernel: Tensor) -> Tensor:
-    return (kernel + kernel.mT) / 2
+    return (kernel + (kernel.mT if kernel.ndim == 2 else kernel.permute(1, 0, 3, 2))) / 2

@@ -56,8 +56,8 @@ class TangentRun(NamedTuple):
             raise NotMeasured(f"{n:,} training samples × {k} outputs are more than {ROWS:,}, which is solved exactly")
         x, others = self.x.to(pair.x), self.held_out.to(pair.x)
         operator = TangentOperator(pair.start, x, memory=self.memory, caller="diagnose")
-        kernel = merge_outputs(operator.gram(outputs="full")).double()
-        across = merge_outputs(operator.gram(others, outputs="full")).double().mT
+        kernel = operator.gram(outputs="full").double()
+        across = operator.gram(others, outputs="full").double().permute(1, 0, 3, 2)
         f_0, f_T, other_0, other_T = (
             evaluated(module, inputs).double() for inputs in (x, others) for module in (pair.start, pair.end)
         )
@@ -65,15 +65,14 @@ class TangentRun(NamedTuple):
         if targets.labels is None:
             change = _by_square(kernel, across, targets.values.double(), f_0, goal)
         else:
-            change = _by_entropy(kernel, across, targets, f_0, goal)
+            change = _by_entropy(merge_outputs(kernel), merge_outputs(across), targets, f_0, goal)
         tangent = other_0 + change.reshape(len(others), k)
         apart, moved = (other_T - tangent).square().sum(1), (other_T - other_0).square().sum(1)
         return root_ratio(apart, moved, generator, passes=2 * (1 + k) + 3)
 
 
 def _by_square(kernel: Tensor, across: Tensor, y: Tensor, f_0: Tensor, goal: float) -> Tensor:
-    column = f_0.reshape(-1, 1)
-    flow = GradientFlow(kernel, y.reshape(-1, 1), column, samples=len(y))
+    flow = GradientFlow(kernel, y, f_0)
     time = flow.time_to(goal)
     if not bool(time < float("inf")) and goal > 2 * float(flow.risk(float("inf"))) + 1e-12 * float(square_risk(f_0, y)):
         raise NotMeasured("the tangent model does not reach the risk of the network")

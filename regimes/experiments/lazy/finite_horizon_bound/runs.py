@@ -46,8 +46,9 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
     time = k / drawn.lipschitz.square()
     first = alpha[:, None] * drawn.map(drawn.start)
     j = jacobian(drawn.map, drawn.start)
-    tangent = GradientFlow(j @ j.mT, (first - residual)[..., None], first[..., None], samples=1)
-    tangent_outputs, tangent_moved = tangent.train(time)[..., 0], tangent.test(time, j.mT)[..., 0]
+    tangent = GradientFlow(j @ j.mT, (first - residual)[..., None], first[..., None])
+    whole = j.shape[-2] * time  # the flow of the sum over the outputs, not of their mean
+    tangent_outputs, tangent_moved = tangent.train(whole)[..., 0], tangent.test(whole, j.mT)[..., 0]
 
     unit = (alpha * drawn.radius)[:, None]  # the state is v in this unit: at most 1 in norm, by the proof
 

@@ -31,7 +31,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
 
     features = tangent_features(start, x, unit)
     kernel = features.mT @ features / config.width
-    tangent = GradientFlow(kernel, y, risk.outputs(start), samples=y.shape[-2])
+    tangent = GradientFlow(kernel, y, risk.outputs(start))
     times = torch.linspace(0, config.horizon, config.times + 1, dtype=torch.float64)[1:]
     largest: dict[str, Tensor] = {}
 
