@@ -340,6 +340,22 @@ def test_targets_or_a_risk_are_needed(given, message):
         lazy_criterion(net, torch.randn(5, 3), generator=generator(0), **given)
 
 
+def test_inputs_of_several_tensors_go_in_as_the_model_takes_them(problem):
+    net, x, y = problem
+
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net
+
+        def forward(self, *, first, second):
+            return self.net(first + second)
+
+    one = lazy_criterion(net, x, y, generator=generator(0), starts=1)
+    two = lazy_criterion(Sum(), {"first": x - 1, "second": torch.ones_like(x)}, y, generator=generator(0), starts=1)
+    assert_close(two.estimate, one.estimate, rtol=1e-6, atol=0)  # two equal searches
+
+
 def test_progress_is_told_line_by_line(problem):
     lines = []
     lazy_criterion(*problem, generator=generator(0), starts=1, progress=lines.append)

@@ -5,7 +5,7 @@ from math import inf
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from regimes import checks
@@ -13,6 +13,7 @@ from regimes.checks import count, finite, positive, real, shapes
 from regimes.errors import out_of_memory
 from regimes.tangent.bend import Bend, climb, share
 from regimes.tangent.functional import flatten
+from regimes.tangent.inputs import Forward, Samples
 from regimes.tangent.kinks import kink
 from regimes.tangent.lanczos import Step, ceiling, lanczos
 from regimes.tangent.look import first_line
@@ -79,10 +80,11 @@ class LazyCriterion(NamedTuple):
 
 def lazy_criterion(
     model: nn.Module,
-    x: Shaped[Tensor, "n *sample"],
+    x: Samples,
     y: Float[Tensor, "rows k"] | None = None,
     *,
     risk: Callable[[Tensor], Tensor] | None = None,
+    forward: Forward | None = None,
     generator: torch.Generator,
     starts: int = 3,
     iterations: int = 60,
@@ -120,8 +122,8 @@ def lazy_criterion(
     if (y is None) == (risk is None):
         raise ValueError("lazy_criterion needs either targets y or a risk. Pass one of them.")
     say = progress or (lambda line: None)
-    operator = TangentOperator(model, x, caller=caller)
-    tangent, n, k = operator.tangent, len(x), operator.outputs
+    operator = TangentOperator(model, x, forward=forward, caller=caller)
+    tangent, n, k = operator.tangent, len(operator.x), operator.outputs
     if any(value.is_complex() for value in tangent.params.values()):
         raise ValueError("lazy_criterion needs real parameters. Keep real and imaginary parts side by side.")
     if y is not None:

@@ -12,6 +12,7 @@ from regimes.errors import out_of_memory
 from regimes.modules import copied, random_like
 from regimes.tangent.bend import derivative
 from regimes.tangent.functional import flatten, trainable
+from regimes.tangent.inputs import Gathered
 from regimes.tangent.plain import Plain
 
 REACH = (0.1, 0.3, 1.0, 3.0)  # half lengths of the lines, relative to the size of each parameter
@@ -101,6 +102,10 @@ def _doubled(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor, float]:
     """A copy in float64 with its inputs, or in its own precision where it cannot do without; the share of rounding."""
     try:
         twin = copied(model).double()
+        if isinstance(twin, Gathered):
+            twin.pool = {
+                key: value.double() if value.is_floating_point() else value for key, value in twin.pool.items()
+            }
         twice = x.double() if x.is_floating_point() else x
         output = Plain(twin).run(lambda _: Plain(twin).value(twice))
         return twin, twice, _ROUNDING[output.dtype]
