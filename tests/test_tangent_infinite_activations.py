@@ -1,4 +1,5 @@
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from regimes.tangent.infinite.activations import form_of
 from regimes.tangent.infinite.closed_forms import closed_form
 from regimes.tangent.infinite.quadrature import quadrature_form
 from regimes.tangent.infinite.series import series_form
+from regimes.tangent.infinite.state import Pairs
 
 pytestmark = pytest.mark.slow
 
@@ -38,15 +40,27 @@ HARD = Activation("hard tanh", lambda s: s.clamp(-1, 1), lambda s: (s.abs() < 1)
 STEP = Activation("step", torch.sign, torch.zeros_like, math.inf, math.inf, True)
 
 
+class Means(NamedTuple):
+    gap: torch.Tensor
+    total: torch.Tensor
+    slope: torch.Tensor
+
+
+def means(form, gap, total, *roots):
+    """What a form makes of pairs whose tangent kernel is 1, so that it becomes E σ'σ'."""
+    found = form.pairs(Pairs(gap / 3, total / 3, torch.ones_like(gap) / 3, 3.0), *roots).plain()
+    return Means(*found[:3])
+
+
 def of(form, variance1, variance2, correlation):
     """The means at one pair, after 1 − c, 1 + c and the roots of the variances."""
     c = torch.tensor([[correlation]], dtype=torch.float64)
     a, b = (c.new_tensor([[v]]).sqrt() for v in (variance1, variance2))
-    return form.means(a * b * (1 - c), a * b * (1 + c), (a, b), (form.root(a), form.root(b)))
+    return means(form, a * b * (1 - c), a * b * (1 + c), (a, b), (form.root(a), form.root(b)))
 
 
-def value(means):
-    return (means.total - means.gap) / 2
+def value(found):
+    return (found.total - found.gap) / 2
 
 
 def plane(function, variance1, variance2, correlation, nodes=1201, reach=10.0):
@@ -162,12 +176,12 @@ def test_small_angles_keep_their_digits(angle, opposite):
     one = torch.ones(1, 1, dtype=torch.float64)
     gap = torch.full((1, 1), 2 * math.sin(angle / 2) ** 2, dtype=torch.float64)
     pair = (2 - gap, gap) if opposite else (gap, 2 - gap)
-    found = closed_form(ABSOLUTE).means(*pair, (one, one), (one, one))
+    found = means(closed_form(ABSOLUTE), *pair, (one, one), (one, one))
     expected = angle**2 / 2 - 2 * angle**3 / (3 * math.pi)
     assert_close(found.gap.item(), expected, rtol=max(angle**2, 1e-7), atol=0)  # next term; rounding ε/φ
     assert_close(abs(found.slope.item()), 1 - 2 * angle / math.pi, rtol=1e-15, atol=0)  # sharper than the default
     if not opposite:
-        found = closed_form(RELU).means(*pair, (one, one), (one, one))
+        found = means(closed_form(RELU), *pair, (one, one), (one, one))
         expected = (angle**2 / 2 - angle**3 / (3 * math.pi)) / 2
         assert_close(found.gap.item(), expected, rtol=max(angle**2, 1e-7), atol=0)  # next term; rounding ε/φ
         assert_close(1 - 2 * found.slope.item(), angle / math.pi, rtol=1e-7, atol=1e-16)
@@ -181,7 +195,7 @@ def test_the_slope_is_the_derivative_of_the_mean(activation, correlation):
     c = torch.tensor([[correlation]], dtype=torch.float64, requires_grad=True)
     one = torch.full((1, 1), 1.7**0.5, dtype=torch.float64)
     ends = form.root(one), form.root(one)
-    found = form.means(1.7 * (1 - c), 1.7 * (1 + c), (one, one), ends)
+    found = means(form, 1.7 * (1 - c), 1.7 * (1 + c), (one, one), ends)
     slope = torch.autograd.grad(value(found).sum(), c)[0] / 1.7
     assert_close(slope, found.slope.detach())
 

@@ -6,9 +6,10 @@ from functools import lru_cache
 from torch import Tensor
 
 from regimes.activations import Activation
-from regimes.tangent.infinite.closed_forms import Form, Means, Roots, closed_form
+from regimes.tangent.infinite.closed_forms import Form, Roots, closed_form
 from regimes.tangent.infinite.quadrature import quadrature_form
 from regimes.tangent.infinite.series import Missed, series_form
+from regimes.tangent.infinite.state import Pairs
 
 
 @lru_cache(maxsize=64)
@@ -35,10 +36,10 @@ def form_of(activation: Activation, tolerance: float) -> Form:
         except Missed:
             return sectors.root(roots)
 
-    def means(gap: Tensor, total: Tensor, before: Roots, ends: Roots) -> Means:
+    def pairs(given: Pairs, before: Roots, ends: Roots) -> Pairs:
         try:
-            return series.means(gap, total, before, ends)
+            return series.pairs(given, before, ends)
         except Missed:
-            return sectors.means(gap, total, before, ends)
+            return sectors.pairs(given, before, ends)
 
-    return Form(after, means)
+    return Form(after, pairs)

@@ -9,56 +9,45 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from regimes.activations import ERF, GELU, Activation
-from regimes.tangent.infinite.state import root
+from regimes.tangent.infinite.state import Pairs, root
 
 Roots = tuple[Tensor, Tensor]  # √variance of u and of v
 
 
-class Means(NamedTuple):
-    """√(E σ(u)² E σ(v)²) ∓ E σ(u)σ(v), and E σ'(u)σ'(v); Pairs of the next layer and the factor of the kernel."""
-
-    gap: Tensor
-    total: Tensor
-    slope: Tensor
-
-
 class Form(NamedTuple):
-    """root: √E σ(u)² from √E u². means: from gap, total, the roots before and after."""
+    """root: √E σ(u)² from √E u². pairs: those of the next layer, from the pairs, the roots before and after."""
 
     root: Callable[[Tensor], Tensor]
-    means: Callable[[Tensor, Tensor, Roots, Roots], Means]
+    pairs: Callable[[Pairs, Roots, Roots], Pairs]
 
 
-class _Absolute(torch.autograd.Function):
-    """√(AB) − E|u||v| = G + 2/π (φ C − √(GT)) and φ from G = √(AB) − C, T = √(AB) + C; φ = 2 atan(√(G/T)).
+class _Turn(torch.autograd.Function):
+    """2 (φ C − √(GT)) and φ from G = √(AB) − C, T = √(AB) + C, with cos φ = C/√(AB).
 
     At φ = 0 and π the angle has a kink; its gradient there is 0, the mean of both sides.
     """
 
     @staticmethod
     def forward(ctx, gap: Tensor, total: Tensor) -> Roots:
-        one, other = gap.sqrt(), total.sqrt()
-        angle = torch.atan2(one, other).mul_(2)
+        turn = total - gap
+        sine = torch.mul(gap, total).sqrt_().mul_(2)
+        angle = torch.atan2(sine, turn)
         ctx.save_for_backward(gap, total, angle)
-        absolute = (
-            torch.sub(total, gap).mul_(angle).mul_(1 / math.pi).sub_(one.mul_(other), alpha=2 / math.pi).add_(gap)
-        )
-        return absolute.clamp_(min=0), angle  # by rounding it can fall below 0, at angles of 1e-16
+        return turn.mul_(angle).sub_(sine), angle
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *grad_outputs: Tensor) -> Roots:  # pyright: ignore[reportIncompatibleMethodOverride]
         gap, total, angle = ctx.saved_tensors
-        through, turn = grad_outputs
+        through, turned = grad_outputs
         smooth = (gap > 0) & (total > 0)
-        scale = torch.where(gap + total > 0, gap + total, 1.0)
-        sine = 2 * (gap * total).sqrt() / scale
-        level, tilt = (1 - 2 / math.pi * sine) / 2, (1 - 2 / math.pi * angle) / 2
+        length = torch.where(gap + total > 0, gap + total, 1.0)
+        sine = 2 * (gap * total).sqrt() / length
         one, other = (
-            torch.where(smooth, (a / torch.where(smooth, b, 1.0)).sqrt(), 0.0) / scale
+            torch.where(smooth, (a / torch.where(smooth, b, 1.0)).sqrt(), 0.0) / length
             for a, b in ((total, gap), (gap, total))
         )
-        return through * (level + tilt) + turn * one, through * (level - tilt) - turn * other
+        return turned * one - through * (angle + sine), through * (angle - sine) - turned * other
 
 
 def piecewise_linear(below: float, above: float) -> Form:
@@ -70,25 +59,34 @@ def piecewise_linear(below: float, above: float) -> Form:
     """
     p, q = ((above - below) / 2) ** 2, ((above + below) / 2) ** 2
 
-    def means(gap: Tensor, total: Tensor, before: Roots, after: Roots) -> Means:
+    def pairs(given: Pairs, before: Roots, after: Roots) -> Pairs:
+        gap, total, ntk, factor = given
         if p == 0:
-            return Means(q * gap, q * total, torch.full_like(gap, q))
+            return given._replace(factor=factor * q)
+        share = p / (p + q) / math.pi
         if p <= q:
-            absolute, angle = _Absolute.apply(gap, total)
+            turn, angle = _Turn.apply(gap, total)
+            new_gap = torch.add(gap, turn, alpha=share)
+            new_total = torch.sub(total, turn, alpha=share)
         else:  # |v| = |−v|: near opposite points the difference is as small as near equal ones
-            absolute, folded = _Absolute.apply(torch.minimum(gap, total), torch.maximum(gap, total))
-            angle = torch.where(gap <= total, folded, math.pi - folded)
-        after_gap = torch.add(p * absolute, gap, alpha=q)
-        after_total = torch.add((p + q) * total, gap - absolute, alpha=p)
-        return Means(after_gap, after_total, torch.mul(angle, -2 * p / math.pi).add(p + q))
+            least = torch.minimum(gap, total)
+            turn, angle = _Turn.apply(least, torch.maximum(gap, total))
+            absolute = torch.add(least, turn, alpha=1 / math.pi)
+            new_gap = torch.add(p / (p + q) * absolute, gap, alpha=q / (p + q))
+            new_total = torch.add(total, gap - absolute, alpha=p / (p + q))
+            angle = torch.where(gap <= total, angle, math.pi - angle)
+        # By rounding the gap can fall below 0, at angles of 1e-16.
+        new_ntk = None if ntk is None else torch.addcmul(ntk, angle, ntk, value=-2 * share)
+        return Pairs(new_gap.clamp_(min=0), new_total, new_ntk, factor * (p + q))
 
-    return Form(lambda a: a * (p + q) ** 0.5, means)
+    return Form(lambda a: a * (p + q) ** 0.5, pairs)
 
 
-def between(value: Tensor, after: Roots) -> tuple[Tensor, Tensor]:
-    """Gap and total from a covariance: 1 − c is good to a rounding of 1, which is enough where σ' is smooth."""
-    scale = after[0] * after[1]
-    return (scale - value).clamp(min=0), (scale + value).clamp(min=0)
+def smooth(value: Tensor, slope: Tensor, given: Pairs, after: Roots) -> Pairs:
+    """Pairs of a smooth activation from E σσ and E σ'σ': 1 − c is good to a rounding of 1, which is enough there."""
+    length = after[0] * after[1]
+    ntk = None if given.ntk is None else slope.mul(given.ntk)
+    return Pairs((length - value).clamp(min=0), (length + value).clamp(min=0), ntk)
 
 
 def erf_form() -> Form:
@@ -97,19 +95,20 @@ def erf_form() -> Form:
     Source: [Williams1996].
     """
 
-    def means(gap: Tensor, total: Tensor, before: Roots, after: Roots) -> Means:
+    def pairs(given: Pairs, before: Roots, after: Roots) -> Pairs:
         # (1+2A)(1+2B) − 4C² without the difference, which would lose all digits at large variances, and the arcsine as
         # an angle, which keeps them where it is near π/2.
+        given = given.plain()
         a, b = (each.square() for each in before)
-        rest = (1 + 2 * a + 2 * b + 4 * gap * total).sqrt()
-        value = 2 / math.pi * torch.atan2(total - gap, rest)
-        return Means(*between(value, after), 4 / math.pi / rest)
+        rest = (1 + 2 * a + 2 * b + 4 * given.gap * given.total).sqrt()
+        value = 2 / math.pi * torch.atan2(given.total - given.gap, rest)
+        return smooth(value, 4 / math.pi / rest, given, after)
 
     def after(a: Tensor) -> Tensor:
         variance = a.square()
         return root(2 / math.pi * torch.atan2(2 * variance, (1 + 4 * variance).sqrt()))
 
-    return Form(after, means)
+    return Form(after, pairs)
 
 
 def gelu_form() -> Form:
@@ -119,21 +118,22 @@ def gelu_form() -> Form:
     Source: [Tsuchida2020].
     """
 
-    def means(gap: Tensor, total: Tensor, before: Roots, after: Roots) -> Means:
+    def pairs(given: Pairs, before: Roots, after: Roots) -> Pairs:
+        given = given.plain()
         a, b = (each.square() for each in before)
-        d = 1 + a + b + gap * total
-        c, r, p, both = (total - gap) / 2, d.sqrt(), (1 + a) * (1 + b), a * b
+        d = 1 + a + b + given.gap * given.total
+        c, r, p, both = given.covariance(), d.sqrt(), (1 + a) * (1 + b), a * b
         angle = torch.atan2(c, r)
         value = ((c.square() + both * d) / (p * r) + c * angle) / (2 * math.pi) + c / 4
         slope = c / (2 * math.pi * r) * (1 / d + (1 - both) / p + 1) + angle / (2 * math.pi) + 0.25
-        return Means(*between(value, after), slope)
+        return smooth(value, slope, given, after)
 
     def after(a: Tensor) -> Tensor:
         v = a.square()
         r = (1 + 2 * v).sqrt()
         return root(v * ((v / ((v + 1) * r) + torch.atan2(v, r) / 2) / math.pi + 0.25))
 
-    return Form(after, means)
+    return Form(after, pairs)
 
 
 def closed_form(activation: Activation) -> Form | None:

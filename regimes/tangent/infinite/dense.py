@@ -5,7 +5,7 @@ from torch import Tensor
 
 from regimes.activations import Activation, require_activation
 from regimes.checks import count, finite, not_negative, positive, real, shapes
-from regimes.tangent.infinite.kernels import Kernels, infinite_kernels
+from regimes.tangent.infinite.kernels import Kernels, kernels_of
 from regimes.tangent.infinite.layers import Dense, Nonlinearity, Serial
 
 
@@ -38,7 +38,7 @@ def dense_kernels(
     positive("dense_kernels", "sigma_w", sigma_w, single=True)
     not_negative("dense_kernels", "sigma_b", sigma_b, single=True)
     linear = Dense(sigma_w, sigma_b)
-    return infinite_kernels(Serial(linear, *(Nonlinearity(activation), linear) * depth), x1, x2)
+    return kernels_of("dense_kernels", Serial(linear, *(Nonlinearity(activation), linear) * depth), x1, x2)
 
 
 def _hidden(caller: str, x1: Tensor, x2: Tensor | None, activation: Activation, std_a: float, std_b: float) -> Kernels:
@@ -46,7 +46,7 @@ def _hidden(caller: str, x1: Tensor, x2: Tensor | None, activation: Activation, 
     _require_inputs(caller, x1, x2, activation)
     not_negative(caller, "std_a", std_a, single=True)
     positive(caller, "std_b", std_b, single=True)
-    return infinite_kernels(Serial(Dense(std_b * x1.shape[-1] ** 0.5), Nonlinearity(activation)), x1, x2)
+    return kernels_of(caller, Serial(Dense(std_b * x1.shape[-1] ** 0.5), Nonlinearity(activation)), x1, x2)
 
 
 def two_layer_nngp(

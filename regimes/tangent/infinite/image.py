@@ -61,14 +61,16 @@ class Conv:
             return self.over.summed(values, _together(values, len(self.over.sizes))).div_(self.over.entries)
 
         patches = [self._patches(side.before) for side in (left, right)]
+        factor = self.sigma_w**2 * pairs.factor
         gap, total = averaged(
-            [self.sigma_w**2 * mean(each) for each in (pairs.gap, pairs.total)],
+            [mean(pairs.gap), mean(pairs.total)],
             patches,
             (left.after, right.after),
+            factor,
             2 * (self.sigma_b or 0.0) ** 2,
         )
         ntk = None if pairs.ntk is None else mean(pairs.ntk)
-        return Pairs(gap, total, trained(self, lambda: mean(pairs.covariance()), ntk, gap, total))
+        return trained(self, lambda: mean(pairs.covariance()), Pairs(gap, total, ntk, factor))
 
     def _patches(self, before: Tensor) -> Tensor:
         """The vectors (σ_w/√K √A(p + δ) for all δ, σ_b), whose length is √A'."""
@@ -98,8 +100,8 @@ class Flatten:
         count = left.before.ndim - 2
         gap, total = (_same(each, count).mean(-1) for each in (pairs.gap, pairs.total))
         patches = [side.before.flatten(2) / math.prod(side.before.shape[2:]) ** 0.5 for side in (left, right)]
-        gap, total = averaged([gap, total], patches, (left.after, right.after), 0.0)
-        return Pairs(gap, total, None if pairs.ntk is None else _same(pairs.ntk, count).mean(-1))
+        gap, total = averaged([gap, total], patches, (left.after, right.after), pairs.factor)
+        return Pairs(gap, total, None if pairs.ntk is None else _same(pairs.ntk, count).mean(-1), pairs.factor)
 
 
 @dataclass(frozen=True)
@@ -157,25 +159,26 @@ class GlobalAvgPool:
 
 
 def averaged(
-    means: Sequence[Tensor], patches: Sequence[Tensor], after: tuple[Tensor, Tensor], bias: float
+    means: Sequence[Tensor], patches: Sequence[Tensor], after: tuple[Tensor, Tensor], factor: float, bias: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Gap and total of sums of covariances with weights above 0, from the sums of the gaps and of the totals.
 
-    patches: the roots of the variances that are summed, with their weights, on a last axis; their lengths are `after`.
-    What is missing is √(A'B') − Σ √(AB) = √(A'B') (1 − u·v) for the unit vectors u, v along them; bias is 2σ_b², the
-    total of a bias, which is one of the entries.
+    factor: what all of them are multiplied by. patches: the roots of the variances that are summed, with their weights,
+    on a last axis; their lengths are `after`. What is missing is √(A'B') − Σ √(AB) = √(A'B') (1 − u·v) for the unit
+    vectors u, v along them; bias is 2σ_b², the total of a bias, which is one of the entries.
     """
     gap, total = means
     units = [
         patch / torch.where(length > 0, length, 1.0)[..., None] for patch, length in zip(patches, after, strict=True)
     ]
     a, b = placed(*after, gap)
-    scale = a * b
+    scale = a * (b / factor)
     rest = (1 - products(units[0], units[1], gap.ndim > after[0].ndim)) * scale
-    near = torch.minimum(gap, total + bias) + rest < NEAR * scale
+    total = total + bias / factor
+    near = torch.minimum(gap, total) + rest < NEAR * scale
     if near.any():
         rest = sharpened(rest, scale, near, *spread(units[0], units[1], gap))
-    return gap + rest, total + bias + rest
+    return gap + rest, total + rest
 
 
 def _pooled_sides(
@@ -195,7 +198,7 @@ def _pooled(pairs: Pairs, mean: Callable[[Tensor], Tensor], left: Sides, right: 
     a, b = placed(left.after, right.after, covariance)
     scale = a * b
     gap, total = (torch.where(each > ZERO * scale, each, 0.0) for each in (scale - covariance, scale + covariance))
-    return Pairs(gap, total, None if pairs.ntk is None else mean(pairs.ntk))
+    return Pairs(gap, total, None if pairs.ntk is None else mean(pairs.ntk).mul_(pairs.factor))
 
 
 def _mean_of_all(values: Tensor) -> Tensor:

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.checks import alike, count, finite, function, real, shapes
+from regimes.checks import count, finite, function, real, shapes
 from regimes.tangent.infinite.layers import require_layer
 from regimes.tangent.infinite.products import NEAR, products, sharpened, spread
 from regimes.tangent.infinite.state import Kind, Layer, Pairs, Sides, joined, mapped, placed, root
 
 MEMORY = 512 * 2**20  # bytes that the work may take beside its result
-TILE = 2**16  # entries of a tile of pairs on a CPU: what stays in its cache
+TILE, ROWS = 2**17, 128  # entries of a tile of pairs on a CPU, which stay in its cache, and samples of its shorter side
 ARRAYS = 24  # arrays of the size of a tile that a layer may hold at a time
 
 
@@ -54,10 +54,24 @@ def infinite_kernels(
             f"got x1 {tuple(x1.shape)}. Reshape x1."
         )
     finite(caller, x1=x1, x2=x2)
-    other = x1 if x2 is None else x2
-    alike(caller, x1=x1.to(torch.float64), x2=other.to(torch.float64))
     count(caller, "memory", memory)
     function(caller, progress=progress)
+    return kernels_of(caller, net, x1, x2, memory=memory, progress=progress)
+
+
+def kernels_of(
+    caller: str,
+    net: Layer,
+    x1: Tensor,
+    x2: Tensor | None,
+    *,
+    memory: int = MEMORY,
+    progress: Callable[[int, int], object] | None = None,
+) -> Kernels:
+    """infinite_kernels of inputs whose shapes and numbers are known to be right."""
+    other = x1 if x2 is None else x2
+    if x1.device != other.device:
+        raise ValueError(f"{caller} needs x1 and x2 on one device; got {x1.device} and {other.device}. Use .to().")
     net, after = net.fitted(Kind(tuple(x1.shape[2:]), x1.shape[1]))
     if after.positions:
         raise ValueError(
@@ -68,51 +82,66 @@ def infinite_kernels(
     room = max(1, memory // (8 * ARRAYS * size))
     left = _samples(net, x1, room)
     right = left if x2 is None else _samples(net, other, room)
-    if torch.is_grad_enabled() and (left.x.requires_grad or right.x.requires_grad):
+    if torch.is_grad_enabled() and (left.root.requires_grad or right.root.requires_grad):
         return _kernels(_pairs(net, left, right))
-    tile = min(room, TILE // size) if x1.device.type == "cpu" else room
+    tile = max(1, min(room, TILE // size) if x1.device.type == "cpu" else room)
+    rows = max(1, min(math.isqrt(tile), ROWS)) if x1.device.type == "cpu" else max(1, math.isqrt(tile))
     n1, n2 = len(x1), len(other)
     nngp, ntk = (torch.empty(n1, n2, dtype=torch.float64, device=x1.device) for _ in range(2))
     done, total = 0, n1 * (n1 + 1) // 2 if x2 is None else n1 * n2
-    for rows, columns in _tiles(n1, n2, max(1, tile), half=x2 is None):
-        found = _kernels(_pairs(net, left.part(rows), right.part(columns)))
-        diagonal = x2 is None and rows == columns
+    for one, two in _tiles(n1, n2, rows, tile // rows, half=x2 is None):
+        known = x2 is None and x1.ndim == 2 and one.start == two.start
+        found = _kernels(_pairs(net, left.part(one), right.part(two), known))
         for whole, part in zip((nngp, ntk), found, strict=True):
-            whole[rows, columns] = part.triu() + part.triu(1).mT if diagonal else part
-            if x2 is None and not diagonal:
-                whole[columns, rows] = part.mT
-        a, b = (range(n)[each] for n, each in ((n1, rows), (n2, columns)))
-        done += len(a) * (len(a) + 1) // 2 if diagonal else len(a) * len(b)
+            if x2 is None:
+                _place(whole, part, one, two)
+            else:
+                whole[one, two] = part
+        a, b = (one.stop - one.start, two.stop - two.start)
+        done += a * b if x2 is not None or two.start > one.start else a * b - a * (a - 1) // 2
         if progress is not None:
             progress(done, total)
     return Kernels(nngp, ntk)
 
 
-class _Samples(NamedTuple):
-    """Inputs (n, *s, d) over √d, their lengths at each position, and what the net makes of each of them alone."""
+def _place(whole: Tensor, part: Tensor, rows: slice, columns: slice) -> None:
+    """Write a tile that begins on the diagonal or to the right of it, and its mirror image."""
+    if columns.start > rows.start:
+        whole[rows, columns] = part
+        whole[columns, rows] = part.mT
+        return
+    size = rows.stop - rows.start
+    square = part[:, :size]
+    whole[rows, rows] = square.triu() + square.triu(1).mT
+    if part.shape[1] > size:
+        _place(whole, part[:, size:], rows, slice(rows.stop, columns.stop))
 
-    x: Tensor
+
+class _Samples(NamedTuple):
+    """Inputs (n, *s, d) over their lengths, these over √d, and what the net makes of each sample alone."""
+
+    units: Tensor
     root: Tensor
     sides: Sides
 
     def part(self, rows: slice) -> "_Samples":
-        return _Samples(self.x[rows], self.root[rows], mapped(self.sides, lambda each: each[rows]))
+        return _Samples(self.units[rows], self.root[rows], mapped(self.sides, lambda each: each[rows]))
 
 
 def _samples(net: Layer, x: Tensor, room: int) -> _Samples:
-    x = x.to(torch.float64).movedim(1, -1) / x.shape[1] ** 0.5
-    roots = root(x.square().sum(-1))
+    x = x.to(torch.float64).movedim(1, -1)
+    lengths = root(x.square().sum(-1))
+    units = x / torch.where(lengths > 0, lengths, 1.0)[..., None]
+    roots = lengths / x.shape[-1] ** 0.5
     parts = []
-    for one, each in zip(x.split(room), roots.split(room), strict=True):
-        own = None
-        if net.pools:
-            own = _inputs(one[:, None], one[:, None], each[:, None], each[:, None], everywhere=True)
+    for one, each in zip(units.split(room), roots.split(room), strict=True):
+        own = _inputs(one[:, None], one[:, None], each[:, None], each[:, None], True) if net.pools else None
         parts.append(net.sides(each, own)[0])
-    return _Samples(x, roots, joined(parts))
+    return _Samples(units, roots, joined(parts))
 
 
-def _pairs(net: Layer, left: _Samples, right: _Samples) -> Pairs:
-    pairs = _inputs(left.x[:, None], right.x[None], left.root[:, None], right.root[None], everywhere=net.pools)
+def _pairs(net: Layer, left: _Samples, right: _Samples, same: bool = False) -> Pairs:
+    pairs = _inputs(left.units[:, None], right.units[None], left.root[:, None], right.root[None], net.pools, same)
     pairs = pairs._replace(ntk=torch.zeros_like(pairs.gap[:1, :1]).expand_as(pairs.gap))
     one, other = (
         mapped(side.sides, lambda each, axis=axis: each.unsqueeze(axis)) for axis, side in ((1, left), (0, right))
@@ -120,32 +149,39 @@ def _pairs(net: Layer, left: _Samples, right: _Samples) -> Pairs:
     return net.pairs(pairs, one, other)
 
 
-def _inputs(x1: Tensor, x2: Tensor, root1: Tensor, root2: Tensor, *, everywhere: bool) -> Pairs:
-    """The pairs of inputs: x1 (n1, 1, *s, d), x2 (1, n2, *s, d)."""
-    covariance = products(x1, x2, everywhere)
-    a, b = placed(root1, root2, covariance)
-    scale = a * b
+def _inputs(
+    units1: Tensor, units2: Tensor, root1: Tensor, root2: Tensor, everywhere: bool, same: bool = False
+) -> Pairs:
+    """The pairs of inputs, by unit vectors (n1, 1, *s, d) and (1, n2, *s, d), and lengths.
+
+    same: the first vectors of the second kind, without positions, are those of the first kind.
+    """
+    cosine = products(units1, units2, everywhere)
+    if same:
+        cosine.fill_diagonal_(0)  # not to be looked at: it is known
+    least, most = cosine.detach().aminmax()
+    scale = torch.mul(*placed(root1, root2, cosine))
+    covariance = cosine * scale
     gap, total = scale - covariance, scale + covariance
-    near = covariance.abs() > (1 - NEAR) * scale
-    if near.any():
-        one, other = spread(_units(x1, root1), _units(x2, root2), covariance)
-        gap = sharpened(gap, scale, near & (covariance > 0), one, other)
-        total = sharpened(total, scale, near & (covariance < 0), one, -other)
+    one, other = spread(units1, units2, cosine)
+    if most > 1 - NEAR:
+        gap = sharpened(gap, scale, cosine > 1 - NEAR, one, other)
+    if least < NEAR - 1:
+        total = sharpened(total, scale, cosine < NEAR - 1, one, other, sign=-1)
+    if same:
+        gap.fill_diagonal_(0)
+        total.diagonal().copy_(2 * scale.diagonal())
     return Pairs(gap, total, None)
-
-
-def _units(x: Tensor, roots: Tensor) -> Tensor:
-    return x / torch.where(roots > 0, roots, 1.0)[..., None]
 
 
 def _kernels(pairs: Pairs) -> Kernels:
     assert pairs.ntk is not None
-    return Kernels(pairs.covariance(), pairs.ntk)
+    return Kernels(pairs.covariance(), pairs.factor * pairs.ntk)
 
 
-def _tiles(n1: int, n2: int, pairs: int, *, half: bool) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of tiles of at most `pairs` pairs; `half`: those that meet the upper triangle only."""
-    size = max(1, math.isqrt(pairs))
-    for i in range(0, n1, size):
-        for j in range(i if half else 0, n2, size):
-            yield slice(i, min(n1, i + size)), slice(j, min(n2, j + size))
+def _tiles(n1: int, n2: int, rows: int, columns: int, *, half: bool) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of tiles; `half`: of those that meet the upper triangle, from the diagonal on."""
+    columns = max(columns, rows)
+    for i in range(0, n1, rows):
+        for j in range(i if half else 0, n2, columns):
+            yield slice(i, min(n1, i + rows)), slice(j, min(n2, j + columns))

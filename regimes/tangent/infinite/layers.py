@@ -11,7 +11,7 @@ from regimes.activations import Activation, require_activation
 from regimes.checks import count, not_negative, positive
 from regimes.tangent.infinite.activations import form_of
 from regimes.tangent.infinite.closed_forms import Form
-from regimes.tangent.infinite.state import Kind, Layer, Pairs, Sides, alone, deficit, placed, root
+from regimes.tangent.infinite.state import Kind, Layer, Pairs, Sides, alone, placed, root, with_constant
 
 Parametrisation = Literal["ntk", "standard"]
 
@@ -60,14 +60,13 @@ class Dense:
         return alone(self, before, with_bias(self.sigma_w * before, self.sigma_b), own)
 
     def pairs(self, pairs: Pairs, left: Sides, right: Sides) -> Pairs:
-        gap, total = (self.sigma_w**2 * each for each in (pairs.gap, pairs.total))
+        gap, total, ntk, factor = pairs
+        after = Pairs(gap, total, ntk, self.sigma_w**2 * factor)
         if self.sigma_b:
             a, b = placed(self.sigma_w * left.before, self.sigma_w * right.before, gap)
-            after = placed(left.after, right.after, gap)
-            bias = torch.full((), self.sigma_b, dtype=a.dtype, device=a.device)
-            rest = deficit(a, b, bias, bias, after[0] * after[1])
-            gap, total = gap + rest, total + (rest + 2 * self.sigma_b**2)
-        return Pairs(gap, total, trained(self, pairs.covariance, pairs.ntk, gap, total))
+            rest = with_constant(a, b, *placed(left.after, right.after, gap), self.sigma_b, after.factor)
+            after = after._replace(gap=gap + rest, total=total.add(rest).add_(2 * self.sigma_b**2 / after.factor))
+        return trained(self, pairs.covariance, after)
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,7 @@ class Nonlinearity:
 
     def pairs(self, pairs: Pairs, left: Sides, right: Sides) -> Pairs:
         roots = placed(left.before, right.before, pairs.gap), placed(left.after, right.after, pairs.gap)
-        gap, total, slope = self.form.means(pairs.gap, pairs.total, *roots)
-        return Pairs(gap, total, None if pairs.ntk is None else pairs.ntk * slope)
+        return self.form.pairs(pairs, *roots)
 
 
 @dataclass(frozen=True)
@@ -136,7 +134,8 @@ class LayerNorm:
     def pairs(self, pairs: Pairs, left: Sides, right: Sides) -> Pairs:
         a, b = placed(self._factor(left.before, 2), self._factor(right.before, 2), pairs.gap)
         factor = a * b
-        return Pairs(pairs.gap * factor, pairs.total * factor, None if pairs.ntk is None else pairs.ntk * factor)
+        ntk = None if pairs.ntk is None else pairs.ntk * factor
+        return Pairs(pairs.gap * factor, pairs.total * factor, ntk, pairs.factor)
 
     def _factor(self, roots: Tensor, batch: int) -> Tensor:
         variance = roots.square()
@@ -247,13 +246,16 @@ def with_bias(roots: Tensor, sigma_b: float | None) -> Tensor:
     return root(roots.square() + sigma_b**2) if sigma_b else roots
 
 
-def trained(
-    layer: "Weights", before: Callable[[], Tensor], ntk: Tensor | None, gap: Tensor, total: Tensor
-) -> Tensor | None:
-    """K' of a layer with weights: from S and K before it (means over its window), gap and total after it."""
+def trained(layer: "Weights", before: Callable[[], Tensor], after: Pairs) -> Pairs:
+    """K' = S' + σ_w² K, or as the parametrisation says, in `after`, where ntk·factor is σ_w² K (a mean over windows).
+
+    before: S before the layer (a mean over windows).
+    """
+    gap, total, ntk, factor = after
     if ntk is None:
-        return None
+        return after
     if layer.parametrisation == "ntk":
-        return torch.add(total, gap, alpha=-1).mul(0.5).add(ntk, alpha=layer.sigma_w**2)
+        return after._replace(ntk=torch.add(ntk, total - gap, alpha=0.5))
     assert layer.fan_in is not None
-    return layer.fan_in * before() + layer.sigma_w**2 * ntk + (0.0 if layer.sigma_b is None else 1.0)
+    weights = layer.fan_in * before() + (0.0 if layer.sigma_b is None else 1.0)
+    return after._replace(ntk=ntk + weights / factor)

@@ -45,8 +45,9 @@ def sharpened(
     near: Bool[Tensor, "n1 n2 *positions"],
     left: Tensor,
     right: Tensor,
+    sign: int = 1,
 ) -> Float[Tensor, "n1 n2 *positions"]:
-    """scale·(1 − u·v), known coarsely, again as scale·‖u − v‖²/2 at the pairs that are `near`.
+    """scale·(1 − sign·u·v), known coarsely, again as scale·‖u − sign·v‖²/2 at the pairs that are `near`.
 
     left and right: the unit vectors u and v on a last axis, their other axes broadcasting with the pairs.
     """
@@ -56,7 +57,7 @@ def sharpened(
     exact = []
     for chunk in zip(*(place.split(max(1, ENTRIES // left.shape[-1])) for place in places), strict=True):
         u, v = (side[_within(chunk, side)] for side in (left, right))
-        exact.append((u - v).square().sum(-1) / 2)
+        exact.append(torch.sub(u, v, alpha=sign).square().sum(-1) / 2)
     return coarse.index_put(places, torch.cat(exact) * scale[places])
 
 

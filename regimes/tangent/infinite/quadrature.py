@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from regimes.activations import Activation
-from regimes.tangent.infinite.closed_forms import Form, Means, Roots, between
-from regimes.tangent.infinite.state import root
+from regimes.tangent.infinite.closed_forms import Form, Roots, smooth
+from regimes.tangent.infinite.state import Pairs, root
 
 REACH = 9.0  # the normal law ends at 1e-18
 RULES = ((64, 32), (48, 24))  # radii and angles of the rule, and of the coarser one that measures its error
@@ -72,9 +72,9 @@ def quadrature_form(activation: Activation, tolerance: float) -> Form:
         fine, coarse = (_square(activation.value, roots, rule) for rule in RULES)
         return root(require(fine, coarse, fine))
 
-    def means(gap: Tensor, total: Tensor, before: Roots, ends: Roots) -> Means:
-        shape = gap.shape
-        angle = 2 * torch.atan2(root(gap), root(total)).flatten()
+    def pairs(given: Pairs, before: Roots, ends: Roots) -> Pairs:
+        shape = given.gap.shape
+        angle = 2 * torch.atan2(root(given.gap), root(given.total)).flatten()
         a, b = (each.expand(shape).flatten() for each in before)
         found = []
         for function in (activation.value, activation.derivative):
@@ -84,7 +84,6 @@ def quadrature_form(activation: Activation, tolerance: float) -> Form:
                 size = root(_square(function, chunk[1], RULES[0]) * _square(function, chunk[2], RULES[0]))
                 parts.append(require(fine, coarse, size))
             found.append(torch.cat(parts).unflatten(0, shape))
-        value, slope = found
-        return Means(*between(value, ends), slope)
+        return smooth(found[0], found[1], given.plain(), ends)
 
-    return Form(after, means)
+    return Form(after, pairs)

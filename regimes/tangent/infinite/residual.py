@@ -81,9 +81,9 @@ def _joint(roots: Sequence[Tensor]) -> Tensor:
 
 def _sum(branches: Sequence[Pairs], left: Sides, right: Sides) -> Pairs:
     """The pairs of the sum: (√(A+A')√(B+B') − √(AB) − √(A'B')) is added to the sum of the gaps, and of the totals."""
-    gap, total, ntk = branches[0]
+    gap, total, ntk, _ = branches[0].plain()
     for count in range(1, len(branches)):
-        more = branches[count]
+        more = branches[count].plain()
         ends = [[each.after for each in side.inner[: count + 1]] for side in (left, right)]
         (a1, b1), (a2, b2) = (
             placed(one, other, gap)

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes.activations import Activation
-from regimes.tangent.infinite.closed_forms import Form, Means, Roots, between
-from regimes.tangent.infinite.state import root
+from regimes.tangent.infinite.closed_forms import Form, Roots, smooth
+from regimes.tangent.infinite.state import Pairs, root
 
 DEGREE = 600  # of the longest series
 REACH, NODES = 13.0, 2601  # trapezoid rule on [−13, 13]: exponentially accurate, the normal law ends at 1e-37
@@ -95,8 +95,12 @@ def _mean(function: Callable[[Tensor], Tensor], gap: Tensor, total: Tensor, root
 def series_form(activation: Activation, tolerance: float) -> Form:
     """E σσ and E σ'σ' for any smooth activation by Hermite series; ValueError for relative errors beyond tolerance."""
 
-    def means(gap: Tensor, total: Tensor, before: Roots, after: Roots) -> Means:
-        value = _mean(activation.value, gap, total, before, tolerance)
-        return Means(*between(value, after), _mean(activation.derivative, gap, total, before, tolerance))
+    def pairs(given: Pairs, before: Roots, after: Roots) -> Pairs:
+        given = given.plain()
+        value, slope = (
+            _mean(function, given.gap, given.total, before, tolerance)
+            for function in (activation.value, activation.derivative)
+        )
+        return smooth(value, slope, given, after)
 
-    return Form(lambda a: root(_series(activation.value, a, tolerance).square), means)
+    return Form(lambda a: root(_series(activation.value, a, tolerance).square), pairs)

@@ -18,17 +18,25 @@ TINY = torch.finfo(torch.float64).tiny  # where both sides are zero, 0/0 is 0
 class Pairs(NamedTuple):
     """All pairs, (n1, n2), with positions (n1, n2, *s) or with pairs of positions (n1, n2, *s, *s).
 
-    gap = √(AB) − C, total = √(AB) + C with C the covariance of an output (NNGP); ntk the tangent kernel, None where it
-    is not asked for.
+    factor·gap = √(AB) − C, factor·total = √(AB) + C with C the covariance of an output (NNGP); factor·ntk is the
+    tangent kernel, None where it is not asked for. Constants gather in the factor: a pass over all pairs for each of
+    them would cost as much as the roots and angles.
     """
 
     gap: Float[Tensor, "n1 n2 *positions"]
     total: Float[Tensor, "n1 n2 *positions"]
     ntk: Float[Tensor, "n1 n2 *positions"] | None
+    factor: float = 1.0
 
     def covariance(self) -> Float[Tensor, "n1 n2 *positions"]:
         """C."""
-        return (self.total - self.gap) / 2
+        return (self.total - self.gap).mul_(self.factor / 2)
+
+    def plain(self) -> "Pairs":
+        """The same with factor 1."""
+        if self.factor == 1:
+            return self
+        return Pairs(*(None if each is None else self.factor * each for each in self[:3]))  # pyright: ignore
 
 
 class Sides(NamedTuple):
@@ -117,3 +125,9 @@ def alone(layer: Layer, before: Tensor, after: Tensor, own: Pairs | None) -> tup
 def deficit(a1: Tensor, b1: Tensor, a2: Tensor, b2: Tensor, after: Tensor) -> Tensor:
     """after − a1·b1 − a2·b2 with after = √((a1² + a2²)(b1² + b2²)), without a difference of near numbers."""
     return (a1 * b2 - a2 * b1).square() / (after + a1 * b1 + a2 * b2).clamp(min=TINY)
+
+
+def with_constant(a: Tensor, b: Tensor, after_a: Tensor, after_b: Tensor, constant: float, factor: float) -> Tensor:
+    """√((a² + s²)(b² + s²)) − a·b − s² over a factor, for a constant s > 0, as in `deficit`."""
+    size = torch.addcmul((factor * after_a) * after_b, factor * a, b).add_(factor * constant**2)
+    return (constant * a - constant * b).square().div_(size)

@@ -1,0 +1,129 @@
+"""The infinite-width kernels of a dense net beside neural-tangents, in one process, on the same processor.
+
+Both compute NNGP and NTK of a ReLU net with `depth` hidden layers, σ_w² = 2, σ_b = 0.1, on the first MNIST digits (or
+on normal numbers where MNIST is absent). regimes computes in float64. neural-tangents is compiled (jax.jit), in float64
+and, which is less than is asked for here, in float32; its plain call dispatches one operation after the other.
+The largest difference between the float64 results, off the diagonal and on it, is printed first: on it
+neural-tangents takes the arc cosine of a rounded 1.
+Each repeat takes a turn of every way, in an order that rotates, after two warm-ups each, which hold the compilation.
+The last lines are the ratios of the time of neural-tangents, compiled in float64, to that of regimes, turn by turn. The
+peak memory of each way is that of a process of its own, over what was there after a first call on ten samples.
+
+Run: python -m benchmarks.infinite_ntk [--samples 1000] [--depth 3] [--repeats 7] [--no-peaks]
+All of it runs on one processor, which the process is bound to (Linux).
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from benchmarks.timing import interleave, ratio, spread
+from regimes.activations import RELU
+from regimes.data.images import mnist
+from regimes.tangent.infinite import dense_kernels
+from regimes.tangent.neural_tangents import dense_network, library
+
+SIGMA_W, SIGMA_B = 2**0.5, 0.1
+OURS, THEIRS = "regimes", "neural-tangents, compiled"
+Way = Callable[[Tensor], object]
+
+
+def inputs(samples: int) -> tuple[str, Tensor]:
+    """Where they come from, and (n, 784) in float64."""
+    try:
+        return "MNIST", mnist().x_train[:samples].to(torch.float64) / 255
+    except (OSError, ValueError) as absent:
+        print(f"normal numbers in place of MNIST: {str(absent).splitlines()[0]}")
+        return "normal numbers", torch.randn(samples, 784, dtype=torch.float64)
+
+
+def ways(depth: int) -> dict[str, Way]:
+    """Each way from inputs to kernels, ready on the host."""
+    import jax
+    import numpy as np
+
+    library()
+    kernel = dense_network(depth=depth, activation=RELU, sigma_w=SIGMA_W, sigma_b=SIGMA_B)[2]
+    compiled = jax.jit(lambda x: kernel(x, None, ("nngp", "ntk")))
+
+    def theirs(call: Callable[..., object], dtype: type) -> Way:
+        def run(x: Tensor) -> object:
+            with jax.enable_x64(dtype is np.float64):
+                return jax.block_until_ready(call(x.numpy().astype(dtype)))
+
+        return run
+
+    return {
+        OURS: lambda x: dense_kernels(x, depth=depth, activation=RELU, sigma_w=SIGMA_W, sigma_b=SIGMA_B),
+        THEIRS: theirs(compiled, np.float64),
+        f"{THEIRS}, float32": theirs(compiled, np.float32),
+        "neural-tangents, plain": theirs(lambda x: kernel(x, None, ("nngp", "ntk")), np.float64),
+    }
+
+
+def endless(work: Way, x: Tensor) -> Iterator[object]:
+    while True:
+        yield work(x)
+
+
+def agree(x: Tensor, depth: int) -> None:
+    """Largest difference between the two, relative to the largest entry."""
+    found = ways(depth)
+    ours, theirs = found[OURS](x), found[THEIRS](x)
+    for name in ("nngp", "ntk"):
+        one, other = getattr(ours, name), torch.from_numpy(getattr(theirs, name).__array__().copy())
+        error = (one - other).abs() / other.abs().max()
+        diagonal = float(error.diagonal().max())
+        print(f"  {name} differs by {float(error.fill_diagonal_(0).max()):.1e}, on the diagonal by {diagonal:.1e}")
+
+
+def peak(way: str, samples: int, depth: int) -> str:
+    """MiB that one way takes in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.infinite_ntk", "--samples", str(samples), "--depth", str(depth)]
+    done = subprocess.run([*command, "--alone", way], check=True, capture_output=True, text=True)
+    return done.stdout.split()[-1]
+
+
+def alone(way: str, samples: int, depth: int) -> None:
+    """Print the MiB that the way adds to the largest memory of this process, after a first call on ten samples."""
+    x, work = inputs(samples)[1], ways(depth)[way]
+    work(x[:10])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work(x)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--depth", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--no-peaks", action="store_true")
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    torch.set_num_threads(1)
+    if given.alone:
+        alone(given.alone, given.samples, given.depth)
+        return
+    source, x = inputs(given.samples)
+    print(f"{source}, n = {len(x)}, {given.depth} hidden layers, torch {torch.__version__}, one processor")
+    agree(x, given.depth)
+    steps = {name: endless(work, x) for name, work in ways(given.depth).items()}
+    times = interleave(steps, "cpu", repeats=given.repeats, steps=1, warm_up=2)
+    for way, taken in times.items():
+        memory = "" if given.no_peaks else f", peak {peak(way, given.samples, given.depth)} MiB"
+        print(f"  {way}: {spread([each.wall for each in taken])} s, "
+              f"processor {spread([each.process for each in taken])} s{memory}", flush=True)  # fmt: skip
+    for clock, words in (("process", "processor time"), ("wall", "wall time")):
+        print(f"n = {len(x)}, ratio in {words}: {ratio(times[THEIRS], times[OURS], clock)}")
+
+
+if __name__ == "__main__":
+    main()
