@@ -84,6 +84,16 @@ def test_it_learns_and_says_what_it_reached(tmp_path):
     assert not run.model.training
 
 
+@pytest.mark.slow
+def test_a_run_in_double_precision_that_goes_on_keeps_all_digits_of_its_first_risk(tmp_path):
+    double = {"train": (X[:40].double(), Y[:40]), "validation": None, "test": None, "lap": False, "blocks": None}
+    for epochs in (1, 2):
+        fit(tmp_path / "longer", net().double(), **double, every=1, epochs=epochs)
+    fit(tmp_path / "whole", net().double(), **double, every=1, epochs=2)
+    starts = [load_checkpoint(tmp_path / name / "last.pt").start for name in ("longer", "whole")]
+    assert starts[0] == starts[1]
+
+
 def test_the_steps_are_those_of_the_plain_loop(tmp_path):
     run = fit(tmp_path / "run")
     model = regimes.trace_residuals(net(), "blocks.?")

@@ -236,8 +236,8 @@ class RunState:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             unfit = UserError(f"{self.path / LAST} does not fit this run ({error}); restore it, or pass --fresh")
             raise error if out_of_memory(error) else unfit from None
-        self.rows, self.best, self.first_risk = list(last.rows), dict(last.best), torch.tensor(last.start)
-        self.tests = last.tests
+        self.rows, self.best, self.tests = list(last.rows), dict(last.best), last.tests
+        self.first_risk = torch.tensor(last.start, dtype=torch.float64)
         self.ranks.by_first(self._settle_best)
         if last.config != dump(self.config):  # the run goes on to another length
             self.ranks.by_first(self._rename_best)
