@@ -299,6 +299,28 @@ def test_samples_that_do_not_fit_are_refused_in_words(x, y, words):
 
 
 @pytest.mark.slow
+def test_targets_that_a_constant_fits_as_well_give_no_verdict():
+    wild = 10 * (X[:, 1:2] + 0.3)
+    start, end = descend(net(), 0.05, 400, y=Y, x=X)
+    with torch.no_grad():
+        start[2].weight.mul_(100.0)  # so wild that its risk falls whatever the targets are
+    for y in (Y[torch.randperm(30, generator=generator(6))], wild / 20, torch.zeros_like(Y)):
+        found = judged(start, end, y=y)
+        assert found.verdict == "cannot tell", found.judged.words
+    assert judged(start, end, y=Y).verdict != "cannot tell"
+
+
+@pytest.mark.slow
+def test_labels_that_were_not_trained_on_give_no_verdict():
+    start, end = descend(net(outputs=2), 0.3, 200, y=LABELS, risk=nn.functional.cross_entropy)
+    with torch.no_grad():
+        start[2].weight.mul_(30.0)
+    assert judged(start, end, y=LABELS).verdict != "cannot tell"
+    other = LABELS[torch.randperm(30, generator=generator(4))]
+    assert judged(start, end, y=other).verdict == "cannot tell"
+
+
+@pytest.mark.slow
 def test_weights_frozen_after_the_training_count_as_trained():
     start, end = trained(100.0)
     assert judged(start, end.requires_grad_(False)).verdict == "lazy"

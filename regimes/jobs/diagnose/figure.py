@@ -62,7 +62,7 @@ def _sizes(axis: Axes, numbers: Numbers, colour: str) -> None:
         axis.plot(value, place, "o", ms=8 if decides else 5, mfc=face, mec=colour if decides else GREY)
     limit = Limits().linearisation_gap
     axis.axvline(limit, color="0.3", ls="--", lw=0.9)
-    axis.annotate("limit of the gap", (limit, -0.75), fontsize=7, ha="right", va="center", xytext=(-3, 0),
+    axis.annotate("limit of the gap", (limit, -0.75), fontsize=7, ha="left", va="center", xytext=(3, 0),
                   textcoords="offset points")  # fmt: skip
     axis.set_yticks(range(len(rows)), [label for _, label in rows])
     axis.set(xscale="log", xlabel="relative size", title="(a) how far from the start")
@@ -101,7 +101,8 @@ def _layers(axis: Axes, numbers: Numbers, colour: str) -> None:
     axis.axvline(Limits().linearisation_gap, color="0.3", ls="--", lw=0.9)
     axis.set_yticks(place, [_short(layer["name"]) for layer in layers], fontsize=6.5 if len(layers) > 8 else 8)
     more = len(numbers["layers"]) - len(layers)
-    axis.set(xscale="log", xlabel="relative size", title="(c) layer by layer" + (f" ({more} left out)" if more else ""))
+    left_out = f", {more} layers left out" if more else ""
+    axis.set(xscale="log", xlabel=f"relative size{left_out}", title="(c) layer by layer")
     axis.set_ylim(len(layers) - 0.4, -0.6)
     axis.legend(fontsize=7, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=1.8)
 

@@ -102,9 +102,15 @@ def _of_train(config: Config, path: Path, checkpoint: Checkpoint, rows: int) -> 
         stored.normalise(tests.x[others]).to(where),
         there,
         bool(checkpoint.config.get("weight_decay", 0)),
-        f"{checkpoint.config['arch']} on {checkpoint.config['dataset']}, seed {checkpoint.config['seed']}",
+        _title(checkpoint),
         notes,
     )
+
+
+def _title(checkpoint: Checkpoint) -> str:
+    config = checkpoint.config
+    action = ", least action" if config.get("lap") else ""
+    return f"{config['arch']} on {config['dataset']}{action}, seed {config['seed']}"
 
 
 def _of_factory(config: Config, path: Path, content: Any, checkpoint: Checkpoint | None) -> Case:

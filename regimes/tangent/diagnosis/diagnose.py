@@ -190,22 +190,40 @@ def _kappa(pair: Pair, targets: Targets, kinks: set[str], source: torch.Generato
 def _improvement(
     pair: Pair, before: Tensor, after: Tensor, targets: Targets, outputs: gaps.Outputs, moved: bool
 ) -> str:
-    """Why there is no training to judge; "" if the risk, or with labels the errors, have fallen surely."""
+    """Why there is no training to judge; "" if the risk, or with labels the errors, have surely fallen enough."""
     if all(not bool(value.any()) for value in pair.moved.values()):
         return "the weights have not moved, so there was no training"
     if not moved:
         return "the outputs on these points have not changed"
-    falls = [before - after]
-    if targets.labels is not None:
-        right = [(f.argmax(1) == targets.labels).double() for f in outputs]
+    constant = _constant_risk(targets)
+    if constant == 0:
+        return "the targets are the same at all points, so no fit to them can be told"
+    n, falls = len(before), [before - after]
+    right = [(f.argmax(1) == targets.labels).double() for f in outputs] if targets.labels is not None else []
+    if right:
         falls.append(right[1] - right[0])
-    for fall in falls:
-        if float(fall.mean()) > SURE * float(fall.std(unbiased=False)) / max(len(fall) - 1, 1) ** 0.5:
-            return ""
-    return (
-        f"the risk on these samples has not fallen surely (from {float(before.mean()):.3g} to "
-        f"{float(after.mean()):.3g}); pass the samples and targets that the network was trained on"
-    )
+    advice = "pass the samples and targets that the network was trained on"
+    fallen = [float(each.mean()) > SURE * float(each.std(unbiased=False)) / max(n - 1, 1) ** 0.5 for each in falls]
+    if not any(fallen):
+        return (
+            f"the risk on these samples has not fallen surely (from {float(before.mean()):.3g} to "
+            f"{float(after.mean()):.3g}); {advice}"
+        )
+    majority = 0.0 if targets.labels is None else float(targets.values.mean(0).max())
+    more_right = bool(right) and float(right[1].mean()) > majority
+    if float(after.mean()) >= constant and not more_right:
+        return (
+            f"the network fits these targets no better than a constant does (risk {float(after.mean()):.3g} against "
+            f"{constant:.3g}); {advice}"
+        )
+    return ""
+
+
+def _constant_risk(targets: Targets) -> float:
+    """Risk of the best constant: the mean, or the shares of the labels."""
+    mean = targets.values.mean(0, keepdim=True)
+    best = mean if targets.labels is None else mean.log()
+    return max(float(targets.risks(best.expand_as(targets.values)).mean()), 0.0)
 
 
 def _targets(y: Tensor, k: int) -> Targets:
