@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -205,6 +207,31 @@ def test_a_homogeneous_model_has_the_power_of_its_degree():
         ]
         for name in ("low", "estimate", "high"):
             assert_close(getattr(found[1], name) / getattr(found[0], name), 2.0**size, rtol=1e-3, atol=0)  # the search
+
+
+def test_the_width_law_of_two_layer_nets():
+    """h = m^−a Σ φ(θ_j, x), E φ = 0: κ ~ m^−1/2 where ‖h(w_0)‖ leads, 1/(mα) = m^(a − 1) where the targets do."""
+    x = torch.randn(4, 3, dtype=torch.float64)
+
+    def net(width, power, seed):
+        made = TwoLayer(3, width, activation=ERF, generator=generator(seed), scale=width**-power)
+        with torch.no_grad():  # bounded weights: the largest of m Gaussian ones would grow with m
+            made.output_weights.sign_()
+            made.input_weights.div_(made.input_weights.norm(dim=1, keepdim=True))
+        return made
+
+    def law(width, power):
+        y = 1e6 * torch.ones(4, 1, dtype=torch.float64)
+        found = [lazy_criterion(net(width, power, s), x, y, generator=generator(s), starts=1) for s in range(2)]
+        by_targets = torch.tensor([each.estimate for each in found]).log().mean()
+        scale = torch.tensor([each.estimate / each.distance for each in found]).log().mean()
+        starts = [net(width, power, seed)(x).detach().square().mean() for seed in range(400)]
+        return by_targets, scale + torch.stack(starts).mean().log() / 2
+
+    for power in (0.5, 1.0):
+        (far, own), (far_wide, own_wide) = law(64, power), law(1024, power)
+        assert abs(float(far_wide - far) / math.log(16) - (power - 1)) < 0.05
+        assert abs(float(own_wide - own) / math.log(16) + 0.5) < 0.05
 
 
 def test_linear_models_are_lazy_from_the_start(problem):

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes import checks
-from regimes.checks import count, finite, fraction, positive, real, shapes
+from regimes.checks import count, finite, fraction, kind, positive, real, shapes
 from regimes.tangent.operator import TangentOperator
 
 Values = Float[Tensor, "n k"]
@@ -101,8 +101,9 @@ def iterative_ridge(
 
 def predict_iterative(fit: IterativeFit, k_test_train: Tensor) -> Float[Tensor, "n1 k"]:
     """Values of the fit at other points, from K between them and the training points: (n1, n) or (n1, n, k, k)."""
+    kind("predict_iterative", "fit", fit, IterativeFit, "what iterative_ridge returns")
     n, k = fit.coefficients.shape
-    full = k_test_train.ndim == 4
+    full = getattr(k_test_train, "ndim", 2) == 4
     shapes("predict_iterative", k_test_train=(k_test_train, f"n1 {n} {k} {k}" if full else f"n1 {n}"))
     real("predict_iterative", k_test_train=k_test_train)
     finite("predict_iterative", k_test_train=k_test_train)

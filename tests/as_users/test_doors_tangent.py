@@ -8,6 +8,7 @@ from regimes.activations import RELU
 from regimes.conventions import generator
 from regimes.tangent.finite_horizon import finite_horizon_bound
 from regimes.tangent.functional import unflatten
+from regimes.tangent.held_out import effective_dimension, empirical_modes, learning_curve, leave_one_out
 from regimes.tangent.infinite import (
     AvgPool,
     Conv,
@@ -21,6 +22,7 @@ from regimes.tangent.infinite import (
     two_layer_nngp,
     two_layer_ntk,
 )
+from regimes.tangent.iterative import iterative_ridge, predict_iterative
 from regimes.tangent.kernel import jacobian, ntk, ntk_vector_product
 from regimes.tangent.laziness import activation_flips, alignment, kernel_drift, tangent_distance, weight_motion
 from regimes.tangent.random_nets import random_dense_kernels
@@ -70,6 +72,42 @@ DOORS = {
     "predict": Door(
         predict,
         lambda: {"fit": kernel_ridge(kernel(), randn(6, 2)), "k_test_train": randn(4, 6)},
+        sized={"k_test_train": (1,)},
+    ),
+    "leave_one_out": Door(
+        leave_one_out,
+        lambda: {"kernel": kernel(), "y": randn(6, 2), "ridge": 0.1},
+        sized={"kernel": (0, 1), "y": (0,)},
+        name=("leave_one_out", "a kernel matrix"),
+    ),
+    "effective_dimension": Door(
+        effective_dimension, lambda: {"kernel": kernel(), "ridge": 0.1}, sized={"kernel": (0, 1)},
+        name=("effective_dimension", "a kernel matrix"),
+    ),
+    "learning_curve": Door(
+        learning_curve,
+        lambda: {
+            "eigenvalues": randn(6).square(), "coefficients": randn(6, 2), "sizes": [2, 9], "ridge": 0.1, "noise": 0.1,
+        },
+        sized={"eigenvalues": (0,), "coefficients": (0,)},
+    ),
+    "empirical_modes": Door(
+        empirical_modes, lambda: {"kernel": kernel(), "y": randn(6, 2)}, sized={"kernel": (0, 1), "y": (0,)},
+        name=("empirical_modes", "a kernel matrix"),
+    ),
+    "iterative_ridge": Door(
+        iterative_ridge,
+        lambda: {"kernel": kernel(), "y": randn(6, 2), "ridge": 0.1, "generator": generator(0), "rank": 3,
+                 "tolerance": 1e-3, "iterations": 50},
+        sized={"kernel": (0, 1), "y": (0,)},
+        free={"rank: 0"},  # no preconditioner
+    ),
+    "predict_iterative": Door(
+        predict_iterative,
+        lambda: {
+            "fit": iterative_ridge(kernel(), randn(6, 2), ridge=0.1, generator=generator(0)),
+            "k_test_train": randn(4, 6),
+        },
         sized={"k_test_train": (1,)},
     ),
     "GradientFlow": Door(
