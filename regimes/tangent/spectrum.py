@@ -8,6 +8,8 @@ from torch import Tensor
 
 from regimes.checks import kind, not_negative, real, shapes
 
+_BLOCK = 2**24  # entries that are compared at a time
+
 
 class Spectrum(NamedTuple):
     """K = U diag(λ) Uᵀ in float64; eigenvalues ascending, those of absolute value at most `cutoff` set to exactly 0."""
@@ -60,10 +62,14 @@ def symmetric(kernel: Float[Tensor, "*runs n m"]) -> tuple[Float[Tensor, "*runs 
         raise ValueError(
             "a kernel matrix needs finite entries; got nan or inf: look at the inputs and weights it came from."
         )
-    scale = matrix.abs().amax((-2, -1))
-    if ((matrix - matrix.mT).abs().amax((-2, -1)) > 100 * unit * scale).any():
-        raise ValueError("a kernel matrix needs to be symmetric; the one given is not: was it a test-train kernel?")
-    return (matrix + matrix.mT) / 2, unit
+    scale = torch.maximum(matrix.amax((-2, -1)), -matrix.amin((-2, -1)))
+    step = max(1, _BLOCK // max(1, matrix.numel() // matrix.shape[-1]))
+    for start in range(0, matrix.shape[-1], step):  # a large kernel leaves no room for another of its size
+        rows = slice(start, start + step)
+        apart = (matrix[..., rows, :] - matrix[..., :, rows].mT).abs().amax((-2, -1))
+        if (apart > 100 * unit * scale).any():
+            raise ValueError("a kernel matrix needs to be symmetric; the one given is not: was it a test-train kernel?")
+    return torch.add(matrix, matrix.mT).div_(2), unit
 
 
 def merge_outputs(kernel: Float[Tensor, "*runs n1 n2 k1 k2"]) -> Float[Tensor, "*runs rows columns"]:
