@@ -16,7 +16,7 @@ import torch
 import toy_experiment as toy
 from launch import environment
 
-from regimes.errors import Interrupted
+from regimes.errors import Interrupted, RunFailed
 from regimes.lab.config import Settings
 from regimes.lab.log import read_log
 from regimes.lab.report import Interval
@@ -217,6 +217,12 @@ def test_an_input_error_in_a_call_stays_an_input_error(tmp_path):
     with pytest.raises(ValueError, match="the data are not there; pass --data-dir"):
         run(tmp_path / "a", experiment=counting([], measure=measure))
     assert not (tmp_path / "a" / "rows.csv").exists()
+
+
+@pytest.mark.parametrize("fill", [lambda: torch.empty(2**60), lambda: np.empty(2**56)], ids=["torch", "numpy"])
+def test_a_full_memory_in_a_call_is_a_failed_run_and_no_bug(tmp_path, fill):
+    with pytest.raises(RunFailed, match=r"measuring .* failed"):
+        run(tmp_path / "a", experiment=counting([], measure=lambda config, points: fill()))
 
 
 def test_the_failed_points_are_tried_again_and_only_these(tmp_path):

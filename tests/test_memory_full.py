@@ -10,6 +10,7 @@ import regimes
 from regimes.conventions import generator
 from regimes.errors import RunFailed, out_of_memory
 from regimes.lab.endings import full_card_told
+from regimes.lab.tensor_files import read_tensors, write_tensors
 from regimes.models.state_map import state_map
 from regimes.tangent.criterion import lazy_criterion
 from regimes.tangent.diagnosis.readings import read
@@ -118,6 +119,13 @@ def test_a_full_memory_before_a_fit_is_no_mistake_in_its_samples(tmp_path):
     LEFT[0] = 0
     with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
         regimes.fit(net(), (X, torch.arange(6) % 2), out=tmp_path / "run")
+
+
+def test_weights_that_do_not_fit_are_not_called_damaged(tmp_path, monkeypatch):
+    write_tensors(tmp_path / "w.pt", {"w": torch.ones(3)})
+    monkeypatch.setattr(torch, "load", lambda *_, **__: torch.empty(2**60))
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        read_tensors(tmp_path / "w.pt", "")
 
 
 def test_a_number_of_a_diagnosis_that_does_not_fit_says_how_it_would():
