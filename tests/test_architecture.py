@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -102,6 +103,36 @@ def test_imports_point_down():
         for fault in faults(file.read_text(encoding="utf-8"), name(file))
     ]
     assert found == []
+
+
+def circle(sources: dict[str, str]) -> list[str]:
+    """Modules that import each other in a circle, at whatever depth of their code; none if there is no circle."""
+    graph = {}
+    for module, source in sources.items():
+        found = graph[module] = set()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= inner if inner <= sources.keys() else {*(inner & sources.keys()), str(node.module)}
+    known = {module: (found & sources.keys()) - {module} for module, found in graph.items()}
+    try:
+        TopologicalSorter(known).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_a_circle_of_imports_is_found():
+    one, other = "from p.b import f", "def g():\n    from p import a"
+    assert set(circle({"p": "", "p.a": one, "p.b": other})) == {"p.a", "p.b"}
+    assert circle({"p": "from p.a import f", "p.a": one, "p.b": "import torch"}) == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    files = [file for file in FILES if file != PACKAGE / "__init__.py"]  # loads names on first use
+    assert circle({name(file): file.read_text(encoding="utf-8") for file in files}) == []
 
 
 def test_experiments_do_not_import_each_other():

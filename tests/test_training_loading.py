@@ -8,9 +8,9 @@ from short_training import short, train
 from torch.nn.functional import cross_entropy
 
 import regimes
+from regimes import training
 from regimes.errors import UserError
 from regimes.training import results
-from regimes.training import run as runs
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, run, monkeypatch):
 
 def test_of_several_seeds_one_is_to_be_named(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "_figure", lambda folder, rows: {})
-    runs.train(short(seeds=2, epochs=1), tmp_path / "runs")
+    training.train(short(seeds=2, epochs=1), tmp_path / "runs")
     with pytest.raises(ValueError, match=r"holds the runs of several seeds: load one of them, for example .*seed0"):
         regimes.load(tmp_path / "runs")
     assert regimes.load(tmp_path / "runs" / "seed1").config["seed"] == 1

@@ -6,11 +6,11 @@ import pytest
 from short_training import STEPS, short, train
 from test_training_resume import assert_same, stop_after
 
+from regimes import training
 from regimes.errors import Interrupted
 from regimes.lab.config import dump
 from regimes.lab.yaml_text import read_yaml
 from regimes.training import results
-from regimes.training import run as runs
 from regimes.training.checkpoint import load_checkpoint, save_checkpoint
 from regimes.training.run import train_one
 
@@ -106,9 +106,9 @@ def test_a_longer_run_that_is_killed_before_its_end_does_not_show_the_old_result
 
 
 def test_all_seeds_become_longer(tmp_path):
-    runs.train(short(seeds=2), tmp_path / "whole")
-    runs.train(short(seeds=2, epochs=2), tmp_path / "parts")
-    outcome = runs.train(short(seeds=2, epochs=4), tmp_path / "parts", resume=True)
+    training.train(short(seeds=2), tmp_path / "whole")
+    training.train(short(seeds=2, epochs=2), tmp_path / "parts")
+    outcome = training.train(short(seeds=2, epochs=4), tmp_path / "parts", resume=True)
     for seed in ("seed0", "seed1"):
         assert_equal_runs(tmp_path / "parts" / seed, tmp_path / "whole" / seed)
     held, expected = (json.loads((tmp_path / name / "result.json").read_text()) for name in ("parts", "whole"))
@@ -117,7 +117,7 @@ def test_all_seeds_become_longer(tmp_path):
     }
     assert outcome.result["launches"] == 2
     with pytest.raises(ValueError, match="more than --epochs 3"):
-        runs.train(short(seeds=2, epochs=3), tmp_path / "parts")
+        training.train(short(seeds=2, epochs=3), tmp_path / "parts")
     assert read_yaml(tmp_path / "parts" / "config.yaml")["epochs"] == 4
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from short_training import STEPS, short, train
 
+from regimes import training
 from regimes.data.batches import Batches
 from regimes.errors import Diverged
 from regimes.lab import training_figure, wild_risks
@@ -172,7 +173,7 @@ def test_a_run_that_stops_at_a_divergence_leaves_a_result_that_says_so(tmp_path,
 def test_a_diverging_seed_does_not_block_the_others(tmp_path, monkeypatch):
     poison(monkeypatch, 1)
     said = []
-    outcome = runs.train(short(seeds=3, epochs=2), tmp_path / "runs", say=said.append)
+    outcome = training.train(short(seeds=3, epochs=2), tmp_path / "runs", say=said.append)
     assert outcome.result["diverged"] == [1]
     assert len(outcome.result["last"]["test_accuracy"]["values"]) == 2
     assert [(line["weights"], line["seeds"]) for line in outcome.table] == [
@@ -185,7 +186,7 @@ def test_a_diverging_seed_does_not_block_the_others(tmp_path, monkeypatch):
 def test_seeds_that_all_diverge_are_a_divergence(tmp_path, monkeypatch):
     poison(monkeypatch, 0, 1)
     with pytest.raises(Diverged, match="all 2 seeds diverged"):
-        runs.train(short(seeds=2, epochs=2), tmp_path / "runs")
+        training.train(short(seeds=2, epochs=2), tmp_path / "runs")
     assert json.loads((tmp_path / "runs" / "result.json").read_text())["diverged"] == [0, 1]
 
 

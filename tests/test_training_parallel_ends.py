@@ -10,14 +10,13 @@ from launch import Ended, launch
 from short_training import STEPS, short
 from torch.testing import assert_close
 
-from regimes import processes
+from regimes import processes, training
 from regimes.errors import UserError
 from regimes.lab import endings, provenance
 from regimes.lab.config import dump
 from regimes.lab.yaml_text import to_yaml
 from regimes.launch import forget_leftovers
 from regimes.training import results
-from regimes.training import run as runs
 from regimes.training.checkpoint import load_checkpoint
 
 PROGRAM = str(Path(__file__).parent / "joined_run.py")
@@ -141,12 +140,12 @@ def test_what_one_of_several_processes_lacks_is_named(monkeypatch, environment, 
 def test_a_restart_by_torchrun_goes_on_with_what_was_to_be_fresh(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "_figure", lambda folder, rows: {})
     config = short(epochs=1)
-    runs.train(config, tmp_path / "run", fresh=True)
+    training.train(config, tmp_path / "run", fresh=True)
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    runs.train(config, tmp_path / "run", fresh=True)
+    training.train(config, tmp_path / "run", fresh=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
-    runs.train(config, tmp_path / "run", fresh=True)
+    training.train(config, tmp_path / "run", fresh=True)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["run", "run.1"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from short_training import short
 
-from regimes.training.run import train
+from regimes.training import train
 
 pytestmark = pytest.mark.slow
 

@@ -20,6 +20,7 @@ from short_training import STEPS, short, train
 from torch import nn
 from torch.testing import assert_close
 
+from regimes import training
 from regimes.errors import Interrupted, UserError
 from regimes.lab.config import dump
 from regimes.lab.yaml_text import to_yaml
@@ -355,11 +356,11 @@ def test_other_code_goes_on_with_a_training_only_when_that_is_asked_for(tmp_path
     monkeypatch.setattr("regimes.lab.runs.same_code", lambda old, new: False)
     monkeypatch.setattr("regimes.lab.runs.provenance", lambda device: {"commit": next(commits) * 40, "started": "now"})
     few = {"seeds": 2, "schedule": "constant"}
-    runs.train(short(**few, epochs=1), tmp_path / "run", across_commits=False)
-    runs.train(short(**few, epochs=1), tmp_path / "run", across_commits=False)  # a finished set is shown again
+    training.train(short(**few, epochs=1), tmp_path / "run", across_commits=False)
+    training.train(short(**few, epochs=1), tmp_path / "run", across_commits=False)  # a finished set is shown again
     with pytest.raises(UserError, match="pass --across-commits"):
-        runs.train(short(**few, epochs=2), tmp_path / "run", across_commits=False)
-    outcome = runs.train(short(**few, epochs=2), tmp_path / "run", across_commits=True)
+        training.train(short(**few, epochs=2), tmp_path / "run", across_commits=False)
+    outcome = training.train(short(**few, epochs=2), tmp_path / "run", across_commits=True)
     assert len(outcome.result["commits"]) == 2
     launches = json.loads((tmp_path / "run" / "seed0" / "run.json").read_text())["launches"]
     assert len({launch["stamp"]["data"] for launch in launches}) == 1
@@ -367,8 +368,8 @@ def test_other_code_goes_on_with_a_training_only_when_that_is_asked_for(tmp_path
 
 
 def test_the_largest_seed_is_trained_and_a_larger_one_named(tmp_path):
-    runs.train(short(seed=2**63 - 1, epochs=1), tmp_path / "run")
+    training.train(short(seed=2**63 - 1, epochs=1), tmp_path / "run")
     with pytest.raises(ValueError, match="seed"):
         short(seed=2**63)
     with pytest.raises(UserError, match=f"seed {2**63 - 2} with seeds 3"):
-        runs.train(short(seed=2**63 - 2, seeds=3), tmp_path / "other")
+        training.train(short(seed=2**63 - 2, seeds=3), tmp_path / "other")

@@ -13,6 +13,7 @@ from absent import without_matplotlib
 from short_training import STEPS, short, train
 from torch.testing import assert_close
 
+from regimes import training
 from regimes.data.batches import Batches
 from regimes.lab import progress, training_figure
 from regimes.lab.intervals import SHARE
@@ -252,7 +253,7 @@ def test_a_gpu_is_waited_for_every_few_steps_only():
 
 
 def test_seeds_have_a_folder_each_and_student_intervals(tmp_path):
-    outcome = runs.train(short(seeds=3, seed=5, epochs=1), tmp_path / "runs")
+    outcome = training.train(short(seeds=3, seed=5, epochs=1), tmp_path / "runs")
     values = []
     for seed in (5, 6, 7):
         one = json.loads((tmp_path / "runs" / f"seed{seed}" / "result.json").read_text())
@@ -270,8 +271,8 @@ def test_seeds_have_a_folder_each_and_student_intervals(tmp_path):
 
 
 def test_one_seed_of_several_is_the_run_alone(tmp_path):
-    runs.train(short(seeds=2, epochs=1), tmp_path / "runs")
-    runs.train(short(seed=1, epochs=1), tmp_path / "alone")
+    training.train(short(seeds=2, epochs=1), tmp_path / "runs")
+    training.train(short(seed=1, epochs=1), tmp_path / "alone")
     together, alone = (load_checkpoint(tmp_path / name / "last.pt") for name in ("runs/seed1", "alone"))
     assert_close(together.state["model"], alone.state["model"], rtol=0, atol=0)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from regimes import training
 from regimes.errors import UserError
 from regimes.training import checkpoint, results
 from regimes.training import run as runs
@@ -138,7 +139,7 @@ def fingerprint(config: TrainConfig) -> dict[str, Any]:
         mock.patch.object(checkpoint, "save_checkpoint", counted),
     ):
         path = Path(folder) / "run"
-        outcome = runs.train(config, path)
+        outcome = training.train(config, path)
         made["table"] = outcome.table
         made["target"] = "target" in outcome.result
         for last in sorted(path.rglob("last.pt")):
@@ -196,9 +197,9 @@ def test_the_device_is_the_one_that_is_asked_for():
 def test_tensorboard_writes_its_events_or_is_refused(tmp_path):
     if importlib.util.find_spec("tensorboard") is None:
         with pytest.raises(UserError, match="needs the package tensorboard"):
-            runs.train(settings(tensorboard=True), tmp_path / "run")
+            training.train(settings(tensorboard=True), tmp_path / "run")
     else:
-        runs.train(settings(tensorboard=True), tmp_path / "run")
+        training.train(settings(tensorboard=True), tmp_path / "run")
         assert any((tmp_path / "run" / "events").iterdir())
 
 

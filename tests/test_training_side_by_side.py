@@ -13,10 +13,9 @@ from torch.testing import assert_close
 from regimes import load
 from regimes.errors import Diverged, Interrupted, UserError
 from regimes.processes import SINGLE
-from regimes.training import assemble, results, run, side_by_side
+from regimes.training import assemble, results, run, side_by_side, train
 from regimes.training.checkpoint import load_checkpoint
 from regimes.training.ensemble import MemberGuard
-from regimes.training.run import train
 
 SEEDS = 3
 # Without batch norm: Adam divides the rounding of a gradient that is exactly 0 by its ε instead of a norm.

@@ -78,8 +78,8 @@ def train_classifier(
 
     from regimes.errors import Diverged
     from regimes.lab.console import print_table
+    from regimes.training import train
     from regimes.training.config import TrainConfig, folder_of
-    from regimes.training.run import train
 
     flags = {"dataset": dataset, "arch": arch, "lap": lap or None, "train_size": train_size, "epochs": epochs}
     flags |= {"max_steps": max_steps, "batch": batch, "seeds": seeds, "seed": seed, "mean_field": mean_field or None}

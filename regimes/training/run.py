@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from regimes.data.batches import Batches
-from regimes.errors import Diverged, Interrupted, RunFailed, UserError
+from regimes.errors import Diverged, Interrupted, RunFailed
 from regimes.lab.checkpoint_run import LENGTH
 from regimes.lab.endings import full_card_told
 from regimes.lab.progress import Progress
@@ -18,7 +18,7 @@ from regimes.lab.stamps import job_stamp
 from regimes.lab.wild_risks import longer
 from regimes.lab.yaml_text import read_yaml
 from regimes.machine import autocast, prepared, stoppable
-from regimes.processes import SINGLE, SingleProcess, lost, processes, restarted
+from regimes.processes import SINGLE, SingleProcess, lost
 from regimes.threads import threads_for
 from regimes.training.assemble import Setup, assemble, check
 from regimes.training.checkpoint import FIT, LAST, RESULT, RunState
@@ -46,47 +46,17 @@ class Outcome(NamedTuple):
     table: list[dict[str, Any]]
 
 
-def train(
-    config: TrainConfig,
-    path: Path,
-    *,
-    resume: bool = False,
-    fresh: bool = False,
-    across_commits: bool = True,
-    ensemble: bool = False,
-    say: Say = lambda text: None,
-) -> Outcome:
-    """Train the seeds of the settings, one after the other in folders seed0, seed1... if there are several.
-
-    A run or a set of runs goes on where it was stopped; `resume` refuses to start anew, `fresh` moves an old one aside.
-    What other code has begun is gone on with only with `across_commits`. Under torchrun its processes train each seed
-    together; with `ensemble` the seeds are trained side by side.
-    """
-    if resume and fresh:
-        raise UserError("--resume goes on with the old run, --fresh moves it aside: give one of the two.")
-    check(config)
-    fresh = fresh and not restarted()
-    with processes(config.device) as ranks:
-        told: Say = say if ranks.first else lambda text: None
-        how: Any = {"resume": resume, "fresh": fresh, "across_commits": across_commits, "ranks": ranks, "say": told}
-        if config.seeds > 1 or ensemble:
-            from regimes.training.seeds import train_seeds  # which trains each seed by this module
-
-            return train_seeds(config, path, ensemble=ensemble, **how)
-        return train_one(config, path, **how)
-
-
 def train_one(
     config: TrainConfig,
     path: Path,
     *,
     resume: bool = False,
     fresh: bool = False,
-    across_commits: bool = True,
+    across_commits: bool = False,
     say: Say = lambda text: None,
     ranks: SingleProcess = SINGLE,
 ) -> Outcome:
-    """Train one seed, or go on with it; then measure training and test samples and draw.
+    """Train one seed, or go on with it; then measure training and test samples and draw. See `training.train`.
 
     Interrupted (Ctrl-C, SIGTERM) after the state was saved; Diverged, with the outcome, where the loss is not finite or
     the measured risk beyond all bounds. Of several processes the first alone writes; all return the same outcome.
@@ -108,7 +78,7 @@ def train_one(
 
 
 def open_run(
-    path: Path, name: str, config: StepSettings, *, fresh: bool, across_commits: bool = True, data: str | None = None
+    path: Path, name: str, config: StepSettings, *, fresh: bool, across_commits: bool, data: str | None = None
 ) -> RunFolder:
     """The folder of a run, or of several seeds, new or as it was left; `LENGTH` may differ from what it holds.
 

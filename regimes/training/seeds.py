@@ -9,7 +9,7 @@ from regimes.errors import Diverged
 from regimes.lab.journal import put_back
 from regimes.lab.report import markdown_table, number, origin, to_json
 from regimes.lab.runs import RunFolder
-from regimes.processes import SINGLE, SingleProcess
+from regimes.processes import SingleProcess
 from regimes.training.checkpoint import RESULT
 from regimes.training.config import TrainConfig
 from regimes.training.run import Outcome, Say, open_run, train_one
@@ -25,9 +25,9 @@ def train_seeds(
     resume: bool,
     fresh: bool,
     say: Say,
-    across_commits: bool = True,
-    ensemble: bool = False,
-    ranks: SingleProcess = SINGLE,
+    across_commits: bool,
+    ensemble: bool,
+    ranks: SingleProcess,
 ) -> Outcome:
     """Train the seeds in folders seed0, seed1..., and write what they have in common.
 
