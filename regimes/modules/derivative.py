@@ -110,7 +110,7 @@ def random_like(like: Any, source: torch.Generator) -> Any:
     """Standard normal entries in the shape, dtype and place of a tensor or of a mapping of tensors."""
     if isinstance(like, Mapping):
         return {name: random_like(each, source) for name, each in like.items()}
-    dtype = torch.complex128 if like.is_complex() else torch.float64
+    dtype = torch.complex128 if like.is_complex() else torch.float32 if like.dtype == torch.float32 else torch.float64
     return torch.randn(like.shape, generator=source, dtype=dtype).to(like)
 
 

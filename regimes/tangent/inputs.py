@@ -112,6 +112,23 @@ def outer_names(model: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Ten
     return {name.removeprefix(_PREFIX): value for name, value in values.items()}
 
 
+def outer_layers(model: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same for modules; the model itself is the empty name."""
+    if not isinstance(model, Adapted):
+        return dict(values)
+    return {f"{name}.".removeprefix(_PREFIX).removesuffix("."): value for name, value in values.items()}
+
+
+def held_samples(model: nn.Module, x: Tensor) -> Any:
+    """The samples as they were given: those that an adapted model holds, of any other model x."""
+    return model.samples if isinstance(model, Gathered) else x
+
+
+def pool_of(model: nn.Module) -> dict[str, Tensor]:
+    """The samples that an adapted model holds."""
+    return {f"pool {name}": value for name, value in model.pool.items()} if isinstance(model, Gathered) else {}
+
+
 def inner_names(model: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The other way round."""
     return {_PREFIX + name: value for name, value in values.items()} if isinstance(model, Adapted) else dict(values)

@@ -1,11 +1,13 @@
 """Empirical tangent kernel (NTK) of any torch module, the Jacobian it is made of, and its product with a vector."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from regimes.conventions import Params
+from regimes.tangent.gram.showing import Shown
 from regimes.tangent.inputs import Forward, Samples, adapted, outer_names
 from regimes.tangent.model import tangent_model
 from regimes.tangent.operator import MEMORY, TangentOperator
@@ -27,6 +29,8 @@ def ntk(
     outputs: str | Sequence[int] = "full",
     block: int | None = None,
     memory: int = MEMORY,
+    out: Path | str | None = None,
+    progress: bool | Shown = False,
 ) -> Float[Tensor, "n n2 k k"] | Float[Tensor, "n n2 k"] | Float[Tensor, "n n2"]:
     """Tangent kernel Θ(x, x')_ab = Σ_parameters ∂f_a(x) ∂f_b(x') of any torch module, at its present parameters.
 
@@ -38,6 +42,7 @@ def ntk(
     Derivatives are formed for `block` samples at a time (None: as many as `memory` bytes hold, which bound all work
     beside the result), so blocks change the time and not the result. dtype and device are those of the model.
     Parameters with requires_grad=False do not count; shared parameters count once with all their uses.
+    out: a .npy file for a kernel that memory does not hold; the same call goes on after a kill. progress: shows it.
     A complex parameter counts as its real and imaginary parts. What regimes.tangent.gram can read from the graph of
     the output (dense, convolution, embedding and norm layers, bare parameters) goes layer by layer, hundreds of times
     faster than row by row. Models that vmap or torch.func cannot follow (writes in place, branches on data, custom
@@ -49,7 +54,7 @@ def ntk(
     Source: [JacotGabrielHongler2018].
     """
     operator = TangentOperator(model, x1, forward=forward, memory=memory, caller="ntk")
-    return operator.gram(x2, outputs=outputs, block=block)
+    return operator.gram(x2, outputs=outputs, block=block, out=out, progress=progress)
 
 
 def ntk_vector_product(

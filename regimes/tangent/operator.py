@@ -11,13 +11,23 @@ from torch import Tensor, nn
 from regimes.checks import alike, count, finite, shapes
 from regimes.conventions import Params
 from regimes.tangent.functional import trainable
-from regimes.tangent.gram.blocks import Store, cut, folder, layout
 from regimes.tangent.gram.capture import Unread
 from regimes.tangent.gram.coverage import Coverage, coverage
 from regimes.tangent.gram.features import Features
+from regimes.tangent.gram.files import KernelFile, fingerprint
 from regimes.tangent.gram.forms import Outputs
-from regimes.tangent.gram.tiles import fill
-from regimes.tangent.inputs import Forward, Samples, adapted, inner_names, other_samples, outer_names
+from regimes.tangent.gram.showing import Shown
+from regimes.tangent.gram.whole import Task, by_layer, contents, whole
+from regimes.tangent.inputs import (
+    Forward,
+    Samples,
+    adapted,
+    inner_names,
+    other_samples,
+    outer_layers,
+    outer_names,
+    pool_of,
+)
 from regimes.tangent.model import require_samples, tangent_model
 from regimes.tangent.pieces import Pieces
 from regimes.tangent.precision import full_precision
@@ -86,7 +96,13 @@ class TangentOperator:
         return self._pieces.push(self.x, self._pieces.pull_back(other, [vector.detach()])[0])
 
     def gram(
-        self, x2: Samples | None = None, *, outputs: str | Sequence[int] = "full", block: int | None = None
+        self,
+        x2: Samples | None = None,
+        *,
+        outputs: str | Sequence[int] = "full",
+        block: int | None = None,
+        out: Path | str | None = None,
+        progress: bool | Shown = False,
     ) -> Float[Tensor, "n1 n2 k k"] | Float[Tensor, "n1 n2 k"] | Float[Tensor, "n1 n2"]:
         """Θ(x, x2)_ab = Σ_parameters ∂f_a(x) ∂f_b(x2); x2 = None means x, and an exactly symmetric result.
 
@@ -95,47 +111,68 @@ class TangentOperator:
         arrives at each layer; parameters whose use cannot be read from the graph go row by row. Each derivative is
         formed once: pieces that do not fit into `memory` wait in temporary files, and are formed again only where the
         disk has no room. block: samples at a time (None: as many as `memory` holds).
+        out: a file for a kernel that memory does not hold, in the format .npy; the result is a view of it. A note
+        beside it (out + ".progress.json") says which tiles are there: the same call goes on after a kill, and returns
+        at once when all are. It is known by weights, buffers, inputs and outputs, not by the code of the model.
+        progress: True shows it on stderr; a function is told (done, total) after each tile.
         """
-        if block is not None:
-            count(self.caller, "block", block)
         with torch.inference_mode(False), full_precision(self.tangent.device):
             chosen, form = self._chosen(outputs)
             other = None if x2 is None else self._others(x2)
-            params: Params = dict(trainable(self.model))
-            if self._covered is None or self._names != list(params):
-                self._names, self._covered = list(params), coverage(self.model, params, self._two(other), self.outputs)
-            try:
-                return self._gram(self._covered, chosen, form, other, block)
-            except Unread:
-                self._covered = Coverage((), (), tuple(params))
-                return self._gram(self._covered, chosen, form, other, block)
+            file = None
 
-    def _gram(
-        self, covered: Coverage, chosen: Tensor, outputs: Outputs, x2: Tensor | None, block: int | None
-    ) -> Tensor:
-        tangent, n, k = self.tangent, len(self.x), len(chosen)
-        n2 = n if x2 is None else len(x2)
-        axes = {"full": (n, n2, k, k), "trace": (n, n2), "diagonal": (n, n2, k)}[outputs.name]
+            def work() -> Tensor:
+                nonlocal file
+                task = self._task(chosen, form, other, block, progress)
+                if out is not None and file is None:
+                    plan = fingerprint(contents(task, pool_of(self.model))) + f" {form.name} {block} {self.memory}"
+                    file = KernelFile(self.caller, out, task.shape, self.tangent.dtype, plan)
+                return whole(task, file, self.caller)
+
+            try:
+                return work()
+            except Unread:
+                self._covered = Coverage((), (), tuple(self._names))
+                if file is not None:
+                    file.restart()
+                return work()
+
+    def layers(
+        self,
+        x2: Samples | None = None,
+        *,
+        outputs: str | Sequence[int] = "full",
+        block: int | None = None,
+        progress: bool | Shown = False,
+    ) -> dict[str, Tensor]:
+        """The kernel of each layer's parameters alone, by the name of the module; their sum is `gram`.
+
+        A bias counts with the weight of the operation that adds it; a tied parameter with the module that it is first
+        named in. Formed together: the passes are those of one kernel. Parameters that the output does not use are left
+        out.
+        """
+        with torch.inference_mode(False), full_precision(self.tangent.device):
+            chosen, form = self._chosen(outputs)
+            other = None if x2 is None else self._others(x2)
+            try:
+                found = by_layer(self._task(chosen, form, other, block, progress))
+            except Unread:
+                self._covered = Coverage((), (), tuple(self._names))
+                found = by_layer(self._task(chosen, form, other, block, progress))
+        return outer_layers(self.model, found)
+
+    def _task(
+        self, chosen: Tensor, outputs: Outputs, x2: Tensor | None, block: int | None, progress: bool | Shown
+    ) -> Task:
+        if block is not None:
+            count(self.caller, "block", block)
         params: Params = dict(trainable(self.model))
+        if self._covered is None or self._names != list(params):
+            self._names, self._covered = list(params), coverage(self.model, params, self._two(x2), self.outputs)
         features = Features(
-            self.model, params, covered, tangent.rows, chosen, self.outputs, outputs, tangent.dtype
-        ).sized(n)
-        with torch.no_grad(), folder() as place:
-            kernel = torch.zeros(axes, dtype=tangent.dtype, device=tangent.device)
-            every = n if x2 is None else n + n2
-            peak, kept = features.measured(self._two(x2))
-            sizes = layout(every, k, peak, kept, self.memory, block)
-            stores = []
-            for name, x in (("one", self.x), ("other", x2)):
-                if x is not None:
-                    (Path(place) / name).mkdir()
-                    size = kept.stored(len(x), k, sizes.outputs)
-                    store = Store(cut(len(x), k, sizes), features.former(x), sizes.stays, Path(place) / name, size)
-                    store.fill()
-                    stores.append(store)
-            pair = kernel.element_size() * features.room(min(k, sizes.outputs), n)
-            fill(kernel, stores[0], stores[1] if len(stores) > 1 else None, features.forms, outputs, sizes.tile, pair)
-            return kernel
+            self.model, params, self._covered, self.tangent.rows, chosen, self.outputs, outputs, self.tangent.dtype
+        ).sized(len(self.x))
+        return Task(features, self.x, x2, self._two(x2), self.memory, block, progress)
 
     def _chosen(self, outputs: str | Sequence[int]) -> tuple[Tensor, Outputs]:
         k, device = self.outputs, self.tangent.device

@@ -3,9 +3,10 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from io import FileIO
 from math import ceil
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -81,6 +82,13 @@ def cut(n: int, k: int, sizes: Layout) -> list[Block]:
     ]
 
 
+@runtime_checkable
+class Held(Protocol):
+    """The pieces of each block, by its number."""
+
+    def __getitem__(self, index: int) -> Sequence[Piece]: ...
+
+
 class Store:
     """The pieces of each block, formed once: in memory, else in files, else (no room on the disk) formed again."""
 
@@ -95,6 +103,7 @@ class Store:
         self.blocks, self._form, self._stays, self._folder = blocks, form, stays, folder
         self._on_disk = not stays and shutil.disk_usage(folder).free > 1.2 * size
         self._held: dict[int, list[Piece]] = {}
+        self._shapes: dict[int, list[list[_Shape]]] = {}  # of what is in files
 
     def fill(self) -> None:
         """Form all pieces that can be kept, one block at a time."""
@@ -110,16 +119,44 @@ class Store:
         if not self._on_disk:
             return self._form(self.blocks[index])
         file = self._folder / str(self.blocks[index])
-        if file.exists():
-            return torch.load(file, weights_only=True)
+        if index in self._shapes:
+            return _read(file, self._shapes[index])
         pieces = self._form(self.blocks[index])
-        torch.save([tuple(map(_own, piece)) for piece in pieces], file)
+        self._shapes[index] = _written(file, pieces)
         return pieces
 
 
-def _own(tensor: Tensor) -> Tensor:
-    """The tensor with a storage that holds nothing else."""
-    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
+class _Shape(NamedTuple):
+    size: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+
+def _written(file: Path, pieces: Sequence[Piece]) -> list[list[_Shape]]:
+    """Write the entries alone: a format that checks and describes them takes longer than the products."""
+    with file.open("wb") as target:
+        for piece in pieces:
+            for tensor in piece:
+                plain = tensor.detach().cpu().contiguous().reshape(-1)
+                target.write(plain.view(torch.uint8).numpy().data)
+    return [[_Shape(tuple(tensor.shape), tensor.dtype, tensor.device) for tensor in piece] for piece in pieces]
+
+
+def _read(file: Path, shapes: Sequence[Sequence[_Shape]]) -> list[Piece]:
+    with file.open("rb", buffering=0) as source:
+        return [tuple(_entries(source, shape) for shape in each) for each in shapes]
+
+
+def _entries(source: FileIO, shape: _Shape) -> Tensor:
+    tensor = torch.empty(shape.size, dtype=shape.dtype)
+    target = memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data) if tensor.numel() else memoryview(b"")
+    start = 0
+    while start < len(target):  # a call reads 2 GiB at most
+        read = source.readinto(target[start:])
+        if not read:
+            raise RuntimeError("a temporary file of the tangent kernel was cut short")
+        start += read
+    return tensor.to(shape.device)
 
 
 def folder() -> tempfile.TemporaryDirectory[str]:

@@ -1,0 +1,143 @@
+"""One kernel from beginning to end: sizes of blocks, pieces of all samples, tiles; whole, by layers, or into a file."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from regimes.tangent.gram.blocks import Bytes, Held, Layout, Store, cut, folder, layout
+from regimes.tangent.gram.features import Features
+from regimes.tangent.gram.files import KernelFile
+from regimes.tangent.gram.forms import Piece
+from regimes.tangent.gram.showing import Shown, shown
+from regimes.tangent.gram.tiles import fill, side_of
+
+
+class Task(NamedTuple):
+    """What a kernel is made of, and within which bounds. x2 = None: of x with itself, symmetric."""
+
+    features: Features
+    x: Tensor
+    x2: Tensor | None
+    two: Tensor  # different samples, by which memory is foreseen
+    memory: int
+    block: int | None
+    progress: bool | Shown
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        n, k = len(self.x), len(self.features.chosen)
+        n2 = n if self.x2 is None else len(self.x2)
+        return {"full": (n, n2, k, k), "trace": (n, n2), "diagonal": (n, n2, k)}[self.features.outputs.name]
+
+    def empty(self) -> Tensor:
+        return torch.zeros(self.shape, dtype=self.features.dtype, device=self.x.device)
+
+    def sized(self) -> "Sized":
+        """How samples and outputs are cut into blocks, and how many samples a tile has."""
+        n, k = len(self.x), len(self.features.chosen)
+        peak, kept = self.features.measured(self.two)
+        sizes = layout(n if self.x2 is None else n + len(self.x2), k, peak, kept, self.memory, self.block)
+        pair = self.features.dtype.itemsize * self.features.room(min(k, sizes.outputs), n)
+        return Sized(sizes, side_of(sizes.tile, pair), kept)
+
+    def stores(self, sized: "Sized", place: str) -> list[Store]:
+        """The pieces of one side, or of both."""
+        k, found, sizes = len(self.features.chosen), [], sized.layout
+        for name, x in (("one", self.x), ("other", self.x2)):
+            if x is not None:
+                home = Path(place) / name
+                home.mkdir()
+                size = sized.kept.stored(len(x), k, sizes.outputs)
+                found.append(Store(cut(len(x), k, sizes), self.features.former(x), sizes.stays, home, size))
+                found[-1].fill()
+        return found
+
+
+class Sized(NamedTuple):
+    layout: Layout
+    side: int  # samples of a tile
+    kept: Bytes
+
+
+def whole(task: Task, file: KernelFile | None, caller: str) -> Tensor:
+    """The kernel, in memory or in the file."""
+    if file is None:
+        sized, kernel = task.sized(), task.empty()
+    else:
+        if not file.sizes:
+            sized = task.sized()
+            file.begin({"layout": list(sized.layout), "side": sized.side, "kept": list(sized.kept)})
+        known = file.sizes
+        sized = Sized(Layout(*known["layout"]), known["side"], Bytes(*known["kept"]))
+        kernel = file.opened(caller)
+    with torch.no_grad(), folder() as place, shown(task.progress) as show:
+
+        def after(done: int, total: int) -> None:
+            if file is not None:
+                file.finished(done, total)
+            show(done, total)
+
+        if file is not None and file.complete:
+            return kernel
+        stores = task.stores(sized, place)
+        _filled(kernel, task, stores, sized.side, None, after, 0 if file is None else file.done)
+    return kernel
+
+
+def by_layer(task: Task) -> dict[str, Tensor]:
+    """The kernel of the parameters of each module alone; together they are the whole."""
+    names = [group.names[0] for group in task.features.covered.groups] + list(task.features.covered.rest)
+    places: dict[str, list[int]] = {}
+    for name in task.features.params:  # modules in their own order
+        if name in names:
+            places.setdefault(name.rpartition(".")[0], []).append(names.index(name))
+    sized, kernels = task.sized(), {}
+    with torch.no_grad(), folder() as place, shown(task.progress) as show:
+        stores = task.stores(sized, place)
+        for number, (layer, chosen) in enumerate(places.items()):
+            kernels[layer] = task.empty()
+
+            def after(done: int, total: int, number: int = number) -> None:
+                show(number * total + done, len(places) * total)
+
+            _filled(kernels[layer], task, stores, sized.side, chosen, after, 0)
+    return kernels
+
+
+class _Picked:
+    """Some of the pieces of each block."""
+
+    def __init__(self, store: Held, places: Sequence[int]) -> None:
+        self.store, self.places = store, places
+
+    def __getitem__(self, index: int) -> list[Piece]:
+        pieces = self.store[index]
+        return [pieces[place] for place in self.places]
+
+
+def _filled(
+    kernel: Tensor,
+    task: Task,
+    stores: Sequence[Store],
+    side: int,
+    places: Sequence[int] | None,
+    after: Shown,
+    done: int,
+) -> None:
+    forms = task.features.forms
+    held: list[Held] = list(stores) if places is None else [_Picked(store, places) for store in stores]
+    forms = forms if places is None else [forms[place] for place in places]
+    second = (held[1], stores[1].blocks) if len(stores) > 1 else (None, None)
+    blocks = (stores[0].blocks, second[1])
+    fill(kernel, held[0], second[0], blocks, forms, task.features.outputs, side, done=done, after=after)
+
+
+def contents(task: Task, pools: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+    """All tensors that the kernel follows from, by name."""
+    model = task.features.model
+    found = [*model.named_parameters(), *model.named_buffers(), ("inputs", task.x), ("outputs", task.features.chosen)]
+    found += [("other inputs", task.x2)] if task.x2 is not None else []
+    return [*found, *pools.items()]

@@ -1,0 +1,165 @@
+"""Kernels in files that go on after a kill, kernels of single layers, and what is told on the way."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from regimes import ntk, tangent_operator
+from regimes.tangent.gram import files
+
+pytestmark = pytest.mark.slow
+
+
+def net(k=3):
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, k)).double()
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(tiles):
+    """Ends the work after so many tiles."""
+
+    def watch(done, total):
+        if done >= tiles:
+            raise Killed
+
+    return watch
+
+
+@pytest.fixture(autouse=True)
+def every_tile_is_noted(monkeypatch):
+    monkeypatch.setattr(files, "_SECONDS", -1.0)
+
+
+@pytest.mark.parametrize("outputs", ["full", "trace", "diagonal", [2, 0]])
+@pytest.mark.parametrize("other", [False, True])
+def test_a_kernel_in_a_file_is_the_kernel(tmp_path, outputs, other):
+    model, x = net(), torch.randn(9, 4, dtype=torch.float64)
+    x2 = torch.randn(5, 4, dtype=torch.float64) if other else None
+    expected = ntk(model, x, x2, outputs=outputs)
+    found = ntk(model, x, x2, outputs=outputs, block=2, out=tmp_path / "kernel.npy")
+    assert_close(found, expected)
+    assert_close(torch.from_numpy(np.load(tmp_path / "kernel.npy")), expected)
+
+
+@pytest.mark.parametrize("outputs", ["full", "trace"])
+@pytest.mark.parametrize("memory", [2**29, 2**13])  # the second holds not all outputs of a sample
+def test_what_was_killed_goes_on_where_it_stood(tmp_path, outputs, memory):
+    model, x, path = net(), torch.randn(9, 4, dtype=torch.float64), tmp_path / "kernel.npy"
+    options = {"outputs": outputs, "block": 2, "memory": memory, "out": path}
+    with pytest.raises(Killed):
+        ntk(model, x, progress=killed_after(4), **options)
+    told = []
+    found = ntk(model, x, progress=lambda done, total: told.append((done, total)), **options)
+    assert told[0][0] == 5
+    assert told[-1][0] == told[-1][1] > 5
+    assert_close(found, ntk(model, x, outputs=outputs))
+
+
+def test_tiles_written_before_the_kill_are_not_computed_again(tmp_path):
+    model, x, path = net(), torch.randn(9, 4, dtype=torch.float64), tmp_path / "kernel.npy"
+    with pytest.raises(Killed):
+        ntk(model, x, block=3, out=path, outputs="trace", progress=killed_after(2))
+    np.load(path, mmap_mode="r+")[0, 0] = -1
+    assert ntk(model, x, block=3, out=path, outputs="trace")[0, 0] == -1
+
+
+def test_a_tile_that_was_half_written_is_written_again(tmp_path):
+    model, x, path = net(), torch.randn(9, 4, dtype=torch.float64), tmp_path / "kernel.npy"
+    with pytest.raises(Killed):
+        ntk(model, x, block=3, out=path, outputs="trace", progress=killed_after(2))
+    np.load(path, mmap_mode="r+")[3:, 3:] = 7.0
+    assert_close(ntk(model, x, block=3, out=path, outputs="trace"), ntk(model, x, outputs="trace"))
+
+
+def test_a_finished_file_is_returned_at_once(tmp_path):
+    model, x, path = net(), torch.randn(5, 4, dtype=torch.float64), tmp_path / "kernel.npy"
+    first = ntk(model, x, out=path).clone()
+    assert_close(ntk(model, x, out=path, progress=killed_after(0)), first)
+
+
+def test_a_file_of_another_kernel_is_refused(tmp_path):
+    model, x, path = net(), torch.randn(5, 4, dtype=torch.float64), tmp_path / "kernel.npy"
+    ntk(model, x, out=path)
+    for changed in (lambda: ntk(net(), x, out=path), lambda: ntk(model, x + 1, out=path)):
+        with pytest.raises(ValueError, match="belongs to other weights"):
+            changed()
+    with pytest.raises(ValueError, match="belongs to other weights"):
+        ntk(model, x, out=path, outputs="trace")
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(ValueError, match="as a new file"):
+        ntk(model, x, out=tmp_path / "mine")
+    assert (tmp_path / "mine").read_text() == "precious"
+    with pytest.raises(ValueError, match="folder that is there"):
+        ntk(model, x, out=tmp_path / "nowhere" / "kernel.npy")
+    (tmp_path / "kernel.npy.progress.json").write_text("{")
+    with pytest.raises(ValueError, match="cannot read"):
+        ntk(model, x, out=path)
+
+
+def test_a_mapping_goes_into_a_file_too(tmp_path):
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2).double()
+
+        def forward(self, a, b):
+            return torch.tanh(self.layer(a)) * b
+
+    model, x = Sum(), {"a": torch.randn(4, 3).double(), "b": torch.randn(4, 2).double()}
+    assert_close(ntk(model, x, out=tmp_path / "kernel.npy"), ntk(model, x))
+    with pytest.raises(ValueError, match="belongs to other weights"):
+        ntk(model, {**x, "b": x["b"] + 1}, out=tmp_path / "kernel.npy")
+
+
+@pytest.mark.parametrize("outputs", ["full", "trace", "diagonal"])
+@pytest.mark.parametrize("memory", [2**29, 2**12])
+def test_kernels_of_layers_are_those_of_a_model_with_the_others_frozen(outputs, memory):
+    model, x = net(), torch.randn(7, 4, dtype=torch.float64)
+    other = torch.randn(3, 4, dtype=torch.float64)
+    for x2 in (None, other):
+        found = tangent_operator(model, x, memory=memory).layers(x2, outputs=outputs)
+        assert list(found) == ["0", "2", "3", "4"]
+        assert_close(sum(found.values()), ntk(model, x, x2, outputs=outputs))
+        for layer, kernel in found.items():
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(name.startswith(f"{layer}."))
+            assert_close(kernel, ntk(model, x, x2, outputs=outputs))
+            model.requires_grad_(True)
+
+
+def test_layers_of_parameters_that_go_row_by_row():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.scale = nn.Linear(4, 3).double(), nn.Parameter(torch.randn(3).double())
+
+        def forward(self, x):
+            return torch.tanh(self.first(x)) * torch.sin(self.scale)
+
+    model, x = Odd(), torch.randn(5, 4, dtype=torch.float64)
+    found = tangent_operator(model, x).layers()
+    assert sorted(found) == ["", "first"]
+    assert_close(found[""] + found["first"], ntk(model, x))
+    model.first.requires_grad_(False)
+    assert_close(found[""], ntk(model, x))
+
+
+def test_progress_counts_all_tiles():
+    told = []
+    model, x = net(), torch.randn(9, 4, dtype=torch.float64)
+    ntk(model, x, block=2, progress=lambda done, total: told.append((done, total)))
+    assert told == [(done + 1, len(told)) for done in range(len(told))]
+    assert len(told) > 1
+    told.clear()
+    tangent_operator(model, x).layers(block=4, progress=lambda done, total: told.append((done, total)))
+    assert told == [(done + 1, len(told)) for done in range(len(told))]
+
+
+def test_progress_is_quiet_where_it_ends_within_a_minute(capsys):
+    ntk(net(), torch.randn(3, 4, dtype=torch.float64), progress=True)
+    assert capsys.readouterr() == ("", "")
