@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from regimes import tangent_operator
-from regimes.tangent import operator
+from regimes.tangent.gram import whole
 from regimes.tangent.gram.blocks import Store
 
 PROGRAM = """
@@ -85,7 +85,7 @@ def test_the_disk_is_asked_for_all_that_goes_to_it_however_the_outputs_are_split
             pieces = [piece for index in range(len(self.blocks)) for piece in self[index]]
             written.append(sum(tensor.nbytes for piece in pieces for tensor in piece))
 
-    monkeypatch.setattr(operator, "Store", Looked)
+    monkeypatch.setattr(whole, "Store", Looked)
     model = nn.Sequential(nn.Linear(2000, 60), nn.Tanh(), nn.Linear(60, 16))
     tangent_operator(model, torch.randn(3, 2000), memory=2**16).gram()
     assert parts[0] > 1
