@@ -176,7 +176,7 @@ def made_up(distance: float, drift: float, error: float = 0.0) -> Measurement:
     [
         (0.01, 0.01, 0.0, "lazy"),
         (0.5, 0.01, 0.0, "not lazy"),
-        (0.01, 0.5, 0.0, "not lazy"),
+        (0.01, 0.5, 0.0, "undecided"),
         (0.05, 0.01, 0.01, "undecided"),
     ],
 )

@@ -12,11 +12,18 @@ def test_a_run_with_all_numbers_below_their_thresholds_is_lazy():
     assert judged.words.startswith("lazy: ")
 
 
-def test_one_number_above_its_threshold_is_enough_for_not_lazy():
+def test_a_kernel_that_drifts_does_not_decide_by_itself():
     judged = judge_laziness({"tangent_distance": SMALL, "kernel_drift": LARGE})
-    assert judged.verdict == "not lazy"
+    assert judged.verdict == "undecided"
     assert (judged.deciding, judged.threshold) == ("kernel_drift", Thresholds().kernel_drift)
-    assert judged.words == "not lazy: kernel drift 0.6 [0.5, 0.7] is above 0.2"
+    assert judged.words.startswith("undecided: kernel drift 0.6 [0.5, 0.7] is above 0.2, which alone is no proof")
+    assert judged.words.endswith("the tangent distance is 0.01 [0.008, 0.012]")
+
+
+def test_a_tangent_model_that_is_left_is_enough_for_not_lazy():
+    judged = judge_laziness({"tangent_distance": LARGE, "kernel_drift": SMALL})
+    assert judged.verdict == "not lazy"
+    assert judged.words == "not lazy: tangent distance 0.6 [0.5, 0.7] is above 0.1"
 
 
 def test_the_deciding_number_is_the_largest_in_units_of_its_threshold():

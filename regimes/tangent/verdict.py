@@ -10,13 +10,14 @@ ERROR_FACTOR = 10.0  # an effect smaller than this many integration errors decid
 
 
 class Thresholds(NamedTuple):
-    """Largest values of a lazy run. Every number in use must stay below its own; one above it is enough for "not lazy".
+    """Largest values of a lazy run. Every number in use must stay below its own.
 
-    tangent_distance 0.1: the tangent model foretells the trained function to one digit, which is what "lazy" means.
-    kernel_drift 0.2: the drift is twice the relative weight motion for a 2-homogeneous net, so this is a motion of 10
-    %. activation_flips 0.1: with a tenth of the gates changed, the features of a ReLU net are no longer those of the
-    start. Weight motion decides nothing by itself: a model that is linear in its weights may move far and is its own
-    tangent model.
+    tangent_distance 0.1: the tangent model foretells the trained function to one digit, which is what "lazy" means; so
+    this number alone can say "not lazy". The others can only keep back a verdict: weight decay, say, moves a kernel
+    without learning. kernel_drift 0.2: the drift is twice the relative weight motion for a 2-homogeneous net, so this
+    is a motion of 10 %. activation_flips 0.1: with a tenth of the gates changed, the features of a ReLU net are no
+    longer those of the start. Weight motion decides nothing by itself: a model that is linear in its weights may move
+    far and is its own tangent model.
     """
 
     tangent_distance: float = 0.1
@@ -51,15 +52,21 @@ def _side(number: Measured, threshold: float) -> LazinessVerdict:
     return "not lazy" if number.low - margin > threshold else "undecided"
 
 
-def _sentence(verdict: LazinessVerdict, name: str, number: Measured, threshold: float) -> str:
-    words = name.replace("_", " ")
-    interval = f"{number.value:.3g}"
-    if number.low < number.high:
-        interval += f" [{number.low:.3g}, {number.high:.3g}]"
+def _told(number: Measured) -> str:
+    return f"{number.value:.3g}" + (f" [{number.low:.3g}, {number.high:.3g}]" if number.low < number.high else "")
+
+
+def _sentence(verdict: LazinessVerdict, name: str, number: Measured, threshold: float, defining: Measured) -> str:
+    words, interval = name.replace("_", " "), _told(number)
     if verdict == "lazy":
         return f"lazy: {words} {interval} is below {threshold:g}, and so is every other number below its threshold"
     if verdict == "not lazy":
         return f"not lazy: {words} {interval} is above {threshold:g}"
+    if _side(number, threshold) == "not lazy":
+        return (
+            f"undecided: {words} {interval} is above {threshold:g}, which alone is no proof (weight decay moves a "
+            f"kernel, too), and the tangent distance is {_told(defining)}"
+        )
     blurred = number.error > 0 and _side(number._replace(error=0.0), threshold) != "undecided"
     reason = f"lies within ten integration errors ({number.error:.1e}) of" if blurred else "straddles"
     return f"undecided: {words} {interval} {reason} the threshold {threshold:g}"
@@ -80,9 +87,9 @@ def judge_laziness(numbers: Mapping[str, Measured | float], thresholds: Threshol
 
     A plain number is that of one run, without interval and error.
 
-    "not lazy" if one number lies above its threshold, "lazy" if all lie below, "undecided" otherwise; an interval
-    counts with ten times its integration error on both sides. The deciding number is, among those that give
-    the verdict, the one largest in units of its threshold. ValueError: an unknown or missing
+    "not lazy" if the tangent distance lies above its threshold, "lazy" if all numbers lie below theirs, "undecided"
+    otherwise; an interval counts with ten times its integration error on both sides. The deciding number is, among
+    those that give the verdict, the one largest in units of its threshold. ValueError: an unknown or missing
     number, an interval that does not hold its value, nan.
     """
     kind("judge_laziness", "numbers", numbers, Mapping, "a mapping from names to numbers")
@@ -102,10 +109,12 @@ def judge_laziness(numbers: Mapping[str, Measured | float], thresholds: Threshol
     for name, number in given.items():
         if not (number.low <= number.value <= number.high and number.error >= 0):
             raise ValueError(f"judge_laziness needs low <= value <= high and error >= 0; {name} has {tuple(number)}.")
-    sides = {name: _side(number, limits[name]) for name, number in given.items()}
-    order: tuple[LazinessVerdict, ...] = ("not lazy", "undecided", "lazy")
-    verdict: LazinessVerdict = next(each for each in order if each in sides.values())
-    giving = [name for name, side in sides.items() if side == verdict]
+    sides: dict[str, LazinessVerdict] = {name: _side(number, limits[name]) for name, number in given.items()}
+    agreed = sides["tangent_distance"] == "not lazy" or set(sides.values()) == {"lazy"}
+    verdict: LazinessVerdict = sides["tangent_distance"] if agreed else "undecided"
+    giving = [name for name, side in sides.items() if (side == verdict if verdict != "undecided" else side != "lazy")]
     deciding = max(giving, key=lambda name: given[name].value / limits[name])
     number, threshold = given[deciding], limits[deciding]
-    return Judged(verdict, deciding, number, threshold, _sentence(verdict, deciding, number, threshold))
+    return Judged(
+        verdict, deciding, number, threshold, _sentence(verdict, deciding, number, threshold, given["tangent_distance"])
+    )
