@@ -3,10 +3,12 @@ import math
 import pandas as pd
 import pytest
 
+from regimes.errors import UserError
 from regimes.experiments.least_action import mnist_low_data
 from regimes.experiments.least_action.low_data import comparison
 from regimes.experiments.least_action.low_data.arms import read_arm
 from regimes.experiments.least_action.low_data.comparison import quantity
+from regimes.experiments.least_action.low_data.mnist import course
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.training.config import TrainConfig
@@ -242,3 +244,15 @@ def test_rows_of_older_runs_are_read_by_the_former_name_of_the_column():
     pd.testing.assert_frame_equal(mnist_low_data.table(old), mnist_low_data.table(rows))
     resumed = pd.concat([old[old.seed < 1], rows[rows.seed >= 1]])  # a run begun with the old name, ended with the new
     assert mnist_low_data.judge(resumed) == mnist_low_data.judge(rows)
+
+
+def test_the_table_is_trained_where_and_how_the_settings_say():
+    given = course(load(mnist_low_data.Config, overrides=["device=cuda", "cuda_graphs=true"])).train
+    assert (given.device, given.compile, given.cuda_graphs) == ("cuda", False, True)
+    assert course(load(mnist_low_data.Config, overrides=["compile=true"])).train.compile
+    for wrong, what in (
+        (["cuda_graphs=true"], "cuda_graphs needs device cuda"),
+        (["compile=true", "ensemble=2"], "not compiled: set ensemble to 1"),
+    ):
+        with pytest.raises(UserError, match=what):
+            load(mnist_low_data.Config, overrides=wrong)

@@ -8,7 +8,8 @@ import regimes
 from regimes.data.augment import compose, cutout, flip, random_crop
 from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
-from regimes.experiments.least_action import cifar10_low_data, depth_without_batch_norm
+from regimes.experiments.least_action import cifar10_low_data, depth_without_batch_norm, mnist_low_data
+from regimes.experiments.least_action.low_data import course as few_samples
 from regimes.experiments.mean_field import mean_field_resnet
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
@@ -176,11 +177,13 @@ def test_measuring_waits_as_often_for_many_batches_as_for_few(card):
     [
         (cifar10_low_data, ["train_size=[60]", "arm=[lap]", "training={epochs: 1}"]),
         (mean_field_resnet, []),
+        (mnist_low_data, ["train_size=[60]", "arm=[lap]", "epochs=1", "first_look=1"]),
         (depth_without_batch_norm, ["train_size=[60]", "arm=[lap_divided]", "training={epochs: 1}"]),
     ],
     ids=lambda given: getattr(given, "__name__", "").rpartition(".")[2],
 )
-def test_statements_measure_on_the_card(card, experiment, overrides):
+def test_statements_measure_on_the_card(card, monkeypatch, experiment, overrides):
+    monkeypatch.setattr(few_samples, "update_bn", lambda batches, model: None)  # divides by a count, which reads 0
     config = load(experiment.Config, overrides=["device=cuda", *overrides])
     assert len(experiment.measure(config, grid_points(experiment, config)[:1])) == 1
 

@@ -48,6 +48,7 @@ STATEMENT = Statement(
 )
 GRID = ("seed", "depth", "block", "arm")
 BATCHED = ("seed",)  # in groups of `ensemble`
+RESUMABLE = True  # within a point
 
 
 def judge(rows: "DataFrame") -> Judgement:

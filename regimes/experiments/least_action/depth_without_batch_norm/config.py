@@ -1,5 +1,6 @@
 """Settings, and the training of a net of some depth made of some blocks."""
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -46,8 +47,8 @@ def course(config: Config, depth: int, block: str) -> Course:
     return made._replace(train=TrainConfig.model_validate({**made.train.model_dump(), "arch_options": options}))
 
 
-def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def measure(config: Config, points: list[dict[str, Any]], unfinished: Path | None = None) -> list[dict[str, Any]]:
     """One row a point: accuracies as shares, and the net at the end of training."""
     (train_size,) = config.train_size
     made = course(config, points[0]["depth"], points[0]["block"])
-    return [{"train_size": train_size} | row for row in measured(config, points, made, train_size)]
+    return [{"train_size": train_size} | row for row in measured(config, points, made, train_size, unfinished)]

@@ -23,6 +23,9 @@ SECOND_HALF = "test samples on which held_out accuracy is measured"
 FIRST_LOOK = "epoch from which accuracy is measured"
 LOOK_EVERY = "epochs between two measurements of accuracy"
 ENSEMBLE = "seeds trained side by side: how fast, not what"
+DEVICE = "where nets are trained"
+COMPILE = "torch.compile each network: how fast, not what"
+CUDA_GRAPHS = "compiled, and replayed as CUDA graphs: how fast, not what"
 
 # Of a statement on one table.
 GRID = ("seed", "train_size", "arm")
@@ -48,6 +51,22 @@ OWN = {
 }
 
 
+def on_a_card(cuda_graphs: bool, info: Any) -> bool:
+    """CUDA graphs are a card's."""
+    if cuda_graphs and info.data.get("device") != "cuda":
+        raise UserError("cuda_graphs needs device cuda; leave it out, or set compile instead")
+    return cuda_graphs
+
+
+def fits(ensemble: int, info: Any) -> int:
+    """Side by side only what `descend_together` can."""
+    if ensemble > 1 and info.data.get("training", {}).get("level") == "whole":
+        raise UserError("seeds are trained side by side with training.level batch, batch_after or running only")
+    if ensemble > 1 and (info.data.get("compile") or info.data.get("cuda_graphs")):
+        raise UserError("seeds that are trained side by side are not compiled: set ensemble to 1, or compile to false")
+    return ensemble
+
+
 class TableConfig(Settings):
     """Rows, arms, looks and training of one table; on digits the training is that of a smoke run.
 
@@ -70,32 +89,15 @@ class TableConfig(Settings):
     second_half: int = Field(100, ge=1, description=SECOND_HALF)
     first_look: int = Field(1, ge=1, description=FIRST_LOOK)
     look_every: int = Field(1, ge=1, description=LOOK_EVERY)
-    device: Literal["cpu", "cuda"] = Field("cpu", description="where nets are trained")
+    device: Literal["cpu", "cuda"] = Field("cpu", description=DEVICE)
     bf16: bool = Field(False, description="products of training and looks in bfloat16; held_out stays in float32")
-    compile: bool = Field(False, description="torch.compile each network: how fast, not what")
-    cuda_graphs: bool = Field(False, description="compiled, and replayed as CUDA graphs: how fast, not what")
+    compile: bool = Field(False, description=COMPILE)
+    cuda_graphs: bool = Field(False, description=CUDA_GRAPHS)
     training: dict[str, Any] = Field({}, description="settings of `train` that differ from the data set's recipe")
     ensemble: int = Field(1, ge=1, description=ENSEMBLE)
 
-    @field_validator("cuda_graphs")
-    @classmethod
-    def on_a_card(cls, cuda_graphs: bool, info: Any) -> bool:
-        """CUDA graphs are a card's."""
-        if cuda_graphs and info.data.get("device") != "cuda":
-            raise UserError("cuda_graphs needs device cuda; leave it out, or set compile instead")
-        return cuda_graphs
-
-    @field_validator("ensemble")
-    @classmethod
-    def fits(cls, ensemble: int, info: Any) -> int:
-        """Side by side only what `descend_together` can."""
-        if ensemble > 1 and info.data.get("training", {}).get("level") == "whole":
-            raise UserError("seeds are trained side by side with training.level batch, batch_after or running only")
-        if ensemble > 1 and (info.data.get("compile") or info.data.get("cuda_graphs")):
-            raise UserError(
-                "seeds that are trained side by side are not compiled: set ensemble to 1, or compile to false"
-            )
-        return ensemble
+    _on_a_card = field_validator("cuda_graphs")(on_a_card)
+    _fits = field_validator("ensemble")(fits)
 
     @model_validator(mode="before")
     @classmethod

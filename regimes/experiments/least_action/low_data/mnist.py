@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from regimes.experiments.least_action.low_data.arms import ArmName
 from regimes.experiments.least_action.low_data.config import (
     ARM,
+    COMPILE,
+    CUDA_GRAPHS,
     DATA_DIR,
     DATASET,
+    DEVICE,
     ENSEMBLE,
     FIRST_HALF,
     FIRST_LOOK,
@@ -17,6 +20,8 @@ from regimes.experiments.least_action.low_data.config import (
     SECOND_HALF,
     SEEDS,
     TRAIN_SIZE,
+    fits,
+    on_a_card,
 )
 from regimes.experiments.least_action.low_data.course import Course
 from regimes.experiments.least_action.low_data.together import measured
@@ -64,7 +69,13 @@ class Config(Settings):
     multiplier: float = Field(5.0, gt=0, description="λ at the start")
     growth: float = Field(1.0, ge=0, description="λ grows by this times the risk")
     every: int = Field(5, ge=1, description="steps between two growths of λ")
+    device: Literal["cpu", "cuda"] = Field("cpu", description=DEVICE)
+    compile: bool = Field(False, description=COMPILE)
+    cuda_graphs: bool = Field(False, description=CUDA_GRAPHS)
     ensemble: int = Field(1, ge=1, description=ENSEMBLE)
+
+    _on_a_card = field_validator("cuda_graphs")(on_a_card)
+    _fits = field_validator("ensemble")(fits)
 
 
 def points(config: Config) -> list[dict[str, Any]]:
@@ -88,7 +99,8 @@ def course(config: Config) -> Course:
     shared = ("momentum", "weight_decay", "batch", "epochs", "gain", "multiplier", "growth", "every")
     train = TrainConfig.model_validate(
         {name: getattr(config, name) for name in shared}
-        | {"dataset": config.dataset, "data_dir": config.data_dir, "lr": config.learning_rate}
+        | {name: getattr(config, name) for name in ("dataset", "data_dir", "device", "compile", "cuda_graphs")}
+        | {"lr": config.learning_rate}
         | {"arch": "resnet9", "arch_options": {"filters": config.filters, "blocks": config.blocks}}
         | {"init": "orthogonal", "optimiser": "sgd", "schedule": "constant", "level": "batch_after"}
     )
