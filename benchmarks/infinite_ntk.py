@@ -1,15 +1,16 @@
 """The infinite-width kernels of a dense net beside neural-tangents, in one process, on the same processor.
 
-Both compute NNGP and NTK of a ReLU net with `depth` hidden layers, σ_w² = 2, σ_b = 0.1, on the first MNIST digits (or
-on normal numbers where MNIST is absent). regimes computes in float64. neural-tangents is compiled (jax.jit), in float64
-and, which is less than is asked for here, in float32; its plain call dispatches one operation after the other.
+Both compute NNGP and NTK of a ReLU net with `depth` hidden layers and σ_w² = 2 on the first MNIST digits (or on normal
+numbers where MNIST is absent), without biases, as is the default of both, or with --sigma-b. regimes computes in
+float64. neural-tangents is called as its pages show it ("plain": one operation after the other), and compiled as a
+whole (jax.jit), in float64 and, which is less than is asked for here, in float32.
 The largest difference between the float64 results, off the diagonal and on it, is printed first: on it
 neural-tangents takes the arc cosine of a rounded 1.
 Each repeat takes a turn of every way, in an order that rotates, after two warm-ups each, which hold the compilation.
-The last lines are the ratios of the time of neural-tangents, compiled in float64, to that of regimes, turn by turn. The
-peak memory of each way is that of a process of its own, over what was there after a first call on ten samples.
+The last lines are the ratios of the time of neural-tangents in float64 to that of regimes, turn by turn. The peak
+memory of each way is that of a process of its own, over what was there after a first call on ten samples.
 
-Run: python -m benchmarks.infinite_ntk [--samples 1000] [--depth 3] [--repeats 7] [--no-peaks]
+Run: python -m benchmarks.infinite_ntk [--samples 1000] [--depth 3] [--sigma-b 0.1] [--repeats 7] [--no-peaks]
 All of it runs on one processor, which the process is bound to (Linux).
 """
 
@@ -29,8 +30,8 @@ from regimes.data.images import mnist
 from regimes.tangent.infinite import dense_kernels
 from regimes.tangent.neural_tangents import dense_network, library
 
-SIGMA_W, SIGMA_B = 2**0.5, 0.1
-OURS, THEIRS = "regimes", "neural-tangents, compiled"
+SIGMA_W = 2**0.5
+OURS, THEIRS, PLAIN = "regimes", "neural-tangents, compiled", "neural-tangents, plain"
 Way = Callable[[Tensor], object]
 
 
@@ -43,13 +44,13 @@ def inputs(samples: int) -> tuple[str, Tensor]:
         return "normal numbers", torch.randn(samples, 784, dtype=torch.float64)
 
 
-def ways(depth: int) -> dict[str, Way]:
+def ways(depth: int, sigma_b: float) -> dict[str, Way]:
     """Each way from inputs to kernels, ready on the host."""
     import jax
     import numpy as np
 
     library()
-    kernel = dense_network(depth=depth, activation=RELU, sigma_w=SIGMA_W, sigma_b=SIGMA_B)[2]
+    kernel = dense_network(depth=depth, activation=RELU, sigma_w=SIGMA_W, sigma_b=sigma_b)[2]
     compiled = jax.jit(lambda x: kernel(x, None, ("nngp", "ntk")))
 
     def theirs(call: Callable[..., object], dtype: type) -> Way:
@@ -60,10 +61,10 @@ def ways(depth: int) -> dict[str, Way]:
         return run
 
     return {
-        OURS: lambda x: dense_kernels(x, depth=depth, activation=RELU, sigma_w=SIGMA_W, sigma_b=SIGMA_B),
+        OURS: lambda x: dense_kernels(x, depth=depth, activation=RELU, sigma_w=SIGMA_W, sigma_b=sigma_b),
         THEIRS: theirs(compiled, np.float64),
         f"{THEIRS}, float32": theirs(compiled, np.float32),
-        "neural-tangents, plain": theirs(lambda x: kernel(x, None, ("nngp", "ntk")), np.float64),
+        PLAIN: theirs(lambda x: kernel(x, None, ("nngp", "ntk")), np.float64),
     }
 
 
@@ -72,9 +73,9 @@ def endless(work: Way, x: Tensor) -> Iterator[object]:
         yield work(x)
 
 
-def agree(x: Tensor, depth: int) -> None:
+def agree(x: Tensor, depth: int, sigma_b: float) -> None:
     """Largest difference between the two, relative to the largest entry."""
-    found = ways(depth)
+    found = ways(depth, sigma_b)
     ours, theirs = found[OURS](x), found[THEIRS](x)
     for name in ("nngp", "ntk"):
         one, other = getattr(ours, name), torch.from_numpy(getattr(theirs, name).__array__().copy())
@@ -83,16 +84,17 @@ def agree(x: Tensor, depth: int) -> None:
         print(f"  {name} differs by {float(error.fill_diagonal_(0).max()):.1e}, on the diagonal by {diagonal:.1e}")
 
 
-def peak(way: str, samples: int, depth: int) -> str:
+def peak(way: str, samples: int, depth: int, sigma_b: float) -> str:
     """MiB that one way takes in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.infinite_ntk", "--samples", str(samples), "--depth", str(depth)]
+    command += ["--sigma-b", str(sigma_b)]
     done = subprocess.run([*command, "--alone", way], check=True, capture_output=True, text=True)
     return done.stdout.split()[-1]
 
 
-def alone(way: str, samples: int, depth: int) -> None:
+def alone(way: str, samples: int, depth: int, sigma_b: float) -> None:
     """Print the MiB that the way adds to the largest memory of this process, after a first call on ten samples."""
-    x, work = inputs(samples)[1], ways(depth)[way]
+    x, work = inputs(samples)[1], ways(depth, sigma_b)[way]
     work(x[:10])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     work(x)
@@ -103,6 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--depth", type=int, default=3)
+    parser.add_argument("--sigma-b", type=float, default=0.0)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--no-peaks", action="store_true")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
@@ -110,19 +113,23 @@ def main() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
     if given.alone:
-        alone(given.alone, given.samples, given.depth)
+        alone(given.alone, given.samples, given.depth, given.sigma_b)
         return
     source, x = inputs(given.samples)
-    print(f"{source}, n = {len(x)}, {given.depth} hidden layers, torch {torch.__version__}, one processor")
-    agree(x, given.depth)
-    steps = {name: endless(work, x) for name, work in ways(given.depth).items()}
+    print(
+        f"{source}, n = {len(x)}, {given.depth} hidden layers, sigma_b = {given.sigma_b}, "
+        f"torch {torch.__version__}, one processor"
+    )
+    agree(x, given.depth, given.sigma_b)
+    steps = {name: endless(work, x) for name, work in ways(given.depth, given.sigma_b).items()}
     times = interleave(steps, "cpu", repeats=given.repeats, steps=1, warm_up=2)
     for way, taken in times.items():
-        memory = "" if given.no_peaks else f", peak {peak(way, given.samples, given.depth)} MiB"
+        memory = "" if given.no_peaks else f", peak {peak(way, given.samples, given.depth, given.sigma_b)} MiB"
         print(f"  {way}: {spread([each.wall for each in taken])} s, "
               f"processor {spread([each.process for each in taken])} s{memory}", flush=True)  # fmt: skip
-    for clock, words in (("process", "processor time"), ("wall", "wall time")):
-        print(f"n = {len(x)}, ratio in {words}: {ratio(times[THEIRS], times[OURS], clock)}")
+    for rival in (PLAIN, THEIRS):
+        for clock, words in (("process", "processor time"), ("wall", "wall time")):
+            print(f"n = {len(x)}, ratio in {words}: {ratio(times[rival], times[OURS], clock)} against {rival}")
 
 
 if __name__ == "__main__":

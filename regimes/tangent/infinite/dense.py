@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes.activations import Activation, require_activation
-from regimes.checks import count, finite, not_negative, positive, real, shapes
+from regimes.checks import count, not_negative, positive, real, shapes
 from regimes.tangent.infinite.kernels import Kernels, kernels_of
 from regimes.tangent.infinite.layers import Dense, Nonlinearity, Serial
 
@@ -12,7 +12,6 @@ from regimes.tangent.infinite.layers import Dense, Nonlinearity, Serial
 def _require_inputs(caller: str, x1: Tensor, x2: Tensor | None, activation: Activation) -> None:
     shapes(caller, x1=(x1, "n1 d"), x2=(x2, "n2 d"), cure="Flatten samples with x.flatten(1)", optional=("x2",))
     real(caller, x1=x1, x2=x2)
-    finite(caller, x1=x1, x2=x2)
     require_activation(activation, caller)
 
 
