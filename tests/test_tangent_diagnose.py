@@ -57,6 +57,7 @@ def trained(alpha=1.0, lr=0.2, steps=100):
     return descend(Centred(net(), alpha), lr / alpha**2, steps)
 
 
+@pytest.mark.slow
 def test_a_large_scale_is_lazy_and_a_small_one_is_not():
     assert judged(*trained(100.0)).verdict == "lazy"
     found = judged(*trained(0.3, steps=200))
