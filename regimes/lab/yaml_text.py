@@ -5,19 +5,43 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
 from regimes.errors import UserError, nearest
 from regimes.lab.shipped import all_shipped
+
+try:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.constructor import DuplicateKeyError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+except ModuleNotFoundError:  # a bare machine, to which packages are carried by hand
+    from regimes.lab.yaml_spare import MarkedYAMLError, YAMLError, dumped, loaded
+else:
+
+    def loaded(text: str) -> Any:
+        """The value of a YAML text; a key that comes twice is told by its name."""
+        try:
+            return _yaml().load(text)
+        except DuplicateKeyError as error:
+            said = str(error.problem).partition(" with value")[0].replace("duplicate key", "the key")
+            error.problem = f"{said} twice".replace('"', "'")
+            raise
+
+    def dumped(values: Mapping[str, Any]) -> str:
+        """YAML text, keys in the given order."""
+        buffer = io.StringIO()
+        _yaml().dump(dict(values), buffer)
+        return buffer.getvalue()
+
+    def _yaml() -> YAML:
+        """Reader and writer of plain values, keys as they come."""
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        return yaml
 
 
 def to_yaml(values: Mapping[str, Any]) -> str:
     """YAML text, keys in the given order; floats are written so that they are read back exactly."""
-    buffer = io.StringIO()
-    _yaml().dump(dict(values), buffer)
-    return buffer.getvalue()
+    return dumped(values)
 
 
 def read_yaml(file: Path | str) -> dict[str, Any]:
@@ -43,21 +67,9 @@ def read_yaml(file: Path | str) -> dict[str, Any]:
 def parse_yaml(text: str, where: str) -> Any:
     """The value of a YAML text; a mistake in it is told with its line and column `where` it stands."""
     try:
-        return _yaml().load(text)
+        return loaded(text)
     except YAMLError as error:
         mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
-        if isinstance(error, DuplicateKeyError):
-            problem = f"{problem.partition(' with value')[0].replace('duplicate key', 'the key')} twice".replace(
-                '"', "'"
-            )
         raise UserError(f"{where} is not valid YAML{place}: {' '.join(problem.split())}") from None
-
-
-def _yaml() -> YAML:
-    """Reader and writer of plain values, keys as they come."""
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    return yaml
