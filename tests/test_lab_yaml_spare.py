@@ -14,9 +14,11 @@ from regimes.lab.yaml_text import dumped, loaded
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").rglob("*.yaml"))
 TEXTS = [
-    "1e4", "1e-3", "-.5", "010", "1_000", "yes", "on", "true", "False", "null", "~", "", "12:30", "0x10", "0o17", "-7", "+7",
+    "1e4", "1e-3", "-.5", "010", "1_000", "yes", "on", "true", "False", "null", "~", "", "12:30", "0x10",
+    "0o17", "-7", "+7",
     "1.5e3", "1e", "a_b", "[1, 2.0, a]",
-    "{epochs: 3, milestones: [1, 2], arch_options: {filters: 2}}", ".inf", "-.inf", "2026-11-28", "'1'", "a: 1\nb: [x]",
+    "{epochs: 3, milestones: [1, 2], arch_options: {filters: 2}}", ".inf", "-.inf", "2026-11-28",
+    "'1'", "a: 1\nb: [x]",
     "base: &b {a: 1}\nown: {<<: *b, c: 2}", "é",
 ]  # fmt: skip
 
