@@ -16,10 +16,10 @@ All of it runs on one processor, which the process is bound to (Linux).
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -96,9 +96,15 @@ def alone(way: str, samples: int, depth: int, sigma_b: float) -> None:
     """Print the MiB that the way adds to the largest memory of this process, after a first call on ten samples."""
     x, work = inputs(samples)[1], ways(depth, sigma_b)[way]
     work(x[:10])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = largest()
     work(x)
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+    print(largest() - before)
+
+
+def largest() -> int:
+    """MiB of resident memory that this process has had at most (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) // 1024
 
 
 def main() -> None:

@@ -197,16 +197,18 @@ def test_inputs_that_are_no_vectors_and_no_images_are_refused(shape):
 
 
 PEAK = """
-import resource, torch
+import torch
 from regimes.activations import RELU
 from regimes.tangent.infinite import *
 torch.set_num_threads(1)
+def largest():
+    return next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 act, x = Nonlinearity(RELU), torch.randn({n}, 1, {size}, {size})
 net = Serial(Conv(3, sigma_w=1.4, sigma_b=0.2), Residual(act, Conv(3), act, Conv(3)), act, {end}, Dense())
 infinite_kernels(net, x[:1], memory=1)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = largest()
 infinite_kernels(net, x, memory={memory})
-print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+print(largest() - before)
 """
 
 
@@ -216,4 +218,4 @@ def test_the_work_stays_within_the_memory_promised(n, size, end):
     memory = 2**26
     program = PEAK.format(n=n, size=size, end=end, memory=memory)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 1.25 * memory + 16 * n**2
+    assert 0 < int(done.stdout) < 1.25 * memory + 16 * n**2
