@@ -2,8 +2,9 @@
 
 Every process holds the whole model and sees its part of each batch. Losses are joined before they are differentiated:
 all processes hold the same value V, each differentiates it through its own samples, and the gradient of V is the sum of
-what they found. This, and not torch's DistributedDataParallel, because parts of a batch may differ in size, because the
-objective needs the joined risk for λ, and because a step may look at its batch twice.
+what they found. A step with B batch norms takes 2B + 2 calls: forward and back through each norm, one for the losses,
+one for gradients, counts and words. This, and not torch's DistributedDataParallel, because parts of a batch may differ
+in size, because the objective needs the joined risk for λ, and because a step may look at its batch twice.
 """
 
 import os
@@ -22,6 +23,7 @@ from regimes.launch import LAUNCHED, lacking
 
 Result = TypeVar("Result")
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}  # words between processes always go by gloo
+_EXACT = (torch.float32, torch.float64)  # which carry whole numbers as large as a batch
 MEETING = 120  # seconds in which processes that train together come to their meeting place
 
 
@@ -29,6 +31,7 @@ class SingleProcess:
     """One process: nothing to join."""
 
     rank, count = 0, 1
+    _heard: tuple[bool, ...] = ()
 
     @property
     def first(self) -> bool:
@@ -36,7 +39,11 @@ class SingleProcess:
         return self.rank == 0
 
     def mean(self, samples: int, *values: Tensor) -> tuple[Tensor, ...]:
-        """Means over the samples of all processes, from means over `samples` of this one; differentiable."""
+        """Means over the samples of all processes, from means over `samples` of this one.
+
+        Differentiable where all processes do the same with these means, as with the joined risk: the gradient of each
+        comes back to this process's own share, without a word between them.
+        """
         return values
 
     def total(self, values: Tensor) -> Tensor:
@@ -47,13 +54,18 @@ class SingleProcess:
         """Vectors of all processes in rows; differentiable."""
         return values[None]
 
-    def backward(self, value: Tensor, parameters: Iterable[nn.Parameter]) -> None:
-        """Gradients of a value that all processes hold."""
+    def backward(self, value: Tensor, parameters: Iterable[nn.Parameter], *counts: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of a value that all processes hold, and the sums of some whole numbers over the processes."""
         value.backward()
+        return counts
 
-    def any(self, *words: bool) -> tuple[bool, ...]:
-        """Which of the words one process at least has said."""
-        return words
+    def say(self, *words: bool) -> None:
+        """Words for all processes, which go along with the next `backward`."""
+        self._heard = words
+
+    def heard(self) -> tuple[bool, ...]:
+        """Which of the last words that came along one process at least has said, the same in each."""
+        return self._heard
 
     def by_first(self, act: Callable[[], Result]) -> Result | None:
         """Let the first process act: its result there, None elsewhere; its error everywhere."""
@@ -72,11 +84,14 @@ class ProcessGroup(SingleProcess):
 
     def __init__(self) -> None:
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
+        self._words: tuple[bool, ...] = ()
+        self._told: list[Tensor] = []
 
     def mean(self, samples: int, *values: Tensor) -> tuple[Tensor, ...]:
         """Each process counts by its number of samples; sums in float64."""
         stacked = torch.stack([value.double() for value in values])
-        sums = self.gather(torch.cat([stacked * samples, stacked.new_full((1,), samples)])).sum(0)
+        mine = torch.cat([stacked * samples, stacked.new_full((1,), samples)])
+        sums = _own_row(mine, self.rank, self.count).sum(0)  # type: ignore[call-arg]
         return tuple(mean.to(value) for mean, value in zip(sums[:-1] / sums[-1], values, strict=True))
 
     def total(self, values: Tensor) -> Tensor:
@@ -87,22 +102,39 @@ class ProcessGroup(SingleProcess):
         """Backward: the gradients of a row are added up over the processes."""
         return _gather(values, self.rank, self.count)  # type: ignore[call-arg]
 
-    def backward(self, value: Tensor, parameters: Iterable[nn.Parameter]) -> None:
-        """Each process starts from its share of the value, so that `gather` adds up to the whole of it."""
-        (value / self.count).backward()
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
-            alike = [gradient for gradient in gradients if gradient.dtype == dtype]
-            joined = torch.cat([gradient.reshape(-1) for gradient in alike])
-            dist.all_reduce(joined)
-            for gradient, part in zip(alike, joined.split([g.numel() for g in alike]), strict=True):
-                gradient.copy_(part.view(gradient.shape))
+    def backward(self, value: Tensor, parameters: Iterable[nn.Parameter], *counts: Tensor) -> tuple[Tensor, ...]:
+        """Each process differentiates the whole value through its own samples; gradients, counts and words add up.
 
-    def any(self, *words: bool) -> tuple[bool, ...]:
-        """A round of talk on the CPU: it waits for the slowest process."""
-        said = torch.tensor(words, dtype=torch.int32)
-        dist.all_reduce(said, dist.ReduceOp.MAX)
-        return tuple(bool(word) for word in said)
+        All of them in one call for each dtype of gradients. Counts are exact in float32 up to 16 million.
+        """
+        value.backward()
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        numbers = [*(count.detach() for count in counts), *(value.new_full((), word) for word in self._words)]
+        exact = [dtype for dtype in dict.fromkeys(gradient.dtype for gradient in gradients) if dtype in _EXACT]
+        carrier = exact[0] if exact else torch.float32
+        for dtype in dict.fromkeys([carrier, *(gradient.dtype for gradient in gradients)]):
+            alike = [gradient for gradient in gradients if gradient.dtype == dtype]
+            along = [number.to(dtype).reshape(1) for number in numbers] if dtype == carrier else []
+            if not alike and not along:
+                continue
+            joined = torch.cat([*(gradient.reshape(-1) for gradient in alike), *along])
+            dist.all_reduce(joined)
+            parts = joined.split([part.numel() for part in (*alike, *along)])
+            for gradient, part in zip(alike, parts[: len(alike)], strict=True):
+                gradient.copy_(part.view(gradient.shape))
+            if dtype == carrier:
+                numbers = list(parts[len(alike) :])
+        self._told = numbers[len(counts) :]
+        sums = numbers[: len(counts)]
+        return tuple(new.view(old.shape).to(old.dtype) for new, old in zip(sums, counts, strict=True))
+
+    def say(self, *words: bool) -> None:
+        """Kept until then."""
+        self._words = words
+
+    def heard(self) -> tuple[bool, ...]:
+        """Waits for the device."""
+        return tuple(bool(word) for word in torch.cat(self._told).tolist()) if self._told else ()
 
     def by_first(self, act: Callable[[], Result]) -> Result | None:
         """The others wait until it is done."""
@@ -214,6 +246,26 @@ class _Gather(torch.autograd.Function):
         joined = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(joined)
         return joined[ctx.rank], None, None
+
+
+class _OwnRow(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, rank: int, count: int) -> Tensor:
+        ctx.rank = rank
+        rows = [torch.empty_like(values) for _ in range(count)]
+        dist.all_gather(rows, values.contiguous())
+        return torch.stack(rows)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return gradient[ctx.rank], None, None
+
+
+@torch.compiler.disable
+def _own_row(values: Tensor, rank: int, count: int) -> Tensor:
+    """The vectors of all processes in rows; the gradient of this one's is that which it finds itself."""
+    return _OwnRow.apply(values, rank, count)
 
 
 @torch.compiler.disable

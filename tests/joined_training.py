@@ -1,16 +1,20 @@
 """The same short trainings by one process or by several, in float64; run as a program, one of several processes."""
 
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor
+from torch import distributed as dist
 
 from regimes import processes as joined
 from regimes.processes import SINGLE, SingleProcess, processes
 from regimes.training import assemble
+from regimes.training.batch_norm import JoinedBatchNorm
 from regimes.training.config import TrainConfig
 from regimes.training.loop import descend
 from regimes.training.metrics import evaluate
@@ -50,6 +54,9 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+COUNTED = ("risk alone", "batch, divided", "batch_after, multiplied", "images")
+
+
 def in_float64(config: TrainConfig, ranks: SingleProcess = SINGLE) -> assemble.Setup:
     """The assembly of a run, weights and samples in float64."""
     made = assemble.assemble(config, ranks)
@@ -85,6 +92,30 @@ def trained(settings: dict[str, Any], ranks: SingleProcess = SINGLE) -> dict[str
     }
 
 
+def calls(settings: dict[str, Any], ranks: SingleProcess) -> dict[str, list[int]]:
+    """How often the processes talk in each of a few steps of a training, and its number of batch norms."""
+    made, counts = in_float64(TrainConfig(**settings), ranks), [0]
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*given: Any, **more: Any) -> Any:
+            counts[0] += 1
+            return call(*given, **more)
+
+        return counting
+
+    with ExitStack() as patches:
+        for name in ("all_gather", "all_reduce", "broadcast", "broadcast_object_list", "reduce", "barrier"):
+            patches.enter_context(mock.patch.object(dist, name, counted(getattr(dist, name))))
+        ranks.say(ranks.first, False)
+        found = []
+        for _, _ in zip(range(4), descend(made.training, made.batches, epochs=1), strict=False):
+            found.append(counts[0])
+            counts[0] = 0
+    assert ranks.heard() == (True, False)
+    norms = [module for module in made.training.model.modules() if isinstance(module, JoinedBatchNorm)]
+    return {"steps": found, "norms": [len(norms)]}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with processes("cpu") as ranks:
@@ -93,4 +124,5 @@ if __name__ == "__main__":
             found["norms apart"] = trained(CASES["risk alone"], ranks)
         with mock.patch.object(joined.ProcessGroup, "mean", lambda self, samples, *means: means):
             found["losses apart"] = trained(CASES["batch, divided"], ranks)
+        found["calls"] = {name: calls(CASES[name], ranks) for name in COUNTED}
         torch.save(found, Path(sys.argv[1]) / f"{ranks.rank}.pt")

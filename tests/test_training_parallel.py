@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from joined_training import CASES, trained
+from joined_training import CASES, COUNTED, trained
 from launch import launch
 from torch import nn
 from torch.testing import assert_close
@@ -50,6 +50,16 @@ def test_all_processes_hold_the_same_bits(together, case):
 def test_steps_count_the_joined_batch(together):
     assert together[0]["risk alone"]["steps"][:6, -1].tolist() == [10, 10, 10, 10, 7, 10]
     assert [entry[2] for entry in together[0]["risk alone"]["measured"]] == [31, 5]
+
+
+@pytest.mark.parametrize("case", COUNTED)
+def test_a_step_talks_once_each_way_through_a_norm_and_twice_besides(together, case):
+    for found in together:
+        (norms,) = found["calls"][case]["norms"]
+        again = norms + 1 if "batch_after" in case or case == "images" else 0  # a second look, every second step
+        usual = 2 * norms + 2
+        assert norms >= 2
+        assert found["calls"][case]["steps"] == [usual, usual + again, usual, usual + again]
 
 
 @pytest.mark.parametrize(("broken", "case"), [("norms apart", "risk alone"), ("losses apart", "batch, divided")])

@@ -64,13 +64,14 @@ def test_a_run_survives_kill_9_and_goes_on_with_other_numbers_of_processes(folde
     assert first.err.startswith("error: another process of this run has ended; run the same command again to go on")
     assert len(first.err.splitlines()) == 1
     assert second.out + second.err == ""
-    assert position(folder) == divmod(5, STEPS)
+    assert position(folder) == divmod(6, STEPS)
 
     stopped = command(folder, 3, "--resume", fault="2:4:SIGTERM")
     assert [process.code for process in stopped] == [130] * 3
-    assert stopped[0].err.startswith("interrupted after 9 of 16 steps; run the same command again")
+    # The word of one process goes along with its next step: 6 + 4 + 1.
+    assert stopped[0].err.startswith("interrupted after 11 of 16 steps; run the same command again")
     assert "".join(process.err for process in stopped[1:]) == ""
-    assert position(folder) == divmod(9, STEPS)
+    assert position(folder) == divmod(11, STEPS)
 
     first, second = command(folder, 2, "--resume", "--set", "lr=0.04")
     assert first.code == 2

@@ -166,12 +166,12 @@ def _optimise(
         with _known_labels(training.objective):
             loss = training.objective(output, labels)
     whole = loss.value if training.members is None else loss.value.sum()  # each member has weights of its own
-    training.ranks.backward(whole, training.model.parameters())
-    training.optimizer.step()
     with torch.no_grad():
         right = right_answers(as_trace(output).output, labels, members=training.members is not None)
-        correct = None if right is None else training.ranks.total(right.sum(-1))
-    return loss._replace(value=loss.value.detach()), correct
+    counts = [] if right is None else [right.sum(-1)]
+    summed = training.ranks.backward(whole, training.model.parameters(), *counts)
+    training.optimizer.step()
+    return loss._replace(value=loss.value.detach()), summed[0] if summed else None
 
 
 class Guard:

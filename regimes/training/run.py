@@ -198,6 +198,7 @@ class TrainingRun:
             events(events_folder, state.rows[-1]["epoch"] if state.rows else 0) as log,
         ):
             before = time.monotonic()
+            self.ranks.say(False, False)
             for step in steps:
                 state.first_risk = step.risk if state.first_risk is None else state.first_risk
                 guard.see(step)
@@ -208,9 +209,10 @@ class TrainingRun:
                     guard.read()
                 state.sums.seconds += time.monotonic() - before
                 asked = due = False
+                late = first and time.monotonic() - state.saved >= self.config.checkpoint_seconds
+                self.ranks.say(stop.asked, late)  # of several processes heard with the next step
                 if whole or self.ranks.count == 1 or self.done % guard.every == 0:
-                    late = first and time.monotonic() - state.saved >= self.config.checkpoint_seconds
-                    asked, due = self.ranks.any(stop.asked, late)
+                    asked, due = self.ranks.heard()
                 if whole:
                     guard.check(self.training.model)
                     self.close_epoch()
