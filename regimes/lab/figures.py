@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from regimes.lab.files import write_whole
@@ -28,6 +29,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#666666"
 NOTE = 7.0  # points: the smallest text of a figure
+DECADES = 1.5  # of a logarithmic axis that needs ticks between its powers of ten
 # Fonts for signs that matplotlib's own has not (names in other scripts), where the machine has one of them.
 SCRIPTS = ("Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Arial Unicode MS", "Microsoft YaHei", "Segoe UI")
 
@@ -113,6 +115,16 @@ def curve(
     ax.plot(places, values, **look)
     if shown.all():
         band(ax, places, low, high, color=look["color"])
+
+
+def logarithmic(ax: Axes, values: Sequence[float]) -> None:
+    """A logarithmic axis y for these positive values, with ticks that can be read over less than DECADES too."""
+    ax.set_yscale("log")
+    few = max(values) < 10**DECADES * min(values)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=6))
+    if few:
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def explain(made: Figure | SubFigure, text: str) -> None:

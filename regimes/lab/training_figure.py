@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
-from regimes.lab.figures import DOUBLE, PALETTE, explain, figure, style
+from regimes.lab.figures import DOUBLE, PALETTE, explain, figure, logarithmic, style
 
 Rows = Sequence[Mapping[str, Any]]
 Panel = Callable[[Axes, Rows], None]
@@ -17,7 +17,7 @@ NOTE = (
     "One run: there are no bands. Training: mean over the steps of the epoch, in train mode, while the weights move. "
     "Validation, transport cost and λ: after the epoch, in eval mode."
 )
-NARROW, DECADES = 3.0, 1.5  # ratio of largest to least below which an axis is linear; decades that need ticks between
+NARROW = 3.0  # ratio of largest to least below which an axis is linear
 
 
 def draw(rows: Rows) -> Figure:
@@ -124,12 +124,7 @@ def _finish(axes: Axes, rows: Rows, names: Sequence[str]) -> None:
     values = [value for name in names for row in rows for value in _list(row[name]) if value is not None]
     above = [value for value in values if 0 < value < float("inf")]
     if above and max(above) > NARROW * min(above):
-        axes.set_yscale("log")
-        few = max(above) < 10**DECADES * min(above)
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=6))
-        if few:
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        logarithmic(axes, above)
         for line in list(axes.get_lines()):
             zeros = [
                 x for x, y in zip(np.asarray(line.get_xdata()), np.asarray(line.get_ydata()), strict=True) if y == 0

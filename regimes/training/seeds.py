@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from regimes.errors import Diverged
+from regimes.lab.drawing import attempt
+from regimes.lab.fields import read_table
 from regimes.lab.journal import put_back
 from regimes.lab.report import markdown_table, number, origin, to_json
 from regimes.lab.runs import RunFolder
 from regimes.processes import SingleProcess
 from regimes.training.checkpoint import RESULT
 from regimes.training.config import TrainConfig
+from regimes.training.metrics import METRICS
 from regimes.training.run import Outcome, Say, open_run, train_one
 from regimes.training.side_by_side import JOURNAL, refuse_unfit, train_side_by_side
 
@@ -50,6 +53,8 @@ def train_seeds(
         else:
             results = [_train_one(config, seed, path, ranks=ranks, **how) for seed in seeds]
         outcome = ranks.from_first(lambda: _conclude(folder, config, results))
+        if "figure" in outcome.result:
+            say(f"Figure {outcome.result['figure']}.")
         if len(outcome.result["diverged"]) == config.seeds:
             gone = Diverged(f"all {config.seeds} seeds diverged; seed {config.seed}: {results[0]['reason']}")
             gone.outcome = outcome
@@ -111,4 +116,22 @@ def _conclude(folder: RunFolder | None, config: TrainConfig, results: Sequence[M
     page = f"# {config.arch} on {config.dataset}, {config.seeds} seeds\n\nMeans with 95 % intervals{without}.\n\n"
     folder.write("table.md", f"{page}{markdown_table(table)}\nReproduce: `{result.get('command')}`\n\n{origin(result)}")
     folder.write("result.json", to_json(result))
+    if len(whole) > 1:
+        drawn = _figure(folder, [folder.path / f"seed{one['config']['seed']}" for one in whole])
+        if drawn:
+            result |= drawn
+            folder.write("result.json", to_json(result))
     return Outcome(result, table)
+
+
+def _figure(folder: RunFolder, seeds: Sequence[Path]) -> dict[str, str]:
+    """Draw, or say why not: the results are on the disk already, and no figure is worth them."""
+
+    def draw() -> None:
+        from regimes.lab import seeds_figure
+        from regimes.lab.figures import save
+
+        save(seeds_figure.draw([read_table(seed / METRICS) for seed in seeds]), folder)
+
+    reason = attempt(draw)
+    return {} if reason is None else {"figure": f"not drawn: {reason}"}
