@@ -56,7 +56,9 @@ def test_there_is_a_panel_for_each_number_that_the_runs_have():
 
 def test_the_mean_is_over_epochs_that_all_seeds_have_measured():
     sparse = run(1, validation_risk=lambda epoch: None if epoch % 2 else 5.0)
-    found = seeds_figure.means([run(0, validation_risk=lambda epoch: 1.0), sparse], "validation_risk", Interval(0.0, 10.0))
+    found = seeds_figure.means(
+        [run(0, validation_risk=lambda epoch: 1.0), sparse], "validation_risk", Interval(0.0, 10.0)
+    )
     assert list(found) == [2, 4]
     assert found[2].value == pytest.approx(3.0)
 

@@ -45,7 +45,8 @@ def draw(numbers: Numbers) -> Figure:
             figure,
             f"{numbers['points']} training samples; bars: 95 % intervals over half subsamples of them (κ: its bounds). "
             "(a) The filled mark decides, against the dashed limit; what is missing was not measured. (b) Open: before "
-            "training, filled: after. (c) Motion of each layer, and the gap that it makes alone (1e-4: that or less).",
+            "training, filled: after; D_LR is 0 for rich, 1 for lazy. (c) Motion of each layer, and the gap that "
+            f"it makes alone (1e-4: that or less){_left_out(numbers)}.",
         )
     return figure
 
@@ -68,7 +69,7 @@ def _sizes(axis: Axes, numbers: Numbers, colour: str) -> None:
     axis.set(xscale="log", xlabel="relative size", title="(a) how far from the start")
     axis.set_ylim(len(rows) - 0.4, -1.1)
     low, high = axis.get_xlim()
-    axis.set_xlim(min(low, limit / 10), max(high, 2.0))
+    axis.set_xlim(min(low, limit / 10), max(1.5 * high, 2.0))
 
 
 def _directions(axis: Axes, numbers: Numbers, colour: str) -> None:
@@ -81,7 +82,7 @@ def _directions(axis: Axes, numbers: Numbers, colour: str) -> None:
                     axis.plot([reading["low"], reading["high"]], [shift, shift], color=GREY, lw=1.2)
                 axis.plot(reading["value"], shift, "o", ms=5, mfc=face, mec=colour)
     axis.set_yticks(range(len(TURNED)), list(TURNED.values()))
-    axis.set(xlabel="alignment, or 1 − it", title="(b) which way it turned")
+    axis.set(xlabel="alignment, or D_LR", title="(b) which way it turned")
     axis.set_ylim(len(TURNED) - 0.4, -0.6)
     axis.set_xlim(-0.05, 1.05)
 
@@ -100,11 +101,15 @@ def _layers(axis: Axes, numbers: Numbers, colour: str) -> None:
     axis.plot(gap, place, "o", ms=5, color=colour, label="gap by itself")
     axis.axvline(Limits().linearisation_gap, color="0.3", ls="--", lw=0.9)
     axis.set_yticks(place, [_short(layer["name"]) for layer in layers], fontsize=6.5 if len(layers) > 8 else 8)
-    more = len(numbers["layers"]) - len(layers)
-    left_out = f", {more} layers left out" if more else ""
-    axis.set(xscale="log", xlabel=f"relative size{left_out}", title="(c) layer by layer")
+    axis.set(xscale="log", xlabel="relative size", title="(c) layer by layer")
+    axis.margins(x=0.08)
     axis.set_ylim(len(layers) - 0.4, -0.6)
     axis.legend(fontsize=7, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=1.8)
+
+
+def _left_out(numbers: Numbers) -> str:
+    more = len(numbers["layers"]) - MOST
+    return f"; the {more} layers with the smallest gaps are left out" if more > 0 else ""
 
 
 def _short(name: str) -> str:

@@ -63,7 +63,9 @@ def judge_run(
         words = f"{told} straddles the threshold {limit:g}; more points, or a look in between, may tell"
         return RunJudged("cannot tell", name, reading, limit, f"cannot tell: {words}")
     if low > limit:
-        share = f"{_value(reading.value):.0%} of the change of the outputs is beyond the tangent model"
+        off = _value(reading.value)
+        of = f"{off:.0%} of its size" if off < 2 else f"{off:.2g} times its size"
+        share = f"the tangent model misses the change of the outputs by {of}"
         words = f"not lazy: {told} is above {limit:g}: {share}{_culprit(layers, limit, _value(reading.value))}"
         return RunJudged("not lazy", name, reading, limit, words)
     fallen = 1 - _value(readings["risk_end"].value) / max(_value(readings["risk_start"].value), 1e-300)
