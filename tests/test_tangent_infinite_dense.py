@@ -289,3 +289,10 @@ def test_half_of_the_pairs_are_computed_and_the_result_is_exactly_symmetric():
     for activation in (RELU, ERF):
         for kernel in dense_kernels(x, depth=2, activation=activation, sigma_b=0.1):
             assert (kernel == kernel.T).all()
+
+
+def test_inputs_without_values_or_too_large_ones_are_refused_in_words():
+    with pytest.raises(ValueError, match="dense_kernels needs x1 with values; it is on the meta device"):
+        dense_kernels(torch.empty(4, 3, device="meta"), depth=1, activation=RELU)
+    with pytest.raises(ValueError, match="squares that float64 can hold; its entries are too large"):
+        dense_kernels(inputs() * 1e200, depth=1, activation=RELU)

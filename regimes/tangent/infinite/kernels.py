@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.checks import count, finite, function, real, shapes
+from regimes.checks import count, finite, function, real, shapes, without_values
 from regimes.tangent.infinite.layers import require_layer
 from regimes.tangent.infinite.products import NEAR, products, sharpened, spread
 from regimes.tangent.infinite.state import Kind, Layer, Pairs, Sides, joined, mapped, placed
@@ -138,7 +138,9 @@ class _Samples(NamedTuple):
 def _samples(caller: str, name: str, net: Layer, x: Tensor, room: int) -> _Samples:
     x = x.to(torch.float64).movedim(1, -1)
     lengths = torch.linalg.vector_norm(x, dim=-1)
-    if not bool(lengths.isfinite().all()):  # a pass over the lengths is cheaper than one over the entries
+    if without_values(x) or not bool(
+        lengths.isfinite().all()
+    ):  # a pass over the lengths is cheaper than one over the entries
         finite(caller, **{name: x})
         raise ValueError(
             f"{caller} needs {name} with squares that float64 can hold; its entries are too large. Scale it."
