@@ -10,7 +10,7 @@ from short_training import STEPS, short, train
 from regimes import training
 from regimes.data.batches import Batches
 from regimes.errors import Diverged
-from regimes.lab import training_figure, wild_risks
+from regimes.lab import seeds_figure, training_figure, wild_risks
 from regimes.training import assemble, results
 from regimes.training import run as runs
 from regimes.training.checkpoint import data_of, load_checkpoint, model_of
@@ -181,6 +181,17 @@ def test_a_diverging_seed_does_not_block_the_others(tmp_path, monkeypatch):
     ]  # fmt: skip
     assert "over the 2 seeds that did not diverge" in (tmp_path / "runs" / "table.md").read_text()
     assert any("diverged at epoch 2" in line for line in said)
+    assert (tmp_path / "runs" / "figure.png").exists()
+
+
+def test_a_figure_of_several_seeds_that_fails_is_said_so_and_costs_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(seeds_figure, "draw", lambda runs: 1 / 0)
+    said = []
+    training.train(short(seeds=2, epochs=1), tmp_path / "runs", say=said.append)
+    result = json.loads((tmp_path / "runs" / "result.json").read_text())
+    assert result["figure"] == "not drawn: ZeroDivisionError: division by zero"
+    assert f"Figure {result['figure']}." in said
+    assert len(result["last"]["test_accuracy"]["values"]) == 2
 
 
 def test_seeds_that_all_diverge_are_a_divergence(tmp_path, monkeypatch):

@@ -268,6 +268,7 @@ def test_seeds_have_a_folder_each_and_student_intervals(tmp_path):
     held = json.loads((tmp_path / "runs" / "result.json").read_text())
     assert held["last"]["test_accuracy"]["interval"] == pytest.approx(list(interval))
     assert f"{mean:.4g} {interval}" in (tmp_path / "runs" / "table.md").read_text()
+    assert {"figure.png", "figure.pdf"} <= {file.name for file in (tmp_path / "runs").iterdir()}
 
 
 def test_one_seed_of_several_is_the_run_alone(tmp_path):
