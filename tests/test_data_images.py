@@ -60,6 +60,7 @@ def test_a_file_of_the_format_is_read_back():
         (gzip.compress(struct.pack(">BBBBI", 0, 0, 8, 1, 9) + b"short"), "as many bytes as its header says"),
         (gzip.compress(b"\x00\x00\x08\x03\x00"), "as many bytes as its header says"),
     ],
+    ids=["text", "cut off", "another type", "one byte", "too short", "no sizes"],  # packed bytes hold the time of day
 )
 def test_bytes_that_are_no_such_file_are_refused_in_one_line(content, message):
     with pytest.raises(ValueError, match=message) as caught:
