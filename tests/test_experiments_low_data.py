@@ -357,9 +357,9 @@ def test_a_table_is_the_same_whichever_number_of_seeds_is_trained_side_by_side(n
     experiment = experiments.load(name)
     calls = []
 
-    def counted(config, points):
+    def counted(config, points, *folder):
         calls.append(len(points))
-        return experiment.measure(config, points)
+        return experiment.measure(config, points, *folder)
 
     def measured(path, config):
         counting = SimpleNamespace(**{**vars(experiment), "measure": counted})

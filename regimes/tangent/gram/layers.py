@@ -80,13 +80,16 @@ def _padded(use: Use) -> tuple[int, ...]:
 
 
 def matrix_axes(each: Sequence[Use], n: int, with_bias: bool) -> tuple[int, int, int, int]:
-    """Groups of channels g, positions S of all uses together, entries o and i, for each of n samples."""
+    """Groups of channels g, positions S of all uses together, entries o and i, for each of n samples.
+
+    S is at least 1, for a layer that these samples do not reach.
+    """
     use, shape = each[0], shape_of(each[0].node)
     if use.node.name() != "ConvolutionBackward0":
-        return 1, sum(rows(use) for use in each) // n, shape[1], use.shape[0] + with_bias
+        return 1, max(1, sum(rows(use) for use in each) // n), shape[1], use.shape[0] + with_bias
     groups = use.node._saved_groups
     positions = sum(rows(use) * prod(shape_of(use.node)[2:]) for use in each) // n
-    return groups, positions, shape[1] // groups, prod(use.shape[1:]) + with_bias
+    return groups, max(1, positions), shape[1] // groups, prod(use.shape[1:]) + with_bias
 
 
 def matrix_factors(use: Use, delta: Tensor, with_bias: bool) -> tuple[Tensor, Tensor]:
@@ -126,7 +129,7 @@ def _patches(use: Use, positions: int) -> Tensor:
 
 def lookup_axes(each: Sequence[Use], n: int) -> tuple[int, int, int, int]:
     """One group, the positions S of all uses together, o entries of a row; the inputs are numbers, not vectors."""
-    return 1, sum(rows(use) for use in each) // n, each[0].shape[-1], 0
+    return 1, max(1, sum(rows(use) for use in each) // n), each[0].shape[-1], 0
 
 
 def lookup_factors(use: Use, delta: Tensor) -> tuple[Tensor, Tensor]:
