@@ -26,9 +26,15 @@ def test_a_tangent_model_that_is_left_is_enough_for_not_lazy():
     assert judged.words == "not lazy: tangent distance 0.6 [0.5, 0.7] is above 0.1"
 
 
-def test_the_deciding_number_is_the_largest_in_units_of_its_threshold():
-    judged = judge_laziness({"tangent_distance": LARGE, "kernel_drift": LARGE})
+def test_the_distance_decides_that_a_run_is_not_lazy_however_far_the_kernel_has_drifted():
+    judged = judge_laziness({"tangent_distance": LARGE, "kernel_drift": Measured(9.0, 8.0, 10.0)})
     assert judged.deciding == "tangent_distance"
+    assert judged.words == "not lazy: tangent distance 0.6 [0.5, 0.7] is above 0.1"
+
+
+def test_of_a_lazy_run_the_number_nearest_to_its_threshold_is_told():
+    judged = judge_laziness({"tangent_distance": SMALL, "kernel_drift": Measured(0.19, 0.18, 0.195)})
+    assert (judged.verdict, judged.deciding) == ("lazy", "kernel_drift")
 
 
 def test_an_interval_across_the_threshold_leaves_it_open():

@@ -47,7 +47,7 @@ DataDir = Annotated[
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu or cuda.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Move a run that is in the way aside to DIR.1, DIR.2, ...")]
 AcrossCommits = Annotated[
-    bool, typer.Option("--across-commits", help="Go on by the code of now with a run of other code.")
+    bool, typer.Option("--across-commits", help="Continue a run that another version of the code began.")
 ]
 PrintConfig = Annotated[
     bool, typer.Option("--print-config", help="Print all settings as YAML, for --config, and run nothing.")

@@ -15,6 +15,7 @@ from regimes.lab.report import markdown_table
 from regimes.lab.shipped import shipped_folder
 from regimes.lab.statements import NO_VERDICT, because
 
+HOW = ("predictions supported", "decided by, for example")  # columns of the long table of results
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 _MARKED = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
 
@@ -79,7 +80,7 @@ def last_verdicts() -> dict[str, str]:
 def statements_table(folder: Path, titles: Mapping[str, str], link: str, *, brief: bool = False) -> str:
     """The table of kept results in Markdown, one line a result, and one for each statement that has none.
 
-    A brief table leaves out the number that decided.
+    A brief table leaves out how many predictions hold and the number that decided.
     """
     found: dict[str, list[Kept]] = {name: [] for name in titles}
     for kept in results_in(folder):
@@ -91,13 +92,12 @@ def statements_table(folder: Path, titles: Mapping[str, str], link: str, *, brie
                 {
                     "statement": f"[`{kept.path.name}`]({link}/{kept.path.name}/table.md)",
                     "says": titles.get(name) or kept.content["claim"],
-                    "predictions supported": kept.held(),
-                    **({} if brief else {"decided by, for example": kept.deciding()}),
+                    **({} if brief else dict(zip(HOW, (kept.held(), kept.deciding()), strict=True))),
                     "verdict": kept.verdict or "no verdict",
                 }
             )
         if not results:
-            empty = {"predictions supported": ""} | ({} if brief else {"decided by, for example": ""})
+            empty = {} if brief else dict.fromkeys(HOW, "")
             rows.append({"statement": f"`{name}`", "says": titles[name], **empty, "verdict": "not run"})
     return markdown_table(rows)
 

@@ -88,9 +88,9 @@ def judge_laziness(numbers: Mapping[str, Measured | float], thresholds: Threshol
     A plain number is that of one run, without interval and error.
 
     "not lazy" if the tangent distance lies above its threshold, "lazy" if all numbers lie below theirs, "undecided"
-    otherwise; an interval counts with ten times its integration error on both sides. The deciding number is, among
-    those that give the verdict, the one largest in units of its threshold. ValueError: an unknown or missing
-    number, an interval that does not hold its value, nan.
+    otherwise; an interval counts with ten times its integration error on both sides. The deciding number is the tangent
+    distance for "not lazy", else the largest in units of its threshold among those that give the verdict. ValueError:
+    an unknown or missing number, an interval that does not hold its value, nan.
     """
     kind("judge_laziness", "numbers", numbers, Mapping, "a mapping from names to numbers")
     if thresholds is None:
@@ -112,7 +112,9 @@ def judge_laziness(numbers: Mapping[str, Measured | float], thresholds: Threshol
     sides: dict[str, LazinessVerdict] = {name: _side(number, limits[name]) for name, number in given.items()}
     agreed = sides["tangent_distance"] == "not lazy" or set(sides.values()) == {"lazy"}
     verdict: LazinessVerdict = sides["tangent_distance"] if agreed else "undecided"
-    giving = [name for name, side in sides.items() if (side == verdict if verdict != "undecided" else side != "lazy")]
+    giving = [name for name, side in sides.items() if verdict == "lazy" or side != "lazy"]
+    if verdict == "not lazy":
+        giving = ["tangent_distance"]
     deciding = max(giving, key=lambda name: given[name].value / limits[name])
     number, threshold = given[deciding], limits[deciding]
     return Judged(

@@ -18,7 +18,7 @@ def test_fifteen_lines_of_public_names_say_whether_a_net_is_lazy(capsys):
     assert not any(name.startswith("_") for name in names)
     runpy.run_path(str(file))
     narrow, wide = capsys.readouterr().out.splitlines()
-    assert narrow.startswith("50 not lazy: kernel drift ")
+    assert narrow.startswith("50 not lazy: tangent distance ")
     assert wide.startswith("500 lazy: ")
 
 
