@@ -111,7 +111,12 @@ ACTIVATIONS: dict[str, Activation] = {each.name: each for each in (RELU, SOFTPLU
 
 
 def piecewise_linear(below: float, above: float = 1.0, name: str = "piecewise linear") -> Activation:
-    """σ(s) = below·s for s < 0 and above·s for s > 0: the leaky ReLU, or the absolute value with below = −1."""
+    """σ(s) = below·s for s < 0 and above·s for s > 0: the leaky ReLU, or the absolute value with below = −1.
+
+    Not 0 on both sides: such a net has no kernel.
+    """
+    if below == 0 and above == 0:
+        raise ValueError("piecewise_linear needs a slope that is not 0; got 0 on both sides. Change one of them.")
 
     def value(s: Tensor) -> Tensor:
         return torch.where(s > 0, above * s, below * s)

@@ -55,3 +55,16 @@ def test_a_damaged_journal_is_named(tmp_path):
     write_whole(tmp_path / ".journal" / LIST, "{")
     with pytest.raises(UserError, match=r"files\.json is damaged"):
         put_back(tmp_path / ".journal")
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_what_is_put_back_leaves_no_second_name_behind(tmp_path, files, links, monkeypatch):
+    if not links:
+        monkeypatch.setattr("os.link", lambda *names: (_ for _ in ()).throw(OSError("no links")))
+    journal = all_or_none(tmp_path / ".journal", files)
+    journal.__enter__()
+    write_whole(files[0], "new")
+    assert not journal.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    put_back(tmp_path / ".journal")
+    assert contents(files) == ["old", "old", None]
+    assert {file.name for folder in files for file in folder.parent.iterdir()} == {"last.pt"}

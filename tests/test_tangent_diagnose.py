@@ -108,6 +108,21 @@ def test_weight_decay_does_not_make_a_rich_net_lazy():
 
 
 @pytest.mark.slow
+def test_decay_that_removes_large_outputs_does_not_make_what_was_learned_beside_it_lazy():
+    model = wide(width=64)
+    with torch.no_grad():
+        for value in model.parameters():
+            value *= 0.3
+    small, end = descend(model, 0.3, 1500)
+    large = deepcopy(small)
+    with torch.no_grad():
+        for value in large.parameters():
+            value *= 12
+    assert judged(small, end).verdict == "not lazy"
+    assert judged(large, end).verdict == "not lazy"
+
+
+@pytest.mark.slow
 def test_a_rich_net_that_fits_wrong_targets_is_not_lazy():
     wrong = Y[torch.randperm(len(Y), generator=generator(5))]
     start, end = descend(Centred(net(), 0.3), 2.0, 1000, y=wrong)

@@ -129,16 +129,16 @@ def test_the_clock_of_a_stopped_run_goes_on_where_it_stood(tmp_path, monkeypatch
     from regimes.training import run
 
     path = tmp_path / "run"
-    close = run.TrainingRun._close_epoch
+    close = run.TrainingRun.close_epoch
 
-    def slow(self, step, guard):
+    def slow(self):
         self.state.sums.seconds += 1000.0
-        close(self, step, guard)
-        if step.epoch == 1:
+        close(self)
+        if self.training.epoch == 2:
             raise Interrupted("stopped")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.TrainingRun, "_close_epoch", slow)
+        patch.setattr(run.TrainingRun, "close_epoch", slow)
         with pytest.raises(Interrupted):
             train(path, target=1.0)
     outcome = train_one(short(target=1.0), path)

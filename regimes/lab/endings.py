@@ -86,13 +86,16 @@ def _print_error(message: str, prefix: str = "error: ") -> None:
 
 
 @contextmanager
-def full_card_told(device: str, batch: int) -> Iterator[None]:
-    """A card's memory that is full, by the network, its samples or a step of training, ends as RunFailed, in a line."""
+def full_card_told(device: str, cure: str) -> Iterator[None]:
+    """A card's memory that is full, by the network, its samples or a step of training, ends as RunFailed, in a line.
+
+    cure: what the user can do. A full memory of the host passes through.
+    """
     try:
         yield
     except RuntimeError as error:
         of_card = type(error).__name__ == "OutOfMemoryError"  # torch's own, which a CPU does not raise
-        if not (of_card or (device == "cuda" and out_of_memory(error))):
+        of_host = any(words in str(error) for words in ("DefaultCPUAllocator", "bad_alloc"))
+        if not (of_card or (device == "cuda" and out_of_memory(error) and not of_host)):
             raise
-        smaller = f"take a smaller batch, for example --batch {max(2, batch // 2)} --fresh, or --set bf16=true"
-        raise RunFailed(f"the memory of the graphics card is full; {smaller}") from None
+        raise RunFailed(f"the memory of the graphics card is full; {cure}") from None

@@ -1,6 +1,7 @@
 """The fields of measured rows: which there were and of what kind, so that a row that has lost one is told."""
 
 import csv
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -126,6 +127,19 @@ def _table(file: Path, lines: Sequence[Line]) -> dict[tuple[str, ...], list[dict
         kinds = {name: kind_of(value) for name, value in row.items() if name not in axes and value is not None}
         found.setdefault(_key({axis: row.get(axis) for axis in axes}), []).append(kinds)
     return found
+
+
+def read_object(file: Path, advice: str = "delete it and run the same command again") -> dict[str, Any] | None:
+    """The object of a JSON file such as result.json; None without one, UserError for a damaged one."""
+    if not file.exists():
+        return None
+    try:
+        held = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        held = None
+    if not isinstance(held, dict):
+        raise UserError(f"{file} is damaged: restore it, or {advice}")
+    return held
 
 
 def read_table(file: Path, advice: str = "restore it, or measure with --fresh") -> list[dict[str, Any]]:

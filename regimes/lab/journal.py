@@ -1,14 +1,13 @@
 """Files that change together: after a crash in the midst of it all of them are what they were before."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from regimes.errors import UserError
-from regimes.lab.files import cannot_write, flush_folder, write_whole
+from regimes.lab.files import cannot_write, flush_folder, link_whole, write_whole
 
 LIST = "files.json"  # which files; the journal counts from the moment that this is written
 
@@ -26,7 +25,7 @@ def all_or_none(journal: Path, files: Sequence[Path]) -> Iterator[None]:
         journal.mkdir()
         for number, file in enumerate(files):
             if file.exists():
-                _second_name(file, journal / str(number))
+                link_whole(file, journal / str(number))
         flush_folder(journal)
     except OSError as error:
         cannot_write(journal, error)
@@ -49,19 +48,9 @@ def put_back(journal: Path) -> None:
         for number, file in enumerate(files):
             kept = journal / str(number)
             if kept.exists():
-                beside = file.with_name(f".{file.name}.{os.getpid()}.part")
-                _second_name(kept, beside)
-                os.replace(beside, file)
+                link_whole(kept, file)
             else:
                 file.unlink(missing_ok=True)
             flush_folder(file.parent)
         marker.unlink()
     shutil.rmtree(journal, ignore_errors=True)
-
-
-def _second_name(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without links
-        shutil.copyfile(source, target)

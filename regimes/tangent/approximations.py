@@ -100,6 +100,8 @@ def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
 def _drawn(caller: str, operator: TangentOperator, generator: torch.Generator, compared: int) -> Tensor:
     kind(caller, "operator", operator, TangentOperator, "a tangent operator; use regimes.tangent_operator")
     checks.generator(caller, generator)
+    if len(operator.x) < 2:
+        raise ValueError(f"{caller} needs at least two samples, to compare with exact entries; got {len(operator.x)}.")
     size = min(count(caller, "compared", compared, 2), len(operator.x))
     order = torch.randperm(len(operator.x), generator=generator, device=generator.device)
     return order[:size].to(operator.x.device)

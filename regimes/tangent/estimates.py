@@ -4,6 +4,7 @@ Fixed orthonormal directions Q and random ones ξ orthogonal to them (see regime
 tr Θ = tr QᵀΘQ + E ξᵀΘξ and ⟨Θ, Θ'⟩ = ⟨QᵀΘQ, QᵀΘ'Q⟩ + 2 E (QᵀΘξ)·(QᵀΘ'ξ) + E (ξᵀΘη)(ξᵀΘ'η), the last over pairs ξ ≠ η.
 Ratios and roots of those have a bias of one part in the number of probes. Errors are those of the jackknife over the
 random directions; intervals are Student's on a scale on which the number has no bounds, so that they keep to its range.
+They hold the true number in about 95 % of cases from 16 probes on; with fewer, or where few entries dominate, in fewer.
 All inner products and norms of kernels are sums over all entries of the full kernel (n·k, n·k).
 """
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from regimes.tangent.operator import TangentOperator
 from regimes.tangent.probing import PROBES, Probed, probe
 
+UNKNOWN = math.inf  # a ratio to what random directions take for zero
 LEVEL = 0.95
 Statistic = Callable[[Tensor], float]  # of the numbers of the random directions that count
 
@@ -64,12 +66,12 @@ def drift(start: Probed, now: Probed) -> Estimated:
     """Relative change ‖Θ_T − Θ_0‖_F / ‖Θ_0‖_F; both probed together."""
     _require_common("drift", start, now)
     moved = now._replace(products=now.products - start.products)
+    if not start.products.any():
+        raise ValueError("drift needs a kernel at the start that is not zero: nothing can be relative to it.")
 
     def ratio(chosen: Tensor) -> float:
         below = _inner(start, start, chosen)
-        if below == 0:
-            raise ValueError("drift needs a kernel at the start that is not zero: nothing can be relative to it.")
-        return (_inner(moved, moved, chosen) / below) ** 0.5
+        return UNKNOWN if below == 0 else (_inner(moved, moved, chosen) / below) ** 0.5
 
     return _estimate(start, ratio, POSITIVE)
 
@@ -78,11 +80,12 @@ def similarity(one: Probed, other: Probed) -> Estimated:
     """⟨Θ, Θ'⟩ / (‖Θ‖ ‖Θ'‖) in [−1, 1]; of centred directions the centred kernel alignment (CKA)."""
     _require_common("similarity", one, other)
 
+    if not (one.products.any() and other.products.any()):
+        raise ValueError("similarity needs kernels that are not zero.")
+
     def cosine(chosen: Tensor) -> float:
         product = _inner(one, one, chosen) * _inner(other, other, chosen)
-        if product == 0:
-            raise ValueError("similarity needs kernels that are not zero.")
-        return _inner(one, other, chosen) / product**0.5
+        return UNKNOWN if product == 0 else _inner(one, other, chosen) / product**0.5
 
     return _estimate(one, cosine, CORRELATION)
 
@@ -152,18 +155,19 @@ def _aligned(probed: Probed, size: Statistic) -> Estimated:
     if probed.target is None:
         raise ValueError("An alignment needs targets: pass y to probe.")
     along = float(probed.target @ probed.products @ probed.target)
+    if not probed.products.any():
+        raise ValueError("An alignment needs a kernel that is not zero.")
 
     def share(chosen: Tensor) -> float:
         below = size(chosen)
-        if below == 0:
-            raise ValueError("An alignment needs a kernel that is not zero.")
-        return along / below
+        return UNKNOWN if below == 0 else along / below
 
     return _estimate(probed, share, SHARE)
 
 
 def _require_common(caller: str, one: Probed, other: Probed) -> None:
-    if (one.fixed, one.centred, one.products.shape) != (other.fixed, other.centred, other.products.shape):
+    same = (one.fixed, one.centred, one.products.shape) == (other.fixed, other.centred, other.products.shape)
+    if not same or one.call is not other.call:
         raise ValueError(f"{caller} needs two kernels probed along the same directions, in one call of probe.")
 
 
@@ -171,7 +175,10 @@ def _estimate(probed: Probed, statistic: Statistic, scale: _Scale) -> Estimated:
     """The statistic with its jackknife error over random directions, and an interval inside its range."""
     m = probed.random
     every = torch.arange(probed.fixed, probed.fixed + m)
-    value = _inside(statistic(every), scale)
+    value = statistic(every)
+    if value == UNKNOWN:
+        raise ValueError(f"{m} random directions are too few: along them the kernel looks like zero. Pass more probes.")
+    value = _inside(value, scale)
     if m == 0:
         return Estimated(value, 0.0, value, value, 0)
     without = [_inside(statistic(torch.cat([every[:i], every[i + 1 :]])), scale) for i in range(m)]

@@ -208,7 +208,7 @@ def _gradients(
     for _ in range(3):  # from the true residual anew where the one carried along has drifted from it
         z = precondition(residual)
         direction, product = z, (residual * z).sum(0)
-        diagonal, beside = [], []
+        diagonal, beside, shown = [], [], int(target.norm(dim=0).argmax())
         goal = 0.3 * tolerance * scale
         while step < iterations and float(residual.norm()) > goal:
             image = apply(direction)
@@ -224,8 +224,8 @@ def _gradients(
             before, product = product, (residual * z).sum(0)
             share = torch.where(before > 0, product / before, 0.0)
             direction = z + share * direction
-            diagonal.append(float(along[0]))
-            beside.append(float(share[0]))
+            diagonal.append(float(along[shown]))
+            beside.append(float(share[shown]))
             step += 1
             if progress is not None and step % 10 == 0:
                 progress(f"residual {float(residual.norm()) / scale:.2e} after {step} iterations")

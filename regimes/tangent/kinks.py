@@ -84,10 +84,13 @@ def kink(model: nn.Module, x: Tensor) -> str | None:
     Along random lines through the present parameters, the integral of the second derivative has to give the change of
     the first, and that of the first the change of the output. Where it does not, the line is halved, and halved again:
     for a smooth model the error vanishes, at a kink or a jump it stays as the piece shrinks. Computed in float64 on a
-    copy, on a few of the inputs.
+    copy, on a few of the inputs, those of the largest entries.
     """
     size = sum(value.numel() for value in trainable(model).values())
-    few = x[: max(1, min(_SAMPLES, _SIZE // size))]
+    largest = (
+        x.reshape(len(x), -1).abs().double().sum(1).argsort(descending=True, stable=True)
+    )  # at 0 all may be smooth
+    few = x[largest[: max(2, min(_SAMPLES, _SIZE // size))]]
     twin, few, share = _doubled(model, few)
     source = torch.Generator().manual_seed(0)
     for reach in REACH:

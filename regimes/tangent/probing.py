@@ -30,7 +30,7 @@ class Probed(NamedTuple):
 
     centred: D has mean zero over the samples, so that G tells of HΘH with H = 1 − 11ᵀ/n for each output.
     target: the coordinates of y/‖y‖ in D. passes: over all samples. Without random directions D spans the whole
-    space, and what follows from G is exact.
+    space, and what follows from G is exact. call: what all of one call of probe share.
     """
 
     products: Float[Tensor, "d d"]
@@ -38,6 +38,7 @@ class Probed(NamedTuple):
     target: Float[Tensor, " d"] | None
     centred: bool
     passes: int
+    call: object = None
 
     @property
     def random(self) -> int:
@@ -93,9 +94,9 @@ def probe(
         signs = signs - basis @ (basis.T @ signs)
         directions, fixed = torch.cat([basis, signs], 1), basis.shape[1]
         target = None if y is None else basis.new_zeros(fixed + probes).index_fill(0, torch.tensor([0]), 1.0)
-    every = directions.T.reshape(-1, n, k)
+    every, call = directions.T.reshape(-1, n, k), object()
     return [
-        Probed(_products(operator, every), fixed, target, centred, len(every) + before)
+        Probed(_products(operator, every), fixed, target, centred, len(every) + before, call)
         for operator, before in zip(operators, passes, strict=True)
     ]
 

@@ -23,7 +23,8 @@ class KernelFit(NamedTuple):
     `condition` is the ratio of extreme eigenvalues of the matrix that was inverted: K + shift·I, without ridge K on the
     span that was kept. `rank` below the number of rows means that K was singular to working precision and the fit is
     the pseudo-inverse (least-norm) one. `cutoff` is the eigenvalue below which directions were left out; `smallest` the
-    least eigenvalue of K. `shift`: all that was added to the diagonal, n·ridge. `pairs`: K was (n, n, k, k).
+    least eigenvalue of K. By Cholesky (see kernel_ridge) `rank` counts the rows, and `smallest` is known to
+    a small share of the shift. `shift`: all that was added to the diagonal, n·ridge. `pairs`: K was (n, n, k, k).
     """
 
     coefficients: Float[Tensor, "*runs n k"]

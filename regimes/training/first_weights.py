@@ -18,11 +18,14 @@ from regimes.training.loop import descend
 SAME = 1e-3  # relative difference of the first risk; other orders of summation give less
 
 
-def first_weights(path: Path, checkpoint: Checkpoint) -> tuple[dict[str, Tensor], str]:
+def first_weights(
+    path: Path, checkpoint: Checkpoint, *, data_dir: Path | None = None, device: str = "cpu"
+) -> tuple[dict[str, Tensor], str]:
     """The initial weights of the run that wrote the checkpoint at `path`, and where they come from, in words.
 
     They lie beside it in initial.pt. An earlier version kept none: then they are drawn from seed and settings, and
-    taken if the first step from them has the risk that the run noted. UserError where that fails.
+    taken if the first step from them, on that device with the data of that folder (None: that of the run), has the risk
+    that the run noted. UserError where that fails.
     """
     file = path.parent / INITIAL
     if file.exists():
@@ -33,7 +36,8 @@ def first_weights(path: Path, checkpoint: Checkpoint) -> tuple[dict[str, Tensor]
     if checkpoint.program != PROGRAM:
         raise UserError(f"{file} does not exist, so where this training began is not known; pass --against INIT")
     try:
-        weights, risk = _drawn(TrainConfig.model_validate(checkpoint.config))
+        here = {"device": device} | ({} if data_dir is None else {"data_dir": data_dir})
+        weights, risk = _drawn(TrainConfig.model_validate({**checkpoint.config, **here}))
     except FileNotFoundError as error:
         raise UserError(f"{file} does not exist, and its weights cannot be checked: {error}") from None
     if not math.isclose(risk, checkpoint.start, rel_tol=SAME):

@@ -127,7 +127,8 @@ def fit(
     data = checked(traced, risk, config.target, train, validation, test)
     path = home(out) if out is not None else default_folder(f"fit-{config.model}{'-lap' * lap}", config, set(given))
     own = {"precision": config.precision, "cudnn_benchmark": config.cudnn_benchmark}
-    with full_card_told(config.device, config.batch), prepared(config.seed, config.device, **own):
+    cure = "pass a smaller batch, or precision='bf16'"
+    with full_card_told(config.device, cure), prepared(config.seed, config.device, **own):
         setup = _set_up(traced, data, config, risk)
         how: dict[str, Any] = {"fresh": fresh, "across_commits": across_commits, "data": setup.origin.data}
         with threads_for(setup.work), open_run(path, "fit", config, **how) as folder:

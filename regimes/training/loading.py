@@ -1,7 +1,6 @@
 """A run as it lies in its folder, back in Python: the network, its samples as it saw them, its numbers."""
 
 import io
-import json
 import warnings
 from collections.abc import Mapping
 from functools import cached_property
@@ -14,7 +13,7 @@ from regimes.data.classification import Classification, Labelled
 from regimes.data.digest import digest
 from regimes.errors import UserError
 from regimes.lab.checkpoint_run import refuse_mismatch
-from regimes.lab.fields import read_table, table_in
+from regimes.lab.fields import read_object, read_table, table_in
 from regimes.lab.runs import CONFIG, RUN, read_run
 from regimes.lab.yaml_text import read_yaml
 from regimes.models.weights import put_weights
@@ -104,18 +103,9 @@ def load(
         network_in(checkpoint, model),
         samples_in(checkpoint, data_dir),
         metrics_of(path),
-        _result(path / "result.json"),
+        read_object(path / RESULT),
         checkpoint.config,
     )
-
-
-def _result(file: Path) -> dict[str, Any] | None:
-    if not file.exists():
-        return None
-    try:
-        return json.loads(file.read_text("utf-8"))
-    except ValueError:
-        raise UserError(f"{file} is damaged: restore it, or delete it and run the same command again") from None
 
 
 def network_in(checkpoint: Checkpoint, model: nn.Module | None) -> nn.Module:

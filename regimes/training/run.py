@@ -1,6 +1,5 @@
 """One training run in its folder, from the first step to the results; it goes on where it was stopped."""
 
-import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,6 +10,7 @@ from regimes.data.batches import Batches
 from regimes.errors import Diverged, Interrupted, RunFailed
 from regimes.lab.checkpoint_run import LENGTH
 from regimes.lab.endings import full_card_told
+from regimes.lab.fields import read_object
 from regimes.lab.progress import Progress
 from regimes.lab.provenance import run_identity
 from regimes.lab.runs import CONFIG, RunFolder
@@ -67,7 +67,7 @@ def train_one(
             f"{path} holds no {LAST} to go on from; leave out --resume to start, or name the run's folder with --out"
         )
     own = {"precision": config.precision, "cudnn_benchmark": config.cudnn_benchmark}
-    with full_card_told(config.device, config.batch), prepared(config.seed, config.device, **own):
+    with full_card_told(config.device, _smaller(config)), prepared(config.seed, config.device, **own):
         setup = assemble(config, ranks)
         how: dict[str, Any] = {"fresh": fresh, "across_commits": across_commits, "data": setup.origin.data}
         with (
@@ -101,13 +101,19 @@ def open_run(
     return folder
 
 
+def _smaller(config: StepSettings) -> str:
+    """What to do where a card is full."""
+    batch = f"a smaller batch, for example --batch {config.batch // 2} --fresh, or " if config.batch > 3 else ""
+    return f"take {batch}--set precision=bf16"
+
+
 def carry_out(run: "TrainingRun", say: Say) -> Outcome:
     """Train a run to its end and write its results; those of a finished one are shown again."""
     path, config, setup, state, ranks = run.path, run.config, run.setup, run.state, run.ranks
     say(description(setup, config, run.done, run.total))
     if run.done == run.total and ranks.from_first((path / RESULT).exists):
         say(f"This run is finished; {'fresh=True' if run.of_fit else '--fresh'} trains anew.")
-        result = ranks.from_first(lambda: json.loads((path / RESULT).read_text(encoding="utf-8")))
+        result = ranks.from_first(lambda: read_object(path / RESULT)) or {}
         return _outcome(result, run)
     try:
         if run.folder is not None:
@@ -211,7 +217,9 @@ class TrainingRun:
                 asked = due = False
                 late = first and time.monotonic() - state.saved >= self.config.checkpoint_seconds
                 self.ranks.say(stop.asked, late)  # of several processes heard with the next step
-                if whole or self.ranks.count == 1 or self.done % guard.every == 0:
+                if self.ranks.count == 1:
+                    asked, due = stop.asked, late
+                elif whole or self.done % guard.every == 0:
                     asked, due = self.ranks.heard()
                 if whole:
                     guard.check(self.training.model)

@@ -1,6 +1,5 @@
 """Several seeds of one training, side by side as one ensemble: each in its folder, as if it had been trained alone."""
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -10,7 +9,9 @@ from typing import Any
 import torch
 
 from regimes.data.member_batches import MemberBatches
-from regimes.errors import Diverged, Interrupted, RunFailed, UserError
+from regimes.errors import Diverged, Interrupted, UserError
+from regimes.lab.endings import full_card_told
+from regimes.lab.fields import read_object
 from regimes.lab.journal import all_or_none
 from regimes.lab.progress import Progress
 from regimes.machine import Stop, autocast, prepared, rng_state, set_rng_state, stoppable
@@ -58,7 +59,8 @@ def train_side_by_side(config: TrainConfig, path: Path, *, across_commits: bool,
 
     Seeds that stand at one step go on together; a finished one, or one that has diverged before, is left as it is.
     """
-    with ExitStack() as folders:
+    cure = f"it holds {config.seeds} seeds side by side: take fewer --seeds at once, or leave out --ensemble"
+    with full_card_told(config.device, cure), ExitStack() as folders:
         runs, random = [], {}
         for seed in range(config.seed, config.seed + config.seeds):
             one = config.model_copy(update={"seed": seed, "seeds": 1})
@@ -99,14 +101,8 @@ def _groups(runs: Sequence[TrainingRun]) -> list[list[TrainingRun]]:
 
 def _diverged(run: TrainingRun) -> dict[str, Any] | None:
     """The result of a run that has come to no end, if it has one."""
-    file = run.path / RESULT
-    if run.done == run.total or not file.exists():
-        return None
-    try:
-        result = json.loads(file.read_text(encoding="utf-8"))
-        return result if result["outcome"] == "diverged" else None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{file} is damaged: restore it, or delete it and run the same command again") from None
+    result = None if run.done == run.total else read_object(run.path / RESULT)
+    return result if result is not None and result.get("outcome") == "diverged" else None
 
 
 def _carried_out(run: TrainingRun, say: Say) -> dict[str, Any]:
@@ -156,11 +152,6 @@ class SideBySide:
                         self._advance(stop, bar)
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted; {self._way_on()}") from None
-        except torch.cuda.OutOfMemoryError:
-            raise RunFailed(
-                f"the memory of the graphics card is full with {len(self.runs)} seeds side by side: take fewer --seeds "
-                "at once, or leave out --ensemble"
-            ) from None
         return self.lost
 
     def _advance(self, stop: Stop, bar: Progress) -> None:

@@ -1,11 +1,14 @@
 """Trainings in the midst of a call of `measure`, kept on the disk: a call that was stopped goes on from there."""
 
 import json
+import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from regimes.errors import UserError, out_of_memory
 from regimes.lab.runs import differences
@@ -70,7 +73,8 @@ class Unfinished:
         """Within, call what is yielded after each step: it keeps from time to time, and stops where that was asked.
 
         seen: what was seen of each training so far; called before these are kept, which may be moved to their present
-        position by it. KeyboardInterrupt after Ctrl-C or SIGTERM, once the state of that step was kept.
+        position by it. After Ctrl-C or SIGTERM, once the state of that step was kept: KeyboardInterrupt, and in a
+        worker process its end.
         """
         if self.path is None:
             yield lambda: None
@@ -81,8 +85,15 @@ class Unfinished:
                 if stop.asked or time.monotonic() - self.kept >= SECONDS:
                     self.keep(seen())
                 if stop.asked:
-                    raise KeyboardInterrupt
+                    _end()
 
             yield stepped
         if stop.asked:
-            raise KeyboardInterrupt
+            _end()
+
+
+def _end() -> NoReturn:
+    """End this call; a worker ends as a whole, as it would take an exception for that of one call and go on."""
+    if multiprocessing.parent_process() is not None:
+        os._exit(128 + signal.SIGTERM)
+    raise KeyboardInterrupt

@@ -75,7 +75,7 @@ def _of_train(config: Config, path: Path, checkpoint: Checkpoint, rows: int) -> 
     if config.samples:
         raise UserError(f"{path} is of `train`, which has its own samples: leave --samples out")
     if not config.against:
-        weights, words = first_weights(path, checkpoint)
+        weights, words = first_weights(path, checkpoint, data_dir=config.data_dir, device=config.device)
     else:
         weights, words = _weights(Path(config.against[0].path)), f"compared with {config.against[0].path}"
     start = model_of(checkpoint._replace(state={**checkpoint.state, "model": weights}))

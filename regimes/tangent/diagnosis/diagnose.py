@@ -102,7 +102,9 @@ def diagnose(
     if y.ndim < 1 or len(x) != len(y):
         raise ValueError(f"{CALLER} needs a target for each of the {len(x)} samples; got {tuple(y.shape)}.")
     finite(CALLER, x=x)
-    chosen = torch.randperm(len(x), generator=source)[:points] if points < len(x) else torch.arange(len(x))
+    chosen = torch.arange(len(x))
+    if points < len(x):
+        chosen = torch.randperm(len(x), generator=source, device=source.device)[:points].cpu()
     pair = make_pair(model_0, model_T, x[chosen.to(x.device)])
     chosen = chosen.to(pair.x.device)
     held_out = None if held_out is None else _like(x, held_out)

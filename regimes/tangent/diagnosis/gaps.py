@@ -56,15 +56,17 @@ def linearisation_gap(pair: Pair, outputs: Outputs, generator: torch.Generator) 
 def gap_after_decay(pair: Pair, outputs: Outputs, generator: torch.Generator) -> Reading:
     """The same from the start as weight decay alone would have shrunk it: w_0 with each tensor times its factor c.
 
-    c = ⟨w_T, w_0⟩ / ‖w_0‖², kept within [0, 1]. ‖f_T − f(c w_0) − J(c w_0)(w_T − c w_0)‖ / ‖f_T − f_0‖.
+    c = ⟨w_T, w_0⟩ / ‖w_0‖², kept within [0, 1]. ‖f_T − f(c w_0) − J(c w_0)(w_T − c w_0)‖ / ‖f_T − f(c w_0)‖: relative
+    to what was learned beside the decay, however large the outputs were that decay has removed.
     """
     shrunk, least = decayed_start(pair)
     if least > DECAYED:
         raise NotMeasured(f"no weights have shrunk: the smallest factor on those of a layer is {least:.3g}")
     ahead = {name: value - shrunk[name] for name, value in pair.w_T.items()}
     (linear,) = pair.step(shrunk, [ahead])
-    beyond = (outputs.f_T - pair.outputs(shrunk) - linear).square().sum(1)
-    return root_ratio(beyond, outputs.change, generator, passes=3)
+    learned = outputs.f_T - pair.outputs(shrunk)
+    beyond = (learned - linear).square().sum(1)
+    return root_ratio(beyond, learned.square().sum(1), generator, passes=3)
 
 
 def decayed_start(pair: Pair) -> tuple[Params, float]:

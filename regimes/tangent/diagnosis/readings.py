@@ -93,4 +93,4 @@ def spread(value: float, halves: list[float], n: int, passes: int, low: float, h
 def _halves(n: int, count: int, generator: torch.Generator) -> list[Tensor]:
     if n < FEWEST:
         return []
-    return [torch.randperm(n, generator=generator)[: n // 2] for _ in range(count)]
+    return [torch.randperm(n, generator=generator, device=generator.device)[: n // 2].cpu() for _ in range(count)]

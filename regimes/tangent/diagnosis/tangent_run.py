@@ -74,7 +74,7 @@ class TangentRun(NamedTuple):
 def _by_square(kernel: Tensor, across: Tensor, y: Tensor, f_0: Tensor, goal: float) -> Tensor:
     flow = GradientFlow(kernel, y, f_0)
     time = flow.time_to(goal)
-    if not bool(time < float("inf")) and goal > 2 * float(flow.risk(float("inf"))) + 1e-12 * float(square_risk(f_0, y)):
+    if float(flow.risk(float("inf"))) > 2 * goal + 1e-12 * float(square_risk(f_0, y)):
         raise NotMeasured("the tangent model does not reach the risk of the network")
     return flow.test(float(time), across)
 

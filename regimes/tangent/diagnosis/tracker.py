@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from regimes.checks import count, kind
 from regimes.modules import copied, unwrapped
 from regimes.tangent.diagnosis.diagnose import Diagnosis, diagnose
+from regimes.tangent.look import first_line
 
 COSTLY = frozenset({"kappa", "tangent_disagreement", "layers"})
 ROW = ("weight_motion", "linearisation_gap", "gap_after_decay", "kernel_drift", "kernel_cka", "alignment_end",
@@ -68,8 +69,8 @@ class Tracker:
                 self.last = diagnose(self.start, self._now(), self.x, self.y, **self.options)
             row |= {"verdict": self.last.verdict, "words": self.last.judged.words}
             row |= {name: self.last.readings[name].value for name in ROW}
-        except ValueError as error:
-            row["words"] = f"cannot tell: {error}"
+        except (ValueError, RuntimeError) as error:  # the training goes on, whatever its model cannot do
+            row["words"] = f"cannot tell: {first_line(error)}"
         self.rows.append(row)
         self.say(row)
 

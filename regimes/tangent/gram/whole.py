@@ -138,6 +138,8 @@ def _filled(
 def contents(task: Task, pools: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
     """All tensors that the kernel follows from, by name."""
     model = task.features.model
+    trained = torch.tensor([name in task.features.params for name, _ in model.named_parameters()])
     found = [*model.named_parameters(), *model.named_buffers(), ("inputs", task.x), ("outputs", task.features.chosen)]
+    found += [("which are trained", trained)]
     found += [("other inputs", task.x2)] if task.x2 is not None else []
     return [*found, *pools.items()]
