@@ -66,6 +66,7 @@ def test_a_best_epoch_is_written_once_under_two_names(tmp_path, monkeypatch):
         checkpoints, "save_checkpoint", lambda path, *rest: written.append(path.name) or real(path, *rest)
     )
     outcome = train(tmp_path / "run", epochs=3)
+    assert written.pop(0) == "initial.pt"
     assert len(written) <= 3 + 1  # one an epoch, and one that notes how often the test samples were measured
     assert written[outcome.result["best"]["epoch"] - 1] == "best.pt"
     best, last = (load_checkpoint(tmp_path / "run" / name) for name in ("best.pt", "last.pt"))

@@ -22,7 +22,7 @@ from regimes.lab.merging import Part
 from regimes.lab.sweep import grid_points
 from regimes.lab.tensor_files import read_tensors
 from regimes.lab.verification import verify
-from regimes.lab.workers import prepare_worker
+from regimes.lab.workers import prepare_worker, worker_pool
 from regimes.machine import stoppable
 from regimes.models.build import build
 from regimes.training import unfinished as kept
@@ -265,3 +265,28 @@ def _asked_in_a_worker(number):
 def test_a_worker_leaves_ctrl_c_to_its_parent():
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.map(_asked_in_a_worker, [signal.SIGINT, signal.SIGTERM]) == [False, True]
+
+
+def endless(folder, number):
+    """A call that goes on until it is asked to stop."""
+    with Unfinished(folder / str(number), {}, []).watched(list) as stepped:
+        (folder / f"started{number}").touch()
+        while True:
+            time.sleep(0.02)
+            stepped()
+
+
+def test_stopped_workers_keep_their_state_end_and_begin_no_other_call(tmp_path):
+    with pytest.raises(KeyboardInterrupt), worker_pool(2) as pool:
+        for number in range(6):
+            pool.submit(endless, tmp_path, number)
+        while len(list(tmp_path.glob("started*"))) < 2:
+            time.sleep(0.05)
+        processes = list(pool._processes.values())
+        raise KeyboardInterrupt
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 128 + signal.SIGTERM
+    begun = [file.name.removeprefix("started") for file in tmp_path.glob("started*")]
+    assert len(begun) == 2
+    assert all((tmp_path / number / FILE).exists() for number in begun)
