@@ -80,3 +80,9 @@ def test_bad_arguments_are_named():
         projected_kernel(operator, generator=generator(0), directions=0)
     with pytest.raises(ValueError, match="compared as a whole number"):
         pseudo_kernel(operator, generator=generator(0), compared=1)
+
+
+@pytest.mark.parametrize("stand_in", [pseudo_kernel, projected_kernel])
+def test_one_sample_has_no_error_to_be_told(stand_in):
+    with pytest.raises(ValueError, match="needs at least two samples"):
+        stand_in(tangent_operator(nn.Linear(3, 2), torch.randn(1, 3)), generator=generator(0))

@@ -398,3 +398,10 @@ def test_each_end_of_the_bracket_takes_the_end_of_the_derivative_that_is_on_the_
     assert found.derivative.low < 0.999 * found.derivative.high  # so the ends can be told apart
     assert found.low == pytest.approx(found.distance * found.second_derivative.low / found.derivative.high**2)
     assert found.high == pytest.approx(found.distance * found.second_derivative.high / found.derivative.low**2)
+
+
+def test_kinks_are_found_behind_inputs_that_are_all_zero():
+    net = nn.Sequential(nn.Linear(4, 16, bias=False), nn.ReLU(), nn.Linear(16, 1, bias=False)).double()
+    x = torch.cat([torch.zeros(8, 4), torch.randn(12, 4)]).double()
+    with pytest.raises(ValueError, match="bends smoothly"):
+        lazy_criterion(net, x, torch.randn(20, 1).double(), generator=generator(0))

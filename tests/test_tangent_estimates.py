@@ -264,3 +264,20 @@ def test_bad_input_is_named():
         probe([one, tangent_operator(copy.deepcopy(start).float(), x.float())], generator=source)
     with pytest.raises(ValueError, match="in one call"):
         estimates.drift(*(probe([one], generator=source, probes=m)[0] for m in (3, 4)))
+
+
+def test_kernels_probed_in_two_calls_have_no_common_directions():
+    _, net, x, _ = two_nets()
+    (one,), (other,) = (probe([tangent_operator(net, x)], generator=generator(seed), probes=4) for seed in (1, 2))
+    for number in (estimates.drift, estimates.similarity):
+        with pytest.raises(ValueError, match="in one call of probe"):
+            number(one, other)
+
+
+def test_a_kernel_that_only_looks_like_zero_is_no_kernel_of_zero():
+    """Of two orthogonal directions that the kernel exchanges with others the products off the diagonal are zero."""
+    seen = Probed(torch.eye(3, dtype=torch.float64), 0, None, False, 0)
+    with pytest.raises(ValueError, match="3 random directions are too few"):
+        estimates.drift(seen, seen)
+    with pytest.raises(ValueError, match="start that is not zero"):
+        estimates.drift(seen._replace(products=0 * seen.products), seen)

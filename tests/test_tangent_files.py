@@ -163,3 +163,12 @@ def test_progress_counts_all_tiles():
 def test_progress_is_quiet_where_it_ends_within_a_minute(capsys):
     ntk(net(), torch.randn(3, 4, dtype=torch.float64), progress=True)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_file_of_a_kernel_with_other_trained_parameters_is_refused(tmp_path):
+    net = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    x = torch.randn(6, 3).double()
+    tangent_operator(net, x).gram(outputs="trace", out=tmp_path / "k")
+    net[0].requires_grad_(False)
+    with pytest.raises(ValueError, match="another"):
+        tangent_operator(net, x).gram(outputs="trace", out=tmp_path / "k")

@@ -95,3 +95,11 @@ def test_singular_kernels_duplicate_points_one_sample_and_zero_targets_have_thei
     for kernel, targets in ((ones, y), (torch.eye(1).double(), y[1:2]), (ones, 0 * y), (0 * ones, y)):
         fit = iterative_ridge(kernel, targets, ridge=0.1, generator=generator(0), rank=2)
         assert_close(fit.coefficients, kernel_ridge(kernel, targets, ridge=0.1).coefficients, rtol=0, atol=1e-4)  # tol
+
+
+def test_the_condition_is_told_where_the_first_targets_are_zero():
+    factor, y = torch.randn(30, 40, dtype=torch.float64, generator=generator(3)), torch.randn(30, 2).double()
+    kernel, how = factor @ factor.T, {"generator": generator(1), "rank": 0}
+    whole = iterative_ridge(kernel, y, ridge=1e-3, **how).condition
+    y[:, 0] = 0
+    assert float(iterative_ridge(kernel, y, ridge=1e-3, **how).condition) > 0.5 * float(whole) > 1

@@ -9,8 +9,9 @@ from short_training import STEPS, short, train
 
 from regimes import training
 from regimes.data.batches import Batches
-from regimes.errors import Diverged
+from regimes.errors import Diverged, RunFailed, UserError
 from regimes.lab import seeds_figure, training_figure, wild_risks
+from regimes.lab.endings import full_card_told
 from regimes.training import assemble, results
 from regimes.training import run as runs
 from regimes.training.checkpoint import data_of, load_checkpoint, model_of
@@ -246,3 +247,20 @@ def test_a_divergence_is_laid_to_the_setting_that_is_out_of_all_bounds(tmp_path,
     with pytest.raises(Diverged, match=f"take a smaller {name}: 1e\\+10 is far above") as caught:
         train(tmp_path / "run", **{name: 1e10})
     assert "learning rate" not in str(caught.value)
+
+
+def test_a_full_memory_of_the_host_is_not_laid_to_the_card():
+    words = "DefaultCPUAllocator: can't allocate memory"
+    with pytest.raises(RuntimeError, match=words), full_card_told("cuda", "take a smaller batch"):
+        raise RuntimeError(words)
+    told = pytest.raises(RunFailed, match="the memory of the graphics card is full; take a smaller batch")
+    with told, full_card_told("cuda", "take a smaller batch"):
+        raise RuntimeError("CUDA error: out of memory")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_damaged_result_of_a_finished_run_is_named(tmp_path, text):
+    train(tmp_path / "run", epochs=1)
+    (tmp_path / "run" / "result.json").write_text(text)
+    with pytest.raises(UserError, match=r"result\.json is damaged: restore it, or delete it"):
+        train(tmp_path / "run", epochs=1)

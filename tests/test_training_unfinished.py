@@ -277,13 +277,19 @@ def endless(folder, number):
 
 
 def test_stopped_workers_keep_their_state_end_and_begin_no_other_call(tmp_path):
-    with pytest.raises(KeyboardInterrupt), worker_pool(2) as pool:
-        for number in range(6):
-            pool.submit(endless, tmp_path, number)
-        while len(list(tmp_path.glob("started*"))) < 2:
-            time.sleep(0.05)
-        processes = list(pool._processes.values())
-        raise KeyboardInterrupt
+    processes = []
+
+    def stopped():
+        with worker_pool(2) as pool:
+            for number in range(6):
+                pool.submit(endless, tmp_path, number)
+            while len(list(tmp_path.glob("started*"))) < 2:
+                time.sleep(0.05)
+            processes.extend(pool._processes.values())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     for process in processes:
         process.join(60)
         assert process.exitcode == 128 + signal.SIGTERM
