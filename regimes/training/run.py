@@ -228,6 +228,8 @@ class TrainingRun:
                 elif asked or due:
                     guard.check(self.training.model)
                     state.save(LAST)
+                if whole or asked or due:
+                    self.ranks.say(stop.asked, False)  # what was due is done
                 if self.done == self.total:
                     return
                 if asked:
