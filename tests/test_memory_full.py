@@ -186,10 +186,11 @@ def test_wherever_the_memory_ends_in_a_verdict_the_error_says_so():
         ("cuda", RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         ("cuda", RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         ("cpu", RuntimeError("DefaultCPUAllocator: can't allocate memory"), False),
+        ("cuda", RuntimeError("DefaultCPUAllocator: can't allocate memory"), False),
     ],
 )
 def test_a_full_card_is_told_as_one_and_nothing_else_is(device, error, told):
-    with pytest.raises(RuntimeError) as raised, full_card_told(device, 64):
+    with pytest.raises(RuntimeError) as raised, full_card_told(device, "take --batch 32"):
         raise error
     assert isinstance(raised.value, RunFailed) == told
     assert not told or "--batch 32" in str(raised.value)

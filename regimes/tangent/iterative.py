@@ -11,6 +11,7 @@ from torch import Tensor
 
 from regimes import checks
 from regimes.checks import count, finite, fraction, kind, positive, real, shapes
+from regimes.errors import out_of_memory, shown
 from regimes.tangent.operator import TangentOperator
 
 Values = Float[Tensor, "n k"]
@@ -121,8 +122,12 @@ def _product(caller: str, kernel: Any, y: Values) -> tuple[Product, bool]:
         dtype, device = kernel.tangent.dtype, kernel.tangent.device
         return lambda v: kernel.matvec(v.to(device, dtype)), True
     if not hasattr(kernel, "shape"):
-        checks.function(caller, kernel=kernel)
-        return kernel, True
+        if not callable(kernel):
+            raise ValueError(
+                f"{caller} needs a kernel as a tensor, a memory map, a tangent operator or a function v -> K v; got "
+                f"{shown(kernel)}."
+            )
+        return _checked(caller, kernel), True
     shape = tuple(kernel.shape)
     if shape not in ((n, n), (n, n, k, k)):
         raise ValueError(
@@ -140,6 +145,27 @@ def _product(caller: str, kernel: Any, y: Values) -> tuple[Product, bool]:
         return torch.cat(parts)
 
     return by_blocks, full
+
+
+def _checked(caller: str, function: Callable[[Values], Any]) -> Product:
+    """A caller's own product, which has to take and give float64 values (n, k)."""
+
+    def product(values: Values) -> Values:
+        try:
+            image = function(values)
+        except (TypeError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
+            raise ValueError(
+                f"{caller} needs a function of float64 values {tuple(values.shape)} giving K times them; it failed: "
+                f"{' '.join(str(error).split())[:160]}."
+            ) from error
+        if not isinstance(image, Tensor) or image.shape != values.shape:
+            got = tuple(image.shape) if isinstance(image, Tensor) else shown(image)
+            raise ValueError(f"{caller} needs a function that keeps the shape {tuple(values.shape)}; it gave {got}.")
+        return image
+
+    return product
 
 
 class _Nystrom:
