@@ -80,7 +80,7 @@ def test_an_answer_that_has_not_converged_is_refused_with_its_residual():
         ({"y": torch.full((6, 2), float("nan"))}, "finite y"),
         ({"ridge": 0.0}, "ridge as a finite number above 0"),
         ({"rank": -1}, "rank"),
-        ({"kernel": 3}, "kernel as a function"),
+        ({"kernel": 3}, "kernel as a tensor"),
     ],
 )
 def test_what_cannot_be_solved_is_refused(change, message):
