@@ -139,6 +139,19 @@ def test_the_same_command_again_measures_nothing_and_another_is_refused(side_by_
     assert "points is 120 there, 121 here" in ended.err
 
 
+@pytest.mark.slow
+def test_checkpoints_of_one_name_are_measured_side_by_side_without_out(checkpoints, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place, name in (("a", "gradient"), ("b", "rotation")):
+        file = tmp_path / place / "seed0" / "last.pt"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(checkpoints[name].read_bytes())
+        ended = command("ot-gap", str(file.relative_to(tmp_path)), "--points", "80")
+        assert ended.code == 0, ended.err
+    one, other = (tmp_path / "runs").iterdir()
+    assert all(run.name.startswith("ot-gap-seed0-last-") for run in (one, other))
+
+
 def test_another_exponent_is_heeded(folder, checkpoints, monkeypatch):
     monkeypatch.chdir(folder)
     arguments = (str(checkpoints["gradient"]), "--points", "80", "--p", "1.5", "--seed", "3")

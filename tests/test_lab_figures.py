@@ -191,3 +191,17 @@ finally:
     environment = os.environ | {"MPLBACKEND": "that_of_a_notebook"}
     ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_short_logarithmic_axis_has_plain_numbers_that_do_not_touch(tmp_path):
+    made, ax = figures.figure(1, 3, width=figures.DOUBLE, height=2.0)
+    for each, high in zip(ax, (100.0, 3e4, 100.0), strict=True):
+        each.plot([30.0, high], [1.0, 2.0])
+        each.set(xscale="log")
+    ax[2].set_xticks([30.0, 100.0], ["low", "high"])  # somebody's own stay
+    figures.save(made, tmp_path)
+    shown = [[label.get_text() for label in each.get_xticklabels(which="both") if label.get_text()] for each in ax]
+    assert {"50", "100"} <= set(shown[0])
+    assert all(text.replace(".", "").isdigit() for text in shown[0])
+    assert all(text.startswith("$") for text in shown[1])
+    assert {"low", "high"} <= set(shown[2])

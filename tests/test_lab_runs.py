@@ -338,6 +338,12 @@ def test_the_default_folder_tells_settings_apart():
     assert second == default_folder("net-w3", Config(inner=Inner(step=0.2)), {"width"})
 
 
+def test_settings_that_the_name_of_a_folder_only_shortens_are_told_apart_by_a_digest():
+    one, other, default = (default_folder("net", Config(width=width), (), {"width"}) for width in (4, 5, 3))
+    assert len({one, other, default, Path("runs/net")}) == 4
+    assert one == default_folder("net", Config(width=4), (), {"width"})
+
+
 def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     order = []
     fsync, replace = os.fsync, os.replace

@@ -130,6 +130,14 @@ def test_more_epochs_make_the_run_longer_bit_for_bit(tmp_path):
     assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
+def test_runs_of_other_settings_go_side_by_side_without_a_folder_and_more_epochs_go_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, other, longer = (fit(None, **change) for change in ({"epochs": 1}, {"epochs": 1, "lr": 0.01}, {"epochs": 2}))
+    assert first.path != other.path
+    assert first.path == longer.path
+    assert len(longer.metrics) == 2
+
+
 def test_a_finished_run_gives_its_weights_again(tmp_path):
     first = fit(tmp_path / "run")
     said = []

@@ -12,10 +12,11 @@ import matplotlib
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from regimes.lab.files import write_whole
@@ -120,11 +121,25 @@ def curve(
 def logarithmic(ax: Axes, values: Sequence[float]) -> None:
     """A logarithmic axis y for these positive values, with ticks that can be read over less than DECADES too."""
     ax.set_yscale("log")
-    few = max(values) < 10**DECADES * min(values)
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=6))
+    _ticks(ax.yaxis, min(values), max(values))
+
+
+def _ticks(axis: Axis, low: float, high: float) -> None:
+    few = high < 10**DECADES * low
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=6))
     if few:
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _short_axes(made: Figure) -> None:
+    """Readable ticks on logarithmic axes over less than DECADES whose ticks nobody has set."""
+    for ax in made.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            plain = isinstance(axis.get_major_formatter(), LogFormatterSciNotation)
+            if axis.get_scale() == "log" and plain and high < 10**DECADES * low:
+                _ticks(axis, low, high)
 
 
 def explain(made: Figure | SubFigure, text: str) -> None:
@@ -159,6 +174,7 @@ def reference_slope(ax: Axes, x: Sequence[float] | np.ndarray, y: float, slope: 
 
 def save(figure: Figure, folder: Folder | Path, name: str = "figure") -> None:
     """Write name.png (200 dots an inch) and name.pdf, without dates, so that the same figure gives the same file."""
+    _short_axes(figure)
     for kind, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
         buffer = io.BytesIO()
         with style(), warnings.catch_warnings():

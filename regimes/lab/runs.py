@@ -289,9 +289,9 @@ def _move_aside(path: Path) -> Path:
         release(path, lock)
 
 
-def default_folder(stem: str, config: BaseModel, named: Collection[str]) -> Path:
-    """runs/STEM, with a digest of the settings added if any that the stem does not name differs from its default."""
-    usual = dump(type(config)(**{name: getattr(config, name) for name in named}))
-    changed = {name: value for name, value in dump(config).items() if value != usual[name]}
-    digest = hashlib.sha256(json.dumps(changed, sort_keys=True).encode()).hexdigest()[:6]
-    return Path("runs", f"{stem}-{digest}" if changed else stem)
+def default_folder(stem: str, config: BaseModel, named: Collection[str], shortened: Collection[str] = ()) -> Path:
+    """runs/STEM, and a digest of the settings that the stem only shortens, or does not name and are not the default."""
+    usual = dump(type(config)(**{name: getattr(config, name) for name in {*named, *shortened}}))
+    telling = {name: value for name, value in dump(config).items() if name in shortened or value != usual[name]}
+    digest = hashlib.sha256(json.dumps(telling, sort_keys=True).encode()).hexdigest()[:6]
+    return Path("runs", f"{stem}-{digest}" if telling else stem)

@@ -131,7 +131,7 @@ def _finish(axes: Axes, rows: Rows, names: Sequence[str]) -> None:
             ]
             _mark(axes, zeros, 0, "v", "0, below a log scale", line.get_color())
     elif above:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, max(1.05 * max(above), axes.get_ylim()[1]))  # a mark alone has no room above
     if axes.get_legend_handles_labels()[1]:
         axes.legend()
 

@@ -125,7 +125,8 @@ def fit(
         given |= {"blocks": traced.names, "shortcuts": traced.shortcuts}
     config = _settings(given)
     data = checked(traced, risk, config.target, train, validation, test)
-    path = home(out) if out is not None else default_folder(f"fit-{config.model}{'-lap' * lap}", config, set(given))
+    same = set(given) - (set(settings) - {"epochs"})  # a run of more epochs is the same run, and becomes longer
+    path = home(out) if out is not None else default_folder(f"fit-{config.model}{'-lap' * lap}", config, same)
     own = {"precision": config.precision, "cudnn_benchmark": config.cudnn_benchmark}
     cure = "pass a smaller batch, or precision='bf16'"
     with full_card_told(config.device, cure), prepared(config.seed, config.device, **own):

@@ -33,7 +33,7 @@ MEASURED = "measurement.json"
 
 def start(config: Config, out: Path | None = None, *, fresh: bool = False, across_commits: bool = False) -> Path:
     """Run in a folder, by default one under runs/ that is named after the checkpoint; the folder."""
-    path = out or default_folder(folder_stem(config), config, {"checkpoint"})
+    path = out or default_folder(folder_stem(config), config, (), {"checkpoint"})
     case = None if (path / MEASURED).exists() and not fresh else open_case(config, ROWS)  # a mistake leaves no folder
     how = {"across_commits": across_commits, "stamp": job_stamp(config)}
     found = None if case is None else measured(case, config)

@@ -41,7 +41,7 @@ def write_states(folder: RunFolder, config: Config, given: Problem, nets: Sequen
             "program": PROGRAM,
             "activation": config.activation,
             "alpha": alpha,
-            "title": f"the {file.removesuffix('.pt').replace('-', ' ')} of lazy-vs-meanfield, α = {alpha:g}, "
+            "title": f"the {file.removesuffix('-net.pt')} net of lazy-vs-meanfield, α = {alpha:g}, "
             f"{config.dataset}, seed {seed}",
             "start": [part[seed] for part in given.start],
             "end": [part[seed] for part in net.ends[0]],

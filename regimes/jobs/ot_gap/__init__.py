@@ -50,7 +50,7 @@ def start(config: Config, out: Path | None = None, *, fresh: bool = False, acros
     What other code has begun is gone on with only with `across_commits`. The checkpoints are settings, by their hashes.
     """
     refuse_twice(config.checkpoints)
-    path = out or default_folder(folder_stem(config), config, {"checkpoints"})
+    path = out or default_folder(folder_stem(config), config, (), {"checkpoints"})
     cases = None if (path / ARRAYS).exists() and not fresh else open_cases(config)  # a mistake leaves no folder behind
     how = {"across_commits": across_commits, "stamp": job_stamp(config)}
     with RunFolder.open(path, NAME, config, fresh=fresh, **how) as folder:
