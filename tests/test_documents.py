@@ -16,7 +16,7 @@ import pytest
 from documents import Block, blocks, pages, value, without
 from launch import environment
 
-from regimes.experiments import cards
+from regimes.experiments import cards, homes
 from regimes.lab.kept import documents as with_marks
 from regimes.lab.kept import with_results
 from regimes.training.config import TrainConfig, folder_of
@@ -152,7 +152,7 @@ def test_the_tables_of_results_are_those_of_the_results():
     titles = {name: card.title for name, card in cards().items()}
     for page in with_marks(ROOT):
         text = page.read_text(encoding="utf-8")
-        assert text == with_results(page, ROOT, titles), f"{page.name} is old: python cli.py report --readme"
+        assert text == with_results(page, ROOT, titles, homes()), f"{page.name} is old: python cli.py report --readme"
 
 
 PAGE = """A page.
@@ -204,12 +204,24 @@ def test_commands_are_made_small_and_write_where_the_printed_ones_would():
 
 def test_a_page_with_an_old_table_is_found(tmp_path):
     results = tmp_path / "results"
-    shutil.copytree(ROOT / "results" / "lazy_rate", results / "lazy_rate")
-    page = tmp_path / "README.md"
-    page.write_text("Top\n<!-- results -->\nold\n<!-- /results -->\nEnd\n")
-    new = with_results(page, tmp_path, {"lazy_rate": "A rate"})
-    assert new.startswith("Top\n<!-- results -->\n\n| statement")
-    assert "[`lazy_rate`](results/lazy_rate/table.md) | A rate |" in new
-    assert new.endswith("<!-- /results -->\nEnd\n")
-    page.write_text(new)
-    assert with_results(page, tmp_path, {"lazy_rate": "A rate"}) == new
+    for name in ("lazy_rate", "circles"):
+        shutil.copytree(ROOT / "results" / name, results / name)
+    known = {"other": "None", "lazy_rate": "A rate", "circles": "Circles"}
+    theories = {"other": "lazy", "lazy_rate": "lazy", "circles": "least_action"}
+    front, page = tmp_path / "README.md", tmp_path / "docs" / "statements.md"
+    page.parent.mkdir()
+    for file in (front, page):
+        file.write_text("Top\n<!-- results -->\nold\n<!-- /results -->\nEnd\n")
+        new = with_results(file, tmp_path, known, theories)
+        assert new.startswith("Top\n<!-- results -->\n\n| ")
+        assert new.endswith("<!-- /results -->\nEnd\n")
+        file.write_text(new)
+        assert with_results(file, tmp_path, known, theories) == new
+    assert "[`lazy_rate`](../results/lazy_rate/table.md) | A rate |" in page.read_text()
+    assert front.read_text().splitlines()[3:8] == [
+        "| verdict | lazy | least action |",
+        "| --- | --- | --- |",
+        "| supported | [`lazy_rate`](results/lazy_rate/table.md) |  |",
+        "| inconclusive |  | [`circles`](results/circles/table.md) |",
+        "| not run | `other` |  |",
+    ]

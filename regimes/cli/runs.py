@@ -125,9 +125,10 @@ def report(
     from regimes.experiments import cards
     from regimes.lab.kept import rewrite_documents, statements_table
 
-    titles = {name: card.title for name, card in cards().items()}
+    known = cards()
+    titles = {name: card.title for name, card in known.items()}
     if readme:
-        for file in rewrite_documents(Path(), titles):
+        for file in rewrite_documents(Path(), titles, {name: card.theory for name, card in known.items()}):
             print(f"Written: {file}")
     else:
         print(statements_table(Path("results"), titles, link="results"), end="")

@@ -4,18 +4,18 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from regimes.errors import UserError
 from regimes.lab.files import write_whole
 from regimes.lab.intervals import Interval
 from regimes.lab.report import markdown_table
 from regimes.lab.shipped import shipped_folder
-from regimes.lab.statements import NO_VERDICT, because
+from regimes.lab.statements import NO_VERDICT, Verdict, because
 
-HOW = ("predictions supported", "decided by, for example")  # columns of the long table of results
+NOT_RUN = "not run"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 _MARKED = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
 
@@ -77,29 +77,55 @@ def last_verdicts() -> dict[str, str]:
     return {str(kept.content.get("name")): kept.verdict for kept in last_results() if kept.verdict is not None}
 
 
-def statements_table(folder: Path, titles: Mapping[str, str], link: str, *, brief: bool = False) -> str:
-    """The table of kept results in Markdown, one line a result, and one for each statement that has none.
-
-    A brief table leaves out how many predictions hold and the number that decided.
-    """
-    found: dict[str, list[Kept]] = {name: [] for name in titles}
-    for kept in results_in(folder):
-        found.setdefault(str(kept.content.get("name")), []).append(kept)
+def statements_table(folder: Path, titles: Mapping[str, str], link: str) -> str:
+    """The kept results in Markdown, one line a result, and one for each statement that has none."""
     rows = []
-    for name, results in found.items():
+    for name, results in _by_statement(folder, titles).items():
         for kept in results:
             rows.append(
                 {
-                    "statement": f"[`{kept.path.name}`]({link}/{kept.path.name}/table.md)",
+                    "statement": _linked(kept, link),
                     "says": titles.get(name) or kept.content["claim"],
-                    **({} if brief else dict(zip(HOW, (kept.held(), kept.deciding()), strict=True))),
-                    "verdict": kept.verdict or "no verdict",
+                    "predictions supported": kept.held(),
+                    "decided by, for example": kept.deciding(),
+                    "verdict": kept.verdict or NO_VERDICT,
                 }
             )
         if not results:
-            empty = {} if brief else dict.fromkeys(HOW, "")
-            rows.append({"statement": f"`{name}`", "says": titles[name], **empty, "verdict": "not run"})
+            nothing = {"predictions supported": "", "decided by, for example": ""}
+            rows.append({"statement": f"`{name}`", "says": titles[name], **nothing, "verdict": NOT_RUN})
     return markdown_table(rows)
+
+
+def verdicts_table(folder: Path, theories: Mapping[str, str], link: str) -> str:
+    """The kept results in Markdown by verdict, a line each, and theory, a column each; every statement is named.
+
+    theories: the theory of each statement.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, results in _by_statement(folder, theories).items():
+        theory = theories.get(name, "")
+        for verdict, word in [(kept.verdict or NO_VERDICT, _linked(kept, link)) for kept in results] or [
+            (NOT_RUN, f"`{name}`")
+        ]:
+            found.setdefault(verdict, {}).setdefault(theory, []).append(word)
+    columns = sorted({theory for line in found.values() for theory in line})
+    order = [*get_args(Verdict), NOT_RUN]
+    return markdown_table([
+        {"verdict": verdict} | {theory.replace("_", " "): ", ".join(line.get(theory, [])) for theory in columns}
+        for verdict, line in sorted(found.items(), key=lambda pair: order.index(pair[0]))
+    ])  # fmt: skip
+
+
+def _by_statement(folder: Path, known: Iterable[str]) -> dict[str, list[Kept]]:
+    found: dict[str, list[Kept]] = {name: [] for name in known}
+    for kept in results_in(folder):
+        found.setdefault(str(kept.content.get("name")), []).append(kept)
+    return found
+
+
+def _linked(kept: Kept, link: str) -> str:
+    return f"[`{kept.path.name}`]({link}/{kept.path.name}/table.md)"
 
 
 def documents(root: Path) -> list[Path]:
@@ -108,14 +134,15 @@ def documents(root: Path) -> list[Path]:
     return [page for page in pages if page.is_file() and BEGIN in page.read_text(encoding="utf-8")]
 
 
-def with_results(page: Path, root: Path, titles: Mapping[str, str]) -> str:
-    """The text of a page with the table as it is now."""
+def with_results(page: Path, root: Path, titles: Mapping[str, str], theories: Mapping[str, str]) -> str:
+    """The text of a page with the table as it is now: by verdict and theory on the front page, in full elsewhere."""
     link = Path(os.path.relpath(root / "results", page.parent)).as_posix()
-    table = statements_table(root / "results", titles, link, brief=page.parent == root)
+    brief, folder = page.parent == root, root / "results"
+    table = verdicts_table(folder, theories, link) if brief else statements_table(folder, titles, link)
     return _MARKED.sub(lambda match: f"{match[1]}\n{table}\n{match[2]}", page.read_text(encoding="utf-8"))
 
 
-def rewrite_documents(root: Path, titles: Mapping[str, str]) -> list[Path]:
+def rewrite_documents(root: Path, titles: Mapping[str, str], theories: Mapping[str, str]) -> list[Path]:
     """Write the table anew wherever its marks are; the pages that have them."""
     pages = documents(root)
     if not pages:
@@ -124,7 +151,7 @@ def rewrite_documents(root: Path, titles: Mapping[str, str]) -> list[Path]:
             "the table belongs in README.md or docs/*.md"
         )
     for page in pages:
-        write_whole(page, with_results(page, root, titles))
+        write_whole(page, with_results(page, root, titles, theories))
     return pages
 
 
