@@ -40,6 +40,7 @@ class LazyNet(IntEnum):
     INPUTS = 2  # in init_scale the fresh batches
     TARGETS = 3
     TEST_INPUTS = 4
+    BATCHES = 5  # of SGD
     PROBLEMS = 23  # random problems of the bound, with all that belongs to them
 
 
