@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from regimes.activations import ERF, GELU, Activation
-from regimes.tangent.infinite.state import Pairs, root
+from regimes.tangent.infinite.state import TINY, Pairs, recorded, root
 
 Roots = tuple[Tensor, Tensor]  # √variance of u and of v
 
@@ -50,6 +50,24 @@ class _Turn(torch.autograd.Function):
         return turned * one - through * (angle + sine), through * (angle - sine) - turned * other
 
 
+def _in_few_passes(given: Pairs, share: float, factor: float) -> Pairs:
+    """The pairs after a piecewise linear activation, in three new arrays that are written over and over.
+
+    Memory, not arithmetic, is what a pass costs: an array that the cache holds is read three times as fast.
+    """
+    gap, total, ntk, _ = given
+    cosine = total - gap
+    sine = torch.addcmul(gap.new_full((), TINY), gap, total, value=4)
+    angle = torch.rsqrt(sine)
+    sine.mul_(angle)  # half the time of sqrt
+    torch.atan2(sine, cosine, out=angle)
+    turn = sine.addcmul_(cosine, angle, value=-1)  # minus that of _Turn
+    new_gap = torch.sub(gap, turn, alpha=share, out=cosine).clamp_(min=0)
+    new_total = torch.add(total, turn, alpha=share, out=turn)
+    new_ntk = None if ntk is None else torch.addcmul(ntk, angle, ntk, value=-2 * share, out=angle)
+    return Pairs(new_gap, new_total, new_ntk, factor)
+
+
 def piecewise_linear(below: float, above: float) -> Form:
     """σ(s) = below·s for s < 0, above·s for s > 0: relu (0, 1), leaky relu, absolute value (−1, 1), identity (1, 1).
 
@@ -64,6 +82,8 @@ def piecewise_linear(below: float, above: float) -> Form:
         if p == 0:
             return given._replace(factor=factor * q)
         share = p / (p + q) / math.pi
+        if p <= q and not recorded(gap, total, ntk):
+            return _in_few_passes(given, share, factor * (p + q))
         if p <= q:
             turn, angle = _Turn.apply(gap, total)
             new_gap = torch.add(gap, turn, alpha=share)

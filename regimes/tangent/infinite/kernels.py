@@ -12,10 +12,10 @@ from torch import Tensor
 from regimes.checks import count, finite, function, real, shapes, without_values
 from regimes.tangent.infinite.layers import require_layer
 from regimes.tangent.infinite.products import NEAR, products, sharpened, spread
-from regimes.tangent.infinite.state import Kind, Layer, Pairs, Sides, joined, mapped, placed
+from regimes.tangent.infinite.state import Kind, Layer, Pairs, Sides, joined, mapped, placed, recorded
 
 MEMORY = 512 * 2**20  # bytes that the work may take beside its result
-TILE, ROWS = 2**17, 128  # entries of a tile of pairs on a CPU, which stay in its cache, and samples of its shorter side
+TILE, ROWS = 2**17, 96  # entries of a tile of pairs on a CPU, which stay in its cache, and samples of its shorter side
 ARRAYS = 24  # arrays of the size of a tile that a layer may hold at a time
 
 
@@ -83,7 +83,8 @@ def kernels_of(
     left = _samples(caller, "x1", net, x1, room)
     right = left if x2 is None else _samples(caller, "x2", net, other, room)
     if torch.is_grad_enabled() and (left.root.requires_grad or right.root.requires_grad):
-        return _kernels(_pairs(net, left, right))
+        return _kernels(_pairs(net, left.along(1), right.along(0)))
+    left, right = left.along(1), right.along(0)
     tile = max(1, min(room, TILE // size) if x1.device.type == "cpu" else room)
     rows = max(1, min(math.isqrt(tile), ROWS)) if x1.device.type == "cpu" else max(1, math.isqrt(tile))
     n1, n2 = len(x1), len(other)
@@ -91,7 +92,7 @@ def kernels_of(
     done, total = 0, n1 * (n1 + 1) // 2 if x2 is None else n1 * n2
     for one, two in _tiles(n1, n2, rows, tile // rows, half=x2 is None):
         known = x2 is None and x1.ndim == 2 and one.start == two.start
-        found = _kernels(_pairs(net, left.part(one), right.part(two), known))
+        found = _kernels(_pairs(net, left.part((one,)), right.part((slice(None), two)), known))
         for whole, part in zip((nngp, ntk), found, strict=True):
             if x2 is None:
                 _place(whole, part, one, two)
@@ -115,7 +116,7 @@ def _place(whole: Tensor, part: Tensor, rows: slice, columns: slice) -> None:
     """Write a tile that begins on the diagonal or to the right of it, and its mirror image."""
     if columns.start > rows.start:
         whole[rows, columns] = part
-        whole[columns, rows] = part.mT.contiguous()  # in two steps, which are quicker than one
+        whole[columns, rows] = part.mT
         return
     size = rows.stop - rows.start
     square = part[:, :size]
@@ -131,8 +132,14 @@ class _Samples(NamedTuple):
     root: Tensor
     sides: Sides
 
-    def part(self, rows: slice) -> "_Samples":
-        return _Samples(self.units[rows], self.root[rows], mapped(self.sides, lambda each: each[rows]))
+    def along(self, axis: int) -> "_Samples":
+        """The same with a further axis, over the samples of the other side."""
+        units, root = (each.unsqueeze(axis) for each in (self.units, self.root))
+        return _Samples(units, root, mapped(self.sides, lambda each: each.unsqueeze(axis)))
+
+    def part(self, places: tuple[slice, ...]) -> "_Samples":
+        """Some of the samples."""
+        return _Samples(self.units[places], self.root[places], mapped(self.sides, lambda each: each[places]))
 
 
 def _samples(caller: str, name: str, net: Layer, x: Tensor, room: int) -> _Samples:
@@ -155,12 +162,10 @@ def _samples(caller: str, name: str, net: Layer, x: Tensor, room: int) -> _Sampl
 
 
 def _pairs(net: Layer, left: _Samples, right: _Samples, same: bool = False) -> Pairs:
-    pairs = _inputs(left.units[:, None], right.units[None], left.root[:, None], right.root[None], net.pools, same)
+    """left: (n1, 1, ...), right: (1, n2, ...)."""
+    pairs = _inputs(left.units, right.units, left.root, right.root, net.pools, same)
     pairs = pairs._replace(ntk=torch.zeros_like(pairs.gap[:1, :1]).expand_as(pairs.gap))
-    one, other = (
-        mapped(side.sides, lambda each, axis=axis: each.unsqueeze(axis)) for axis, side in ((1, left), (0, right))
-    )
-    return net.pairs(pairs, one, other)
+    return net.pairs(pairs, left.sides, right.sides)
 
 
 def _inputs(
@@ -176,7 +181,8 @@ def _inputs(
     least, most = cosine.detach().aminmax()
     scale = torch.mul(*placed(root1, root2, cosine))
     covariance = cosine * scale
-    gap, total = scale - covariance, scale + covariance
+    gap = scale - covariance
+    total = scale + covariance if recorded(covariance) else covariance.add_(scale)
     one, other = spread(units1, units2, cosine)
     if most > 1 - NEAR:
         gap = sharpened(gap, scale, cosine > 1 - NEAR, one, other)

@@ -11,7 +11,7 @@ from regimes.activations import Activation, require_activation
 from regimes.checks import count, not_negative, positive
 from regimes.tangent.infinite.activations import form_of
 from regimes.tangent.infinite.closed_forms import Form
-from regimes.tangent.infinite.state import Kind, Layer, Pairs, Sides, alone, placed, root, with_constant
+from regimes.tangent.infinite.state import Kind, Layer, Pairs, Sides, alone, placed, recorded, root, with_constant
 
 Parametrisation = Literal["ntk", "standard"]
 
@@ -255,7 +255,10 @@ def trained(layer: "Weights", before: Callable[[], Tensor], after: Pairs) -> Pai
     if ntk is None:
         return after
     if layer.parametrisation == "ntk":
-        return after._replace(ntk=torch.add(ntk, total - gap, alpha=0.5))
+        covariance = total - gap
+        if recorded(covariance, ntk):
+            return after._replace(ntk=torch.add(ntk, covariance, alpha=0.5))
+        return after._replace(ntk=covariance.mul_(0.5).add_(ntk))
     assert layer.fan_in is not None
     weights = layer.fan_in * before() + (0.0 if layer.sigma_b is None else 1.0)
     return after._replace(ntk=ntk + weights / factor)

@@ -89,10 +89,24 @@ def root(values: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, values, 1.0).sqrt(), 0.0)
 
 
+def recorded(*tensors: Tensor | None) -> bool:
+    """Whether gradients are asked for, so that nothing may be written in place."""
+    return torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in tensors)
+
+
 def mapped(sides: Sides, function: Callable[[Tensor], Tensor]) -> Sides:
-    """The sides with a function applied to each tensor."""
-    inner = tuple(mapped(each, function) for each in sides.inner)
-    return Sides(function(sides.before), function(sides.after), inner)
+    """The sides with a function applied to each tensor, once where it ends one layer and begins the next."""
+    known: dict[int, Tensor] = {}
+
+    def once(tensor: Tensor) -> Tensor:
+        if id(tensor) not in known:
+            known[id(tensor)] = function(tensor)
+        return known[id(tensor)]
+
+    def each(sides: Sides) -> Sides:
+        return Sides(once(sides.before), once(sides.after), tuple(each(one) for one in sides.inner))
+
+    return each(sides)
 
 
 def joined(parts: Sequence[Sides]) -> Sides:
