@@ -112,6 +112,23 @@ class DiagnoseJob(IntEnum):
     SUBSAMPLES = 82
 
 
+@unique
+class RealData(IntEnum):
+    """Kernel regressions and nets on images: weights, batches, and samples drawn from a pool."""
+
+    WEIGHTS = 101
+    ORDER = 102
+    POOL = 103
+
+
+@unique
+class ScaledImages(IntEnum):
+    """Nets of several scales α on labelled images: weights, and labels that are shuffled."""
+
+    WEIGHTS = 111
+    SHUFFLE = 112
+
+
 def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Random generator of one seed; further integers name independent streams of it (data, weights, batches...)."""
     for name, value in {"seed": seed, **{f"stream {number}": value for number, value in enumerate(stream)}}.items():
