@@ -97,19 +97,23 @@ class Stop:
 def stoppable() -> Iterator[Stop]:
     """Within, the first Ctrl-C (or SIGTERM) asks the run to stop at its next step; a second one stops it at once.
 
-    A worker of a pool leaves Ctrl-C to its parent, as it was told, and is asked to stop by SIGTERM.
+    A worker of a pool leaves Ctrl-C to its parent, as it was told, and is asked to stop by SIGTERM. There further
+    signals change nothing: a pool that has seen one worker end sends all others another SIGTERM, and would take an
+    exception for the end of one call only.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
+    worker = multiprocessing.parent_process() is not None
+
     def ask(number: int, frame: Any) -> None:
-        if stop.asked:
+        if stop.asked and not worker:
             raise KeyboardInterrupt
         stop.asked = True
 
-    left = multiprocessing.parent_process() is not None and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    left = worker and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     kinds = (signal.SIGTERM,) if left else (signal.SIGINT, signal.SIGTERM)
     before = {kind: signal.signal(kind, ask) for kind in kinds}
     try:

@@ -267,39 +267,56 @@ def test_a_worker_leaves_ctrl_c_to_its_parent():
         assert pool.map(_asked_in_a_worker, [signal.SIGINT, signal.SIGTERM]) == [False, True]
 
 
-def endless(folder, number):
-    """A call that goes on until it is asked to stop."""
+def endless(folder, number, step):
+    """A call that goes on, in steps of so many seconds, until it is asked to stop."""
     with Unfinished(folder / str(number), {}, []).watched(list) as stepped:
         (folder / f"started{number}").touch()
         while True:
-            time.sleep(0.02)
+            time.sleep(step)
             stepped()
 
 
 def exit_code(process):
     """That of a process of a pool: a thread of the pool waits for it too, and may be told of its end before we are."""
-    process.join(60)
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 20
+    process.join(20)
     while process.exitcode is None and time.monotonic() < limit:
         time.sleep(0.05)
     return process.exitcode
 
 
+def begun(folder):
+    return {file.name.removeprefix("started") for file in folder.glob("started*")}
+
+
 def test_stopped_workers_keep_their_state_end_and_begin_no_other_call(tmp_path):
+    """One is within a long step when the pool, which sees the other end, sends it the signal a second time."""
     processes = []
 
     def stopped():
         with worker_pool(2) as pool:
-            for number in range(6):
-                pool.submit(endless, tmp_path, number)
-            while len(list(tmp_path.glob("started*"))) < 2:
+            for number, step in enumerate((0.02, 1.0, 0.02, 0.02, 0.02)):
+                pool.submit(endless, tmp_path, number, step)
+            limit = time.monotonic() + 60
+            while begun(tmp_path) != {"0", "1"} and time.monotonic() < limit:
                 time.sleep(0.05)
             processes.extend(pool._processes.values())
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         stopped()
-    assert [exit_code(process) for process in processes] == 2 * [128 + signal.SIGTERM]
-    begun = [file.name.removeprefix("started") for file in tmp_path.glob("started*")]
-    assert len(begun) == 2
-    assert all((tmp_path / number / FILE).exists() for number in begun)
+    codes = [exit_code(process) for process in processes]
+    for process in processes:  # else a worker that goes on would hold this process for ever
+        process.kill()
+    assert codes == 2 * [128 + signal.SIGTERM]
+    assert begun(tmp_path) == {"0", "1"}
+    assert all((tmp_path / number / FILE).exists() for number in ("0", "1"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_at_once_what_is_no_worker(number):
+    with stoppable() as stop:
+        signal.raise_signal(number)
+        assert stop.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)

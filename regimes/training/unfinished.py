@@ -74,7 +74,7 @@ class Unfinished:
 
         seen: what was seen of each training so far; called before these are kept, which may be moved to their present
         position by it. After Ctrl-C or SIGTERM, once the state of that step was kept: KeyboardInterrupt, and in a
-        worker process its end.
+        worker process its end, however many signals came.
         """
         if self.path is None:
             yield lambda: None
