@@ -105,6 +105,17 @@ class Diagnosed(IntEnum):
 
 
 @unique
+class Criterion(IntEnum):
+    """Models whose lazy criterion is measured: weights, samples, random starts of its searches, what model it is."""
+
+    WEIGHTS = 101
+    DATA = 102
+    SEARCH = 103
+    RECIPE = 104
+    TEST = 105
+
+
+@unique
 class DiagnoseJob(IntEnum):
     """The job diagnose: which samples, and the subsamples behind its intervals."""
 
