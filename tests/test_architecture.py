@@ -30,7 +30,8 @@ LAYERS = [
 LAYER = {package: height for height, line in enumerate(LAYERS) for package in line.split()}
 HEAVY = ("torch", "jax", "ot", "matplotlib", "pandas", "scipy", "sklearn")
 LIMIT = 300
-SHARED = {"low_data", "rotations", "scaled_nets", "starts"}  # packages of experiments that other experiments may import
+# packages of experiments that other experiments may import
+SHARED = {"low_data", "rotations", "scaled_images", "scaled_nets", "scaled_numbers", "scaled_settings", "starts"}
 
 
 def unit(module: str) -> str:

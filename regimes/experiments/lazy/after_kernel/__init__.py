@@ -1,0 +1,136 @@
+"""Is a trained net a regression with the tangent kernel that it ended with, its after kernel?
+
+Set-up. Parity of handwritten digits, nets α (h(w) − h(w_0)) with two hidden layers, see `scaled_images`. Beside each
+net stand two regressions on its training images: the gradient flow from zero with the kernel at the start, and that
+with the after kernel. Each is stopped where its training loss is that of the net, so all three are compared at one
+loss, on held-out images.
+
+Predictions.
+* At α = 1, the mean-field scale, the after kernel fits held-out images better than the kernel at the start does
+  ([Long2021], [Fort2020], on other nets and data), is nearer to the net than that one (half as far or less), and errs
+  as often as the net, to 0.02. These were set when a pilot with other seeds had been looked at.
+* Control. If the gain came from the labels that the net has learned, the after kernel of a net trained on shuffled
+  labels, to the same loss, would fit the true labels less well. This was set before the pilot, and the pilot spoke
+  against it: there both kernels had the gain.
+* Rates. Θ_T − Θ_0 = O(1/α), and a regression at a fixed loss is a smooth function of its kernel; and the net tends to
+  its tangent model like 1/α ([ChizatOyallonBach2019] Theorem 2.2), which is the regression with the kernel at the
+  start up to the steps of the descent. So after kernel and net both tend to the start kernel's fit with exponent −1.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regimes.experiments.lazy.after_kernel.runs import measure as measure
+from regimes.experiments.lazy.scaled_numbers import at_the_loss, exponent, shuffled, smallest, true
+from regimes.experiments.lazy.scaled_settings import Config as Config
+from regimes.experiments.lazy.scaled_settings import points as points
+from regimes.lab import figures
+from regimes.lab.intervals import CORRELATION, SHARE
+from regimes.lab.numbers import Number, cells, each, geometric_mean, judged, mean
+from regimes.lab.report import Interval, Judgement, Prediction, Statement
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+BETTER = "smallest α: mean square error, after kernel over start kernel"
+NEAR = "smallest α: distance of the net from the after kernel's fit over that from the start kernel's"
+ERRORS = "smallest α: error of the net less that of the after kernel"
+LABELS = "smallest α: mean square error, after kernel over that of a net trained on shuffled labels"
+AFTER_RATE = "exponent in α of the distance of the after kernel's fit from the start kernel's"
+NET_RATE = "exponent in α of the distance of the net from the start kernel's fit"
+STATEMENT = Statement(
+    title="A trained net is a regression with its after kernel",
+    claim="At the same training loss, the kernel of a net trained at the mean-field scale fits held-out images better "
+    "than the kernel at the start, as the net does, and because of the labels; for lazy nets all three are one.",
+    source="[Long2021] and [Fort2020] for the after kernel, [ChizatOyallonBach2019] for the rates",
+    predictions=(
+        Prediction(BETTER, Interval.at_most(1.0), "after a pilot"),
+        Prediction(NEAR, Interval.at_most(0.5), "after a pilot"),
+        Prediction(ERRORS, Interval.around(0.0, 0.02), "after a pilot"),
+        Prediction(LABELS, Interval.at_most(1.0), "chosen"),
+        Prediction(AFTER_RATE, Interval.around(-1.0, 0.1), "derived"),
+        Prediction(NET_RATE, Interval.around(-1.0, 0.1), "derived"),
+    ),
+)
+GRID = ("labels", "alpha", "seed")
+BATCHED = GRID
+FITS = {"net": ("net", 1, "--"), "start": ("kernel at the start", 0, ":"), "after": ("after kernel", 2, "-")}
+OTHER = "after kernel of a net trained on shuffled labels"
+DISTANCES = {"after_start": ("after kernel, start kernel", 2, "-"), "net_start": ("net, start kernel", 0, ":"),
+             "net_after": ("net, after kernel", 1, "--")}  # fmt: skip
+
+
+def judge(rows: "DataFrame") -> Judgement:
+    """Ratios and differences at the smallest α, paired by seed; exponents over large α."""
+    kept = at_the_loss(rows)
+    small, other = smallest(kept), shuffled(kept)
+    found = {
+        BETTER: geometric_mean(small.after_square / small.start_square),
+        NEAR: geometric_mean(small.net_after / small.net_start),
+        ERRORS: mean(small.net_error - small.after_error, within=CORRELATION),
+        LABELS: geometric_mean((small.after_square / other.after_square).dropna()),
+        AFTER_RATE: exponent(kept, "after_start"),
+        NET_RATE: exponent(kept, "net_start"),
+    }
+    merits = {
+        "runs that did not come to the loss": float(len(rows) - len(kept)),
+        "shuffled labels: mean square error, after kernel over start kernel": geometric_mean(
+            (other.after_square / other.start_square).dropna()
+        ),
+        "smallest α: mean square error, net over start kernel": geometric_mean(small.net_square / small.start_square),
+    }
+    return judged(STATEMENT, found, merits)
+
+
+def squares(rows: Any, fit: str) -> dict[float, Number]:
+    """Mean square error of a fit over that of the start kernel, paired by seed, by scale."""
+    return each(rows, "alpha", lambda some: geometric_mean(some[f"{fit}_square"] / some.start_square))
+
+
+def table(rows: "DataFrame") -> "DataFrame":
+    """Held-out errors of the three fits, mean squares over that of the start kernel, and distances."""
+    import pandas
+
+    lines = []
+    for (labels, alpha), some in at_the_loss(rows).groupby(["labels", "alpha"], sort=False):
+        line: dict[str, Any] = {"labels": labels, "α": alpha, "seeds": len(some)}
+        line |= {f"error, {FITS[fit][0]}": mean(some[f"{fit}_error"], within=SHARE).value for fit in FITS}  # pyright: ignore
+        for fit in ("net", "after"):
+            line |= cells(f"mean square, {fit} over start", geometric_mean(some[f"{fit}_square"] / some.start_square))
+        lines.append(line | {words: float(np.exp(np.log(some[key]).mean())) for key, (words, *_) in DISTANCES.items()})
+    return pandas.DataFrame(lines)
+
+
+def draw(rows: "DataFrame") -> "Figure":
+    """Mean square errors relative to the start kernel's, and distances of the three fits, against α."""
+    kept = at_the_loss(rows)
+    mine = true(kept)
+    made, (left, right) = figures.figure(1, 2, width=figures.DOUBLE, height=3.9)
+    with figures.style():
+        for fit in ("net", "after"):
+            label, number, line = FITS[fit]
+            figures.curve(left, squares(mine, fit), number=number, bars=True, label=label, ls=line)
+        other = squares(shuffled(kept).reset_index(), "after")
+        figures.curve(
+            left, other, number=3, bars=True, ls="none", label="after kernel of a net trained on shuffled labels"
+        )
+        left.axhline(1.0, color=figures.GREY, ls=":", lw=1.2, label="kernel at the start")
+        left.set(
+            xscale="log",
+            xlabel="output scale α",
+            ylabel="mean square error on held-out\nimages over the start kernel's",
+        )
+        for column, (label, number, line) in DISTANCES.items():
+            found = each(mine, "alpha", lambda some, column=column: geometric_mean(some[column]))
+            if column != "net_after":
+                label = figures.with_exponent(label, exponent(kept, column))
+            figures.curve(right, found, number=number, bars=True, label=label, ls=line)
+        right.set(xscale="log", yscale="log", xlabel="output scale α", ylabel="relative distance")
+        left.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.2))
+        right.legend(title="exponent from α = 100 on", loc="upper left", bbox_to_anchor=(-0.1, -0.2))
+        seeds = rows.seed.nunique()
+        text = f"Held-out images, all fits at one training loss. Geometric means of {seeds} seeds; "
+        figures.explain(made, text + figures.intervals("bars", seeds) + ".")
+    return made
