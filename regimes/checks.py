@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_SLICE = 2**18  # entries that are looked at together
 _SAFE, _HALF = (torch.float32, torch.float64), (torch.float16, torch.bfloat16)
 
 
@@ -67,7 +68,7 @@ def shapes(
         named = len(before) + len(after)
         if len(shape) < named or (star is None and len(shape) > named):
             least = "at least " * (star is not None)
-            reason = f"{name} has {_axes(len(shape))} where {least}{named} are needed"
+            reason = f"{name} has {len(shape)} {'axis' if len(shape) == 1 else 'axes'} where {least}{named} are needed"
             advice = f"Add the missing axis, as in {name}[..., None]" if len(shape) < named else f"Reshape {name}"
             raise _misfit(caller, arrays, reason, cure or advice)
         if 0 in shape:
@@ -99,10 +100,6 @@ def _joined(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] | N
     if any(a != b and 1 not in (a, b) for a, b in zip(longer, shorter, strict=True)):
         return None
     return tuple(map(max, longer, shorter))
-
-
-def _axes(number: int) -> str:
-    return f"{number} {'axis' if number == 1 else 'axes'}"
 
 
 def _misfit(caller: str, arrays: dict[str, tuple[Any, str]], reason: str, cure: str) -> ValueError:
@@ -161,13 +158,21 @@ def finite(caller: str, /, **arrays: Any) -> None:
             continue
         if without_values(array):
             raise ValueError(f"{caller} needs {name} with values; it is on the meta device. Make it on another one.")
-        good = array.isfinite() if isinstance(array, Tensor) else np.isfinite(array)
-        if not bool(good.all()):
-            bad, size = int((~good).sum()), int(np.prod(good.shape))
+        if bad := int(_not_finite(array)):
             raise ValueError(
-                f"{caller} needs finite {name}; {bad} of its {size} entries {'is' if bad == 1 else 'are'} NaN or "
-                "infinite. Look at where it comes from: a diverged run, a division by zero, missing data."
+                f"{caller} needs finite {name}; {bad} of its {np.prod(np.shape(array))} entries "
+                f"{'is' if bad == 1 else 'are'} NaN or infinite. Look at where it comes from: a diverged run, a "
+                "division by zero, missing data."
             )
+
+
+def _not_finite(array: Any) -> Any:
+    """How many entries are NaN or infinite, in parts: to ask it of all makes temporaries larger than the array."""
+    rows, size = len(array) if np.ndim(array) else 1, int(np.prod(np.shape(array)))
+    if size > _SLICE:
+        step = max(1, _SLICE * rows // size)
+        return sum(_not_finite(array[i : i + step] if rows > 1 else array[0]) for i in range(0, rows, step))
+    return (~(array.isfinite() if isinstance(array, Tensor) else np.isfinite(array))).sum()
 
 
 def count(caller: str, name: str, value: Any, at_least: int = 1) -> int:
@@ -211,20 +216,14 @@ def function(caller: str, **functions: Any) -> None:
 
 
 def positive(caller: str, name: str, value: Any, *, infinite: bool = False, single: bool = False) -> None:
-    """Refuse all but numbers above 0 (a tensor: every entry); NaN is refused, and inf unless `infinite`.
-
-    With `single` also several numbers.
-    """
+    """Refuse all but numbers above 0, all entries of a tensor; inf unless `infinite`, several if `single`."""
     if single:
         _single(caller, name, value)
     _number(caller, name, value, "above 0", lambda v: v > 0, infinite)
 
 
 def not_negative(caller: str, name: str, value: Any, *, infinite: bool = False, single: bool = False) -> None:
-    """Refuse all but numbers of at least 0 (a tensor: every entry); NaN is refused, and inf unless `infinite`.
-
-    With `single` also several numbers.
-    """
+    """Refuse all but numbers of at least 0, all entries of a tensor; inf unless `infinite`, several if `single`."""
     if single:
         _single(caller, name, value)
     _number(caller, name, value, "of at least 0", lambda v: v >= 0, infinite)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from regimes.checks import alike, count, counts, finite, function, kind, not_negative, positive, real, shapes
+from regimes.tangent.gram.footprint import most_bytes
 
 ones = torch.ones
 
@@ -110,6 +111,24 @@ def test_a_count_is_a_whole_number():
     for wrong in (0, -1, 1.0, float("nan"), True, "3", None):
         with pytest.raises(ValueError, match=r"f needs runs as a whole number, at least 1; got .*Change runs"):
             count("f", "runs", wrong)
+
+
+@pytest.mark.parametrize("shape", [(3 * 2**18 + 5,), (1, 1, 2**20), (2**10, 1, 2**10), (2, 3, 2**18 + 1)])
+@pytest.mark.parametrize("of", [torch.zeros, np.zeros])
+def test_many_entries_are_looked_at_in_parts_and_none_is_missed(of, shape):
+    x = of(shape)
+    finite("f", x=x)
+    flat = x.reshape(-1)
+    flat[-1] = flat[len(flat) // 2] = float("nan")
+    with pytest.raises(ValueError, match=rf"2 of its {len(flat)} entries are NaN"):
+        finite("f", x=x)
+    with pytest.raises(ValueError, match=rf"2 of its {len(flat)} entries are NaN"):
+        finite("f", x=x.T if len(shape) == 2 else x.swapaxes(0, -1))
+
+
+def test_looking_at_many_entries_takes_little_memory():
+    most = most_bytes(lambda: finite("f", x=x), [x := torch.zeros(2000, 3000)])[0]
+    assert most < x.nbytes / 5
 
 
 def test_a_positive_number_is_finite_and_above_zero():

@@ -1,7 +1,7 @@
 """The verdict on a training run: nets of known regime, three hard cases, and broken models, which have none."""
 
 from copy import deepcopy
-from math import nan
+from math import inf, nan
 
 import pytest
 import torch
@@ -15,11 +15,11 @@ from regimes.models.mlp import MLP
 from regimes.models.scaling import Centred
 from regimes.tangent.diagnosis import kernels
 from regimes.tangent.diagnosis.diagnose import OPTIONAL, diagnose
-from regimes.tangent.diagnosis.features import low_rank_measure
+from regimes.tangent.diagnosis.features import activity, low_rank_measure, richness
 from regimes.tangent.diagnosis.gaps import Outputs
 from regimes.tangent.diagnosis.judgement import Limits, judge_run
 from regimes.tangent.diagnosis.pair import make_pair
-from regimes.tangent.diagnosis.readings import Reading, root_ratio
+from regimes.tangent.diagnosis.readings import NotMeasured, Reading, of_points, read, root_ratio
 from regimes.tangent.laziness import cka
 
 X = torch.randn(30, 4, generator=generator(1), dtype=torch.float64)
@@ -387,6 +387,147 @@ def test_an_interval_that_holds_the_threshold_gives_no_verdict():
         readings["linearisation_gap"] = Reading(gap, 0.9 * gap, 1.1 * gap)
         assert judge_run(readings, 100, "", Limits()).verdict == verdict
     assert judge_run(readings, 100, "", Limits(linearisation_gap=0.5)).verdict == "lazy"
+
+
+GAP = Reading(0.01, 0.009, 0.011)
+FALLEN = {"risk_start": Reading(1.0), "risk_end": Reading(0.1)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"linearisation_gap": Reading(nan, nan, nan)},
+        {"linearisation_gap": Reading(0.01, nan, nan)},
+        {"linearisation_gap": Reading(0.01, nan, 0.02)},
+        {"linearisation_gap": Reading(0.2, 0.15, nan)},
+        {"linearisation_gap": Reading(0.01)},
+        {"linearisation_gap": Reading(nan, nan, nan), "gap_after_decay": Reading(nan, nan, nan)},
+        {"risk_start": Reading(nan)},
+        {"risk_end": Reading(nan)},
+        {"risk_start": Reading(None, reason="it came out as NaN or infinite")},
+        {"risk_start": Reading(inf), "risk_end": Reading(inf)},
+    ],
+)
+def test_no_verdict_comes_of_nan(change):
+    assert judge_run({"linearisation_gap": GAP, **FALLEN}, 100, "", Limits()).verdict == "lazy"
+    assert judge_run({"linearisation_gap": GAP, **FALLEN} | change, 100, "", Limits()).verdict == "cannot tell"
+
+
+def test_a_gap_that_is_nan_does_not_hide_one_that_is_known():
+    readings = {"linearisation_gap": Reading(nan, nan, nan), "gap_after_decay": GAP, **FALLEN}
+    assert judge_run(readings, 100, "", Limits()).deciding == "gap_after_decay"
+
+
+@pytest.mark.parametrize("limit", [nan, inf, 0.0, -1.0, "a", None, True])
+@pytest.mark.parametrize("name", Limits._fields)
+def test_limits_that_are_none_are_refused(name, limit):
+    limits = Limits(**{name: limit})
+    with pytest.raises(ValueError, match=f"judge_run needs the limit {name}"):
+        judge_run({"linearisation_gap": GAP, **FALLEN}, 100, "", limits)
+    with pytest.raises(ValueError, match=f"diagnose needs the limit {name}"):
+        diagnose(net(), net(), X, Y, limits=limits)
+
+
+class Gated(nn.Module):
+    """A net with a gate, a temperature and a length, each one number, and a clip that nothing reaches."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = nn.Linear(4, 8).double(), nn.Linear(8, 1).double()
+        self.gate, self.scale = (nn.Parameter(torch.tensor(0.3, dtype=torch.float64)) for _ in range(2))
+
+    def forward(self, x):
+        hidden = torch.tanh(self.inner(x)) * torch.sigmoid(self.gate) * nn.functional.softplus(self.scale)
+        return self.outer(hidden.clamp(-50, 50)) * self.scale.clamp(max=4.0).exp()
+
+
+def test_functions_of_a_single_number_are_no_activations():
+    seen = activity(Gated(), X, 1)
+    assert [each.shape for each in seen.preactivations] == [(30, 8)]
+    assert seen.features.shape == (30, 8)
+
+
+@pytest.mark.slow
+def test_a_net_with_gates_is_diagnosed_and_its_clip_hides_no_kappa():
+    found = diagnose(*descend(Gated(), 0.1, 60), X, Y, omit={"tangent_disagreement", "layers"})
+    for name in ("activation_flips", "richness_end", "kappa"):
+        assert found.readings[name].value is not None, found.readings[name]
+    relu = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)).double()
+    bent = diagnose(*descend(relu, 0.1, 60), X, Y, omit=OPTIONAL - {"kappa"}).readings["kappa"]
+    assert bent.value is None
+    assert "bends smoothly" in bent.reason
+
+
+@pytest.mark.parametrize(
+    ("function", "counts"),
+    [
+        (torch.relu, True),
+        (lambda z: z.clone().relu_(), True),
+        (lambda z: z.clamp(min=0), True),
+        (lambda z: z.clamp_min(0.0), True),
+        (lambda z: z.clamp(0, 6), True),
+        (nn.functional.hardtanh, True),
+        (lambda z: z.clamp(max=5.0), False),
+        (lambda z: z.clamp(-5, 5), False),
+        (torch.abs, False),
+        (lambda z: torch.maximum(z, z / 2), False),
+        (lambda z: nn.functional.max_pool1d(z[:, None], 2)[:, 0], False),
+    ],
+)
+def test_only_activations_can_flip(function, counts):
+    class Net(nn.Module):
+        def forward(self, x):
+            return function(x)
+
+    assert len(activity(Net(), X, 4).preactivations) == counts
+
+
+def test_what_stands_in_the_way_of_a_look_at_the_units_is_the_reason_of_these_readings_alone(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no look")
+
+    monkeypatch.setattr("regimes.tangent.diagnosis.features.activity", broken)
+    found = diagnose(net(), net(seed=1), X, Y, omit=OPTIONAL - {"activation_flips", "richness_end"})
+    assert found.readings["activation_flips"].reason == found.readings["richness_end"].reason == "no look"
+    assert found.readings["linearisation_gap"].value > 0
+
+
+@pytest.mark.parametrize(("of_one_class", "interval"), [(30, True), (6, True), (1, False)])
+def test_a_half_that_holds_one_class_hides_no_alignment(of_one_class, interval):
+    labels = (torch.arange(60) < of_one_class).double()[:, None]
+    root = torch.randn(60, 5, dtype=torch.float64, generator=generator(9)) + labels
+    kernel, outer = root @ root.mT, labels @ labels.mT
+    found = read(lambda: kernels.target_alignment(kernel, labels, 1, generator(0)))
+    assert_close(found.value, float(cka(kernel, outer)))
+    assert (found.low is not None) == interval
+    if interval:
+        assert found.low <= found.value <= found.high
+    phi, outputs = activity(net(), torch.randn(60, 4, dtype=torch.float64), 1), labels
+    rich = read(lambda: richness(phi, outputs, generator(0)))
+    assert rich.value is not None
+    assert (rich.low is not None) == interval
+
+
+def test_only_what_cannot_be_measured_on_all_points_is_missing():
+    def measure(some):
+        if len(some) == 20:
+            raise NotMeasured("on all points")
+        return 1.0
+
+    found = read(lambda: of_points(measure, 20, generator(0), 1, low=0.0))
+    assert found.reason == "on all points"
+    labels = torch.zeros(60, 1, dtype=torch.float64)
+    assert (
+        "the same at all points"
+        in read(lambda: kernels.target_alignment(torch.eye(60), labels, 1, generator(0))).reason
+    )
+
+
+def test_a_half_in_which_nothing_has_moved_leaves_the_others_their_interval():
+    above, below = torch.ones(40), torch.zeros(40)
+    below[:4] = 1.0  # one half in twenty is without any of them, and 0 / 0
+    found = root_ratio(above * (below > 0), below, generator(0), 1)
+    assert (found.low, found.value, found.high) == (1.0, 1.0, 1.0)
 
 
 @pytest.mark.slow

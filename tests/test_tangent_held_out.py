@@ -101,6 +101,25 @@ def test_modes_are_found_in_a_large_sample():
     assert_close(modes.coefficients.abs()[:, 0], torch.tensor([1.0, 2.0, 0.5]).double(), rtol=0, atol=0.3)  # the same
 
 
+def test_what_the_kernel_cannot_learn_of_the_target_stays_in_the_error():
+    """Linear kernel in 5 dimensions, target x_1 + x_1² − 1: of E y² = 3 a power of 2 is out of reach, as noise is."""
+    x, ridge = gaussian(2000, 5), 1e-6
+    linear, bent = x[:, :1], x[:, :1].square() - 1
+    modes = empirical_modes(x[:400] @ x[:400].mT, (linear + bent)[:400])
+    assert len(modes.eigenvalues) == 5 + 1
+    assert modes.eigenvalues[-1] == 0
+    assert_close(modes.coefficients.square().sum(), (linear + bent)[:400].square().mean())
+    curve = learning_curve(*modes, [20, 60], ridge=ridge)
+    noisy = learning_curve(modes.eigenvalues[:5], modes.coefficients[:5], [20, 60], ridge=ridge, noise=2.0)
+    assert_close(curve.error, noisy.error, rtol=0.5, atol=0)  # 400 samples of x⁴ scatter by 0.2 of their mean
+    errors = []
+    for start in range(0, 1600, 60):
+        fit = kernel_ridge(x[start : start + 60] @ x[start : start + 60].mT, (linear + bent)[start : start + 60])
+        miss = predict(fit, x @ x[start : start + 60].mT) - linear - bent
+        errors.append(float(miss.square().mean()))
+    assert abs(sum(errors) / len(errors) - curve.error[1]) < 0.5 * curve.error[1]  # the same
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

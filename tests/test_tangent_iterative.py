@@ -103,3 +103,25 @@ def test_the_condition_is_told_where_the_first_targets_are_zero():
     whole = iterative_ridge(kernel, y, ridge=1e-3, **how).condition
     y[:, 0] = 0
     assert float(iterative_ridge(kernel, y, ridge=1e-3, **how).condition) > 0.5 * float(whole) > 1
+
+
+def test_a_kernel_of_another_kind_than_the_fitted_one_is_refused():
+    net = nn.Sequential(nn.Linear(3, 20), nn.Tanh(), nn.Linear(20, 2)).double()
+    x, x_test, y = (torch.randn(n, d, dtype=torch.float64) for n, d in ((8, 3), (4, 3), (8, 2)))
+    operator, full, trace = tangent_operator(net, x), ntk(net, x), ntk(net, x, outputs="trace")
+    across = {True: ntk(net, x_test, x), False: ntk(net, x_test, x, outputs="trace")}
+    for kernel, pairs in ((full, True), (full.numpy(), True), (operator, True), (trace, False)):
+        fit = iterative_ridge(kernel, y, ridge=1e-2, generator=generator(0), rank=5)
+        assert predict_iterative(fit, across[pairs]).shape == (4, 2)
+        with pytest.raises(ValueError, match="predict_iterative needs k_test_train"):
+            predict_iterative(fit, across[not pairs])
+    for kernel in (operator.matvec, lambda v: trace @ v):  # of which no kind is known
+        fit = iterative_ridge(kernel, y, ridge=1e-2, generator=generator(0), rank=5)
+        assert all(predict_iterative(fit, each).shape == (4, 2) for each in across.values())
+
+
+def test_with_one_output_both_kinds_of_kernels_are_one():
+    net = nn.Sequential(nn.Linear(3, 20), nn.Tanh(), nn.Linear(20, 1)).double()
+    x, y = torch.randn(8, 3, dtype=torch.float64), torch.randn(8, 1, dtype=torch.float64)
+    fit = iterative_ridge(tangent_operator(net, x), y, ridge=1e-2, generator=generator(0), rank=5)
+    assert_close(predict_iterative(fit, ntk(net, x)), predict_iterative(fit, ntk(net, x, outputs="trace")))

@@ -5,9 +5,11 @@ import time
 
 import pytest
 import torch
+from plain_kernels import slow_ntk
 from torch import nn
 from torch.testing import assert_close
 
+from regimes import tangent_operator
 from regimes.conventions import generator
 from regimes.tangent.criterion import lazy_criterion
 from regimes.tangent.functional import evaluator, functional, push_forward
@@ -335,3 +337,41 @@ def test_the_evaluator_reaches_the_buffers_too():
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).eval()
     shifted = evaluator(model)({"1.running_mean": torch.ones(3)}, X)
     assert_close(shifted, model(X) - 1 / (1 + 1e-5) ** 0.5)
+
+
+class Padded(nn.Module):
+    """A look-up in a table with a row for padding, written in one of the ways that torch has; a table of types."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.table = nn.EmbeddingBag(5, 3, padding_idx=2) if way == "bag" else nn.Embedding(5, 3, padding_idx=2)
+        self.types, self.out, self.way = nn.Embedding(2, 3, padding_idx=0), nn.Linear(3, 2), way
+        for table in (self.table, self.types):
+            nn.init.normal_(table.weight)
+
+    def forward(self, x):
+        weight = self.table.weight
+        means = {
+            "module": lambda: self.table(x).mean(1),
+            "function": lambda: nn.functional.embedding(x, weight, 2).mean(1),
+            "operator": lambda: torch.embedding(weight, x, 2).mean(1),
+            "bag": lambda: self.table(x),
+        }[self.way]()
+        return self.out(torch.tanh(means + self.types(0 * x[:, 0])))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # of vmap over the bag
+@pytest.mark.parametrize("way", ["module", "function", "operator", "bag"])
+def test_the_row_for_padding_moves_in_no_derivative_wherever_it_stands(way):
+    model, x = Padded(way).double(), torch.tensor([[2, 3, 2], [2, 2, 1], [0, 4, 2]])
+    seen, v = tangent_operator(model, x), torch.randn(3, 2, dtype=torch.float64)
+    exact = slow_ntk(model, x, x)
+    assert_close(seen.gram(), exact)
+    assert_close(seen.matvec(v), torch.einsum("ijab,jb->ia", exact, v))
+    if way != "bag":  # whose backward pass has no derivative
+        lazy = linearize(model)
+        lazy(x).square().sum().backward()
+        table, types = list(lazy.displacement)[:2]
+        assert not table.grad[2].any()
+        assert table.grad[3].any()
+        assert not types.grad.any()

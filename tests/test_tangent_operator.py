@@ -170,6 +170,8 @@ def made(name, seed=0):
         if isinstance(shape, int)
         else torch.randn(shape).double()
     )
+    if name == "encoder":
+        x[0, 0] = model.tokens.padding_idx  # also among the samples that a model is looked at on
     return model, x
 
 

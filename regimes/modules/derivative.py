@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd import grad
 from torch.func import jvp, vjp
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 Tensors = Tensor | Mapping[str, Tensor]
 
@@ -24,14 +26,41 @@ def push_forward(f: Callable[[Any], Tensor], at: Any, tangent: Any) -> tuple[Ten
     """(f(at), Df(at)·tangent), for a tensor or a mapping of tensors.
 
     Forward-mode derivative where every operation has one, else the transpose of the reverse mode: equal up to rounding.
+    It is the reverse mode, too, where a table has a row for padding, which training never moves: forward mode would.
     """
     try:
-        value, change = jvp(f, (at,), (tangent,))[:2]
+        value, change = jvp(_without_padding(f), (at,), (tangent,))[:2]
         return value, change
     except NotImplementedError:
         value, pull = vjp(f, at)[:2]
         _, push = vjp(lambda cotangent: pull(cotangent)[0], torch.zeros_like(value))[:2]
         return value, push(tangent)[0]
+
+
+class _Padding(TorchFunctionMode):
+    """Within, a look-up in a table with a row for padding ends in NotImplementedError."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _TABLES:
+            padding = kwargs.get("padding_idx", args[2] if func is torch.embedding and len(args) > 2 else None)
+            if padding is not None and not (func is torch.embedding and padding < 0):
+                raise NotImplementedError("forward mode moves the row for padding")
+        return func(*args, **kwargs)
+
+
+_TABLES = (F.embedding, F.embedding_bag, torch.embedding)
+
+
+def _without_padding(f: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
+    if torch.compiler.is_compiling():
+        return f
+
+    def watched(at: Any) -> Tensor:
+        with _Padding():
+            return f(at)
+
+    return watched
 
 
 def by_backward(value: Tensor, leaves: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], Tensor]:

@@ -86,6 +86,7 @@ def learning_curve(
     coefficients v_i of the target Σ v_i φ_i; noise: variance of each output's noise. With κ >= 0 from
     Σ λ_i/(λ_i + κ) + n·ridge/κ = n and L_i = λ_i/(λ_i + κ):  E = (Σ (1 − L_i)² v_i² + k·noise) n/(n − Σ L_i²), the
     noise of new points included. Exact for many modes and samples; empirical_modes estimates λ and v from a kernel.
+    What the kernel cannot learn of the target is a mode with λ = 0, which acts as noise does.
     Without ridge and with n at least the number of modes κ = 0; at n = Σ L_i² the error is infinite.
     Source: [BordelonCanatarPehlevan2020], [SimonDickens2023].
     """
@@ -126,7 +127,10 @@ def _shares(values: Tensor, n: int, shift: float) -> Float[Tensor, "modes"]:
 
 
 class Modes(NamedTuple):
-    """Eigenvalues of a kernel under a distribution, and the coefficients of targets, largest first."""
+    """Eigenvalues of a kernel under a distribution, and the coefficients of targets, largest first.
+
+    A last eigenvalue 0 stands for all that the kernel cannot learn of the targets.
+    """
 
     eigenvalues: Float[Tensor, "modes"]
     coefficients: Float[Tensor, "modes k"]
@@ -135,7 +139,8 @@ class Modes(NamedTuple):
 def empirical_modes(kernel: Float[Tensor, "N N"], y: Float[Tensor, "N k"]) -> Modes:
     """λ_i ≈ eigenvalues of K/N, v_i ≈ u_iᵀ y/√N on N samples: good for the modes far above the N-th.
 
-    Take N well above the sizes of the curve. In float64, modes above the cutoff of spectrum.
+    Take N well above the sizes of the curve. In float64, modes above the cutoff of spectrum. Where targets have a part
+    outside these, the last mode has λ = 0 and the coefficient ‖y − Σ u uᵀ y‖/√N of each output.
     """
     shapes("empirical_modes", kernel=(kernel, "n n"), y=(y, "n k"))
     real("empirical_modes", y=y)
@@ -143,4 +148,9 @@ def empirical_modes(kernel: Float[Tensor, "N N"], y: Float[Tensor, "N k"]) -> Mo
     parts, n = spectrum(kernel), len(y)
     kept = parts.kept.flip(0)
     vectors = parts.vectors.flip(1)[:, kept]
-    return Modes(parts.values.flip(0)[kept] / n, vectors.mT @ y.to(torch.float64) / n**0.5)
+    values, target = parts.values.flip(0)[kept] / n, y.to(torch.float64) / n**0.5
+    coefficients = vectors.mT @ target
+    left = (target - vectors @ coefficients).norm(dim=0, keepdim=True)
+    if bool((left > torch.finfo(torch.float64).eps ** 0.75 * target.norm(dim=0)).any()):
+        values, coefficients = torch.cat([values, values.new_zeros(1)]), torch.cat([coefficients, left])
+    return Modes(values, coefficients)

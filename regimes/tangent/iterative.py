@@ -13,6 +13,7 @@ from regimes import checks
 from regimes.checks import count, finite, fraction, kind, positive, real, shapes
 from regimes.errors import out_of_memory, shown
 from regimes.tangent.operator import TangentOperator
+from regimes.tangent.regression import across, require_across
 
 Values = Float[Tensor, "n k"]
 Columns = Float[Tensor, "rows columns"]
@@ -26,7 +27,8 @@ class IterativeFit(NamedTuple):
     `shift` = n·ridge is all that was added to the diagonal. `condition` of K + shift·I: (λ_max + shift)/shift with the
     λ_max of the preconditioner, as if the least eigenvalue of K were 0. `preconditioned`: the ratio of the extreme
     eigenvalues of the system that was iterated, as far as the iterations saw them; without a preconditioner `condition`
-    is the same. `products`: vectors that were multiplied by the kernel.
+    is the same. `products`: vectors that were multiplied by the kernel. `pairs`: K is (n, n, k, k); None: not known, of
+    a function, or no matter, with one output.
     """
 
     coefficients: Values
@@ -36,6 +38,7 @@ class IterativeFit(NamedTuple):
     preconditioned: float
     iterations: int
     products: int
+    pairs: bool | None
 
 
 def iterative_ridge(
@@ -73,6 +76,8 @@ def iterative_ridge(
     finite(caller, y=y)
     n, k = y.shape
     product, coupled = _product(caller, kernel, y)
+    known = isinstance(kernel, TangentOperator) or hasattr(kernel, "shape")
+    pairs = coupled if known and k > 1 else None
     made = 0
 
     def apply(columns: Columns) -> Columns:
@@ -97,19 +102,19 @@ def iterative_ridge(
             f"{tolerance:.0e}. Raise iterations, rank or ridge, or compute products in float64."
         )
     condition = (preconditioner.top + shift) / shift if rank else spread
-    return IterativeFit(solution.reshape(n, k), residual, shift, condition, spread, steps, made)
+    return IterativeFit(solution.reshape(n, k), residual, shift, condition, spread, steps, made, pairs)
 
 
 def predict_iterative(fit: IterativeFit, k_test_train: Tensor) -> Float[Tensor, "n1 k"]:
-    """Values of the fit at other points, from K between them and the training points: (n1, n) or (n1, n, k, k)."""
+    """Values of the fit at other points, from K between them and the training points: (n1, n) or (n1, n, k, k).
+
+    ValueError: K of the other kind than that which was fitted (see IterativeFit.pairs).
+    """
     kind("predict_iterative", "fit", fit, IterativeFit, "what iterative_ridge returns")
-    n, k = fit.coefficients.shape
-    full = getattr(k_test_train, "ndim", 2) == 4
-    shapes("predict_iterative", k_test_train=(k_test_train, f"n1 {n} {k} {k}" if full else f"n1 {n}"))
-    real("predict_iterative", k_test_train=k_test_train)
+    pairs = getattr(k_test_train, "ndim", 2) == 4 if fit.pairs is None else fit.pairs
+    require_across("predict_iterative", k_test_train, fit.coefficients, pairs)
     finite("predict_iterative", k_test_train=k_test_train)
-    kernel = k_test_train.to(torch.float64)
-    return torch.einsum("ijab,jb->ia", kernel, fit.coefficients) if full else kernel @ fit.coefficients
+    return across(k_test_train, fit.coefficients, pairs)
 
 
 def _product(caller: str, kernel: Any, y: Values) -> tuple[Product, bool]:

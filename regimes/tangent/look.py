@@ -51,7 +51,8 @@ def look(f: Functional, params: Params, plain: Plain, x: Tensor, caller: str) ->
             if out_of_memory(error):
                 raise
             found = found._replace(reason=first_line(error))
-    require_gradients(lambda values: _evaluated(plain.model, f, values, few), params, gradients, caller)
+    still = lambda values: _evaluated(plain.model, f, _padding_kept(plain.model, values, params), few)  # noqa: E731
+    require_gradients(still, params, gradients, caller)
     return found
 
 
@@ -152,6 +153,17 @@ def _evaluated(model: nn.Module, f: Functional, values: Params, x: Tensor) -> Te
         if name in values:
             tensor.copy_(values[name])
     return called(other, x.clone(), "the tangent model")
+
+
+def _padding_kept(model: nn.Module, values: Params, params: Params) -> Params:
+    """The values, with the rows for padding as they are among the parameters: training never moves them."""
+    kept = dict(values)
+    for name, module in model.named_modules():
+        table, row = f"{name}.weight" if name else "weight", getattr(module, "padding_idx", None)
+        if row is not None and table in kept and kept[table] is not params[table]:
+            kept[table] = kept[table].clone()
+            kept[table][row] = params[table][row]
+    return kept
 
 
 def scripted(model: nn.Module) -> bool:

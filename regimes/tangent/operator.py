@@ -86,7 +86,7 @@ class TangentOperator:
                 f"{self.caller} needs a direction with the names, shapes and dtypes of the trainable parameters; "
                 f"got {given} for {needed}."
             )
-        finite(self.caller, direction=torch.stack([value.abs().sum() for value in direction.values()]))
+        finite(self.caller, **{f"direction {name!r}": value for name, value in direction.items()})
         return self._pieces.push(other, {name: direction[name] for name in needed})
 
     def matvec(self, vector: Float[Tensor, "rows columns"], x2: Samples | None = None) -> Float[Tensor, "n1 k"]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from regimes.conventions import Params
+from regimes.tangent.gram.blocks import COUNTED
 from regimes.tangent.gram.footprint import most_bytes
 from regimes.tangent.model import TangentModel
 from regimes.tangent.products import pull_back_each, push
@@ -49,9 +50,9 @@ class Pieces:
             yield slice(start, min(start + size, n))
 
     def _measured(self, kind: str, x: Tensor, work: Callable[[Tensor], Any]) -> int:
-        """How many samples the memory holds, from the bytes that two and four of them take."""
+        """How many samples COUNTED of the memory holds, from the bytes that two and four of them take."""
         known = [*self.tangent.plain.model.parameters(), *self.tangent.plain.model.buffers(), x]
         two, four = (most_bytes(lambda m=m: work(x[:m]), known)[0] for m in (2, 4))
         sample = max(1.0, (four - two) / 2)
-        self._samples[kind] = max(1, int((self.memory - max(0.0, two - 2 * sample)) / sample))
+        self._samples[kind] = max(1, int((COUNTED * self.memory - max(0.0, two - 2 * sample)) / sample))
         return self._samples[kind]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import vjp
 
 from regimes.conventions import Params
@@ -35,14 +35,9 @@ def push(tangent: TangentModel, x: Tensor, direction: Params) -> Tensor:
     with torch.set_grad_enabled(tangent.recurrent), full_precision(tangent.device):
         if not found.forward:
             return _by_rows(tangent, x, direction)
-        if not found.transforms or _padded(tangent.plain.model):
+        if not found.transforms:
             return tangent.plain.push(x, direction)[1].reshape(len(x), -1)
         return push_forward(lambda values: f(values, x).reshape(len(x), -1), tangent.params, direction)[1].detach()
-
-
-def _padded(model: nn.Module) -> bool:
-    """Whether a table has a row for padding: forward mode moves that row, which training never does."""
-    return any(getattr(module, "padding_idx", None) is not None for module in model.modules())
 
 
 def _by_rows(tangent: TangentModel, x: Tensor, direction: Params) -> Tensor:

@@ -74,7 +74,7 @@ def kernel_ridge(
 def predict(fit: KernelFit, k_test_train: Across) -> Float[Tensor, "*runs n1 k"]:
     """Values of the fit at new points, in float64."""
     kind("predict", "fit", fit, KernelFit, "what kernel_ridge returns")
-    _test_kernel("predict", k_test_train, fit.coefficients, fit.pairs)
+    require_across("predict", k_test_train, fit.coefficients, fit.pairs)
     return across(k_test_train, fit.coefficients, fit.pairs)
 
 
@@ -125,7 +125,7 @@ def across(
     return torch.einsum("...ijab,...jb->...ia", kernel, coefficients)
 
 
-def _test_kernel(caller: str, kernel: Tensor, values: Tensor, pairs: bool, others: Tensor | None = None) -> None:
+def require_across(caller: str, kernel: Tensor, values: Tensor, pairs: bool, others: Tensor | None = None) -> None:
     """Refuse a test-train kernel that does not fit the values at the training points (and those at the others)."""
     cure = "The second axis of k_test_train is that of the training points"
     arrays = {"k_test_train": (kernel, "*#runs n1 n k k" if pairs else "*#runs n1 n"), "train": (values, "*#runs n k")}
@@ -186,7 +186,7 @@ class GradientFlow:
         f_test_0: Float[Tensor, "*#runs n1 k"] | None = None,
     ) -> Float[Tensor, "*runs n1 k"]:
         """f_t at other points: f_0(x) − K(x, X) K⁺ (1 − e^{−Kt/n}) (f_0(X) − y)."""
-        _test_kernel("GradientFlow.test", k_test_train, self.y, self._rows.pairs, f_test_0)
+        require_across("GradientFlow.test", k_test_train, self.y, self._rows.pairs, f_test_0)
         change = across(k_test_train, self._rows.back(self.vectors @ self._learned(t)), self._rows.pairs)
         return -change if f_test_0 is None else f_test_0.to(torch.float64) - change
 

@@ -12,7 +12,7 @@ from regimes.checks import count, finite, kind
 from regimes.checks import generator as require_generator
 from regimes.tangent.criterion import lazy_criterion
 from regimes.tangent.diagnosis import features, gaps, kernels
-from regimes.tangent.diagnosis.judgement import Limits, RunJudged, judge_run
+from regimes.tangent.diagnosis.judgement import Limits, RunJudged, judge_run, require_limits
 from regimes.tangent.diagnosis.pair import CALLER, Pair, make_pair
 from regimes.tangent.diagnosis.readings import HALVES, NotMeasured, Reading, of_points, read
 from regimes.tangent.diagnosis.tangent_run import TangentRun, Targets
@@ -95,7 +95,7 @@ def diagnose(
     if isinstance(omit, str) or set(omit) - OPTIONAL:
         raise ValueError(f"{CALLER} needs omit as names of {', '.join(sorted(OPTIONAL))}; got {omit!r}.")
     limits = Limits() if limits is None else limits
-    kind(CALLER, "limits", limits, Limits, "Limits of regimes.tangent.diagnosis.judgement")
+    require_limits(CALLER, limits)
     source = torch.Generator().manual_seed(0) if generator is None else require_generator(CALLER, generator)
     kind(CALLER, "y", y, Tensor, "a tensor of labels or targets")
     require_samples(x, CALLER, "x")
@@ -154,11 +154,11 @@ def _measured(
         probed = cache(lambda: kernels.probed(pair, kernel_points, targets.values, source, memory))
         for name in ("kernel_drift", "kernel_cka", "alignment_start", "alignment_end"):
             take(name, lambda name=name: kernels.estimated(name, probed()))
-    one, other = features.activities(pair, k)
-    take("activation_flips", lambda: features.flips(one, other, source))
-    take("richness_start", lambda: features.richness(one, outputs.f_0, source))
-    take("richness_end", lambda: features.richness(other, outputs.f_T, source))
-    take("kappa", lambda: _kappa(pair, targets, one.kinks, source))
+    seen = cache(lambda: features.activities(pair, k))
+    take("activation_flips", lambda: features.flips(*seen(), source))
+    take("richness_start", lambda: features.richness(seen()[0], outputs.f_0, source))
+    take("richness_end", lambda: features.richness(seen()[1], outputs.f_T, source))
+    take("kappa", lambda: _kappa(pair, targets, source))
     layers = gaps.layers(pair, outputs) if moved and "layers" not in omit else []
     alone = {layer.name: layer.gap for layer in layers if layer.gap is not None}
     judged = judge_run(found, n, _improvement(pair, before, after, targets, outputs, moved), limits, alone)
@@ -167,12 +167,8 @@ def _measured(
     return Diagnosis(judged, found, layers, n, size, notes)
 
 
-def _kappa(pair: Pair, targets: Targets, kinks: set[str], source: torch.Generator) -> Reading:
+def _kappa(pair: Pair, targets: Targets, source: torch.Generator) -> Reading:
     """κ of the start on a few points; low and high are its bounds, of all points and not over subsamples."""
-    if kinks:
-        raise NotMeasured(
-            f"{', '.join(sorted(kinks))} has kinks: its second derivative is 0 almost everywhere, and says nothing"
-        )
     if pair.normed:
         raise NotMeasured("batch norm mixes samples")
     size = sum(value.numel() for value in pair.w_0.values())

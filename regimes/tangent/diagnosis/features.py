@@ -11,24 +11,20 @@ from regimes.modules import called
 from regimes.tangent.diagnosis.pair import CALLER, Pair
 from regimes.tangent.diagnosis.readings import NotMeasured, Reading, of_points
 
-KINKED = {"relu", "relu_", "relu6", "leaky_relu", "leaky_relu_", "rrelu", "prelu", "hardtanh", "hardswish",
-          "hardsigmoid", "threshold", "clamp", "clamp_min", "max_pool1d", "max_pool2d", "max_pool3d",
-          "boolean_dispatch", "adaptive_max_pool2d", "abs", "maximum", "minimum"}  # fmt: skip
-SMOOTH = {"tanh", "tanh_", "sigmoid", "sigmoid_", "gelu", "silu", "elu", "celu", "selu", "softplus", "mish", "erf",
-          "logsigmoid", "softsign", "tanhshrink"}  # fmt: skip
+ACTIVATIONS = {"relu", "relu6", "leaky_relu", "rrelu", "prelu", "hardtanh", "hardswish", "hardsigmoid", "threshold",
+               "tanh", "sigmoid", "gelu", "silu", "elu", "celu", "selu", "softplus", "mish", "erf", "logsigmoid",
+               "softsign", "tanhshrink"}  # fmt: skip
 PRODUCTS = {"linear", "matmul", "mm", "addmm", "__matmul__"}
-_POOLS = {"boolean_dispatch", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d"}
 
 
 class Activity(NamedTuple):
-    """One call on the points: inputs of the activations in their order, which of them have kinks, and the features.
+    """One call on the points: signs of the inputs of the activations in their order, and the features.
 
     features: what the last matrix product with a row for each point and k columns was given, (n, p); None: there is
     no such product.
     """
 
     preactivations: list[Tensor]
-    kinks: set[str]
     features: Tensor | None
 
 
@@ -36,21 +32,28 @@ class _Watch(TorchFunctionMode):
     def __init__(self, n: int, k: int) -> None:
         super().__init__()
         self.n, self.k = n, k
-        self.seen = Activity([], set(), None)
+        self.seen = Activity([], None)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         first = args[0] if args and isinstance(args[0], Tensor) else None
-        if first is not None and name in KINKED | SMOOTH:
-            if name in KINKED:
-                self.seen.kinks.add(name.strip("_"))
-            if name not in _POOLS and len(first) == self.n and first.is_floating_point():
-                self.seen.preactivations.append(first.detach().reshape(self.n, -1) > 0)
-        given = first.detach() if first is not None and name in PRODUCTS and first.shape[:1] == (self.n,) else None
+        if first is None or first.shape[:1] != (self.n,):  # not a row for each point: a gate, a temperature, a weight
+            return func(*args, **(kwargs or {}))
+        if first.is_floating_point() and _activates(name.strip("_"), args[1:], kwargs or {}):
+            self.seen.preactivations.append(first.detach().reshape(self.n, -1) > 0)
+        given = first.detach() if name in PRODUCTS else None
         result = func(*args, **(kwargs or {}))
         if given is not None and given.ndim == 2 and tuple(getattr(result, "shape", ())) == (self.n, self.k):
             self.seen = self.seen._replace(features=given.double().cpu())
         return result
+
+
+def _activates(name: str, args: Any, kwargs: Any) -> bool:
+    """Whether it is an activation: by its name, or as a ReLU that is written as a clamp at 0."""
+    if name in {"clamp", "clamp_min", "clip"}:
+        least = args[0] if args else kwargs.get("min")
+        return isinstance(least, int | float) and least == 0
+    return name in ACTIVATIONS
 
 
 def activity(model: nn.Module, x: Tensor, k: int) -> Activity:

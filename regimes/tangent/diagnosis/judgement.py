@@ -1,8 +1,10 @@
 """From readings to a verdict: lazy, not lazy, or cannot tell, with the number that decided and its threshold."""
 
 from collections.abc import Mapping
+from math import isnan
 from typing import Literal, NamedTuple
 
+from regimes.checks import kind, positive
 from regimes.tangent.diagnosis.readings import FEWEST, Reading
 
 RunVerdict = Literal["lazy", "not lazy", "cannot tell"]
@@ -39,27 +41,37 @@ NAMES = {
 }
 
 
+def require_limits(caller: str, limits: Limits) -> None:
+    """Refuse what are no limits: no verdict comes of a comparison with NaN."""
+    kind(caller, "limits", limits, Limits, "Limits of regimes.tangent.diagnosis.judgement")
+    for name, limit in limits._asdict().items():
+        positive(caller, f"the limit {name}", limit, single=True)
+
+
 def judge_run(
     readings: Mapping[str, Reading], points: int, improved: str, limits: Limits, layers: Mapping[str, float] = {}
 ) -> RunJudged:
     """The gap decides; where it is not below its limit, the smaller of the two.
 
     improved: why the risk is no sign of a training, "" where it is one. layers: the gap that each makes by itself.
+    A verdict needs numbers with their intervals: where they are missing or NaN, it is "cannot tell".
     """
-    gaps = {name: readings[name] for name in NAMES if name in readings and readings[name].value is not None}
+    require_limits("judge_run", limits)
+    gaps = {name: readings[name] for name in NAMES if name in readings and _known(readings[name])}
     if points < FEWEST:
         return _unknown(f"{points} points are too few; give {FEWEST} at least")
     if improved:
         return _unknown(improved)
     if not gaps:
-        return _unknown(f"the linearisation gap was not measured: {readings['linearisation_gap'].reason}")
+        reason = readings["linearisation_gap"].reason
+        return _unknown(f"the linearisation gap was not measured: {reason or 'it has no interval'}")
     limit = limits.linearisation_gap
     straight = [each for each in gaps if _value(gaps[each].high) < limit]  # the plain gap first
     name = straight[0] if straight else min(gaps, key=lambda each: _value(gaps[each].value))
     reading = gaps[name]
     low, high = _value(reading.low), _value(reading.high)
     told = f"{NAMES[name]} {reading}"
-    if low <= limit <= high:
+    if not (high < limit or low > limit):
         words = f"{told} straddles the threshold {limit:g}; more points, or a look in between, may tell"
         return RunJudged("cannot tell", name, reading, limit, f"cannot tell: {words}")
     if low > limit:
@@ -68,8 +80,11 @@ def judge_run(
         share = f"the tangent model misses the change of the outputs by {of}"
         words = f"not lazy: {told} is above {limit:g}: {share}{_culprit(layers, limit, _value(reading.value))}"
         return RunJudged("not lazy", name, reading, limit, words)
-    fallen = 1 - _value(readings["risk_end"].value) / max(_value(readings["risk_start"].value), 1e-300)
-    if fallen < limits.risk_fall:
+    start, end = readings["risk_start"].value, readings["risk_end"].value
+    if start is None or end is None or isnan(start) or isnan(end):
+        return _unknown("the risk before or after the training was not measured")
+    fallen = 1 - end / max(start, 1e-300)
+    if not fallen >= limits.risk_fall:
         words = (
             f"{told} is below {limit:g}, but the risk has fallen by {fallen:.1%} only, and every training begins "
             f"straight; train until {limits.risk_fall:.0%} of it are gone"
@@ -88,6 +103,11 @@ def _culprit(layers: Mapping[str, float], limit: float, gap: float) -> str:
 
 def _unknown(reason: str) -> RunJudged:
     return RunJudged("cannot tell", "", None, None, f"cannot tell: {reason}")
+
+
+def _known(reading: Reading) -> bool:
+    """Whether it has a value and an interval, and no NaN among them."""
+    return not any(number is None or isnan(number) for number in (reading.value, reading.low, reading.high))
 
 
 def _value(number: float | None) -> float:

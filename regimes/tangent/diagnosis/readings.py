@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from math import isnan, nan
 from typing import NamedTuple
 
 import torch
@@ -15,13 +16,14 @@ HALVES = 200  # half subsamples behind an interval
 KERNEL_HALVES = 60  # the same where each is a piece of a kernel
 LEVEL = 0.95
 FEWEST = 8  # points below which a half says nothing
+LEFT_OUT = 0.1  # share of the halves without a value beyond which there is no interval
 
 
 class Reading(NamedTuple):
     """value, with its 95 % interval [low, high] over subsamples of the points; value None: `reason` says why.
 
-    low, high: None where no points enter. seconds and passes: what it cost, a pass being one forward, backward or
-    forward-derivative evaluation of all its points.
+    low, high: None where no points enter, and where too many halves have no value (see of_points). seconds and passes:
+    what it cost, a pass being one forward, backward or forward-derivative evaluation of all its points.
     """
 
     value: float | None
@@ -71,21 +73,33 @@ def of_points(
     measure: Callable[[Tensor], Tensor | float], n: int, generator: torch.Generator, passes: int, *, low: float,
     high: float = float("inf"), halves: int = KERNEL_HALVES,
 ) -> Reading:  # fmt: skip
-    """measure(numbers of points) of all n points, with the spread over halves of them; kept within [low, high]."""
+    """measure(numbers of points) of all n points, with the spread over halves of them; kept within [low, high].
+
+    A half in which nothing can be measured, as one that holds a single class, is left out; where there are more than a
+    few of them, the value has no interval. What stands in the way on all points is an error.
+    """
     value = float(measure(torch.arange(n)))
-    some = [float(measure(half)) for half in _halves(n, halves, generator)]
+    some = [_if_any(measure, half) for half in _halves(n, halves, generator)]
     return spread(value, some, n, passes, low, high)
+
+
+def _if_any(measure: Callable[[Tensor], Tensor | float], some: Tensor) -> float:
+    try:
+        return float(measure(some))
+    except (ValueError, NotMeasured):
+        return nan
 
 
 def spread(value: float, halves: list[float], n: int, passes: int, low: float, high: float = float("inf")) -> Reading:
     """The value, and the 2.5 and 97.5 % quantiles of the halves around their mean, moved to it.
 
     Half subsamples without replacement scatter about the value of all n points as that scatters about its limit. No
-    interval below FEWEST points.
+    interval below FEWEST points, nor where more than LEFT_OUT of the halves are NaN; fewer are left out.
     """
-    if n < FEWEST or not halves:
+    known = [half for half in halves if not isnan(half)]
+    if n < FEWEST or not known or len(known) < (1 - LEFT_OUT) * len(halves):
         return Reading(value, passes=passes)
-    some = torch.tensor(halves, dtype=torch.float64)
+    some = torch.tensor(known, dtype=torch.float64)
     away = torch.quantile(some - some.mean(), torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64))
     return Reading(value, max(low, value + float(away[0])), min(high, value + float(away[1])), passes=passes)
 
