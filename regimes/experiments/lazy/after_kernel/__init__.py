@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regimes.experiments.lazy.after_kernel.figure import DISTANCES, FITS
+from regimes.experiments.lazy.after_kernel.figure import draw as draw
 from regimes.experiments.lazy.after_kernel.runs import measure as measure
-from regimes.experiments.lazy.scaled_numbers import at_the_loss, exponent, shuffled, smallest, true
+from regimes.experiments.lazy.scaled_numbers import at_the_loss, exponent, shuffled, smallest
 from regimes.experiments.lazy.scaled_settings import Config as Config
 from regimes.experiments.lazy.scaled_settings import points as points
-from regimes.lab import figures
 from regimes.lab.intervals import CORRELATION, SHARE
-from regimes.lab.numbers import Number, cells, each, geometric_mean, judged, mean
+from regimes.lab.numbers import cells, geometric_mean, judged, mean
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from pandas import DataFrame
 
 BETTER = "smallest α: mean square error, after kernel over start kernel"
@@ -56,10 +56,6 @@ STATEMENT = Statement(
 )
 GRID = ("labels", "alpha", "seed")
 BATCHED = GRID
-FITS = {"net": ("net", 1, "--"), "start": ("kernel at the start", 0, ":"), "after": ("after kernel", 2, "-")}
-OTHER = "after kernel of a net trained on shuffled labels"
-DISTANCES = {"after_start": ("after kernel, start kernel", 2, "-"), "net_start": ("net, start kernel", 0, ":"),
-             "net_after": ("net, after kernel", 1, "--")}  # fmt: skip
 
 
 def judge(rows: "DataFrame") -> Judgement:
@@ -84,11 +80,6 @@ def judge(rows: "DataFrame") -> Judgement:
     return judged(STATEMENT, found, merits)
 
 
-def squares(rows: Any, fit: str) -> dict[float, Number]:
-    """Mean square error of a fit over that of the start kernel, paired by seed, by scale."""
-    return each(rows, "alpha", lambda some: geometric_mean(some[f"{fit}_square"] / some.start_square))
-
-
 def table(rows: "DataFrame") -> "DataFrame":
     """Held-out errors of the three fits, mean squares over that of the start kernel, and distances."""
     import pandas
@@ -101,36 +92,3 @@ def table(rows: "DataFrame") -> "DataFrame":
             line |= cells(f"mean square, {fit} over start", geometric_mean(some[f"{fit}_square"] / some.start_square))
         lines.append(line | {words: float(np.exp(np.log(some[key]).mean())) for key, (words, *_) in DISTANCES.items()})
     return pandas.DataFrame(lines)
-
-
-def draw(rows: "DataFrame") -> "Figure":
-    """Mean square errors relative to the start kernel's, and distances of the three fits, against α."""
-    kept = at_the_loss(rows)
-    mine = true(kept)
-    made, (left, right) = figures.figure(1, 2, width=figures.DOUBLE, height=3.9)
-    with figures.style():
-        for fit in ("net", "after"):
-            label, number, line = FITS[fit]
-            figures.curve(left, squares(mine, fit), number=number, bars=True, label=label, ls=line)
-        other = squares(shuffled(kept).reset_index(), "after")
-        figures.curve(
-            left, other, number=3, bars=True, ls="none", label="after kernel of a net trained on shuffled labels"
-        )
-        left.axhline(1.0, color=figures.GREY, ls=":", lw=1.2, label="kernel at the start")
-        left.set(
-            xscale="log",
-            xlabel="output scale α",
-            ylabel="mean square error on held-out\nimages over the start kernel's",
-        )
-        for column, (label, number, line) in DISTANCES.items():
-            found = each(mine, "alpha", lambda some, column=column: geometric_mean(some[column]))
-            if column != "net_after":
-                label = figures.with_exponent(label, exponent(kept, column))
-            figures.curve(right, found, number=number, bars=True, label=label, ls=line)
-        right.set(xscale="log", yscale="log", xlabel="output scale α", ylabel="relative distance")
-        left.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.2))
-        right.legend(title="exponent from α = 100 on", loc="upper left", bbox_to_anchor=(-0.1, -0.2))
-        seeds = rows.seed.nunique()
-        text = f"Held-out images, all fits at one training loss. Geometric means of {seeds} seeds; "
-        figures.explain(made, text + figures.intervals("bars", seeds) + ".")
-    return made

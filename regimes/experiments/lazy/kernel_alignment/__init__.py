@@ -20,17 +20,16 @@ mean alignment with the labels in random order, in closed form.
 
 from typing import TYPE_CHECKING, Any
 
+from regimes.experiments.lazy.kernel_alignment.figure import draw as draw
 from regimes.experiments.lazy.kernel_alignment.runs import measure as measure
 from regimes.experiments.lazy.scaled_numbers import at_the_loss, exponent, shuffled, smallest, true
 from regimes.experiments.lazy.scaled_settings import Config as Config
 from regimes.experiments.lazy.scaled_settings import points as points
-from regimes.lab import figures
 from regimes.lab.intervals import CORRELATION
-from regimes.lab.numbers import Number, cells, each, geometric_mean, judged, mean
+from regimes.lab.numbers import cells, judged, mean
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from pandas import DataFrame
 
 RISE = "rise of the alignment at the smallest α"
@@ -77,11 +76,6 @@ def judge(rows: "DataFrame") -> Judgement:
     return judged(STATEMENT, found, merits)
 
 
-def alignments(rows: Any, column: str) -> dict[float, Number]:
-    """Means of a column by scale."""
-    return each(rows, "alpha", lambda some: mean(some[column], within=CORRELATION))
-
-
 def table(rows: "DataFrame") -> "DataFrame":
     """Held-out alignments before and after, with chance, and the drift, for each kind of labels and scale."""
     import pandas
@@ -94,34 +88,3 @@ def table(rows: "DataFrame") -> "DataFrame":
             line[f"chance {time}"] = float(some[f"held_{time}_chance"].mean())
         lines.append(line | {"training images, rise": float(rises(some, "train").mean()), "drift": some.drift.mean()})
     return pandas.DataFrame(lines)
-
-
-def draw(rows: "DataFrame") -> "Figure":
-    """Alignment after training against α, beside that before; the drift of the kernel against α."""
-    kept = at_the_loss(rows)
-    mine = true(kept)
-    made, (left, right) = figures.figure(1, 2, width=figures.DOUBLE, height=3.9)
-    with figures.style():
-        for number, (part, words) in enumerate((("held", "held-out"), ("train", "training"))):
-            after = alignments(mine, f"{part}_after")
-            figures.curve(left, after, number=number, bars=True, label=f"after, {words} images")
-            before = float(mine[f"{part}_before"].mean())
-            left.axhline(before, color=figures.PALETTE[number], ls=":", lw=1.2, label=f"before, {words} images")
-        other = alignments(shuffled(kept).reset_index(), "held_after")
-        figures.curve(left, other, number=3, bars=True, ls="none", label="after, trained on shuffled labels, held-out")
-        left.set(xscale="log", xlabel="output scale α", ylabel="alignment with the labels", ylim=(0, None))
-        drifts = each(mine, "alpha", lambda some: geometric_mean(some.drift))
-        label = figures.with_exponent("exponent from α = 100 on", exponent(kept, "drift"))
-        figures.curve(right, drifts, number=2, bars=True, label=label)
-        if drifts:
-            last = max(drifts)
-            line = [alpha for alpha in sorted(drifts) if alpha >= last / 30]
-            figures.reference_slope(right, line, 1.5 * drifts[line[0]].value, -1.0, "slope −1")
-        right.set(xscale="log", yscale="log", xlabel="output scale α")
-        right.set_ylabel(r"drift $\|\Theta_T - \Theta_0\| \,/\, \|\Theta_0\|$")
-        for ax in (left, right):
-            ax.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.2))
-        seeds = rows.seed.nunique()
-        text = f"Means of {seeds} seeds; {figures.intervals('bars', seeds)}. All nets at the same training loss."
-        figures.explain(made, text)
-    return made
