@@ -31,7 +31,16 @@ LAYER = {package: height for height, line in enumerate(LAYERS) for package in li
 HEAVY = ("torch", "jax", "ot", "matplotlib", "pandas", "scipy", "sklearn")
 LIMIT = 300
 # packages of experiments that other experiments may import
-SHARED = {"low_data", "rotations", "scaled_images", "scaled_nets", "scaled_numbers", "scaled_settings", "starts"}
+SHARED = {
+    "low_data",
+    "planes",
+    "rotations",
+    "scaled_images",
+    "scaled_nets",
+    "scaled_numbers",
+    "scaled_settings",
+    "starts",
+}
 
 
 def unit(module: str) -> str:

@@ -8,7 +8,6 @@ from torch.testing import assert_close
 
 from regimes.activations import IDENTITY
 from regimes.experiments.lazy.phase_diagram import FLAT, OF_REGION, TILTED, Config, draw, judge, measure, table
-from regimes.experiments.lazy.phase_diagram.numbers import zero
 from regimes.experiments.lazy.phase_diagram.theory import (
     REGIONS,
     boundary,
@@ -17,6 +16,7 @@ from regimes.experiments.lazy.phase_diagram.theory import (
     one_sample_motion,
     region,
 )
+from regimes.experiments.lazy.planes import crossing
 from regimes.experiments.lazy.scaled_nets import samples, start, train
 from regimes.meanfield.particles import Particles
 
@@ -74,9 +74,9 @@ def test_a_plane_without_a_zero_has_no_boundary():
 
 def test_the_zero_is_where_the_last_line_from_below_meets_it():
     gammas = torch.tensor([0.0, 1.0, 2.0, 3.0]).numpy()
-    assert zero(gammas, torch.tensor([-1.0, 0.5, -1.0, 3.0]).numpy()) == pytest.approx(2.25)
-    assert math.isnan(zero(gammas, torch.tensor([1.0, 2.0, 3.0, 4.0]).numpy()))
-    assert math.isnan(zero(gammas, torch.tensor([-4.0, -3.0, -2.0, -1.0]).numpy()))
+    assert crossing(gammas, torch.tensor([-1.0, 0.5, -1.0, 3.0]).numpy()) == pytest.approx(2.25)
+    assert math.isnan(crossing(gammas, torch.tensor([1.0, 2.0, 3.0, 4.0]).numpy()))
+    assert math.isnan(crossing(gammas, torch.tensor([-4.0, -3.0, -2.0, -1.0]).numpy()))
 
 
 def test_the_exponents_are_those_of_the_one_sample_formula_at_huge_widths():

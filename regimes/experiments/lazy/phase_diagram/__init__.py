@@ -35,11 +35,11 @@ from regimes.experiments.lazy.phase_diagram.numbers import (
     deviations,
     exponents,
     merits,
-    of_points,
     with_error,
 )
 from regimes.experiments.lazy.phase_diagram.runs import measure as measure
 from regimes.experiments.lazy.phase_diagram.theory import REGIONS, exponent, region
+from regimes.experiments.lazy.planes import of_points
 from regimes.lab.numbers import cells, judged
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 

@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regimes.experiments.lazy.phase_diagram.numbers import exponents, of_points, zeros
+from regimes.experiments.lazy.phase_diagram.numbers import exponents, zeros
 from regimes.experiments.lazy.phase_diagram.theory import boundary, exponent
+from regimes.experiments.lazy.planes import heat_map, named, of_points
 from regimes.lab import figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-COLOURS = "PuOr_r"  # diverging, and told apart with any colour vision
 RANGE = 1.5  # exponents beyond have the end colours
 CUTS = 3
 NAMED = {"NTK": (0.5, 0.0), "mean field": (1.0, 0.0), "fan-in": (0.5, 0.5)}
@@ -37,27 +37,14 @@ def draw(rows: "DataFrame") -> "Figure":
 
 
 def _plane(made: "Figure", ax: Any, numbers: dict[tuple[float, float], Any], found: Any) -> None:
-    gammas, primes = (sorted({point[axis] for point in numbers}) for axis in (0, 1))
-    missing = float("nan")
-    values = [[numbers[g, p].value if (g, p) in numbers else missing for g in gammas] for p in primes]
-    shown = ax.pcolormesh(_edges(gammas), _edges(primes), values, cmap=COLOURS, vmin=-RANGE, vmax=RANGE)
-    made.colorbar(shown, ax=ax, label="exponent", extend="both")
-    low, high = _edges(primes)[[0, -1]]
+    heat_map(made, ax, numbers, extent=RANGE)
+    low, high = ax.get_ylim()
     line = np.array([low, 0.0, high]) if low < 0 < high else np.array([low, high])
     ax.plot([boundary(prime) for prime in line], line, color="black", linewidth=1.6)
     places = found.groupby(level="gamma_prime").mean()
     ax.plot(places, places.index, "o", color="white", markeredgecolor="black", markersize=4.5)
-    for name, (gamma, prime) in NAMED.items():
-        ax.plot(gamma, prime, "*", color="white", markeredgecolor="black", markersize=8, clip_on=False)
-        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
-        ax.annotate(name, (gamma, prime), (5, 6), textcoords="offset points", fontsize=figures.NOTE, bbox=box)
-    ax.grid(visible=False)
-    ax.set(
-        xlim=_edges(gammas)[[0, -1]],
-        ylim=(low, high),
-        xlabel="γ  (κ = β₁β₂/α = m$^{-γ}$)",
-        ylabel="γ'  (β₁/β₂ = m$^{-γ'}$)",
-    )
+    named(ax, NAMED, figures.NOTE)
+    ax.set(xlabel="γ  (κ = β₁β₂/α = m$^{-γ}$)", ylabel="γ'  (β₁/β₂ = m$^{-γ'}$)")
 
 
 def _cuts(ax: Any, numbers: dict[tuple[float, float], Any]) -> None:
@@ -73,11 +60,3 @@ def _cuts(ax: Any, numbers: dict[tuple[float, float], Any]) -> None:
     ax.axhline(0.0, color=figures.GREY, linewidth=0.8)
     ax.set(xlabel="γ", ylabel="exponent")
     ax.legend(loc="lower right")
-
-
-def _edges(values: list[float]) -> np.ndarray:
-    """Edges of cells around these places; a single place has a cell of width 1."""
-    if len(values) == 1:
-        return np.array([values[0] - 0.5, values[0] + 0.5])
-    middle = (np.array(values[1:]) + np.array(values[:-1])) / 2
-    return np.concatenate([[2 * values[0] - middle[0]], middle, [2 * values[-1] - middle[-1]]])

@@ -1,38 +1,26 @@
-"""The exponents of every point of the plane, seed by seed, and what is judged of them.
-
-Exponents are pandas series with the index (γ, γ', seed).
-"""
+"""The exponents of every point of the plane, seed by seed, and what is judged of them."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regimes.experiments.lazy import planes
 from regimes.experiments.lazy.phase_diagram.theory import Region, boundary, exponent, one_sample_exponent, region
-from regimes.lab.numbers import Number, known, mean
+from regimes.experiments.lazy.planes import crossing, of_points
+from regimes.lab.numbers import Number, mean
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-AXES = ["gamma", "gamma_prime", "seed"]
+AXES = ("gamma", "gamma_prime")
 COLUMNS = ("motion", "motion_coarse")
 STRENGTH = 1.0  # of the one-sample formula that measured exponents are set beside
 
 
-def exponents(rows: "DataFrame", column: str = "motion") -> Any:
-    """Least-squares slope of log motion against log width, by γ, γ' and seed, where no width is missing."""
-    motions = rows.pivot_table(index=AXES, columns="width", values=column).dropna()
-    log_width = np.log(motions.columns.to_numpy(dtype=float))
-    centred = log_width - log_width.mean()
-    if not centred.any():
-        return motions.iloc[:0].sum(axis=1)
-    return (np.log(motions) * centred).sum(axis=1) / (centred**2).sum()
-
-
-def of_points(found: Any) -> dict[tuple[float, float], Number]:
-    """The exponent of each point, the mean over the seeds."""
-    groups = found.groupby(level=AXES[:2])
-    return known({point: mean(some) for point, some in groups})
+def exponents(rows: "DataFrame", column: str = COLUMNS[0]) -> Any:
+    """The exponent of the motion by γ, γ' and seed."""
+    return planes.exponents(rows, AXES, column)
 
 
 def deviations(found: Any, inside: Region) -> Any:
@@ -42,20 +30,10 @@ def deviations(found: Any, inside: Region) -> Any:
     return apart[chosen].groupby(level="seed").mean()
 
 
-def zero(gammas: np.ndarray, values: np.ndarray) -> float:
-    """γ at which the exponent passes from below 0 to 0 or above for good, by straight lines; NaN where it does not."""
-    below = np.flatnonzero(values < 0)
-    if not below.size or below[-1] + 1 == values.size:
-        return float("nan")
-    last = below[-1]
-    share = -values[last] / (values[last + 1] - values[last])
-    return float(gammas[last] + share * (gammas[last + 1] - gammas[last]))
-
-
 def zeros(found: Any) -> Any:
     """The measured boundary: γ at which the exponent is 0, by γ' and seed."""
     columns = found.groupby(level=["gamma_prime", "seed"])
-    return columns.agg(lambda some: zero(some.index.get_level_values("gamma").to_numpy(), some.to_numpy()))
+    return columns.agg(lambda some: crossing(some.index.get_level_values("gamma").to_numpy(), some.to_numpy()))
 
 
 def boundary_errors(found: Any, *, positive: bool) -> Any:
