@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 COLOURS = "PuOr_r"  # diverging, and told apart with any colour vision
 
 
-def exponents(rows: "DataFrame", axes: tuple[str, str], column: str) -> Any:
+def exponents_over(rows: "DataFrame", axes: tuple[str, str], column: str) -> Any:
     """Slope of the log of the column against log width, by both axes and seed, where no width is missing."""
     values = rows.pivot_table(index=[*axes, "seed"], columns="width", values=column).dropna()
     log_width = np.log(values.columns.to_numpy(dtype=float))

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas
 
-from regimes.experiments.lazy import planes
-from regimes.experiments.lazy.planes import crossing, of_points
+from regimes.experiments.lazy.planes import crossing, exponents_over, of_points
 from regimes.lab.numbers import Number, mean
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def boundary(s: float) -> float:
 
 def exponents(rows: "DataFrame", column: str = "feature") -> Any:
     """The exponent of a column by s, a and seed."""
-    return planes.exponents(rows, AXES, column)
+    return exponents_over(rows, AXES, column)
 
 
 def _where(found: Any, holds: Callable[[float, float], bool]) -> Any:

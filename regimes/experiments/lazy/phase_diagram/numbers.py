@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regimes.experiments.lazy import planes
 from regimes.experiments.lazy.phase_diagram.theory import Region, boundary, exponent, one_sample_exponent, region
-from regimes.experiments.lazy.planes import crossing, of_points
+from regimes.experiments.lazy.planes import crossing, exponents_over, of_points
 from regimes.lab.numbers import Number, mean
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ STRENGTH = 1.0  # of the one-sample formula that measured exponents are set besi
 
 def exponents(rows: "DataFrame", column: str = COLUMNS[0]) -> Any:
     """The exponent of the motion by γ, γ' and seed."""
-    return planes.exponents(rows, AXES, column)
+    return exponents_over(rows, AXES, column)
 
 
 def deviations(found: Any, inside: Region) -> Any:
