@@ -45,7 +45,7 @@ class Pair(NamedTuple):
         """With h(w_0) and the tangent kernel Θ = φ_0ᵀφ_0/m on the samples."""
         features = tangent_features(start, x, TANH)
         kernel = features.mT @ features / start.width
-        return cls(start, alpha, x, y, logistic, outputs(start, features), kernel)
+        return cls(start, alpha, x, y, logistic, outputs(start, hidden(start, x)), kernel)
 
     def select(self, runs: Int[Tensor, " chosen"]) -> "Pair":
         """That of some runs."""
@@ -54,15 +54,19 @@ class Pair(NamedTuple):
     def velocity(self, at: Course) -> Course:
         """d/ds of both models."""
         now = displaced(self.start, Particles(at.output, at.input), self.alpha)
-        features = tangent_features(now, self.x, TANH)
-        moved = features @ self.force(self.alpha * (outputs(now, features) - self.first), at.log_time)
-        width = at.output.shape[1]
+        values = hidden(now, self.x)
+        force = self.force(self.change(now, values), at.log_time)
+        pulled = now.output * (1 - values.square()) * force.mT
         return Course(
-            moved[:, :width],
-            moved[:, width:].reshape(at.input.shape),
+            values @ force,
+            pulled @ self.x,
             self.force(self.kernel @ at.coefficients, at.log_time),
             torch.ones_like(at.log_time),
         )
+
+    def change(self, now: Particles, values: Float[Tensor, "runs m n"]) -> Float[Tensor, "runs n 1"]:
+        """α (h − h(w_0)) on the samples, from σ(b_j·x_i) there."""
+        return self.alpha * (outputs(now, values) - self.first)
 
     def force(self, f: Float[Tensor, "runs n 1"], log_time: Float[Tensor, "runs 1"]) -> Float[Tensor, "runs n 1"]:
         """−e^s ∂R/∂f: e^s y/(1 + e^{yf})/n, or e^s (y − f)/n."""
@@ -72,21 +76,28 @@ class Pair(NamedTuple):
         square = torch.where(self.logistic, 0.0, s).exp() * (self.y - f)
         return torch.where(self.logistic, self.y * (s - softplus).exp(), square) / n
 
-    def ended(self, below: float) -> Callable[[Course], Bool[Tensor, " runs"]]:
+    def ended(self, below: float) -> Callable[[Course], Bool[Tensor, " runs"]] | None:
         """Which runs with the square loss have residuals below that, in both models: nothing moves any more."""
+        if bool(self.logistic.all()):
+            return None
 
         def event(at: Course) -> Tensor:
             now = displaced(self.start, Particles(at.output, at.input), self.alpha)
-            f = self.alpha * (outputs(now, tangent_features(now, self.x, TANH)) - self.first)
-            residuals = torch.stack([f - self.y, self.kernel @ at.coefficients - self.y])
+            models = self.change(now, hidden(now, self.x)), self.kernel @ at.coefficients
+            residuals = torch.stack([f - self.y for f in models])
             return (residuals.square().mean((2, 3)).sqrt().amax(0) < below) & ~self.logistic[:, 0, 0]
 
         return event
 
 
-def outputs(particles: Particles, features: Float[Tensor, "runs weights n"]) -> Float[Tensor, "runs n 1"]:
-    """h on the points of the features: their first m rows are σ(b_j·x_i)."""
-    return features[:, : particles.width].mT @ particles.output / particles.width
+def hidden(particles: Particles, x: Float[Tensor, "runs n d"]) -> Float[Tensor, "runs m n"]:
+    """σ(b_j·x_i), σ = tanh."""
+    return torch.tanh(particles.input @ x.mT)
+
+
+def outputs(particles: Particles, values: Float[Tensor, "runs m n"]) -> Float[Tensor, "runs n 1"]:
+    """h = (1/m) Σ_j a_j σ(b_j·x), from its hidden values."""
+    return values.mT @ particles.output / particles.width
 
 
 def courses(pair: Pair, log_times: Sequence[float], tolerance: float, converged: float) -> Iterator[Solution[Course]]:
@@ -102,7 +113,7 @@ def courses(pair: Pair, log_times: Sequence[float], tolerance: float, converged:
         torch.zeros_like(pair.y[:, 0]),
     )
 
-    def select(chosen: Tensor) -> tuple[Callable[[Course], Course], Callable[[Course], Tensor]]:
+    def select(chosen: Tensor) -> tuple[Callable[[Course], Course], Callable[[Course], Tensor] | None]:
         part = pair.select(chosen)
         return part.velocity, part.ended(converged)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from regimes.activations import TANH
 from regimes.conventions import function_norm
 from regimes.experiments.lazy.logistic_laziness.config import LOGISTIC, Config
-from regimes.experiments.lazy.logistic_laziness.flow import Course, Pair, courses, margin, outputs
+from regimes.experiments.lazy.logistic_laziness.flow import Course, Pair, courses, hidden, margin, outputs
 from regimes.experiments.lazy.starts import nets, on_sphere, targets
 from regimes.meanfield.displacement import displaced, flatten_particles, motion, tangent_features
 from regimes.meanfield.particles import Particles
@@ -37,9 +37,7 @@ def distances(pair: Pair, at: Course, fresh: Tensor) -> dict[str, Tensor]:
     now, features = displaced(pair.start, moved, alpha), tangent_features(pair.start, pair.x, TANH)
     v, v_bar = flatten_particles(moved), (features @ at.coefficients)[..., 0]
     f, held_out = (
-        alpha
-        * (outputs(now, tangent_features(now, x, TANH)) - outputs(pair.start, tangent_features(pair.start, x, TANH)))
-        for x in (pair.x, fresh)
+        alpha * (outputs(now, hidden(now, x)) - outputs(pair.start, hidden(pair.start, x))) for x in (pair.x, fresh)
     )
     tangent = tangent_features(pair.start, fresh, TANH).mT @ v_bar[..., None] / width
     return {
