@@ -89,6 +89,17 @@ class KnownMap(IntEnum):
 
 
 @unique
+class DeepFlow(IntEnum):
+    """Mean-field ResNets and their samples."""
+
+    DATA = 101
+    MEASURE = 102
+    OTHER = 103
+    SEARCH = 104
+    BLOCKS = 105
+
+
+@unique
 class GapJob(IntEnum):
     """The job ot-gap: which points, and the probes of the map."""
 

@@ -34,6 +34,8 @@ LIMIT = 300
 SHARED = {
     "low_data",
     "planes",
+    "paths",
+    "powers",
     "rotations",
     "scaled_images",
     "scaled_nets",

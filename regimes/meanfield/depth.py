@@ -1,8 +1,8 @@
 """Mean-field ResNets: a measure over parameters at each depth moves the states; risk, adjoint and first variation.
 
 The net of ρ: X' = ε ∫ f(X, θ) ρ(dθ, t) on [0, 1] from X(0) = x, with f(X, θ) = u σ(v·X + c), θ = (u, v, c), and the
-output w·X(1). ρ(·, t) is constant over each of L cells of depth and there a sum of M weighted particles, so the explicit
-Euler step of a cell is a residual block: X_{l+1} = X_l + (ε/L) Σ_j μ_lj f(X_l, θ_lj).
+output w·X(1). ρ(·, t) is constant over each of L cells of depth and there a sum of M weighted particles, so the Euler
+step of a cell is a residual block: X_{l+1} = X_l + (ε/L) Σ_j μ_lj f(X_l, θ_lj).
 
 Risk E(ρ) = ½ mean_n (w·X_L − y)². Adjoint: P_L = (w·X_L − y) w and, block by block,
     P_l = P_{l+1} + (ε/L) Σ_j μ_lj ∇_X f(X_l, θ_lj)ᵀ P_{l+1},
