@@ -4,12 +4,13 @@ import torch
 from torch.testing import assert_close
 
 from regimes.activations import RELU
+from regimes.data.classification import classification
 from regimes.experiments.lazy import ntk_real_data
 from regimes.experiments.lazy.ntk_real_data import CURVE_RATIO, EXPONENT, FILTER, GAIN, GOAL, Config, draw, judge, table
-from regimes.experiments.lazy.ntk_real_data.config import points
+from regimes.experiments.lazy.ntk_real_data.config import POOLS, points
 from regimes.experiments.lazy.ntk_real_data.nets import trained
 from regimes.experiments.lazy.ntk_real_data.regressions import coefficients, finite, infinite, mean_kernel, start
-from regimes.experiments.lazy.ntk_real_data.samples import Part, Parts, error, parts, prepared
+from regimes.experiments.lazy.ntk_real_data.samples import TESTS, Part, Parts, error, parts, prepared
 from regimes.experiments.lazy.ntk_real_data.theory import curve, limit
 from regimes.lab.sweep import grid_points, to_frame
 from regimes.tangent.infinite import AvgPool, Dense, Flatten, Nonlinearity, Serial, infinite_kernels
@@ -193,6 +194,13 @@ def test_the_foretold_error_with_a_heavy_ridge_is_that_of_a_fit_to_nothing():
     nothing = float(samples.train.y.square().sum(1).mean())
     assert row["square"] == pytest.approx(nothing, rel=1e-6)
     assert row["foretold"] == pytest.approx(nothing, rel=1e-3)  # modes below the cutoff are left out
+
+
+def test_the_sizes_told_of_digits_are_those_that_there_are():
+    found = classification("digits")
+    assert (POOLS["digits"], TESTS["digits"]) == (len(found.train.labels), len(found.test.labels))
+    whole = parts(Config(test_size=2000, validation=1000), "digits", 1000, 0)  # as the real size asks
+    assert (len(whole.validation.x), len(whole.test.x)) == (179, 359)
 
 
 def test_digits_come_in_disjoint_parts_that_are_nested_in_n():

@@ -8,7 +8,7 @@ from pydantic import Field
 from regimes.lab.config import Settings
 
 NET, FINITE, INFINITE, TUNED, LIMIT, CURVE = "net", "finite", "infinite", "tuned", "limit", "curve"
-POOLS = {"digits": 1437, "mnist": 60000}  # images that are not for the test
+POOLS = {"digits": 1438, "mnist": 60000}  # images that are not for the test
 Count = Annotated[int, Field(ge=1)]
 Dataset = Literal["digits", "mnist"]
 

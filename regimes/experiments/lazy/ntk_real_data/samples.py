@@ -10,7 +10,7 @@ from regimes.data.classification import Labelled, classification
 from regimes.experiments.lazy.ntk_real_data.config import Config
 
 CLASSES = 10
-TESTS = {"digits": 360, "mnist": 10000}  # images that there are for the test
+TESTS = {"digits": 359, "mnist": 10000}  # images that there are for the test
 
 
 class Part(NamedTuple):
