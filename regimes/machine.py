@@ -82,6 +82,15 @@ def keep_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def give_back_memory() -> None:
+    """Have Linux's malloc give the pages back that hold nothing, which it keeps by default; elsewhere nothing happens.
+
+    Freed tensors below 32 MB stay with it, and new ones of other sizes do not always fit where they were.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def autocast(device: str, bf16: bool) -> AbstractContextManager[Any]:
     """Products in bfloat16 where asked for, otherwise everything as it is."""
     return torch.autocast(device, dtype=torch.bfloat16) if bf16 else nullcontext()

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from regimes.conventions import Params
-from regimes.tangent.gram.blocks import COUNTED
+from regimes.machine import give_back_memory
 from regimes.tangent.gram.footprint import most_bytes
 from regimes.tangent.model import TangentModel
 from regimes.tangent.products import pull_back_each, push
 
 _FEW = 4  # samples that need no measurement
+_COUNTED = 0.4  # of the memory: the C library keeps much of what a pass frees, and a process took twice what was alive
 
 
 class Pieces:
@@ -48,11 +49,13 @@ class Pieces:
         size = ceil(n / ceil(n / min(size, n)))  # pieces of one size
         for start in range(0, n, size):
             yield slice(start, min(start + size, n))
+            if size < n:
+                give_back_memory()
 
     def _measured(self, kind: str, x: Tensor, work: Callable[[Tensor], Any]) -> int:
-        """How many samples COUNTED of the memory holds, from the bytes that two and four of them take."""
+        """How many samples the counted share of the memory holds, from the bytes that two and four of them take."""
         known = [*self.tangent.plain.model.parameters(), *self.tangent.plain.model.buffers(), x]
         two, four = (most_bytes(lambda m=m: work(x[:m]), known)[0] for m in (2, 4))
         sample = max(1.0, (four - two) / 2)
-        self._samples[kind] = max(1, int((COUNTED * self.memory - max(0.0, two - 2 * sample)) / sample))
+        self._samples[kind] = max(1, int((_COUNTED * self.memory - max(0.0, two - 2 * sample)) / sample))
         return self._samples[kind]
