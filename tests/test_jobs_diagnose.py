@@ -1,6 +1,8 @@
 """The job diagnose: from files to a verdict in a run folder; initial weights of runs; mistakes in one line."""
 
 import json
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -9,11 +11,13 @@ from command import command
 from short_training import short, train
 from torch import nn
 
-from regimes.errors import UserError
+from regimes.errors import UserError, out_of_memory
+from regimes.jobs import diagnose as job
 from regimes.jobs.diagnose import Config, given_files
 from regimes.jobs.diagnose.figure import draw
 from regimes.jobs.diagnose.report import LABELS, layer_table, missing, plain, table
 from regimes.jobs.diagnose.sources import made_by, open_case
+from regimes.jobs.lazy_vs_meanfield import states
 from regimes.lab.safetensors import read_safetensors
 from regimes.models.scaling import Centred
 from regimes.tangent.diagnosis.diagnose import diagnose
@@ -240,6 +244,150 @@ def test_a_run_of_fit_is_diagnosed_with_its_factory(tmp_path, monkeypatch):
     no_factory = command("diagnose", "fitted/last.pt")
     assert no_factory.code == 2
     assert "pass --factory" in no_factory.err
+
+
+@pytest.mark.slow
+def test_initial_weights_of_another_fit_are_refused_and_those_given_are_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text("from torch import nn\n\ndef make():\n    return nn.Sequential(nn.Linear(3, 2))\n")
+    x, _ = samples()
+    labels = (x[:, 0] > 0).long()
+    torch.save({"x": x.float(), "y": labels}, "samples.pt")
+    for number in (0, 1):
+        fit(made_by("net.py:make"), (x.float(), labels), epochs=2, batch=10, out=f"fit{number}")
+    words = ("diagnose", "fit0/last.pt", "--factory", "net.py:make", "--samples", "samples.pt", "--out", "run")
+    shutil.copy("fit1/initial.pt", "fit0/initial.pt")
+    done = command(*words)
+    assert done.code == 2
+    assert "fit0/initial.pt is of another run than last.pt; pass the right one with --against" in done.err
+    Path("fit0/initial.pt").unlink()
+    gone = command(*words)
+    assert gone.code == 2
+    assert "pass --against INIT" in gone.err
+    assert not Path("run").exists()
+    assert command(*words, "--against", "fit1/initial.pt").code == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a card")
+def test_a_card_that_is_not_there_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = command(*write_own(tmp_path, 10.0), "--set", "device=cuda", "--out", "run")
+    assert done.code == 2
+    assert "device 'cuda' needs a CUDA graphics card" in done.err
+    assert not Path("run").exists()
+
+
+def slowly(monkeypatch, seconds):
+    """Have each measurement take so many seconds more; the list of those that were begun."""
+    begun, checked = [], job.checked
+
+    def slower(*arguments, **how):
+        measure = checked(*arguments, **how)
+
+        def measured():
+            begun.append(time.monotonic())
+            time.sleep(seconds)
+            return measure()
+
+        return measured
+
+    monkeypatch.setattr(job, "checked", slower)
+    return begun
+
+
+@pytest.mark.slow
+def test_a_measurement_is_made_in_its_folder_which_knows_how_long_it_took(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    begun = slowly(monkeypatch, 0.7)
+    words = write_own(tmp_path, 10.0)
+    assert command(*words, "--out", "run").code == 0
+    assert json.loads(Path("run/result.json").read_text())["wall_seconds"] >= 0.7
+    Path("run/measurement.json").unlink()  # another run, which holds something, and no measurement yet
+    refused = command(*words, "--seed", "1", "--out", "run")
+    assert refused.code == 2
+    assert "holds another configuration: seed is 0 there, 1 here" in refused.err
+    assert len(begun) == 1
+
+
+@pytest.mark.slow
+def test_another_file_is_another_measurement(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = write_own(tmp_path, 10.0)
+    as_module = [word.replace("own.py:make", "own:make") for word in words]
+    for given, run in ((words, "file"), (as_module, "module")):
+        assert command(*given, "--out", run).code == 0
+        assert command(*given, "--out", run).code == 0
+    own = Path("own.py").read_text()
+    Path("own.py").write_text(own.replace("10.0", "20.0"))
+    for given, run in ((words, "file"), (as_module, "module")):
+        done = command(*given, "--out", run)
+        assert done.code == 2
+        assert "holds another configuration: factory_code" in done.err
+
+
+@pytest.mark.slow
+def test_other_initial_weights_are_another_measurement(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(Path("net"), lap=False, epochs=1)
+    words = ("diagnose", "net/last.pt", "--points", "20", "--kernel-points", "4", "--out", "run")
+    assert command(*words).code == 0
+    held = torch.load("net/initial.pt", weights_only=True)
+    held["start"] = 1.0
+    torch.save(held, "net/initial.pt")
+    done = command(*words)
+    assert done.code == 2
+    assert "holds another configuration: initial" in done.err
+
+
+FULL = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000000000000 bytes")
+
+
+@pytest.mark.parametrize("error", [MemoryError("no memory"), FULL])
+def test_a_full_memory_is_not_a_fault_of_the_files(error, tmp_path, monkeypatch):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(states, "_net", full)
+    content = {name: number * [torch.zeros(2, 2)] for name, number in states.TENSORS.items()}
+    with pytest.raises(type(error)) as caught:
+        states.read_states({**content, "title": "a net"}, "a.pt")
+    assert out_of_memory(caught.value)
+    said = f"raise {type(error).__name__}({str(error)!r})"
+    (tmp_path / "made.py").write_text(f"def make():\n    {said}\n")
+    (tmp_path / "imported.py").write_text(f"{said}\n")
+    for name in ("made", "imported"):
+        with pytest.raises(type(error)) as caught:
+            made_by(f"{tmp_path / name}.py:make")
+        assert out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"start": []},
+        {"x": [torch.zeros(2, 2)] * 2},
+        {"start": None},
+        {"end": [torch.zeros(2), torch.zeros(2, 2)]},
+        {"activation": "none"},
+        {"alpha": "one"},
+    ],
+    ids=["no start", "two samples", "none", "a vector", "activation", "alpha"],
+)
+def test_a_damaged_state_of_the_main_job_is_one_line(change):
+    content = {name: number * [torch.zeros(2, 2)] for name, number in states.TENSORS.items()}
+    with pytest.raises(UserError, match=r"a\.pt lacks parts of a net of lazy-vs-meanfield, or they were altered: \S"):
+        states.read_states({**content, "activation": "relu", "alpha": 1.0, "title": "a net", **change}, "a.pt")
+
+
+@pytest.mark.slow
+def test_initial_weights_are_drawn_again_without_compiling_a_network(tmp_path, monkeypatch):
+    train(tmp_path, epochs=1)
+    (tmp_path / INITIAL).unlink()
+    last = load_checkpoint(tmp_path / "last.pt")
+    compiled = last._replace(config={**last.config, "compile": True, "cuda_graphs": True})
+    monkeypatch.setattr(nn.Module, "compile", lambda *_, **__: pytest.fail("a network was compiled"))
+    assert "drawn again" in first_weights(tmp_path / "last.pt", compiled)[1]
 
 
 @pytest.mark.slow

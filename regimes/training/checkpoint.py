@@ -66,10 +66,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
     """A checkpoint on the CPU; every failure is one line that says what the file is and what to do."""
-    return _checked(home(path), read_tensors(home(path), _ADVICE))
+    return checkpoint_in(home(path), read_tensors(home(path), _ADVICE))
 
 
-def _checked(path: Path, content: Any) -> Checkpoint:
+def checkpoint_in(path: Path, content: Any) -> Checkpoint:
+    """The checkpoint that a file at this path holds, from its content."""
     if not isinstance(content, dict) or content.get("program") not in (PROGRAM, FIT):
         tensors = isinstance(content, dict) and content and all(isinstance(x, Tensor) for x in content.values())
         what = "the weights of a model alone" if tensors else "of another program"

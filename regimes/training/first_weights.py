@@ -36,7 +36,9 @@ def first_weights(
     if checkpoint.program != PROGRAM:
         raise UserError(f"{file} does not exist, so where this training began is not known; pass --against INIT")
     try:
-        here = {"device": device} | ({} if data_dir is None else {"data_dir": data_dir})
+        here = {"device": device, "compile": False, "cuda_graphs": False} | (
+            {} if data_dir is None else {"data_dir": data_dir}
+        )
         weights, risk = _drawn(TrainConfig.model_validate({**checkpoint.config, **here}))
     except FileNotFoundError as error:
         raise UserError(f"{file} does not exist, and its weights cannot be checked: {error}") from None

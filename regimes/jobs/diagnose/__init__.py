@@ -7,6 +7,7 @@ Source: [ChizatOyallonBach2019] for the gap and κ, [Nam2024] for the richness; 
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,16 @@ from regimes.conventions import generator
 from regimes.errors import UserError, users_choice
 from regimes.jobs.diagnose.config import Config, folder_stem, given_files
 from regimes.jobs.diagnose.report import layer_table, missing, plain, table
-from regimes.jobs.diagnose.sources import Case, open_case
+from regimes.jobs.diagnose.sources import open_case, with_found
+from regimes.lab.config import dump
 from regimes.lab.console import print_table
 from regimes.lab.drawing import attempt
+from regimes.lab.provenance import device_of
 from regimes.lab.report import markdown_table, origin, to_json
 from regimes.lab.runs import RunFolder, default_folder
 from regimes.lab.stamps import job_stamp
 from regimes.streams import DiagnoseJob
-from regimes.tangent.diagnosis.diagnose import Diagnosis, diagnose
+from regimes.tangent.diagnosis.diagnose import Diagnosis, checked
 from regimes.tangent.diagnosis.readings import Reading
 from regimes.tangent.diagnosis.tangent_run import ROWS
 
@@ -32,22 +35,27 @@ MEASURED = "measurement.json"
 
 
 def start(config: Config, out: Path | None = None, *, fresh: bool = False, across_commits: bool = False) -> Path:
-    """Run in a folder, by default one under runs/ that is named after the checkpoint; the folder."""
+    """Run in a folder, by default one under runs/ that is named after the checkpoint; the folder.
+
+    The files of a measurement are settings, by their hashes: another file, another measurement.
+    """
+    config = with_found(config)
     path = out or default_folder(folder_stem(config), config, (), {"checkpoint"})
-    case = None if (path / MEASURED).exists() and not fresh else open_case(config, ROWS)  # a mistake leaves no folder
+    there = (path / MEASURED).exists() and not fresh
+    measure = None if there else opened(config)  # a mistake leaves no folder behind
     how = {"across_commits": across_commits, "stamp": job_stamp(config)}
-    found = None if case is None else measured(case, config)
     with RunFolder.open(path, NAME, config, fresh=fresh, **how) as folder:
-        run(config, folder, found)
+        run(config, folder, measure)
     return path
 
 
-def measured(case: Case, config: Config) -> dict[str, Any]:
-    """The numbers of one case; UserError for broken models and samples that do not fit them."""
-    print(f"{case.title}: before and after training, on samples of the {case.of:,} that it was trained on.", flush=True)
+def opened(config: Config) -> Callable[[], dict[str, Any]]:
+    """What measures the numbers of the settings' case; UserError for broken models and samples that do not fit them."""
+    device_of(dump(config))
+    case = open_case(config, ROWS)
     whole = len(case.y) == case.of
     with users_choice():
-        found = diagnose(
+        diagnose = checked(
             case.start,
             case.end,
             case.x,
@@ -58,10 +66,18 @@ def measured(case: Case, config: Config) -> dict[str, Any]:
             decay=case.decay,
             generator=generator(config.seed, DiagnoseJob.SUBSAMPLES),
         )
-    if not whole:
-        found = _without_tangent(found, case.of)
-    about = {"title": case.title, "samples": case.of, "notes": case.notes}
-    return plain(found, **about)
+
+    def measured() -> dict[str, Any]:
+        print(
+            f"{case.title}: before and after training, on samples of the {case.of:,} that it was trained on.",
+            flush=True,
+        )
+        with users_choice():
+            found = diagnose()
+        about = {"title": case.title, "samples": case.of, "notes": case.notes}
+        return plain(found if whole else _without_tangent(found, case.of), **about)
+
+    return measured
 
 
 def _without_tangent(found: Diagnosis, samples: int) -> Diagnosis:
@@ -69,12 +85,12 @@ def _without_tangent(found: Diagnosis, samples: int) -> Diagnosis:
     return found._replace(readings={**found.readings, "tangent_disagreement": Reading(None, reason=reason)})
 
 
-def run(config: Config, folder: RunFolder, found: dict[str, Any] | None = None) -> None:
+def run(config: Config, folder: RunFolder, measure: Callable[[], dict[str, Any]] | None = None) -> None:
     """Measure (unless this folder has the measurement already), then write and print table, verdict and figure."""
     if not (folder.path / MEASURED).exists():
+        measure = opened(config) if measure is None else measure
         folder.begin()
-        found = measured(open_case(config, ROWS), config) if found is None else found
-        folder.write(MEASURED, to_json(found))
+        folder.write(MEASURED, to_json(measure()))
     conclude(config, folder)
 
 

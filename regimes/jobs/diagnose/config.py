@@ -20,8 +20,14 @@ class Config(Settings):
     against: Annotated[list[File], Field(max_length=1)] = Field(
         [], description="the network before training; none: initial.pt of the run, or weights drawn again"
     )
+    initial: Annotated[list[File], Field(max_length=1)] = Field(
+        [], description="initial.pt, where none is given and it lies beside the checkpoint; found, not to be set"
+    )
     factory: str | None = Field(
         None, description="module:function or file.py:function that makes the network; null: a network of `train`"
+    )
+    factory_code: Annotated[list[File], Field(max_length=1)] = Field(
+        [], description="the file with that function; found, not to be set"
     )
     samples: Annotated[list[File], Field(max_length=1)] = Field(
         [], description="file with x, y and held_out; none: the samples of the run"

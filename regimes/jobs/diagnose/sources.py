@@ -15,15 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from regimes.conventions import generator
-from regimes.errors import UserError
+from regimes.errors import UserError, out_of_memory
 from regimes.jobs.diagnose.config import SAMPLES, STATES, Config
 from regimes.jobs.lazy_vs_meanfield.states import PROGRAM as MAIN_JOB
 from regimes.jobs.lazy_vs_meanfield.states import read_states
+from regimes.lab.hashed import File, hashed
 from regimes.lab.safetensors import SUFFIX, read_safetensors
 from regimes.lab.tensor_files import read_tensors
 from regimes.models.weights import put_weights
 from regimes.streams import DiagnoseJob
-from regimes.training.checkpoint import FIT, PROGRAM, Checkpoint, load_checkpoint, model_of
+from regimes.training.checkpoint import FIT, INITIAL, PROGRAM, Checkpoint, checkpoint_in, model_of
 from regimes.training.first_weights import first_weights
 from regimes.training.loading import samples_in
 
@@ -44,6 +45,20 @@ class Case(NamedTuple):
     notes: list[str]
 
 
+def with_found(config: Config) -> Config:
+    """The settings with the hashes of the files that they do not name themselves: initial.pt, a factory's code.
+
+    Of a factory the one file that holds it counts, and not what that imports.
+    """
+    first, code = Path(config.checkpoint.path).parent / INITIAL, list[File]()
+    if config.factory is not None:
+        place, _ = _parts(config.factory)
+        own = place if place.endswith(".py") else getattr(_module(place, config.factory), "__file__", None)
+        code = [hashed(Path(own), "give --factory module:function or file.py:function")] if own else []
+    initial = [hashed(first)] if not config.against and first.is_file() else []
+    return config.model_copy(update={"initial": initial, "factory_code": code})
+
+
 def open_case(config: Config, rows: int) -> Case:
     """The case of the settings; rows: samples × outputs up to which all training samples are taken.
 
@@ -53,7 +68,7 @@ def open_case(config: Config, rows: int) -> Case:
     content = _content(path, STATES)
     if isinstance(content, dict) and content.get("program") == MAIN_JOB:
         return _of_main_job(config, path, content)
-    checkpoint = load_checkpoint(path) if _is_checkpoint(content) else None
+    checkpoint = checkpoint_in(path, content) if _is_checkpoint(content) else None
     if config.factory is None:
         if checkpoint is None or checkpoint.program != PROGRAM:
             what = "is of regimes.fit, whose network is not in it" if checkpoint else "holds weights and no network"
@@ -88,7 +103,7 @@ def _of_train(config: Config, path: Path, checkpoint: Checkpoint, rows: int) -> 
         some = torch.randperm(there, generator=order)[: config.points]
     tests = stored.test
     others = torch.randperm(len(tests.labels), generator=order)[: config.held_out]
-    notes = [words[0].upper() + words[1:] + "."]
+    notes = [_sentence(words)]
     if checkpoint.config.get("augment"):
         notes.append("The training augmented its samples; they are measured as they are.")
     if checkpoint.config.get("lap"):
@@ -107,6 +122,10 @@ def _of_train(config: Config, path: Path, checkpoint: Checkpoint, rows: int) -> 
     )
 
 
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
+
+
 def _title(checkpoint: Checkpoint) -> str:
     config = checkpoint.config
     action = ", least action" if config.get("lap") else ""
@@ -116,13 +135,15 @@ def _title(checkpoint: Checkpoint) -> str:
 def _of_factory(config: Config, path: Path, content: Any, checkpoint: Checkpoint | None) -> Case:
     if not config.samples:
         raise UserError(f"{path} says nothing of its samples: pass --samples FILE, {SAMPLES.removeprefix('give ')}")
-    first = path.parent / "initial.pt"
-    if not config.against and not (checkpoint is not None and checkpoint.program == FIT and first.exists()):
+    if config.against:
+        before, words = _weights(Path(config.against[0].path)), f"compared with {config.against[0].path}"
+    elif checkpoint is not None and checkpoint.program == FIT:
+        before, words = first_weights(path, checkpoint)
+    else:
         raise UserError(
             f"{path} says nothing of where its training began: pass --against INIT, a file of the same kind"
         )
-    before = Path(config.against[0].path) if config.against else first
-    start, end = (_filled(config, weights) for weights in (_weights(before), _of(content, path)))
+    start, end = (_filled(config, weights) for weights in (before, _of(content, path)))
     parts = _content(Path(config.samples[0].path), SAMPLES)
     if not isinstance(parts, dict) or not all(isinstance(parts.get(name), Tensor) for name in ("x", "y")):
         raise UserError(f"{config.samples[0].path} has no tensors x and y; {SAMPLES}")
@@ -132,7 +153,7 @@ def _of_factory(config: Config, path: Path, content: Any, checkpoint: Checkpoint
     assert x is not None
     assert y is not None
     title = f"{path} ({type(end).__name__})"
-    return Case(start.to(where), end.to(where), x, y, held_out, len(y), True, title, [f"Compared with {before}."])
+    return Case(start.to(where), end.to(where), x, y, held_out, len(y), True, title, [_sentence(words)])
 
 
 def _filled(config: Config, weights: Weights) -> nn.Module:
@@ -148,19 +169,26 @@ def _filled(config: Config, weights: Weights) -> nn.Module:
 
 def made_by(factory: str) -> nn.Module:
     """The network that "module:function" or "file.py:function" gives; its code is run, as the user has named it."""
-    place, _, name = factory.rpartition(":")
-    if not place or not name.isidentifier():
-        raise UserError(f"--factory needs module:function or file.py:function; got {factory!r}")
+    place, name = _parts(factory)
     function = getattr(_module(place, factory), name, None)
     if not callable(function):
         raise UserError(f"--factory {factory}: {place} has no function {name}")
     try:
         model = function()
     except Exception as error:
+        if out_of_memory(error):
+            raise
         raise UserError(f"--factory {factory} ends in {type(error).__name__}: {_line(error)}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"--factory {factory} needs to return a torch module; it gave {type(model).__name__}")
     return model
+
+
+def _parts(factory: str) -> tuple[str, str]:
+    place, _, name = factory.rpartition(":")
+    if not place or not name.isidentifier():
+        raise UserError(f"--factory needs module:function or file.py:function; got {factory!r}")
+    return place, name
 
 
 def _module(place: str, factory: str) -> ModuleType:
@@ -176,6 +204,8 @@ def _module(place: str, factory: str) -> ModuleType:
         spec.loader.exec_module(module)
         return module
     except Exception as error:
+        if out_of_memory(error):
+            raise
         raise UserError(f"--factory {factory} cannot be imported: {_line(error)}") from error
 
 
@@ -193,7 +223,7 @@ def _is_checkpoint(content: Any) -> bool:
 
 def _weights(path: Path) -> Weights:
     content = _content(path, STATES)
-    return load_checkpoint(path).state["model"] if _is_checkpoint(content) else _of(content, path)
+    return checkpoint_in(path, content).state["model"] if _is_checkpoint(content) else _of(content, path)
 
 
 def _of(content: Any, path: Path) -> Weights:

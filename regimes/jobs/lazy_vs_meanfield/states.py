@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from regimes.activations import activation
 from regimes.conventions import generator
-from regimes.errors import UserError
+from regimes.errors import UserError, out_of_memory
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.nets import Net
 from regimes.jobs.lazy_vs_meanfield.problem import Problem
@@ -54,12 +54,15 @@ def read_states(content: dict[str, Any], where: str) -> States:
     """The nets and samples of such a file; UserError where parts are missing."""
     try:
         tensors = {name: [torch.as_tensor(part).cpu() for part in content[name]] for name in TENSORS}
-        assert {name: len(parts) for name, parts in tensors.items()} == TENSORS
+        if (there := {name: len(parts) for name, parts in tensors.items()}) != TENSORS:
+            raise ValueError(f"it has {there} tensors, and needs {TENSORS}")
         start, end = (_net(content, Particles(*tensors[name])) for name in ("start", "end"))
         x, y, x_test = (tensors[name][0] for name in ("x", "y", "x_test"))
         return States(start, end, x, y, x_test, str(content["title"]))
-    except (KeyError, TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise UserError(f"{where} lacks parts of a net of lazy-vs-meanfield, or they were altered: {error}") from None
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        unfit = UserError(f"{where} lacks parts of a net of lazy-vs-meanfield, or they were altered: {reason}")
+        raise error if out_of_memory(error) else unfit from None
 
 
 def _net(content: dict[str, Any], particles: Particles) -> nn.Module:

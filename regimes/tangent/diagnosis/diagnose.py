@@ -89,6 +89,30 @@ def diagnose(
     ValueError: broken models (NaN, 16 bits, samples that mix, train mode) and two models that are not one network.
     Source: [ChizatOyallonBach2019] for the gap; the limits are ours (see Limits).
     """
+    how: dict[str, Any] = {"held_out": held_out, "points": points, "kernel_points": kernel_points, "decay": decay}
+    how |= {"omit": omit, "limits": limits, "generator": generator, "memory": memory}
+    return checked(model_0, model_T, x, y, **how)()
+
+
+def checked(
+    model_0: nn.Module,
+    model_T: nn.Module,
+    x: Shaped[Tensor, "n *sample"],
+    y: Num[Tensor, "n *targets"],
+    *,
+    held_out: Shaped[Tensor, "m *sample"] | None,
+    points: int,
+    kernel_points: int,
+    decay: bool,
+    omit: Collection[str] = (),
+    limits: Limits | None = None,
+    generator: torch.Generator | None = None,
+    memory: int = MEMORY,
+) -> Callable[[], Diagnosis]:
+    """What measures the same, once all that `diagnose` is given has been checked: the outputs are all it has taken.
+
+    ValueError as in `diagnose`, before anything is measured.
+    """
     count(CALLER, "points", points)
     count(CALLER, "kernel_points", kernel_points, 2)
     kind(CALLER, "decay", decay, bool, "True or False")
@@ -113,7 +137,7 @@ def diagnose(
     targets = _targets(y.to(pair.x.device), outputs.f_T.shape[1])
     some = Targets(targets.values[chosen], None if targets.labels is None else targets.labels[chosen])
     run = TangentRun(pair, x.detach(), targets, held_out, memory)
-    return _measured(pair, run, outputs, some, kernel_points, decay, omit, limits, source, memory)
+    return lambda: _measured(pair, run, outputs, some, kernel_points, decay, omit, limits, source, memory)
 
 
 def _measured(

@@ -164,7 +164,9 @@ def _doubled(end: nn.Module, start: nn.Module, x: Tensor) -> tuple[nn.Module, nn
         with torch.no_grad():
             before, after = called(end, few.clone(), CALLER), called(wide, fine.clone(), CALLER)
         same = after.dtype == torch.float64 and bool((after - before).norm() <= 0.01 * before.norm())
-    except (RuntimeError, ValueError, TypeError):
+    except (RuntimeError, ValueError, TypeError) as error:
+        if out_of_memory(error):
+            raise
         same = False
     if not same:
         return end, start, x
