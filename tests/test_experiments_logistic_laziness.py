@@ -50,6 +50,7 @@ def test_the_derived_laws_support_the_statement():
     assert judge(made_up()).verdict == "supported"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("broken", "refuted"), [
     ({"powers": POWERS | {"weights": (-0.7, 1.0)}}, {fixed("weights"), MOVED, RATE}),
     ({"powers": POWERS | {"departure": (-1.5, 2.0)}}, {fixed("departure")}),
@@ -67,6 +68,10 @@ def test_another_law_refutes_its_predictions_alone(broken, refuted):
     found = {finding.quantity: finding.verdict for finding in judge(made_up(**broken)).findings}
     assert {name for name, verdict in found.items() if verdict == "refuted"} == refuted
     assert {verdict for name, verdict in found.items() if name not in refuted} == {"supported"}
+
+
+def test_a_square_loss_that_grows_refutes_the_statement():
+    assert judge(made_up(square=1.0)).verdict == "refuted"
 
 
 def test_nothing_is_said_of_distances_below_the_integration_error():
@@ -95,6 +100,7 @@ def test_table_and_figure_show_what_is_judged():
         assert [text.get_text().split(": ")[-1] for text in ax.get_legend().get_texts()] == exponents.split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [LOGISTIC, SQUARE])
 def test_a_loss_or_a_time_that_was_not_run_is_left_out(loss):
     rows = made_up()
