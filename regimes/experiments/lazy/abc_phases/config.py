@@ -25,5 +25,5 @@ class Config(Settings):
     hidden_layers: int = Field(2, ge=1, description="L, with tanh")
     inputs: int = Field(8, ge=1, description="dimension d of the inputs")
     samples: int = Field(4, ge=1, description="training points on the sphere of radius √d")
-    steps: int = Field(12, ge=1, description="steps of gradient descent")
+    steps: int = Field(3, ge=1, description="steps of gradient descent")
     rate: float = Field(1.0, gt=0, description="learning rate η, before its power of the width")
