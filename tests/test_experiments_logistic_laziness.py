@@ -10,10 +10,12 @@ from torch.testing import assert_close
 
 from regimes.experiments.lazy.logistic_laziness import APART, MOVED, RATE, Config, draw, fixed, grows, judge, table
 from regimes.experiments.lazy.logistic_laziness.config import LOGISTIC, SQUARE
-from regimes.experiments.lazy.logistic_laziness.flow import courses, margin
+from regimes.experiments.lazy.logistic_laziness.flow import courses, dual, hidden, margin
 from regimes.experiments.lazy.logistic_laziness.numbers import leavings
 from regimes.experiments.lazy.logistic_laziness.runs import measure, pair_of
 from regimes.experiments.lazy.starts import net, on_sphere, targets
+from regimes.meanfield.displacement import displaced
+from regimes.meanfield.particles import Particles
 from regimes.streams import LazyNet
 
 START, MARGIN = 3.0, 0.25
@@ -217,3 +219,18 @@ def test_a_run_is_the_same_alone_and_in_the_ensemble():
             assert_close(
                 together[place][name], alone[name], rtol=1e-3, atol=1e-8
             )  # the times asked for cut other steps
+
+
+@pytest.mark.slow
+def test_margins_of_support_vectors_correct_themselves_and_other_training_points_drift_like_points_held_out():
+    """Why the prediction on all training points is refuted; on seeds that the kept run has not."""
+    pair = pair_of(Config(width=32, inputs=16, samples=8), [(LOGISTIC, 1e5, seed) for seed in range(100, 108)])
+    apart = []
+    for at in courses(pair, [150.0, 600.0], 1e-7, 1e-7):
+        now = displaced(pair.start, Particles(at.state.output, at.state.input), pair.alpha)
+        apart.append((pair.change(now, hidden(now, pair.x)) - pair.kernel @ at.state.coefficients)[..., 0].abs())
+    support = torch.stack([torch.tensor(dual(*one) > 0) for one in zip(pair.kernel, pair.y, strict=True)])
+    growth = (apart[1] / apart[0]).log() / math.log(4)
+    assert 0 < int((~support).sum()) < int(support.sum())
+    assert float(growth[support].median()) == pytest.approx(1.0, abs=0.1)
+    assert float(growth[~support].median()) == pytest.approx(2.0, abs=0.1)

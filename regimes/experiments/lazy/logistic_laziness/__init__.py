@@ -22,6 +22,8 @@ fixed time the exponents in α are those of the theorem. In log t they are 1, 2,
   On the training points the relative distance stays O(1/α): who looks at them alone does not see it.
 θ = 10 %, the limit of `regimes.diagnose`. A pilot (seeds from 1000 on) chose sizes, tolerance, the grid of times and
 the α to fit from, 1000. The intervals are from before it, but for that of the outputs that are 10 % apart.
+The exponent 1 was predicted for all training points, and the run refuted it: one that is no support vector has no
+margin to correct, and behaves like any other point.
 """
 
 from typing import TYPE_CHECKING, Any

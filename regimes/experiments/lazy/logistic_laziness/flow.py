@@ -130,12 +130,18 @@ def courses(pair: Pair, log_times: Sequence[float], tolerance: float, converged:
     )
 
 
+def dual(kernel: Float[Tensor, "n n"], y: Float[Tensor, "n 1"]) -> np.ndarray:
+    """Weights λ ≥ 0 of the samples in the max-margin solution v̂ = φ_0 (y ∘ λ) of the tangent model; λ > 0: support.
+
+    They maximise 2 Σ λ_i − λᵀ(yyᵀ ∘ Θ)λ: with yyᵀ ∘ Θ = LLᵀ that is a least-squares problem in λ ≥ 0, Lᵀλ ≈ L⁻¹1.
+    """
+    factor = np.linalg.cholesky((y * kernel * y.mT).numpy())
+    return nnls(factor.T, np.linalg.solve(factor, np.ones(len(factor))))[0]
+
+
 def margin(kernel: Float[Tensor, "n n"], y: Float[Tensor, "n 1"]) -> float:
     """Largest margin γ of the tangent model: the largest min_i y_i f̄(x_i) over v̄ with √(1/m Σ_j ‖v̄_j‖²) = 1.
 
-    1/γ² = min ‖v̄‖² with all y_i f̄(x_i) ≥ 1 = max over λ ≥ 0 of 2 Σ λ_i − λᵀ(yyᵀ ∘ Θ)λ: with yyᵀ ∘ Θ = LLᵀ that is a
-    least-squares problem in λ ≥ 0, Lᵀλ ≈ L⁻¹1.
+    1/γ² = min ‖v̄‖² with all y_i f̄(x_i) ≥ 1 = Σ λ_i of the dual.
     """
-    factor = np.linalg.cholesky((y * kernel * y.mT).numpy())
-    dual, _ = nnls(factor.T, np.linalg.solve(factor, np.ones(len(factor))))
-    return float(dual.sum() ** -0.5)
+    return float(dual(kernel, y).sum() ** -0.5)
