@@ -8,6 +8,7 @@ from scipy.stats import spearmanr
 from torch.testing import assert_close
 
 from regimes.conventions import square_risk
+from regimes.errors import RunFailed
 from regimes.experiments.lazy import criterion_predicts
 from regimes.experiments.lazy.criterion_predicts import (
     ESTIMATE,
@@ -23,11 +24,12 @@ from regimes.experiments.lazy.criterion_predicts import (
     ranks,
     table,
 )
-from regimes.experiments.lazy.criterion_predicts.models import recipe, task
+from regimes.experiments.lazy.criterion_predicts.models import draw_task, recipe, task
 from regimes.experiments.lazy.criterion_predicts.ranks import number
 from regimes.experiments.lazy.criterion_predicts.runs import flow, measure
 from regimes.lab.sweep import grid_points
 from regimes.models.scaling import Centred
+from regimes.tangent.kernel import ntk
 from regimes.tangent.linearize import linearize
 
 ALPHA = (0.5, 2.0, 8.0)
@@ -153,10 +155,20 @@ def test_models_differ_by_seed_and_not_by_alpha():
     assert_close(made.x.square().sum(1), torch.full((8,), float(made.x.shape[1])).double())
 
 
+def test_a_net_whose_tangent_model_is_too_slow_is_drawn_again():
+    config = Config(depth=(1, 2, 3), scale=(0.7, 2.0), inputs=(2, 8))
+    drawn = [draw_task(config, 2, attempt).stretch for attempt in range(6)]
+    limit = sorted(drawn)[2]
+    strict = Config(depth=(1, 2, 3), scale=(0.7, 2.0), inputs=(2, 8), stiffest=limit)
+    assert task(strict, 2).stretch == next(one for one in drawn if one <= limit)
+    with pytest.raises(RunFailed, match="raise stiffest"):
+        task(Config(stiffest=1 + 1e-9), 2)
+
+
 @pytest.mark.slow
 def test_distance_and_tangent_model_are_those_of_small_steps_of_two_torch_modules():
     """Gradient descent of Centred and of its linearisation, stopped at the same loss of the net."""
-    config = Config(alpha=(1.0,), seeds=1, tolerance=1e-6, loss_ratio=0.3, test_samples=20)
+    config = Config(alpha=(1.0,), seeds=1, tolerance=1e-6, loss_ratio=0.5, test_samples=20)
     (row,) = measure(config, grid_points(criterion_predicts, config))
     made = task(config, 0)
     net = Centred(made.net, 1.0)
@@ -171,7 +183,7 @@ def test_distance_and_tangent_model_are_those_of_small_steps_of_two_torch_module
             loss = float(risk.detach()) if model is net else loss
             for weight in model.parameters():
                 weight.data -= step * weight.grad
-    distance = float((net(made.x_test) - tangent(made.x_test)).square().mean().sqrt())
+    distance = float((net(made.x_test) - tangent(made.x_test)).detach().square().mean().sqrt())
     assert_close(row["distance"], distance, rtol=5e-2, atol=0.0)  # Euler steps, and the step at which training ends
     moved = sum(float(value.detach().square().sum()) for value in tangent.parameters()) ** 0.5
     assert_close(row["motion"], moved / size, rtol=0.2, atol=0.0)  # the tangent model's own time differs from the net's
@@ -185,6 +197,14 @@ def test_the_distance_falls_as_one_over_alpha_and_a_flow_without_time_does_not_a
     rows = measure(config, grid_points(criterion_predicts, config))
     assert_close(rows[0]["distance"] / rows[1]["distance"], 2.0, rtol=0.1, atol=0.0)  # relative O(1/α)
     assert_close(rows[0]["kappa"] / rows[1]["kappa"], 2.0)
-    late = flow(task(config, 0), torch.tensor([1.0]).double(), 0.1, 1e-3, 1e-6)
+    made = task(config, 0)
+    kernel = ntk(made.net, made.x).reshape(8, 8) / 8
+    top = float(torch.linalg.eigvalsh(kernel)[-1])
+    left = torch.linalg.matrix_exp(-kernel * rows[0]["stretch"] / top) @ made.y  # of the tangent model at T = K/‖Dh‖²
+    assert_close(float(left.square().mean()), config.loss_ratio)  # of ‖y‖² = 1
+    size = sum(float(value.detach().square().sum()) for value in made.net.parameters()) ** 0.5
+    bend = 20 * rows[0]["kappa"] * top  # κ = ‖y‖ ‖D²h‖/(α ‖Dh‖²)
+    assert_close(rows[0]["second_order"], bend * (20 * size * rows[0]["motion"]) ** 2 / 2 / 20, rtol=1e-4, atol=0.0)
+    late = flow(made, torch.tensor([1.0]).double(), 0.1, 1e-3, 1e-6)
     assert not late.arrived.any()
     assert late.ratio > 0.9

@@ -28,6 +28,9 @@ class Config(Settings):
     samples: int = Field(8, ge=2, description="training points n")
     test_samples: int = Field(100, ge=2, description="points on which a net is compared with its tangent model")
     loss_ratio: float = Field(0.1, gt=0, lt=1, description="training ends when the loss has fallen to this share")
-    patience: float = Field(20.0, gt=1, description="longest training, in units of the time of the tangent model")
+    stiffest: float = Field(
+        200.0, gt=1, description="largest K, the time of the tangent model times ‖Dh‖²; nets above are drawn again"
+    )
+    patience: float = Field(10.0, gt=1, description="longest training, in units of the time of the tangent model")
     tolerance: float = Field(1e-4, gt=0, description="relative tolerance of the finer integration, absolute a tenth")
     starts: int = Field(2, ge=1, description="random starts of the search for ‖D²h‖ from below")

@@ -10,13 +10,12 @@ from torch.func import functional_call, grad, vmap
 from regimes.control.adaptive import integrate
 from regimes.conventions import function_norm, generator, square_risk
 from regimes.experiments.lazy.criterion_predicts.config import Config
-from regimes.experiments.lazy.criterion_predicts.models import Task, recipe, task
+from regimes.experiments.lazy.criterion_predicts.models import Task, task
 from regimes.models.scaling import Centred
 from regimes.streams import Criterion
 from regimes.tangent.criterion import lazy_criterion
 from regimes.tangent.functional import flatten, trainable
 from regimes.tangent.kernel import ntk
-from regimes.tangent.regression import GradientFlow
 
 
 class Trained(NamedTuple):
@@ -76,10 +75,8 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
     draw = generator(seed, Criterion.SEARCH)
     # Centred, so κ at any α is exactly 1/α times that at α = 1; see criterion_scaling.
     found = lazy_criterion(Centred(made.net, 1.0), made.x, made.y, generator=draw, starts=config.starts, iterations=200)
-    kernel, across = ntk(made.net, made.x), ntk(made.net, made.x_test, made.x)
-    tangent = GradientFlow(kernel, made.y)
-    reached = float(tangent.time_to(config.loss_ratio * float(square_risk(torch.zeros_like(made.y), made.y))))
-    horizon = config.patience * reached
+    across, tangent = ntk(made.net, made.x_test, made.x), made.tangent
+    horizon = config.patience * made.time
     ends = [flow(made, alpha, config.loss_ratio, horizon, by * config.tolerance) for by in (1, 10)]
     fine, coarse = (
         torch.stack([
@@ -88,8 +85,8 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
         ])
         for end in ends
     )  # fmt: skip
-    travelled = float(tangent.displacement(reached))
-    size, drawn = float(flatten(trainable(made.net)).detach().norm()), recipe(config, seed)
+    travelled = float(tangent.displacement(made.time))
+    size, drawn = float(flatten(trainable(made.net)).detach().norm()), made.recipe
     return [
         {
             "kappa_low": found.low / factor,
@@ -99,7 +96,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
             "distance_coarse": float(coarse[run]),
             "inverse_alpha": 1 / factor,
             "motion": travelled / factor / size,
-            "stretch": reached * found.derivative.low**2,
+            "stretch": made.stretch,
             "second_order": found.second_derivative.low * travelled**2 / 2 / factor,
             "ratio": float(ends[0].ratio[run]),
             "trained": float(ends[0].arrived[run]),

@@ -32,6 +32,10 @@ def draw(rows: "DataFrame") -> "Figure":
             if shown:
                 ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), title="law: exponent")
         axes[0].set_ylabel(r"lazy criterion $\kappa$")
-        seeds = rows.seed.nunique()
-        figures.explain(made, f"Geometric means of {seeds} seeds; {figures.intervals('bands', seeds)}.")
+        wide = rows.law.str.startswith("m,")
+        least = min(some.seed.nunique() for _, some in rows.groupby("law"))
+        counts = [
+            f"{some.seed.nunique()} seeds {of}" for some, of in ((rows[~wide], "for α, λ"), (rows[wide], "for m"))
+        ]
+        figures.explain(made, f"Geometric means, {', '.join(counts)}; {figures.intervals('bands', least)}.")
     return made
