@@ -100,6 +100,15 @@ class DeepFlow(IntEnum):
 
 
 @unique
+class Measures(IntEnum):
+    """Two-layer nets as measures, and their samples."""
+
+    DATA = 111
+    ONE = 112
+    OTHER = 113
+
+
+@unique
 class GapJob(IntEnum):
     """The job ot-gap: which points, and the probes of the map."""
 
