@@ -18,7 +18,7 @@ class Config(Settings):
     )
     alpha: tuple[Scale, ...] = Field((1000.0, 3000.0), min_length=1, description="scales α of the output")
     log_time: tuple[Scale, ...] = Field(
-        (10.0, 100.0, 200.0, 500.0), min_length=1, description="values of log(1 + t), t the flow time"
+        (10.0, 100.0, 200.0), min_length=1, description="values of log(1 + t), t the flow time"
     )
     seeds: int = Field(2, ge=1, description="repetitions: nets and data drawn afresh; all scales of a seed share them")
     width: int = Field(16, ge=1, description="neurons m")
@@ -27,5 +27,5 @@ class Config(Settings):
     held_out: int = Field(8, ge=1, description="further points, on which net and tangent model are compared")
     tolerance: float = Field(1e-5, gt=0, description="relative and absolute tolerance of the finer integration")
     converged: float = Field(
-        1e-7, gt=0, description="root mean square residual at which a run with the square loss has ended"
+        1e-5, gt=0, description="root mean square residual at which a run with the square loss has ended"
     )
