@@ -49,16 +49,19 @@ class PowerLaws(NamedTuple):
 
     def draw(self, rows: "DataFrame", xlabel: str, ylabel: str, legend: str) -> "Figure":
         """Every column against the axis, a line for each group; the exponents are in the legend."""
-        made, ax = figures.figure(height=3.4)
+        made, ax = figures.figure(height=3.8)
         with figures.style():
             for number, (column, words) in enumerate(self.columns.items()):
                 found = self.exponents(rows, column)
                 for place, group in enumerate(sorted(set(rows[self.group[0]]))):
-                    label = figures.with_exponent(f"{words}, {self.group[1]} = {group}", found.get(group))
-                    look: dict[str, Any] = {"linestyle": STYLES[place % len(STYLES)], "label": label}
-                    figures.curve(ax, self.values(rows, column, group), number=number, **look)
+                    alone = len(self.columns) == 1
+                    label = str(group) if alone else f"{words}, {self.group[1]} = {group}"
+                    look: dict[str, Any] = {"linestyle": STYLES[place % len(STYLES)]}
+                    look["label"] = figures.with_exponent(label, found.get(group))
+                    values = self.values(rows, column, group)
+                    figures.curve(ax, values, number=place if alone else number, **look)
             ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
-            ax.legend(title=legend, loc="upper left", bbox_to_anchor=(0.0, -0.2))
+            ax.legend(title=legend, loc="upper left", bbox_to_anchor=(0.0, -0.25))
             seeds = rows.seed.nunique()
             figures.explain(made, f"Geometric means of {seeds} seeds; {figures.intervals('bands', seeds)}.")
         return made

@@ -52,4 +52,4 @@ def table(rows: "DataFrame") -> "DataFrame":
 
 def draw(rows: "DataFrame") -> "Figure":
     """Distance against depth for each kind of weights; the exponents are in the legend."""
-    return LAWS.draw(rows, "number L of blocks", "distance of the last states to the limit", "exponent of L")
+    return LAWS.draw(rows, "number L of blocks", "distance to the limit", "weights: exponent of L")
