@@ -136,3 +136,18 @@ def test_the_net_is_trained_as_a_torch_net_is_and_stopped_where_validation_is_be
             b -= 4 * slopes[1]
     assert float(found.error[0]) == pytest.approx(error, rel=1e-3)  # float32
     assert float(found.left[0]) == pytest.approx(shares[0], rel=1e-2)
+
+
+def test_a_lazy_net_is_near_its_tangent_model_and_a_rich_one_is_not():
+    parts = tiny_parts([2])
+    ends = [runs.trained(TINY, 3, alpha, *parts) for alpha in (1.0, 1e4)]
+    far = [float(runs.share(end.f_test, end.tangent).sqrt()) for end in ends]
+    assert far[0] > 0.3
+    assert far[1] < 0.05
+
+
+def test_input_weights_have_the_size_that_makes_preactivations_of_order_one():
+    config = TINY.model_copy(update={"width": 4000, "inputs": 6})
+    net = runs.first_net(config, 0)
+    assert float(net.input.square().sum(2).mean()) == pytest.approx(1, abs=0.05)  # 5 standard errors of 0.009
+    assert float(net.output.square().mean()) == pytest.approx(1, abs=0.12)  # 5 standard errors of 0.022

@@ -81,7 +81,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
         "net": rich.error,
         "lazy": lazy.error,
         "tangent": share(lazy.tangent, test.y),
-        "to_tangent": ((lazy.f_test - lazy.tangent).square().mean(0) / lazy.tangent.square().mean(0)).sqrt(),
+        "to_tangent": share(lazy.f_test, lazy.tangent).sqrt(),
         "net_left": rich.left,
         "lazy_left": lazy.left,
         "net_stopped": rich.stopped,
