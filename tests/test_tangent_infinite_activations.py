@@ -17,6 +17,7 @@ from regimes.activations import (
     Activation,
     piecewise_linear,
 )
+from regimes.tangent.infinite import Dense, Nonlinearity, Serial, infinite_kernels
 from regimes.tangent.infinite.activations import form_of
 from regimes.tangent.infinite.closed_forms import closed_form
 from regimes.tangent.infinite.quadrature import quadrature_form
@@ -209,3 +210,16 @@ def test_another_activation_of_a_known_name_goes_by_its_own_values():
     own = Activation("relu", lambda s: 2 * torch.tanh(s), lambda s: 2 / torch.cosh(s) ** 2, 2.0, 2.0, True)
     found, tanh = (of(form_of(each, 1e-9), 0.8, 2.5, 0.5) for each in (own, TANH))
     assert_close(value(found), 4 * value(tanh))
+
+
+@pytest.mark.parametrize("activation", [ERF, TANH, GELU, SOFTPLUS, ELU], ids=lambda each: each.name)
+def test_equal_and_opposite_inputs_stay_so_after_a_smooth_activation(activation):
+    """With a ReLU behind it, which takes the root of the difference: a rounding of 1 would be an angle of 1e-8."""
+    x = torch.randn(6, 3, dtype=torch.float64)
+    layers = (Dense(0.7), Nonlinearity(activation, tolerance=1e-5), Dense(1.5), Nonlinearity(RELU), Dense(1.0))
+    alone = infinite_kernels(Serial(*layers), x)
+    again = infinite_kernels(Serial(*layers), torch.cat([x, -x]).flip(0), x)
+    for one, other in zip(alone, again, strict=True):
+        assert_close(other[6:].flip(0).diagonal(), one.diagonal(), rtol=1e-14, atol=0)
+        if activation in (ERF, TANH):
+            assert (other[:6].flip(0).diagonal().abs() <= 1e-14 * one.diagonal()).all()

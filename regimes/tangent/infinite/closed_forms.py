@@ -102,11 +102,24 @@ def piecewise_linear(below: float, above: float) -> Form:
     return Form(lambda a: a * (p + q) ** 0.5, pairs)
 
 
-def smooth(value: Tensor, slope: Tensor, given: Pairs, after: Roots) -> Pairs:
-    """Pairs of a smooth activation from E σσ and E σ'σ': 1 − c is good to a rounding of 1, which is enough there."""
-    length = after[0] * after[1]
-    ntk = None if given.ntk is None else slope.mul(given.ntk)
-    return Pairs((length - value).clamp(min=0), (length + value).clamp(min=0), ntk)
+def smooth(value: Tensor, slope: Tensor, given: Pairs, before: Roots, after: Roots, *, odd: bool) -> Pairs:
+    """Pairs of a smooth activation from E σσ and E σ'σ': 1 − c is good to a rounding of 1, which is enough there.
+
+    Not for the activations that follow, where a rounding of 1 is an angle of 1e-8: equal pairs stay equal, and where
+    σ(−s) = −σ(s) opposite ones stay opposite.
+    """
+    length, same = after[0] * after[1], before[0] == before[1]
+    gap, total = (length - value).clamp(min=0), (length + value).clamp(min=0)
+    gap = torch.where(same & (given.gap == 0), 0.0, gap)
+    if odd:
+        total = torch.where(same & (given.total == 0), 0.0, total)
+    return Pairs(gap, total, None if given.ntk is None else slope.mul(given.ntk))
+
+
+def is_odd(activation: Activation) -> bool:
+    """Whether σ(−s) = −σ(s), to the last digit, on a line of numbers."""
+    s = torch.linspace(0, 40, 401, dtype=torch.float64)
+    return torch.equal(activation.value(-s), -activation.value(s))
 
 
 def erf_form() -> Form:
@@ -122,7 +135,7 @@ def erf_form() -> Form:
         a, b = (each.square() for each in before)
         rest = (1 + 2 * a + 2 * b + 4 * given.gap * given.total).sqrt()
         value = 2 / math.pi * torch.atan2(given.total - given.gap, rest)
-        return smooth(value, 4 / math.pi / rest, given, after)
+        return smooth(value, 4 / math.pi / rest, given, before, after, odd=True)
 
     def after(a: Tensor) -> Tensor:
         variance = a.square()
@@ -146,7 +159,7 @@ def gelu_form() -> Form:
         angle = torch.atan2(c, r)
         value = ((c.square() + both * d) / (p * r) + c * angle) / (2 * math.pi) + c / 4
         slope = c / (2 * math.pi * r) * (1 / d + (1 - both) / p + 1) + angle / (2 * math.pi) + 0.25
-        return smooth(value, slope, given, after)
+        return smooth(value, slope, given, before, after, odd=False)
 
     def after(a: Tensor) -> Tensor:
         v = a.square()

@@ -38,9 +38,10 @@ def infinite_kernels(
 
     The input counts as S = x·x'/d over its d channels, K = 0; the docstrings of the layers say what each makes of
     them. x2 = None means x1: then half of the pairs are computed and the result is exactly symmetric. In float64 on
-    the device of x1, whatever their dtype; equal inputs and opposite ones keep all digits, but after an average
-    pooling, where angles below 1e-7 count as 0. Pairs are computed in tiles that take at most `memory` bytes beside
-    the result where one pair does; progress(done, pairs) is called after each.
+    the device of x1, whatever their dtype; equal inputs keep all digits, and opposite ones, where
+    activations before piecewise linear ones are odd; but after an average pooling angles below 1e-7 count as 0, and
+    after a smooth activation other angles are good to 1e-8. Pairs are computed in tiles that take at most `memory`
+    bytes beside the result where one pair does; progress(done, pairs) is called after each.
     Differentiable, gradient 0 at the kinks of the ReLU kernel; an x that requires a gradient is computed in one tile.
     ValueError: inputs that are not finite, layers that do not fit, a net that ends with positions.
     Source: [JacotGabrielHongler2018]; for images [Arora2019].

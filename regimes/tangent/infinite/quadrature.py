@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from regimes.activations import Activation
-from regimes.tangent.infinite.closed_forms import Form, Roots, smooth
+from regimes.tangent.infinite.closed_forms import Form, Roots, is_odd, smooth
 from regimes.tangent.infinite.state import Pairs, root
 
 REACH = 9.0  # the normal law ends at 1e-18
@@ -68,6 +68,8 @@ def quadrature_form(activation: Activation, tolerance: float) -> Form:
             )
         return fine
 
+    odd = is_odd(activation)
+
     def after(roots: Tensor) -> Tensor:
         fine, coarse = (_square(activation.value, roots, rule) for rule in RULES)
         return root(require(fine, coarse, fine))
@@ -84,6 +86,6 @@ def quadrature_form(activation: Activation, tolerance: float) -> Form:
                 size = root(_square(function, chunk[1], RULES[0]) * _square(function, chunk[2], RULES[0]))
                 parts.append(require(fine, coarse, size))
             found.append(torch.cat(parts).unflatten(0, shape))
-        return smooth(found[0], found[1], given.plain(), ends)
+        return smooth(found[0], found[1], given.plain(), before, ends, odd=odd)
 
     return Form(after, pairs)

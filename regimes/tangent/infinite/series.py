@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes.activations import Activation
-from regimes.tangent.infinite.closed_forms import Form, Roots, smooth
+from regimes.tangent.infinite.closed_forms import Form, Roots, is_odd, smooth
 from regimes.tangent.infinite.state import Pairs, root
 
 DEGREE = 600  # of the longest series
@@ -94,6 +94,7 @@ def _mean(function: Callable[[Tensor], Tensor], gap: Tensor, total: Tensor, root
 
 def series_form(activation: Activation, tolerance: float) -> Form:
     """E σσ and E σ'σ' for any smooth activation by Hermite series; ValueError for relative errors beyond tolerance."""
+    odd = is_odd(activation)
 
     def pairs(given: Pairs, before: Roots, after: Roots) -> Pairs:
         given = given.plain()
@@ -101,6 +102,6 @@ def series_form(activation: Activation, tolerance: float) -> Form:
             _mean(function, given.gap, given.total, before, tolerance)
             for function in (activation.value, activation.derivative)
         )
-        return smooth(value, slope, given, after)
+        return smooth(value, slope, given, before, after, odd=odd)
 
     return Form(lambda a: root(_series(activation.value, a, tolerance).square), pairs)
