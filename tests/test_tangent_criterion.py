@@ -13,6 +13,7 @@ from regimes.tangent.bend import Bend, share
 from regimes.tangent.criterion import lazy_criterion
 from regimes.tangent.functional import flatten, functional, unflatten
 from regimes.tangent.kernel import ntk
+from regimes.tangent.lanczos import ceiling
 from regimes.tangent.linearize import linearize
 from regimes.tangent.operator import tangent_operator
 
@@ -405,3 +406,17 @@ def test_kinks_are_found_behind_inputs_that_are_all_zero():
     x = torch.cat([torch.zeros(8, 4), torch.randn(12, 4)]).double()
     with pytest.raises(ValueError, match="bends smoothly"):
         lazy_criterion(net, x, torch.randn(20, 1).double(), generator=generator(0))
+
+
+def test_every_step_at_which_the_search_may_stop_shares_the_doubt(monkeypatch):
+    from regimes.tangent import criterion
+
+    looks = []
+    monkeypatch.setattr(
+        criterion, "ceiling", lambda step, size, looks_: looks.append(looks_) or ceiling(step, size, looks_)
+    )
+    net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)).double()
+    x = torch.randn(3, 2, dtype=torch.float64)
+    lazy_criterion(net, x, torch.zeros(3, 1, dtype=torch.float64), generator=generator(0), starts=1, iterations=7)
+    assert len(looks) > 2
+    assert set(looks) == {7}

@@ -15,11 +15,11 @@ from regimes.models.mlp import MLP
 from regimes.models.scaling import Centred
 from regimes.tangent.diagnosis import kernels
 from regimes.tangent.diagnosis.diagnose import OPTIONAL, diagnose
-from regimes.tangent.diagnosis.features import activity, low_rank_measure, richness
+from regimes.tangent.diagnosis.features import Activities, activity, low_rank_measure, richness
 from regimes.tangent.diagnosis.gaps import Outputs
 from regimes.tangent.diagnosis.judgement import Limits, judge_run
 from regimes.tangent.diagnosis.pair import make_pair
-from regimes.tangent.diagnosis.readings import NotMeasured, Reading, of_points, read, root_ratio
+from regimes.tangent.diagnosis.readings import Cost, NotMeasured, Reading, of_points, read, root_ratio
 from regimes.tangent.laziness import cka
 
 X = torch.randn(30, 4, generator=generator(1), dtype=torch.float64)
@@ -100,6 +100,25 @@ def test_beyond_the_exact_size_kernels_are_probed(monkeypatch):
     for name in names - {"kernel_drift"}:  # one output, and as many probes as dimensions: the same numbers
         assert_close(found.readings[name].value, exact.readings[name].value, atol=1e-6, rtol=0)
     assert 0.2 < found.readings["kernel_drift"].value / exact.readings["kernel_drift"].value < 5  # of centred kernels
+
+
+@pytest.mark.slow
+def test_passes_that_several_readings_share_count_once(monkeypatch):
+    names = {"kernel_drift", "kernel_cka", "alignment_start", "alignment_end"}
+    units = {"activation_flips", "richness_start", "richness_end"}
+
+    def passes(omit):
+        found = diagnose(net(), net(seed=1), X, Y, omit=OPTIONAL - names - units | omit).readings
+        return [sum(found[name].passes for name in group) for group in (names, units)]
+
+    assert passes(set()) == passes({"kernel_drift", "activation_flips"}) == [2 * (1 + 1), 2]
+    monkeypatch.setattr(kernels, "EXACT", 10)
+    monkeypatch.setattr(kernels, "PROBES", 8)
+    pair, counted = make_pair(net(), net(seed=1), X), []
+    both = kernels.probed(pair, 30, Y, generator(0), 2**29)
+    assert sum(each.passes for each in both[:2]) > 2 * 8
+    counted = [kernels.estimated(name, both).passes for name in sorted(names)]
+    assert counted == [sum(each.passes for each in both[:2]), 0, 0, 0]
 
 
 @pytest.mark.slow
@@ -497,13 +516,13 @@ def test_a_half_that_holds_one_class_hides_no_alignment(of_one_class, interval):
     labels = (torch.arange(60) < of_one_class).double()[:, None]
     root = torch.randn(60, 5, dtype=torch.float64, generator=generator(9)) + labels
     kernel, outer = root @ root.mT, labels @ labels.mT
-    found = read(lambda: kernels.target_alignment(kernel, labels, 1, generator(0)))
+    found = read(lambda: kernels.target_alignment(kernel, labels, Cost(1), generator(0)))
     assert_close(found.value, float(cka(kernel, outer)))
     assert (found.low is not None) == interval
     if interval:
         assert found.low <= found.value <= found.high
-    phi, outputs = activity(net(), torch.randn(60, 4, dtype=torch.float64), 1), labels
-    rich = read(lambda: richness(phi, outputs, generator(0)))
+    seen = activity(net(), torch.randn(60, 4, dtype=torch.float64), 1)
+    rich = read(lambda: richness(Activities(seen, seen, Cost(2)), labels, generator(0)))
     assert rich.value is not None
     assert (rich.low is not None) == interval
 
@@ -519,7 +538,7 @@ def test_only_what_cannot_be_measured_on_all_points_is_missing():
     labels = torch.zeros(60, 1, dtype=torch.float64)
     assert (
         "the same at all points"
-        in read(lambda: kernels.target_alignment(torch.eye(60), labels, 1, generator(0))).reason
+        in read(lambda: kernels.target_alignment(torch.eye(60), labels, Cost(1), generator(0))).reason
     )
 
 

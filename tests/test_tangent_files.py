@@ -172,3 +172,66 @@ def test_a_file_of_a_kernel_with_other_trained_parameters_is_refused(tmp_path):
     net[0].requires_grad_(False)
     with pytest.raises(ValueError, match="another"):
         tangent_operator(net, x).gram(outputs="trace", out=tmp_path / "k")
+
+
+class Routed(nn.Module):
+    """Samples below 0 go to a second layer, of which the first samples know nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(3, 2).double(), nn.Linear(3, 2).double()
+
+    def forward(self, x):
+        first = x[:, 0] > 0
+        if first.all():
+            return self.one(x)
+        y = x.new_zeros(len(x), 2)
+        return y.index_put((first,), self.one(x[first])).index_put((~first,), self.other(x[~first]))
+
+
+def test_a_kernel_that_turned_out_to_go_row_by_row_goes_on_where_it_stood(tmp_path):
+    model, x, path = Routed(), torch.randn(9, 3, dtype=torch.float64), tmp_path / "kernel.npy"
+    x[:, 0] = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, -1.0, -2.0])
+    expected = ntk(model, x, outputs="trace")
+    told = []
+    with pytest.raises(Killed):
+        ntk(model, x, block=2, out=path, outputs="trace", progress=killed_after(4))
+    found = ntk(model, x, block=2, out=path, outputs="trace", progress=lambda done, total: told.append(done))
+    assert told[0] == 5
+    assert_close(found, expected)
+
+
+class Weighed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2).double()
+
+    def forward(self, a, b):
+        return torch.tanh(self.layer(a)) * b
+
+
+@pytest.mark.parametrize("x2", [None, 2])
+@pytest.mark.parametrize(
+    "before",
+    [
+        lambda seen, x: seen.vjp(torch.ones(3, 2).double(), x),
+        lambda seen, x: seen.jvp(
+            {name: torch.ones_like(p) for name, p in seen.vjp(torch.ones(6, 2).double()).items()}, x
+        ),
+        lambda seen, x: seen.matvec(torch.ones(3, 2).double(), x),
+        lambda seen, x: seen.gram(x),
+        lambda seen, x: seen.layers(x),
+    ],
+)
+def test_what_was_asked_of_other_samples_before_does_not_change_which_kernel_it_is(tmp_path, before, x2):
+    model, (a, b) = Weighed(), torch.randn(2, 6, 3, dtype=torch.float64)
+    x = (a, b[:, :2])
+    other = None if x2 is None else tuple(each[:x2] for each in x)
+    seen = tangent_operator(model, x)
+    before(seen, tuple(each[:3] + 1 for each in x))
+    assert seen.model.pool is seen.model.samples  # the others are let go
+    first = seen.gram(other, out=tmp_path / "kernel.npy").clone()
+    again = tangent_operator(model, x).gram(other, out=tmp_path / "kernel.npy", progress=killed_after(0))
+    assert_close(first, again)
+    with pytest.raises(ValueError, match="belongs to other weights"):
+        tangent_operator(model, x).gram(tuple(each[:2] + 1 for each in x), out=tmp_path / "kernel.npy")

@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
 
-from regimes.tangent.lanczos import ceiling, lanczos
+from regimes.tangent.lanczos import DOUBT, ceiling, lanczos
 
 
 def operator(values):
@@ -58,3 +60,13 @@ def test_of_an_indefinite_operator_it_finds_the_eigenvalue_of_largest_modulus():
 def test_an_operator_that_is_zero_has_the_top_zero():
     (only,) = steps(torch.zeros(5, 5, dtype=torch.float64), 10)
     assert only.value == ceiling(only, 5) == 0
+
+
+def test_a_stop_that_the_bound_decides_pays_for_every_look():
+    """As many looks as steps, each with its share of the doubt: the bound of one look at a smaller doubt."""
+    matrix = torch.diag(torch.linspace(0.0, 1.0, 300, dtype=torch.float64))
+    *_, step = lanczos(lambda v: matrix @ v, torch.randn(300, dtype=torch.float64), 30)
+    one, many = ceiling(step, 300), ceiling(step, 300, 30)
+    missed = (math.log(1.648 * 300**0.5 * 30 / DOUBT) / (2 * 30 - 1)) ** 2
+    assert_close(many, step.value / (1 - missed))
+    assert one < many

@@ -375,3 +375,33 @@ def test_the_row_for_padding_moves_in_no_derivative_wherever_it_stands(way):
         assert not table.grad[2].any()
         assert table.grad[3].any()
         assert not types.grad.any()
+
+
+class InADomain(Net):
+    """Takes numbers from 0 to 1 only."""
+
+    def forward(self, x):
+        assert 0 <= x.min() <= x.max() <= 1, "numbers from 0 to 1"
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "samples", [torch.tensor([[0.1, 0.5, 0.9]]), torch.tensor([[0.1, 0.5, 0.9]] * 4), torch.ones(1, 3)]
+)
+def test_one_sample_alone_is_enough_however_small_the_domain_of_the_model(samples):
+    model = InADomain()
+    assert_close(ntk(model, samples), slow_ntk(model, samples, samples))
+
+
+class OfOneSample(Net):
+    """Knows the sum of the only samples that it takes."""
+
+    def forward(self, x):
+        if not torch.allclose((x * torch.arange(3)).sum(1), torch.tensor(2.3)):
+            raise RuntimeError("another sample")
+        return super().forward(x)
+
+
+def test_a_model_of_a_single_sample_has_a_kernel():
+    model, x = OfOneSample(), torch.tensor([[0.1, 0.5, 0.9]])
+    assert_close(ntk(model, x), slow_ntk(model, x, x))

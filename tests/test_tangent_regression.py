@@ -322,3 +322,12 @@ def test_a_scalar_kernel_and_its_pairs_agree(problem):
 def test_impossible_times_are_refused(problem, t):
     with pytest.raises(ValueError, match="the time t as a number of at least 0"):
         flow_of(problem[0], problem[2]).train(t)
+
+
+def test_a_zero_kernel_without_ridge_is_as_ill_posed_as_can_be():
+    zero, y = torch.zeros(2, 3, 3, dtype=torch.float64), torch.ones(2, 3, 1, dtype=torch.float64)
+    zero[1] = torch.diag(torch.tensor([4.0, 2.0, 0.0]))
+    for solved in (kernel_ridge(zero, y), GradientFlow(zero, y)):
+        assert solved.rank.tolist() == [0, 2]
+        assert solved.condition.tolist() == [float("inf"), 2.0]
+    assert kernel_ridge(zero[0], y[0], ridge=0.1).condition == 1

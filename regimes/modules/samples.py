@@ -113,9 +113,9 @@ def require_separate_samples(call: Callable[[Tensor], Any], x: Tensor, caller: s
     ValueError: rows that differ, another number of rows than samples, another output at a second call or with gradients
     on. The generators of random numbers stand afterwards where they stood.
     """
-    batches = _batches(x.detach())
-    if batches is not None:
-        with chance_restored():
+    with chance_restored():
+        batches = _batches(x.detach(), lambda sample: call(sample.clone()))
+        if batches is not None:
             _require_separate_samples(lambda batch: call(batch.clone()), batches, caller)  # it may write into them
 
 
@@ -172,15 +172,35 @@ def _with_gradients(call: Callable[[Tensor], Any], batch: Tensor) -> Tensor:
         return call(batch)
 
 
-def _batches(x: Tensor) -> tuple[Tensor, Tensor] | None:
+def made_up(sample: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor | None:
+    """A sample other than the given one (1, ...), on which the call is finite; None if none of the tries is.
+
+    Its entries turned round, which keep their range and size; its half; its double. A model may have a domain: what it
+    does outside of that counts as no value.
+    """
+    turned = sample.flatten(1).flip(1).view(sample.shape) if sample.ndim > 1 else sample
+    for other in (turned, sample / 2, 2 * sample + 1) if sample.is_floating_point() else ():
+        if torch.equal(other, sample):
+            continue
+        try:
+            if bool(call(other).isfinite().all()):
+                return other
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+    return None
+
+
+def _batches(x: Tensor, call: Callable[[Tensor], Any]) -> tuple[Tensor, Tensor] | None:
     """Four times the first sample, and that sample at place 1 among others; None if there are no others."""
     sample, pool = x[:1], x[:_POOL]
     differs = (pool != sample).reshape(len(pool), -1).any(1).tolist()
     others = [each for each, differ in zip(pool, differs, strict=True) if differ]
     if not others:
-        if not x.is_floating_point():
+        other = made_up(sample, call)
+        if other is None and not x.is_floating_point():
             return None
-        others = [2 * x[0] + 1]
+        others = [x[0] if other is None else other[0]]
     first, *rest = (others[place % len(others)] for place in range(3))
     return sample.expand(4, *x.shape[1:]).clone(), torch.stack([first, x[0], *rest])
 

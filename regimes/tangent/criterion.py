@@ -150,7 +150,7 @@ def lazy_criterion(
     slope, _ = _top("‖Dh‖²", kernel, random(n * k), iterations, tolerance / 10, say)
     if not slope.value > 0:
         raise ValueError("lazy_criterion needs a model whose output depends on its parameters; Dh is zero here.")
-    derivative = _norm(slope, n * k, tolerance / 10)
+    derivative = _norm(slope, n * k, iterations, tolerance / 10)
     if y is not None:
         target = y.to(tangent.device, tangent.dtype).reshape(-1)
         distance = float((value - target).norm()) / n**0.5
@@ -169,7 +169,7 @@ def lazy_criterion(
     low = max(here for here, _ in found)
     if not low < inf:
         raise ValueError("lazy_criterion needs a finite second derivative; D²h has NaN or inf on these inputs.")
-    upper = _norm(above, bend.size, tolerance)
+    upper = _norm(above, bend.size, iterations, tolerance)
     second = Norm(low, max(low, upper.high / part**0.5), upper.settled and all(arrived for _, arrived in found))
     return LazyCriterion(
         low=distance * second.low / derivative.high**2,
@@ -191,7 +191,7 @@ def _top(
     for step in lanczos(apply, start, steps):
         if not abs(step.value) < inf or not step.residual < inf:
             raise ValueError("lazy_criterion needs finite derivatives; the model gives NaN or inf on these inputs.")
-        high = ceiling(step, len(start))
+        high = ceiling(step, len(start), steps)
         say(f"{name} between {step.value:.4g} and {high:.4g} after {step.steps} steps")
         if high <= (1 + tolerance) * step.value:
             break
@@ -199,9 +199,9 @@ def _top(
     return step, step.vector()
 
 
-def _norm(step: Step, size: int, tolerance: float) -> Norm:
-    """The square roots of both bounds."""
-    value, high = max(step.value, 0.0), max(ceiling(step, size), 0.0)
+def _norm(step: Step, size: int, looks: int, tolerance: float) -> Norm:
+    """The square roots of both bounds, which were asked for at each of `looks` steps or fewer."""
+    value, high = max(step.value, 0.0), max(ceiling(step, size, looks), 0.0)
     return Norm(value**0.5, high**0.5, high <= (1 + tolerance) * value)
 
 

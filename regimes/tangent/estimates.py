@@ -4,7 +4,9 @@ Fixed orthonormal directions Q and random ones ξ orthogonal to them (see regime
 tr Θ = tr QᵀΘQ + E ξᵀΘξ and ⟨Θ, Θ'⟩ = ⟨QᵀΘQ, QᵀΘ'Q⟩ + 2 E (QᵀΘξ)·(QᵀΘ'ξ) + E (ξᵀΘη)(ξᵀΘ'η), the last over pairs ξ ≠ η.
 Ratios and roots of those have a bias of one part in the number of probes. Errors are those of the jackknife over the
 random directions; intervals are Student's on a scale on which the number has no bounds, so that they keep to its range.
-They hold the true number in about 95 % of cases from 16 probes on; with fewer, or where few entries dominate, in fewer.
+They are approximate: of 95 % intervals, those of drift, similarity and norm held the true number in 90 to 93 % of cases
+with 16 probes, 92 to 96 % with 32 and 94 to 97 % with 64, on kernels with eigenvalues 1/i and 1/i² (400 trials each);
+with fewer probes, or where few entries dominate, in fewer.
 All inner products and norms of kernels are sums over all entries of the full kernel (n·k, n·k).
 """
 

@@ -50,8 +50,12 @@ class Gathered(Adapted):
         """The input that stands for the samples."""
         return torch.arange(self.n, device=next(iter(self.samples.values())).device)
 
+    def alone(self) -> None:
+        """Let go of other samples."""
+        self.pool = self.samples
+
     def beside(self, others: Mapping[Any, Tensor]) -> Tensor:
-        """The input that stands for other samples, until the next call."""
+        """The input that stands for other samples, until the next call or `alone`."""
         self.pool = {name: torch.cat([value, others[name]]) for name, value in self.samples.items()}
         more = len(next(iter(others.values())))
         return torch.arange(self.n, self.n + more, device=self.numbers().device)
@@ -124,8 +128,14 @@ def held_samples(model: nn.Module, x: Tensor) -> Any:
     return model.samples if isinstance(model, Gathered) else x
 
 
+def alone(model: nn.Module) -> None:
+    """An adapted model lets go of the samples that it was given beside its own."""
+    if isinstance(model, Gathered):
+        model.alone()
+
+
 def pool_of(model: nn.Module) -> dict[str, Tensor]:
-    """The samples that an adapted model holds."""
+    """The samples that an adapted model holds, with those beside them."""
     return {f"pool {name}": value for name, value in model.pool.items()} if isinstance(model, Gathered) else {}
 
 

@@ -61,14 +61,16 @@ def _tridiagonal(diagonal: list[float], beside: list[float]) -> Float[Tensor, "s
     return torch.diag(main) + torch.diag(off, 1) + torch.diag(off, -1)
 
 
-def ceiling(step: Step, size: int) -> float:
+def ceiling(step: Step, size: int, looks: int = 1) -> float:
     """An upper bound of the largest eigenvalue of a positive semidefinite operator, but for a probability of DOUBT.
 
-    After k steps from a random direction, λ <= θ/(1 − ε) with ε = (ln(1.648 √size / DOUBT) / (2k − 1))², whatever the
-    spectrum; inf while ε >= 1. Never below θ + residual, by which Lanczos itself measures its error.
+    looks: at how many steps at most it is asked for, where its value decides which of them is the last; the doubt is
+    shared among them. After k steps from a random direction, λ <= θ/(1 − ε) with ε =
+    (ln(1.648 √size · looks / DOUBT) / (2k − 1))², whatever the spectrum; inf while ε >= 1. Never below θ + residual, by
+    which Lanczos itself measures its error.
     Source: [KuczynskiWozniakowski1992] theorem 4.2.
     """
     if step.whole or step.value == 0:
         return step.value
-    missed = (log(1.648 * size**0.5 / DOUBT) / (2 * step.steps - 1)) ** 2
+    missed = (log(1.648 * size**0.5 * looks / DOUBT) / (2 * step.steps - 1)) ** 2
     return max(step.value + step.residual, step.value / (1 - missed) if missed < 1 else inf)

@@ -1,6 +1,7 @@
 """The tangent operator of a torch module on given inputs: J, Jᵀ and Θ = J Jᵀ as products, Θ as a matrix."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from regimes.checks import alike, count, finite, shapes
 from regimes.conventions import Params
+from regimes.modules import made_up
 from regimes.tangent.functional import trainable
-from regimes.tangent.gram.capture import Unread
+from regimes.tangent.gram.capture import Unread, recorded
 from regimes.tangent.gram.coverage import Coverage, coverage
 from regimes.tangent.gram.features import Features
 from regimes.tangent.gram.files import KernelFile, fingerprint
@@ -22,6 +24,7 @@ from regimes.tangent.inputs import (
     Forward,
     Samples,
     adapted,
+    alone,
     inner_names,
     other_samples,
     outer_layers,
@@ -64,9 +67,9 @@ class TangentOperator:
 
     def vjp(self, cotangent: Float[Tensor, "n k"], x: Samples | None = None) -> Params:
         """Jᵀ·cotangent: name -> shape of the parameter. x: other inputs than those of the operator."""
-        other = self._others(x, "x")
-        self._require_vector("cotangent", cotangent, len(other))
-        return outer_names(self.model, self._pieces.pull_back(other, [cotangent.detach()])[0])
+        with self._beside(x, "x") as other:
+            self._require_vector("cotangent", cotangent, len(other))
+            return outer_names(self.model, self._pieces.pull_back(other, [cotangent.detach()])[0])
 
     def vjps(self, cotangents: Sequence[Float[Tensor, "n k"]]) -> list[Params]:
         """Jᵀ of several cotangents, which share the forward pass. The results are not counted in `memory`."""
@@ -77,7 +80,6 @@ class TangentOperator:
 
     def jvp(self, direction: Params, x: Samples | None = None) -> Float[Tensor, "n k"]:
         """J·direction; the direction has the names and shapes of the trainable parameters."""
-        other = self._others(x, "x")
         direction = inner_names(self.model, direction)
         given = {name: (tuple(v.shape), v.dtype) for name, v in direction.items()}
         needed = {name: (tuple(v.shape), v.dtype) for name, v in self.tangent.params.items()}
@@ -87,13 +89,14 @@ class TangentOperator:
                 f"got {given} for {needed}."
             )
         finite(self.caller, **{f"direction {name!r}": value for name, value in direction.items()})
-        return self._pieces.push(other, {name: direction[name] for name in needed})
+        with self._beside(x, "x") as other:
+            return self._pieces.push(other, {name: direction[name] for name in needed})
 
     def matvec(self, vector: Float[Tensor, "rows columns"], x2: Samples | None = None) -> Float[Tensor, "n1 k"]:
         """Σ_jb Θ(x_i, x2_j)_ab v_jb without Θ: one pass back at x2, one forward at x. x2 = None means x."""
-        other = self._others(x2)
-        self._require_vector("vector", vector, len(other), " of x2")
-        return self._pieces.push(self.x, self._pieces.pull_back(other, [vector.detach()])[0])
+        with self._beside(x2) as other:
+            self._require_vector("vector", vector, len(other), " of x2")
+            return self._pieces.push(self.x, self._pieces.pull_back(other, [vector.detach()])[0])
 
     def gram(
         self,
@@ -116,9 +119,9 @@ class TangentOperator:
         at once when all are. It is known by weights, buffers, inputs and outputs, not by the code of the model.
         progress: True shows it on stderr; a function is told (done, total) after each tile.
         """
-        with torch.inference_mode(False), full_precision(self.tangent.device):
+        with torch.inference_mode(False), full_precision(self.tangent.device), self._beside(x2) as beside:
             chosen, form = self._chosen(outputs)
-            other = None if x2 is None else self._others(x2)
+            other = None if x2 is None else beside
             file = None
 
             def work() -> Tensor:
@@ -127,12 +130,15 @@ class TangentOperator:
                 if out is not None and file is None:
                     plan = fingerprint(contents(task, pool_of(self.model))) + f" {form.name} {block} {self.memory}"
                     file = KernelFile(self.caller, out, task.shape, self.tangent.dtype, plan)
+                    if file.sizes.get("by_rows", False):
+                        self._go_by_rows()
+                        task = self._task(chosen, form, other, block, progress)
                 return whole(task, file, self.caller)
 
             try:
                 return work()
             except Unread:
-                self._covered = Coverage((), (), tuple(self._names))
+                self._go_by_rows()
                 if file is not None:
                     file.restart()
                 return work()
@@ -151,15 +157,19 @@ class TangentOperator:
         named in. Formed together: the passes are those of one kernel. Parameters that the output does not use are left
         out.
         """
-        with torch.inference_mode(False), full_precision(self.tangent.device):
+        with torch.inference_mode(False), full_precision(self.tangent.device), self._beside(x2) as beside:
             chosen, form = self._chosen(outputs)
-            other = None if x2 is None else self._others(x2)
+            other = None if x2 is None else beside
             try:
                 found = by_layer(self._task(chosen, form, other, block, progress))
             except Unread:
-                self._covered = Coverage((), (), tuple(self._names))
+                self._go_by_rows()
                 found = by_layer(self._task(chosen, form, other, block, progress))
         return outer_layers(self.model, found)
+
+    def _go_by_rows(self) -> None:
+        """Read nothing from the graph: it is another one on other samples."""
+        self._covered = Coverage((), (), tuple(self._names))
 
     def _task(
         self, chosen: Tensor, outputs: Outputs, x2: Tensor | None, block: int | None, progress: bool | Shown
@@ -194,7 +204,16 @@ class TangentOperator:
             differs = (others != first).flatten(1).any(1) if first.ndim > 1 else others != first
             if differs.any():
                 return torch.cat([first, others.index_select(0, differs.int().argmax()[None])])
-        return torch.cat([first, 2 * first + 1 if first.is_floating_point() else first])
+        other = made_up(first, lambda sample: recorded(self.model, sample))
+        return torch.cat([first, first if other is None else other])
+
+    @contextmanager
+    def _beside(self, x: Any, name: str = "x2") -> Iterator[Tensor]:
+        """Samples of the kind of those of the operator, which an adapted model holds no longer than this."""
+        try:
+            yield self._others(x, name)
+        finally:
+            alone(self.model)
 
     def _others(self, x: Any, name: str = "x2") -> Tensor:
         """Samples of the kind of those of the operator; these where none are given."""

@@ -21,10 +21,11 @@ class KernelFit(NamedTuple):
     """f(x) = Σ_i k(x, x_i) c_i, and how well posed the solve was.
 
     `condition` is the ratio of extreme eigenvalues of the matrix that was inverted: K + shift·I, without ridge K on the
-    span that was kept. `rank` below the number of rows means that K was singular to working precision and the fit is
-    the pseudo-inverse (least-norm) one. `cutoff` is the eigenvalue below which directions were left out; `smallest` the
-    least eigenvalue of K. By Cholesky (see kernel_ridge) `rank` counts the rows, and `smallest` is known to
-    a small share of the shift. `shift`: all that was added to the diagonal, n·ridge. `pairs`: K was (n, n, k, k).
+    span that was kept (inf where that is empty, as of a zero kernel). `rank` below the number of rows means that K was
+    singular to working precision and the fit is the pseudo-inverse (least-norm) one. `cutoff` is the eigenvalue below
+    which directions were left out; `smallest` the least eigenvalue of K. By Cholesky (see kernel_ridge) `rank` counts
+    the rows, and `smallest` is known to a small share of the shift. `shift`: all that was added to the diagonal,
+    n·ridge. `pairs`: K was (n, n, k, k).
     """
 
     coefficients: Float[Tensor, "*runs n k"]
@@ -67,7 +68,7 @@ def kernel_ridge(
     inverse = torch.where(used, 1 / torch.where(used, matrix, 1.0), 0.0)
     coefficients = parts.vectors @ (inverse[..., None] * (parts.vectors.mT @ rows.columns(y)))
     smallest = torch.where(used, matrix, float("inf")).amin(-1)
-    condition = matrix[..., -1] / smallest
+    condition = torch.where(used.any(-1), matrix[..., -1] / smallest, float("inf"))
     return KernelFit(rows.back(coefficients), condition, parts.rank, parts.cutoff, parts.smallest, shift, rows.pairs)
 
 
@@ -157,7 +158,8 @@ class GradientFlow:
         parts = spectrum(self._rows.matrix, cutoff=cutoff)
         self.eigenvalues, self.vectors, self.kept = parts.values, parts.vectors, parts.kept
         self.rank, self.cutoff = parts.rank, parts.cutoff
-        self.condition = parts.values[..., -1] / torch.where(parts.kept, parts.values, float("inf")).amin(-1)
+        least = torch.where(parts.kept, parts.values, float("inf")).amin(-1)
+        self.condition = torch.where(parts.kept.any(-1), parts.values[..., -1] / least, float("inf"))
         self.y = y.to(torch.float64)
         start = torch.zeros_like(self.y) if f_train_0 is None else f_train_0.to(torch.float64)
         self.residual = self.vectors.mT @ self._rows.columns(start - self.y)  # Uᵀ(f_0 − y)

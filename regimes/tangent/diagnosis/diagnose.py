@@ -168,7 +168,7 @@ def _measured(
         take("gap_after_decay", lambda: gap(gaps.gap_after_decay))
     take("tangent_disagreement", lambda: run.disagreement(k, source))
     both = cache(lambda: kernels.kernels(pair, kernel_points, memory))
-    aligned = lambda kernel: kernels.target_alignment(kernel, targets.values, both().passes, source)  # noqa: E731
+    aligned = lambda kernel: kernels.target_alignment(kernel, targets.values, both().cost, source)  # noqa: E731
     if min(kernel_points, n) <= kernels.EXACT:
         take("kernel_drift", lambda: kernels.drift(both(), source))
         take("kernel_cka", lambda: kernels.similarity(both(), source))
@@ -179,9 +179,9 @@ def _measured(
         for name in ("kernel_drift", "kernel_cka", "alignment_start", "alignment_end"):
             take(name, lambda name=name: kernels.estimated(name, probed()))
     seen = cache(lambda: features.activities(pair, k))
-    take("activation_flips", lambda: features.flips(*seen(), source))
-    take("richness_start", lambda: features.richness(seen()[0], outputs.f_0, source))
-    take("richness_end", lambda: features.richness(seen()[1], outputs.f_T, source))
+    take("activation_flips", lambda: features.flips(seen(), source))
+    take("richness_start", lambda: features.richness(seen(), outputs.f_0, source))
+    take("richness_end", lambda: features.richness(seen(), outputs.f_T, source, end=True))
     take("kappa", lambda: _kappa(pair, targets, source))
     layers = gaps.layers(pair, outputs) if moved and "layers" not in omit else []
     alone = {layer.name: layer.gap for layer in layers if layer.gap is not None}

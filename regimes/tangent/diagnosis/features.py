@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 from regimes.modules import called
 from regimes.tangent.diagnosis.pair import CALLER, Pair
-from regimes.tangent.diagnosis.readings import NotMeasured, Reading, of_points
+from regimes.tangent.diagnosis.readings import Cost, NotMeasured, Reading, of_points
 
 ACTIVATIONS = {"relu", "relu6", "leaky_relu", "rrelu", "prelu", "hardtanh", "hardswish", "hardsigmoid", "threshold",
                "tanh", "sigmoid", "gelu", "silu", "elu", "celu", "selu", "softplus", "mish", "erf", "logsigmoid",
@@ -64,32 +64,43 @@ def activity(model: nn.Module, x: Tensor, k: int) -> Activity:
     return watch.seen
 
 
-def flips(before: Activity, after: Activity, generator: torch.Generator) -> Reading:
+class Activities(NamedTuple):
+    """Of the network before and after; cost: of both calls."""
+
+    start: Activity
+    end: Activity
+    cost: Cost
+
+
+def flips(found: Activities, generator: torch.Generator) -> Reading:
     """Share of (unit, point) pairs whose pre-activation has another sign than at the start."""
+    before, after, cost = found
     if not before.preactivations:
         raise NotMeasured("no activation was seen that is known by name (relu, tanh, gelu, ...)")
     if [each.shape for each in before.preactivations] != [each.shape for each in after.preactivations]:
         raise NotMeasured("the two calls went through different activations")
     share = torch.cat([a != b for a, b in zip(after.preactivations, before.preactivations, strict=True)], 1).double()
     whole = share.mean(1).cpu()
-    return of_points(lambda some: whole[some].mean(), len(whole), generator, 2, low=0.0, high=1.0, halves=200)
+    return of_points(lambda some: whole[some].mean(), len(whole), generator, cost.once(), low=0.0, high=1.0, halves=200)
 
 
-def richness(found: Activity, outputs: Float[Tensor, "n k"], generator: torch.Generator) -> Reading:
-    """D_LR = 1 − CKA(T, T_MP): near 0 is rich, near 1 is lazy.
+def richness(
+    found: Activities, outputs: Float[Tensor, "n k"], generator: torch.Generator, *, end: bool = False
+) -> Reading:
+    """D_LR = 1 − CKA(T, T_MP) of one of the two networks, with its outputs: near 0 is rich, near 1 is lazy.
 
     T = ΦΦᵀ is the kernel of the features Φ before the last layer, T_MP the projector onto constants and the learned
     outputs; CKA centres both, so that of T_MP the projector onto the centred outputs is left.
     Source: [Nam2024].
     """
-    phi = found.features
+    phi = (found.end if end else found.start).features
     if phi is None:
         raise NotMeasured("no last linear layer was seen whose inputs are the features")
     if phi.shape[1] == 0 or len(outputs) < 3:
         raise NotMeasured("it needs three points at least")
     return of_points(
         lambda some: low_rank_measure(phi[some], outputs[some].double().cpu()),
-        len(outputs), generator, 1, low=0.0, high=1.0,
+        len(outputs), generator, found.cost.once(), low=0.0, high=1.0,
     )  # fmt: skip
 
 
@@ -105,6 +116,6 @@ def low_rank_measure(features: Float[Tensor, "n p"], outputs: Float[Tensor, "n k
     return float(1 - along / (gram.norm() * basis.shape[1] ** 0.5))
 
 
-def activities(pair: Pair, k: int) -> tuple[Activity, Activity]:
+def activities(pair: Pair, k: int) -> Activities:
     """Of the network before and after, in eval mode."""
-    return activity(pair.start, pair.x, k), activity(pair.end, pair.x, k)
+    return Activities(activity(pair.start, pair.x, k), activity(pair.end, pair.x, k), Cost(2))

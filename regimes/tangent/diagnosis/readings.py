@@ -40,6 +40,17 @@ class Reading(NamedTuple):
         return f"{self.value:.3g}{interval}"
 
 
+class Cost:
+    """Passes that several readings share: they count with the first of these that asks, as their time does."""
+
+    def __init__(self, passes: int) -> None:
+        self.left = passes
+
+    def once(self) -> int:
+        left, self.left = self.left, 0
+        return left
+
+
 class NotMeasured(Exception):
     """Why a number cannot be had for this model on these points."""
 

@@ -69,7 +69,8 @@ def whole(task: Task, file: KernelFile | None, caller: str) -> Tensor:
     else:
         if not file.sizes:
             sized = task.sized()
-            file.begin({"layout": list(sized.layout), "side": sized.side, "kept": list(sized.kept)})
+            cut_as = {"layout": list(sized.layout), "side": sized.side, "kept": list(sized.kept)}
+            file.begin({**cut_as, "by_rows": not task.features.covered.groups})
         known = file.sizes
         sized = Sized(Layout(*known["layout"]), known["side"], Bytes(*known["kept"]))
         kernel = file.opened(caller)
