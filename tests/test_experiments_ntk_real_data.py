@@ -196,6 +196,16 @@ def test_the_foretold_error_with_a_heavy_ridge_is_that_of_a_fit_to_nothing():
     assert row["foretold"] == pytest.approx(nothing, rel=1e-3)  # modes below the cutoff are left out
 
 
+@pytest.mark.slow
+def test_the_foretold_error_is_that_measured_on_the_mean_of_many_draws():
+    """With a ridge of the size of the diagonal, on which both depend."""
+    config = Config(curve_ridge=1.0)
+    pool = parts(config, "digits", 300, 0)
+    rows = [curve(config, pool, 40, seed) for seed in range(20)]
+    ratio = sum(row["square"] for row in rows) / sum(row["foretold"] for row in rows)
+    assert abs(ratio - 1) < 0.05  # as the theory is one for many samples
+
+
 def test_the_sizes_told_of_digits_are_those_that_there_are():
     found = classification("digits")
     assert (POOLS["digits"], TESTS["digits"]) == (len(found.train.labels), len(found.test.labels))
