@@ -26,17 +26,17 @@ def draw(rows: "DataFrame") -> "Figure":
         for number, (column, words) in enumerate({"t_train": "training", "t_test": "test"}.items()):
             some = rows if column == "t_train" else passing
             figures.curve(times, at_each(some, column), number=number, label=f"{words} loss")
-        times.set(ylabel="flow time at which the loss is 0.2", yscale="log")
+        times.set(ylabel="flow time to the loss 0.2", yscale="log")
         for number, (suffix, level) in enumerate({"": "0.2", "_other": "0.5"}.items()):
             exponent = slope(below.alpha, below[f"delay{suffix}"], below.seed)
             label = figures.with_exponent(level, exponent)
             figures.curve(delays, at_each(below, f"delay{suffix}"), number=number, label=label)
-        delays.set(ylabel="delay: time of test / of training loss")
+        delays.set(ylabel="delay, ratio of the times")
         figures.logarithmic(delays, [1.0, *below.delay, *below.delay_other])
         figures.curve(ends, at_each(rows, "test_end"), label="net")
         figures.curve(ends, at_each(rows, "tangent_end"), number=1, label="tangent model", linestyle="--")
         ends.axhline(float(rows.least.iloc[0]), color=figures.GREY, linestyle=":", label="bound for kernels")
-        ends.set(ylabel="test loss at the same training loss", yscale="log")
+        ends.set(ylabel="test loss at the end", yscale="log")
         for ax, title in ((times, None), (delays, "level: exponent of α"), (ends, None)):
             ax.set(xscale="log", xlabel="scale α")
             ax.legend(title=title, loc="upper left", bbox_to_anchor=(-0.05, -0.25))
