@@ -50,15 +50,16 @@ def draw(rows: "DataFrame") -> "Figure":
 
 
 def _cuts(ax: Any, numbers: dict[tuple[float, float], Any]) -> None:
-    for number, s in enumerate(CUTS):
+    present = sorted({s for s, _ in numbers})
+    for number, s in enumerate([s for s in CUTS if s in present] or present[: len(CUTS)]):
         cut = {a: value for (other, a), value in numbers.items() if other == s}
-        if not cut:
-            continue
         held = {a: value for a, value in cut.items() if stable(s, a)}
         lost = {a: value.value for a, value in cut.items() if not stable(s, a)}
         colour = figures.PALETTE[number]
-        figures.curve(ax, held, number=number, bars=True, linestyle="none", label=f"s = {s:g}")
-        ax.plot(list(lost), list(lost.values()), figures.MARKERS[number], color=colour, markerfacecolor="none")
+        if held:
+            figures.curve(ax, held, number=number, bars=True, linestyle="none", label=f"s = {s:g}")
+        hollow = {"color": colour, "markerfacecolor": "none", "label": None if held else f"s = {s:g}"}
+        ax.plot(list(lost), list(lost.values()), figures.MARKERS[number], linestyle="none", **hollow)
         fine = np.array([boundary(s), max(cut)])
         ax.plot(fine, [-richness(s, a) for a in fine], color=colour, linewidth=1.0)
     ax.axhline(0.0, color=figures.GREY, linewidth=0.8)

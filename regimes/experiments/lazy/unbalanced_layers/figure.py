@@ -53,4 +53,5 @@ def _parts(ax: Any, rows: Any) -> None:
         found = each(rows, "imbalance", lambda some, column=column: mean(some[column]))
         if found:
             figures.curve(ax, {10.0**power: one for power, one in found.items()}, number=number, label=label)
-    ax.legend(loc="upper center")
+    if len(rows):
+        ax.legend(loc="upper right")
