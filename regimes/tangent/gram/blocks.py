@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from regimes.tangent.gram.forms import Piece
+from regimes.tangent.gram.forms import Form, Piece
 
 COUNTED = 0.8  # share of the memory promised that is planned with; libraries and the allocator take the rest unseen
 
@@ -55,6 +55,7 @@ class Layout(NamedTuple):
     outputs: int  # of a block
     stays: bool  # all pieces stay in memory
     tile: int | float  # bytes left for the work on one tile
+    strip: int = 1  # blocks of the left side that are held together
 
 
 def layout(n: int, k: int, peak: Bytes, kept: Bytes, memory: int, block: int | None) -> Layout:
@@ -71,9 +72,33 @@ def layout(n: int, k: int, peak: Bytes, kept: Bytes, memory: int, block: int | N
     if stays:
         samples = peak.samples(memory - everything, outputs)
         return Layout(min(n, block or samples), outputs, True, memory - everything)
+    if block is None and outputs == k:
+        samples = min(n, peak.samples(memory / 2, k), kept._replace(fixed=0).samples(memory / 8, k))
+        own = kept.of(samples, k)
+        strip = int((memory - max(peak.of(samples, k), own + memory / 8)) / own)
+        if strip > 1:  # what is held is not read again for each block of the other side
+            return Layout(samples, k, False, memory - (strip + 1) * own, strip)
     samples = min(peak.samples(0.9 * memory, outputs), kept._replace(fixed=0).samples(memory / 4, outputs))
     samples = min(n, block or samples)
     return Layout(samples, outputs, False, max(memory / 4, memory - 3 * kept.of(samples, outputs)))
+
+
+class Strip(NamedTuple):
+    """Blocks of the left side that are held together."""
+
+    blocks: range
+    rows: slice
+    outputs: slice
+
+
+def strips(blocks: Sequence[Block], count: int) -> list[Strip]:
+    """Runs of `count` blocks; more than one only where each has all outputs."""
+    runs = [range(i, min(i + count, len(blocks))) for i in range(0, len(blocks), count)]
+    ends = [(blocks[run[0]], blocks[run[-1]]) for run in runs]
+    return [
+        Strip(run, slice(first.rows.start, last.rows.stop), first.outputs)
+        for run, (first, last) in zip(runs, ends, strict=True)
+    ]
 
 
 def cut(n: int, k: int, sizes: Layout) -> list[Block]:
@@ -89,6 +114,10 @@ class Held(Protocol):
     """The pieces of each block, by its number."""
 
     def __getitem__(self, index: int) -> Sequence[Piece]: ...
+
+    def strip(self, blocks: Sequence[int], forms: Sequence[Form]) -> Sequence[Piece]:
+        """Those of several blocks, joined; of blocks that will not be asked for again."""
+        ...
 
 
 class Store:
@@ -118,14 +147,44 @@ class Store:
             if index not in self._held:
                 self._held[index] = self._form(self.blocks[index])
             return self._held[index]
-        if not self._on_disk:
-            return self._form(self.blocks[index])
-        file = self._folder / str(self.blocks[index])
         if index in self._shapes:
-            return _read(file, self._shapes[index])
+            return _read(self._file(index), self._shapes[index])
         pieces = self._form(self.blocks[index])
-        self._shapes[index] = _written(file, pieces)
+        if self._on_disk:
+            self._shapes[index] = _written(self._file(index), pieces)
         return pieces
+
+    def strip(self, blocks: Sequence[int], forms: Sequence[Form]) -> Sequence[Piece]:
+        if len(blocks) == 1:
+            return self[blocks[0]]
+        rows = sum(_length(self.blocks[index].rows) for index in blocks)
+        joined: list[Piece] = []
+        start = 0
+        for index in blocks:
+            known = index in self._shapes
+            pieces = _read(self._file(index), self._shapes[index]) if known else self._form(self.blocks[index])
+            joined = joined or [_empty(form, piece, rows) for form, piece in zip(forms, pieces, strict=True)]
+            stop = start + _length(self.blocks[index].rows)
+            for form, whole in zip(forms, joined, strict=True):
+                for target, tensor in zip(form.take(whole, slice(start, stop)), pieces.pop(0), strict=True):
+                    target.copy_(tensor)
+            start = stop
+        return joined
+
+    def _file(self, index: int) -> Path:
+        return self._folder / str(self.blocks[index])
+
+
+def _length(part: slice) -> int:
+    return part.stop - part.start
+
+
+def _empty(form: Form, piece: Piece, rows: int) -> Piece:
+    """A piece for so many samples."""
+    sizes = [list(tensor.shape) for tensor in piece]
+    for size, axis in zip(sizes, form.axes(piece), strict=True):
+        size[axis] = rows
+    return tuple(tensor.new_empty(size) for tensor, size in zip(piece, sizes, strict=True))
 
 
 class _Shape(NamedTuple):

@@ -156,14 +156,13 @@ def _pull_back(output: Tensor, keys: set[Key], cotangents: Sequence[Tensor]) -> 
     found: dict[Key, Tensor] = {}
     for node, first in keys:
         shape = shape_of(node)
-        found[node, first] = output.new_zeros((prod(shape[:first]), len(cotangents), *shape[first:]))
+        found[node, first] = output.new_empty((prod(shape[:first]), len(cotangents), *shape[first:]))
     for place, cotangent in enumerate(cotangents):
         options = {"retain_graph": True, "allow_unused": True}
         pulled = torch.autograd.grad(output, edges, cotangent.reshape(output.shape), **options)
         for key, target in found.items():
             value = pulled[nodes.index(key[0])]
-            if value is not None:
-                target[:, place] = value.reshape(target[:, place].shape)
+            target[:, place] = 0 if value is None else value.reshape(target[:, place].shape)
     return found
 
 

@@ -75,6 +75,10 @@ class Form(Protocol):
 
     def take(self, piece: Piece, samples: slice) -> Piece: ...
 
+    def axes(self, piece: Piece) -> tuple[int, ...]:
+        """Which axis of each of its tensors counts samples."""
+        ...
+
     def add(self, tile: Tensor, one: Piece, other: Piece) -> None: ...
 
 
@@ -99,6 +103,9 @@ class Rows:
 
     def take(self, piece: Piece, samples: slice) -> Piece:
         return (piece[0][:, samples],)
+
+    def axes(self, piece: Piece) -> tuple[int, ...]:
+        return (1,)
 
     def add(self, tile: Tensor, one: Piece, other: Piece) -> None:
         left, right = one[0].flatten(1, 2), other[0].flatten(1, 2)
@@ -129,6 +136,9 @@ class Pairs:
         delta, inputs = piece
         return delta[:, :, samples], inputs[:, samples] if inputs.is_floating_point() else inputs[samples]
 
+    def axes(self, piece: Piece) -> tuple[int, ...]:
+        return 2, 1 if piece[1].is_floating_point() else 0
+
     def add(self, tile: Tensor, one: Piece, other: Piece) -> None:
         (a, x), (b, y) = one, other
         (kernels, groups, n1, k1, s1, _), (n2, k2, s2) = a.shape, b.shape[2:5]
@@ -156,7 +166,7 @@ class Applied:
         inner = 1.25 if s.right == 0 else s.groups + 1.0  # and those of one group in the other order
         return s.positions * (s.positions * inner + s.left) + s.outputs
 
-    keep, take = Pairs.keep, Pairs.take
+    keep, take, axes = Pairs.keep, Pairs.take, Pairs.axes
 
     def add(self, tile: Tensor, one: Piece, other: Piece) -> None:
         (a, x), (b, y) = one, other

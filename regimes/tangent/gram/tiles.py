@@ -6,39 +6,44 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from regimes.tangent.gram.blocks import Block, Held
+from regimes.tangent.gram.blocks import Block, Held, Strip
 from regimes.tangent.gram.forms import Form, Outputs, Piece
 
 _PARTS = 8  # a block on the diagonal is cut into at least so many parts, to leave out what lies below
 _ROWS = 256  # but not into parts of fewer rows: small products are slow
+Target = tuple[Tensor, Sequence[int]]  # a kernel, and the numbers of the pieces that it is made of
 
 
 class Unit(NamedTuple):
-    """A tile of the kernel, written once: samples of one side by samples of the other, from pairs of blocks.
+    """A tile of the kernel, written once: samples of one side by samples of the other, from strips and blocks.
 
-    pairs: one pair of blocks; where the trace needs several blocks of outputs for the same samples, all of those.
+    pairs: one strip and block; where the trace needs several blocks of outputs for the same samples, all of those.
+    parts: samples, counted from the first of the strip, and of the block. inside: the block is one of the strip, and
+    what lies below the diagonal is left out. square: the last rows of the tile are those of its columns.
     """
 
     pairs: tuple[tuple[int, int], ...]
     parts: tuple[slice, slice]
-    same: bool  # both sides are the same block
+    inside: bool
+    square: bool
 
 
-def units(one: Sequence[Block], other: Sequence[Block] | None, outputs: Outputs, side: int) -> Iterator[Unit]:
-    """All tiles, in the order in which they are written; other = None: the upper half of a symmetric kernel."""
-    right = one if other is None else other
-    for left_blocks in _together(one, outputs):
-        for right_blocks in _together(right, outputs):
-            pairs = tuple(zip(left_blocks, right_blocks, strict=True))
-            i, j = pairs[0]
-            if (other is None and j < i) or (outputs.matched and right[j].outputs != one[i].outputs):
+def units(
+    one: Sequence[Strip], other: Sequence[Block], outputs: Outputs, side: int, *, symmetric: bool
+) -> Iterator[Unit]:
+    """All tiles, in the order in which they are written; symmetric: of the upper half."""
+    for left in _together(one, outputs):
+        for right in _together(other, outputs):
+            pairs = tuple(zip(left, right, strict=True))
+            strip, j = one[left[0]], right[0]
+            if (symmetric and j < strip.blocks.start) or (outputs.matched and other[j].outputs != strip.outputs):
                 continue
-            same = other is None and i == j
-            for parts in _tiles(one[i], right[j], same, side):
-                yield Unit(pairs, parts, same)
+            inside = symmetric and j in strip.blocks
+            for parts, square in _tiles(strip, other[j], inside, side):
+                yield Unit(pairs, parts, inside, square)
 
 
-def _together(blocks: Sequence[Block], outputs: Outputs) -> list[tuple[int, ...]]:
+def _together(blocks: Sequence[Block] | Sequence[Strip], outputs: Outputs) -> list[tuple[int, ...]]:
     """Numbers of blocks that go into one tile: for the trace all blocks of outputs of the same samples."""
     if outputs.name != "trace":
         return [(number,) for number in range(len(blocks))]
@@ -54,10 +59,10 @@ def side_of(room: int | float, pair: int | float) -> int:
 
 
 def fill(
-    kernel: Tensor,
+    targets: Sequence[Target],
     one: Held,
     other: Held | None,
-    blocks: tuple[Sequence[Block], Sequence[Block] | None],
+    blocks: tuple[Sequence[Strip], Sequence[Block]],
     forms: Sequence[Form],
     outputs: Outputs,
     side: int,
@@ -65,54 +70,76 @@ def fill(
     done: int = 0,
     after: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write the kernel of the pieces of two sides; other = None: of the first with itself, exactly symmetric.
+    """Write the kernels of the pieces of two sides; other = None: of the first with itself, exactly symmetric.
 
     done: so many tiles are there already. after: is told how many are, of how many, after each.
     """
-    left_blocks, right_blocks = blocks[0], blocks[0] if blocks[1] is None else blocks[1]
+    order = list(units(*blocks, outputs, side, symmetric=other is None))
     right = one if other is None else other
-    total = sum(1 for _ in units(*blocks, outputs, side))
-    held: tuple[tuple[int, int], Sequence[Piece], Sequence[Piece]] | None = None
-    for number, (pairs, parts, same) in enumerate(units(*blocks, outputs, side)):
-        if number < done:
-            continue
-        tile = None
+    held: tuple[int, Sequence[Piece]] | None = None
+    theirs: tuple[int, Sequence[Piece]] | None = None
+    for number, (pairs, parts, inside, square) in enumerate(order[done:], done):
+        tiles: list[Tensor | None] = [None] * len(targets)
         for i, j in pairs:
-            if held is None or held[0] != (i, j):
-                mine = held[1] if held is not None and held[0][0] == i else None
-                held = None  # before others are read
-                mine = one[i] if mine is None else mine
-                held = ((i, j), mine, mine if same else right[j])
-            tile = _added(tile, (left_blocks[i], right_blocks[j]), parts, held[1:], forms, outputs)
-        assert tile is not None
-        i, j = pairs[0]
-        pair = (left_blocks[i], right_blocks[j])
-        whole = same and parts[0] == parts[1]
-        _put(kernel, tile, pair, parts, outputs, diagonal=whole)
-        if other is None and not whole:
-            _mirror(kernel, pair, parts, outputs)
-        after(number + 1, total)
+            strip, block = blocks[0][i], blocks[1][j]
+            if held is None or held[0] != i:
+                held = theirs = None  # before others are read
+                held = (i, one.strip(strip.blocks, forms))
+            if not inside and (theirs is None or theirs[0] != j):
+                theirs = None
+                theirs = (j, right[j])
+            both = (held[1], held[1] if theirs is None or inside else theirs[1])
+            offset = block.rows.start - strip.rows.start if inside else 0
+            taken = (parts[0], slice(offset + parts[1].start, offset + parts[1].stop))
+            for place, (_, chosen) in enumerate(targets):
+                tiles[place] = _added(tiles[place], (strip, block), taken, both, forms, chosen, outputs)
+        strip, block = blocks[0][pairs[0][0]], blocks[1][pairs[0][1]]
+        for (kernel, _), tile in zip(targets, tiles, strict=True):
+            assert tile is not None
+            if square:
+                last = tile[:, -_length(parts[1]) :]
+                last.copy_((last + last.permute(0, 3, 4, 1, 2)) / 2)
+            _put(kernel, tile, (strip, block), parts, outputs)
+            if other is None:
+                above = slice(parts[0].start, parts[0].stop - square * _length(parts[1]))
+                _mirror(kernel, (strip, block), (above, parts[1]), outputs)
+        after(number + 1, len(order))
 
 
 def _length(part: slice) -> int:
     return part.stop - part.start
 
 
-def _tiles(one: Block, other: Block, same: bool, side: int) -> Iterator[tuple[slice, slice]]:
+def _tiles(one: Strip, other: Block, inside: bool, side: int) -> Iterator[tuple[tuple[slice, slice], bool]]:
+    """Samples of both sides, and whether the tile ends on the diagonal; of a block inside the strip, down to it."""
     n1, n2 = _length(one.rows), _length(other.rows)
-    if same:
-        side = min(side, max(ceil(n1 / _PARTS), ceil(_ROWS / _length(one.outputs))))
-    for a in range(0, n1, side):
-        for b in range(a if same else 0, n2, side):
-            yield slice(a, min(a + side, n1)), slice(b, min(b + side, n2))
+    alone = len(one.blocks) == 1
+    if not inside or alone:
+        if inside:
+            side = min(side, max(ceil(n1 / _PARTS), ceil(_ROWS / _length(one.outputs))))
+        for a in range(0, n1, side):
+            for b in range(a if inside else 0, n2, side):
+                yield (slice(a, min(a + side, n1)), slice(b, min(b + side, n2))), inside and a == b
+        return
+    offset = other.rows.start - one.rows.start
+    for b in range(0, n2, side):
+        columns = slice(b, min(b + side, n2))
+        above, end = offset + b, offset + columns.stop
+        if end <= side:
+            yield (slice(0, end), columns), True
+            continue
+        for a in range(0, above, side):
+            yield (slice(a, min(a + side, above)), columns), False
+        yield (slice(above, end), columns), True
 
 
 def _added(
     tile: Tensor | None,
-    blocks: tuple[Block, Block],
+    blocks: tuple[Strip, Block],
     parts: tuple[slice, slice],
     pieces: tuple[Sequence[Piece], Sequence[Piece]],
     forms: Sequence[Form],
+    chosen: Sequence[int],
     outputs: Outputs,
 ) -> Tensor:
     """The tile with the products of two blocks added; a new one where there is none."""
@@ -122,23 +149,15 @@ def _added(
         like = pieces[0][0][0]
         like = like if like.is_floating_point() else pieces[0][0][1]
         tile = like.new_zeros(kernels, _length(parts[0]), ks[0], _length(parts[1]), ks[1])
-    for form, one, other in zip(forms, *pieces, strict=True):
+    for number in chosen:
+        form, one, other = forms[number], pieces[0][number], pieces[1][number]
         form.add(tile, form.take(one, parts[0]), form.take(other, parts[1]))
     return tile
 
 
 def _put(
-    kernel: Tensor,
-    tile: Tensor,
-    blocks: tuple[Block, Block],
-    parts: tuple[slice, slice],
-    outputs: Outputs,
-    *,
-    diagonal: bool,
+    kernel: Tensor, tile: Tensor, blocks: tuple[Strip, Block], parts: tuple[slice, slice], outputs: Outputs
 ) -> None:
-    """Write a tile; diagonal: of a part of the samples with itself."""
-    if diagonal:
-        tile = (tile + tile.permute(0, 3, 4, 1, 2)) / 2
     target = _place(kernel, blocks, parts, outputs)
     if outputs.name == "trace":
         target.copy_(tile[0, :, 0, :, 0])
@@ -148,7 +167,12 @@ def _put(
         target.copy_(tile[:, :, 0, :, 0].permute(1, 2, 0))
 
 
-def _place(kernel: Tensor, blocks: tuple[Block, Block], parts: tuple[slice, slice], outputs: Outputs) -> Tensor:
+def _place(
+    kernel: Tensor,
+    blocks: tuple[Strip | Block, Strip | Block],
+    parts: tuple[slice, slice],
+    outputs: Outputs,
+) -> Tensor:
     one, other = blocks
     rows, columns = (
         slice(block.rows.start + part.start, block.rows.start + part.stop)
@@ -161,7 +185,7 @@ def _place(kernel: Tensor, blocks: tuple[Block, Block], parts: tuple[slice, slic
     return kernel[rows, columns, one.outputs]
 
 
-def _mirror(kernel: Tensor, blocks: tuple[Block, Block], parts: tuple[slice, slice], outputs: Outputs) -> None:
+def _mirror(kernel: Tensor, blocks: tuple[Strip, Block], parts: tuple[slice, slice], outputs: Outputs) -> None:
     upper = _place(kernel, blocks, parts, outputs).transpose(0, 1)
     upper = upper.transpose(2, 3) if outputs.name == "full" else upper
     _place(kernel, (blocks[1], blocks[0]), (parts[1], parts[0]), outputs).copy_(upper)

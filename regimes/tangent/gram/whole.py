@@ -7,12 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from regimes.tangent.gram.blocks import Bytes, Held, Layout, Store, cut, folder, layout
+from regimes.tangent.gram.blocks import Bytes, Layout, Store, cut, folder, layout, strips
 from regimes.tangent.gram.features import Features
 from regimes.tangent.gram.files import KernelFile
-from regimes.tangent.gram.forms import Piece
 from regimes.tangent.gram.showing import Shown, shown
-from regimes.tangent.gram.tiles import fill, side_of
+from regimes.tangent.gram.tiles import Target, fill, side_of
 
 
 class Task(NamedTuple):
@@ -52,7 +51,8 @@ class Task(NamedTuple):
                 home.mkdir()
                 size = sized.kept.stored(len(x), k, sizes.outputs)
                 found.append(Store(cut(len(x), k, sizes), self.features.former(x), sizes.stays, home, size))
-                found[-1].fill()
+                if sizes.strip == 1:
+                    found[-1].fill()
         return found
 
 
@@ -84,7 +84,8 @@ def whole(task: Task, file: KernelFile | None, caller: str) -> Tensor:
         if file is not None and file.complete:
             return kernel
         stores = task.stores(sized, place)
-        _filled(kernel, task, stores, sized.side, None, after, 0 if file is None else file.done)
+        every = range(len(task.features.forms))
+        _filled([(kernel, every)], task, stores, sized, after, 0 if file is None else file.done)
     return kernel
 
 
@@ -95,45 +96,20 @@ def by_layer(task: Task) -> dict[str, Tensor]:
     for name in task.features.params:  # modules in their own order
         if name in names:
             places.setdefault(name.rpartition(".")[0], []).append(names.index(name))
-    sized, kernels = task.sized(), {}
+    sized, kernels = task.sized(), {layer: task.empty() for layer in places}
     with torch.no_grad(), folder() as place, shown(task.progress) as show:
-        stores = task.stores(sized, place)
-        for number, (layer, chosen) in enumerate(places.items()):
-            kernels[layer] = task.empty()
-
-            def after(done: int, total: int, number: int = number) -> None:
-                show(number * total + done, len(places) * total)
-
-            _filled(kernels[layer], task, stores, sized.side, chosen, after, 0)
+        targets = [(kernels[layer], chosen) for layer, chosen in places.items()]
+        _filled(targets, task, task.stores(sized, place), sized, show, 0)
     return kernels
 
 
-class _Picked:
-    """Some of the pieces of each block."""
-
-    def __init__(self, store: Held, places: Sequence[int]) -> None:
-        self.store, self.places = store, places
-
-    def __getitem__(self, index: int) -> list[Piece]:
-        pieces = self.store[index]
-        return [pieces[place] for place in self.places]
-
-
 def _filled(
-    kernel: Tensor,
-    task: Task,
-    stores: Sequence[Store],
-    side: int,
-    places: Sequence[int] | None,
-    after: Shown,
-    done: int,
+    targets: Sequence[Target], task: Task, stores: Sequence[Store], sized: Sized, after: Shown, done: int
 ) -> None:
-    forms = task.features.forms
-    held: list[Held] = list(stores) if places is None else [_Picked(store, places) for store in stores]
-    forms = forms if places is None else [forms[place] for place in places]
-    second = (held[1], stores[1].blocks) if len(stores) > 1 else (None, None)
-    blocks = (stores[0].blocks, second[1])
-    fill(kernel, held[0], second[0], blocks, forms, task.features.outputs, side, done=done, after=after)
+    features = task.features
+    other = stores[1] if len(stores) > 1 else None
+    blocks = (strips(stores[0].blocks, sized.layout.strip), stores[-1].blocks)
+    fill(targets, stores[0], other, blocks, features.forms, features.outputs, sized.side, done=done, after=after)
 
 
 def contents(task: Task, pools: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:

@@ -1,0 +1,82 @@
+"""Blocks of samples that are held together, so that the blocks of the other side are read less often."""
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from regimes import ntk, tangent_operator
+from regimes.tangent.gram import blocks, features, whole
+from regimes.tangent.gram.blocks import Bytes, Layout, layout
+
+
+def convolutions():
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Conv2d(3, 2, 2, bias=False), nn.GroupNorm(1, 2), nn.Flatten(), nn.Linear(8, 3)
+    ).double()
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.out = nn.Embedding(7, 4).double(), nn.Linear(4, 3).double()
+
+    def forward(self, x):
+        return self.out(self.table(x).tanh().mean(1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tile", [1.0, 3000.0, 1e9])
+@pytest.mark.parametrize("outputs", ["full", "trace", "diagonal"])
+@pytest.mark.parametrize("name", ["convolutions", "tokens"])
+def test_strips_of_blocks_give_the_same_kernel(name, outputs, tile, monkeypatch):
+    model = convolutions() if name == "convolutions" else Tokens()
+    x, x2 = (
+        torch.randn(n, 2, 5, 5, dtype=torch.float64) if name == "convolutions" else torch.randint(0, 7, (n, 6))
+        for n in (11, 5)
+    )
+    plain = [ntk(model, x, outputs=outputs), ntk(model, x, x2, outputs=outputs)]
+    layers = tangent_operator(model, x).layers(outputs=outputs)
+    monkeypatch.setattr(whole, "layout", lambda n, k, *_: Layout(2, k, False, tile, 3))
+    found = [ntk(model, x, outputs=outputs), ntk(model, x, x2, outputs=outputs)]
+    for one, other in zip(found, plain, strict=True):
+        assert_close(one, other, rtol=1e-12, atol=1e-12)  # sharper than the default
+    turned = found[0].transpose(0, 1)
+    assert torch.equal(found[0], turned.transpose(2, 3) if outputs == "full" else turned)
+    for layer, kernel in tangent_operator(model, x).layers(outputs=outputs).items():
+        assert_close(kernel, layers[layer])
+
+
+def test_each_block_is_formed_once_and_those_of_the_first_strip_never_go_to_the_disk(monkeypatch):
+    formed, written = [], []
+    write, pieces = blocks._written, features.Features.pieces
+
+    def watched(file, found):
+        written.append(file.name)
+        return write(file, found)
+
+    def counted(self, part, outputs=slice(None)):
+        formed.append(part.flatten(1).sum(1).tolist())
+        return pieces(self, part, outputs)
+
+    monkeypatch.setattr(blocks, "_written", watched)
+    monkeypatch.setattr(features.Features, "pieces", counted)
+    monkeypatch.setattr(whole, "layout", lambda n, k, *_: Layout(2, k, False, 1e9, 2))
+    x = torch.randn(10, 2, 5, 5, dtype=torch.float64)
+    ntk(convolutions(), x)
+    assert formed[3:] == [row.tolist() for row in x.flatten(1).sum(1).split(2)]  # three to measure
+    assert written == ["4_0", "6_0", "8_0"]  # blocks begin at samples 0, 2, 4, 6, 8
+
+
+@pytest.mark.parametrize("k", [1, 10])
+@pytest.mark.parametrize(("peak", "kept"), [(20, 7), (2, 1), (1, 1), (50, 1), (7, 7)])
+def test_what_is_held_and_what_is_worked_on_fit_together(peak, kept, k):
+    peak, kept = Bytes(100, peak, peak), Bytes(0, kept, kept)
+    for memory in (10**4, 10**5, 10**6):
+        found = layout(10**7, k, peak, kept, memory, None)
+        held = found.strip * kept.of(found.samples, k)
+        if found.strip > 1:
+            assert held + max(peak.of(found.samples, k), kept.of(found.samples, k) + found.tile) <= 0.81 * memory
+            assert found.tile > 0
+    assert layout(10**7, k, peak, kept, 10**6, None).strip > 1
+    assert layout(10**7, k, peak, kept, 10**6, 2).strip == 1  # blocks of the user's size are tiles of their own
