@@ -13,8 +13,8 @@ Peaks: resident memory that a way adds, in a process of its own; rivals run on a
 blocks are full. Rate: floating-point operations that regimes does (counted by torch) over its processor time, as a
 share of the rate of a product of two matrices of 2,000 rows, measured in turn.
 
-Run: python -m benchmarks.empirical_ntk [--net mlp|resnet9|encoder|resnet18] [--outputs full|trace] [--samples 200]
-[--turns 3] [--limit 600] [--record FILE] [--short]
+Run: python -m benchmarks.empirical_ntk [--net mlp|resnet9|encoder|resnet20|resnet18] [--outputs full|trace]
+[--samples 200] [--turns 3] [--limit 600] [--record FILE] [--short]
 --short is n = 12 and no peaks: minutes on one core. OMP_NUM_THREADS sets the threads.
 """
 
@@ -90,11 +90,17 @@ def peak(name: str, outputs: str, way: str, samples: int) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout.split()[-1])
 
 
+def _of_addmm(_: Any, left: Any, right: Any, **__: Any) -> int:
+    """Floating-point operations of a product of two matrices, from shapes."""
+    return 2 * left[0] * left[1] * right[1]
+
+
 def rate(name: str, outputs: str, samples: int) -> None:
     """Print the rate that regimes reaches, and its share of that of a matrix product."""
     model, x = made(name, samples)
     a, b = torch.randn(2, 2000, 2000)
-    with FlopCounterMode(display=False) as counter:
+    # torch counts no product that is added in place, which is how long rows are multiplied
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _of_addmm}) as counter:
         regimes(model, x, outputs)
     shares, rates = [], []
     turn(lambda: a @ b, "cpu")

@@ -29,6 +29,31 @@ class Encoder(nn.Module):
         return self.head(x.mean(1))
 
 
+class Block(nn.Module):
+    """Two convolutions with batch norms and a shortcut, as in ResNet-18."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(),
+            nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after),
+        )  # fmt: skip
+        self.shortcut = nn.Sequential()
+        if stride > 1 or before != after:
+            self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+def resnet18() -> nn.Module:
+    """ResNet-18 for images of 32 × 32: 64 to 512 channels, 11.2 million parameters."""
+    sizes = [(64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2)]
+    blocks = [Block(*each) for each in [*sizes, (512, 512, 1)]]
+    first = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU())
+    return nn.Sequential(first, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, OUTPUTS))
+
+
 def dense() -> nn.Module:
     """784-1000-1000-10 with ReLU."""
     return nn.Sequential(
@@ -40,7 +65,8 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "mlp": (dense, (784,)),
     "resnet9": (lambda: build("resnet9", (1, 28, 28), OUTPUTS, filters=32), (1, 28, 28)),
     "encoder": (Encoder, (32, 48)),
-    "resnet18": (lambda: build("preact_resnet", (3, 32, 32), OUTPUTS), (3, 32, 32)),
+    "resnet20": (lambda: build("resnet20", (3, 32, 32), OUTPUTS), (3, 32, 32)),
+    "resnet18": (resnet18, (3, 32, 32)),
 }
 
 

@@ -88,11 +88,12 @@ def fill(
             if not inside and (theirs is None or theirs[0] != j):
                 theirs = None
                 theirs = (j, right[j])
-            both = (held[1], held[1] if theirs is None or inside else theirs[1])
             offset = block.rows.start - strip.rows.start if inside else 0
             taken = (parts[0], slice(offset + parts[1].start, offset + parts[1].stop))
             for place, (_, chosen) in enumerate(targets):
+                both = (held[1], held[1] if theirs is None or inside else theirs[1])
                 tiles[place] = _added(tiles[place], (strip, block), taken, both, forms, chosen, outputs)
+                del both  # so that what is held can go
         strip, block = blocks[0][pairs[0][0]], blocks[1][pairs[0][1]]
         for (kernel, _), tile in zip(targets, tiles, strict=True):
             assert tile is not None
@@ -125,12 +126,10 @@ def _tiles(one: Strip, other: Block, inside: bool, side: int) -> Iterator[tuple[
     for b in range(0, n2, side):
         columns = slice(b, min(b + side, n2))
         above, end = offset + b, offset + columns.stop
-        if end <= side:
-            yield (slice(0, end), columns), True
-            continue
-        for a in range(0, above, side):
-            yield (slice(a, min(a + side, above)), columns), False
-        yield (slice(above, end), columns), True
+        if end > side:
+            for a in range(0, above, side):
+                yield (slice(a, min(a + side, above)), columns), False
+        yield (slice(above if end > side else 0, end), columns), True
 
 
 def _added(
