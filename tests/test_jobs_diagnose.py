@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -418,3 +419,28 @@ def test_the_scaled_net_of_the_main_job_is_lazy_and_its_mean_field_net_is_not(tm
     broken = torch.load("main/scaled-net.pt", weights_only=True)
     torch.save({**broken, "end": broken["end"][:1]}, "broken.pt")
     assert "lacks parts of a net" in command("diagnose", "broken.pt").err
+
+
+@pytest.mark.parametrize("name", ["own_net.py", "net with a space.py"])
+def test_a_file_of_dataclasses_that_imports_its_neighbour_is_a_factory(tmp_path, name):
+    (tmp_path / "neighbour_of_a_factory.py").write_text("SIZE = 3\n")
+    (tmp_path / name).write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "import torch\n"
+        "from neighbour_of_a_factory import SIZE\n"
+        "@dataclass\n"
+        "class Shape:\n"
+        "    size: int = SIZE\n"
+        "def make():\n"
+        "    return torch.nn.Linear(Shape().size, 2)\n"
+    )
+    path = list(sys.path)
+    assert made_by(f"{tmp_path / name}:make").in_features == 3
+    assert sys.path == path
+
+
+def test_a_factory_does_not_take_the_name_of_another_module(tmp_path):
+    (tmp_path / "torch.py").write_text("import torch\nmake = lambda: torch.nn.Linear(1, 1)\n")
+    assert isinstance(made_by(f"{tmp_path / 'torch.py'}:make"), torch.nn.Linear)
+    assert sys.modules["torch"] is torch

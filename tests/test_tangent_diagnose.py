@@ -305,6 +305,7 @@ def pairs():
         "two activations": (tanh, relu, "their code or settings differ"),
         "two kinds": (net(), nn.Linear(4, 1).double(), "one network before and after"),
         "frozen weights that moved": (net().requires_grad_(False), frozen, "frozen weights"),
+        "scripted": (*(torch.jit.script(net(seed=seed)) for seed in (0, 1)), "a model of Python modules"),
         "inputs that do not fit": (net().append(nn.Linear(1, 1).double()), net(), "one network"),
     }
 

@@ -11,8 +11,10 @@ from regimes.activations import RELU
 from regimes.conventions import generator
 from regimes.models.mlp import MLP
 from regimes.models.two_layer import TwoLayer
+from regimes.modules import unwrapped
 from regimes.tangent.functional import unflatten
 from regimes.tangent.kernel import jacobian, ntk, ntk_vector_product
+from regimes.tangent.linearize import linearize
 
 
 @pytest.fixture(params=MODELS)
@@ -217,3 +219,13 @@ def test_a_vector_of_the_wrong_shape_is_refused():
 def test_what_is_no_module_or_no_tensor_is_refused_in_words(caller, wrong):
     with pytest.raises((ValueError, TypeError), match=r"needs (a torch module|inputs as a tensor)|annotations"):
         caller(wrong)
+
+
+@pytest.mark.slow  # imports the compiler
+def test_a_compiled_model_has_the_kernel_of_the_model_inside():
+    net, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), torch.randn(5, 3)
+    compiled = torch.compile(net, backend="eager")
+    assert torch.equal(ntk(compiled, x), ntk(net, x))
+    assert {name for name, _ in linearize(compiled).start.named_buffers()} >= {"0.weight", "2.bias"}
+    assert unwrapped(compiled) is net
+    assert unwrapped(compiled, "fit") is compiled  # what is to be trained stays compiled

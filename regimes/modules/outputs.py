@@ -64,16 +64,28 @@ def called(model: nn.Module, x: Tensor, caller: str) -> Tensor:
         return tensor_of(model(x), caller)
 
 
-def unwrapped(model: nn.Module, trains: str | None = None) -> nn.Module:
-    """The model inside DataParallel and DistributedDataParallel; any other module itself.
+def _compiled(model: Any) -> nn.Module | None:
+    """The module inside, if torch.compile gave it. Its class is not imported: that loads the compiler."""
+    inside = getattr(model, "_orig_mod", None) if type(model).__name__ == "OptimizedModule" else None
+    return inside if isinstance(inside, nn.Module) else None
 
-    trains: who would train it. ValueError where several processes would then train each its own.
+
+def unwrapped(model: nn.Module, trains: str | None = None) -> nn.Module:
+    """The model inside DataParallel, DistributedDataParallel and torch.compile; any other module itself.
+
+    A compiled model shares its tensors with the one inside, whose derivatives torch.func can follow.
+    trains: who would train it, as it is compiled. ValueError where several processes would then train each its own.
     """
-    while isinstance(model, DataParallel | DistributedDataParallel):
+    while True:
+        inside = _compiled(model) if trains is None else None
+        if inside is not None:
+            model = inside
+            continue
+        if not isinstance(model, DataParallel | DistributedDataParallel):
+            return model
         if trains is not None and isinstance(model, DistributedDataParallel) and dist.get_world_size() > 1:
             raise ValueError(
                 f"{trains} needs the model itself, which several processes would train apart in it: pass model.module, "
                 f"and wrap what {trains} gives in DistributedDataParallel."
             )
         model = model.module
-    return model

@@ -7,6 +7,8 @@ What a file may be: a checkpoint of `train` or `regimes.fit`, a state dict that 
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -197,16 +199,30 @@ def _module(place: str, factory: str) -> ModuleType:
             if str(Path.cwd()) not in sys.path:
                 sys.path.insert(0, str(Path.cwd()))
             return importlib.import_module(place)
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
+        spec = importlib.util.spec_from_file_location(f"factory_{Path(place).stem}", place)  # no name of another
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        with _at_home(Path(place), module):
+            spec.loader.exec_module(module)
         return module
     except Exception as error:
         if out_of_memory(error):
             raise
         raise UserError(f"--factory {factory} cannot be imported: {_line(error)}") from error
+
+
+@contextmanager
+def _at_home(place: Path, module: ModuleType) -> Iterator[None]:
+    """While a file is imported it finds its neighbours, and is found itself by its name, as dataclasses need it."""
+    home = str(place.resolve().parent)
+    sys.modules[module.__name__] = module
+    sys.path.insert(0, home)
+    try:
+        yield
+    finally:
+        if home in sys.path:
+            sys.path.remove(home)
 
 
 def _line(error: Exception) -> str:

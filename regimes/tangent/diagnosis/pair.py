@@ -12,7 +12,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from regimes.checks import finite, kind
 from regimes.conventions import Params
 from regimes.errors import out_of_memory
-from regimes.modules import called, copied, push_forward, require_deterministic, require_values, unwrapped
+from regimes.modules import (
+    called,
+    copied,
+    push_forward,
+    require_deterministic,
+    require_python,
+    require_values,
+    unwrapped,
+)
 from regimes.modules.modes import with_running_statistics
 from regimes.tangent.functional import evaluator
 from regimes.tangent.model import require_precise, require_samples, tangent_model
@@ -77,7 +85,6 @@ def make_pair(model_0: nn.Module, model_T: nn.Module, x: Shaped[Tensor, "n *samp
     names = _trained(start, end)
     network, before = copied(end), {name: tensor.detach().clone() for name, tensor in start.state_dict().items()
                                     if isinstance(tensor, Tensor)}  # fmt: skip
-    network.requires_grad_(False)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in names)
     beginning = copied(network)
@@ -108,6 +115,7 @@ def _checked(name: str, model: Any) -> nn.Module:
     kind(CALLER, name, model, nn.Module, "a torch module")
     require_deterministic(model, CALLER)
     model = unwrapped(model)
+    require_python(model, CALLER)
     require_values(model, CALLER)
     parameters = dict(model.named_parameters())
     if not parameters:

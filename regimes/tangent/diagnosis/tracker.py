@@ -75,5 +75,4 @@ class Tracker:
         self.say(row)
 
     def _now(self) -> nn.Module:
-        model = unwrapped(self.model)
-        return copied(getattr(model, "_orig_mod", model)).eval()
+        return copied(unwrapped(self.model)).eval()
