@@ -4,6 +4,7 @@ import torch
 from torch.func import functional_call, jvp
 from torch.testing import assert_close
 
+from regimes.errors import RunFailed
 from regimes.experiments.lazy import layer_importance
 from regimes.experiments.lazy.layer_importance import Config, draw, judge, runs, table
 
@@ -129,3 +130,16 @@ def test_one_step_is_that_of_gradient_descent_on_the_scaled_risk():
     risk = (4 * (outputs - outputs.detach()) - data.y[0]).square().sum(1).mean() / 2 / 16
     for (key, weight), slope in zip(weights.items(), torch.autograd.grad(risk, list(weights.values())), strict=True):
         assert_close(found.last[key][0], (weight - 0.1 * 6 * slope).detach())
+
+
+def test_a_step_that_raises_the_loss_is_taken_back():
+    config = TINY.model_copy(update={"iterations": 60, "step": 50.0})
+    data = runs.digits(config, [3])
+    _, left = runs.trained(config, runs.nets(config, "tanh", [3], torch.tensor([100.0], dtype=torch.float64)), data)
+    assert float(left) < 1
+
+
+def test_nets_that_have_not_reached_their_loss_are_not_compared():
+    config = TINY.model_copy(update={"iterations": 1})
+    with pytest.raises(RunFailed, match=r"of its loss left; take more"):
+        runs.measure(config, [{"activation": "tanh", "alpha": 1.0, "seed": 0}])

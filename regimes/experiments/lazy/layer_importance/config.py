@@ -24,6 +24,6 @@ class Config(Settings):
     hidden: int = Field(3, ge=1, description="hidden layers; the net has one layer of weights more")
     samples: int = Field(50, ge=10, description="training digits")
     test_samples: int = Field(200, ge=10, description="other digits, on which the effects are measured")
-    step: float = Field(0.1, gt=0, description="flow time of one iteration of gradient descent")
-    iterations: int = Field(300, ge=1, description="most iterations of full-batch gradient descent")
+    step: float = Field(0.1, gt=0, description="flow time of the first iteration of gradient descent")
+    iterations: int = Field(3000, ge=1, description="most iterations of full-batch gradient descent")
     loss_ratio: float = Field(0.1, gt=0, lt=1, description="training ends when the loss has fallen to this share")

@@ -2,7 +2,7 @@
 
 Net: h = m^-1/2 × a dense net in the NTK parametrisation (σ_w as in SPREAD, no biases), so that α = 1 is the mean-field
 scaling and α = √m the NTK's. Inputs: 8 × 8 digits with ‖x‖ = 8; targets: one for each class. Trained as α (h − h(w_0))
-by gradient descent on R/α², step `step`·m (PACE times that), each net until its loss has fallen to `loss_ratio`.
+by gradient descent on R/α², first step `step`·m, each net until its loss has fallen to `loss_ratio`.
 Effects are measured on other digits: Δ_l = f − f(layer l back at its initial weights).
 """
 
@@ -22,7 +22,7 @@ from regimes.models.mlp import MLP
 from regimes.streams import Data, LazyNet
 
 SPREAD = {"tanh": 1.5, "relu": 2**0.5}
-PACE = {"tanh": 2.0, "relu": 1.0}  # tanh nets have a smaller kernel
+GROWTH = 1.05
 Weights = dict[str, Tensor]
 
 
@@ -73,24 +73,30 @@ def digits(config: Config, seeds: list[int]) -> Digits:
 
 
 def trained(config: Config, start: Nets, data: Digits) -> tuple[Nets, Float[Tensor, " runs"]]:
-    """The nets at the end, and the share of the training loss that is left."""
-    weights = {key: value.clone().requires_grad_() for key, value in start.last.items()}
+    """The nets at the end, and the share of the training loss that is left.
+
+    A step that raises the loss of a net is taken back and halved for this net; after others its step grows by GROWTH.
+    """
     whole = data.y.square().sum(-1).mean(-1) / 2
-    left = torch.ones_like(whole)
+    rate = torch.full_like(whole, config.step * config.width)
+    kept, trial = start.last, start.last
+    slopes = {key: torch.zeros_like(value) for key, value in kept.items()}
+    left = torch.full_like(whole, torch.inf)
     for iteration in range(config.iterations + 1):
-        losses = (start.outputs(weights, data.x) - data.y).square().sum(-1).mean(-1) / 2
-        left = losses.detach() / whole
+        leaves = {key: value.detach().requires_grad_() for key, value in trial.items()}
+        losses = (start.outputs(leaves, data.x) - data.y).square().sum(-1).mean(-1) / 2
+        found = torch.autograd.grad((losses / start.alpha.square()).sum(), list(leaves.values()))
+        better = losses.detach() / whole < left
+        taken = better[:, None, None]
+        kept = {key: torch.where(taken, value, kept[key]) for key, value in trial.items()}
+        slopes = {key: torch.where(taken, slope, slopes[key]) for key, slope in zip(kept, found, strict=True)}
+        left = torch.where(better, losses.detach() / whole, left)
+        rate = torch.where(better, GROWTH * rate, rate / 2) if iteration else rate
         going = left > config.loss_ratio
-        if iteration == config.iterations or not bool(going.any()):
+        if not bool(going.any()):
             break
-        slopes = torch.autograd.grad((losses / start.alpha.square()).sum(), list(weights.values()))
-        rate = PACE[start.architecture.activation.name] * config.step * config.width * going.to(losses)
-        with torch.no_grad():
-            for weight, slope in zip(weights.values(), slopes, strict=True):
-                weight -= rate[:, None, None] * slope
-    if not bool(torch.isfinite(left).all()):
-        raise RunFailed("gradient descent diverged; lower step")
-    return start._replace(last={key: weight.detach() for key, weight in weights.items()}), left
+        trial = {key: kept[key] - (rate * going)[:, None, None] * slope for key, slope in slopes.items()}
+    return start._replace(last=kept), left
 
 
 def effects(
@@ -107,6 +113,10 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
     alpha = torch.tensor([point["alpha"] for point in points], dtype=torch.float64)
     data = digits(config, seeds)
     ends, left = trained(config, nets(config, points[0]["activation"], seeds, alpha), data)
+    if not bool((left <= config.loss_ratio).all()):
+        raise RunFailed(
+            f"after {config.iterations} iterations a net has {float(left.max()):.3g} of its loss left; take more"
+        )
     f, parts = effects(ends, data.x_test)
 
     def right(outputs: Tensor) -> Tensor:
