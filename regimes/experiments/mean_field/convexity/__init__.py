@@ -92,7 +92,9 @@ def draw(rows: "DataFrame") -> "Figure":
             some = rows[rows.nets == kind]
             for number, way in enumerate(WAYS):
                 look: dict[str, Any] = {"color": figures.PALETTE[number], "marker": figures.MARKERS[number]}
-                apart = 0.4 * (number - 0.5) + 0.3 * (some.seed / some.seed.max() - 0.5)  # a place for each seed
+                apart = 0.4 * (number - 0.5) + 0.3 * (
+                    some.seed / max(1, some.seed.max()) - 0.5
+                )  # a place for each seed
                 places = some.width * 2.0**apart
                 ax.plot(places, excess(some, way) + 1, linestyle="", markersize=2, label=way, **look)
             ax.axhline(1.0, color="black", linewidth=0.8)
