@@ -5,30 +5,17 @@ compute only the upper half of the kernel, in blocks that fit into memory.
 """
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, jvp, vjp, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.tangent_nets import OUTPUTS
+from regimes.modules import plain_attention
 
 JACOBIANS = 2**30  # bytes of a block of Jacobians
 Way = Callable[[nn.Module, Tensor, str], Tensor]
-
-
-@contextmanager
-def _followed() -> Iterator[None]:
-    """Attention in the forms that torch.func can follow."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _parameters(model: nn.Module) -> dict[str, Tensor]:
@@ -55,7 +42,7 @@ def jacobian_contraction(model: nn.Module, x: Tensor, outputs: str) -> Tensor:
     """Jacobians of blocks of samples, contracted by parameters; those of the right side are formed again."""
     params, size, kernel = _parameters(model), _block(model, len(x)), _empty(len(x), outputs)
     of = vmap(jacrev(lambda values, sample: functional_call(model, values, (sample[None],))[0]), (None, 0))
-    with _followed():
+    with plain_attention(), torch.no_grad():
         for i in range(0, len(x), size):
             left = [each.flatten(2) for each in of(params, x[i : i + size]).values()]
             for j in range(i, len(x), size):
@@ -81,7 +68,7 @@ def vector_products(model: nn.Module, x: Tensor, outputs: str) -> Tensor:
 
         return vmap(product)(torch.eye(OUTPUTS))
 
-    with _followed():
+    with plain_attention(), torch.no_grad():
         for i in range(len(x)):
             for j in range(i, len(x), _block(model, len(x))):
                 part = vmap(pair, (None, 0))(x[i], x[j : j + _block(model, len(x))])
@@ -96,7 +83,7 @@ def batched_vector_products(model: nn.Module, x: Tensor, outputs: str) -> Tensor
     def f(values: dict[str, Tensor], batch: Tensor) -> Tensor:
         return functional_call(model, values, (batch,))
 
-    with _followed():
+    with plain_attention(), torch.no_grad():
         for i in range(len(x)):
             rows = jacrev(lambda values, one=x[i : i + 1]: f(values, one)[0])(params)
             rest = x[i:]

@@ -48,7 +48,6 @@ def test_they_are_the_members_own_batches(kind, epoch, start):
         own = [list(member.epoch(epoch))[step] for member in members]
         assert torch.equal(x, torch.stack([one[0] for one in own]))
         assert torch.equal(labels, torch.stack([one[1] for one in own]))
-        assert joined.joined(step) == x.shape[1]
 
 
 def test_shared_samples_are_not_copied():

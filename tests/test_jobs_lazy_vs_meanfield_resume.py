@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from killing import Killed
 
 from regimes import machine
 from regimes.data.origins import files_digest
@@ -32,10 +33,6 @@ def settings(*more: str) -> job.Config:
 @pytest.fixture(autouse=True)
 def without_figures(monkeypatch):
     monkeypatch.setattr(job, "conclude", lambda config, folder: None)
-
-
-class Killed(BaseException):
-    """Stands in for kill -9: nothing of the program runs after it."""
 
 
 def stopping_at(call: int, error: type[BaseException], monkeypatch):

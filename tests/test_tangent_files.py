@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from killing import Killed
 from torch import nn
 from torch.testing import assert_close
 
@@ -14,10 +15,6 @@ pytestmark = pytest.mark.slow
 
 def net(k=3):
     return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, k)).double()
-
-
-class Killed(Exception):
-    pass
 
 
 def killed_after(tiles):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from killing import Killed
 from short_training import STEPS, train
 from test_training_resume import assert_same, stop_after
 
@@ -20,10 +21,6 @@ pytestmark = pytest.mark.slow
 
 CUT = {"epochs": 3, "max_steps": STEPS + 2}  # ended within the second epoch
 EXTRA = {"epochs": 3, "evaluate_every": 2}  # the third epoch is measured as the last one
-
-
-class Killed(BaseException):
-    """As kill -9 would: nothing of the run catches it."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -171,3 +168,17 @@ def test_best_weights_of_another_epoch_are_not_taken_for_those_of_the_best(tmp_p
     save_checkpoint(path / "best.pt", held._replace(best=held.best | {"epoch": 2}, rows=last.rows))
     with pytest.raises(UserError, match=r"best\.pt is of epoch 2, and the best epoch of this run is 1; restore it"):
         train(path, max_steps=2 * STEPS + 3)
+
+
+def test_best_weights_that_are_damaged_are_taken_from_the_second_file_where_it_has_them(tmp_path, monkeypatch):
+    for name in ("run", "undisturbed"):
+        with monkeypatch.context() as patch:
+            stop_after(patch, 2 * STEPS + 1)
+            with pytest.raises(Interrupted):
+                train(tmp_path / name)
+    best = tmp_path / "run" / "best.pt"
+    shutil.copy(best, best.with_name("before.pt"))
+    best.write_bytes(best.read_bytes()[:100])
+    for name in ("run", "undisturbed"):
+        train(tmp_path / name)
+    assert_equal_runs(tmp_path / "run", tmp_path / "undisturbed")

@@ -6,12 +6,15 @@ import signal
 
 import pytest
 import torch
+from killing import Killed
 from short_training import STEPS, short
 from test_training_resume import assert_same, metrics
 from torch.testing import assert_close
 
 from regimes import load
 from regimes.errors import Diverged, Interrupted, UserError
+from regimes.lab.journal import all_or_none
+from regimes.lab.locks import release, take_lock
 from regimes.processes import SINGLE
 from regimes.training import assemble, results, run, side_by_side, train
 from regimes.training.checkpoint import load_checkpoint
@@ -63,18 +66,22 @@ def stop_alone(monkeypatch, steps):
 
 
 def lose(monkeypatch, *lost):
-    """The loss of some members is NaN from a step on: (seed, epoch, number), of a training that begins with all."""
-    see = MemberGuard.see
+    """The loss of some members is NaN from a step on, as long as they go along: (seed, epoch, number)."""
+    see, advance, present = MemberGuard.see, side_by_side.SideBySide._advance, []
+
+    def advancing(self, *arguments):
+        present[:] = [member.config.seed for member in self.runs]
+        return advance(self, *arguments)
 
     def losing(self, step):
         value = step.value.clone()
-        if len(value) == SEEDS:
-            for seed, epoch, number in lost:
-                if (step.epoch, step.number) >= (epoch, number):
-                    value[seed] = torch.nan
+        for seed, epoch, number in lost:
+            if seed in present and (step.epoch, step.number) >= (epoch, number):
+                value[present.index(seed)] = torch.nan
         return see(self, step._replace(value=value))
 
     monkeypatch.setattr(MemberGuard, "see", losing)
+    monkeypatch.setattr(side_by_side.SideBySide, "_advance", advancing)
 
 
 @pytest.fixture
@@ -174,10 +181,6 @@ def test_an_interrupted_ensemble_ends_as_the_undisturbed_one(tmp_path, monkeypat
         assert_same(path, other)
 
 
-class Killed(BaseException):
-    """As kill -9 would: nothing of the run catches it."""
-
-
 def killed(monkeypatch, act, path, **changes):
     """Train, and die before the given replacement, second name or removal of a file; whether it came to that many."""
     count = [0]
@@ -207,16 +210,85 @@ def _last(name):
 
 
 @pytest.mark.slow
-def test_an_ensemble_killed_at_any_change_of_a_file_ends_as_the_undisturbed_one(tmp_path, monkeypatch):
+@pytest.mark.parametrize("start", [12, 16, 21])
+def test_an_ensemble_killed_at_some_changes_of_files_ends_as_the_undisturbed_one(tmp_path, monkeypatch, start):
     changes = {"epochs": 2, "max_steps": STEPS + 1, "checkpoint_seconds": 0.0, "seeds": SEEDS}
     together(tmp_path / "undisturbed", **changes)
-    act, step = 12, 13  # the folders are made; some of the changes of each kind
+    act, step = start, 13  # the folders are made; over the starts, changes of each kind
     while killed(monkeypatch, act, path := tmp_path / f"killed{act}", **changes):
         together(path, **changes)
         for own, other in zip(seeds(path), seeds(tmp_path / "undisturbed"), strict=True):
             assert_same(own, other)
         act += step
     assert act > 60
+
+
+def half_saved(path):
+    """As if an ensemble had been killed while it saved all of its seeds."""
+    files = [folder / "last.pt" for folder in seeds(path) if folder.exists()]
+    all_or_none(path / run.JOURNAL, files).__enter__()
+    return files
+
+
+@pytest.mark.slow
+def test_a_killed_saving_is_undone_before_the_run_is_asked_for_another_length(tmp_path):
+    for name, epochs in (("run", 1), ("longer", 2)):
+        together(tmp_path / name, epochs=epochs, seeds=2)
+    first, _ = half_saved(tmp_path / "run")
+    os.replace(tmp_path / "longer" / "seed0" / "last.pt", first)  # has seen more steps than are asked for
+    together(tmp_path / "run", epochs=1, max_steps=STEPS, seeds=2)
+    assert load_checkpoint(first).state["epoch"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_seed_of_a_killed_ensemble_goes_on_by_itself(tmp_path, fresh):
+    together(tmp_path, epochs=1, seeds=2)
+    files = half_saved(tmp_path)
+    lock = take_lock(tmp_path)
+    with pytest.raises(UserError, match="is in use by"):
+        train(short(epochs=2), tmp_path / "seed0", fresh=fresh)
+    release(tmp_path, lock)
+    train(short(epochs=2), tmp_path / "seed0", fresh=fresh)
+    together(tmp_path, epochs=2, seeds=2)
+    assert [load_checkpoint(file).state["epoch"] for file in files] == [2, 2]
+    assert len(metrics(tmp_path / "seed0")) == 2
+
+
+@pytest.mark.slow
+def test_stopped_at_the_last_step_of_some_seeds_the_others_are_not_begun(tmp_path, monkeypatch):
+    together(tmp_path / "stopped", epochs=1, seeds=2)
+    begun = []
+    with monkeypatch.context() as patch:
+        patch.setattr(side_by_side, "_carried_out", lambda run, say: begun.append(run))
+        stop_after(patch, STEPS)
+        with pytest.raises(Interrupted, match="after 8 of 8 steps"):
+            together(tmp_path / "stopped", epochs=2, seeds=2)
+    assert not begun
+    together(tmp_path / "stopped", epochs=2, seeds=2)
+    together(tmp_path / "undisturbed", epochs=2, seeds=2)
+    for path, other in zip(seeds(tmp_path / "stopped")[:2], seeds(tmp_path / "undisturbed")[:2], strict=True):
+        assert_same(path, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["in the last step", "while its epoch is measured"])
+def test_stopped_at_the_last_step_of_a_seed_the_next_one_is_not_begun(tmp_path, monkeypatch, when):
+    with monkeypatch.context() as patch:
+        if when == "in the last step":
+            stop_alone(patch, STEPS)
+        else:
+            close = run.TrainingRun.close_epoch
+            patch.setattr(
+                run.TrainingRun, "close_epoch", lambda self: (close(self), os.kill(os.getpid(), signal.SIGINT))
+            )
+        with pytest.raises(Interrupted, match="after 4 of 4 steps"):
+            together(tmp_path / "stopped", ensemble=False, epochs=1, seeds=2)
+    assert not (tmp_path / "stopped" / "seed1").exists()
+    for name in ("stopped", "undisturbed"):
+        together(tmp_path / name, ensemble=False, epochs=1, seeds=2)
+    for path, other in zip(seeds(tmp_path / "stopped")[:2], seeds(tmp_path / "undisturbed")[:2], strict=True):
+        assert_same(path, other)
 
 
 @pytest.mark.slow
@@ -241,13 +313,11 @@ def test_a_member_that_diverges_becomes_a_row_and_stops_itself_alone(tmp_path, m
 @pytest.mark.parametrize("lost", [[(0, 1, 2)], [(0, 1, 3)], [(0, 0, 1), (2, 0, 1)], [(0, 0, 1), (2, 1, 1)]], ids=str)
 def test_the_others_are_the_runs_of_their_seeds(tmp_path, monkeypatch, lost):
     with monkeypatch.context() as patch:
-        lose(patch, *lost[:1])
-        if len(lost) > 1 and lost[0][1:] == lost[1][1:]:
-            lose(patch, *lost)
+        lose(patch, *lost)
         outcome = together(tmp_path / "ensemble")
     together(tmp_path / "alone", ensemble=False)
     gone = outcome.result["diverged"]
-    assert gone
+    assert gone == sorted(seed for seed, *_ in lost)
     for seed in set(range(SEEDS)) - set(gone):
         assert_equal_to_rounding(tmp_path / "ensemble" / f"seed{seed}", tmp_path / "alone" / f"seed{seed}")
 

@@ -42,10 +42,6 @@ class MemberBatches:
         """Number of batches in an epoch."""
         return len(self.members[0])
 
-    def joined(self, step: int) -> int:
-        """Number of samples of batch `step` of one member."""
-        return self.members[0].joined(step)
-
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches (x, labels) of one epoch from step `start` on, the members in front."""
         if not 0 <= start <= len(self):

@@ -17,11 +17,14 @@ class File(Settings):
     sha256: str = Field(description="hash of its content")
 
 
-def hashed(path: Path, advice: str = CHECKPOINT) -> File:
-    """A file with the hash of its content; FileNotFoundError if it is not there."""
+def hashed(path: Path, advice: str = CHECKPOINT, *, of_train: bool = True) -> File:
+    """A file with the hash of its content; FileNotFoundError if it is not there.
+
+    of_train: whether it may be a checkpoint of `train`, so that those in a folder named in its place are a hint.
+    """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"{path} {what}; {advice}{_hint(path)}")
+        raise FileNotFoundError(f"{path} {what}; {advice}{_hint(path) if of_train else ''}")
     with path.open("rb") as file:
         return File(path=str(path), sha256=hashlib.file_digest(file, "sha256").hexdigest())
 

@@ -36,10 +36,15 @@ def all_or_none(journal: Path, files: Sequence[Path]) -> Iterator[None]:
     shutil.rmtree(journal, ignore_errors=True)
 
 
+def pending(journal: Path) -> bool:
+    """Whether something was left unfinished."""
+    return (journal / LIST).exists()
+
+
 def put_back(journal: Path) -> None:
     """Undo what was left unfinished, if anything was; itself it may be cut short, and called again."""
     marker = journal / LIST
-    if marker.exists():
+    if pending(journal):
         try:
             names = json.loads(marker.read_text(encoding="utf-8"))
             files = [journal.parent / name for name in names]

@@ -110,10 +110,10 @@ def verdicts_table(folder: Path, theories: Mapping[str, str], link: str) -> str:
         ]:
             found.setdefault(verdict, {}).setdefault(theory, []).append(word)
     columns = sorted({theory for line in found.values() for theory in line})
-    order = [*get_args(Verdict), NOT_RUN]
+    order = {verdict: place for place, verdict in enumerate((*get_args(Verdict), NOT_RUN))}
     return markdown_table([
         {"verdict": verdict} | {theory.replace("_", " "): ", ".join(line.get(theory, [])) for theory in columns}
-        for verdict, line in sorted(found.items(), key=lambda pair: order.index(pair[0]))
+        for verdict, line in sorted(found.items(), key=lambda pair: (order.get(pair[0], len(order)), pair[0]))
     ])  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from regimes.models.weights import put_weights
 from regimes.paths import home
 from regimes.training.config import CLASSES, SHAPES, StepSettings, TrainConfig
 from regimes.training.loop import Training
-from regimes.training.metrics import Sums
+from regimes.training.metrics import Sums, early
 
 LAST, BEST, INITIAL, RESULT = "last.pt", "best.pt", "initial.pt", "result.json"
 BEFORE = "before.pt"  # the best weights before the best ones: until LAST knows of these, or a longer run would not
@@ -106,11 +107,6 @@ class Origin(NamedTuple):
     data: str  # `digest` of the samples
 
 
-def early(row: Mapping[str, Any], epochs: int, every: int) -> bool:
-    """Whether a row is none of a longer run: of an epoch that has not ended, or that is only measured as the last."""
-    return row["epoch"] > epochs or row["epoch"] % every > 0
-
-
 class RunState:
     """All that a run goes on from, in memory and on the disk: the training, and its numbers so far.
 
@@ -163,7 +159,7 @@ class RunState:
         self.saved = time.monotonic()
 
     def load(self, file: str) -> Checkpoint:
-        """A checkpoint of this very run; UserError for one of another run."""
+        """A checkpoint of this very run."""
         checkpoint = load_checkpoint(self.path / file)
         refuse_foreign(self.path / file, checkpoint, self.config, self.run, self.origin.data, newest=VERSION)
         return checkpoint
@@ -220,9 +216,14 @@ class RunState:
 
     def _settle_best(self) -> None:
         """Have BEST be of the best epoch, which is in BEFORE after a kill between BEST and LAST and in a longer run."""
-        if self.best and not self._of_best(BEST) and self._of_best(BEFORE):
+        if not self.best:
+            return
+        good, other = False, (self.path / BEFORE).exists()
+        with suppress(UserError) if other else nullcontext():  # a damaged one is not of the best
+            good = self._of_best(BEST)
+        if not good and (good := self._of_best(BEFORE)):
             link_whole(self.path / BEFORE, self.path / BEST)
-        if self.best and not self.best.get("before") and self._of_best(BEST):
+        if good and not self.best.get("before"):
             (self.path / BEFORE).unlink(missing_ok=True)
 
     def _of_best(self, file: str) -> bool:

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from regimes.errors import UserError
 from regimes.lab.checkpoint_run import LENGTH
-from regimes.machine import autocast, prepared
+from regimes.machine import autocast
 from regimes.training.assemble import assemble
 from regimes.training.checkpoint import INITIAL, PROGRAM, Checkpoint, load_checkpoint
 from regimes.training.config import TrainConfig
 from regimes.training.loop import descend
+from regimes.training.runtime import prepared_for
 
 SAME = 1e-3  # relative difference of the first risk; other orders of summation give less
 
@@ -57,7 +58,7 @@ def _settings(checkpoint: Checkpoint) -> Mapping[str, Any]:
 
 def _drawn(config: TrainConfig) -> tuple[dict[str, Tensor], float]:
     """Initial weights, and the risk of the first batch at them."""
-    with prepared(config.seed, config.device, precision=config.precision):
+    with prepared_for(config):
         setup = assemble(config)
         model = setup.training.model
         weights = {name: tensor.detach().clone().cpu() for name, tensor in model.state_dict().items()}

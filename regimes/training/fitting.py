@@ -13,7 +13,6 @@ from regimes.data.digest import digest
 from regimes.errors import UserError, users_choice
 from regimes.lab.endings import full_card_told
 from regimes.lab.runs import default_folder
-from regimes.machine import prepared
 from regimes.models.costs import evaluation_batch, typical_work
 from regimes.models.residual import ResidualNet, Trace, as_trace
 from regimes.models.selection import Chosen
@@ -31,6 +30,7 @@ from regimes.training.loading import metrics_of
 from regimes.training.loop import Training
 from regimes.training.objectives import Risk
 from regimes.training.run import Say, TrainingRun, carry_out, open_run
+from regimes.training.runtime import prepared_for
 
 
 class FitConfig(StepSettings):
@@ -127,9 +127,8 @@ def fit(
     data = checked(traced, risk, config.target, train, validation, test)
     same = set(given) - (set(settings) - {"epochs"})  # a run of more epochs is the same run, and becomes longer
     path = home(out) if out is not None else default_folder(f"fit-{config.model}{'-lap' * lap}", config, same)
-    own = {"precision": config.precision, "cudnn_benchmark": config.cudnn_benchmark}
     cure = "pass a smaller batch, or precision='bf16'"
-    with full_card_told(config.device, cure), prepared(config.seed, config.device, **own):
+    with full_card_told(config.device, cure), prepared_for(config):
         setup = _set_up(traced, data, config, risk)
         how: dict[str, Any] = {"fresh": fresh, "across_commits": across_commits, "data": setup.origin.data}
         with threads_for(setup.work), open_run(path, "fit", config, **how) as folder:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from regimes.errors import UserError
-from regimes.training.checkpoint import early, load_checkpoint
+from regimes.training.checkpoint import load_checkpoint
 from regimes.training.config import StepSettings
+from regimes.training.metrics import early
 
 WAY_OUT = "pass --out for another folder, or --fresh to train anew"
 

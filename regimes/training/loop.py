@@ -119,6 +119,7 @@ def descend(
     through the next one.
     """
     context, model = nullcontext() if autocast is None else autocast, training.model
+    own = batches if isinstance(batches, Batches) else None
     model.train()
     while training.epoch < epochs:
         for x, labels in batches.epoch(training.epoch, training.step):
@@ -128,10 +129,10 @@ def descend(
             loss, correct = _optimise(training, x, labels, context, usual=len(x) == getattr(batches, "usual", len(x)))
             training.objective.after_step(
                 lambda x=x, labels=labels: _risk(training, x, labels, context),
-                lambda: whole_risk(training, batches, context),
+                None if own is None else lambda: whole_risk(training, own, context),
             )
             seen = len(labels) if training.members is None else labels.shape[1]
-            samples = seen if training.ranks.count == 1 else batches.joined(number)
+            samples = seen if own is None or training.ranks.count == 1 else own.joined(number)
             del x, labels
             training.step += 1
             if training.step == len(batches):
@@ -254,7 +255,7 @@ def risk_again(
 
 
 @torch.no_grad()
-def whole_risk(training: Training, batches: Batches | MemberBatches, context: AbstractContextManager[Any]) -> Tensor:
+def whole_risk(training: Training, batches: Batches, context: AbstractContextManager[Any]) -> Tensor:
     """Mean risk on all training samples, not augmented, by the present weights; leaves modes and buffers as they were.
 
     Norms take the statistics of the batch, as in a training step: running ones belong to earlier weights, and may give
@@ -262,17 +263,15 @@ def whole_risk(training: Training, batches: Batches | MemberBatches, context: Ab
     a last single sample is left out, else the samples in stored order. Several processes share them.
     """
     ranks = training.ranks
-    if isinstance(batches, Batches):
-        normed = len(with_running_statistics(training.model)) > 0
-        plain = Batches(
-            batches.data,
-            batches.size,
-            seed=batches.seed,
-            normalise=batches.normalise,
-            shuffle=normed,
-            channels_last=batches.channels_last,
-        )
-        batches = plain.shard(ranks.rank, ranks.count)
+    plain = Batches(
+        batches.data,
+        batches.size,
+        seed=batches.seed,
+        normalise=batches.normalise,
+        shuffle=len(with_running_statistics(training.model)) > 0,
+        channels_last=batches.channels_last,
+    )
+    batches = plain.shard(ranks.rank, ranks.count)
     risks, count = [], 0  # summed on the device, which a number of the host would have to be sent to
     with batch_statistics(training.model), uncompiled(training.model):
         for x, labels in batches.epoch(0):

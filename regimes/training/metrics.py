@@ -157,6 +157,11 @@ class Sums:
         return ", ".join(parts)
 
 
+def early(row: Mapping[str, Any], epochs: int, every: int) -> bool:
+    """Whether a row is none of a longer run: of an epoch that has not ended, or that is only measured as the last."""
+    return row["epoch"] > epochs or row["epoch"] % every > 0
+
+
 def multiplier(training: Training) -> float | None:
     """λ, or None without one."""
     objective = training.objective

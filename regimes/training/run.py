@@ -11,13 +11,15 @@ from regimes.errors import Diverged, Interrupted, RunFailed
 from regimes.lab.checkpoint_run import LENGTH
 from regimes.lab.endings import full_card_told
 from regimes.lab.fields import read_object
+from regimes.lab.journal import pending, put_back
+from regimes.lab.locks import release, take_lock
 from regimes.lab.progress import Progress
 from regimes.lab.provenance import run_identity
 from regimes.lab.runs import CONFIG, RunFolder
 from regimes.lab.stamps import job_stamp
 from regimes.lab.wild_risks import longer
 from regimes.lab.yaml_text import read_yaml
-from regimes.machine import autocast, prepared, stoppable
+from regimes.machine import autocast, stoppable
 from regimes.processes import SINGLE, SingleProcess, lost
 from regimes.threads import threads_for
 from regimes.training.assemble import Setup, assemble, check
@@ -35,8 +37,10 @@ from regimes.training.results import (
     summary_rows,
     why_diverged,
 )
+from regimes.training.runtime import prepared_for
 
 Say = Callable[[str], None]
+JOURNAL = ".together"  # in the folder of several seeds: what their files were, while all of them are saved
 
 
 class Outcome(NamedTuple):
@@ -66,8 +70,7 @@ def train_one(
         raise FileNotFoundError(
             f"{path} holds no {LAST} to go on from; leave out --resume to start, or name the run's folder with --out"
         )
-    own = {"precision": config.precision, "cudnn_benchmark": config.cudnn_benchmark}
-    with full_card_told(config.device, _smaller(config)), prepared(config.seed, config.device, **own):
+    with full_card_told(config.device, _smaller(config)), prepared_for(config):
         setup = assemble(config, ranks)
         how: dict[str, Any] = {"fresh": fresh, "across_commits": across_commits, "data": setup.origin.data}
         with (
@@ -83,11 +86,14 @@ def open_run(
     """The folder of a run, or of several seeds, new or as it was left; `LENGTH` may differ from what it holds.
 
     name: "train" or "fit". UserError where what was trained is not the beginning of the run that is asked for. Else the
-    result of a run of another length is gone. data: digest of the samples, for the stamp of the launch.
+    result of a run of another length is gone. data: digest of the samples, for the stamp of the launch. What a killed
+    ensemble has saved of some of its seeds alone is undone first, also where one of its seeds is gone on with.
     """
     how: dict[str, Any] = {"across_commits": across_commits, "stamp": job_stamp(config, data=data)}
+    _settle_ensemble(path.absolute().parent)
     folder = RunFolder.open(path, name, config, fresh=fresh, free=LENGTH, **how)
     try:
+        put_back(path / JOURNAL)
         if read_yaml(path / CONFIG) != folder.config:
             from regimes.training.longer import refuse_another_beginning
 
@@ -99,6 +105,16 @@ def open_run(
         folder.close()
         raise
     return folder
+
+
+def _settle_ensemble(folder: Path) -> None:
+    """Undo what was left unfinished in a folder of several seeds, before one of them is opened by itself."""
+    if pending(folder / JOURNAL):
+        lock = take_lock(folder)  # refused where the ensemble is at work
+        try:
+            put_back(folder / JOURNAL)
+        finally:
+            release(folder, lock)
 
 
 def _smaller(config: StepSettings) -> str:
@@ -217,9 +233,7 @@ class TrainingRun:
                 asked = due = False
                 late = first and time.monotonic() - state.saved >= self.config.checkpoint_seconds
                 self.ranks.say(stop.asked, late)  # of several processes heard with the next step
-                if self.ranks.count == 1:
-                    asked, due = stop.asked, late
-                elif whole or self.done % guard.every == 0:
+                if self.ranks.count == 1 or whole or self.done % guard.every == 0:
                     asked, due = self.ranks.heard()
                 if whole:
                     guard.check(self.training.model)
@@ -230,10 +244,11 @@ class TrainingRun:
                     state.save(LAST)
                 if whole or asked or due:
                     self.ranks.say(stop.asked, False)  # what was due is done
-                if self.done == self.total:
-                    return
-                if asked:
+                over = self.done == self.total
+                if asked or (over and self.ranks.count == 1 and stop.asked):  # also while the last epoch was measured
                     raise Interrupted(f"interrupted after {self.done} of {self.total} steps; {self.way_on()}")
+                if over:
+                    return
                 bar.update(self.done, self._progress)
                 before = time.monotonic()
 

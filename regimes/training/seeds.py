@@ -8,7 +8,6 @@ from typing import Any
 from regimes.errors import Diverged
 from regimes.lab.drawing import attempt
 from regimes.lab.fields import read_table
-from regimes.lab.journal import put_back
 from regimes.lab.report import markdown_table, number, origin, to_json
 from regimes.lab.runs import RunFolder
 from regimes.processes import SingleProcess
@@ -16,7 +15,7 @@ from regimes.training.checkpoint import RESULT
 from regimes.training.config import TrainConfig
 from regimes.training.metrics import METRICS
 from regimes.training.run import Outcome, Say, open_run, train_one
-from regimes.training.side_by_side import JOURNAL, refuse_unfit, train_side_by_side
+from regimes.training.side_by_side import refuse_unfit, train_side_by_side
 
 NUMBERS = ("train_accuracy", "validation_accuracy", "test_accuracy", "test_risk", "transport", "multiplier")
 
@@ -46,7 +45,6 @@ def train_seeds(
     with ranks.by_first(lambda: open_run(path, "train", config, **how)) or nullcontext() as folder:
         if folder is not None and not (path / RESULT).exists():
             folder.begin()
-        ranks.by_first(lambda: put_back(path / JOURNAL))
         how = {"across_commits": across_commits, "say": say}
         if ensemble:
             results = train_side_by_side(config, path, **how)

@@ -14,20 +14,19 @@ from regimes.lab.endings import full_card_told
 from regimes.lab.fields import read_object
 from regimes.lab.journal import all_or_none
 from regimes.lab.progress import Progress
-from regimes.machine import Stop, autocast, prepared, rng_state, set_rng_state, stoppable
+from regimes.machine import Stop, autocast, rng_state, set_rng_state, stoppable
 from regimes.processes import SingleProcess
 from regimes.threads import threads_for
 from regimes.training.assemble import assemble
 from regimes.training.checkpoint import BEFORE, BEST, LAST, RESULT, network_of
-from regimes.training.config import CLASSES, SHAPES, StepSettings, TrainConfig
+from regimes.training.config import CLASSES, SHAPES, TrainConfig
 from regimes.training.ensemble import Ensemble, EnsembleTraining, MemberGuard, ensemble_of
 from regimes.training.loop import Step, descend
 from regimes.training.metrics import Sums, events
 from regimes.training.objectives import LeastAction
 from regimes.training.results import conclude_diverged, description
-from regimes.training.run import Say, TrainingRun, carry_out, open_run
-
-JOURNAL = ".together"  # in the folder of the seeds, while their checkpoints are replaced
+from regimes.training.run import JOURNAL, Say, TrainingRun, carry_out, open_run
+from regimes.training.runtime import prepared_for
 
 
 def refuse_unfit(config: TrainConfig, ranks: SingleProcess) -> None:
@@ -64,7 +63,7 @@ def train_side_by_side(config: TrainConfig, path: Path, *, across_commits: bool,
         runs, random = [], {}
         for seed in range(config.seed, config.seed + config.seeds):
             one = config.model_copy(update={"seed": seed, "seeds": 1})
-            with _prepared(one):
+            with prepared_for(one):
                 setup, where = assemble(one), path / f"seed{seed}"
                 opened = open_run(
                     where, "train", one, fresh=False, across_commits=across_commits, data=setup.origin.data
@@ -73,7 +72,7 @@ def train_side_by_side(config: TrainConfig, path: Path, *, across_commits: bool,
                 random[seed] = rng_state()
         results: dict[int, dict[str, Any]] = {}
         for group in _groups(runs):
-            with _prepared(group[0].config):
+            with prepared_for(group[0].config):
                 set_rng_state(random[group[0].config.seed])
                 begun = len(group) > 1 and group[0].done < group[0].total
                 lost = SideBySide(group, path, say).train() if begun else {}
@@ -85,10 +84,6 @@ def train_side_by_side(config: TrainConfig, path: Path, *, across_commits: bool,
             if run.config.seed not in results and kept is not None:
                 results[run.config.seed] = kept
         return [results[run.config.seed] for run in runs]
-
-
-def _prepared(config: StepSettings) -> Any:
-    return prepared(config.seed, config.device, precision=config.precision, cudnn_benchmark=config.cudnn_benchmark)
 
 
 def _groups(runs: Sequence[TrainingRun]) -> list[list[TrainingRun]]:
@@ -150,6 +145,9 @@ class SideBySide:
                 while len(self.runs) > 1 and self.done < self.total:
                     with threads_for(len(self.runs) * self.work):
                         self._advance(stop, bar)
+            if stop.asked:  # at the last step: what comes next is not begun
+                done = self.done if self.runs else self.total
+                raise Interrupted(f"interrupted after {done} of {self.total} steps; {self._way_on()}")
         except KeyboardInterrupt:
             raise Interrupted(f"interrupted; {self._way_on()}") from None
         return self.lost

@@ -43,7 +43,11 @@ class Config(Settings):
 def given_files(checkpoint: Path, against: Path | None, samples: Path | None) -> dict[str, Any]:
     """The files named on a command line, with their hashes, as settings."""
     optional = {"against": (against, INITIAL), "samples": (samples, SAMPLES)}
-    found = {name: [hashed(path, advice).model_dump()] for name, (path, advice) in optional.items() if path is not None}
+    found = {
+        name: [hashed(path, advice, of_train=name == "against").model_dump()]
+        for name, (path, advice) in optional.items()
+        if path is not None
+    }
     return {"checkpoint": hashed(checkpoint, STATES).model_dump(), **found}
 
 

@@ -56,7 +56,7 @@ def with_found(config: Config) -> Config:
     if config.factory is not None:
         place, _ = _parts(config.factory)
         own = place if place.endswith(".py") else getattr(_module(place, config.factory), "__file__", None)
-        code = [hashed(Path(own), "give --factory module:function or file.py:function")] if own else []
+        code = [hashed(Path(own), "give --factory module:function or file.py:function", of_train=False)] if own else []
     initial = [hashed(first)] if not config.against and first.is_file() else []
     return config.model_copy(update={"initial": initial, "factory_code": code})
 

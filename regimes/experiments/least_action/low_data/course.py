@@ -18,7 +18,6 @@ from regimes.data.digest import digest
 from regimes.data.member_batches import MemberBatches
 from regimes.experiments.least_action.low_data.arms import read_arm
 from regimes.lab.config import dump
-from regimes.machine import autocast, prepared
 from regimes.models.build import build
 from regimes.models.initialise import LAWS, initialise
 from regimes.models.layout import channels_last
@@ -37,6 +36,7 @@ from regimes.training.config import TrainConfig
 from regimes.training.ensemble import EnsembleTraining, ensemble_of
 from regimes.training.loop import Training, descend
 from regimes.training.metrics import evaluate, multiplier
+from regimes.training.runtime import autocast, prepared_for
 from regimes.training.unfinished import Unfinished
 from regimes.transport.energy import mean_over_features
 
@@ -200,7 +200,7 @@ def run_all(
     unfinished: folder of what these trainings go on from where they were stopped.
     """
     method, train = read_arm(name, course.train)
-    with prepared(seeds[0], train.device, precision=train.precision, cudnn_benchmark=train.cudnn_benchmark):
+    with prepared_for(train, seeds[0]):
         rows = _train([own.to(train.device) for own in data], course._replace(train=train), seeds, unfinished)
     return [{"method": method, "learning_rate": train.lr} | row for row in rows]
 

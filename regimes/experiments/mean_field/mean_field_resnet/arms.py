@@ -20,7 +20,6 @@ from torch import nn
 from regimes.data.batches import Batches
 from regimes.errors import UserError
 from regimes.lab.config import dump
-from regimes.machine import autocast, prepared
 from regimes.models.costs import EVALUATION_BATCH
 from regimes.models.residual import ResidualNet
 from regimes.models.timed import timed_segments
@@ -29,6 +28,7 @@ from regimes.training.assemble import assemble, check
 from regimes.training.config import TrainConfig
 from regimes.training.loop import descend
 from regimes.training.metrics import evaluate
+from regimes.training.runtime import autocast, prepared_for
 from regimes.training.unfinished import Unfinished
 
 VANILLA, MEAN_FIELD = "vanilla", "mean_field"
@@ -92,7 +92,7 @@ def run(settings: dict[str, Any], name: str, seed: int, pool: int, unfinished: P
     config = TrainConfig.model_validate({**settings, **read_arm(name), "seed": seed})
     check(config)
     context = autocast(config.device, config.bf16)
-    with prepared(seed, config.device, precision=config.precision, cudnn_benchmark=config.cudnn_benchmark):
+    with prepared_for(config):
         setup = assemble(config)
         model, data = cast(ResidualNet, setup.training.model), setup.data
         if pool > 1:
