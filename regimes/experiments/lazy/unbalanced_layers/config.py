@@ -26,4 +26,4 @@ class Config(Settings):
     inputs: int = Field(8, ge=1, description="dimension d of the inputs")
     samples: int = Field(4, ge=1, description="training points n on the unit sphere")
     left: float = Field(0.01, gt=0, lt=1, description="every net is trained to this share of the risk at the start")
-    tolerance: float = Field(5e-4, gt=0, description="relative tolerance of the finer integration")
+    tolerance: float = Field(2e-3, gt=0, description="relative tolerance of the finer integration")
