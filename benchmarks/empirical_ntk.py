@@ -35,11 +35,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.kernel_rivals import RIVALS, Way
 from benchmarks.tangent_nets import NETS, OUTPUTS, made
 from benchmarks.timing import spread, turn
+from regimes.lab.provenance import git_state
 from regimes.tangent.kernel import ntk
 
 OWN = 3  # calls of regimes before, and after, a rival's turn
 FEW, ENOUGH = 20, 40  # samples by which times are foreseen, and on which peaks of rivals are measured
-MIB = 2**20
 
 
 def regimes(model: torch.nn.Module, x: Tensor, outputs: str) -> Tensor:
@@ -112,18 +112,22 @@ def rate(name: str, outputs: str, samples: int) -> None:
 
 
 class Record:
-    """Turns measured so far, a line of JSON each."""
+    """Turns measured so far, a line of JSON each; those of other code, threads or torch stay, and do not count."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self.by = {"threads": torch.get_num_threads(), "torch": torch.__version__, "commit": git_state()[0]}
         self.turns: list[dict[str, Any]] = []
         if path is not None and path.exists():
             self.turns = [json.loads(line) for line in path.read_text().splitlines()]
 
     def of(self, **what: Any) -> list[dict[str, Any]]:
-        return [each for each in self.turns if all(each[key] == value for key, value in what.items())]
+        return [
+            each for each in self.turns if all(each.get(key) == value for key, value in {**self.by, **what}.items())
+        ]
 
     def add(self, **one: Any) -> None:
+        one = self.by | one
         self.turns.append(one)
         if self.path is not None:
             with self.path.open("a") as file:
