@@ -26,4 +26,4 @@ class Config(Settings):
     test_samples: int = Field(200, ge=10, description="other digits, on which the effects are measured")
     step: float = Field(0.1, gt=0, description="flow time of the first iteration of gradient descent")
     iterations: int = Field(3000, ge=1, description="most iterations of full-batch gradient descent")
-    loss_ratio: float = Field(0.1, gt=0, lt=1, description="training ends when the loss has fallen to this share")
+    loss_ratio: float = Field(0.3, gt=0, lt=1, description="training ends when the loss has fallen to this share")
