@@ -76,3 +76,8 @@ def shown(value: Any, most: int = 60) -> str:
     """A value as a message shows it: on one line, cut where it is longer."""
     text = " ".join(repr(value).split())
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def one_line(error: BaseException, most: int = 200) -> str:
+    """What an error says, on one line and cut where it is longer; the name of its kind where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from regimes.checks import alike, count, counts, finite, function, kind, not_negative, positive, real, shapes
+from regimes.errors import one_line
 from regimes.tangent.gram.footprint import most_bytes
 
 ones = torch.ones
@@ -187,3 +188,9 @@ def test_one_number_is_asked_for_where_several_would_be_taken(check):
 def test_what_has_no_values_is_not_finite():
     with pytest.raises(ValueError, match="f needs x with values; it is on the meta device"):
         finite("f", x=torch.empty(2, device="meta"))
+
+
+def test_what_an_error_says_is_told_on_one_line_and_one_without_words_by_its_kind():
+    assert one_line(RuntimeError("two\n  lines")) == "two lines"
+    assert one_line(KeyError()) == "KeyError"
+    assert one_line(ValueError("x" * 300), 100) == "x" * 100

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from regimes.errors import UserError
+from regimes.errors import UserError, one_line
 from regimes.paths import home
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -160,7 +160,7 @@ def download(url: str, known_hash: str, target: Path, absent: FileNotFoundError)
     try:
         return Path(pooch.retrieve(url, known_hash, fname=target.name, path=target.parent))
     except OSError as error:  # requests' errors are OSErrors
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, 120)
         raise FileNotFoundError(f"{absent} The download from {url} failed too: {reason}") from None
     except ValueError:
         kind = {"sha256": "SHA-256", "md5": "MD5"}[known_hash.partition(":")[0]]

@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from regimes.errors import one_line
 from regimes.lab.files import cannot_read
 
 FAULTS = (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError)
@@ -25,7 +26,7 @@ def damage(path: Path) -> str | None:
                 return f"{folders[0]} is marked as a folder"
             part = archive.testzip()
     except FAULTS as error:
-        return " ".join(str(error).split())[:100] or type(error).__name__
+        return one_line(error, 100)
     except OSError as error:
         if error.errno != errno.EINVAL:  # which a damaged table of contents asks for, as a place before the start
             cannot_read(path, error)

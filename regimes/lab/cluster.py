@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any
 
-from regimes.errors import UserError
+from regimes.errors import UserError, one_line
 from regimes.threads import share_cores
 
 RETRIES = 3  # of a call whose worker was lost
@@ -32,7 +32,7 @@ def cluster(address: str) -> Iterator[Executor]:
     try:
         client = Client(address, timeout=SECONDS_TO_CONNECT, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, 120)
         raise UserError(
             f"--cluster needs the address of a running Dask scheduler, such as tcp://scheduler:8786; got {address!r}: "
             f"{reason}. Start one with: dask scheduler, and workers with: dask worker {address}"

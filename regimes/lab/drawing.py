@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from regimes.errors import one_line
 from regimes.lab.endings import debugging
 
 RC = "matplotlibrc"
@@ -43,5 +44,5 @@ def attempt(draw: Callable[[], None]) -> str | None:
     except Exception as error:  # whatever a drawing library meets
         if debugging():
             traceback.print_exception(error)
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return f"{type(error).__name__}: {one_line(error, 200)}"
     return None

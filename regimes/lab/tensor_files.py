@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regimes.errors import UserError, out_of_memory
+from regimes.errors import UserError, one_line, out_of_memory
 from regimes.lab.archives import damage
 from regimes.lab.files import cannot_read, write_whole
 
@@ -51,7 +51,7 @@ def read_tensors(path: Path, advice: str) -> Any:
     except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         if out_of_memory(error):
             raise
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error, 100)
         raise UserError(f"{path} is truncated or damaged ({reason}); copy it again, or {advice}") from None
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from regimes.errors import UserError
+from regimes.errors import UserError, one_line
 from regimes.machine import free_memory
 from regimes.models.build import build
 from regimes.models.residual import parameter_count
@@ -23,7 +23,7 @@ def refuse_too_large(arch: str, options: Mapping[str, Any], shape: tuple[int, ..
         text = str(error)
         raise UserError(text if len(text) <= 500 else f"{text[:497]}...") from error
     except (RuntimeError, OverflowError, MemoryError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error, 100)
         raise UserError(f"{arch} with {said} cannot be made ({reason}): take smaller arch_options") from error
     free = free_memory()
     if free is not None and NUMBER * count > free:

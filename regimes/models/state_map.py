@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from regimes.checks import kind
-from regimes.errors import out_of_memory
+from regimes.errors import one_line, out_of_memory
 from regimes.models.recording import chains
 from regimes.models.residual import ResidualNet, cloud
 from regimes.models.tracing import TracedModel
@@ -81,7 +81,7 @@ def _made(path: Sequence[Tensor], transport_map: Callable[[Tensor], Tensor], seg
     except (TypeError, RuntimeError, AttributeError) as error:
         if out_of_memory(error):
             raise
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error, 100)
         raise ValueError(f"the blocks of segment {segment} are no map of the state alone: {reason}.") from None
     if not bool(distance <= CLOSE):
         raise ValueError(

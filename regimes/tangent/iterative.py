@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regimes import checks
 from regimes.checks import count, finite, fraction, kind, positive, real, shapes
-from regimes.errors import out_of_memory, shown
+from regimes.errors import one_line, out_of_memory, shown
 from regimes.tangent.operator import TangentOperator
 from regimes.tangent.regression import across, require_across
 
@@ -163,7 +163,7 @@ def _checked(caller: str, function: Callable[[Values], Any]) -> Product:
                 raise
             raise ValueError(
                 f"{caller} needs a function of float64 values {tuple(values.shape)} giving K times them; it failed: "
-                f"{' '.join(str(error).split())[:160]}."
+                f"{one_line(error, 160)}."
             ) from error
         if not isinstance(image, Tensor) or image.shape != values.shape:
             got = tuple(image.shape) if isinstance(image, Tensor) else shown(image)

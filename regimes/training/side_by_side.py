@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from regimes.data.member_batches import MemberBatches
-from regimes.errors import Diverged, Interrupted, UserError
+from regimes.errors import Diverged, Interrupted, UserError, one_line
 from regimes.lab.endings import full_card_told
 from regimes.lab.fields import read_object
 from regimes.lab.journal import all_or_none
@@ -49,7 +49,7 @@ def refuse_unfit(config: TrainConfig, ranks: SingleProcess) -> None:
         try:
             Ensemble(nets)(torch.empty(2, 2, *SHAPES[config.dataset]), trace=True)
         except Exception as error:  # whatever torch cannot do for several networks at once
-            reason = " ".join(str(error).split())[:100]
+            reason = one_line(error, 100)
             raise UserError(f"networks {config.arch} cannot be joined into one ensemble ({reason}): {alone}") from None
 
 

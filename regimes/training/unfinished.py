@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from regimes.errors import UserError, out_of_memory
+from regimes.errors import UserError, one_line, out_of_memory
 from regimes.lab.runs import differences
 from regimes.lab.tensor_files import read_tensors, write_tensors
 from regimes.machine import rng_state, set_rng_state, stoppable
@@ -54,7 +54,7 @@ class Unfinished:
         except UserError:
             raise
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            unfit = UserError(f"{self.path} does not fit ({' '.join(str(error).split())[:120]}); {_ADVICE}")
+            unfit = UserError(f"{self.path} does not fit ({one_line(error, 120)}); {_ADVICE}")
             raise error if out_of_memory(error) else unfit from None
         return seen
 

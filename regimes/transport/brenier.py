@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from regimes import checks
 from regimes.checks import count, finite, real, shapes
-from regimes.errors import out_of_memory
+from regimes.errors import one_line, out_of_memory
 from regimes.modules import copied, require_deterministic, require_separate_samples
 from regimes.transport.cost import as_array, check_exponent
 from regimes.transport.jacobian import JacobianProducts, Map, Road, road_for, values
@@ -250,7 +250,7 @@ def called(function: Map, x: Float[Tensor, "n *feature"], caller: str) -> Tensor
     except (RuntimeError, TypeError, IndexError, AttributeError, ValueError) as error:
         if out_of_memory(error):
             raise
-        reason = " ".join(str(error).split())[:160].rstrip(".")
+        reason = one_line(error, 160).rstrip(".")
         raise ValueError(
             f"{caller} needs a map of points such as these, {str(x.dtype).removeprefix('torch.')} of shape "
             f"{tuple(x.shape)}; it failed: {reason}. Give the points in the shape and precision of the map."

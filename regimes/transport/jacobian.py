@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.func import vjp
 
-from regimes.errors import out_of_memory
+from regimes.errors import one_line, out_of_memory
 from regimes.modules import (
     adjoint,
     by_backward,
@@ -125,7 +125,7 @@ def road_for(functions: tuple[Map, ...], x: Float[Tensor, "n *feature"], caller:
         except Exception as error:  # what torch says of an operation that it cannot differentiate is of many kinds
             if out_of_memory(error):
                 raise
-            reasons.append(" ".join(str(error).split()) or type(error).__name__)
+            reasons.append(one_line(error))
             continue
         for each in found:
             _require_derivative(caller, *each)

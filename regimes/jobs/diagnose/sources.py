@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from regimes.conventions import generator
-from regimes.errors import UserError, out_of_memory
+from regimes.errors import UserError, one_line, out_of_memory
 from regimes.jobs.diagnose.config import SAMPLES, STATES, Config
 from regimes.jobs.lazy_vs_meanfield.states import PROGRAM as MAIN_JOB
 from regimes.jobs.lazy_vs_meanfield.states import read_states
@@ -180,7 +180,7 @@ def made_by(factory: str) -> nn.Module:
     except Exception as error:
         if out_of_memory(error):
             raise
-        raise UserError(f"--factory {factory} ends in {type(error).__name__}: {_line(error)}") from error
+        raise UserError(f"--factory {factory} ends in {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"--factory {factory} needs to return a torch module; it gave {type(model).__name__}")
     return model
@@ -209,7 +209,7 @@ def _module(place: str, factory: str) -> ModuleType:
     except Exception as error:
         if out_of_memory(error):
             raise
-        raise UserError(f"--factory {factory} cannot be imported: {_line(error)}") from error
+        raise UserError(f"--factory {factory} cannot be imported: {one_line(error)}") from error
 
 
 @contextmanager
@@ -223,10 +223,6 @@ def _at_home(place: Path, module: ModuleType) -> Iterator[None]:
     finally:
         if home in sys.path:
             sys.path.remove(home)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _content(path: Path, advice: str) -> Any:

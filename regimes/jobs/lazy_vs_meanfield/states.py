@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from regimes.activations import activation
 from regimes.conventions import generator
-from regimes.errors import UserError, out_of_memory
+from regimes.errors import UserError, one_line, out_of_memory
 from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.nets import Net
 from regimes.jobs.lazy_vs_meanfield.problem import Problem
@@ -60,7 +60,7 @@ def read_states(content: dict[str, Any], where: str) -> States:
         x, y, x_test = (tensors[name][0] for name in ("x", "y", "x_test"))
         return States(start, end, x, y, x_test, str(content["title"]))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         unfit = UserError(f"{where} lacks parts of a net of lazy-vs-meanfield, or they were altered: {reason}")
         raise error if out_of_memory(error) else unfit from None
 

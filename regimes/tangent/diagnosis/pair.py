@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from regimes.checks import finite, kind
 from regimes.conventions import Params
-from regimes.errors import out_of_memory
+from regimes.errors import one_line, out_of_memory
 from regimes.modules import (
     called,
     copied,
@@ -93,7 +93,7 @@ def make_pair(model_0: nn.Module, model_T: nn.Module, x: Shaped[Tensor, "n *samp
     except RuntimeError as error:
         if out_of_memory(error):
             raise
-        raise _other(f"their tensors differ: {' '.join(str(error).split())[:200]}") from None
+        raise _other(f"their tensors differ: {one_line(error, 200)}") from None
     x = x.detach().to(next(start.parameters()).device)
     tangent_model(beginning, x, CALLER)
     _require_one_function(start, beginning, x)
