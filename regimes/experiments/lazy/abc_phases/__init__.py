@@ -45,7 +45,7 @@ OUTPUT = "stable points: exponent of the output's change"
 STABILITY = "boundary of stability, s ≤ 1: a where the first step moves f at exponent 0, minus 1 − s"
 VANISHING = "boundary of feature learning, s ≥ 1: a where the features' exponent is 0"
 STATEMENT = Statement(
-    title="Deep nets are kernel machines, feature learners or unstable, as their abc-exponents say",
+    title="Deep nets are lazy, learn features or explode, by abc-exponents",
     claim="Over a plane of abc-parametrisations that holds the NTK one and the maximal update, the features of a deep "
     "net change by n^-r; r = 0 marks feature learning, and a_{L+1} + b_{L+1} + r = 1 the boundary of stability.",
     source="[YangHu2021]",

@@ -35,10 +35,11 @@ def draw(rows: "DataFrame") -> "Figure":
                 for _, mine in some[some.dataset == dataset].groupby(["arm", "width"])
                 for one in numbers.errors(mine).values()
             ]
-            figures.logarithmic(ax, values)
+            if values:
+                figures.logarithmic(ax, values)
+                ax.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.22))
             ax.set(xscale="log", xlabel="training images n", ylabel="test error, %")
             ax.set_title(TITLES[dataset])
-            ax.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.22))
         last = axes[-1]
         for number, dataset in enumerate(datasets):
             found = numbers.distances(rows, dataset)

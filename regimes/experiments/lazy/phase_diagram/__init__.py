@@ -50,7 +50,7 @@ OF_REGION = {one.name: f"{one.name}; measured − derived exponent, mean over th
 FLAT = "boundary at γ' ≤ 0: γ where the exponent is 0, minus 1"
 TILTED = "boundary at γ' > 0: γ where the exponent is 0, minus 1 + γ'"
 STATEMENT = Statement(
-    title="Two-layer nets have a linear and a condensed phase, with derived exponents in each",
+    title="Two-layer nets have a linear and a condensed phase",
     claim="Over the plane of output and initialisation scalings, the relative motion of the input weights is a power "
     "of the width, with the exponent derived for each of five regions; it is 0 on the boundary of Luo et al.",
     source="[Luo2021] for the plane and its boundary; exponents derived here",

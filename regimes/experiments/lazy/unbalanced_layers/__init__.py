@@ -42,7 +42,7 @@ FLIPS = "ReLU, upstream: exponent of the share of activations flipped in β₁/�
 PEAK = "linear: lg β₁/β₂ where the drift is largest"
 SIDES = "ReLU: drift far upstream over drift far downstream"
 STATEMENT = Statement(
-    title="Unbalanced layers make linear nets lazy; ReLU nets only if the output weights learn",
+    title="Unbalanced layers make linear nets lazy, ReLU nets one way only",
     claim="At one size of the output, the tangent kernel of a linear net moves most if its layers are balanced, and "
     "less as the square of the imbalance on both sides; that of a ReLU net moves upstream at any imbalance.",
     source="[Kunin2024] for the axis and the direction; exponents derived here",

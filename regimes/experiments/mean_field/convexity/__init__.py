@@ -28,7 +28,7 @@ EXCESS = "mixtures: risk at the middle less the mean of the ends, over that mean
 PARABOLA = "mixtures: the same difference over −⅛ mean |f_μ − f_ν|²"
 GEODESIC = "geodesics between trained nets: share whose middle lies above the mean of the ends"
 STATEMENT = Statement(
-    title="The risk is convex along mixtures of nets, not along the geodesics of training",
+    title="The risk is convex along mixtures of nets, not along geodesics",
     claim="The risk of two-layer nets never violates midpoint convexity along mixtures of measures; along Wasserstein "
     "geodesics between trained nets it does.",
     source="[ChizatBach2018]",

@@ -28,7 +28,7 @@ EXPONENTS = {
     SMOOTH: ("weights smooth in depth, fixed width: exponent in L", Interval.around(-1.0, 0.1)),
 }
 STATEMENT = Statement(
-    title="Deep residual nets tend to their equation like 1/√(LM), or 1/L if smooth",
+    title="Deep nets tend to their equation like 1/√(LM), 1/L if smooth",
     claim="The last states of a residual net of L blocks of M neurons with independent weights are O(1/L + 1/√(LM)) "
     "away from the mean equation; with weights smooth in depth they are O(1/L) away from their own.",
     source="[Chizat2025]",

@@ -28,7 +28,7 @@ FALL = "relative fall of the risk at the first step"
 FIRST = "fall of the risk at a share of 1e-4, over share × gap"
 LEFT = "share of the risk that is left after the steps"
 STATEMENT = Statement(
-    title="Over measures, a deep net has a direction of descent wherever its risk is not 0",
+    title="Over measures, a deep net can descend wherever its risk is not 0",
     claim="From every measure over the parameters and the depth of a ResNet with E > 0, moving mass to the single best "
     "particle of each depth lowers the risk, and such steps lead towards 0.",
     source="[LuMaLuLuYing2020]",
