@@ -102,6 +102,7 @@ def test_a_way_that_this_machine_cannot_go_costs_no_other_one(capsys):
     assert "broken: left out, no bfloat16 here" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_least_action_is_timed_in_all_forms_and_levels(monkeypatch, capsys):
     monkeypatch.setattr(lap_overhead, "BATCH", 2)
     monkeypatch.setattr(lap_overhead, "SAMPLES", 4)

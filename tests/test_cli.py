@@ -48,6 +48,7 @@ def test_a_smoke_run_says_so_and_claims_nothing(tmp_path):
     assert "SUPPORTED" not in ended.out
 
 
+@pytest.mark.slow
 def test_each_configuration_has_a_folder_of_its_own(tmp_path, monkeypatch):
     (tmp_path / "shipped" / "small").mkdir(parents=True)
     (tmp_path / "shipped" / "toy.yaml").write_text("seeds: 2\nx: [1, 2]\n")
@@ -198,6 +199,7 @@ def test_show_has_claim_source_predictions_settings_and_results():
     assert "Supported: all" in ended.out
 
 
+@pytest.mark.slow
 def test_list_has_a_line_a_statement_with_the_last_verdict(tmp_path, monkeypatch):
     monkeypatch.setattr(
         experiments, "cards", lambda: {"toy": Card("lazy", "Squares", "y grows"), "b": Card("a", "", "")}

@@ -56,6 +56,7 @@ def test_the_same_command_again_shows_the_finished_run():
     assert "finished" in second.out
 
 
+@pytest.mark.slow
 def test_seeds_end_in_one_table_with_intervals(tmp_path):
     ended = command(*SHORT, "--seeds", "2", "--epochs", "1")
     assert ended.code == 0, ended

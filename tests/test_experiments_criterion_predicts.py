@@ -142,6 +142,7 @@ def test_table_and_figure_show_every_predictor():
     assert len(draw(rows).axes) == 3
 
 
+@pytest.mark.slow
 def test_models_differ_by_seed_and_not_by_alpha():
     config = Config(
         width=(8, 16, 32), depth=(1, 2, 3), activation=("tanh", "gelu", "erf", "softplus"), scale=(1.0, 2.0)
@@ -155,6 +156,7 @@ def test_models_differ_by_seed_and_not_by_alpha():
     assert_close(made.x.square().sum(1), torch.full((8,), float(made.x.shape[1])).double())
 
 
+@pytest.mark.slow
 def test_a_net_whose_tangent_model_is_too_slow_is_drawn_again():
     config = Config(depth=(1, 2, 3), scale=(0.7, 2.0), inputs=(2, 8))
     drawn = [draw_task(config, 2, attempt).stretch for attempt in range(6)]

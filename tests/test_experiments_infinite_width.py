@@ -102,6 +102,7 @@ def test_a_measurement_can_be_repeated():
     assert len({row["ntk_bias"] for row in first}) == len(batch)  # seeds differ
 
 
+@pytest.mark.slow
 def test_a_small_run_is_measured_judged_and_drawn():
     rows = []
     grid = points(SMALL)

@@ -59,6 +59,7 @@ def test_table_and_figure_show_what_is_judged():
     assert [text.get_text()[-5:] for text in draw(rows).axes[0].get_legend().get_texts()] == ["−1.00", "−0.50", " 0.00"]
 
 
+@pytest.mark.slow
 def test_the_drift_is_that_of_a_torch_net_trained_by_small_steps():
     """The kernel of regimes.ntk and gradient descent on the net itself, for each scaling."""
     config = Config(width=(6,), seeds=1, inputs=3, samples=4, horizon=1.0, tolerance=1e-9)

@@ -122,6 +122,7 @@ def independent(config, start, alpha, seed):
     }
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_alone_and_in_the_ensemble():
     config = Config(seeds=2, alpha=(10.0,), horizon=0.3, times=2, tolerance=1e-8)
     points = grid_points(lazy_rate, config)

@@ -73,6 +73,7 @@ def test_the_wide_nets_have_their_own_scales_and_widths():
     assert {p["width"] for p in points if p["start"] != "wide"} == {8}
 
 
+@pytest.mark.slow
 def test_every_run_is_trained_to_its_residual_and_only_plain_and_wide_nets_have_an_offset():
     points = [p for p in grid_points(ridgeless_limit, FAST) if p["width"] == FAST.width]
     rows = pd.DataFrame([p | row for p, row in zip(points, measure(FAST, points), strict=True)])

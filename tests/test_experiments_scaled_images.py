@@ -50,6 +50,7 @@ def test_the_descent_is_that_of_plain_torch_on_the_centred_module():
     assert end.steps == count
 
 
+@pytest.mark.slow
 def test_all_runs_of_an_ensemble_end_at_the_loss_and_as_they_would_alone():
     tasks, alphas = [toy(), toy().shuffled(0), toy(1)], [1.0, 1.0, 30.0]
     together = trained(tasks, alphas, ratio=0.3, steps=3000)
@@ -67,6 +68,7 @@ def test_a_run_that_needs_more_steps_says_so_by_its_ratio():
     assert end.steps == 3
 
 
+@pytest.mark.slow
 def test_a_step_that_raises_the_loss_is_taken_back(monkeypatch):
     from regimes.experiments.lazy import scaled_images
 
@@ -76,6 +78,7 @@ def test_a_step_that_raises_the_loss_is_taken_back(monkeypatch):
     assert losses[-1] < losses[0] < 1.001
 
 
+@pytest.mark.slow
 def test_shuffled_labels_are_trained_at_the_smallest_scale_and_judged_by_the_true_ones():
     config = Config(alpha=(3.0, 1.0), seeds=2, samples=12, held_out=10, width=6)
     planned = points(config)
@@ -87,6 +90,7 @@ def test_shuffled_labels_are_trained_at_the_smallest_scale_and_judged_by_the_tru
     assert all(torch.equal(starts[0], other) for other in starts)
 
 
+@pytest.mark.slow
 def test_the_kernel_is_that_of_the_net_over_the_width():
     one = toy()
     assert_close(one.kernel(), regimes.ntk(one.net, one.points, outputs="trace") / 6)

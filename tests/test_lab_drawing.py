@@ -36,6 +36,7 @@ def toy(monkeypatch, tmp_path):
     monkeypatch.setattr(experiments, "load", lambda name: toy_experiment if name == "toy" else load(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_a_figure_that_fails_is_one_line_and_the_results_stand(name, tmp_path, monkeypatch):
     def fails(*figure):

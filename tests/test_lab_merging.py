@@ -143,6 +143,7 @@ def test_rows_of_unlike_statements_settings_or_data_are_not_joined(parts, tmp_pa
     assert merge(toy, "toy", parts, tmp_path / "joined", CONFIG).points == 12  # rows of old have no stamp
 
 
+@pytest.mark.slow
 def test_the_command_line_splits_and_joins(tmp_path):
     small = ("--set", "seeds=2")
     for number in (1, 2):

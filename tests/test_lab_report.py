@@ -193,6 +193,7 @@ def test_one_of_many_predictions_refutes_only_beyond_what_their_number_explains(
     assert many.judge({"q9": estimate(1.1, 1.0)}).verdict == "refuted"  # the only one measured
 
 
+@pytest.mark.slow
 def test_a_true_statement_is_seldom_refuted_however_many_predictions_it_has():
     many = Statement("c.", "[s]", tuple(Prediction(f"q{i}", Interval(0.0, 0.0), "derived") for i in range(10)))
     source = np.random.default_rng(0)

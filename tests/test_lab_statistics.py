@@ -80,6 +80,7 @@ def test_slopes_over_groups_are_one_a_group():
     assert_close((slope.value, *slope.interval), (2.0, *mean_interval([1.0, 2.0, 3.0]).interval))
 
 
+@pytest.mark.slow
 def test_slopes_over_groups_cover_where_points_of_a_group_hang_together():
     rng = np.random.default_rng(3)
     log_x, hits, naive = np.linspace(0, 3, 4), [], []

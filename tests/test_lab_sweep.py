@@ -256,6 +256,7 @@ def test_an_interrupted_sweep_keeps_what_is_finished_and_says_how_to_go_on(tmp_p
     assert csv(tmp_path / "a") == csv(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_a_log_cut_anywhere_resumes_to_the_same_rows(tmp_path):
     run(tmp_path / "a")
     whole, expected = (tmp_path / "a" / "points.jsonl").read_bytes(), csv(tmp_path / "a")

@@ -63,6 +63,7 @@ def test_no_kept_configuration_is_a_smoke_run(name):
             assert not smoke_run(experiment, settings(experiment.Config, file)), file
 
 
+@pytest.mark.slow
 def test_a_smoke_run_has_no_verdict_in_any_file(tmp_path):
     found = verify(toy, "toy", toy.Config(), tmp_path / "a")
     assert found is not None

@@ -29,6 +29,7 @@ def example(alpha, activation=TANH):
     return TwoLayerRisk(x, y, activation, alpha=alpha), start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [2.0, torch.tensor([0.5, 1.0, 3.0, 10.0], dtype=torch.float64)])
 def test_the_magnified_flow_is_the_particle_flow(alpha):
     risk, start = example(alpha)
@@ -131,6 +132,7 @@ def test_weights_of_the_tangent_model_follow_their_own_flow():
     assert_close(tangent.train(2.0), risk.outputs(start) + features.mT @ tangent.test(2.0, features) / WIDTH)
 
 
+@pytest.mark.slow
 def test_a_very_lazy_net_moves_as_its_tangent_model():
     risk, start = example(1e7)
     lazy = TwoLayerRisk(risk.x, risk.y, TANH, alpha=1e7, offset=TwoLayerRisk(risk.x, risk.y, TANH).outputs(start))
@@ -141,6 +143,7 @@ def test_a_very_lazy_net_moves_as_its_tangent_model():
     assert_close(flatten_particles(end.moved), tangent.test(3.0, features)[..., 0], atol=1e-5, rtol=0.0)
 
 
+@pytest.mark.slow
 def test_the_flow_of_a_doubled_net_is_mirrored_when_alpha_changes_its_sign():
     risk, half = example(1.0)
     start = double(half)

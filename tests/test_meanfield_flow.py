@@ -97,6 +97,7 @@ def test_a_run_of_descent_is_the_same_alone_as_in_an_ensemble(unit):
         assert_same(together.select([run]), alone, rtol=1e-12, atol=1e-12)  # order of summation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [RELU, IDENTITY], ids=lambda unit: unit.name)
 def test_the_flow_of_a_homogeneous_net_keeps_the_balance_of_each_neuron(unit):
     start = net(3, k=2)
@@ -146,6 +147,7 @@ def test_a_large_scale_follows_its_tangent_model():
     assert_close(risk.outputs(end)[0], expected, rtol=0, atol=1e-4)  # O(1/α) of Theorem 2.2
 
 
+@pytest.mark.slow
 def test_the_outputs_are_as_accurate_for_a_large_scale_as_for_a_small_one():
     scales = torch.tensor([1.0, 100.0, 10000.0], dtype=F64)
     risk, start = TwoLayerRisk(*data(), SOFTPLUS, alpha=scales), double(net(1)).select([0, 0, 0])
@@ -156,6 +158,7 @@ def test_the_outputs_are_as_accurate_for_a_large_scale_as_for_a_small_one():
     assert ((outputs[0] - outputs[1]).abs().amax((1, 2)) < 2e-4).all()  # twenty tolerances of a hundred steps or less
 
 
+@pytest.mark.slow
 def test_a_run_stops_when_its_risk_is_below_the_level():
     risk, start = TwoLayerRisk(*data(), TANH), net(3)
     middle, plain = gradient_flow(risk, start, [2.0, 6.0])
@@ -187,6 +190,7 @@ def test_the_measured_error_of_the_flow_covers_the_error_and_falls_with_the_tole
         assert (error < 100 * rtol).all()
 
 
+@pytest.mark.slow
 def test_the_flow_runs_on_a_population_risk():
     teacher = gaussian(2, 3, generators=[stream(7)])
     risk = PopulationRisk(teacher, erf_gaussian, alpha=torch.tensor([1.0, 4.0], dtype=F64))

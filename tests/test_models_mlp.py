@@ -32,6 +32,7 @@ def test_both_parametrisations_are_one_function_at_random_weights():
     assert_close(nets[0](x), nets[1](x))
 
 
+@pytest.mark.slow
 def test_only_the_ntk_parametrisation_has_a_kernel_that_does_not_grow_with_the_width():
     x = torch.randn(2, 3, dtype=torch.float64)
     kernels = {

@@ -72,6 +72,7 @@ def test_without_blocks_the_trace_is_empty_and_nothing_moves():
     assert_close(found.risk, nn.functional.cross_entropy(trace.output, labels).item(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_trains_like_any_other_and_reports_no_transport(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(results, "_figure", lambda folder, rows: drawn.append(training_figure.draw(rows)) or {})

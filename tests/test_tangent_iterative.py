@@ -42,6 +42,7 @@ def test_the_preconditioner_saves_iterations():
     assert helped.preconditioned < plain.preconditioned / 10
 
 
+@pytest.mark.slow
 def test_products_with_a_network_need_no_kernel():
     net = nn.Sequential(nn.Linear(3, 20), nn.Tanh(), nn.Linear(20, 2)).double()
     x, y = torch.randn(15, 3, dtype=torch.float64), torch.randn(15, 2, dtype=torch.float64)
@@ -105,6 +106,7 @@ def test_the_condition_is_told_where_the_first_targets_are_zero():
     assert float(iterative_ridge(kernel, y, ridge=1e-3, **how).condition) > 0.5 * float(whole) > 1
 
 
+@pytest.mark.slow
 def test_a_kernel_of_another_kind_than_the_fitted_one_is_refused():
     net = nn.Sequential(nn.Linear(3, 20), nn.Tanh(), nn.Linear(20, 2)).double()
     x, x_test, y = (torch.randn(n, d, dtype=torch.float64) for n, d in ((8, 3), (4, 3), (8, 2)))

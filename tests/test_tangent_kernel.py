@@ -35,6 +35,7 @@ def test_the_kernel_is_the_sum_of_gradient_products(case):
     assert_close(ntk(model, x1), slow_ntk(model, x1, x1))
 
 
+@pytest.mark.slow
 def test_the_trace_is_the_sum_over_outputs_and_not_the_mean(case):
     model, x1, x2 = case
     full = ntk(model, x1, x2)

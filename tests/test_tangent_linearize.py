@@ -93,6 +93,7 @@ def regression():
     return model, x, y, torch.randn(3, 3, dtype=torch.float64)
 
 
+@pytest.mark.slow
 def test_gradient_descent_on_it_follows_the_exact_flow(regression):
     model, x, y, x_test = regression
     flow = GradientFlow(ntk(model, x, outputs="trace"), y, model(x).detach())
@@ -110,6 +111,7 @@ def test_gradient_descent_on_it_follows_the_exact_flow(regression):
     assert (flow.train(time) - flow.train(0.0)).norm() > 0.1  # and something happened
 
 
+@pytest.mark.slow
 def test_trained_to_the_end_it_is_kernel_regression(regression):
     model, x, y, x_test = regression
     tangent = linearize(model)

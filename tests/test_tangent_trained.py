@@ -41,6 +41,7 @@ def test_a_model_that_is_linear_in_its_weights_is_lazy_however_far_it_moves():
     assert found.kernel_drift < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("alpha", "verdict"), [(100.0, "lazy"), (0.3, "not lazy")])
 def test_a_large_scale_makes_a_net_lazy_and_a_small_one_does_not(alpha, verdict):
     model = Centred(net(), alpha)

@@ -60,6 +60,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, run, monkeypatch):
         regimes.load(tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_of_several_seeds_one_is_to_be_named(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "_figure", lambda folder, rows: {})
     training.train(short(seeds=2, epochs=1), tmp_path / "runs")

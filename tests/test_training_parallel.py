@@ -47,11 +47,13 @@ def test_all_processes_hold_the_same_bits(together, case):
         assert_close(found[case], together[0][case], **EXACT)
 
 
+@pytest.mark.slow
 def test_steps_count_the_joined_batch(together):
     assert together[0]["risk alone"]["steps"][:6, -1].tolist() == [10, 10, 10, 10, 7, 10]
     assert [entry[2] for entry in together[0]["risk alone"]["measured"]] == [31, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", COUNTED)
 def test_a_step_talks_once_each_way_through_a_norm_and_twice_besides(together, case):
     for found in together:
@@ -62,6 +64,7 @@ def test_a_step_talks_once_each_way_through_a_norm_and_twice_besides(together, c
         assert found["calls"][case]["steps"] == [usual, usual + again, usual, usual + again]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("broken", "case"), [("norms apart", "risk alone"), ("losses apart", "batch, divided")])
 def test_the_comparison_sees_what_is_not_joined(together, broken, case):
     difference = (together[0][broken]["steps"] - alone(case)["steps"]).abs().max()

@@ -252,6 +252,7 @@ def test_a_gpu_is_waited_for_every_few_steps_only():
         guard.read()
 
 
+@pytest.mark.slow
 def test_seeds_have_a_folder_each_and_student_intervals(tmp_path):
     outcome = training.train(short(seeds=3, seed=5, epochs=1), tmp_path / "runs")
     values = []
@@ -271,6 +272,7 @@ def test_seeds_have_a_folder_each_and_student_intervals(tmp_path):
     assert {"figure.png", "figure.pdf"} <= {file.name for file in (tmp_path / "runs").iterdir()}
 
 
+@pytest.mark.slow
 def test_one_seed_of_several_is_the_run_alone(tmp_path):
     training.train(short(seeds=2, epochs=1), tmp_path / "runs")
     training.train(short(seed=1, epochs=1), tmp_path / "alone")
@@ -391,6 +393,7 @@ def test_a_cosine_that_max_steps_cuts_short_is_told(tmp_path, schedule, steps, t
     assert rows(tmp_path / "run")[0]["lr"] == "0.05"
 
 
+@pytest.mark.slow
 def test_the_share_of_the_penalty_in_the_loss_is_in_the_progress_line_the_table_and_the_figure(tmp_path):
     sums = Sums(0.1)
     one = torch.tensor(1.0)

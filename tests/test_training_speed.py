@@ -171,6 +171,7 @@ except ValueError:
     assert found.stdout.strip() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is that of glibc")
 def test_kept_memory_is_not_asked_for_again():
     code = """

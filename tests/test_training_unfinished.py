@@ -286,6 +286,7 @@ def begun(folder):
     return {file.name.removeprefix("started") for file in folder.glob("started*")}
 
 
+@pytest.mark.slow
 def test_stopped_workers_keep_their_state_end_and_begin_no_other_call(tmp_path):
     """One is within a long step when the pool, which sees the other end, sends it the signal a second time."""
     processes = []

@@ -194,6 +194,7 @@ def test_a_quarter_turn_is_told_without_an_infinite_number():
     assert "inf" not in told
 
 
+@pytest.mark.slow
 def test_a_result_is_read_in_a_few_lines():
     x = torch.randn(60, 2, dtype=torch.float64)
     lines = str(ot_gap(x, tilted, path=[x, tilted(x)])).splitlines()

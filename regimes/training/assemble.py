@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -16,6 +17,7 @@ from regimes.data.batches import Batches
 from regimes.data.classification import Labelled
 from regimes.data.digest import digest
 from regimes.errors import UserError
+from regimes.machine import prepared
 from regimes.models.costs import evaluation_batch, typical_work
 from regimes.models.initialise import LAWS, initialise
 from regimes.models.layout import channels_last
@@ -30,6 +32,12 @@ from regimes.training.objectives import LeastAction, Plain, Risk
 
 MEASURED = 1000  # training samples on which energies are measured where there is no validation sample
 FITTED = 10_000  # most training samples that are measured at the end
+
+
+def prepared_for(config: StepSettings, seed: int | None = None) -> AbstractContextManager[None]:
+    """`machine.prepared` with seed (or another), device, precision and choice of algorithms of the settings."""
+    own = {"precision": config.precision, "cudnn_benchmark": config.cudnn_benchmark}
+    return prepared(config.seed if seed is None else seed, config.device, **own)
 
 
 @runtime_checkable

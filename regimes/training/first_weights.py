@@ -10,11 +10,10 @@ from torch import Tensor
 from regimes.errors import UserError
 from regimes.lab.checkpoint_run import LENGTH
 from regimes.machine import autocast
-from regimes.training.assemble import assemble
+from regimes.training.assemble import assemble, prepared_for
 from regimes.training.checkpoint import INITIAL, PROGRAM, Checkpoint, load_checkpoint
 from regimes.training.config import TrainConfig
 from regimes.training.loop import descend
-from regimes.training.runtime import prepared_for
 
 SAME = 1e-3  # relative difference of the first risk; other orders of summation give less
 

@@ -21,7 +21,7 @@ from regimes.models.weights import put_weights
 from regimes.modules import described, sole_tensor, unwrapped
 from regimes.paths import home
 from regimes.threads import threads_for
-from regimes.training.assemble import Setup, make_objective, make_optimiser, make_schedule, make_setup
+from regimes.training.assemble import Setup, make_objective, make_optimiser, make_schedule, make_setup, prepared_for
 from regimes.training.caller_samples import CallerSamples, Pair, checked, name_of
 from regimes.training.checkpoint import FIT, LAST, Origin, load_checkpoint
 from regimes.training.config import FIT_RECIPE, StepSettings
@@ -30,7 +30,6 @@ from regimes.training.loading import metrics_of
 from regimes.training.loop import Training
 from regimes.training.objectives import Risk
 from regimes.training.run import Say, TrainingRun, carry_out, open_run
-from regimes.training.runtime import prepared_for
 
 
 class FitConfig(StepSettings):

@@ -22,7 +22,7 @@ from regimes.lab.yaml_text import read_yaml
 from regimes.machine import autocast, stoppable
 from regimes.processes import SINGLE, SingleProcess, lost
 from regimes.threads import threads_for
-from regimes.training.assemble import Setup, assemble, check
+from regimes.training.assemble import Setup, assemble, check, prepared_for
 from regimes.training.checkpoint import FIT, LAST, RESULT, RunState
 from regimes.training.config import StepSettings, TrainConfig
 from regimes.training.loop import Guard, descend, whole_risk
@@ -37,7 +37,6 @@ from regimes.training.results import (
     summary_rows,
     why_diverged,
 )
-from regimes.training.runtime import prepared_for
 
 Say = Callable[[str], None]
 JOURNAL = ".together"  # in the folder of several seeds: what their files were, while all of them are saved

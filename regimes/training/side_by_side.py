@@ -17,7 +17,7 @@ from regimes.lab.progress import Progress
 from regimes.machine import Stop, autocast, rng_state, set_rng_state, stoppable
 from regimes.processes import SingleProcess
 from regimes.threads import threads_for
-from regimes.training.assemble import assemble
+from regimes.training.assemble import assemble, prepared_for
 from regimes.training.checkpoint import BEFORE, BEST, LAST, RESULT, network_of
 from regimes.training.config import CLASSES, SHAPES, TrainConfig
 from regimes.training.ensemble import Ensemble, EnsembleTraining, MemberGuard, ensemble_of
@@ -26,7 +26,6 @@ from regimes.training.metrics import Sums, events
 from regimes.training.objectives import LeastAction
 from regimes.training.results import conclude_diverged, description
 from regimes.training.run import JOURNAL, Say, TrainingRun, carry_out, open_run
-from regimes.training.runtime import prepared_for
 
 
 def refuse_unfit(config: TrainConfig, ranks: SingleProcess) -> None:

@@ -30,13 +30,14 @@ from regimes.training.assemble import (
     make_objective,
     make_optimiser,
     make_schedule,
+    prepared_for,
     training_work,
 )
 from regimes.training.config import TrainConfig
 from regimes.training.ensemble import EnsembleTraining, ensemble_of
 from regimes.training.loop import Training, descend
 from regimes.training.metrics import evaluate, multiplier
-from regimes.training.runtime import autocast, prepared_for
+from regimes.training.runtime import autocast
 from regimes.training.unfinished import Unfinished
 from regimes.transport.energy import mean_over_features
 

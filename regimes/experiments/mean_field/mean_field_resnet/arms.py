@@ -24,11 +24,11 @@ from regimes.models.costs import EVALUATION_BATCH
 from regimes.models.residual import ResidualNet
 from regimes.models.timed import timed_segments
 from regimes.threads import threads_for
-from regimes.training.assemble import assemble, check
+from regimes.training.assemble import assemble, check, prepared_for
 from regimes.training.config import TrainConfig
 from regimes.training.loop import descend
 from regimes.training.metrics import evaluate
-from regimes.training.runtime import autocast, prepared_for
+from regimes.training.runtime import autocast
 from regimes.training.unfinished import Unfinished
 
 VANILLA, MEAN_FIELD = "vanilla", "mean_field"
