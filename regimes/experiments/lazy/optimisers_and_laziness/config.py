@@ -1,6 +1,6 @@
 """Settings of the statement on optimisers: the defaults are a smoke run of seconds."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -17,16 +17,7 @@ Name = Literal[
     "Adam, fixed rate",
     "Adam, tuned rate",
 ]
-NAMES: tuple[Name, ...] = (
-    "gradient descent",
-    "SGD",
-    "momentum",
-    "Adam, rate 1/α",
-    "Adam, large ε",
-    "Adam, rate 1/√α",
-    "Adam, fixed rate",
-    "Adam, tuned rate",
-)
+NAMES: tuple[Name, ...] = get_args(Name)
 
 
 class Config(Settings):
