@@ -176,3 +176,7 @@ def test_required_settings_are_asked_for():
 def test_infinite_numbers_can_be_written_and_read(tmp_path):
     values = {"a": math.inf, "b": -math.inf, "c": 2.0, "d": "x"}
     assert read_yaml(written(tmp_path, to_yaml(values))) == values
+
+
+def test_one_value_where_several_are_needed_is_told_how_to_be_written():
+    assert message(None, ["alpha=3"]) == "alpha: should be a list, such as [3]; got 3 (from --set alpha=3)"

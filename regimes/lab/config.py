@@ -146,6 +146,8 @@ def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
         (sources[".".join(place[:n])] for n in range(len(place), 0, -1) if ".".join(place[:n]) in sources), ""
     )
     need = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    if first["type"] in {"tuple_type", "list_type"}:
+        need = f"should be a list, such as [{shown(first['input'], 40)}]"
     if first["type"] == "missing":
         return f"{key} is needed; pass --set {key}=VALUE"
     text = f"{key}: {need}; got {shown(first['input'], 80)}" + (f" ({source})" if source else "")
