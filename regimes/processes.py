@@ -3,12 +3,14 @@
 Every process holds the whole model and sees its part of each batch. Losses are joined before they are differentiated:
 all processes hold the same value V, each differentiates it through its own samples, and the gradient of V is the sum of
 what they found. A step with B batch norms takes 2B + 2 calls: forward and back through each norm, one for the losses,
-one for gradients, counts and words. This, and not torch's DistributedDataParallel, because parts of a batch may differ
-in size, because the objective needs the joined risk for λ, and because a step may look at its batch twice.
+one for gradients, counts and words, and one for each 8 MiB more of gradients, sent while the backward pass goes on.
+
+torch's DistributedDataParallel would do no more than the last: it joins no losses, norms or counts, and in exchange it
+takes a wrapper around the model, which saved weights, evaluation, compiling and times would each have to see through.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -20,10 +22,10 @@ from torch import distributed as dist
 
 from regimes.errors import UserError
 from regimes.launch import LAUNCHED, lacking
+from regimes.reduction import Reduction
 
 Result = TypeVar("Result")
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}  # words between processes always go by gloo
-_EXACT = (torch.float32, torch.float64)  # which carry whole numbers as large as a batch
 MEETING = 120  # seconds in which processes that train together come to their meeting place
 
 
@@ -86,6 +88,7 @@ class ProcessGroup(SingleProcess):
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
         self._words: tuple[bool, ...] = ()
         self._told: list[Tensor] = []
+        self._reduction: Reduction | None = None
 
     def mean(self, samples: int, *values: Tensor) -> tuple[Tensor, ...]:
         """Each process counts by its number of samples; sums in float64."""
@@ -105,28 +108,15 @@ class ProcessGroup(SingleProcess):
     def backward(self, value: Tensor, parameters: Iterable[nn.Parameter], *counts: Tensor) -> tuple[Tensor, ...]:
         """Each process differentiates the whole value through its own samples; gradients, counts and words add up.
 
-        All of them in one call for each dtype of gradients. Counts are exact in float32 up to 16 million.
+        Most gradients are on their way before the backward pass ends: see `Reduction`.
         """
-        value.backward()
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        numbers = [*(count.detach() for count in counts), *(value.new_full((), word) for word in self._words)]
-        exact = [dtype for dtype in dict.fromkeys(gradient.dtype for gradient in gradients) if dtype in _EXACT]
-        carrier = exact[0] if exact else torch.float32
-        for dtype in dict.fromkeys([carrier, *(gradient.dtype for gradient in gradients)]):
-            alike = [gradient for gradient in gradients if gradient.dtype == dtype]
-            along = [number.to(dtype).reshape(1) for number in numbers] if dtype == carrier else []
-            if not alike and not along:
-                continue
-            joined = torch.cat([*(gradient.reshape(-1) for gradient in alike), *along])
-            dist.all_reduce(joined)
-            parts = joined.split([part.numel() for part in (*alike, *along)])
-            for gradient, part in zip(alike, parts[: len(alike)], strict=True):
-                gradient.copy_(part.view(gradient.shape))
-            if dtype == carrier:
-                numbers = list(parts[len(alike) :])
-        self._told = numbers[len(counts) :]
-        sums = numbers[: len(counts)]
-        return tuple(new.view(old.shape).to(old.dtype) for new, old in zip(sums, counts, strict=True))
+        trained = list(parameters)
+        if self._reduction is None or not _same(self._reduction.parameters, trained):
+            self._reduction = Reduction(trained, lambda order: self.from_first(lambda: order))
+        words = [value.detach().new_full((), word) for word in self._words]
+        sums = self._reduction.backward(value, [*counts, *words])
+        self._told = sums[len(counts) :]
+        return tuple(sums[: len(counts)])
 
     def say(self, *words: bool) -> None:
         """Kept until then."""
@@ -134,7 +124,7 @@ class ProcessGroup(SingleProcess):
 
     def heard(self) -> tuple[bool, ...]:
         """Waits for the device."""
-        return tuple(bool(word) for word in torch.cat(self._told).tolist()) if self._told else ()
+        return tuple(bool(word) for word in torch.stack(self._told).tolist()) if self._told else ()
 
     def by_first(self, act: Callable[[], Result]) -> Result | None:
         """The others wait until it is done."""
@@ -230,6 +220,10 @@ def over_processes(mean: Float[Tensor, "*members"], samples: int) -> Float[Tenso
     part = torch.cat([(mean * samples).flatten(), mean.new_full((1,), samples)])
     total = ProcessGroup().total(part)
     return (total[:-1] / total[-1]).view(mean.shape)
+
+
+def _same(some: Sequence[object], others: Sequence[object]) -> bool:
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
 
 
 class _Gather(torch.autograd.Function):

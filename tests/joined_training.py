@@ -12,6 +12,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 from regimes import processes as joined
+from regimes import reduction
 from regimes.processes import SINGLE, SingleProcess, processes
 from regimes.training import assemble
 from regimes.training.batch_norm import JoinedBatchNorm
@@ -119,7 +120,8 @@ def calls(settings: dict[str, Any], ranks: SingleProcess) -> dict[str, list[int]
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with processes("cpu") as ranks:
-        found = {name: trained(case, ranks) for name, case in CASES.items()}
+        with mock.patch.object(reduction, "PART", 64):  # several parts, most sent before the backward pass ends
+            found = {name: trained(case, ranks) for name, case in CASES.items()}
         with mock.patch.object(assemble, "join_batch_norms"):
             found["norms apart"] = trained(CASES["risk alone"], ranks)
         with mock.patch.object(joined.ProcessGroup, "mean", lambda self, samples, *means: means):

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "regimes"
 FILES = sorted(file for file in PACKAGE.rglob("*.py"))
 # From the bottom up; packages on one line do not know each other, except those on the lowest.
 LAYERS = [
-    "checks streams threads launch processes machine conventions activations errors modules paths",
+    "checks streams threads launch reduction processes machine conventions activations errors modules paths",
     "control",
     "lab data models tangent meanfield transport",
     "training",

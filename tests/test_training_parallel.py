@@ -61,7 +61,8 @@ def test_a_step_talks_once_each_way_through_a_norm_and_twice_besides(together, c
         again = norms + 1 if "batch_after" in case or case == "images" else 0  # a second look, every second step
         usual = 2 * norms + 2
         assert norms >= 2
-        assert found["calls"][case]["steps"] == [usual, usual + again, usual, usual + again]
+        first = usual + 1  # the order of the gradients is agreed on
+        assert found["calls"][case]["steps"] == [first, usual + again, usual, usual + again]
 
 
 @pytest.mark.slow
