@@ -97,6 +97,10 @@ class DeepFlow(IntEnum):
     OTHER = 103
     SEARCH = 104
     BLOCKS = 105
+    ADDED = 106
+    TIMES = 107
+    WEIGHTS = 108
+    ORDER = 109
 
 
 @unique

@@ -66,3 +66,21 @@ def test_a_run_does_not_depend_on_its_neighbours():
     alone = DepthRisk(e.x[1:], e.y[1:], e.readout[1:], e.activation)
     part = DepthMeasure(*(each[1:] for each in rho))
     assert_close(alone.first_variation(part), e.first_variation(rho)[1:])
+
+
+@pytest.mark.parametrize("activation", ["tanh", "erf", "softplus"])
+def test_risk_and_gradient_are_those_of_automatic_differentiation(activation):
+    e, rho = risk(activation=activation, strength=1.3), measure()
+    parts = DepthMeasure(*(part.clone().requires_grad_() for part in rho))
+    expected = e.risk(parts)
+    grads = torch.autograd.grad(expected.sum(), list(parts))
+    value, gradient = e.risk_and_gradient(rho)
+    assert_close(value, expected.detach())
+    for name, part in zip(DepthMeasure._fields, grads, strict=True):
+        share = 1.0 if name == "mass" else rho.mass.reshape(rho.mass.shape + (1,) * (part.dim() - 3))
+        assert_close(share * getattr(gradient, name) / rho.depth, part, rtol=1e-11, atol=1e-12)
+
+
+def test_a_part_of_the_runs_has_the_risk_that_it_has_among_all():
+    e, rho, some = risk(runs=3), measure(runs=3), torch.tensor([2, 0])
+    assert_close(e.select(some).risk(DepthMeasure(*(part[some] for part in rho))), e.risk(rho)[some])

@@ -7,7 +7,8 @@ step of a cell is a residual block: X_{l+1} = X_l + (ε/L) Σ_j μ_lj f(X_l, θ_
 Risk E(ρ) = ½ mean_n (w·X_L − y)². Adjoint: P_L = (w·X_L − y) w and, block by block,
     P_l = P_{l+1} + (ε/L) Σ_j μ_lj ∇_X f(X_l, θ_lj)ᵀ P_{l+1},
 which is back-propagation without the factor 1/n of the mean. First variation of the measure at depth t in cell l:
-    δE/δρ(θ, t) = ε mean_n f(X_l, θ)·P_{l+1}, hence ∂E/∂μ_lj = (1/L) δE/δρ(θ_lj, t), exactly, for every L.
+    δE/δρ(θ, t) = ε mean_n f(X_l, θ)·P_{l+1}, hence ∂E/∂μ_lj = (1/L) δE/δρ(θ_lj, t), exactly, for every L,
+and ∂E/∂θ_lj = (μ_lj/L) ∇_θ δE/δρ(θ_lj, t).
 All tensors have a leading runs axis. Source: [LuMaLuLuYing2020].
 """
 
@@ -125,6 +126,31 @@ class DepthRisk:
             mean = torch.einsum("rnm,rnd->rmd", values, adjoints[:, cell + 1]) / self.x.shape[1]
             found.append(self.strength * (mean * points.output[:, cell]).sum(2))
         return torch.stack(found, 1)
+
+    def risk_and_gradient(self, measure: DepthMeasure) -> tuple[Float[Tensor, " runs"], DepthMeasure]:
+        """E(ρ), and ∇_u, ∇_v, ∇_c of δE/δρ at the particles with δE/δρ itself in the place of the mass.
+
+        a = mean_n σ(h) P, h = v·X_l + c, P = P_{l+1}: ∇_u = ε a, δE/δρ = ε u·a; with q = σ'(h) (u·P):
+        ∇_v = ε mean_n q X_l, ∇_c = ε mean_n q. Not yet ∂E/∂θ_lj, which has the factor μ_lj/L.
+        """
+        states = self.states(measure)
+        residuals = self.residuals(states[:, -1])
+        adjoint, share = residuals[..., None] * self.readout[:, None], self.strength / self.x.shape[1]
+        found = []
+        for cell in reversed(range(measure.depth)):
+            state, output, inner = states[:, cell], measure.output[:, cell], measure.input[:, cell]
+            before = _before(measure, cell, state)
+            pulled = self.activation.derivative(before) * (adjoint @ output.mT)
+            of_output = share * (self.activation.value(before).mT @ adjoint)
+            found.append((of_output, share * (pulled.mT @ state), share * pulled.sum(1), (of_output * output).sum(2)))
+            step = self.strength / measure.depth * measure.mass[:, cell, :, None]
+            adjoint = adjoint + pulled @ (step * inner)
+        gradient = DepthMeasure(*(torch.stack(part[::-1], 1) for part in zip(*found, strict=True)))
+        return residuals.square().mean(1) / 2, gradient
+
+    def select(self, runs: Tensor) -> "DepthRisk":
+        """The risk of some of the runs."""
+        return DepthRisk(self.x[runs], self.y[runs], self.readout[runs], self.activation, strength=self.strength)
 
     def slope(self, measure: DepthMeasure, other: DepthMeasure) -> Float[Tensor, " runs"]:
         """d/dλ E((1 − λ)·measure + λ·other) at λ = 0: ⟨δE/δρ, other − measure⟩, an integral over θ and t."""

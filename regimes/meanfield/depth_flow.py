@@ -1,0 +1,96 @@
+"""Gradient flows of a mean-field ResNet's risk: at every depth, particles move and their masses grow or shrink.
+
+Wasserstein part: θ' = −∇_θ δE/δρ(θ, t). Fisher-Rao part, at rate `growth`: μ' = −growth μ (δE/δρ(θ, t) − its mean over
+the cell), which keeps the mass of every cell. Together
+    dE/dt = −(1/L) Σ_lj μ_lj (|∇_θ δE/δρ|² + growth (δE/δρ − mean)²) <= 0.
+Plain gradient descent with step η on the net of equal masses 1/M is the Euler step η/(L M) of the first part. The state
+of each run is integrated with its own adaptive steps. Source: [Lu2020].
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from regimes.checks import kind, not_negative, shapes
+from regimes.control.adaptive import integrate
+from regimes.meanfield.depth import DepthMeasure, DepthRisk
+
+
+class Moment(NamedTuple):
+    """The measure at one requested time; the time each run has reached, less only where it has stopped."""
+
+    time: Float[Tensor, " runs"]
+    measure: DepthMeasure
+    stopped: Bool[Tensor, " runs"]
+
+
+def velocity(risk: DepthRisk, measure: DepthMeasure, *, growth: float = 0.0) -> tuple[Tensor, DepthMeasure]:
+    """E, and the velocities of all particles and masses."""
+    value, gradient = risk.risk_and_gradient(measure)
+    mass = measure.mass
+    if growth == 0:
+        still = torch.zeros_like(mass)
+    else:
+        mean = (mass * gradient.mass).sum(2, keepdim=True) / mass.sum(2, keepdim=True)
+        still = -growth * mass * (gradient.mass - mean)
+    return value, DepthMeasure(-gradient.output, -gradient.input, -gradient.bias, still)
+
+
+def depth_flow(
+    risk: DepthRisk,
+    measure: DepthMeasure,
+    times: Sequence[float | int] | Float[Tensor, " times"],
+    *,
+    growth: float = 0.0,
+    risk_below: float | Float[Tensor, " runs"] | None = None,
+    rtol: float = 1e-6,
+    atol: float = 1e-9,
+    max_steps: int = 100_000,
+) -> Iterator[Moment]:
+    """The flow from `measure`, a Moment at each of `times`; a run stops where E is at or below `risk_below`.
+
+    Errors are those of control.adaptive.integrate: proportional to the tolerances.
+    """
+    kind("depth_flow", "risk", risk, DepthRisk, "a DepthRisk")
+    kind("depth_flow", "measure", measure, DepthMeasure, "a DepthMeasure")
+    not_negative("depth_flow", "growth", growth, single=True)
+    runs = len(risk.x)
+    if risk_below is not None:
+        not_negative("depth_flow", "risk_below", risk_below)
+        if isinstance(risk_below, Tensor) and risk_below.dim():
+            shapes("depth_flow", risk_below=(risk_below, f"{runs}"))
+    threshold = None if risk_below is None else torch.as_tensor(risk_below).to(risk.x).expand(runs)
+    whole = _System(risk, growth, threshold)
+
+    def select(chosen: Tensor) -> tuple[Callable, Callable | None]:
+        part = _System(risk.select(chosen), growth, None if threshold is None else threshold[chosen])
+        return part.velocity, part.event
+
+    found = integrate(
+        whole.velocity,
+        measure,
+        times,
+        rtol=rtol,
+        atol=atol,
+        until=whole.event,
+        select=select,
+        max_steps=max_steps,
+    )
+    for solution in found:
+        yield Moment(solution.time, solution.state, solution.stopped)
+
+
+class _System:
+    """Velocity and event of one set of runs."""
+
+    def __init__(self, risk: DepthRisk, growth: float, threshold: Tensor | None) -> None:
+        self.risk, self.growth = risk, growth
+        # The last velocity of a step is the one at its end, so the risk there is already known.
+        self.event = None if threshold is None else (lambda measure: self.latest <= threshold)
+
+    def velocity(self, measure: DepthMeasure) -> DepthMeasure:
+        self.latest, change = velocity(self.risk, measure, growth=self.growth)
+        return change
