@@ -18,7 +18,7 @@ support (`flat, then full`, `ball, then full`), or of the hyperplane as a contro
 
 The thin support is full in the sense of the theorem; it only takes a time that grows like log(1/thickness) to leave.
 That of a ball is, too: the theory excludes no slow escape, and says nothing about a given time. How far flows get in
-the time they have was seen in a pilot (6 other seeds, this size and a smaller one); those predictions were set after it.
+the time they have was seen in a pilot (6 other seeds, this size and a smaller one). Those predictions came after it.
 """
 
 from typing import TYPE_CHECKING, Any
