@@ -4,12 +4,19 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from regimes.activations import ERF, RELU
+from regimes.activations import ERF, RELU, Activation
 from regimes.meanfield.particles import Particles, gaussian
-from regimes.meanfield.population import PopulationRisk, erf_gaussian, relu_gaussian, relu_sphere
+from regimes.meanfield.population import PopulationRisk, erf_gaussian, logistic_gaussian, relu_gaussian, relu_sphere
 from regimes.meanfield.two_layer import TwoLayerRisk
 
 F64 = torch.float64
+
+
+def slope(s):
+    return s.sigmoid() * (1 - s.sigmoid())
+
+
+LOGISTIC = Activation("logistic", torch.sigmoid, slope, 0.25, 0.1, False)
 
 
 def normal(samples, d, source):
@@ -23,11 +30,16 @@ def on_sphere(samples, d, source):
 
 CASES = pytest.mark.parametrize(
     ("overlap", "unit", "draw"),
-    [(relu_gaussian, RELU, normal), (relu_sphere, RELU, on_sphere), (erf_gaussian, ERF, normal)],
-    ids=["relu-gaussian", "relu-sphere", "erf-gaussian"],
+    [
+        (relu_gaussian, RELU, normal),
+        (relu_sphere, RELU, on_sphere),
+        (erf_gaussian, ERF, normal),
+        (logistic_gaussian, LOGISTIC, normal),
+    ],
+    ids=["relu-gaussian", "relu-sphere", "erf-gaussian", "logistic-gaussian"],
 )
 OVERLAPS = pytest.mark.parametrize(
-    "overlap", [relu_gaussian, relu_sphere, erf_gaussian], ids=lambda overlap: overlap.__name__
+    "overlap", [relu_gaussian, relu_sphere, erf_gaussian, logistic_gaussian], ids=lambda overlap: overlap.__name__
 )
 
 

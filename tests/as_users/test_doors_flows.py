@@ -46,6 +46,7 @@ def risk(**given):
 NUMBERS = ("half", "integer", "an axis less")  # right for numbers that are given run by run
 PIECES = {"output": (0, 1, 2), "input": (0, 1, 2)}
 INPUTS = lambda: {"x": randn(2, 8, 3), "y": randn(2, 8, 2)}  # noqa: E731
+OVERLAPS = ("relu_gaussian", "relu_sphere", "erf_gaussian", "logistic_gaussian")
 DOORS = {
     "integrate": Door(
         lambda z, times, rtol, atol, smallest, max_steps: next(
@@ -162,7 +163,16 @@ DOORS = {
     **{
         name: Door(getattr(population, name), lambda: {"u": randn(4, 5, 3), "v": randn(4, 6, 3)},
                    sized={"u": (0, 2), "v": (0, 2)})
-        for name in ("relu_gaussian", "relu_sphere", "erf_gaussian")
+        for name in OVERLAPS
+    },
+    **{
+        f"{name}.field": Door(
+            getattr(population, name).field,
+            lambda: {"u": randn(4, 5, 3), "v": randn(4, 6, 3), "charges": randn(4, 6)},
+            sized={"u": (0, 2), "v": (0, 1, 2), "charges": (0, 1)},
+            name=f"{getattr(population, name).__name__}.field",
+        )
+        for name in OVERLAPS
     },
 }  # fmt: skip
 
