@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from regimes.models.weighted_sum import weighted_sum
+
 
 class Trace(NamedTuple):
     """What a residual network did to a batch.
@@ -67,14 +69,7 @@ class Block(nn.Module):
 
     def move(self, z: Float[Tensor, "n *feature"], weight: Float[Tensor, ""] | None = None) -> Move:
         """Start, step and end of the block's transport; `weight` multiplies h r(z), as the times of a segment do."""
-        start = z if self.shortcut is None else self.shortcut(z)
-        residual = self.residual(z)
-        if residual.shape != start.shape:  # a sum would broadcast
-            raise ValueError(
-                f"a Block needs a residual of the state's shape {tuple(start.shape)}; got {tuple(residual.shape)}. "
-                "Change the residual, or give the block a shortcut into its space."
-            )
-        step = residual if self.scale == 1 else self.scale * residual
+        start, step = self._summands(z)
         if weight is not None:
             step = weight.to(start.dtype) * step
         end = start + step
@@ -83,9 +78,26 @@ class Block(nn.Module):
             step = widened(end) - widened(start)
         return Move(start, step, end)
 
+    def end(self, z: Float[Tensor, "n *feature"], weight: Float[Tensor, ""] | None = None) -> Tensor:
+        """The end of the same move, for which no step is made."""
+        start, step = self._summands(z)
+        end = start + step if weight is None else weighted_sum(start, step, weight.to(start.dtype))
+        return end if self.activation is None else self.activation(end)
+
+    def _summands(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """s(z) and h r(z)."""
+        start = z if self.shortcut is None else self.shortcut(z)
+        residual = self.residual(z)
+        if residual.shape != start.shape:  # a sum would broadcast
+            raise ValueError(
+                f"a Block needs a residual of the state's shape {tuple(start.shape)}; got {tuple(residual.shape)}. "
+                "Change the residual, or give the block a shortcut into its space."
+            )
+        return start, residual if self.scale == 1 else self.scale * residual
+
     def forward(self, z: Float[Tensor, "n *feature"]) -> Tensor:
         """The state after the block."""
-        return self.move(z).end
+        return self.end(z)
 
 
 class Segment(nn.Module):
@@ -110,10 +122,14 @@ class Segment(nn.Module):
         """Block by number, in the order of construction."""
         return cast(Block, self.blocks[number])
 
-    def moves(self, z: Float[Tensor, "n *feature"], *, within: bool = False) -> Iterator[Move]:
-        """What each block does in turn; `within` leaves out a first block that comes from another space."""
-        for number in range(int(within and self.changes_space), len(self.blocks)):
-            moved = self.block(number).move(z)
+    def acting(self) -> list[tuple[Block, Tensor | None]]:
+        """The blocks in the order in which they act, each with the weight of its step; None is 1."""
+        return [(self.block(number), None) for number in range(len(self.blocks))]
+
+    def moves(self, z: Float[Tensor, "n *feature"]) -> Iterator[Move]:
+        """What each block does in turn."""
+        for block, weight in self.acting():
+            moved = block.move(z, weight)
             yield moved
             z = moved.end
 
@@ -128,14 +144,14 @@ class Segment(nn.Module):
 
     def transport(self, z: Float[Tensor, "n *feature"]) -> Float[Tensor, "n *feature"]:
         """The segment's map within its space: all blocks, without the first if that one comes from another space."""
-        for moved in self.moves(z, within=True):
-            z = moved.end
+        for block, weight in self.acting()[int(self.changes_space) :]:
+            z = block.end(z, weight)
         return z
 
     def forward(self, z: Float[Tensor, "n *feature"]) -> Tensor:
         """The state after the last block."""
-        for moved in self.moves(z):
-            z = moved.end
+        for block, weight in self.acting():
+            z = block.end(z, weight)
         return z
 
 

@@ -1,6 +1,6 @@
 """Residual blocks as particles (θ, τ): each block carries a time, and the step between two times is its weight."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from regimes import checks
 from regimes.checks import kind
-from regimes.models.residual import Block, Move, ResidualNet, Segment
+from regimes.models.residual import Block, ResidualNet, Segment
 
 Sorting = Literal["forward", "epoch", "never"]
 
@@ -56,27 +56,18 @@ class TimedSegment(Segment):
         gaps = ordered.diff(prepend=ordered.new_zeros(1)) * len(ordered)
         return gaps if self.first_gap else torch.cat([torch.ones_like(gaps[:1]), gaps[1:]])
 
-    def moves(self, z: Float[Tensor, "n *feature"], *, within: bool = False) -> Iterator[Move]:
-        """What each block does, in the order of the times."""
-        if self.changes_space and not within:
-            moved = self.block(0).move(z)
-            yield moved
-            z = moved.end
-        for weight, block in self._sorted():
-            moved = block.move(z, weight)
-            yield moved
-            z = moved.end
+    def acting(self) -> list[tuple[Block, Tensor | None]]:
+        """The blocks in the order of their times; a first one that comes from another space has no weight."""
+        if self.sorting == "forward":
+            self.sort()
+        first = [(self.block(0), None)] if self.changes_space else []
+        blocks = [self.block(index + self.changes_space) for index in self._order]
+        return [*first, *zip(blocks, self.weights(), strict=True)]
 
     def maps(self) -> list[Callable[[Tensor], Tensor]]:
         """The particles in the order of their times, each with its present weight."""
-        return [lambda z, weight=weight, block=block: block.move(z, weight).end for weight, block in self._sorted()]
-
-    def _sorted(self) -> list[tuple[Tensor, Block]]:
-        """Weights and blocks in the order in which they act."""
-        if self.sorting == "forward":
-            self.sort()
-        blocks = [self.block(index + self.changes_space) for index in self._order]
-        return list(zip(self.weights(), blocks, strict=True))
+        acting = self.acting()[int(self.changes_space) :]
+        return [lambda z, weight=weight, block=block: block.end(z, weight) for block, weight in acting]
 
     def exchanges(self) -> int:
         """Pairs of particles that have changed places: those that stand otherwise than they were built."""
