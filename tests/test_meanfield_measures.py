@@ -1,0 +1,142 @@
+"""Measures and functionals of them: sums, mixtures, first variations against closed forms and finite differences."""
+
+import math
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from regimes.meanfield.functionals import FeatureRisk, Functional, general
+from regimes.meanfield.measures import Measure, mixture, uniform
+from regimes.meanfield.positions import each, leaves, rebuild
+
+NAN = math.nan
+
+
+def randn(*shape):
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+class Spike(NamedTuple):
+    place: torch.Tensor
+    width: torch.Tensor
+
+
+def features(position):
+    place, width = (position.place, position.width) if isinstance(position, Spike) else (position, None)
+    grid = torch.linspace(0, 1, 7, dtype=place.dtype)
+    shape = 3.0 if width is None else 1 + width[..., None].square()
+    return torch.exp(-shape * (place[..., None] - grid).square())
+
+
+TARGET = torch.linspace(-1, 1, 7, dtype=torch.float64)
+
+
+def square(output):
+    return (output - TARGET).square().sum(1) / 2
+
+
+def spikes(runs=3, m=4):
+    return Measure(Spike(randn(runs, m), randn(runs, m)), randn(runs, m))
+
+
+def test_a_position_is_taken_apart_and_put_together():
+    position = {"b": (randn(2, 3), randn(2, 3, 4)), "a": Spike(randn(2, 3), randn(2, 3))}
+    again = rebuild(position, leaves(position))
+    assert isinstance(again["a"], Spike)
+    assert_close(again, position)
+    other = {"a": position["a"], "b": position["b"]}  # the order of keys does not matter
+    assert_close(each(torch.add, position, other), each(lambda part: 2 * part, position))
+
+
+def test_the_join_of_measures_is_their_sum():
+    one, other = spikes(m=4), spikes(m=2)
+    risk = FeatureRisk(features, square)
+    joined = one.join(other)
+    assert joined.size == 6
+    assert_close(risk.output(joined), risk.output(one) + risk.output(other))
+    assert_close(joined.total(), one.total() + other.total())
+    half = mixture(one, other, 0.5)
+    assert_close(risk.output(half), (risk.output(one) + risk.output(other)) / 2)
+
+
+def test_equal_masses_share_the_total():
+    measure = uniform(randn(2, 5, 3), torch.tensor([1.0, 4.0]))
+    assert_close(measure.total(), torch.tensor([1.0, 4.0], dtype=torch.float64))
+    assert measure.mass.dtype == torch.float64
+
+
+def f(measure):
+    return square(measure.integral(features(measure.position)))
+
+
+@pytest.mark.parametrize("functional", [FeatureRisk(features, square), general(f)], ids=["features", "general"])
+def test_the_first_variation_is_that_of_finite_differences(functional):
+    assert isinstance(functional, Functional)
+    measure, at = spikes(), Spike(randn(3, 2), randn(3, 2))
+    step = 1e-6
+    for point in range(2):
+        place = each(lambda part, point=point: part[:, point : point + 1], at)
+        masses = (torch.full((3, 1), sign * step, dtype=torch.float64) for sign in (1, -1))
+        more, less = (functional.value(measure.join(Measure(place, mass))) for mass in masses)
+        assert_close(functional.variation(measure, at)[:, point], (more - less) / (2 * step), rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "functional",
+    [FeatureRisk(features, square, penalty=0.3, decay=0.2), general(f)],
+    ids=["features", "general"],
+)
+def test_forces_are_those_of_finite_differences(functional):
+    measure = spikes()
+    value, variation, gradient = functional.value_and_forces(measure)
+    assert_close(value, functional.value(measure))
+    assert_close(variation, functional.variation(measure))
+    step = 1e-6
+    for j in range(measure.size):
+        changes = []
+        for sign in (1, -1):
+            mass = measure.mass.clone()
+            mass[:, j] += sign * step
+            place = measure.position.place.clone()
+            place[:, j] += sign * step
+            changes.append(
+                (functional.value(measure._replace(mass=mass)),
+                 functional.value(Measure(measure.position._replace(place=place), measure.mass)))
+            )  # fmt: skip
+        slopes = [(more - less) / (2 * step) for more, less in zip(*changes, strict=True)]
+        assert_close(variation[:, j], slopes[0], rtol=1e-7, atol=1e-8)
+        assert_close(measure.mass[:, j] * gradient.place[:, j], slopes[1], rtol=1e-7, atol=1e-8)
+
+
+def test_both_ways_to_a_functional_agree_also_where_a_mass_is_zero():
+    measure = spikes()
+    measure.mass[:, 1] = 0
+    for one, other in zip(FeatureRisk(features, square).value_and_forces(measure),
+                          general(f).value_and_forces(measure), strict=True):  # fmt: skip
+        assert_close(one, other)
+
+
+def test_a_penalty_counts_for_both_signs():
+    measure, at = spikes(), Spike(randn(3, 2), randn(3, 2))
+    plain, penal = FeatureRisk(features, square), FeatureRisk(features, square, penalty=0.5)
+    assert_close(penal.value(measure) - plain.value(measure), 0.5 * measure.total_variation())
+    assert_close(penal.variation(measure) - plain.variation(measure), 0.5 * measure.mass.sign())
+    assert_close(penal.variation(measure, at, sign=-1.0), 0.5 - plain.variation(measure, at))
+
+
+def test_forces_of_huge_positions_and_masses_are_finite():
+    measure = Measure(1e8 * randn(2, 3), 1e8 * randn(2, 3))
+    for part in FeatureRisk(features, square, penalty=1.0).value_and_forces(measure):
+        assert part.isfinite().all()
+
+
+def test_a_run_depends_on_its_own_measure_only():
+    risk, measure = FeatureRisk(features, square, shared=True), spikes()
+    some = torch.tensor([0, 2])
+    part = risk.select(some, of=3)
+    assert part is not None
+    for chosen, whole in zip(part.value_and_forces(measure.select(some)), risk.value_and_forces(measure), strict=True):
+        assert_close(chosen, each(lambda p: p[some], whole))
+    assert FeatureRisk(features, square).select(some, of=3) is None
