@@ -1,4 +1,4 @@
-"""Adaptive integration of autonomous ODEs for an ensemble of independent runs, each with its own step size."""
+"""Adaptive integration of ODEs for an ensemble of independent runs, each with its own step size."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -9,27 +9,23 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from regimes.checks import count, function, given, not_negative, shapes
-from regimes.control.arithmetic import choose, combine, finite_runs, root_mean_square
+from regimes.checks import count, function, given, kind, not_negative, shapes
+from regimes.control.arithmetic import choose, finite_runs
+from regimes.control.controller import Controller
 from regimes.control.start import require_start, require_velocity
 from regimes.control.state import IntegratorState
+from regimes.control.stepper import Field, error, step
+from regimes.control.tableau import BOGACKI_SHAMPINE, Tableau
 from regimes.errors import RunFailed
 
 State = tuple[Tensor, ...]
 S = TypeVar("S", bound=State)
 T = TypeVar("T")
-Velocity = Callable[[S], S]
+Velocity = Callable[[S], S] | Callable[[Tensor, S], S]
 Event = Callable[[S], Tensor]
 Tolerance = float | Float[Tensor, " runs"]
 Select = Callable[[Tensor], tuple[Velocity, Event | None]]
 
-# Bogacki and Shampine's pair: weights of the slopes so far in each next stage; the last row is the solution of order
-# three. The error is its difference to a solution of order two, which also uses the velocity at the new point.
-_STAGES = ((1 / 2,), (0.0, 3 / 4), (2 / 9, 1 / 3, 4 / 9))
-_ERROR = (2 / 9 - 7 / 24, 1 / 3 - 1 / 4, 4 / 9 - 1 / 3, -1 / 8)
-_SAFETY, _SHRINK, _GROW = 0.9, 0.2, 5.0
-# Exponents of the error and of the error before it (a proportional-integral controller: smooth where stability binds).
-_PROPORTIONAL, _INTEGRAL = 0.7 / 3, 0.4 / 3
 # Below this share of runs still under way the finished ones leave the working batch.
 _COMPACT = 0.75
 
@@ -64,14 +60,17 @@ def integrate(
     smallest: float = 0.0,
     max_steps: int = 100_000,
     after: IntegratorState | None = None,
+    tableau: Tableau = BOGACKI_SHAMPINE,
+    timed: bool = False,
 ) -> Iterator[Solution[S]]:
     """Solve z' = velocity(z) from time 0; yield the solution at each of `times`, which are hit exactly.
 
     Every tensor of the state has a leading runs axis, and run r of the velocity depends on run r of the state only.
-    Method: embedded Runge-Kutta pair of orders 3(2). Each run has its own step, chosen so that in every tensor z of its
-    state the error of the step is at most atol + rtol·|z|, |·| the root mean square over the entries of the run. So no
-    run depends on its neighbours, and small entries need not be more accurate than large ones. Tolerances: one, or one
-    a run.
+    timed: the velocity is velocity(t, z), t the times (runs) of the runs.
+    Method: `tableau`, with an embedded solution; the default has orders 3(2). Each run has its own step, chosen so that
+    in every tensor z of its state the error of the step is at most atol + rtol·|z|, |·| the root mean square over the
+    entries of the run. So no run depends on its neighbours, and small entries need not be more accurate than large
+    ones. Tolerances: one, or one a run.
     until: after each accepted step, runs where it is true stop and stay frozen.
     select: given the ascending indices of the runs still under way, returns velocity and event of those alone; with it
     finished runs cost nothing. Without it every evaluation is of the whole ensemble, and finished runs are masked.
@@ -80,7 +79,7 @@ def integrate(
     tolerance. With it the error of sliding is of first order in `smallest`; stability must allow that step.
     after: go on from the course of a solution yielded before, with the same velocity, tolerances and later times: the
     solutions are those of the integration that was not interrupted, bit for bit on a CPU. `state` gives the form only.
-    Error: proportional to the tolerance on stable problems (order 3 in the step); measure it with `measured_error`.
+    Error: proportional to the tolerance on stable problems; measure it with `measured_error`.
     RuntimeError names a run that needs more than max_steps attempts, or whose steps shrink to nothing.
     Source: [BogackiShampine1989].
     """
@@ -99,7 +98,14 @@ def integrate(
         raise ValueError(
             f"integrate goes on after time {reached:.6g}; got {moments[0]:.6g} as next. Drop earlier times."
         )
-    return _Integration(velocity, state, rtol, atol, until, select, smallest, max_steps, after).run(moments)
+    kind("integrate", "tableau", tableau, Tableau, "a Tableau such as BOGACKI_SHAMPINE")
+    if tableau.b_hat is None or not tableau.explicit:
+        raise ValueError(
+            f"integrate needs an explicit tableau with an embedded solution b_hat; got {tableau.name}. "
+            "Pass BOGACKI_SHAMPINE or DORMAND_PRINCE."
+        )
+    method = _Method(tableau, timed, smallest, max_steps)
+    return _Integration(method, velocity, state, rtol, atol, until, select, after).run(moments)
 
 
 def _moments(times: Any) -> list[float]:
@@ -134,41 +140,55 @@ def measured_error(
         yield fine, difference.reshape(len(difference), -1).amax(1)
 
 
+class _Method(NamedTuple):
+    """How steps are taken, and which are too small or too many."""
+
+    tableau: Tableau
+    timed: bool
+    smallest: float
+    max_steps: int
+
+    def field(self, velocity: Velocity[S], make: Callable[..., S]) -> Field:
+        """The velocity as a function of time and of plain tuples."""
+        if self.timed:
+            return lambda time, parts: tuple(velocity(time, make(parts)))  # pyright: ignore
+        return lambda time, parts: tuple(velocity(make(parts)))  # pyright: ignore
+
+
 class _Integration(Generic[S]):
     def __init__(
         self,
+        method: _Method,
         velocity: Velocity[S],
         state: S,
         rtol: Tolerance,
         atol: Tolerance,
         until: Event[S] | None,
         select: Select | None,
-        smallest: float,
-        max_steps: int,
         after: IntegratorState | None,
     ) -> None:
-        self.velocity, self.until, self.select = velocity, until, select
-        self.smallest, self.max_steps = smallest, max_steps
+        self.method, self.until, self.select = method, until, select
         self.make = getattr(type(state), "_make", type(state))  # named tuples stay what they are
         runs, device = len(state[0]), state[0].device
         self.runs = torch.arange(runs, device=device)
-        self.rtol, self.atol = (
-            torch.as_tensor(each, dtype=torch.float64, device=device).expand(runs) for each in (rtol, atol)
-        )
+        self.field = method.field(velocity, self.make)
+        low, least = (torch.as_tensor(each, dtype=torch.float64, device=device).expand(runs) for each in (rtol, atol))
+        self.controller = Controller(low, least, method.tableau.order_hat + 1)
         if after is not None:
             self.all = after.clone()
             return
-        first = velocity(state)
+        zero = torch.zeros(runs, dtype=torch.float64, device=device)
+        first = self.make(self.field(zero, state))
         require_velocity(first, state)
         parts, slopes = (tuple(part.clone() for part in each) for each in (state, first))
         stopped = torch.zeros(runs, dtype=torch.bool, device=device) if until is None else until(state).clone()
         shapes("integrate", until=(stopped, str(runs)), cure="An event gives one true or false for each run")
-        zero, none = torch.zeros(runs, dtype=torch.float64, device=device), torch.zeros_like(self.runs)
+        none = torch.zeros_like(self.runs)
         self.all = IntegratorState(
-            zero, zero.clone(), zero + 1, none, none.clone(), stopped, none.clone(), parts, slopes
+            zero.clone(), zero.clone(), zero + 1, none, none.clone(), stopped, none.clone(), parts, slopes
         )
         self._refuse(~finite_runs(slopes), self.all, self.runs, "has a velocity that is not finite; check the start")
-        self.all.step.copy_(self._first_step(parts, slopes).clamp_min(smallest))
+        self.all.step.copy_(self.controller.first(self.field, parts, slopes, self.runs).clamp_min(method.smallest))
 
     def run(self, moments: Sequence[float]) -> Iterator[Solution[S]]:
         for moment in moments:
@@ -182,12 +202,12 @@ class _Integration(Generic[S]):
 
     def _advance(self, moment: float) -> None:
         """Bring every run that has not stopped to the given time."""
-        runs, batch, velocity, until = self.runs, self.all, self.velocity, self.until
+        runs, batch, field, until = self.runs, self.all, self.field, self.until
         while True:
             under_way = ~batch.stopped & (batch.time < moment)
             count = int(under_way.sum())
             if count == len(runs) or (count and self.select is None) or count >= _COMPACT * len(runs) > 0:
-                batch = self._step(batch, runs, under_way, moment, velocity, until)
+                batch = self._step(batch, runs, under_way, moment, field, until)
                 continue
             if runs is self.runs:
                 self.all = batch
@@ -198,6 +218,7 @@ class _Integration(Generic[S]):
             runs = runs[under_way]
             batch = self.all.take(runs)
             velocity, until = self.select(runs)
+            field = self.method.field(velocity, self.make)
 
     def _step(
         self,
@@ -205,7 +226,7 @@ class _Integration(Generic[S]):
         runs: Tensor,
         under_way: Tensor,
         moment: float,
-        velocity: Velocity[S],
+        field: Field,
         until: Event[S] | None,
     ) -> IntegratorState:
         """One attempt of every run under way; the others stay as they are."""
@@ -213,60 +234,39 @@ class _Integration(Generic[S]):
         # The last two steps before a requested time share what is left, so that none is tiny.
         size = torch.where(batch.step >= left, left, torch.where(2 * batch.step > left, left / 2, batch.step))
         size = torch.where(under_way, size, 0)
-        slopes, parts = [batch.slopes], batch.parts
-        for weights in _STAGES:
-            parts = combine(batch.parts, size, slopes, weights)
-            slopes.append(tuple(velocity(self.make(parts))))
-        error = self._norm(combine(None, size, slopes, _ERROR), (batch.parts, parts), runs)
+        tableau = self.method.tableau
+        parts, slopes = step(field, tableau, batch.time, batch.parts, size, first=batch.slopes)
+        final = slopes[-1] if tableau.first_is_last else field(batch.time + size, parts)
+        wrong = self.controller.norm(error(tableau, size, slopes), (batch.parts, parts), runs)
 
-        good = error <= 1
-        forced = under_way & ~good & error.isfinite() & (size <= self.smallest)
+        good = wrong <= 1
+        forced = under_way & ~good & wrong.isfinite() & (size <= self.method.smallest)
         accepted = under_way & (good | forced)
         refused = under_way & ~accepted
         cut = size < batch.step
-        relative = error.nan_to_num(nan=torch.inf).clamp_min(1e-10)
-        factor = _SAFETY * relative**-_PROPORTIONAL * batch.last**_INTEGRAL
-        wanted = size * factor.clamp(_SHRINK, _GROW)
-        step = torch.where(accepted, torch.where(cut, torch.maximum(batch.step, wanted), wanted), batch.step)
-        step = torch.where(refused, size * (_SAFETY * relative ** (-1 / 3)).clamp(_SHRINK, 1.0), step)
-        step = step.clamp_min(self.smallest)
+        relative = wrong.nan_to_num(nan=torch.inf).clamp_min(1e-10)
+        wanted = self.controller.after_success(size, relative, batch.last)
+        ahead = torch.where(accepted, torch.where(cut, torch.maximum(batch.step, wanted), wanted), batch.step)
+        ahead = torch.where(refused, self.controller.after_refusal(size, relative), ahead)
+        ahead = ahead.clamp_min(self.method.smallest)
         last = torch.where(accepted & ~cut, relative.clamp_min(1e-4), batch.last)
         # Arrival is exact: the requested time itself, not a sum of steps.
         time = torch.where(accepted, torch.where(size == left, moment, batch.time + size), batch.time)
         parts = tuple(choose(accepted, new, old) for new, old in zip(parts, batch.parts, strict=True))
-        final = tuple(choose(accepted, new, old) for new, old in zip(slopes[-1], batch.slopes, strict=True))
+        final = tuple(choose(accepted, new, old) for new, old in zip(final, batch.slopes, strict=True))
         stopped = batch.stopped if until is None else batch.stopped | (accepted & until(self.make(parts)))
         steps, rejected = batch.steps + accepted, batch.rejected + refused
-        after = IntegratorState(time, step, last, steps, rejected, stopped, batch.forced + forced, parts, final)
+        after = IntegratorState(time, ahead, last, steps, rejected, stopped, batch.forced + forced, parts, final)
 
         under_way = ~stopped & (time < moment)
-        worn = under_way & (steps + rejected >= self.max_steps)
-        advice = f"has used all {self.max_steps} steps; loosen rtol, shorten the time or raise max_steps"
+        worn = under_way & (steps + rejected >= self.method.max_steps)
+        advice = f"has used all {self.method.max_steps} steps; loosen rtol, shorten the time or raise max_steps"
         self._refuse(worn, after, runs, advice)
-        stuck = under_way & (step <= 4 * torch.finfo(torch.float64).eps * time.clamp_min(1e-30))
+        stuck = under_way & (ahead <= 4 * torch.finfo(torch.float64).eps * time.clamp_min(1e-30))
         self._refuse(
             stuck, after, runs, "needs steps below rounding; the solution blows up or is not smooth: stop earlier"
         )
         return after
-
-    def _norm(self, parts: Sequence[Tensor], states: Sequence[Sequence[Tensor]], runs: Tensor) -> Tensor:
-        """Size of each run relative to the tolerance at the larger of the states; the largest over the tensors."""
-        sizes = []
-        for index, part in enumerate(parts):
-            sizes_here = [root_mean_square(state[index]) for state in states]
-            reference = sizes_here[0] if len(states) == 1 else torch.maximum(*sizes_here)
-            sizes.append(root_mean_square(part) / (self.atol[runs] + self.rtol[runs] * reference))
-        return torch.stack(sizes).amax(0)
-
-    def _first_step(self, parts: tuple[Tensor, ...], slopes: tuple[Tensor, ...]) -> Tensor:
-        """Step whose error should be about a hundredth of the tolerance, from the first two derivatives."""
-        size, speed = (self._norm(each, [parts], self.runs) for each in (parts, slopes))
-        trial = torch.where((size < 1e-5) | (speed < 1e-5), 1e-6, 0.01 * size / speed.clamp_min(1e-300))
-        ahead = self.velocity(self.make(combine(parts, trial, [slopes], (1.0,))))
-        change = tuple(new - old for new, old in zip(ahead, slopes, strict=True))
-        bend = self._norm(change, [parts], self.runs) / trial
-        largest = torch.maximum(speed, bend.nan_to_num(nan=torch.inf))
-        return torch.minimum(100 * trial, torch.where(largest <= 1e-15, 1e-3, (0.01 / largest) ** (1 / 3)))
 
     def _refuse(self, failed: Tensor, batch: IntegratorState, runs: Tensor, reason: str) -> None:
         if bool(failed.any()):

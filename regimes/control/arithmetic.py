@@ -16,17 +16,29 @@ def root_mean_square(part: Tensor) -> Tensor:
 
 
 def combine(
-    parts: tuple[Tensor, ...] | None, size: Tensor, slopes: Sequence[tuple[Tensor, ...]], weights: Sequence[float]
+    parts: tuple[Tensor, ...] | None,
+    size: float | Tensor,
+    slopes: Sequence[tuple[Tensor, ...]],
+    weights: Sequence[float],
 ) -> tuple[Tensor, ...]:
-    """parts + size · Σ_i weights_i slopes_i, with one size a run; without the first term if there are no parts."""
+    """parts + size · Σ_i weights_i slopes_i, with one size or one a run; without the first term if no parts."""
     result = []
     for index, slope in enumerate(slopes[0]):
-        column = size.to(slope.dtype).reshape(-1, *[1] * (slope.ndim - 1))
+        base = None if parts is None else parts[index]
         terms = [(each[index], weight) for each, weight in zip(slopes, weights, strict=True) if weight]
+        if not terms:
+            result.append(torch.zeros_like(slope) if base is None else base)
+            continue
         (first, weight), *others = terms
-        total = first * (weight * column) if parts is None else torch.addcmul(parts[index], first, column, value=weight)
-        for term, weight in others:
-            total.addcmul_(term, column, value=weight)
+        if isinstance(size, Tensor):
+            column = size.to(slope.dtype).reshape(-1, *[1] * (slope.ndim - 1))
+            total = first * (weight * column) if base is None else torch.addcmul(base, first, column, value=weight)
+            for term, weight in others:
+                total.addcmul_(term, column, value=weight)
+        else:
+            total = first * (weight * size) if base is None else torch.add(base, first, alpha=weight * size)
+            for term, weight in others:
+                total.add_(term, alpha=weight * size)
         result.append(total)
     return tuple(result)
 

@@ -1,0 +1,79 @@
+"""A network as the steps of a method: layer l moves the state by z' = f(t, z, θ_l), with θ_l fixed within the layer."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from regimes.checks import count, function, kind, positive, real, shapes
+from regimes.control.stepper import Step, step
+from regimes.control.tableau import Tableau
+
+Params = dict[str, Tensor]
+# f(t, z, θ), of the shape of z.
+LayerField = Callable[[float, Tensor, Params], Tensor]
+
+
+class Layers(NamedTuple):
+    """The field, the parameters of each layer, and how they are stepped through.
+
+    horizon: T, the time of all layers together; each has T/L of it, in `substeps` steps of the tableau.
+    """
+
+    field: LayerField
+    params: Sequence[Params]
+    tableau: Tableau
+    horizon: float = 1.0
+    substeps: int = 1
+
+    @property
+    def size(self) -> float:
+        """h, the length of a step."""
+        return self.horizon / (len(self.params) * self.substeps)
+
+    def places(self) -> list[tuple[int, float]]:
+        """(layer, time at its beginning) of each step."""
+        steps = range(len(self.params) * self.substeps)
+        return [(number // self.substeps, number * self.size) for number in steps]
+
+    def steps(self, z: Float[Tensor, "n *feature"]) -> Iterator[Step]:
+        """Each step's end and the velocities at its stages, one after the other."""
+        for layer, time in self.places():
+            taken = self.step(layer, time, z)
+            yield taken
+            (z,) = taken.end
+
+    def step(self, layer: int, time: float, z: Tensor) -> Step:
+        """The step of a layer that begins at a time in z."""
+        return step(self.at(layer), self.tableau, time, (z,), self.size)
+
+    def at(self, layer: int) -> Callable:
+        """The field of one layer on states of one tensor."""
+        params = self.params[layer]
+        return lambda time, parts: (self.field(time, parts[0], params),)
+
+    def end(self, z: Float[Tensor, "n *feature"]) -> Float[Tensor, "n *feature"]:
+        """The state after the last layer."""
+        for taken in self.steps(z):
+            (z,) = taken.end
+        return z
+
+
+def require_layers(caller: str, layers: Layers, z: Tensor) -> None:
+    """Refuse layers without parameters, fields that change the shape of a state, and impossible times."""
+    kind(caller, "layers", layers, Layers, "Layers(field, params, tableau)")
+    function(caller, field=layers.field)
+    kind(caller, "tableau", layers.tableau, Tableau, "a Tableau such as KUTTA4")
+    positive(caller, "horizon", layers.horizon, single=True)
+    count(caller, "substeps", layers.substeps)
+    if not layers.params:
+        raise ValueError(f"{caller} needs the parameters of at least one layer; got none. Pass [params].")
+    shapes(caller, z=(z, "n *_"), cure="The first axis of a state is that of the samples")
+    real(caller, z=z)
+    moved = layers.field(0.0, z, layers.params[0])
+    if moved.shape != z.shape or moved.dtype != z.dtype:
+        raise ValueError(
+            f"{caller} needs a field of the shape and dtype of the state, {tuple(z.shape)} {z.dtype}; "
+            f"got {tuple(moved.shape)} {moved.dtype}. A sum would broadcast."
+        )
