@@ -110,6 +110,7 @@ class Measures(IntEnum):
     DATA = 111
     ONE = 112
     OTHER = 113
+    SEARCH = 114  # starts of the search for the lowest first variation
 
 
 @unique

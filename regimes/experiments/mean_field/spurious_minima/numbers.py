@@ -1,0 +1,41 @@
+"""Shares of spurious minima, and of those that further neurons end: verdict, table and figure share these numbers."""
+
+from typing import TYPE_CHECKING, Any
+
+from regimes.experiments.mean_field.spurious_minima.config import GLOBAL
+from regimes.lab.numbers import Number, known
+from regimes.lab.statistics import share_interval
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+# Shares of spurious minima among 1000 starts, by k and m − k; above k = 20 nothing, and with m = k + 2 none at any k.
+PUBLISHED = {(10, 0): 0.346, (15, 0): 0.803, (19, 0): 0.934, (15, 1): 0.102, (19, 1): 0.491}
+
+
+def spurious(rows: Any) -> Any:
+    """The rows that ended in a spurious minimum."""
+    return rows[rows.stuck]
+
+
+def share(rows: Any, column: str = "stuck") -> Number | None:
+    """Share of the rows where the column is true, with its binomial interval; None without rows."""
+    return Number.of(share_interval(int(rows[column].sum()), len(rows))) if len(rows) else None
+
+
+def shares(rows: "DataFrame") -> dict[tuple[int, int], Number]:
+    """Share of spurious minima by k and m − k."""
+    groups: Any = rows.groupby(["teacher", "extra"])
+    return known({(int(k), int(extra)): share(some) for (k, extra), some in groups})
+
+
+def cured(rows: Any, column: str) -> Number | None:
+    """Share of the spurious minima tried from which one neuron more has led below the published limit."""
+    tried = rows[rows[column].notna()]
+    return share(tried.assign(cured=tried[column] <= GLOBAL), "cured")
+
+
+def cured_at_last(rows: Any, added: int = 4) -> Number | None:
+    """The same for at most so many neurons, one after the other at the lowest point."""
+    tried = rows[rows.needed.notna()]
+    return share(tried.assign(cured=tried.needed <= added), "cured")
