@@ -1,0 +1,55 @@
+"""Changes by deletion, grouped once for verdict, table and figure."""
+
+from typing import TYPE_CHECKING, Any
+
+from regimes.lab.numbers import Number, geometric_mean, mean, slope
+from regimes.lab.report import Interval
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+PERCENT = Interval(0.0, 100.0)
+POINTS = Interval(-100.0, 100.0)
+
+
+def deepest(rows: "DataFrame", net: str) -> Any:
+    """The rows of the deepest of these nets."""
+    some: Any = rows[rows.net == net]
+    return some[some.layers == some.layers.max()]
+
+
+def in_depth(rows: "DataFrame", net: str, column: str, deleted: int) -> Number | None:
+    """The exponent in L of what so many deletions do; one a seed."""
+    some: Any = rows[(rows.net == net) & (rows.deleted == deleted)]
+    return slope(some.layers, some[column], some.seed)
+
+
+def in_number(some: Any, column: str) -> Number | None:
+    """The exponent in the number k of deletions, from 1 to L/4, of a column less its value for the whole net."""
+    whole = some[some.deleted == 0].set_index("seed")[column]
+    few = some[(some.deleted > 0) & (some.deleted <= some.layers / 4)]
+    risen = few[column] - few.seed.map(whole)
+    return slope(few.deleted[risen > 0], risen[risen > 0], few.seed[risen > 0])
+
+
+def departure_share(some: Any, part: int) -> Number | None:
+    """Departure from additivity over change of the outputs where one of so many parts of a net is deleted."""
+    found = some[some.deleted == some.layers // part]
+    return geometric_mean(found.departure / found.change) if (found.departure > 0).all() else mean([0.0])
+
+
+def rise(some: Any, deleted: int = 1) -> Number | None:
+    """The rise of the test error by so many deletions, in points: mean over the seeds."""
+    by = some.pivot_table(index="seed", columns="deleted", values="test_error")
+    return mean((by[deleted] - by[0]).dropna(), within=POINTS) if {0, deleted} <= set(by) else None
+
+
+def largest_rise(some: Any) -> Number | None:
+    """The largest rise of the test error by one more deletion, of each seed, in points: mean over the seeds."""
+    by = some.pivot_table(index="seed", columns="deleted", values="test_error")
+    numbers = by.columns.to_numpy(dtype=float)
+    if len(numbers) < 2:
+        return None
+    steps = by.diff(axis=1).iloc[:, 1:] / (numbers[1:] - numbers[:-1])
+    return mean(steps.max(axis=1).dropna(), within=POINTS)
