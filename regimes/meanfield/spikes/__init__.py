@@ -1,0 +1,1 @@
+"""Sparse deconvolution on the torus: their risk, its dual certificate, and ways to the minimum."""

@@ -1,0 +1,172 @@
+"""Bounds of the dual certificate, the duality gap, and the ways to the minimum that are measured by it."""
+
+import pytest
+import torch
+from sklearn.linear_model import Lasso
+from torch.testing import assert_close
+
+from regimes.meanfield.measures import Measure
+from regimes.meanfield.spikes.descent import forward_backward
+from regimes.meanfield.spikes.dual import certify_spikes
+from regimes.meanfield.spikes.lasso import best_masses
+from regimes.meanfield.spikes.peaks import bound, peaks
+from regimes.meanfield.spikes.problems import evenly_spaced, random_spikes
+from regimes.meanfield.spikes.risk import SpikeRisk, observed
+from regimes.meanfield.spikes.sliding import sliding_frank_wolfe
+
+ORDER = 7
+
+
+def problem(dim: int, signed: bool, runs: int = 2, number: int = 3) -> tuple[SpikeRisk, Measure]:
+    generators = [torch.Generator().manual_seed(seed) for seed in range(21, 21 + runs)]
+    truth = random_spikes(number, dim, separation=0.15, signed=signed, generators=generators)
+    return SpikeRisk(observed(truth, ORDER), penalty=0.01 * (2 * ORDER + 1) ** dim, signed=signed), truth
+
+
+def start(risk: SpikeRisk, m: int) -> Measure:
+    position = evenly_spaced(m, risk.dim).expand(risk.runs, -1, -1)
+    return Measure(position, torch.zeros(risk.runs, m, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_bound_of_the_certificate_is_above_every_point_and_close(dim, signed):
+    residual = torch.randn(6, *[2 * ORDER + 1] * dim, dtype=torch.float64)
+    risk = SpikeRisk(residual, penalty=1.0, signed=signed)
+    upper, found = bound(risk, risk.target)
+    fine = risk.on_grid(risk.target, 3000 if dim == 1 else 200).value
+    dense = (fine.abs() if signed else fine).amax(1)
+    assert (upper >= dense).all()
+    assert (upper <= found.height[:, 0] + 1e-10).all()  # proved and attained
+    assert (found.gradient[:, 0] < 1e-9 * upper).all()
+    assert_close(peaks(risk, risk.target), found)
+
+
+@pytest.mark.parametrize(("constant", "signed", "most"), [(1.0, True, 1.0), (-1.0, True, 1.0), (-1.0, False, -1.0)])
+@pytest.mark.parametrize("dim", [1, 2])
+def test_a_flat_certificate_is_bounded_too(constant, signed, most, dim):
+    residual = torch.zeros(1, *[2 * ORDER + 1] * dim, dtype=torch.float64)
+    residual.view(-1)[0] = constant
+    risk = SpikeRisk(residual, penalty=1.0, signed=signed)
+    (upper,) = bound(risk, risk.target)[0].tolist()
+    assert most <= upper < most + 0.1  # no point of it is a proper peak, so cells are cut until they are too many
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("mass", [0.8, -0.8])
+def test_the_minimum_for_one_spike_is_known_and_certified(dim, mass):
+    peak, penalty = (2 * ORDER + 1.0) ** dim, 1.7
+    place = torch.rand(1, 1, dim, dtype=torch.float64)
+    target = observed(Measure(place, torch.tensor([[mass]], dtype=torch.float64)), ORDER)
+    shrunk = mass - penalty / peak * (1 if mass > 0 else -1)
+    best = Measure(place, torch.tensor([[shrunk]], dtype=torch.float64))
+    found = certify_spikes(SpikeRisk(target, penalty=penalty), best)
+    assert_close(found.value, torch.tensor([penalty / (2 * peak) + abs(shrunk)], dtype=torch.float64))
+    assert 0 <= float(found.gap) < 1e-11
+    assert abs(float(found.largest) - 1) < 1e-10
+    (spikes, last), *rest = list(sliding_frank_wolfe(SpikeRisk(target, penalty=penalty)))[::-1]
+    assert len(rest) == 1
+    assert_close(spikes.mass, best.mass[0])
+    assert_close(spikes.position, place[0])
+    assert float(last.gap) <= 1e-10
+
+
+def test_a_positive_measure_does_not_serve_a_negative_spike():
+    target = observed(
+        Measure(torch.tensor([[[0.3]]], dtype=torch.float64), -torch.ones(1, 1, dtype=torch.float64)), ORDER
+    )
+    risk = SpikeRisk(target, penalty=5.0, signed=False)
+    spikes, last = list(sliding_frank_wolfe(risk))[-1]
+    assert len(spikes.mass) == 0
+    assert float(last.gap) == 0
+    assert float(last.largest) < 1
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_gap_is_never_below_the_distance_to_the_minimum(signed):
+    risk, truth = problem(1, signed)
+    for run in range(risk.runs):
+        one = risk.select(torch.tensor([run]))
+        steps = list(sliding_frank_wolfe(one))
+        least, values = float(steps[-1][1].value), [float(step.value) for _, step in steps]
+        assert values == sorted(values, reverse=True)
+        assert float(steps[-1][1].gap) <= 1e-10
+        for _, step in steps:
+            assert float(step.lower) <= least + 1e-12
+        assert len(steps[-1][0].mass) == 3
+        worse = certify_spikes(one, truth.select(torch.tensor([run])))
+        assert float(worse.lower) <= least <= float(worse.value)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_best_masses_are_those_of_another_lasso(signed):
+    features, target = torch.randn(8, 15, dtype=torch.float64), torch.randn(15, dtype=torch.float64)
+    other = Lasso(alpha=2.0 / 15, fit_intercept=False, positive=not signed, tol=1e-14, max_iter=100_000)
+    other.fit(features.mT.numpy(), target.numpy())
+    start = torch.tensor([1.0, 0, 0, 3, 0, 0, 0, 0], dtype=torch.float64)
+    found = best_masses(features @ features.mT / 2, features @ target / 2, start, signed=signed)
+    assert_close(found, torch.as_tensor(other.coef_), rtol=0, atol=1e-9)  # the other's accuracy
+    assert ((found == 0) == torch.as_tensor(other.coef_ == 0)).all()
+
+
+def test_two_copies_of_a_spike_have_the_mass_of_one():
+    features = torch.randn(1, 15, dtype=torch.float64).expand(2, -1)
+    gram, linear = features @ features.mT, features @ (3 * features[0])
+    found = best_masses(gram, linear, torch.zeros(2, dtype=torch.float64), signed=True)
+    assert_close(found.sum(), 3 - 1 / gram[0, 0])
+
+
+@pytest.mark.parametrize("cone", [False, True])
+def test_the_first_step_of_descent_is_its_formula(cone):
+    risk, _ = problem(1, True, runs=1)
+    m, dtype = 4, torch.float64
+    at = Measure(evenly_spaced(m, 1)[None], torch.tensor([[0.4, -0.3, 0.2, 0.0]], dtype=dtype))
+    _, moment = forward_backward(risk, at, iterations=1, every=1, cone=cone)
+    peak = 2 * ORDER + 1
+    h, unit = risk.penalty / peak, 4 * torch.pi**2 * ORDER * (ORDER + 1) / 3
+    eta, slope, _ = risk.correlation(risk.residual(at), at.position, 1)
+    typical = float(risk.target.norm() / peak**0.5)
+    speed = at.mass.sign() / (unit * typical) if cone else at.mass / (unit * typical**2)
+    ahead = at.mass + h / m * eta
+    assert_close(moment.measure.mass, ahead.sign() * (ahead.abs() - h / m).clamp_min(0))
+    assert_close(moment.measure.position, at.position + h * speed[..., None] * slope)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cone", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+def test_descent_never_rises_and_comes_to_the_certified_minimum(cone, signed):
+    risk, _ = problem(1, signed, number=2)
+    moments = list(forward_backward(risk, start(risk, 12), iterations=4000, gap=1e-6, cone=cone))
+    values = torch.stack([moment.certificate.value for moment in moments])
+    assert (values.diff(dim=0) <= 1e-12 * values[0]).all()
+    end = moments[-1]
+    assert (end.certificate.gap <= 1e-6).all()
+    for run in range(risk.runs):
+        *_, (_, other) = sliding_frank_wolfe(risk.select(torch.tensor([run])))
+        assert_close(end.certificate.value[run], other.value[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dim", [1, 2])
+def test_births_find_what_the_start_has_missed(dim):
+    risk, _ = problem(dim, True)
+    alone = start(risk, 1)
+    without = list(forward_backward(risk, alone, iterations=300, cone=True))[-1]
+    assert (without.certificate.gap > 1).all()
+    assert (without.certificate.peaks.height[:, 0] > 1.1).all()  # and the certificate says where
+    end = list(forward_backward(risk, alone, iterations=4000, gap=1e-6, cone=True, births=True))[-1]
+    assert (end.certificate.gap <= 1e-6).all()
+    assert (end.births >= 2).all()
+    assert (end.certificate.largest <= 1 + 1e-6).all()
+
+
+def test_runs_that_have_come_to_the_gap_stay_as_they_are():
+    risk, _ = problem(1, False)
+    solved = [list(sliding_frank_wolfe(risk.select(torch.tensor([run]))))[-1][0] for run in range(2)]
+    mass, position = torch.stack([one.mass for one in solved]), torch.stack([one.position for one in solved])
+    mass[1] = 0
+    moments = list(forward_backward(risk, Measure(position, mass), iterations=20, every=10, gap=1e-9))
+    assert moments[-1].iterations.tolist() == [0, 20]
+    assert_close(moments[-1].measure.mass[0], mass[0], rtol=0, atol=0)
+    assert (moments[-1].measure.mass[1] > 0).any()
