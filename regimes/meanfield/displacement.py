@@ -1,6 +1,6 @@
 """Particle flow in the magnified displacement v = α(w − w_0), which stays O(1) however lazy the net is."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,8 +9,8 @@ from torch import Tensor
 
 from regimes.activations import Activation, require_activation
 from regimes.checks import count, kind, not_negative, positive, real, shapes
-from regimes.control.adaptive import integrate
 from regimes.control.state import IntegratorState
+from regimes.meanfield.course import Pull, follow
 from regimes.meanfield.flow import by_run, require_by_run
 from regimes.meanfield.particles import Particles, require_particles
 from regimes.meanfield.two_layer import TwoLayerRisk, require_alpha
@@ -85,22 +85,19 @@ def displacement_flow(
             require_by_run("displacement_flow", name, value, start.runs)
             (positive if name == "unit" else not_negative)("displacement_flow", name, value)
     risk_below, unit = (None if value is None else by_run(value, start) for value in (risk_below, unit))
-    whole = _Magnified(risk, start, risk_below, unit)
 
-    def select(chosen: Tensor) -> tuple[Callable[[Particles], Particles], Callable[[Particles], Tensor] | None]:
-        below = None if risk_below is None else risk_below[chosen]
+    def part(chosen: Tensor) -> Pull[Particles]:
         clock = None if unit is None else unit[chosen]
-        part = _Magnified(risk.select(chosen, of=start.runs), start.select(chosen), below, clock)
-        return part.velocity, part.event
+        return _magnified(risk.select(chosen, of=start.runs), start.select(chosen), clock)
 
-    solutions = integrate(
-        whole.velocity,
+    solutions = follow(
+        _magnified(risk, start, unit),
         Particles(*map(torch.zeros_like, start)),
         times,
+        part=part,
+        threshold=risk_below,
         rtol=rtol,
         atol=atol,
-        until=whole.event,
-        select=select,
         smallest=smallest,
         max_steps=max_steps,
         after=after,
@@ -109,18 +106,15 @@ def displacement_flow(
         yield Displacement(at.time, at.state, at.steps, at.stopped, at.forced, at.course)
 
 
-class _Magnified:
-    """Velocity of v = α(w − w_0) and the stopping rule, of one set of runs."""
+def _magnified(risk: TwoLayerRisk, start: Particles, unit: Tensor | None) -> Pull[Particles]:
+    """Risk and velocity of v = α(w − w_0), of one set of runs."""
+    factor = _column(risk.alpha) * (1.0 if unit is None else _column(unit))
 
-    def __init__(self, risk: TwoLayerRisk, start: Particles, threshold: Tensor | None, unit: Tensor | None) -> None:
-        self.risk, self.start = risk, start
-        self.factor = _column(risk.alpha) * (1.0 if unit is None else _column(unit))
-        # The last velocity of a step is the one at its end, so the risk there is already known.
-        self.event = None if threshold is None else (lambda _: self.latest <= threshold)
+    def pull(moved: Particles) -> tuple[Tensor, Particles]:
+        value, flow = risk.risk_and_velocity(_displaced(start, moved, risk.alpha))
+        return value, Particles(flow.output.mul_(factor), flow.input.mul_(factor))
 
-    def velocity(self, moved: Particles) -> Particles:
-        self.latest, flow = self.risk.risk_and_velocity(_displaced(self.start, moved, self.risk.alpha))
-        return Particles(flow.output.mul_(self.factor), flow.input.mul_(self.factor))
+    return pull
 
 
 def tangent_features(

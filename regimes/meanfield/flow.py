@@ -1,15 +1,15 @@
 """Training a two-layer ensemble: the particle gradient flow in continuous time, and plain gradient descent."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from regimes.checks import count, finite, function, given, kind, not_negative, positive
-from regimes.control.adaptive import integrate
+from regimes.checks import finite, function, given, kind, not_negative, positive
+from regimes.meanfield.course import Pull, follow, march, recorded
 from regimes.meanfield.particles import Particles, require_particles
 from regimes.meanfield.two_layer import TwoLayerRisk
 
@@ -84,21 +84,17 @@ def gradient_flow(
         not_negative("gradient_flow", "risk_below", risk_below)
     runs, device = particles.runs, particles.output.device
     threshold = None if risk_below is None else by_run(risk_below, particles)
-    whole = _System(risk, threshold)
     finer = torch.as_tensor(risk.alpha, dtype=torch.float64, device=device).flatten().clamp_min(1).expand(runs)
 
-    def select(chosen: Tensor) -> tuple[Callable, Callable | None]:
-        part = _System(risk.select(chosen, of=runs), None if threshold is None else threshold[chosen])
-        return part.velocity, part.event
-
-    solutions = integrate(
-        whole.velocity,
+    solutions = follow(
+        _pull(risk),
         particles,
         times,
+        part=lambda chosen: _pull(risk.select(chosen, of=runs)),
+        threshold=threshold,
+        until=until,
         rtol=rtol / finer,
         atol=atol / finer,
-        until=until or whole.event,
-        select=None if until else select,
         smallest=smallest,
         max_steps=max_steps,
     )
@@ -123,17 +119,14 @@ def by_run(value: float | Tensor, particles: Particles) -> Float[Tensor, " runs"
     return value.to(particles.output.device).expand(particles.runs)
 
 
-class _System:
-    """Velocity and event of one set of runs."""
+def _pull(risk: Risk) -> Pull[Particles]:
+    """Risk and velocity of one set of runs: −∇F'[μ] of equal masses 1/m, which is −m ∇F_α."""
 
-    def __init__(self, risk: Risk, threshold: Tensor | None) -> None:
-        self.risk = risk
-        # The last velocity of a step is the one at its end, so the risk there is already known.
-        self.event = None if threshold is None else (lambda particles: self.latest <= threshold)
+    def pull(particles: Particles) -> tuple[Tensor, Particles]:
+        value, gradient = risk.risk_and_gradient(particles)
+        return value, Particles(*(weights.mul_(-particles.width) for weights in gradient))
 
-    def velocity(self, particles: Particles) -> Particles:
-        self.latest, gradient = self.risk.risk_and_gradient(particles)
-        return Particles(*(weights.mul_(-particles.width) for weights in gradient))
+    return pull
 
 
 def descend(
@@ -154,16 +147,11 @@ def descend(
     """
     require_particles("descend", particles)
     finite("descend", **particles._asdict())
-    count("descend", "iterations", iterations, at_least=0)
-    wanted = _recorded(record)
+    wanted = recorded("descend", record, iterations)
     given("descend", risk=risk)
     if not isinstance(risk, Gradient):
         function("descend", risk=risk)
     function("descend", batches=batches)
-    if wanted and not (min(wanted) >= 0 and max(wanted) <= iterations):
-        raise ValueError(
-            f"descend needs records between 0 and iterations; got {sorted(wanted)} and {iterations}. Change one."
-        )
     pair = step if isinstance(step, tuple) else (step, step)
     for each in pair:
         require_by_run("descend", "step", each, particles.runs)
@@ -174,22 +162,14 @@ def descend(
     ]
     particles = particles.clone()
     gradient_at = _gradients(risk, Particles(*map(torch.empty_like, particles)), batches)
-    if 0 in wanted:
-        yield 0, particles.clone()
-    for iteration in range(1, iterations + 1):
-        gradient = gradient_at(iteration, particles)
+
+    def change(iteration: int, now: Particles) -> Particles:
+        gradient = gradient_at(iteration, now)
         kind("descend", "the gradient", gradient, tuple, "Particles")
-        for weights, change, factor in zip(particles, gradient, factors, strict=True):
-            weights.addcmul_(change, factor)
-        if iteration in wanted:
-            yield iteration, particles.clone()
+        return gradient
 
-
-def _recorded(record: Any) -> set[int]:
-    try:
-        return {count("descend", "every iteration to record", iteration, at_least=0) for iteration in record}
-    except TypeError:
-        raise ValueError(f"descend needs record as iterations, such as [0, 10]; got {record!r}.") from None
+    for iteration, now in march(change, particles, factors, iterations, wanted):
+        yield iteration, now.clone()
 
 
 def _gradients(

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from regimes.checks import function, given, positive
+from regimes.meanfield import net_measure
 from regimes.meanfield.layout import equal_members
 from regimes.meanfield.overlaps import Overlap, Summed
 from regimes.meanfield.overlaps import erf_gaussian as erf_gaussian
@@ -25,6 +26,11 @@ class PopulationRisk:
     Error: R is a sum of terms that cancel when student and teacher agree, so it is right to about 1e-16·R(0) in float64
     (and may be that much below 0); gradients have the same absolute floor, relative to their first size.
     """
+
+    # A functional of measures too.
+    value, variation = net_measure.value, net_measure.variation
+    value_and_forces, forces_at = net_measure.value_and_forces, net_measure.forces_at
+    at_least = 0.0
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from regimes.activations import Activation, require_activation
 from regimes.checks import alike, count, finite, positive, real, shapes
+from regimes.meanfield import net_measure
 from regimes.meanfield.layout import Tile, equal_members, tile_runs, tiles
 from regimes.meanfield.particles import Particles, require_particles
 
@@ -27,6 +28,11 @@ class TwoLayerRisk:
     (kept as (runs, 1, 1)). An instance keeps its work memory between calls: it must not be used by two threads at once.
     Source: [ChizatOyallonBach2019] section 2.
     """
+
+    # A functional of measures too.
+    value, variation = net_measure.value, net_measure.variation
+    value_and_forces, forces_at = net_measure.value_and_forces, net_measure.forces_at
+    at_least = 0.0
 
     def __init__(
         self,
