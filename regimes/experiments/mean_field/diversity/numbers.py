@@ -1,0 +1,57 @@
+"""Which limits are proved to be global, and which are known not to be: for verdict, table and figure."""
+
+from typing import TYPE_CHECKING, Any
+
+from regimes.lab.numbers import Number, known
+from regimes.lab.statistics import share_interval
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+NEAR = 1e-3  # of the risk of f = 0: limits that are known to be so near to the minimum are called global
+PLANAR = ("relu 2-d", "erf 2-d")
+
+
+def ends(rows: "DataFrame") -> Any:
+    """The last row of each run: proved to be global, or known not to be, as another limit or bound of F is lower.
+
+    best, bound: the least F and the largest lower bound that any start with the same teacher has led to.
+    """
+    last: Any = rows[rows.kind == "end"].copy()
+    same = last.groupby(["problem", "seed"])
+    last["best"], last["bound"] = same.value.transform("min"), same.lower.transform("max")
+    last["proved"] = last.value - last.lower <= NEAR * last["first"]
+    last["spurious"] = last.value - last.best > NEAR * last["first"]
+    return last
+
+
+def share(some: Any, column: str = "proved") -> Number | None:
+    """Share of the runs where the column is true, with its binomial interval; None without runs."""
+    return Number.of(share_interval(int(some[column].sum()), len(some))) if len(some) else None
+
+
+def shares(rows: "DataFrame", column: str = "proved") -> dict[tuple[str, str], Number]:
+    """The share by problem and start."""
+    groups: Any = ends(rows).groupby(["problem", "start"], sort=False)
+    return known({key: share(some, column) for key, some in groups})
+
+
+def in_its_sign(rows: "DataFrame") -> Number | None:
+    """Share of the limits of one sign that are proved to be global among the measures of that sign."""
+    last = ends(rows)
+    some = last[last.start == "one sign"]
+    return share(some.assign(inside=some.value - some.lower_positive <= NEAR * some["first"]), "inside")
+
+
+def slack(rows: "DataFrame") -> "Series":
+    """F less the largest lower bound for the same teacher, over the risk of f = 0; only where bounds are proved."""
+    last = ends(rows)
+    last = last[last.problem.isin(PLANAR)]
+    return (last.value - last.bound) / last["first"]
+
+
+def falls(rows: "DataFrame") -> "Series":
+    """What one neuron takes off F at limits that are not global, over what convexity foretells."""
+    last = ends(rows)
+    last = last[last.spurious]
+    return last.fall / last.foretold
