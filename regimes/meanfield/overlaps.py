@@ -109,6 +109,19 @@ class ReluOverlap:
         slope = torch.baddbmm(direction * radial, _rest(cosine), column * v).mul_(self._factor(u) * (length != 0))
         return (u * slope).sum(2), slope
 
+    def coefficient(self, length: Tensor, degree: int) -> Tensor:
+        """E relu(|u| t) h_n(t) for t ~ N(0, 1), h_n the normalised Hermite polynomial of that degree.
+
+        For even n its square is |u|² ((n − 3)!!)²/(2π n!), for n = 1 it is |u|²/4, for other odd n zero.
+        """
+        if self.sphere:
+            raise ValueError("coefficient needs Gaussian inputs; got the overlap on the sphere. Use relu_gaussian.")
+        if degree % 2:
+            return length * (0.5 if degree == 1 else 0.0)
+        odd = math.prod(range(degree - 3, 1, -2)) if degree > 2 else 1
+        sign = -1 if degree > 2 and degree % 4 == 0 else 1
+        return length * (sign * odd / math.sqrt(2 * math.pi * math.factorial(degree)))
+
     def _factor(self, u: Tensor) -> float:
         return 1 / (2 * math.pi * (u.shape[2] if self.sphere else 1))
 
@@ -128,6 +141,18 @@ class ErrorFunctionOverlap:
     def __init__(self, name: str, weights: Sequence[float], widths: Sequence[float], constant: float = 0.0) -> None:
         self.__name__, self.constant = name, constant
         self.terms = tuple(zip(weights, widths, strict=True))
+
+    def coefficient(self, length: Tensor, degree: int) -> Tensor:
+        """E σ(|u| t) h_n(t) for t ~ N(0, 1), h_n the normalised Hermite polynomial of that degree.
+
+        For odd n it is √(2 s_n/π) Σ_k weight_k (|u| ρ_k)^n up to its sign, arcsin z = Σ_n s_n z^n.
+        """
+        if degree % 2 == 0:
+            return torch.full_like(length, self.constant if degree == 0 else 0.0)
+        half = degree // 2
+        series = math.comb(2 * half, half) / 4**half / degree
+        powers = [weight * (length / (length.square() + width**2).sqrt()) ** degree for weight, width in self.terms]
+        return math.sqrt(2 * series / math.pi) * torch.stack(powers).sum(0)
 
     def value(self, s: Tensor) -> Tensor:
         """σ(s), elementwise."""

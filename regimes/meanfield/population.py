@@ -54,7 +54,7 @@ class PopulationRisk:
         by_run = isinstance(alpha, Tensor) and alpha.ndim > 0
         column = torch.as_tensor(alpha).to(teacher.output).reshape(-1, 1, 1)
         self.alpha: float | Tensor = column if by_run else float(alpha)
-        self._kept: tuple[tuple[int, float], Particles, Tensor] | None = None
+        self._kept: tuple[tuple[int, int], Particles, Tensor] | None = None
 
     def risk(self, particles: Particles) -> Float[Tensor, " runs"]:
         """R(f) = ½ E‖f − y‖², not divided by α²."""
@@ -62,7 +62,8 @@ class PopulationRisk:
 
     def gradient(self, particles: Particles, out: Particles | None = None) -> Particles:
         """Plain gradient of F_α = R(f)/α² in every weight; written to `out` if given."""
-        return self.risk_and_gradient(particles, out)[1]
+        student, others, _ = self._nets(particles)
+        return self._gradient(student, *self._sums(student, student.join(others)), out)
 
     def velocity(self, particles: Particles) -> Particles:
         """Particle flow −m ∇F_α."""
@@ -72,16 +73,10 @@ class PopulationRisk:
         self, particles: Particles, out: Particles | None = None
     ) -> tuple[Float[Tensor, " runs"], Particles]:
         """R(f) and the gradient of F_α."""
-        scale = self._checked(particles)
-        student = Particles(self.alpha * scale * particles.output, particles.input)
-        others, constant = self._others(particles.runs, scale)
+        student, others, constant = self._nets(particles)
         (own, pulls), (theirs, more) = (self._sums(student, net) for net in (student, others))
         risk = (student.output * own).sum((1, 2)) / 2 + (student.output * theirs).sum((1, 2)) + constant
-        output = (own + theirs) * (scale / self.alpha)
-        input = (pulls + more) / (self.alpha * self.alpha)
-        if out is None:
-            return risk, Particles(output, input)
-        return risk, Particles(out.output.copy_(output), out.input.copy_(input))
+        return risk, self._gradient(student, own + theirs, pulls + more, out)
 
     def select(self, runs: Int[Tensor, " chosen"], *, of: int) -> "PopulationRisk":
         """The risk of some of the `of` runs."""
@@ -97,8 +92,11 @@ class PopulationRisk:
         members = equal_members(self.teacher.runs, runs)[0]
         return Particles(*(part.repeat_interleave(members, dim=0) for part in self.teacher))
 
-    def _checked(self, particles: Particles) -> float:
-        """The scale s, for particles of the right shapes."""
+    def _nets(self, particles: Particles) -> tuple[Particles, Particles, Tensor]:
+        """f − y as two nets, the student and what it is joined with, and the risk of the latter alone.
+
+        The latter is kept for the next step.
+        """
         k, d = self.teacher.output.shape[2], self.teacher.input.shape[2]
         require_particles("PopulationRisk", particles, d=d, k=k, like=self.teacher.output)
         for name, part in {"alpha": self.alpha, "centre": self.centre and self.centre.output}.items():
@@ -107,18 +105,23 @@ class PopulationRisk:
                     f"PopulationRisk needs {name} for each of the {particles.runs} runs of the particles; got "
                     f"{len(part)}. Repeat it."
                 )
-        return 1 / particles.width if self.scale is None else self.scale
-
-    def _others(self, runs: int, scale: float) -> tuple[Particles, Tensor]:
-        """What the student's net is joined with to be f − y, and its risk alone; both are kept for the next step."""
-        if self._kept is None or self._kept[0] != (runs, scale):
-            teacher = self._teachers(runs)
+        factor = self.alpha * self._scale(particles.width)
+        if self._kept is None or self._kept[0] != (particles.runs, particles.width):
+            teacher = self._teachers(particles.runs)
             others = Particles(-teacher.output, teacher.input)
             if self.centre is not None:
-                others = others.join(Particles(-self.alpha * scale * self.centre.output, self.centre.input))
+                others = others.join(Particles(-factor * self.centre.output, self.centre.input))
             sums, _ = self._sums(others, others)
-            self._kept = (runs, scale), others, (others.output * sums).sum((1, 2)) / 2
-        return self._kept[1:]
+            self._kept = (particles.runs, particles.width), others, (others.output * sums).sum((1, 2)) / 2
+        return Particles(factor * particles.output, particles.input), *self._kept[1:]
+
+    def _scale(self, width: int) -> float:
+        return 1 / width if self.scale is None else self.scale
+
+    def _gradient(self, student: Particles, sums: Tensor, pulls: Tensor, out: Particles | None) -> Particles:
+        """The gradient of F_α from that of R(f) in the weights of the student's net."""
+        output, input = sums * (self._scale(student.width) / self.alpha), pulls / (self.alpha * self.alpha)
+        return Particles(output, input) if out is None else Particles(out.output.copy_(output), out.input.copy_(input))
 
     def _sums(self, net: Particles, other: Particles) -> tuple[Tensor, Tensor]:
         """Σ_j w_j K(u_i, v_j), and Σ_j (w_i·w_j) ∂K(u_i, v_j)/∂u_i, the neurons i of one net, j of the other."""
