@@ -114,6 +114,13 @@ class Measures(IntEnum):
 
 
 @unique
+class Chaos(IntEnum):
+    """Particles whose number is sent to infinity."""
+
+    START = 121
+
+
+@unique
 class GapJob(IntEnum):
     """The job ot-gap: which points, and the probes of the map."""
 

@@ -150,3 +150,17 @@ def test_errors_name_the_cure():
         next(continuity_flow(lambda density: density / 0, start, [1.0], length=1.0))
     with pytest.raises(RunFailed, match="max_steps"):
         next(continuity_flow(torch.ones_like, start, [1.0], length=1.0, max_steps=2))
+
+
+@pytest.mark.slow
+def test_the_longest_step_keeps_a_velocity_that_answers_the_density_stable():
+    """A gradient flow of ½|mean of e^{iθ}|²/ε near its minimum: v is tiny, and its answer has the rate 1/(2ε)."""
+    edges, middles = right_edges(64, CIRCLE), centres(64, CIRCLE)
+    start = 1 + 1e-3 * middles.cos()[None]
+
+    def velocity(density):
+        return (density * middles.cos()).mean(1, keepdim=True) * edges.sin() / 0.01
+
+    (long,) = continuity_flow(velocity, start, [10.0], length=CIRCLE)
+    (short,) = continuity_flow(velocity, start, [10.0], length=CIRCLE, longest=0.02)
+    assert float((short.density - 1).abs().max()) < 1e-6 < 1e-4 < float((long.density - 1).abs().max())

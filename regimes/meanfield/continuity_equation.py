@@ -35,6 +35,7 @@ def continuity_flow(
     temperature: float = 0.0,
     periodic: bool = True,
     courant: float = 0.5,
+    longest: float = inf,
     max_steps: int = 1_000_000,
 ) -> Iterator[Density]:
     """The density at each of `times`, which ascend from 0 on and are hit exactly; one time step for all runs.
@@ -43,8 +44,9 @@ def continuity_flow(
     at the right edge of each cell. Without `periodic` the ends are walls: no mass crosses them, whatever v is there.
     Fluxes are upwind, from straight lines in each cell with monotonized central slopes; time steps are Heun's, the mean
     of ρ and of two Euler steps. The mass is kept to round-off. A step is courant/(2 max|v|/h + 2 temperature/h²): for
-    courant ≤ 1 no Euler step, hence no step, makes a density negative that was not. Error O(h²) in the mean over the
-    cells where ρ is smooth. Source: [vanLeer1977], [ShuOsher1988].
+    courant ≤ 1 no Euler step, hence no step, makes a density negative that was not. It is never above `longest`: where
+    v depends on ρ and answers at the rate r, steps above 2/r are unstable however small v is. Error O(h² + longest²)
+    in the mean over the cells where ρ is smooth; without `longest`, O(h²). Source: [vanLeer1977], [ShuOsher1988].
     """
     shapes("continuity_flow", density=(density, "runs cells"))
     real("continuity_flow", density=density)
@@ -52,6 +54,7 @@ def continuity_flow(
     function("continuity_flow", velocity=velocity)
     positive("continuity_flow", "length", length)
     not_negative("continuity_flow", "temperature", temperature)
+    positive("continuity_flow", "longest", longest, infinite=True)
     count("continuity_flow", "max_steps", max_steps)
     if not (isinstance(courant, int | float) and 0 < courant <= 1):
         raise ValueError(f"continuity_flow needs courant above 0 and at most 1; got {courant!r}. Pass 0.5.")
@@ -73,7 +76,7 @@ def continuity_flow(
             if steps >= max_steps:
                 raise RunFailed(f"continuity_flow has used all {max_steps} steps at time {now:.6g}; raise max_steps.")
             left = moment - now
-            step = min(courant / rate, left) if rate > 0 else left
+            step = min(courant / rate if rate > 0 else inf, longest, left)
             # The last two steps before a requested time share what is left, so that none is tiny.
             step = left / 2 if step < left < 2 * step else step
             one = density + step * _change(density, speed, h, temperature, periodic)
