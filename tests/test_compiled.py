@@ -101,3 +101,59 @@ torch.testing.assert_close(*after)
 def test_a_network_is_compiled_once_for_full_batches_and_for_nothing_else(level):
     code = ONCE.format(level=level)
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=True)
+
+
+TOGETHER = """
+import torch
+
+from regimes.data.batches import Batches
+from regimes.data.classification import Labelled
+from regimes.models.build import build
+from regimes.training.config import TrainConfig
+from regimes.training.ensemble import ensemble_of
+from regimes.training.assemble import make_objective, make_optimiser
+from regimes.training.loop import Training, descend
+from regimes.data.member_batches import MemberBatches
+
+compiled, sizes = [], []
+
+
+def counting(graph, examples):
+    compiled.append(graph)
+
+    def run(*given):
+        sizes.append([x.shape[:2] for x in given if x.dim() == 5 and x.shape[2:] == (3, 8, 8)][0])
+        return graph(*given)
+
+    return run
+
+
+def net(seed):
+    torch.manual_seed(seed)
+    return build("resnet9", (3, 8, 8), 10, filters=4, blocks=2)
+
+
+compile_module = torch.nn.Module.compile
+torch.nn.Module.compile = lambda self, mode=None: compile_module(self, backend=counting)
+data, after = Labelled(torch.randn(10, 3, 8, 8), torch.randint(0, 10, (10,))), []
+for asked in (True, False):
+    config = TrainConfig(lap=True, level={level!r}, compile=asked, lr=0.01)
+    members = []
+    for seed in range(2):
+        model = net(seed)
+        members.append(Training(model, make_objective(config), make_optimiser(config, model)))
+    together = ensemble_of(config.model_copy(update={{"schedule": "constant"}}), members)
+    for step in descend(together, MemberBatches([Batches(data, 4, seed=seed) for seed in range(2)]), epochs=2):
+        pass
+    after.append(torch.cat([weight.detach().flatten() for weight in together.model.parameters()]))
+assert len(compiled) == 1, len(compiled)
+assert sizes == [(2, 4)] * 4, sizes
+torch.testing.assert_close(*after)
+"""
+
+
+@pytest.mark.slow  # imports the compiler
+@pytest.mark.parametrize("level", ["batch_after", "whole"])
+def test_an_ensemble_is_compiled_once_for_full_batches(level):
+    code = TOGETHER.format(level=level)
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=True)

@@ -384,12 +384,6 @@ def test_seeds_trained_side_by_side_cannot_be_none(name):
         load(experiments.load(name).Config, overrides=["ensemble=0"])
 
 
-def test_side_by_side_no_level_measures_the_whole_training_set():
-    assert load(TableConfig, overrides=["training.level=whole"]).ensemble == 1
-    with pytest.raises(ValueError, match=r"ensemble: .* batch, batch_after or running only; got 2 .*--set ensemble=2"):
-        load(TableConfig, overrides=["training.level=whole", "ensemble=2"])
-
-
 @tables
 def test_an_unknown_arm_is_refused_before_anything_is_measured(name):
     with pytest.raises(ValueError, match=r"an arm needs one of vanilla, lap.*got 'magic'"):
@@ -405,13 +399,12 @@ def test_a_table_compiles_its_networks_where_it_is_asked(monkeypatch, given, mod
     assert asked == [mode]
 
 
-def test_an_arm_of_a_table_is_compiled_and_gives_the_same_row(monkeypatch):
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_an_arm_of_a_table_is_compiled_as_one_network_and_gives_the_same_row(monkeypatch, seeds):
     asked = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda net, mode=None: asked.append(mode))
-    rows = [
-        course.run_all([course.data("digits", 0, 20, 0, (10, 10), None)], "vanilla", trained(epochs=1, **more), [0])
-        for more in ({}, {"compile": True})
-    ]
+    data = [course.data("digits", seed, 20, 0, (10, 10), None) for seed in seeds]
+    rows = [course.run_all(data, "vanilla", trained(epochs=1, **more), seeds) for more in ({}, {"compile": True})]
     assert (asked, rows[0]) == ([None], rows[1])
 
 
@@ -419,8 +412,7 @@ def test_an_arm_of_a_table_is_compiled_and_gives_the_same_row(monkeypatch):
     ("given", "message"),
     [
         (["cuda_graphs=true"], "cuda_graphs needs device cuda"),
-        (["compile=true", "ensemble=2"], "side by side are not compiled"),
-        (["cuda_graphs=true", "device=cuda", "ensemble=2"], "side by side are not compiled"),
+        (["cuda_graphs=true", "device=cuda", "ensemble=2"], "not been tried with seeds side by side"),
         (["training.compile=true"], "training cannot set compile"),
     ],
 )

@@ -252,7 +252,7 @@ def test_the_table_is_trained_where_and_how_the_settings_say():
     assert course(load(mnist_low_data.Config, overrides=["compile=true"])).train.compile
     for wrong, what in (
         (["cuda_graphs=true"], "cuda_graphs needs device cuda"),
-        (["compile=true", "ensemble=2"], "not compiled: set ensemble to 1"),
+        (["cuda_graphs=true", "device=cuda", "ensemble=2"], "has not been tried .*: set ensemble to 1"),
     ):
         with pytest.raises(UserError, match=what):
             load(mnist_low_data.Config, overrides=wrong)

@@ -11,6 +11,8 @@ from regimes.data.batches import Batches
 from regimes.data.classification import classification
 from regimes.models.build import build
 from regimes.models.initialise import initialise, orthogonal
+from regimes.models.timed import timed, timed_segments
+from regimes.training.assemble import clip_before_steps
 from regimes.training.ensemble import Ensemble, descend_together
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import LeastAction, Plain, multiplied
@@ -24,6 +26,7 @@ OBJECTIVES = {
     "plain": Plain,
     "divided": lambda: LeastAction(growth=1.0, every=2),
     "multiplied": lambda: LeastAction(growth=1.0, every=2, form=multiplied, level="running"),
+    "whole": lambda: LeastAction(growth=0.1, every=10, level="whole"),
     "measured again": lambda: LeastAction(growth=1.0, every=2, form=multiplied, level="batch_after"),
 }
 
@@ -108,6 +111,75 @@ def test_a_trace_of_the_ensemble_stacks_those_of_its_members():
         assert_close(stacked[1], own)
 
 
+def with_times(*times, blocks=3, **options):
+    """A net whose blocks have these times, for each of the rows, with weights of its own."""
+    made = []
+    for seed, own in enumerate(times):
+        net = timed(build("dense", (2,), 2, blocks=blocks, width=4, batch_norm=True), **options).double()
+        made.append(initialise(net, orthogonal, 1.0, generator=generator(seed)))
+        with torch.no_grad():
+            net.segment(0).times.copy_(torch.tensor(own))
+    return made
+
+
+ORDERS = ([0.3, 0.6, 0.9], [0.9, 0.3, 0.6], [0.2, 0.5, 0.8], [0.9, 0.2, 0.5])
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("orders", [ORDERS, ORDERS[::2]], ids=["two orders", "one order"])
+def test_members_whose_blocks_act_in_other_orders_are_themselves(orders, training):
+    nets, x = with_times(*orders), torch.randn(len(orders), 8, 2, dtype=torch.float64)
+    ensemble = Ensemble(nets).train(training)
+    trace = ensemble(x, trace=True)
+    alone = [net.train(training)(own, trace=True) for net, own in zip(nets, x, strict=True)]
+    for number, single in enumerate(alone):
+        assert_close(trace.output[number], single.output)
+        assert_close([step[number] for step in trace.flat_steps], single.flat_steps)
+        assert_close([state[number] for state in trace.paths[0]], list(single.paths[0]))
+        member = ensemble.member(number)
+        assert_close(dict(member.state_dict()), dict(nets[number].state_dict()))
+        assert_close(member.eval()(x[number]), nets[number].eval()(x[number]))
+    gradients = torch.autograd.grad(trace.output.square().sum(), list(ensemble.parameters()))
+    expected = [
+        torch.autograd.grad(single.output.square().sum(), list(net.parameters()))
+        for net, single in zip(nets, alone, strict=True)
+    ]
+    assert_close(list(gradients), [torch.stack(own) for own in zip(*expected, strict=True)])
+
+
+def test_each_segment_of_a_member_has_its_own_order():
+    def net(*orders):
+        made = timed(build("preact_resnet", (1, 8, 8), 3, depth=20), sorting="epoch").double().eval()
+        for segment, order in zip(timed_segments(made), orders, strict=True):
+            with torch.no_grad():
+                segment.times.copy_(torch.tensor(order).argsort() / len(order))
+            segment.sort()
+            assert segment.orders() == order
+        return made
+
+    nets = [net([0, 2, 1], [1, 0], [0, 1]), net([0, 1, 2], [1, 0], [1, 0]), net([0, 2, 1], [1, 0], [1, 0])]
+    x = torch.randn(3, 2, 1, 8, 8, dtype=torch.float64)
+    found = Ensemble(nets).eval()(x)
+    assert_close(found, torch.stack([one(own) for one, own in zip(nets, x, strict=True)]))
+
+
+def test_the_joint_gradient_of_the_times_is_shortened_for_each_member():
+    times = [torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(2, 1))]
+    optimiser = torch.optim.SGD(times, 1.0)
+    clip_before_steps(optimiser, times, 0.5)
+    times[0].grad = torch.tensor([[3.0, 0.0, 0.0], [0.1, 0.0, 0.0]])
+    times[1].grad = torch.tensor([[4.0], [0.2]])
+    optimiser.step()
+    assert_close(times[0].detach(), torch.tensor([[-0.3, 0.0, 0.0], [-0.1, 0.0, 0.0]]))
+    assert_close(times[1].detach(), torch.tensor([[-0.4], [-0.2]]))
+    alone = [torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(1))]
+    optimiser = torch.optim.SGD(alone, 1.0)
+    clip_before_steps(optimiser, alone, 0.5)
+    alone[0].grad, alone[1].grad = torch.tensor([3.0, 0.0, 0.0]), torch.tensor([4.0])
+    optimiser.step()
+    assert_close(alone[0].detach(), times[0][0].detach())
+
+
 def test_the_ensemble_state_can_be_saved_and_restored():
     net, batches, x = prepared("dense", members=2)
     ensemble, _ = together(net, batches, Plain(), sgd, steps=2)
@@ -158,12 +230,6 @@ def test_products_in_bfloat16_are_those_of_single_runs():
     assert_close(*ends[False], rtol=1e-4, atol=0)
     assert_close(*ends[True], rtol=0.02, atol=0)  # 8 digits of 2 in each product, 7 steps
     assert ends[False][0] != ends[True][0]
-
-
-def test_a_level_that_measures_the_whole_training_set_is_refused():
-    net, batches, _ = prepared("dense", members=2)
-    with pytest.raises(ValueError, match=r"batch, batch_after or running; got 'whole'"):
-        together(net, batches, LeastAction(level="whole"), sgd, steps=1)
 
 
 def test_batches_of_other_number_or_size_are_refused():

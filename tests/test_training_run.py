@@ -15,6 +15,7 @@ from torch.testing import assert_close
 
 from regimes import training
 from regimes.data.batches import Batches
+from regimes.errors import Diverged
 from regimes.lab import progress, training_figure
 from regimes.lab.intervals import SHARE
 from regimes.lab.statistics import mean_interval
@@ -182,7 +183,7 @@ def test_the_start_says_what_is_trained_and_how_the_best_is_chosen(tmp_path):
 
 @pytest.mark.parametrize("lap", [True, False])
 def test_a_diverging_run_stops_with_its_place_and_the_cure(tmp_path, lap):
-    with pytest.raises(loop.Diverged, match="diverged at epoch") as caught:
+    with pytest.raises(Diverged, match="diverged at epoch") as caught:
         train(tmp_path / "run", lr=1e12, epochs=30, lap=lap)
     text = str(caught.value)
     assert "\n" not in text
@@ -203,7 +204,7 @@ def test_a_weight_that_overflows_after_finite_losses_is_not_saved(tmp_path, monk
             yield step
 
     monkeypatch.setattr(runs, "descend", poisoned)
-    with pytest.raises(loop.Diverged, match=r"epoch 2, step 4: a weight is no longer finite.*last\.pt keeps"):
+    with pytest.raises(Diverged, match=r"epoch 2, step 4: a weight is no longer finite.*last\.pt keeps"):
         train(tmp_path / "run")
     held = load_checkpoint(tmp_path / "run" / "last.pt")
     assert held.state["epoch"] == 1
@@ -227,29 +228,39 @@ def steps(*losses: float) -> list[Step]:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_the_first_loss_that_is_not_finite_is_named_however_late_it_is_read(device):
-    guard = loop.Guard(device, lambda: "advice", every=3)
-    text = r"epoch 1, step 2: the loss is nan, the last finite loss was 0\.5; advice"
-    with pytest.raises(loop.Diverged, match=text):
-        list(map(guard.see, steps(0.5, math.nan, math.nan)))
-    guard = loop.Guard(device, lambda: "advice", every=3)
+    guard = loop.Guard(device, every=3)
+    list(map(guard.see, steps(0.5, math.nan, math.nan)))
+    assert guard.lost == {0: "epoch 1, step 2: the loss is nan, the last finite loss was 0.5"}
+    guard = loop.Guard(device, every=3)
     for step in steps(0.5, 0.25):
         guard.see(step)
     guard.read()
-    assert guard.loss == 0.25
+    assert (guard.losses, guard.lost) == ([0.25], {})
 
 
 def test_a_first_loss_that_is_not_finite_has_none_before():
-    with pytest.raises(loop.Diverged, match="step 1: the loss is inf, no loss before was finite; advice"):
-        loop.Guard("cpu", lambda: "advice").see(*steps(math.inf))
+    guard = loop.Guard("cpu")
+    guard.see(*steps(math.inf))
+    assert guard.lost == {0: "epoch 1, step 1: the loss is inf, no loss before was finite"}
 
 
 def test_a_gpu_is_waited_for_every_few_steps_only():
-    guard = loop.Guard("cuda", lambda: "advice", every=3)
+    guard = loop.Guard("cuda", every=3)
     for step in steps(0.5, math.inf):
         guard.see(step)
     assert len(guard.unread) == 2
-    with pytest.raises(loop.Diverged, match="step 2: the loss is inf"):
-        guard.read()
+    assert not guard.lost
+    guard.read()
+    assert guard.lost[0].startswith("epoch 1, step 2: the loss is inf")
+
+
+def test_a_lost_member_is_named_by_its_number_and_the_others_stay():
+    guard = loop.Guard("cpu", 3)
+    for number, losses in enumerate(([0.5, 0.5, 0.5], [0.25, math.nan, 0.25], [math.inf, math.nan, 0.125])):
+        guard.see(steps(0.0)[0]._replace(number=number, value=torch.tensor(losses)))
+    assert list(guard.lost) == [1, 0]
+    assert guard.lost[1] == "epoch 1, step 2: the loss is nan, the last finite loss was 0.5"
+    assert guard.losses[2] == 0.125
 
 
 @pytest.mark.slow

@@ -18,11 +18,20 @@ from regimes.lab.locks import release, take_lock
 from regimes.processes import SINGLE
 from regimes.training import assemble, results, run, side_by_side, train
 from regimes.training.checkpoint import load_checkpoint
-from regimes.training.ensemble import MemberGuard
+from regimes.training.loop import Guard
 
 SEEDS = 3
 # Without batch norm: Adam divides the rounding of a gradient that is exactly 0 by its ε instead of a norm.
 ADAM = {"optimiser": "adam", "lr": 0.01, "arch_options": {"blocks": 2, "width": 6}}
+# Times that move fast from random places: the members exchange their blocks each in a way of its own.
+TIMES = {
+    "mean_field": True,
+    "tau_start": "random",
+    "tau_lr_factor": 50.0,
+    "tau_clip": 0.01,
+    "arch_options": {"blocks": 4, "width": 6, "batch_norm": True},
+    "level": "batch_after",
+}
 RESNET = {"arch": "resnet9", "arch_options": {"filters": 2, "blocks": 1}, "augment": True}
 
 
@@ -39,35 +48,27 @@ def seeds(path):
     return [path / f"seed{seed}" for seed in range(SEEDS)]
 
 
-def stop_after(monkeypatch, steps):
-    """A Ctrl-C after so many joint steps of this process."""
-    see, count = MemberGuard.see, [0]
+def stop_after(monkeypatch, steps, alone=False):
+    """A Ctrl-C after so many steps of this process: joint ones, or those of seeds that are trained alone."""
+    see, count = Guard.see, [0]
 
     def counting(self, step):
-        count[0] += 1
-        if count[0] == steps:
+        count[0] += alone == (step.value.ndim == 0)
+        see(self, step)
+        if count[0] == steps and alone == (step.value.ndim == 0):
             os.kill(os.getpid(), signal.SIGINT)
-        return see(self, step)
 
-    monkeypatch.setattr(MemberGuard, "see", counting)
+    monkeypatch.setattr(Guard, "see", counting)
 
 
 def stop_alone(monkeypatch, steps):
     """A Ctrl-C after so many steps of seeds that are trained alone."""
-    see, count = run.Guard.see, [0]
-
-    def counting(self, step):
-        see(self, step)
-        count[0] += 1
-        if count[0] == steps:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(run.Guard, "see", counting)
+    stop_after(monkeypatch, steps, alone=True)
 
 
 def lose(monkeypatch, *lost):
     """The loss of some members is NaN from a step on, as long as they go along: (seed, epoch, number)."""
-    see, advance, present = MemberGuard.see, side_by_side.SideBySide._advance, []
+    see, advance, present = Guard.see, side_by_side.SideBySide._advance, []
 
     def advancing(self, *arguments):
         present[:] = [member.config.seed for member in self.runs]
@@ -75,12 +76,12 @@ def lose(monkeypatch, *lost):
 
     def losing(self, step):
         value = step.value.clone()
-        for seed, epoch, number in lost:
+        for seed, epoch, number in lost if value.ndim else ():
             if seed in present and (step.epoch, step.number) >= (epoch, number):
                 value[present.index(seed)] = torch.nan
-        return see(self, step._replace(value=value))
+        see(self, step._replace(value=value))
 
-    monkeypatch.setattr(MemberGuard, "see", losing)
+    monkeypatch.setattr(Guard, "see", losing)
     monkeypatch.setattr(side_by_side.SideBySide, "_advance", advancing)
 
 
@@ -125,6 +126,11 @@ def assert_equal_to_rounding(path, other):
             pytest.param(changes, id=name, marks=pytest.mark.slow)
             for name, changes in {
                 "plain": {"lap": False},
+                "whole": {"level": "whole", "form": "multiplied"},
+                "whole, without norms": {**ADAM, "level": "whole"},
+                "mean-field": TIMES,
+                "mean-field, sorted by epochs": {**TIMES, "tau_sort": "epoch", "level": "whole"},
+                "mean-field, never sorted": {**TIMES, "tau_sort": "never", "tau_weight_decay": 0.1, "lap": False},
                 "running, adam, cosine": {**ADAM, "level": "running", "schedule": "cosine"},
                 "resnet9": RESNET,
                 "cut short": {"max_steps": STEPS + 2, "checkpoint_seconds": 0.0},
@@ -366,9 +372,10 @@ def test_a_member_whose_numbers_overflow_diverges_by_itself(tmp_path, monkeypatc
     ("changes", "message"),
     [
         ({"seeds": 1}, "pass --seeds 2 or more"),
-        ({"mean_field": True, "arch": "resnet20", "arch_options": {}}, "mean_field, which means blocks in an order"),
-        ({"compile": True}, "with compile, which means a compiled network: leave out --ensemble"),
-        ({"level": "whole"}, "batch, batch_after or running; got whole"),
+        (
+            {"compile": True, "mean_field": True, "tau_sort": "epoch"},
+            "not compiled with mean_field: which of them pass",
+        ),
     ],
 )
 def test_what_an_ensemble_cannot_have_is_refused_in_one_line_before_work_begins(tmp_path, changes, message):

@@ -79,6 +79,12 @@ class Batches:
         part.rank, part.ranks = rank, ranks
         return part
 
+    def plain(self, *, shuffle: bool) -> "Batches":
+        """The same samples as they are stored, for all ranks: not augmented, in another order or that of storage."""
+        whole = copy.copy(self)
+        whole.augment, whole.shuffle, whole.rank, whole.ranks = None, shuffle, 0, 1
+        return whole
+
     def __len__(self) -> int:
         """Number of batches in an epoch."""
         full, rest = divmod(len(self.data.labels), self.size)

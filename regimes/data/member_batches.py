@@ -1,5 +1,6 @@
 """Batches of the members of an ensemble, drawn at once: few launches for all members in place of some for each."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -37,6 +38,17 @@ class MemberBatches:
         self.starts = torch.tensor([0 if shared else number * count for number in range(len(members))])
         self.one_augmentation = all(own.augment is first.augment for own in members)
         self.one_normalisation = all(_same_normalisation(own.normalise, first.normalise) for own in members)
+
+    @property
+    def usual(self) -> int:
+        """Number of samples of a member in every batch but a smaller last one."""
+        return self.members[0].usual
+
+    def plain(self, *, shuffle: bool) -> "MemberBatches":
+        """As `Batches.plain`; no sample is copied."""
+        whole = copy.copy(self)
+        whole.members = [own.plain(shuffle=shuffle) for own in self.members]
+        return whole
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""

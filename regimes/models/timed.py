@@ -1,6 +1,7 @@
 """Residual blocks as particles (θ, τ): each block carries a time, and the step between two times is its weight."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -41,14 +42,24 @@ class TimedSegment(Segment):
         grid = torch.arange(1, count + 1, dtype=torch.float64) / max(count, 1)
         self.times = nn.Parameter(grid.to(like), requires_grad=count > 0)
         self.register_buffer("order", torch.arange(count))
-        self._order = list(range(count))  # the same without asking the device
+        self._order: list[Any] = list(range(count))  # the same without asking the device
 
     @torch.no_grad()
     def sort(self) -> None:
-        """Order the particles by their times; equal times keep their places. Asks the device once."""
-        order = torch.sort(self.times, stable=True).indices.tolist()
+        """Order the particles by their times; equal times keep their places. Asks the device once.
+
+        The times of several members of an ensemble are rows, and so are their orders.
+        """
+        self.put_order(torch.sort(self.times, stable=True).indices.tolist())
+
+    def put_order(self, order: list[Any]) -> None:
+        """Have the particles act in this order until they are sorted again."""
         if order != self._order:  # a new tensor: torch.func allows no change in place
             self._order, self.order = order, torch.tensor(order).to(self.times.device, non_blocking=True)
+
+    def orders(self) -> list[Any]:
+        """In which order the particles act, by their numbers; read without asking the device."""
+        return self._order
 
     def weights(self) -> Float[Tensor, " particles"]:
         """L (τ^l − τ^{l−1}) in the order of the forward pass."""
@@ -94,6 +105,19 @@ def timed(model: ResidualNet, *, first_gap: bool = True, sorting: Sorting = "for
 def timed_segments(model: nn.Module) -> list[TimedSegment]:
     """The timed segments of a model, in order; none of a plain one."""
     return [module for module in model.modules() if isinstance(module, TimedSegment)]
+
+
+@contextmanager
+def acting_in(segments: Sequence[TimedSegment], orders: Sequence[Sequence[int]]) -> Iterator[None]:
+    """Within, the particles of each segment act in the order given for it, and nobody sorts them."""
+    before = [(segment.sorting, segment._order) for segment in segments]
+    for segment, order in zip(segments, orders, strict=True):
+        segment.sorting, segment._order = "never", list(order)
+    try:
+        yield
+    finally:
+        for segment, (sorting, order) in zip(segments, before, strict=True):
+            segment.sorting, segment._order = sorting, order
 
 
 @torch.no_grad()

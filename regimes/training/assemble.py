@@ -139,8 +139,7 @@ def assemble(config: TrainConfig, ranks: SingleProcess = SINGLE) -> Setup:
         draw_times(model, generator(config.seed, Run.TIMES))
     model = model.to(config.device)
     sample = data.normalise(data.train.x[:1])
-    batch = min(config.batch, len(data.train.labels)) / ranks.count
-    work = typical_work(model, sample, batch)
+    work = typical_work(model, sample, min(config.batch, len(data.train.labels)) / ranks.count)
     if config.channels_last and len(data.shape) == 3:
         channels_last(model)
     size = evaluation_batch(model, sample)
@@ -211,8 +210,7 @@ def make_setup(
 
 def training_work(model: nn.Module, batches: Batches) -> float:
     """`typical_work` of one batch of a training."""
-    x = batches.data.x[:1]
-    samples = min(batches.size, len(batches.data.labels))
+    x, samples = batches.data.x[:1], min(batches.size, len(batches.data.labels))
     return typical_work(model, x if batches.normalise is None else batches.normalise(x), samples)
 
 
@@ -256,13 +254,12 @@ def make_optimiser(config: StepSettings, model: nn.Module) -> Optimizer:
     In a segment of L particles blocks move by differences of L τ. A gradient step on τ moves L τ by L² times what one
     on L τ itself would: a learning rate L² times smaller makes up for it (`tau_lr_factor` None).
     """
-    times = [segment.times for segment in timed_segments(model) if len(segment.times)]
-    known = {id(time) for time in times}
-    weights = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in known]
+    times = [segment.times for segment in timed_segments(model) if segment.times.shape[-1]]
+    weights = [own for own in model.parameters() if own.requires_grad and not any(own is time for time in times)]
     groups: list[dict[str, Any]] = [{"params": weights}]
     for time in times:
-        factor = len(time) ** -2 if config.tau_lr_factor is None else config.tau_lr_factor
-        groups.append({"params": [time], "lr": config.lr * factor, "weight_decay": config.tau_weight_decay})
+        lr = config.lr * (time.shape[-1] ** -2 if config.tau_lr_factor is None else config.tau_lr_factor)
+        groups.append({"params": [time], "lr": lr, "weight_decay": config.tau_weight_decay})
     rest: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
     if config.optimiser == "sgd":
         optimiser: Optimizer = SGD(groups, momentum=config.momentum, nesterov=config.nesterov, **rest)
@@ -275,10 +272,13 @@ def make_optimiser(config: StepSettings, model: nn.Module) -> Optimizer:
 
 
 def clip_before_steps(optimiser: Optimizer, weights: Sequence[nn.Parameter], norm: float) -> None:
-    """From now on each step of the optimiser shortens the joint gradient of these weights to at most `norm`."""
+    """From now on each step shortens the joint gradient of these vectors, of an ensemble each member's, to `norm`."""
 
     def shorten(*step: Any) -> None:
-        nn.utils.clip_grad_norm_(weights, norm)
+        found = [weight.grad for weight in weights if weight.grad is not None]
+        factors = norm / (torch.cat(found, dim=-1).norm(dim=-1, keepdim=True) + 1e-6)  # as torch's clip_grad_norm_
+        for gradient in found:
+            gradient.mul_(factors.clamp(max=1))
 
     optimiser.register_step_pre_hook(shorten)
 

@@ -1,7 +1,6 @@
 """Many seeds of one small network trained at once: stacked weights, one launch for all members."""
 
 import copy
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -12,14 +11,16 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from regimes.checks import shapes
 from regimes.data.batches import Batches
 from regimes.data.member_batches import MemberBatches
 from regimes.models.residual import Trace, as_trace
-from regimes.training.assemble import make_objective, make_optimiser, make_schedule
-from regimes.training.config import StepSettings
-from regimes.training.loop import Step, Training, all_finite, descend, why_stopped
+from regimes.models.timed import acting_in, timed_segments
+from regimes.training.assemble import compiled, make_objective, make_optimiser, make_schedule
+from regimes.training.config import TrainConfig
+from regimes.training.loop import Step, Training, descend
 from regimes.training.objectives import LeastAction, Loss, Measured, Plain
 from regimes.transport.energy import transport_cost
 
@@ -30,8 +31,9 @@ class Ensemble(nn.Module):
     """S networks of one architecture with stacked weights and buffers, each the leading axis S of a parameter here.
 
     `forward(x)` takes (S, n, ...), a batch for each member, and gives (S, n, k), or a Trace of stacked states; batch
-    norm keeps statistics for each member. An optimiser that treats every number alike (SGD, Adam, AdamW, without
-    clipping by a joint norm) moves each member as if it were alone.
+    norm keeps statistics for each member. Members whose timed blocks act in different orders pass in groups of one
+    order. An optimiser that treats every number alike (SGD, Adam, AdamW, without clipping by a joint norm) moves each
+    member as if it were alone.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
@@ -41,48 +43,72 @@ class Ensemble(nn.Module):
         kinds = {tuple((name, value.shape) for name, value in member.state_dict().items()) for member in members}
         if len(kinds) > 1:
             raise ValueError("Ensemble needs networks of one architecture; got weights of different names or shapes.")
-        parameters, buffers = stack_module_state(list(members))
         self.size = len(members)
-        self._names = list(parameters)
-        trained = {name: weight.requires_grad for name, weight in members[0].named_parameters()}
-        self._stacked = nn.ParameterList(
-            [nn.Parameter(value.detach(), requires_grad=trained[name]) for name, value in parameters.items()]
-        )
-        self._buffer_names = list(buffers)
-        for number, value in enumerate(buffers.values()):
-            self.register_buffer(f"buffer{number}", value)
-        # Outside the modules of this one: it gives the architecture alone.
-        self.__dict__["_architecture"] = copy.deepcopy(members[0])
+        stacked = stack_module_state(list(members))
+        self.architecture = copy.deepcopy(members[0])
+        _hold(self.architecture, *stacked)
+        for segments in zip(timed_segments(self.architecture), *map(timed_segments, members), strict=True):
+            segments[0].put_order([one.orders() for one in segments[1:]])
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Stacked parameters and buffers by the names that they have in a member."""
-        buffers = (getattr(self, f"buffer{number}") for number in range(len(self._buffer_names)))
-        return (
-            dict(zip(self._names, self._stacked, strict=True)),
-            dict(zip(self._buffer_names, buffers, strict=True)),
-        )
+        return dict(self.architecture.named_parameters()), dict(self.architecture.named_buffers())
 
     def forward(self, x: Float[Tensor, "members n *feature"], trace: bool = False) -> Tensor | Trace:
         """Outputs of all members, each on its own batch."""
-        shapes("Ensemble", x=(x, f"{self.size} n *feature"))
-        architecture: nn.Module = self.__dict__["_architecture"]
-        if architecture.training != self.training:  # it is this class's own, so all its parts are in one mode
-            architecture.train(self.training)
+        if not torch.compiler.is_compiling():
+            shapes("Ensemble", x=(x, f"{self.size} n *feature"))
+        groups = self._groups()
+        if len(groups) == 1:
+            found = self._together(next(iter(groups)), *self.state(), x, trace)
+        else:
+            found = self._in_groups(groups, x, trace)
+        return Trace(*found) if trace else found[0]
+
+    def _groups(self) -> dict[tuple[tuple[int, ...], ...], list[int]]:
+        """The members whose timed blocks act in the same order, by that of each segment."""
+        segments = timed_segments(self.architecture)
+        for segment in segments:
+            if segment.sorting == "forward":
+                segment.sort()
+        groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+        for member in range(self.size):
+            groups.setdefault(tuple(tuple(segment.orders()[member]) for segment in segments), []).append(member)
+        return groups
+
+    def _together(self, orders: Any, parameters: Any, buffers: Any, x: Tensor, trace: bool) -> tuple[Any, ...]:
+        """Output, paths and steps of members whose blocks act in one order."""
 
         def member(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> tuple[Any, ...]:
-            output = functional_call(architecture, (parameters, buffers), (x,), {"trace": True} if trace else {})
+            output = functional_call(self.architecture, (parameters, buffers), (x,), {"trace": True} if trace else {})
             return tuple(as_trace(output))
 
-        output, paths, steps = vmap(member, randomness="different")(*self.state(), x)
-        return Trace(output, paths, steps) if trace else output
+        with acting_in(timed_segments(self.architecture), orders):
+            return vmap(member, randomness="different")(parameters, buffers, x)
+
+    def _in_groups(self, groups: Mapping[Any, list[int]], x: Tensor, trace: bool) -> tuple[Any, ...]:
+        parameters, buffers = self.state()
+        found: list[Any] = []
+        for orders, members in groups.items():
+            own = torch.tensor(members).to(x.device, non_blocking=True)
+            part = {name: value.detach()[own] for name, value in buffers.items()}
+            weights = {name: value[own] for name, value in parameters.items()}
+            found.append(self._together(orders, weights, part, x[own], trace))
+            with torch.no_grad():
+                for name, value in buffers.items():
+                    value[own] = part[name]
+        places = torch.tensor([member for members in groups.values() for member in members]).argsort().to(x.device)
+        leaves, trees = zip(*map(tree_flatten, found), strict=True)
+        return tree_unflatten([torch.cat(parts)[places] for parts in zip(*leaves, strict=True)], trees[0])
 
     @torch.no_grad()
     def member(self, index: int) -> nn.Module:
         """A copy of one member as an ordinary network."""
-        network = copy.deepcopy(self.__dict__["_architecture"])
-        parameters, buffers = self.state()
-        network.load_state_dict({name: value[index] for name, value in (parameters | buffers).items()})
-        return network.train(self.training)
+        network = copy.deepcopy(self.architecture)
+        _hold(network, *({name: value[index].clone() for name, value in state.items()} for state in self.state()))
+        for segment in timed_segments(network):
+            segment.put_order(segment.orders()[index])
+        return network
 
     @torch.no_grad()
     def share(self, members: Sequence[nn.Module]) -> None:
@@ -92,6 +118,12 @@ class Ensemble(nn.Module):
         for index, network in enumerate(members):
             for name, own in _tensors(network):
                 own.data = whole[name][index]
+
+    def hand_orders(self, members: Sequence[nn.Module]) -> None:
+        """Have the timed blocks of these networks act as those of the members here: an order is not shared."""
+        for index, network in enumerate(members):
+            for own, stacked in zip(timed_segments(network), timed_segments(self.architecture), strict=True):
+                own.put_order(stacked.orders()[index])
 
     @torch.no_grad()
     def release(self, members: Sequence[nn.Module]) -> None:
@@ -106,10 +138,6 @@ class Memberwise:
     """An objective for each member of an ensemble: values, risks, transport costs and λ have the members in front."""
 
     def __init__(self, objective: Plain | LeastAction) -> None:
-        if isinstance(objective, LeastAction) and objective.level == "whole":
-            raise ValueError(
-                "an ensemble moves λ by the level batch, batch_after or running; got 'whole'. Train the members singly."
-            )
         self.objective, self.traced, self.looks = objective, objective.traced, False
         self.risk = vmap(objective.risk)
 
@@ -167,6 +195,7 @@ class EnsembleTraining(Training):
 
     def settle(self, members: Sequence[Training]) -> None:
         """Give the members what they do not share: the state of optimiser, λ and schedule, and the position."""
+        self.model.hand_orders([one.model for one in members])
         optimizer, objective = self.optimizer.state_dict(), self.objective.state_dict()
         for index, one in enumerate(members):
             one.optimizer.load_state_dict(optimizer | {"state": _part(optimizer["state"], index)})
@@ -181,45 +210,10 @@ class EnsembleTraining(Training):
         self.model.release([one.model for one in members])
 
 
-class MemberGuard:
-    """`loop.Guard` for the members of an ensemble: which are lost by now, and why."""
-
-    def __init__(self, device: str, members: int, every: int = 50) -> None:
-        self.every = 1 if device == "cpu" else every
-        self.unread: list[Step] = []
-        self.step: Step | None = None
-        self.losses = [math.nan] * members
-        self.lost: dict[int, str] = {}
-
-    def see(self, step: Step) -> dict[int, str]:
-        """Take in a step; the members whose loss is no longer finite, as far as it is read."""
-        self.step = step
-        self.unread.append(step)
-        return self.read() if len(self.unread) >= self.every else self.lost
-
-    def read(self) -> dict[int, str]:
-        """Read the losses of the steps since the last time."""
-        steps, self.unread = self.unread, []
-        read = torch.stack([step.value for step in steps]).tolist() if steps else []
-        for step, losses in zip(steps, read, strict=True):
-            for member, loss in enumerate(losses):
-                if member not in self.lost and not math.isfinite(loss):
-                    self.lost[member] = why_stopped(step, f"the loss is {loss}", self.losses[member])
-                self.losses[member] = loss
-        return self.lost
-
-    def check(self, models: Sequence[nn.Module]) -> dict[int, str]:
-        """The same of all losses so far and all weights; to be asked before they are saved."""
-        self.read()
-        for member, model in enumerate(models):
-            if self.step is not None and member not in self.lost and not all_finite(model.state_dict().values()):
-                self.lost[member] = why_stopped(self.step, "a weight is no longer finite", self.losses[member])
-        return self.lost
-
-
-def ensemble_of(config: StepSettings, members: Sequence[Training]) -> EnsembleTraining:
+def ensemble_of(config: TrainConfig, members: Sequence[Training]) -> EnsembleTraining:
     """The trainings of several networks by the same settings as one, which goes on from where they stand."""
     ensemble = Ensemble([one.model for one in members])
+    compiled(config, ensemble)
     optimiser = make_optimiser(config, ensemble)
     training = EnsembleTraining(ensemble, make_objective(config), optimiser, make_schedule(config, optimiser))
     training.take(members)
@@ -238,13 +232,23 @@ def descend_together(
 ) -> Iterator[Step]:
     """`loop.descend` for all members side by side, each on its own batches and with a λ of its own.
 
-    The batches need the same number and sizes. λ moves by the batch's risk before the loss ("batch"), after the step
-    ("batch_after") or its running mean: the level "whole" is refused. Equal to single runs up to rounding.
+    The batches need the same number and sizes. Equal to single runs up to rounding.
     """
     if len(batches) != ensemble.size or len({(len(each), len(each.data.labels), each.size) for each in batches}) != 1:
         raise ValueError(f"descend_together needs batches of one number and size for {ensemble.size} members.")
     training = EnsembleTraining(ensemble, objective, optimizer, scheduler)
     return descend(training, MemberBatches(batches), epochs=epochs, autocast=autocast)
+
+
+def _hold(network: nn.Module, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> None:
+    """Put these in the place of the network's own, of whatever shape, wherever they are shared."""
+    new = {
+        id(own): nn.Parameter(parameters[name].detach(), own.requires_grad) for name, own in network.named_parameters()
+    }
+    new |= {id(own): buffers[name] for name, own in network.named_buffers()}
+    for module in network.modules():
+        for held in (module._parameters, module._buffers):
+            held |= {name: new[id(own)] for name, own in held.items() if own is not None}
 
 
 def _tensors(network: nn.Module) -> list[tuple[str, Tensor]]:

@@ -1,7 +1,7 @@
 """The one training loop: a generator of optimiser steps. The caller measures, saves, draws and stops."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -13,7 +13,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from regimes.data.batches import Batches
 from regimes.data.member_batches import MemberBatches
-from regimes.errors import Diverged
 from regimes.models.compiling import uncompiled
 from regimes.models.residual import Trace, as_trace
 from regimes.models.timed import timed_segments
@@ -126,12 +125,12 @@ def descend(
             if not model.training:
                 model.train()
             epoch, number = training.epoch, training.step
-            loss, correct = _optimise(training, x, labels, context, usual=len(x) == getattr(batches, "usual", len(x)))
+            seen = len(labels) if training.members is None else labels.shape[1]
+            loss, correct = _optimise(training, x, labels, context, usual=seen == getattr(batches, "usual", seen))
             training.objective.after_step(
                 lambda x=x, labels=labels: _risk(training, x, labels, context),
-                None if own is None else lambda: whole_risk(training, own, context),
+                lambda: whole_risk(training, batches, context),
             )
-            seen = len(labels) if training.members is None else labels.shape[1]
             samples = seen if own is None or training.ranks.count == 1 else own.joined(number)
             del x, labels
             training.step += 1
@@ -176,17 +175,20 @@ def _optimise(
 
 
 class Guard:
-    """Watches that losses stay finite: each step on a CPU, else every `every` steps, so that a GPU need not wait."""
+    """Watches that losses stay finite: each step on a CPU, else every `every` steps, so that a GPU need not wait.
 
-    def __init__(self, device: str, advice: Callable[[], str], every: int = 50) -> None:
+    lost: which networks are lost by now, and why; a network that is trained alone is number 0.
+    """
+
+    def __init__(self, device: str, members: int = 1, *, every: int = 50) -> None:
         self.every = 1 if device == "cpu" else every
-        self.advice = advice
         self.unread: list[Step] = []
         self.step: Step | None = None
-        self.loss = float("nan")
+        self.losses = [math.nan] * members  # the last ones read
+        self.lost: dict[int, str] = {}
 
     def see(self, step: Step) -> None:
-        """Take in a step; Diverged if a loss that is read now is not finite."""
+        """Take in a step."""
         self.step = step
         self.unread.append(step)
         if len(self.unread) >= self.every:
@@ -195,28 +197,24 @@ class Guard:
     def read(self) -> None:
         """Read the losses of the steps since the last time."""
         steps, self.unread = self.unread, []
-        if not steps:
-            return
-        for step, loss in zip(steps, torch.stack([step.value for step in steps]).tolist(), strict=True):
-            if not math.isfinite(loss):
-                self._fail(step, f"the loss is {loss}")
-            self.loss = loss
+        read = torch.stack([step.value.reshape(-1) for step in steps]).tolist() if steps else []
+        for step, losses in zip(steps, read, strict=True):
+            for member, loss in enumerate(losses):
+                if not math.isfinite(loss):
+                    self._lose(member, step, f"the loss is {loss}")
+                self.losses[member] = loss
 
-    def check(self, model: nn.Module) -> None:
-        """Diverged unless all losses so far and all weights are finite; to be called before they are saved."""
+    def check(self, models: Sequence[nn.Module]) -> None:
+        """Look at all losses so far and at all weights; to be called before they are saved."""
         self.read()
-        if self.step is not None and not all_finite(model.state_dict().values()):
-            self._fail(self.step, "a weight is no longer finite")
+        for member, model in enumerate(models):
+            if self.step is not None and not all_finite(model.state_dict().values()):
+                self._lose(member, self.step, "a weight is no longer finite")
 
-    def _fail(self, step: Step, what: str) -> None:
-        reason = why_stopped(step, what, self.loss)
-        raise Diverged(f"diverged at {reason}; {self.advice()}", reason)
-
-
-def why_stopped(step: Step, what: str, last: float) -> str:
-    """When and why a training has come to no end, and its last finite loss (NaN: there was none)."""
-    before = "no loss before was finite" if math.isnan(last) else f"the last finite loss was {last:.4g}"
-    return f"epoch {step.epoch + 1}, step {step.number + 1}: {what}, {before}"
+    def _lose(self, member: int, step: Step, what: str) -> None:
+        last = self.losses[member]
+        before = "no loss before was finite" if math.isnan(last) else f"the last finite loss was {last:.4g}"
+        self.lost.setdefault(member, f"epoch {step.epoch + 1}, step {step.number + 1}: {what}, {before}")
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
@@ -255,28 +253,25 @@ def risk_again(
 
 
 @torch.no_grad()
-def whole_risk(training: Training, batches: Batches, context: AbstractContextManager[Any]) -> Tensor:
+def whole_risk(
+    training: Training, batches: Batches | MemberBatches, context: AbstractContextManager[Any]
+) -> Float[Tensor, "*members"]:
     """Mean risk on all training samples, not augmented, by the present weights; leaves modes and buffers as they were.
 
     Norms take the statistics of the batch, as in a training step: running ones belong to earlier weights, and may give
     ten times the risk. Otherwise the model is in eval mode. With norms the batches are those of the first epoch, where
-    a last single sample is left out, else the samples in stored order. Several processes share them.
+    a last single sample is left out, else the samples in stored order. Several processes share them. Of an ensemble one
+    a member, on the samples of each.
     """
-    ranks = training.ranks
-    plain = Batches(
-        batches.data,
-        batches.size,
-        seed=batches.seed,
-        normalise=batches.normalise,
-        shuffle=len(with_running_statistics(training.model)) > 0,
-        channels_last=batches.channels_last,
-    )
-    batches = plain.shard(ranks.rank, ranks.count)
+    ranks, members = training.ranks, training.members is not None
+    whole = batches.plain(shuffle=len(with_running_statistics(training.model)) > 0)
+    whole = whole.shard(ranks.rank, ranks.count) if isinstance(whole, Batches) else whole
     risks, count = [], 0  # summed on the device, which a number of the host would have to be sent to
     with batch_statistics(training.model), uncompiled(training.model):
-        for x, labels in batches.epoch(0):
+        for x, labels in whole.epoch(0):
             with context:
                 risk = training.objective.risk(as_trace(training.model(x)).output, labels)
-            risks.append(risk.double() * len(labels))
-            count += len(labels)
-    return ranks.mean(count, torch.stack(risks).sum() / count)[0]
+            seen = labels.shape[1] if members else len(labels)
+            risks.append(risk.double() * seen)
+            count += seen
+    return ranks.mean(count, torch.stack(risks).sum(0) / count)[0]

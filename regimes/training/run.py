@@ -209,7 +209,7 @@ class TrainingRun:
                 self.close_epoch()
             return
         state, first = self.state, self.ranks.first
-        guard = Guard(self.config.device, self.advice)
+        guard = Guard(self.config.device)
         context = autocast(self.config.device, self.config.bf16)
         steps = descend(self.training, self.batches, epochs=self.config.epochs, autocast=context)
         events_folder = self.path / "events" if self.config.tensorboard and first else None
@@ -223,23 +223,26 @@ class TrainingRun:
             for step in steps:
                 state.first_risk = step.risk if state.first_risk is None else state.first_risk
                 guard.see(step)
+                self._refuse(guard)
                 state.sums.add(step)
                 ended = self.training.step == 0 and self.training.epoch % self.config.evaluate_every == 0
                 whole = ended or self.done == self.total
                 if whole:
                     guard.read()
+                    self._refuse(guard)
                 state.sums.seconds += time.monotonic() - before
                 asked = due = False
                 late = first and time.monotonic() - state.saved >= self.config.checkpoint_seconds
                 self.ranks.say(stop.asked, late)  # of several processes heard with the next step
                 if self.ranks.count == 1 or whole or self.done % guard.every == 0:
                     asked, due = self.ranks.heard()
+                if whole or asked or due:
+                    guard.check([self.training.model])
+                    self._refuse(guard)
                 if whole:
-                    guard.check(self.training.model)
                     self.close_epoch()
                     log(state.rows[-1])
                 elif asked or due:
-                    guard.check(self.training.model)
                     state.save(LAST)
                 if whole or asked or due:
                     self.ranks.say(stop.asked, False)  # what was due is done
@@ -250,6 +253,11 @@ class TrainingRun:
                     return
                 bar.update(self.done, self._progress)
                 before = time.monotonic()
+
+    def _refuse(self, guard: Guard) -> None:
+        """Diverged where the training is lost."""
+        for reason in guard.lost.values():
+            raise Diverged(f"diverged at {reason}; {self.advice()}", reason)
 
     def measure(self, batches: Batches) -> Evaluation:
         """Risk, accuracy and energies of the present weights."""

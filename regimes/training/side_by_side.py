@@ -15,13 +15,14 @@ from regimes.lab.fields import read_object
 from regimes.lab.journal import all_or_none
 from regimes.lab.progress import Progress
 from regimes.machine import Stop, autocast, rng_state, set_rng_state, stoppable
+from regimes.models.timed import timed_segments
 from regimes.processes import SingleProcess
 from regimes.threads import threads_for
 from regimes.training.assemble import assemble, prepared_for
 from regimes.training.checkpoint import BEFORE, BEST, LAST, RESULT, network_of
 from regimes.training.config import CLASSES, SHAPES, TrainConfig
-from regimes.training.ensemble import Ensemble, EnsembleTraining, MemberGuard, ensemble_of
-from regimes.training.loop import Step, descend
+from regimes.training.ensemble import Ensemble, EnsembleTraining, ensemble_of
+from regimes.training.loop import Guard, Step, descend
 from regimes.training.metrics import Sums, events
 from regimes.training.objectives import LeastAction
 from regimes.training.results import conclude_diverged, description
@@ -35,16 +36,17 @@ def refuse_unfit(config: TrainConfig, ranks: SingleProcess) -> None:
         raise UserError(f"{ranks.count} processes cannot train seeds side by side: start one, or {alone}")
     if config.seeds < 2:
         raise UserError("--ensemble trains several seeds side by side: pass --seeds 2 or more, or leave it out")
-    for name in ("mean_field", "compile", "cuda_graphs"):
-        if getattr(config, name):
-            why = "blocks in an order of its own for each seed" if name == "mean_field" else "a compiled network"
-            raise UserError(f"seeds cannot be trained side by side with {name}, which means {why}: {alone}")
-    if config.lap and config.level == "whole":
+    if config.cuda_graphs:
+        raise UserError(f"cuda_graphs has not been tried with seeds side by side: set compile in its place, or {alone}")
+    if config.compile and config.mean_field:
         raise UserError(
-            "seeds side by side move λ by the level batch, batch_after or running; got whole. Set level, or " + alone
+            "seeds side by side are not compiled with mean_field: which of them pass together changes with the order "
+            f"of their blocks. Leave out compile, or {alone}"
         )
     with torch.device("meta"):  # shapes alone: no memory, no random numbers
         nets = [network_of(config, SHAPES[config.dataset], CLASSES[config.dataset]) for _ in range(2)]
+        for segment in (one for net in nets for one in timed_segments(net)):
+            segment.sorting = "never"  # there are no times to look at
         try:
             Ensemble(nets)(torch.empty(2, 2, *SHAPES[config.dataset]), trace=True)
         except Exception as error:  # whatever torch cannot do for several networks at once
@@ -74,7 +76,7 @@ def train_side_by_side(config: TrainConfig, path: Path, *, across_commits: bool,
             with prepared_for(group[0].config):
                 set_rng_state(random[group[0].config.seed])
                 begun = len(group) > 1 and group[0].done < group[0].total
-                lost = SideBySide(group, path, say).train() if begun else {}
+                lost = SideBySide(config, group, path, say).train() if begun else {}
                 for run in group:
                     found = lost.get(run.config.seed)
                     results[run.config.seed] = _carried_out(run, say) if found is None else found
@@ -116,10 +118,10 @@ class SideBySide:
     Where members are lost the others go on as a smaller ensemble; the last one of all is left to train alone.
     """
 
-    def __init__(self, runs: Sequence[TrainingRun], path: Path, say: Say) -> None:
-        self.runs, self.path, self.say = list(runs), path, say
+    def __init__(self, config: TrainConfig, runs: Sequence[TrainingRun], path: Path, say: Say) -> None:
+        self.config, self.runs, self.path, self.say = config, list(runs), path, say
         first = self.runs[0]
-        self.config, self.total, self.work = first.config, first.total, first.setup.work
+        self.total, self.work = first.total, first.setup.work
         self.lost: dict[int, dict[str, Any]] = {}
         augment = first.batches.augment
         for run in self.runs:  # one and the same, so that all are augmented at once
@@ -156,7 +158,7 @@ class SideBySide:
         config, runs = self.config, self.runs
         training = ensemble_of(config, [run.training for run in runs])
         batches, context = MemberBatches([run.batches for run in runs]), autocast(config.device, config.bf16)
-        guard, sums = MemberGuard(config.device, len(runs)), MemberSums(runs)
+        guard, sums = Guard(config.device, len(runs)), MemberSums(runs)
         with ExitStack() as opened:
             logs = [opened.enter_context(_events(run)) for run in runs]
             before = time.monotonic()
@@ -165,13 +167,14 @@ class SideBySide:
                 ended = training.step == 0 and training.epoch % config.evaluate_every == 0
                 whole = ended or done == self.total
                 sums.add(step)
-                lost = guard.see(step)
+                guard.see(step)
                 if whole:
-                    lost = guard.read()
+                    guard.read()
                 sums.seconds += (time.monotonic() - before) / len(runs)
                 asked, due = stop.asked, time.monotonic() - runs[0].state.saved >= config.checkpoint_seconds
                 if whole or asked or due:
-                    lost = guard.check([run.training.model for run in runs])
+                    guard.check([run.training.model for run in runs])
+                lost = guard.lost
                 if lost or whole or asked or due:
                     training.settle([run.training for run in runs])
                     sums.settle()

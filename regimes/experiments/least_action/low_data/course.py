@@ -213,6 +213,8 @@ def _train(data: Sequence[Data], course: Course, seeds: Sequence[int], folder: P
     kept = Unfinished(folder, {} if folder is None else _whose(course, data, seeds), nets)
     for look, state in zip(seen, kept.take_up(), strict=False):
         look.load_state_dict(state)
+    if not several:
+        compiled(train, nets[0].model)
     together = ensemble_of(train, nets) if several else nets[0]
     drawn, context = MemberBatches(batches) if several else batches[0], autocast(train.device, train.bf16)
 
@@ -240,7 +242,6 @@ def _whose(course: Course, data: Sequence[Data], seeds: Sequence[int]) -> dict[s
 
 def _fresh_training(course: Course, data: Data, seed: int) -> Training:
     model = fresh_model(course, data, seed)
-    compiled(course.train, model)
     optimiser = make_optimiser(course.train, model)
     return Training(model, make_objective(course.train), optimiser, make_schedule(course.train, optimiser))
 
