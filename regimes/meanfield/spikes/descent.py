@@ -38,6 +38,7 @@ def forward_backward(
     iterations: int,
     every: int = 100,
     gap: float = 0.0,
+    settled: float = 0.0,
     cone: bool = False,
     births: bool = False,
 ) -> Iterator[SpikeMoment]:
@@ -54,12 +55,14 @@ def forward_backward(
     births: at each `every` iterations a spike of mass 0 is put to the highest peak of |η| (η) that is above 1 and
     further than NEAR/(2n+1) from the spikes of its sign, which come there by themselves. It takes the place of one
     whose mass has come to 0, which soft does in finite time, or the runs grow by one place.
-    gap: runs whose certified gap is at or below it stop.
+    gap: runs whose certified gap is at or below it stop. settled: so do runs whose F has fallen by no more than this
+    share of it in `every` iterations, without a birth: they are in a local minimum. 0: none stops for this.
     Source: [ChizatBach2018] section 4 (forward-backward), [Chizat2022] (cone).
     """
     for name, number in {"iterations": iterations, "every": every}.items():
         count("forward_backward", name, number, at_least=1)
     not_negative("forward_backward", "gap", gap, single=True)
+    not_negative("forward_backward", "settled", settled, single=True)
     kind("forward_backward", "cone", cone, bool, "True or False")
     kind("forward_backward", "births", births, bool, "True or False")
     risk.value(measure)  # its checks
@@ -74,6 +77,7 @@ def forward_backward(
         if not len(active):
             return
         some = descent.select(active)
+        violated = torch.zeros(len(active), dtype=torch.bool)
         if births:
             violated = some.spawn(Peaks(*(field[active] for field in certificate.peaks)))
             descent.widen(some.size)
@@ -83,8 +87,10 @@ def forward_backward(
         descent.put(active, some)
         counted = counted.index_fill(0, active, min(done, iterations))
         new = certify_spikes(risk.select(active), some.measure())
+        fallen = certificate.value[active] - new.value
         certificate = _put(certificate, active, new)
-        active = active[new.gap > gap]
+        moving = (fallen > settled * new.value) | violated | (settled == 0)
+        active = active[(new.gap > gap) & moving]
         yield SpikeMoment(counted, descent.measure(), certificate, born)
 
 
