@@ -17,6 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from regimes.errors import Interrupted, UserError
 from regimes.experiments import load
+from regimes.experiments.lazy.lazy_cnn import runs
 from regimes.lab import config as configuration
 from regimes.lab.calls import unfinished
 from regimes.lab.merging import Part
@@ -47,6 +48,10 @@ SMALL = {  # settings of a training of nine or so steps, at most
 }
 
 
+LAZY = [
+    *("seeds=2", "alpha=[1.0]", "alpha_float32=[10.0]", "train_size=40", "test_size=20", "epochs=2", "batch=16"),
+    "width=1",
+]
 MANY = 20000  # epochs, which no machine ends while the test waits for its first file
 
 
@@ -99,6 +104,26 @@ def test_a_stopped_point_goes_on_bit_for_bit(tmp_path, monkeypatch, name):
     with steps() as after:
         assert json.dumps(experiment.measure(config, [point], tmp_path / "asked")) == json.dumps(rows)
     assert 3 + after.count == whole.count
+
+
+@pytest.mark.slow
+def test_a_point_of_the_lazy_net_goes_on_in_its_tangent_model_or_in_itself(tmp_path, monkeypatch):
+    config = configuration.load(load("lazy_cnn").Config, overrides=LAZY)
+
+    def measured(point, folder=None):
+        runs.TANGENTS.clear()  # as in a process of its own
+        return json.dumps(load("lazy_cnn").measure(config, [point], folder))
+
+    for point in grid_points(load("lazy_cnn"), config)[:2]:
+        with steps() as whole:
+            row = measured(point)
+        for at in (2, whole.count // 2, whole.count // 2 + 1, whole.count):
+            folder = tmp_path / f"{point['alpha']}-{at}"
+            with steps(at, asked), pytest.raises(KeyboardInterrupt):
+                measured(point, folder)
+            with steps() as after:
+                assert measured(point, folder) == row
+            assert at + after.count == whole.count
 
 
 @pytest.mark.slow

@@ -52,6 +52,7 @@ STATEMENT = Statement(
 )
 GRID = ("seed", "precision", "alpha")
 BATCHED = ()
+RESUMABLE = True  # within a point
 
 
 def judge(rows: "DataFrame") -> Judgement:

@@ -1,6 +1,7 @@
 """One training of α-scaled VGG-11 or of its tangent model, and what is seen of it on data."""
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,10 @@ from regimes.conventions import generator
 from regimes.data.augment import compose, flip, random_crop
 from regimes.data.batches import Batches
 from regimes.data.classification import Classification, Labelled, classification
+from regimes.data.digest import digest
 from regimes.errors import UserError
 from regimes.experiments.lazy.lazy_cnn.config import Config
+from regimes.lab.config import dump
 from regimes.models.initialise import initialise, xavier
 from regimes.models.layout import channels_last
 from regimes.models.residual import ResidualNet
@@ -25,6 +28,7 @@ from regimes.threads import threads_for
 from regimes.training.assemble import training_work
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import Plain, Risk
+from regimes.training.unfinished import Unfinished
 
 CHUNK = 250  # images evaluated at once
 
@@ -68,16 +72,31 @@ def mean_square(alpha: float) -> Risk:
     return risk
 
 
-def train(model: nn.Module, parts: Classification, config: Config, alpha: float, seed: int) -> None:
-    """SGD with momentum and rate/(1 + β·epoch); all models of one seed see the same batches."""
+def train(
+    model: nn.Module, parts: Classification, config: Config, alpha: float, seed: int, unfinished: Path | None = None
+) -> None:
+    """SGD with momentum and rate/(1 + β·epoch); all models of one seed see the same batches.
+
+    unfinished: folder of what this training goes on from where it was stopped, its end included.
+    """
     optimiser = SGD(model.parameters(), config.rate, momentum=config.momentum)
     schedule = LambdaLR(optimiser, lambda epoch: 1 / (1 + config.decay * epoch))
     augment = compose(random_crop(4), flip()) if config.augment else None
     batches = Batches(parts.train, config.batch, seed=seed, normalise=parts.normalise, augment=augment)
     training = Training(model, Plain(mean_square(alpha)), optimiser, schedule)
-    with threads_for(training_work(model, batches)):
+    kept = Unfinished(unfinished, {} if unfinished is None else _whose(config, parts, alpha, seed), [training])
+    kept.take_up()
+    with threads_for(training_work(model, batches)), kept.watched(list) as stepped:
         for _ in descend(training, batches, epochs=config.epochs):
-            pass
+            stepped()
+    kept.keep([])
+
+
+def _whose(config: Config, parts: Classification, alpha: float, seed: int) -> dict[str, Any]:
+    """What is trained: by this a kept state is known as one of the same."""
+    plan = ("alpha", "alpha_float32", "seeds", "data_dir")
+    settings = {name: value for name, value in dump(config).items() if name not in plan}
+    return {**settings, "output_scale": alpha, "seed": seed, "data": digest([parts.train])}
 
 
 @torch.no_grad()

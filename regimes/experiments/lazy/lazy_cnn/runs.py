@@ -23,7 +23,7 @@ Float32: an output α(h(w) − h(w0)) carries the rounding of h times α, and we
 float64.
 """
 
-from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,19 +34,25 @@ from regimes.tangent.laziness import tangent_distance, weight_motion
 from regimes.tangent.linearize import linearize
 
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
+TANGENTS: dict[tuple[Config, int], Seen] = {}  # the last one alone
 
 
-def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """One row a training: accuracies, stability, motion of the weights, distance to the tangent model."""
-    return [_run(config, **point) for point in points]
+def measure(config: Config, points: list[dict[str, Any]], unfinished: Path | None = None) -> list[dict[str, float]]:
+    """One row a training: accuracies, stability, motion of the weights, distance to the tangent model.
+
+    unfinished: folder of what the trainings go on from where they were stopped.
+    """
+    names = [f"{point['seed']}-{point['precision']}-{point['alpha']:g}" for point in points]
+    folders = [None if unfinished is None else unfinished / name for name in names]
+    return [_run(config, folder, **point) for point, folder in zip(points, folders, strict=True)]
 
 
-def _run(config: Config, seed: int, precision: str, alpha: float) -> dict[str, float]:
-    tangent = _tangent(config, seed)  # pyright: ignore[reportArgumentType]: settings are frozen
+def _run(config: Config, folder: Path | None, seed: int, precision: str, alpha: float) -> dict[str, float]:
+    tangent = _tangent(config, seed, None if folder is None else folder / "tangent")
     dtype = PRECISIONS[precision]
     parts = data(config, seed, dtype)
     model = centred(config, parts, alpha, seed, dtype)
-    train(model, parts, config, alpha, seed)
+    train(model, parts, config, alpha, seed, None if folder is None else folder / "net")
     end = see(model, parts)
     return {
         "train_accuracy": end.train_accuracy,
@@ -59,10 +65,12 @@ def _run(config: Config, seed: int, precision: str, alpha: float) -> dict[str, f
     }
 
 
-@lru_cache(maxsize=1)
-def _tangent(config: Config, seed: int) -> Seen:
+def _tangent(config: Config, seed: int, folder: Path | None) -> Seen:
     """The tangent model of one seed, trained in float64; that of α(h − h0) takes the same course for every α."""
-    parts = data(config, seed, torch.float64)
-    model = linearize(centred(config, parts, 1.0, seed, torch.float64))
-    train(model, parts, config, 1.0, seed)
-    return see(model, parts)
+    if (config, seed) not in TANGENTS:
+        parts = data(config, seed, torch.float64)
+        model = linearize(centred(config, parts, 1.0, seed, torch.float64))
+        train(model, parts, config, 1.0, seed, folder)
+        TANGENTS.clear()
+        TANGENTS[config, seed] = see(model, parts)
+    return TANGENTS[config, seed]
