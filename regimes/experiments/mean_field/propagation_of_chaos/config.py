@@ -35,6 +35,9 @@ class Config(Settings):
     )
     planned: int = Field(2, ge=1, description="seeds whose optimal transport is solved, beside as many others")
     largest_plan: int = Field(33, ge=3, description="largest number m of particles whose transport is solved")
+    checked: int = Field(
+        2, ge=1, description="seeds whose flow is repeated at ten times the tolerance, to measure its error"
+    )
     shown: int = Field(2, ge=0, description="seeds whose course over time is kept for the figure")
     tolerance: float = Field(1e-6, gt=0, description="relative and absolute tolerance of the flows")
 
