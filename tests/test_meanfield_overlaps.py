@@ -57,7 +57,7 @@ def test_the_logistic_overlap_is_that_of_quadrature_to_its_stated_error(lengths,
 
 
 def test_a_logistic_overlap_needs_terms_that_are_known():
-    with pytest.raises(ValueError, match="terms as one of 4, 6, 8, 10; got 5"):
+    with pytest.raises(ValueError, match="terms as one of 3, 4, 6, 8, 10; got 5"):
         logistic(5)
 
 

@@ -26,6 +26,10 @@ Field = tuple[Float[Tensor, "runs m"], Float[Tensor, "runs m d"]]
 # width [AndrewsMallows1974]. Weights and widths are those of the least largest error over all s [MonahanStefanski1992],
 # found by Lawson's reweighted least squares.
 _LOGISTIC: dict[int, tuple[list[float], list[float]]] = {
+    3: (
+        [0.25220518353584875, 0.5852231403268656, 0.16257167613728557],
+        [1.1014084976115683, 1.7307452397289549, 2.7469717684643866],
+    ),
     4: (
         [0.10650279596575306, 0.4583643529253242, 0.37418371074777335, 0.06094914036114924],
         [0.9773920615314757, 1.431084624374978, 2.1047075681038625, 3.114646099700389],
@@ -61,7 +65,7 @@ _LOGISTIC: dict[int, tuple[list[float], list[float]]] = {
         ],
     ),
 }  # fmt: skip
-LOGISTIC_ERROR = {4: 4.8e-6, 6: 8.8e-8, 8: 2.4e-9, 10: 1.4e-10}  # of the function, the largest over all s
+LOGISTIC_ERROR = {3: 4.4e-5, 4: 4.8e-6, 6: 8.8e-8, 8: 2.4e-9, 10: 1.4e-10}  # of the function, the largest over all s
 
 
 @runtime_checkable
@@ -206,7 +210,7 @@ def logistic(terms: int = 8) -> ErrorFunctionOverlap:
 
     Error: the function is off by at most LOGISTIC_ERROR[terms], so that K is by at most twice that, for weights of any
     size. The overlap is the exact one of the function that stands for it: risk and gradient belong together to
-    rounding, and no risk is below 0. terms: 4, 6, 8 or 10; the costs grow as their square.
+    rounding, and no risk is below 0. terms: 3, 4, 6, 8 or 10; the costs grow as their square.
     Source: [MonahanStefanski1992].
     """
     count("logistic", "terms", terms)

@@ -10,9 +10,8 @@ FLOW, CONVEX = "flow", "convex"
 
 
 class ComplexityConfig(Settings):
-    """Nets, inputs and descent; configs/particle_complexity_*.yaml are the real sizes."""
+    """Nets, inputs and descent; each statement adds its activations, `unit`."""
 
-    unit: tuple[str, ...] = Field(min_length=1, description="activations of student and teacher")
     width: tuple[Annotated[int, Field(ge=1)], ...] = Field((2, 4, 8), min_length=1, description="numbers m of neurons")
     features: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (32,), description="further widths at which the output weights alone are fitted"

@@ -33,7 +33,7 @@ class Unit(NamedTuple):
 
 UNITS = {
     "relu": Unit(relu_gaussian, relu_gaussian, 1.0, 2e-5),
-    "logistic": Unit(logistic(4), logistic(10), 10.0, 1e-4),
+    "logistic": Unit(logistic(3), logistic(10), 10.0, 1e-4),
     "erf": Unit(erf_gaussian, erf_gaussian, 5.0, 1e-4),  # as 10 σ(s) = 5 + 5 tanh(s/2)
 }
 
