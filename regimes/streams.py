@@ -121,6 +121,14 @@ class Chaos(IntEnum):
 
 
 @unique
+class Layered(IntEnum):
+    """Small networks as steps of differential equations, and their data."""
+
+    DATA = 121
+    WEIGHTS = 122
+
+
+@unique
 class GapJob(IntEnum):
     """The job ot-gap: which points, and the probes of the map."""
 
