@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from regimes import checks
 from regimes.checks import kind
+from regimes.control.times import gap_weights, uniform_times
 from regimes.models.residual import Block, ResidualNet, Segment
 
 Sorting = Literal["forward", "epoch", "never"]
@@ -39,8 +40,7 @@ class TimedSegment(Segment):
         self.first_gap, self.sorting = first_gap, sorting
         count = len(self.blocks) - self.changes_space
         like = next(self.parameters(), torch.empty(()))
-        grid = torch.arange(1, count + 1, dtype=torch.float64) / max(count, 1)
-        self.times = nn.Parameter(grid.to(like), requires_grad=count > 0)
+        self.times = nn.Parameter(uniform_times(count).to(like), requires_grad=count > 0)
         self.register_buffer("order", torch.arange(count))
         self._order: list[Any] = list(range(count))  # the same without asking the device
 
@@ -63,9 +63,7 @@ class TimedSegment(Segment):
 
     def weights(self) -> Float[Tensor, " particles"]:
         """L (τ^l − τ^{l−1}) in the order of the forward pass."""
-        ordered = self.times[self.order]
-        gaps = ordered.diff(prepend=ordered.new_zeros(1)) * len(ordered)
-        return gaps if self.first_gap else torch.cat([torch.ones_like(gaps[:1]), gaps[1:]])
+        return gap_weights(self.times[self.order], first_gap=self.first_gap)
 
     def acting(self) -> list[tuple[Block, Tensor | None]]:
         """The blocks in the order of their times; a first one that comes from another space has no weight."""
