@@ -20,7 +20,7 @@ def made(small=0.5, fixed=1e-2, times=5e-3, weights=5e-3, moved=1.0):
     config = Config(rate=(0.1, 1.0), relative=(1.0, 0.1), seeds=20)
     return pd.DataFrame([
         {"kind": "run", **point, "moved": moved, "risk_0": 2.0, "risk_10": 1.0,
-         "risk_20": (2 + 0.02 * point["seed"]) * left[point["arm"], point["rate"]] * (3 if point["relative"] == 1 else 1)}
+         "risk_20": (2 + point["seed"] / 50) * left[point["arm"], point["rate"]] * (3 if point["relative"] == 1 else 1)}
         for point in points(config)
     ])  # fmt: skip
 
