@@ -23,6 +23,7 @@ class Config(Settings):
     square_layers: tuple[Count, ...] = Field((4, 16), description="depths L = M of nets beside their limit")
     embedding: int = Field(4, ge=2, description="embedding D of the nets beside their limit")
     seeds: int = Field(2, ge=1, description="repetitions: samples and nets drawn afresh")
+    beside_seeds: int = Field(2, ge=1, description="repetitions, among these, of the nets beside their limit")
     first_seed: int = Field(0, ge=0, description="seed of the first; a pilot takes others than the run")
     replicas: int = Field(4, ge=2, description="nets of the box on the same samples; they differ by what fluctuates")
     many_replicas: int = Field(8, ge=2, description="the same of the nets beside their limit")
@@ -51,5 +52,5 @@ def points(config: Config) -> list[dict[str, Any]]:
     return [
         {"shapes": shapes, "layers": layers, "width": width, "inputs": inputs, "seed": seed}
         for shapes, layers, width, inputs in (*box, *narrow, *square)
-        for seed in range(config.seeds)
+        for seed in range(config.seeds if shapes == BOX else min(config.seeds, config.beside_seeds))
     ]
