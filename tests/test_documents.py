@@ -225,3 +225,14 @@ def test_a_page_with_an_old_table_is_found(tmp_path):
         "| inconclusive |  | [`circles`](results/circles/table.md) |",
         "| not run | `other` |  |",
     ]
+
+
+def test_every_source_that_is_cited_is_in_the_bibliography():
+    listed = set(
+        re.findall(r"^\| (\w+) \|", (ROOT / "docs" / "bibliography.md").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    files = [*(ROOT / "regimes").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "results").glob("*/table.md")]
+    cited = {
+        key: file for file in files for key in re.findall(r"\[([A-Z][A-Za-z]+(?:19|20)\d\d)\]", file.read_text("utf-8"))
+    }
+    assert {key: str(file) for key, file in cited.items() if key not in listed} == {}

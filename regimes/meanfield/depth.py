@@ -9,7 +9,7 @@ Risk E(ρ) = ½ mean_n (w·X_L − y)². Adjoint: P_L = (w·X_L − y) w and, bl
 which is back-propagation without the factor 1/n of the mean. First variation of the measure at depth t in cell l:
     δE/δρ(θ, t) = ε mean_n f(X_l, θ)·P_{l+1}, hence ∂E/∂μ_lj = (1/L) δE/δρ(θ_lj, t), exactly, for every L,
 and ∂E/∂θ_lj = (μ_lj/L) ∇_θ δE/δρ(θ_lj, t).
-All tensors have a leading runs axis. Source: [LuMaLuLuYing2020].
+All tensors have a leading runs axis. Source: [Lu2020].
 """
 
 from typing import NamedTuple

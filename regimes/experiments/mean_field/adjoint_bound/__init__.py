@@ -33,7 +33,7 @@ STATEMENT = Statement(
     title="The adjoint of a deep net does not vanish before its risk does",
     claim="‖p(·, t)‖ ≥ |w| √(2E) exp(−∫_t^1 C), with C(t) = Σ |μ_j| |u_j| |v_j| sup|σ'|, for every measure; this bound "
     "cannot be improved; p is the limit of back-propagation at the rate 1/L.",
-    source="[LuMaLuLuYing2020] for the lemma; constants and rate are derived here",
+    source="[Lu2020] for the lemma; constants and rate are derived here",
     predictions=(
         Prediction(LEAST, Interval(1.0, float("inf")), "derived"),
         Prediction(ATTAINED, Interval(1.0, 1.001), "derived"),

@@ -31,7 +31,7 @@ STATEMENT = Statement(
     title="Over measures, a deep net can descend wherever its risk is not 0",
     claim="From every measure over the parameters and the depth of a ResNet with E > 0, moving mass to the single best "
     "particle of each depth lowers the risk, and such steps lead towards 0.",
-    source="[LuMaLuLuYing2020]",
+    source="[Lu2020]",
     predictions=(
         Prediction(FALL, Interval(1e-6, 1.0), "derived"),
         Prediction(FIRST, Interval.around(1.0, 0.05), "derived"),

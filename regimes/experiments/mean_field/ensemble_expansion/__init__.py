@@ -47,7 +47,7 @@ STATEMENT = Statement(
     title="A ResNet is an ensemble of shallow nets, by strength of blocks",
     claim="The output of a ResNet is its input, a single sum over blocks and a double sum over pairs of blocks, with a "
     "remainder of order ε² after the first and ε³ after the second, ε the strength of blocks; the sums are O(1) in L.",
-    source="[LuMaLuLuYing2020] for the expansion; orders derived here",
+    source="[Lu2020] for the expansion; orders derived here",
     predictions=(
         *(
             Prediction(_order(column, layers), interval, "derived")

@@ -40,7 +40,7 @@ STATEMENT = Statement(
     title="The adjoint gives the first variation of a deep net's risk",
     claim="E((1 − λ)ρ + λν) − E(ρ) − λ ⟨δE/δρ, ν − ρ⟩ is of order λ² for measures ρ, ν over parameters and depth of a "
     "ResNet, with δE/δρ = mean of f(X, θ)·p, p the adjoint.",
-    source="[LuMaLuLuYing2020]; the exact form for finitely many blocks is derived here",
+    source="[Lu2020]; the exact form for finitely many blocks is derived here",
     predictions=tuple(
         Prediction(_order(column, layers), interval, "derived")
         for layers in DEPTHS
