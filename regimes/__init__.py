@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from regimes.meanfield.measures import Measure
+    from regimes.meanfield.particle_flow import ParticleFlow
     from regimes.models.doubling import Doubled
     from regimes.models.residual import ResidualNet
     from regimes.models.scaling import Centred
@@ -34,6 +36,8 @@ _HOMES = {
     "Fitted": "regimes.training.fitting",
     "LeastAction": "regimes.training.objectives",
     "Loaded": "regimes.training.loading",
+    "Measure": "regimes.meanfield.measures",
+    "ParticleFlow": "regimes.meanfield.particle_flow",
     "Plain": "regimes.training.objectives",
     "ResidualNet": "regimes.models.residual",
     "StateMap": "regimes.models.state_map",
@@ -60,6 +64,8 @@ __all__ = [
     "Fitted",
     "LeastAction",
     "Loaded",
+    "Measure",
+    "ParticleFlow",
     "Plain",
     "ResidualNet",
     "StateMap",

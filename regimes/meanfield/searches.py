@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.checks import count, function, kind, not_negative, positive
+from regimes.checks import alike, count, finite, function, kind, not_negative, positive, real, shapes
 from regimes.meanfield.forces import Functional, slopes_of
 from regimes.meanfield.measures import Measure
 from regimes.meanfield.positions import (
@@ -150,9 +150,13 @@ def boxes(
     are cut in 2^d. It begins with `cells` a side, and ends where more than `most` cells would be left: then the bound
     is what those cells have. Particles outside of the box are no part of the comparison.
     """
-    box = torch.stack([torch.as_tensor(low), torch.as_tensor(high)])
-    if box.ndim != 2 or not box.is_floating_point() or not bool((box[0] < box[1]).all() and box.isfinite().all()):
-        raise ValueError(f"boxes needs corners low < high of shape (d,); got {low} and {high}. Pass two tensors.")
+    shapes("boxes", low=(low, "d"), high=(high, "d"), cure="Corners are (d,): torch.tensor([-1.0])")
+    real("boxes", low=low, high=high)
+    alike("boxes", low=low, high=high)
+    finite("boxes", low=low, high=high)
+    if not bool((low < high).all()):
+        raise ValueError(f"boxes needs corners low < high; got {low.tolist()} and {high.tolist()}. Exchange them.")
+    box = torch.stack([low, high])
     if (lipschitz is None) == (curvature is None):
         raise ValueError("boxes needs lipschitz or curvature, one of them, to prove a bound. Pass curvature=.")
     speed = curvature if lipschitz is None else lipschitz

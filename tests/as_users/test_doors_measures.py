@@ -4,11 +4,17 @@ import math
 
 import pytest
 import torch
+from doors import Door, cases, crashes, loses, not_taken
 
+from regimes import Measure, ParticleFlow
+from regimes.activations import RELU
 from regimes.conventions import generator
+from regimes.meanfield.certificate import certify
 from regimes.meanfield.functionals import FeatureRisk, general
+from regimes.meanfield.lifts import Neuron, at_unit_weight, neurons, signed_square_relu
 from regimes.meanfield.measure_flow import measure_flow, measure_steps
-from regimes.meanfield.measures import Measure, require_measure
+from regimes.meanfield.measures import mixture, require_measure, uniform
+from regimes.meanfield.searches import boxes, candidates
 from regimes.meanfield.velocities import conic, fisher_rao, wasserstein, wasserstein_fisher_rao
 
 NAN = math.nan
@@ -133,3 +139,137 @@ def test_noise_without_transport_is_refused():
                 generator=generator(0),
             )
         )  # fmt: skip
+
+
+def points():
+    return torch.linspace(-1, 1, 9, dtype=torch.float64)[None]
+
+
+def flowed(position, mass, times):
+    flow = ParticleFlow(features, square, penalty=0.1)
+    return next(iter(flow(Measure(position, mass), times)))[:3]
+
+
+def stepped(position, mass, step, iterations, temperature):
+    flow = ParticleFlow(features, square, penalty=0.1)
+    record = [iterations] if isinstance(iterations, int) else [1]
+    return next(
+        flow.steps(
+            Measure(position, mass), step=step, iterations=iterations, record=record, temperature=temperature,
+            generator=generator(0),
+        )
+    )[1]  # fmt: skip
+
+
+def certified(position, mass, candidates, mass_bound):
+    flow = ParticleFlow(features, square, penalty=0.1)
+    return flow.certify(Measure(position, mass), candidates, mass_bound=mass_bound)
+
+
+def bounded(low, high, curvature, tolerance):
+    search = boxes(low, high, curvature=curvature, tolerance=tolerance)
+    risk = FeatureRisk(lambda position: features(position.sum(2)), square)
+    return certify(risk, Measure(randn(2, 3, 2), randn(2, 3).abs()), search, mass_bound=1.0)
+
+
+MEASURE = lambda: {"position": randn(3, 5), "mass": randn(3, 5).abs()}  # noqa: E731
+SIZED = {"position": (0, 1), "mass": (0, 1)}
+RUN_BY_RUN = ("half", "integer", "an axis less", "a list")  # right for numbers that are given run by run
+DOORS = {
+    "uniform": Door(uniform, lambda: {"position": randn(3, 5, 2), "total": torch.tensor([1.0, 2.0, 3.0])},
+                    sized={"total": (0,)}, free={"position: an axis less", "position: an axis more",
+                                                 *(f"total: {how}" for how in RUN_BY_RUN)}),
+    "Measure.join": Door(
+        lambda position, mass: Measure(randn(3, 4), randn(3, 4)).join(Measure(position, mass)), MEASURE,
+        sized=SIZED, name="Measure.join",
+    ),
+    "mixture": Door(
+        lambda position, mass, share: mixture(Measure(randn(3, 4), randn(3, 4)), Measure(position, mass), share),
+        lambda: {**MEASURE(), "share": 0.5}, sized=SIZED, name="mixture",
+    ),
+    "ParticleFlow": Door(
+        flowed, lambda: {**MEASURE(), "times": torch.tensor([1e-3, 2e-3])}, sized=SIZED,
+        free={"times: half", "times: integer", "times: a list", "times: complex", "position: an axis more"},
+        name=("ParticleFlow", "integrate", "FeatureRisk"),
+    ),
+    "ParticleFlow.steps": Door(
+        stepped,
+        lambda: {**MEASURE(), "step": 0.1, "iterations": 2, "temperature": 0.5}, sized=SIZED,
+        free={"position: an axis more", "iterations: 0"}, name=("ParticleFlow", "measure_steps", "FeatureRisk"),
+    ),
+    "ParticleFlow.certify": Door(
+        certified,
+        lambda: {**MEASURE(), "candidates": points(), "mass_bound": torch.tensor([1.0, 2.0, 3.0])},
+        sized={**SIZED, "mass_bound": (0,)},
+        free={"position: an axis more", "candidates: an axis less",
+              *(f"mass_bound: {how}" for how in RUN_BY_RUN)},
+        name=("ParticleFlow.certify", "candidates", "certify", "FeatureRisk", "multistart"),
+    ),
+    "ParticleFlow of numbers": Door(
+        lambda penalty, decay: ParticleFlow(features, square, penalty=penalty, decay=decay),
+        lambda: {"penalty": 0.1, "decay": 0.1}, name="FeatureRisk",
+    ),
+    "boxes": Door(
+        bounded,
+        lambda: {"low": -torch.ones(2), "high": torch.ones(2), "curvature": 100.0, "tolerance": 1e-3},
+        sized={"low": (0,), "high": (0,)},
+        name="boxes",
+    ),
+    "neurons": Door(
+        lambda x, weight, direction: neurons(x, RELU)(Neuron(weight, direction)),
+        lambda: {"x": randn(6, 3), "weight": randn(2, 5), "direction": randn(2, 5, 3)},
+        sized={"x": (1,), "weight": (0, 1), "direction": (0, 1, 2)}, name="neurons",
+    ),
+    "signed_square_relu": Door(
+        lambda x: signed_square_relu(x)(randn(2, 5, 3)), lambda: {"x": randn(6, 3)}, sized={"x": (1,)},
+        name="signed_square_relu",
+    ),
+}  # fmt: skip
+
+
+def test_the_right_input_is_taken():
+    assert not_taken(DOORS) == []
+
+
+@pytest.mark.parametrize(("door", "argument", "how"), cases(DOORS))
+def test_wrong_input_is_refused(door, argument, how):
+    assert loses(DOORS[door], argument, how) is None
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_values_of_other_kinds_are_refused_in_words(door):
+    assert crashes(DOORS[door], allowed={"candidates: a module", "curvature: a module"}) == []  # a module can be called
+
+
+FLOW = ParticleFlow(features, square)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: ParticleFlow(features, None), "needs loss"),
+        (lambda: ParticleFlow("features", square), "as a function"),
+        (lambda: ParticleFlow(features, square, velocity="conic"), "needs a velocity"),
+        (lambda: ParticleFlow(features, square, loss_at_least="zero"), "loss_at_least"),
+        (lambda: ParticleFlow.of(square), "needs a functional"),
+        (lambda: FLOW("start", [1.0]), "needs a Measure, or positions"),
+        (lambda: next(FLOW.steps(randn(1, 3), step=0.1, iterations=1, record=3)), "record as iterations"),
+        (lambda: FLOW.steps(randn(1, 3), step=0.1, iterations=1, record=[1], batches=3), "as a function"),
+        (lambda: FLOW.certify(randn(1, 3), points()), "a Measure"),
+        (lambda: FLOW.certify(POSITIVE, None), "needs search"),
+        (lambda: FLOW.certify(POSITIVE, points(), fixed_total=False), "no penalty on mass"),
+        (lambda: FLOW.certify(POSITIVE, points(), fixed_total=True, signed=True), "fixed_total alone"),
+        (lambda: FLOW.certify(POSITIVE, lambda field: 3), "a Found"),
+        (lambda: FLOW.certify(POSITIVE, randn(1, 4, 2)), "of the same kind"),
+        (lambda: certify(RISK, Measure(randn(1, 2), -randn(1, 2).abs()), candidates(points())), "at least 0; 2 of 2"),
+        (lambda: certify(general(lambda measure: -measure.total()), POSITIVE, candidates(points()), mass_bound=1.0,
+                         signed=True), "takes sign="),
+        (lambda: boxes(torch.zeros(1), torch.ones(1)), "lipschitz or curvature"),
+        (lambda: boxes(torch.ones(1), torch.zeros(1), curvature=1.0), "low < high"),
+        (lambda: at_unit_weight(uniform(randn(2, 3))), "Neuron"),
+        (lambda: neurons(randn(6, 3), RELU)((randn(2, 5), randn(2, 5, 3))), "Neuron"),
+    ],
+)  # fmt: skip
+def test_wrong_problems_are_refused(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()

@@ -1,6 +1,7 @@
 """The example files run as they are printed, and answer."""
 
 import ast
+import re
 import runpy
 from pathlib import Path
 
@@ -27,3 +28,13 @@ def test_examples_import_public_names_only(file):
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("regimes"):
             assert not any(part.startswith("_") for part in node.module.split("."))
+
+
+def test_a_mixture_is_fitted_with_a_proof(capsys):
+    runpy.run_path(str(EXAMPLES / "fit_a_mixture.py"))
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.endswith("(proved)") for line in lines)
+    risks = [float(re.search("risk ([0-9.e-]+)", line)[1]) for line in lines]
+    gaps = [float(re.search("at most ([0-9.e-]+)", line)[1]) for line in lines]
+    assert risks == sorted(risks, reverse=True)
+    assert gaps[-1] < 0.01 * risks[-1]
