@@ -75,7 +75,7 @@ def test_a_part_of_the_problems_is_judged_alone():
 @pytest.mark.slow
 def test_table_and_figure_show_all_problems():
     rows = made_up()
-    assert len(table(rows)) == 3 * len(PROBLEMS)
+    assert len(table(rows)) == 3 * 5  # the rough target has no exponent of its own here
     made = draw(rows)
     assert [bool(ax.lines) for ax in made.axes] == [True] * 4
     assert len(draw(rows[rows.problem == SPACE]).axes) == 4
@@ -154,8 +154,8 @@ def test_two_atoms_are_a_saddle_that_uneven_shares_leave():
     floor = one.loss(course.limit_means)[-1]
     assert float(floor) > 0.2
     assert bool((one.loss(course.means)[-1] < 0.5 * floor).all())
-    even = Problem(*one)._replace(start="uniform")
-    assert even.start != ATOMS  # the start alone is what is special
+    bound = sum((2 * one.loss(values[1])).sqrt() for values in (course.means, course.limit_means))
+    assert bool((course.distance(one.gains)[2] <= bound).all())  # no loss rises, so this holds at all later times
     assert float(limit(one).sum()) == 0
 
 
@@ -191,13 +191,14 @@ def test_widths_that_two_atoms_may_share_evenly_are_refused():
 def test_rows_have_what_is_judged():
     config = Config(horizon=4.0, moments=8, tolerance=1e-4)
     rows = []
-    for name in PROBLEMS:
+    for name in (SMOOTH, STRATIFIED, ATOMS):
         for width in config.width:
             points = [{"problem": name, "width": width, "seed": seed} for seed in range(config.seeds)]
             for point, found in zip(points, measure(config, points), strict=True):
                 rows += [point | row for row in found]
     frame = pd.DataFrame(rows)
-    assert "not measured" not in {finding.verdict for finding in judge(frame).findings}
+    missing = {finding.quantity.split(":")[0] for finding in judge(frame).findings if finding.verdict == "not measured"}
+    assert missing == {ROUGH, PLANE, SPACE}
     runs = frame[frame.kind == "run"]
     assert (runs.distance >= runs.early).all()
     assert (runs.to_copies.dropna() <= runs.displacement[runs.to_copies.notna()] + 1e-9).all()

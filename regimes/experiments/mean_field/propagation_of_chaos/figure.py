@@ -52,7 +52,7 @@ def _powers(ax: "Axes", rows: "DataFrame", drawn: tuple[tuple[str, str, str], ..
             text = figures.with_exponent(name, exponent(rows, problem, column))
             figures.curve(ax, found, number=number, label=text)
     ax.set(xscale="log", yscale="log", xlabel="number m of particles", ylabel=label)
-    ax.legend(loc="upper left", bbox_to_anchor=(-0.2, -0.2), ncols=2, columnspacing=0.8, handlelength=1.4)
+    _legend(ax)
 
 
 def _over_time(ax: "Axes", rows: "DataFrame") -> None:
@@ -69,7 +69,7 @@ def _over_time(ax: "Axes", rows: "DataFrame") -> None:
             at = some[some.width == widths[-1]]
             ax.plot(at.time, at.loss, ":", color=color, label=f"{problem}: loss")
     ax.set(xscale="log", yscale="log", xlabel="flow time t", ylabel="distance of the outputs; loss")
-    ax.legend(loc="upper left", bbox_to_anchor=(-0.2, -0.2), ncols=2, columnspacing=0.8, handlelength=1.4)
+    _legend(ax)
 
 
 def _density(ax: "Axes", rows: "DataFrame") -> None:
@@ -80,4 +80,10 @@ def _density(ax: "Axes", rows: "DataFrame") -> None:
         ax.bar(some.angle, some.particles, width=size, color=figures.PALETTE[5], label=label)
         ax.plot(some.angle, some.density, color="black", label="finite volumes")
     ax.set(xlabel="angle θ", ylabel="density at the last time", ylim=(0, None))
-    ax.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.2))
+    _legend(ax)
+
+
+def _legend(ax: "Axes") -> None:
+    """Below the panel; none where nothing is drawn."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="upper left", bbox_to_anchor=(-0.2, -0.2), ncols=2, columnspacing=0.8, handlelength=1.4)
