@@ -17,7 +17,7 @@ PACKAGES = {
     "transport": "Point clouds and paths: exact optimal transport, its certificate, tests of a map",
     "tangent": "Tangent kernels, tangent models and the numbers of laziness",
     "meanfield": "Measures carried by particles, and their flows",
-    "control": "Ordinary differential equations, integrated for whole ensembles",
+    "control": "Ordinary differential equations: methods as data, steps, ensembles, and gradients through them",
     "models": "Networks, their scalings and the paths of their states",
     "training": "The trainer: objectives, loop, checkpoints",
     "data": "Data sets and batches",
