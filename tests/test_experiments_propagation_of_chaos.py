@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import regimes
 from regimes.conventions import generator
 from regimes.experiments.mean_field.propagation_of_chaos import EXPONENTS, Config, draw, judge, measure, table
 from regimes.experiments.mean_field.propagation_of_chaos.config import ATOMS, PLANE, ROUGH, SMOOTH, SPACE, STRATIFIED
@@ -144,6 +145,23 @@ def test_the_equation_and_the_limit_agree_to_second_order(name):
     off = [float(norm(one.gains * (means(one, solve(one, [2.0], cells)) - truth)).max()) for cells in (64, 128)]
     assert off[1] < 1e-3
     assert off[0] / off[1] == pytest.approx(4, rel=0.25)  # slopes are cut at extrema
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [SMOOTH, PLANE])
+def test_particles_go_as_in_the_flow_of_measures_of_the_library(name):
+    one = net(name)
+    course = flow(one, 5, [0, 1], [0.0, 2.0], 1e-8)
+    targets = torch.cat([one.targets.real, one.targets.imag])
+
+    def features(angles):
+        phases = angles @ one.inputs.T
+        return torch.cat([one.gains * phases.cos(), one.gains * phases.sin()], 2)
+
+    library = regimes.ParticleFlow(features, lambda f: (f - targets).square().sum(1) / 2)
+    (moment,) = library(course.particles[0], times=[2.0], rtol=1e-8, atol=1e-8)
+    assert_close(moment.measure.position, course.particles[1], rtol=0, atol=1e-6)
+    assert_close(moment.value, one.loss(course.means[1]), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.slow
