@@ -201,3 +201,18 @@ def test_a_search_may_be_the_users_own():
     found = certify(risk, spike(0.0, 0.1), search)
     assert found.proved
     assert_close(found.lower, torch.zeros(1).double())  # −5 M says less than F ≥ 0
+
+
+def test_a_bound_on_the_slope_that_is_seen_to_be_wrong_proves_nothing():
+    risk, _ = single_spike()
+    search = boxes(torch.tensor([-math.pi]).double(), torch.tensor([math.pi]).double(), lipschitz=0.01)
+    with pytest.raises(ValueError, match="a bound on how fast"):
+        certify(risk, spike(-1.0, 0.4), search)
+
+
+@pytest.mark.parametrize("curvature", [lambda _: torch.tensor([math.nan]), lambda _: torch.ones(3), lambda _: -1.0])
+def test_a_bound_that_is_none_is_refused(curvature):
+    risk, _ = single_spike()
+    corners = torch.tensor([-math.pi]).double(), torch.tensor([math.pi]).double()
+    with pytest.raises(ValueError, match="boxes needs lipschitz or curvature"):
+        certify(risk, spike(-1.0, 0.4), boxes(*corners, curvature=curvature))

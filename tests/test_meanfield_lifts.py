@@ -20,7 +20,7 @@ def randn(*shape):
     return torch.randn(*shape, dtype=torch.float64)
 
 
-X = randn(12, 3)
+X = torch.randn(12, 3, dtype=torch.float64, generator=generator(0))
 
 
 def loss(output):

@@ -5,18 +5,20 @@ import torch
 from torch.testing import assert_close
 
 from regimes.activations import ERF, RELU, TANH
+from regimes.conventions import generator
 from regimes.meanfield.certificate import certify
 from regimes.meanfield.displacement import displacement_flow
 from regimes.meanfield.flow import descend, gradient_flow
 from regimes.meanfield.functionals import FeatureRisk, Functional, general
 from regimes.meanfield.measure_flow import measure_flow, measure_steps
 from regimes.meanfield.measures import Measure, uniform
-from regimes.meanfield.particles import Particles
+from regimes.meanfield.particles import Particles, gaussian
 from regimes.meanfield.population import PopulationRisk, erf_gaussian, relu_gaussian
 from regimes.meanfield.searches import multistart
 from regimes.meanfield.two_layer import TwoLayerRisk
 from regimes.meanfield.velocities import conic, wasserstein_fisher_rao
 
+SOURCE = generator(0)  # the seeds of tests do not reach what stands outside of them
 ALPHA = torch.tensor([1.0, 3.0, 0.5, 2.0], dtype=torch.float64)
 
 
@@ -35,8 +37,9 @@ def masses(zero=False):
     return mass
 
 
-X, Y, OFFSET = randn(2, 8, 3), randn(2, 8, 2), randn(4, 8, 2)
-TEACHER, CENTRE = net(1), net()
+X, Y, OFFSET = (torch.randn(*s, dtype=torch.float64, generator=SOURCE) for s in ((2, 8, 3), (2, 8, 2), (4, 8, 2)))
+TEACHER = gaussian(5, 3, 2, generators=[SOURCE])
+CENTRE = gaussian(5, 3, 2, generators=[SOURCE] * 4)
 
 
 def samples(activation, measure, *, alpha=1.0, offset=0.0):

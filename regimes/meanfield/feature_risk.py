@@ -116,7 +116,7 @@ class FeatureRisk:
 
     def _features(self, position: Any) -> Tensor:
         runs, m = points_of(position)
-        features = self.features(position)
+        features = self._asked(self.features, position, "features", [tuple(part.shape) for part in leaves(position)])
         if not isinstance(features, Tensor) or features.ndim != 3 or features.shape[:2] != (runs, m):
             got = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
             raise ValueError(
@@ -130,6 +130,20 @@ class FeatureRisk:
             )
         return features
 
+    def _asked(self, function: Callable[[Any], Tensor], argument: Any, name: str, shape: Any) -> Tensor:
+        """What the function returns; at the first time with its own failure in words, for it may be the shapes."""
+        if self._looked_at:
+            return function(argument)
+        if torch.is_inference_mode_enabled():
+            raise ValueError("FeatureRisk needs autograd, which torch.inference_mode turns off. Leave it.")
+        try:
+            return function(argument)
+        except Exception as error:
+            raise ValueError(
+                f"FeatureRisk needs {name} that can be asked at shape {shape}, runs first; there it raised "
+                f"{type(error).__name__}: {str(error).partition(chr(10))[0]}. Change it, or the shapes."
+            ) from error
+
     def _potential(self, position: Any) -> Tensor:
         if self.decay == 0:
             first = leaves(position)[0]
@@ -140,7 +154,7 @@ class FeatureRisk:
         """R and R' at the outputs."""
         output = output.detach().requires_grad_()
         with torch.enable_grad():
-            risk = self.loss(output)
+            risk = self._asked(self.loss, output, "a loss", tuple(output.shape))
         if not isinstance(risk, Tensor) or tuple(risk.shape) != (len(output),):
             got = f"shape {tuple(risk.shape)}" if isinstance(risk, Tensor) else type(risk).__name__
             raise ValueError(
@@ -159,7 +173,8 @@ class FeatureRisk:
             total = risk.sum()
         (slope,) = torch.autograd.grad(total, output)
         risk = risk.detach()
-        if bool((risk < self.loss_at_least).any()):
+        rounding = (1e-9 if risk.dtype == torch.float64 else 1e-5) * (1 + abs(self.loss_at_least))
+        if bool((risk < self.loss_at_least - rounding).any()):
             raise ValueError(
                 f"FeatureRisk was told that the loss is at least {self.loss_at_least:g}; it is {float(risk.min()):g}. "
                 "Pass loss_at_least as a number that it is never below, or -inf."

@@ -12,9 +12,11 @@ from regimes import checks
 from regimes.checks import function, not_negative, positive
 from regimes.control.adaptive import Tolerance
 from regimes.control.state import IntegratorState
+from regimes.errors import RunFailed
 from regimes.meanfield.course import Pull, follow, march, recorded
 from regimes.meanfield.forces import Functional
 from regimes.meanfield.measures import Measure, require_measure
+from regimes.meanfield.positions import leaves
 from regimes.meanfield.velocities import Coordinates, State, Velocity, require_velocity, wasserstein
 
 
@@ -124,7 +126,12 @@ def measure_steps(
     not_negative(caller, "temperature", temperature)
     noisy = bool((heat > 0).any())
     if noisy:
-        checks.generator(caller, generator)
+        source = checks.generator(caller, generator)
+        if source.device.type != measure.mass.device.type:
+            raise ValueError(
+                f"{caller} needs a generator on {measure.mass.device}, as the measure; got {source.device}. "
+                "Use torch.Generator(device)."
+            )
         if not velocity.transport:
             raise ValueError(f"{caller} needs a velocity that moves positions where there is noise; got {velocity}.")
     if not isinstance(functional, Functional):
@@ -146,7 +153,9 @@ def measure_steps(
     state = coordinates.state()
     factors = [_column(size, part) for part in state]
     for iteration, now in march(change, state, factors, iterations, wanted, shake=shake if noisy else None):
-        yield iteration, coordinates.measure(now).clone()
+        at = coordinates.measure(now).clone()
+        _require_finite(caller, at, iteration)
+        yield iteration, at
 
 
 def require_functional(caller: str, functional: Any) -> None:
@@ -156,6 +165,14 @@ def require_functional(caller: str, functional: Any) -> None:
             f"{caller} needs a functional with value, variation, value_and_forces and select; got {functional!r}. "
             "Use FeatureRisk, or general for a function of a Measure."
         )
+
+
+def _require_finite(caller: str, measure: Measure, iteration: int) -> None:
+    parts = [*leaves(measure.position), measure.mass]
+    bad = torch.stack([~part.isfinite().flatten(1).all(1) for part in parts]).any(0)
+    if bool(bad.any()):
+        run = int(bad.nonzero()[0])
+        raise RunFailed(f"{caller}: run {run} is not finite at iteration {iteration}; the step is too large for it.")
 
 
 def _pull(functional: Functional, coordinates: Coordinates) -> Pull[State]:

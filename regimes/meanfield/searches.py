@@ -177,19 +177,21 @@ def _branch(field: Field, box: Tensor, speed: Any, second: bool, tolerance: floa
         raise ValueError(f"boxes needs positions as one tensor (runs, m, {d}), as its corners; got others.")
     box = box.to(own)
     runs = field.measure.runs
-    given = speed(field) if callable(speed) else speed
-    fastest = torch.as_tensor(given, dtype=own.dtype, device=own.device).expand(runs)[:, None]
+    fastest = _speed(speed(field) if callable(speed) else speed, own)[:, None]
     half = (box[1] - box[0]) / (2 * cells)
     ticks = [box[0, i] + half[i] * (2 * torch.arange(cells).to(own) + 1) for i in range(d)]
     centres = torch.cartesian_prod(*ticks).reshape(-1, d)
     corners = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5]).to(own)] * d).reshape(-1, d)
     best = Found(own[:, :1], torch.full((runs,), torch.inf).to(own))
     bound = torch.full_like(best.value, torch.inf)
+    known: Tensor | None = None  # what the cells before their cut are not below
     while True:
         at = spread(centres[None], runs)
         radius = half.norm()
         with torch.no_grad():
             values, slopes = _in_blocks(field, at) if second else (field(at), None)
+        if known is not None:
+            _require_above(values, known)
         if slopes is None:
             lowest = values - fastest * radius
         else:
@@ -206,8 +208,31 @@ def _branch(field: Field, box: Tensor, speed: Any, second: bool, tolerance: floa
             return best._replace(bound=bound)
         if int(left.sum()) * 2**d > most:
             return best._replace(bound=torch.minimum(bound, lowest[:, left].amin(1)))
+        known = lowest[:, left].repeat_interleave(2**d, 1)
         centres = (centres[left][:, None] + corners * half).flatten(0, 1)
         half = half / 2
+
+
+def _speed(given: Any, own: Tensor) -> Float[Tensor, " runs"]:
+    """The bound of each run."""
+    not_negative("boxes", "lipschitz or curvature", given)
+    fastest = torch.as_tensor(given, dtype=own.dtype, device=own.device).detach()
+    if tuple(fastest.shape) not in ((), (len(own),)):
+        raise ValueError(
+            f"boxes needs lipschitz or curvature as one number, or one for each of the {len(own)} runs; "
+            f"got shape {tuple(fastest.shape)}. Reduce over the other axes."
+        )
+    return fastest.expand(len(own))
+
+
+def _require_above(values: Tensor, known: Tensor) -> None:
+    """Refuse a bound of the slope that F' is seen to break."""
+    allowed = torch.finfo(values.dtype).eps ** 0.75 * (values.abs() + known.abs())
+    if bool((values < known - allowed).any()):
+        raise ValueError(
+            "boxes needs a bound on how fast F' or its slope changes that is true; F' is lower in a part of a cell "
+            "than this one allows. Nothing would be proved: pass a larger lipschitz or curvature."
+        )
 
 
 def _in_blocks(field: Field, at: Tensor) -> tuple[Tensor, Tensor]:

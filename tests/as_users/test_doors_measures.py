@@ -265,6 +265,9 @@ FLOW = ParticleFlow(features, square)
         (lambda: certify(general(lambda measure: -measure.total()), POSITIVE, candidates(points()), mass_bound=1.0,
                          signed=True), "takes sign="),
         (lambda: boxes(torch.zeros(1), torch.ones(1)), "lipschitz or curvature"),
+        (lambda: next(FLOW(randn(3), [1.0])), "2 are needed|at least 2"),
+        (lambda: next(ParticleFlow(lambda p: torch.cat([p], 5), square)(randn(2, 3), [1.0])), "first; there it raised"),
+        (lambda: next(ParticleFlow(features, lambda f: f @ f)(POSITIVE, [1.0])), "a loss that can be asked"),
         (lambda: boxes(torch.ones(1), torch.zeros(1), curvature=1.0), "low < high"),
         (lambda: at_unit_weight(uniform(randn(2, 3))), "Neuron"),
         (lambda: neurons(randn(6, 3), RELU)((randn(2, 5), randn(2, 5, 3))), "Neuron"),
@@ -273,3 +276,8 @@ FLOW = ParticleFlow(features, square)
 def test_wrong_problems_are_refused(call, said):
     with pytest.raises(ValueError, match=said):
         call()
+
+
+def test_inference_mode_is_refused():
+    with torch.inference_mode(), pytest.raises(ValueError, match="inference_mode"):
+        next(ParticleFlow(features, square)(randn(2, 3), [1.0]))
