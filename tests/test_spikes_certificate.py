@@ -12,7 +12,7 @@ from regimes.meanfield.spikes.lasso import best_masses
 from regimes.meanfield.spikes.peaks import bound, peaks
 from regimes.meanfield.spikes.problems import evenly_spaced, random_spikes
 from regimes.meanfield.spikes.risk import SpikeRisk, observed
-from regimes.meanfield.spikes.sliding import sliding_frank_wolfe
+from regimes.meanfield.spikes.sliding import Spikes, newton_system, sliding_frank_wolfe
 
 ORDER = 7
 
@@ -170,3 +170,29 @@ def test_runs_that_have_come_to_the_gap_stay_as_they_are():
     assert moments[-1].iterations.tolist() == [0, 20]
     assert_close(moments[-1].measure.mass[0], mass[0], rtol=0, atol=0)
     assert (moments[-1].measure.mass[1] > 0).any()
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_the_bound_holds_where_newtons_method_has_found_no_peak(dim, monkeypatch):
+    residual = torch.randn(4, *[2 * ORDER + 1] * dim, dtype=torch.float64)
+    risk = SpikeRisk(residual, penalty=1.0)
+    true = peaks(risk, risk.target).height[:, 0]
+    monkeypatch.setattr("regimes.meanfield.spikes.peaks.NEWTON", 0)
+    upper, found = bound(risk, risk.target)
+    assert (found.height[:, 0] < true - 1e-6 * true).all()  # points of the grid
+    assert (upper >= true).all()
+    assert (upper <= true * (1 + 1e-3)).all()
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_the_newton_system_is_the_gradient_and_the_hessian(dim):
+    risk, _ = problem(dim, True, runs=1)
+    position, mass = torch.rand(4, dim, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+
+    def value(both: torch.Tensor) -> torch.Tensor:
+        return risk.value(Measure(both[4:].reshape(1, 4, dim), both[None, :4]))[0]
+
+    both = torch.cat((mass, position.flatten()))
+    gradient, hessian = newton_system(risk, Spikes(position, mass), 1.0)
+    assert_close(gradient, torch.func.grad(value)(both))
+    assert_close(hessian, torch.func.hessian(value)(both))

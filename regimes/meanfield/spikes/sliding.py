@@ -74,7 +74,7 @@ def slide(risk: SpikeRisk, spikes: Spikes, *, steps: int = 100) -> Spikes:
         m = len(spikes.mass)
         if m == 0:
             return spikes
-        gradient, hessian = _newton_system(risk, spikes, unit)
+        gradient, hessian = newton_system(risk, spikes, unit)
         scale = torch.cat((torch.ones(m), spikes.mass.abs().repeat_interleave(risk.dim).square())).to(hessian)
         stiff = (2 * risk.order + 1) ** risk.dim / risk.penalty
         moved = None
@@ -113,7 +113,7 @@ def _value(risk: SpikeRisk, spikes: Spikes) -> float:
     return float(risk.residual(measure).square().sum() / (2 * risk.penalty) + measure.mass.abs().sum())
 
 
-def _newton_system(risk: SpikeRisk, spikes: Spikes, unit: float) -> tuple[Tensor, Tensor]:
+def newton_system(risk: SpikeRisk, spikes: Spikes, unit: float) -> tuple[Tensor, Tensor]:
     """Gradient and Hessian of F in (masses, unit·positions), in closed form.
 
     With J = (φ_j, mass_j ∇φ_j): ∂F = (s − η, −mass ∇η), ∂²F = JᵀJ/λ − (0, ∇η; ∇ηᵀ, mass ∇²η).
@@ -154,7 +154,7 @@ def first_order_shift(risk: SpikeRisk, position: Float[Tensor, "m d"], mass: Flo
     At spikes with residual 0 the gradient of F is (s, 0) and its Hessian H is JᵀJ/λ, so that (δw, δθ) = −H⁻¹(s, 0): it
     is proportional to λ. Source: [DuvalPeyre2015] section 4.
     """
-    gradient, hessian = _newton_system(risk, Spikes(position, mass), 1.0)
+    gradient, hessian = newton_system(risk, Spikes(position, mass), 1.0)
     gradient[len(mass) :] = 0
     shift = torch.linalg.solve(hessian, -gradient)[len(mass) :]
     return float(shift.reshape(position.shape).norm(dim=1).max())
