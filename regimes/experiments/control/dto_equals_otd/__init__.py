@@ -117,7 +117,8 @@ def draw(rows: "DataFrame") -> "Figure":
             ax.axhline(EXACT.high, color=figures.GREY, linestyle=":", linewidth=1)
             ax.set(xscale="log", yscale="log", xlabel="step h", title=words)
         panels[0].set(ylabel="distance to back-propagation")
-        made.legend(loc="outside lower center", ncols=4)
+        if len(rows):
+            panels[0].legend(loc="upper left")
         seeds = rows.seed.nunique()
         words = f"Geometric means of {seeds} networks; {figures.intervals('bands', seeds)}."
         words += " Dotted: 1e-12; zeros are drawn at 1e-18."

@@ -19,5 +19,5 @@ class Config(Settings):
     seeds: int = Field(2, ge=1, description="repetitions: weights, samples and targets drawn afresh")
     layers: int = Field(4, ge=1, description="layers of the network, each with weights of its own")
     horizon: float = Field(1.0, gt=0, description="time T of all layers together")
-    width: int = Field(4, ge=1, description="width of the states")
-    samples: int = Field(8, ge=1, description="samples")
+    width: int = Field(2, ge=1, description="width of the states")
+    samples: int = Field(4, ge=1, description="samples")

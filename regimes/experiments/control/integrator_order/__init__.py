@@ -75,14 +75,15 @@ def table(rows: "DataFrame") -> "DataFrame":
 
 def draw(rows: "DataFrame") -> "Figure":
     """Error against the step, a panel for each problem; orders are in the legends."""
-    made, panels = figures.figure(1, 2, width=figures.DOUBLE, height=4.4)
+    made, panels = figures.figure(1, 2, width=figures.DOUBLE, height=4.8)
     with figures.style():
         for ax, (problem, words) in zip(panels, PROBLEMS.items(), strict=True):
             some: Any = rows[rows.problem == problem]
             found = LAWS.exponents(some, "error")
             for number, method in enumerate(dict.fromkeys(some.method)):
                 label = figures.with_exponent(method, found.get(method))
-                figures.curve(ax, LAWS.values(some, "error", method), number=number, label=label)
+                dashed = "-" if number < len(figures.PALETTE) else "--"
+                figures.curve(ax, LAWS.values(some, "error", method), number=number, label=label, linestyle=dashed)
             ax.set(xscale="log", yscale="log", xlabel="step h", ylabel="error at the end", title=words)
             if len(some):
                 ax.legend(title="method: order", loc="upper left", bbox_to_anchor=(0.0, -0.2))

@@ -23,5 +23,5 @@ class Config(Settings):
     )
     seeds: int = Field(2, ge=1, description="repetitions: pushes, starts and weights drawn afresh")
     horizon: float = Field(4.0, gt=0, description="time T over which errors are measured")
-    width: int = Field(4, ge=1, description="width of the network's states")
-    samples: int = Field(4, ge=1, description="samples of the network")
+    width: int = Field(2, ge=1, description="width of the network's states")
+    samples: int = Field(2, ge=1, description="samples of the network")
