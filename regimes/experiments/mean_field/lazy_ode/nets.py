@@ -28,7 +28,7 @@ class Weights(NamedTuple):
     input: Float[Tensor, "runs L M d"]
 
 
-Block = Callable[[Tensor, int], Tensor]
+Block = Callable[[Tensor, int], Tensor]  # unbind: a slice a block would make the backward pass quadratic in L
 
 
 def start(law: str, layers: int, width: int, d: int, seeds: Sequence[int]) -> Weights:
@@ -50,21 +50,24 @@ def start(law: str, layers: int, width: int, d: int, seeds: Sequence[int]) -> We
 def scaled(first: Weights, moved: Weights, alpha: Float[Tensor, " runs"]) -> Block:
     """Σ_j α [f(X, θ) − f(X, θ_0)] of the net."""
     scale = alpha[:, None, None]
-    now = Weights(*(one + by / scale[..., None] for one, by in zip(first, moved, strict=True)))
+    now = [(one + by / scale[..., None]).unbind(1) for one, by in zip(first, moved, strict=True)]
+    before = [part.unbind(1) for part in first]
 
     def block(state: Tensor, cell: int) -> Tensor:
-        return scale * (_sum(now, state, cell) - _sum(first, state, cell))
+        new, old = (torch.tanh(state @ inner[cell].mT) @ output[cell] for output, inner in (now, before))
+        return scale * (new - old)
 
     return block
 
 
 def lazy(first: Weights, moved: Weights) -> Block:
     """Σ_j ∇_θ f(X, θ_0)·δ."""
+    (output, inner), (by_output, by_inner) = ([part.unbind(1) for part in weights] for weights in (first, moved))
 
     def block(state: Tensor, cell: int) -> Tensor:
-        values = torch.tanh(state @ first.input[:, cell].mT)
-        along = (1 - values.square()) * (state @ moved.input[:, cell].mT)
-        return values @ moved.output[:, cell] + along @ first.output[:, cell]
+        values = torch.tanh(state @ inner[cell].mT)
+        along = (1 - values.square()) * (state @ by_inner[cell].mT)
+        return values @ by_output[cell] + along @ output[cell]
 
     return block
 
@@ -91,7 +94,3 @@ def block_kernel(weights: Weights, x: Float[Tensor, "runs n d"]) -> Float[Tensor
     inner = (x @ x.mT)[:, None, :, :, None, None]
     of_input = torch.einsum("rlmn,rlmk,rlmd,rlme->rlnkde", slopes, slopes, weights.output, weights.output) * inner
     return (of_output + of_input) / weights.output.shape[2]
-
-
-def _sum(weights: Weights, state: Tensor, cell: int) -> Tensor:
-    return torch.tanh(state @ weights.input[:, cell].mT) @ weights.output[:, cell]
