@@ -46,6 +46,15 @@ def test_rows_that_obey_support_the_statement_and_each_broken_prediction_refutes
     assert deleted_blocks.draw(made()).axes
 
 
+def test_a_plain_net_that_was_not_trained_has_nothing_to_lose_and_is_left_out():
+    rows = made()
+    deep = (rows.net == PLAIN) & (rows.layers == 32)
+    rows.loc[deep, "test_error"] = 90.0
+    assert deleted_blocks.judge(rows).verdict == "supported"
+    rows.loc[(rows.net == PLAIN) & (rows.deleted == 0), "test_error"] = 90.0
+    assert deleted_blocks.judge(rows).findings[-1].verdict == "not measured"
+
+
 def test_rows_of_some_nets_are_judged_as_far_as_they_go():
     rows = made()
     for some in (rows[rows.net == PLAIN], rows[rows.layers == 8], rows[rows.deleted == 0]):

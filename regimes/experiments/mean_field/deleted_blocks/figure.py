@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from regimes.experiments.mean_field.deleted_blocks.config import MEAN_FIELD
-from regimes.experiments.mean_field.deleted_blocks.numbers import PERCENT, deepest
+from regimes.experiments.mean_field.deleted_blocks.numbers import PERCENT, deepest, trained
 from regimes.lab import figures
 from regimes.lab.numbers import each, geometric_mean, mean
 
@@ -17,7 +17,9 @@ def draw(rows: "DataFrame") -> "Figure":
     made, (left, right) = figures.figure(1, 2, width=figures.DOUBLE, height=3.2)
     with figures.style():
         for number, net in enumerate(dict.fromkeys(rows.net)):
-            some = deepest(rows, net)
+            some = deepest(trained(rows[rows.net == net]), net)
+            if some.empty:
+                continue
             found = each(some, "deleted", lambda part: mean(part.test_error, within=PERCENT))
             layers = int(some.layers.max())
             shares = {many / layers: value for many, value in found.items()}
@@ -31,8 +33,9 @@ def draw(rows: "DataFrame") -> "Figure":
             departures = each(some[some.deleted > 1], "deleted", lambda part: geometric_mean(part.departure))
             figures.curve(right, changes, label=f"L = {layers}", **look)
             figures.curve(right, departures, linestyle="--", **look)
-        right.set(xscale="log", yscale="log", xlabel="blocks deleted", ylabel="outputs of residual 1/L")
-        right.legend(fontsize=7, title="change; departure dashed")
+        right.set(xscale="log", yscale="log", xlabel="blocks deleted", ylabel="change (dashed: departure) of outputs")
+        right.set(title="residual 1/L")
+        right.legend(fontsize=7, loc="lower right")
         seeds = rows.seed.nunique()
         figures.explain(made, f"Means of {seeds} seeds, right geometric; {figures.intervals('bands', seeds)}.")
     return made

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 
 PERCENT = Interval(0.0, 100.0)
+WORKS = 10.0  # percent of test error: a net that errs more has nothing to lose
 POINTS = Interval(-100.0, 100.0)
 
 
@@ -17,6 +18,12 @@ def deepest(rows: "DataFrame", net: str) -> Any:
     """The rows of the deepest of these nets."""
     some: Any = rows[rows.net == net]
     return some[some.layers == some.layers.max()]
+
+
+def trained(some: Any) -> Any:
+    """The rows of the depths at which the whole nets err on at most WORKS percent of the test samples, in the mean."""
+    whole = some[some.deleted == 0].groupby("layers").test_error.mean()
+    return some[some.layers.isin(whole.index[whole <= WORKS])]
 
 
 def in_depth(rows: "DataFrame", net: str, column: str, deleted: int) -> Number | None:
