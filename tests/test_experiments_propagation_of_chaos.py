@@ -13,7 +13,7 @@ from regimes.experiments.mean_field.propagation_of_chaos import EXPONENTS, Confi
 from regimes.experiments.mean_field.propagation_of_chaos.config import ATOMS, PLANE, ROUGH, SMOOTH, SPACE, STRATIFIED
 from regimes.experiments.mean_field.propagation_of_chaos.equation import means, solve
 from regimes.experiments.mean_field.propagation_of_chaos.runs import decay, flow, moments, wasserstein
-from regimes.experiments.mean_field.propagation_of_chaos.torus import Problem, limit, norm, problem
+from regimes.experiments.mean_field.propagation_of_chaos.torus import Problem, limit, norm, problem, starts
 
 PROBLEMS = (SMOOTH, ROUGH, STRATIFIED, ATOMS, PLANE, SPACE)
 DECAY = {SMOOTH: 3.5, ROUGH: 1.5, ATOMS: 0.0}
@@ -135,6 +135,14 @@ def test_the_limit_is_known_to_far_below_the_distances(name, monkeypatch):
     monkeypatch.setattr(runs, "limit", lambda _: grid)
     ends.append(flow(one, 3, [0], [3.0], 1e-7).limit_means)
     assert_close(*ends, rtol=0, atol=3e-7)
+
+
+@pytest.mark.slow
+def test_the_limit_stands_nearer_to_a_stratified_start_than_that_can_be():
+    """One point in each of m arcs h is at W2 = h/√6 from the uniform law, and what stands for the law adds little."""
+    one = net(STRATIFIED, 16)
+    found = torch.tensor([wasserstein(start, limit(one)) for start in starts(one, 513, list(range(4)))])
+    assert float(found.square().mean().sqrt()) == pytest.approx(2 * math.pi / 513 / 6**0.5, rel=0.07)
 
 
 @pytest.mark.slow

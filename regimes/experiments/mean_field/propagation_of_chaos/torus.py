@@ -130,7 +130,8 @@ def limit(problem: Problem) -> Float[Tensor, "m d"]:
     dimension = problem.inputs.shape[1]
     circle = (80 if problem.start == STRATIFIED else 16) * len(problem.inputs)  # W2 to them has to see 1/m
     points = {1: circle, 2: 24, 3: 12}[dimension]
-    axis = torch.arange(points, dtype=torch.float64) * (2 * math.pi / points)
+    # In the middles of equal arcs: a grid from 0 on stands half an arc aside, which W2 to a stratified start sees.
+    axis = (torch.arange(points, dtype=torch.float64) + 0.5) * (2 * math.pi / points)
     return torch.cartesian_prod(*[axis] * dimension).reshape(-1, dimension)
 
 
