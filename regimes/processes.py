@@ -10,6 +10,7 @@ takes a wrapper around the model, which saved weights, evaluation, compiling and
 """
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from regimes.errors import UserError
-from regimes.launch import LAUNCHED, lacking
+from regimes.launch import LAUNCHED, lacking, number
 from regimes.reduction import Reduction
 
 Result = TypeVar("Result")
@@ -185,13 +186,24 @@ def processes(device: str) -> Iterator[SingleProcess]:
 
 
 def _meeting(rank: int, count: int) -> dist.Store:
-    """Where processes meet that torchrun has not started; UserError where the others do not come."""
-    host, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    """Where processes meet that torchrun has not started; UserError where there is no such place, or nobody comes."""
+    host, port = os.environ["MASTER_ADDR"], number(os.environ["MASTER_PORT"])
+    if port is None or not 0 < port < 2**16:
+        raise UserError(f"MASTER_PORT needs a number from 1 to 65535; got {os.environ['MASTER_PORT']!r}")
     try:
-        return dist.TCPStore(
-            host, int(port), count, rank == 0, timeout=timedelta(seconds=MEETING), wait_for_workers=True
-        )
+        socket.getaddrinfo(host, port)
+    except OSError:
+        raise UserError(
+            f"MASTER_ADDR={host} is no machine that this one knows: give the address of process 0"
+        ) from None
+    try:
+        return dist.TCPStore(host, port, count, rank == 0, timeout=timedelta(seconds=MEETING), wait_for_workers=True)
     except (dist.DistError, RuntimeError, ValueError) as error:
+        if rank == 0 and "EADDRINUSE" in str(error):
+            raise UserError(
+                f"MASTER_PORT={port} is taken by another program on this machine: set another one, the same for all "
+                f"{count} processes"
+            ) from error
         raise UserError(
             f"RANK={rank} and WORLD_SIZE={count} say that {count} processes train together, and the others have not "
             f"come to {host}:{port} within {MEETING} s: start all of them, with torchrun, or unset RANK and "

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from regimes import ntk, tangent_operator
+from regimes import linearize, ntk, tangent_operator
 from regimes.conventions import generator
 from regimes.tangent.estimates import drift, norm
 from regimes.tangent.kernel import jacobian, ntk_vector_product
@@ -165,3 +165,19 @@ def test_bad_inputs_are_named():
         operator.gram(x["a"])
     with pytest.raises(ValueError, match="x2 with the tensors of the inputs"):
         operator.gram({"a": x["a"]})
+
+
+@pytest.mark.parametrize("kind", [torch.nn.Embedding, torch.nn.EmbeddingBag])
+@pytest.mark.parametrize("door", [ntk, lambda model, x: linearize(model)(x)], ids=["ntk", "linearize"])
+def test_a_gradient_divided_by_how_often_an_index_comes_is_refused_as_no_derivative(door, kind):
+    class Words(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.out = kind(5, 3, scale_grad_by_freq=True), torch.nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found = self.words(x)
+            return self.out(found.mean(1) if found.ndim == 3 else found)
+
+    with pytest.raises(ValueError, match=r"layer 'words' \(Embedding.*how often an index comes in the batch"):
+        door(Words(), torch.tensor([[0, 1, 1], [2, 3, 1], [4, 4, 4]]))

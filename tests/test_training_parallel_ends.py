@@ -2,21 +2,24 @@
 
 import json
 import os
+import signal
+import socket
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from launch import Ended, launch
+from launch import Ended, free_port, launch
 from short_training import STEPS, short
 from torch.testing import assert_close
 
 from regimes import processes, training
-from regimes.errors import UserError
+from regimes.errors import Interrupted, UserError
 from regimes.lab import endings, provenance
 from regimes.lab.config import dump
 from regimes.lab.yaml_text import to_yaml
 from regimes.launch import forget_leftovers
-from regimes.training import results
+from regimes.training import checkpoint, loop, results, run
 from regimes.training.checkpoint import load_checkpoint
 
 PROGRAM = str(Path(__file__).parent / "joined_run.py")
@@ -169,6 +172,84 @@ def test_a_run_says_with_how_many_processes_it_was_made(monkeypatch, environment
         monkeypatch.setenv(name, value)
     assert provenance.command_line(["/some/where/cli.py", "train"]) == command
     assert provenance.provenance().get("processes", 1) == int(environment.get("WORLD_SIZE", "1"))
+
+
+@pytest.fixture
+def meeting(monkeypatch):
+    """The environment of process 0 of two, and the line with which it ends."""
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setattr(processes, "MEETING", 1)
+
+    def ends(**environment: str) -> str:
+        usual = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        for name, value in (usual | environment).items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(UserError) as caught, processes.processes("cpu"):
+            pass
+        return str(caught.value)
+
+    return ends
+
+
+def test_a_meeting_place_that_is_none_is_told_from_processes_that_do_not_come(meeting):
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert meeting(MASTER_PORT=str(port)).startswith(f"MASTER_PORT={port} is taken by another program on this")
+    for port in ("http", "-1", "0", "70000"):
+        assert meeting(MASTER_PORT=port) == f"MASTER_PORT needs a number from 1 to 65535; got {port!r}"
+    for rank in ("0", "1"):
+        assert "MASTER_ADDR=nowhere.invalid is no machine" in meeting(RANK=rank, MASTER_ADDR="nowhere.invalid")
+    assert "the others have not come to 127.0.0.1" in meeting()
+
+
+@pytest.fixture
+def one_of_many(monkeypatch):
+    """This process alone in a group, where words are heard a step later, as with several."""
+    monkeypatch.setattr(results, "_figure", lambda folder, rows: {})
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_of_many")
+def test_a_timed_checkpoint_is_written_once(tmp_path, monkeypatch):
+    clock, saves, see, save = [0.0], [], loop.Guard.see, checkpoint.RunState.save
+
+    def later(self, step):
+        clock[0] += 1
+        see(self, step)
+
+    def saving(self, file, *others):
+        saves.append(clock[0])
+        save(self, file, *others)
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(loop.Guard, "see", later)
+    monkeypatch.setattr(checkpoint.RunState, "save", saving)
+    training.train(short(epochs=1, batch=8, checkpoint_seconds=1.5), tmp_path / "run")
+    assert saves == [0, 3, 6, 7, 7]  # at the start, a step after it was due, with the epoch, before the test samples
+
+
+@pytest.mark.usefixtures("one_of_many")
+@pytest.mark.parametrize("where", ["here", "in another process"])
+def test_a_stop_is_heard_also_while_the_last_epoch_is_measured(tmp_path, monkeypatch, where):
+    close, total = run.TrainingRun.close_epoch, processes.ProcessGroup.total
+
+    def closing(self):
+        close(self)
+        if where == "here":
+            signal.raise_signal(signal.SIGINT)
+
+    def joined(self, values):
+        elsewhere = where != "here" and values.dtype == torch.bool
+        return total(self, values) + elsewhere
+
+    monkeypatch.setattr(run.TrainingRun, "close_epoch", closing)
+    monkeypatch.setattr(processes.ProcessGroup, "total", joined)
+    with pytest.raises(Interrupted, match=f"after {STEPS} of {STEPS} steps"):
+        training.train(short(epochs=1), tmp_path / "run")
 
 
 def test_one_process_needs_no_group(monkeypatch):

@@ -48,6 +48,10 @@ SMALL = {  # settings of a training of nine or so steps, at most
 }
 
 
+EVALUATION = {  # what measures a net after its training
+    "cifar10_low_data": "regimes.experiments.least_action.low_data.course.state",
+    "mean_field_resnet": "regimes.experiments.mean_field.mean_field_resnet.arms.evaluate",
+}
 LAZY = [
     *("seeds=2", "alpha=[1.0]", "alpha_float32=[10.0]", "train_size=40", "test_size=20", "epochs=2", "batch=16"),
     "width=1",
@@ -104,6 +108,20 @@ def test_a_stopped_point_goes_on_bit_for_bit(tmp_path, monkeypatch, name):
     with steps() as after:
         assert json.dumps(experiment.measure(config, [point], tmp_path / "asked")) == json.dumps(rows)
     assert 3 + after.count == whole.count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVALUATION)
+def test_a_point_killed_while_it_is_measured_at_the_end_is_not_trained_again(tmp_path, monkeypatch, name):
+    experiment, config, (point, *_) = given(name)
+    rows = experiment.measure(config, [point])
+    with monkeypatch.context() as patch:
+        patch.setattr(EVALUATION[name], lambda *given, **more: killed())
+        with pytest.raises(Killed):
+            experiment.measure(config, [point], tmp_path)
+    with steps() as after:
+        assert json.dumps(experiment.measure(config, [point], tmp_path)) == json.dumps(rows)
+    assert after.count == 0
 
 
 @pytest.mark.slow

@@ -93,6 +93,12 @@ def _require_one_place(plain: Plain, x: Tensor, caller: str) -> None:
     alone = at(None)
     dtype = next(iter(alone.values())).dtype
     if any(_differing(at(place), alone, dtype) is not None for place in (1, 3)):
+        for name, module in plain.model.named_modules():
+            if getattr(module, "scale_grad_by_freq", False):
+                raise ValueError(
+                    f"{caller} needs derivatives; layer {name!r} ({type(module).__name__}) divides its gradient by how "
+                    "often an index comes in the batch, which is no derivative. Set its scale_grad_by_freq = False."
+                )
         raise ValueError(f"{caller} needs a model that maps each sample by itself; {PLACES}")
 
 

@@ -6,6 +6,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from regimes.data.batches import Batches
 from regimes.errors import Diverged, Interrupted, RunFailed
 from regimes.lab.checkpoint_run import LENGTH
@@ -246,8 +248,8 @@ class TrainingRun:
                     state.save(LAST)
                 if whole or asked or due:
                     self.ranks.say(stop.asked, False)  # what was due is done
-                over = self.done == self.total
-                if asked or (over and self.ranks.count == 1 and stop.asked):  # also while the last epoch was measured
+                over = self.done == self.total  # one of the processes may be asked while the last epoch is measured
+                if asked or (over and self.ranks.total(torch.tensor(stop.asked)).any()):
                     raise Interrupted(f"interrupted after {self.done} of {self.total} steps; {self.way_on()}")
                 if over:
                     return

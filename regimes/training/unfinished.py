@@ -72,6 +72,8 @@ class Unfinished:
     def watched(self, seen: Callable[[], Sequence[Any]]) -> Iterator[Callable[[], None]]:
         """Within, call what is yielded after each step: it keeps from time to time, and stops where that was asked.
 
+        The end is kept as well, so that nothing is trained again where a call is stopped in what follows.
+
         seen: what was seen of each training so far; called before these are kept, which may be moved to their present
         position by it. After Ctrl-C or SIGTERM, once the state of that step was kept: KeyboardInterrupt, and in a
         worker process its end, however many signals came.
@@ -88,6 +90,7 @@ class Unfinished:
                     _end()
 
             yield stepped
+            self.keep(seen())  # the end, too: what is measured next may be stopped as well
         if stop.asked:
             _end()
 

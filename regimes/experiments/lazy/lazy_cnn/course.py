@@ -77,7 +77,7 @@ def train(
 ) -> None:
     """SGD with momentum and rate/(1 + β·epoch); all models of one seed see the same batches.
 
-    unfinished: folder of what this training goes on from where it was stopped, its end included.
+    unfinished: folder of what this training goes on from where it was stopped.
     """
     optimiser = SGD(model.parameters(), config.rate, momentum=config.momentum)
     schedule = LambdaLR(optimiser, lambda epoch: 1 / (1 + config.decay * epoch))
@@ -89,7 +89,6 @@ def train(
     with threads_for(training_work(model, batches)), kept.watched(list) as stepped:
         for _ in descend(training, batches, epochs=config.epochs):
             stepped()
-    kept.keep([])
 
 
 def _whose(config: Config, parts: Classification, alpha: float, seed: int) -> dict[str, Any]:
