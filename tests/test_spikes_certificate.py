@@ -5,9 +5,10 @@ import torch
 from sklearn.linear_model import Lasso
 from torch.testing import assert_close
 
+from regimes.meanfield.certificate import certify
 from regimes.meanfield.measures import Measure
 from regimes.meanfield.spikes.descent import forward_backward
-from regimes.meanfield.spikes.dual import certify_spikes
+from regimes.meanfield.spikes.dual import certify_spikes, highest_peak
 from regimes.meanfield.spikes.lasso import best_masses
 from regimes.meanfield.spikes.peaks import bound, peaks
 from regimes.meanfield.spikes.problems import evenly_spaced, random_spikes
@@ -196,3 +197,15 @@ def test_the_newton_system_is_the_gradient_and_the_hessian(dim):
     gradient, hessian = newton_system(risk, Spikes(position, mass), 1.0)
     assert_close(gradient, torch.func.grad(value)(both))
     assert_close(hessian, torch.func.hessian(value)(both))
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_certificate_of_any_functional_agrees_and_is_the_weaker_one(dim, signed):
+    risk, truth = problem(dim, signed)
+    general, own = certify(risk, truth, highest_peak, signed=signed), certify_spikes(risk, truth)
+    assert general.proved
+    assert_close(general.value, own.value)
+    assert (general.lower <= own.lower).all()
+    assert_close(1 - general.lowest, own.peaks.height[:, 0])
+    assert_close(general.worst[:, 0], own.worst)

@@ -6,7 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from regimes.checks import kind
 from regimes.meanfield.measures import Measure
+from regimes.meanfield.searches import Field, Found
 from regimes.meanfield.spikes.peaks import Peaks, bound
 from regimes.meanfield.spikes.risk import SpikeRisk
 
@@ -24,6 +26,21 @@ class SpikeCertificate(NamedTuple):
     largest: Float[Tensor, " runs"]
     worst: Float[Tensor, "runs d"]
     peaks: Peaks
+
+
+def highest_peak(field: Field) -> Found:
+    """The search for `regimes.meanfield.certificate.certify`: the lowest F' of a SpikeRisk, with its proved bound.
+
+    For signed measures both signs share the bound 1 − max |η|. `certify_spikes` has the better lower bound of F.
+    """
+    risk = field.functional
+    kind("highest_peak", "the functional", risk, SpikeRisk, "a SpikeRisk")
+    assert isinstance(risk, SpikeRisk)
+    largest, found = bound(risk, risk.residual(field.measure))
+    place = torch.where(found.sign * field.sign > 0, found.height, -torch.inf).argmax(1)
+    at = found.position.gather(1, place[:, None, None].expand(-1, 1, risk.dim))
+    value = risk.variation(field.measure, at, sign=field.sign)[:, 0]
+    return Found(at, value, 1 - largest)
 
 
 def certify_spikes(risk: SpikeRisk, measure: Measure) -> SpikeCertificate:

@@ -47,6 +47,7 @@ class SpikeRisk:
                 f"SpikeRisk needs 2n + 1 coefficients along each axis, n at least 1; got {size}. Pass observed."
             )
         self.dim, self.order, self.penalty, self.signed = dim, size // 2, float(penalty), signed
+        self.at_least = 0.0
         # In one dimension the second factor is the constant 1: then both dimensions are one code.
         self.target = target[..., None] if dim == 1 else target
 
@@ -66,13 +67,19 @@ class SpikeRisk:
         self._require(measure)
         return self._value(self.residual(measure), measure.mass)
 
-    def variation(self, measure: Measure, at: Tensor | None = None) -> Float[Tensor, "runs points"]:
-        """F' at its particles or, of positive mass, at other points (runs, points, d)."""
+    def variation(
+        self, measure: Measure, at: Tensor | None = None, *, sign: float = 1.0
+    ) -> Float[Tensor, "runs points"]:
+        """F' at its particles or, along mass of the given sign, 1 − sign·η at other points (runs, points, d)."""
         self._require(measure)
         if at is None:
             return self.value_and_forces(measure).variation
         require_position("SpikeRisk", "at", at, like=measure.position, runs=measure.runs)
-        return 1 - self.correlation(self.residual(measure), at).value
+        return 1 - sign * self.correlation(self.residual(measure), at).value
+
+    def mass_bound(self, value: Float[Tensor, " runs"]) -> Float[Tensor, " runs"]:
+        """What |ν| is at most for every ν with F(ν) ≤ value: the value."""
+        return value
 
     def value_and_forces(self, measure: Measure) -> Forces:
         """F, and F' and ∇F' at the particles."""
