@@ -19,6 +19,9 @@ from regimes.meanfield.population import PopulationRisk
 
 AROUND = 360  # points of the circle at which F' is kept for the figure
 SHOWN = ("everywhere", "few points", "one sign")  # whose paths are kept
+# Where F' > 0 in all directions, b of a neuron with |a| > ‖b‖ comes to 0 and stays: the flow slides there, and error
+# control alone would take steps of the size of the tolerance.
+SMALLEST = 0.05
 ERF_ENDS = 5e-4  # share of the risk at the start below which the flow for erf ends
 
 
@@ -51,6 +54,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[list[dict[str,
         rtol=config.tolerance,
         atol=config.tolerance / 100,
         risk_below=None if kind.penalty else ERF_ENDS * nothing,
+        smallest=SMALLEST if kind.homogeneous else 0.0,
     )
     value, settled, path = nothing, nothing, [first]
     for time, moment in zip(sorted(looks), moments, strict=True):
