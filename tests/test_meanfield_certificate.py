@@ -109,6 +109,7 @@ def test_both_kinds_of_bound_hold_in_every_dimension(dimension):
         assert (found.lower > -0.011).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signed", [False, True])
 def test_the_lower_bound_is_never_above_the_minimum(signed):
     """Random Lasso problems on 40 points: the minimum by many steps of coordinate descent."""
@@ -167,6 +168,7 @@ def test_probability_measures_are_compared_with_their_like():
     assert (other.value > 1e-4).all()
 
 
+@pytest.mark.slow
 def test_spheres_are_searched_on_the_sphere():
     """F'(u) = −a·u|u|: on the unit sphere least at a/|a|."""
     a = torch.tensor([3.0, 4.0]).double()

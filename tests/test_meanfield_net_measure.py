@@ -170,6 +170,7 @@ def test_features_of_the_same_net_give_the_same_functional():
         assert_close(one, two)
 
 
+@pytest.mark.slow
 def test_the_certificate_of_a_net_tells_the_teacher_from_a_poor_fit():
     """The teacher itself has risk 0 and no gap; a net of one neuron has a gap over all nets of the teacher's norm."""
     risk = PopulationRisk(TEACHER, relu_gaussian)

@@ -63,7 +63,7 @@ def test_balanced_flow_with_transport_keeps_the_mass():
 @pytest.mark.parametrize("velocity", [wasserstein_fisher_rao(0.5, 2.0), conic(), fisher_rao(balanced=False)], ids=str)
 def test_mass_changes_by_the_integral_of_the_first_variation(velocity):
     """d/dt |μ| = −growth ∫F'dμ, integrated by Gauss' rule over the flow itself: exact to 1e-12."""
-    span = 0.002
+    span = 0.0005
     nodes = torch.tensor([-math.sqrt(0.6), 0.0, math.sqrt(0.6)], dtype=torch.float64)
     weights = torch.tensor([5 / 9, 8 / 9, 5 / 9], dtype=torch.float64)
     times = [*(span * (1 + nodes) / 2).tolist(), span]
@@ -80,12 +80,14 @@ def test_each_mass_is_multiplied_in_steps_of_fisher_rao():
     assert_close(after.mass, SIGNED.mass * (-0.6 * along).exp(), rtol=1e-12, atol=0)
 
 
+@pytest.mark.slow
 def test_the_cone_is_wasserstein_fisher_rao_in_other_coordinates():
     (one,) = measure_flow(RISK, SIGNED, [0.5], conic(1.0, 4.0), rtol=1e-7, atol=1e-9)
     (other,) = measure_flow(RISK, SIGNED, [0.5], wasserstein_fisher_rao(1.0, 4.0), rtol=1e-7, atol=1e-9)
     assert_close(one.measure, other.measure, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_homogeneous_particles_under_wasserstein_are_the_cone_over_the_sphere():
     """u = rθ with |θ| = 1 carries the mass r² mass of the direction θ."""
     x = randn(20, 3)
@@ -111,6 +113,7 @@ def test_two_homogeneous_particles_under_wasserstein_are_the_cone_over_the_spher
     assert_close(flat.mass * ended.square().sum(2), other.measure.mass, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("velocity", ALL, ids=str)
 def test_small_steps_follow_the_flow_at_first_order(velocity):
     (flow,) = measure_flow(RISK, POSITIVE, [0.2], velocity, rtol=1e-6, atol=1e-8)
@@ -123,9 +126,9 @@ def test_small_steps_follow_the_flow_at_first_order(velocity):
 
 @pytest.mark.parametrize("velocity", ALL, ids=str)
 def test_a_resumed_flow_is_the_whole_one_bit_for_bit(velocity):
-    _, whole = measure_flow(RISK, POSITIVE, [0.3, 0.9], velocity)
-    (half,) = measure_flow(RISK, POSITIVE, [0.3], velocity)
-    (rest,) = measure_flow(RISK, POSITIVE, [0.9], velocity, after=half.course)
+    _, whole = measure_flow(RISK, POSITIVE, [0.1, 0.3], velocity, rtol=1e-4)
+    (half,) = measure_flow(RISK, POSITIVE, [0.1], velocity, rtol=1e-4)
+    (rest,) = measure_flow(RISK, POSITIVE, [0.3], velocity, rtol=1e-4, after=half.course)
     assert (rest.measure.mass == whole.measure.mass).all()
     assert (rest.measure.position == whole.measure.position).all()
 

@@ -30,6 +30,7 @@ def test_examples_import_public_names_only(file):
             assert not any(part.startswith("_") for part in node.module.split("."))
 
 
+@pytest.mark.slow
 def test_a_mixture_is_fitted_with_a_proof(capsys):
     runpy.run_path(str(EXAMPLES / "fit_a_mixture.py"))
     lines = capsys.readouterr().out.splitlines()
