@@ -218,3 +218,26 @@ def test_a_bound_that_is_none_is_refused(curvature):
     corners = torch.tensor([-math.pi]).double(), torch.tensor([math.pi]).double()
     with pytest.raises(ValueError, match="boxes needs lipschitz or curvature"):
         certify(risk, spike(-1.0, 0.4), boxes(*corners, curvature=curvature))
+
+
+def test_more_mass_is_never_counted_as_a_loss():
+    """A penalty so high that no mass is best: F' > 0 everywhere, and the minimum is that of the empty measure."""
+    risk, _ = single_spike(height=0.2, penalty=0.5)
+    empty = risk.value(spike(1.0, 0.0))
+    corners = torch.tensor([-math.pi]).double(), torch.tensor([math.pi]).double()
+    found = certify(risk, spike(1.0, 0.1), boxes(*corners, curvature=10.0))
+    assert (found.lowest > 0).all()
+    assert (found.lower <= empty).all()
+
+
+@pytest.mark.parametrize(
+    ("bound", "value"),
+    [({"curvature": 2.0}, lambda p: 2 - p.square()), ({"lipschitz": 3.0}, lambda p: 3 - 2 * p.abs())],
+)
+def test_one_cell_is_bounded_as_the_formulas_say(bound, value):
+    """A parabola that bends down comes to its bound at the corners; a slope of 2 stays 1 above that of 3."""
+    energy = general(lambda measure: (measure.mass * value(measure.position[..., 0])).sum(1))
+    search = boxes(-torch.ones(1).double(), torch.ones(1).double(), cells=1, most=1, **bound)
+    found = search(Field(energy, uniform(torch.zeros(1, 1, 1).double()))).bound
+    assert found is not None
+    assert_close(found, torch.tensor([1.0 if "curvature" in bound else 0.0]).double())
