@@ -21,7 +21,7 @@ class Config(Settings):
     neurons: int = Field(16, ge=4, description="neurons m of the student; few neurons: as many as the teacher has")
     penalty: float = Field(0.003, gt=0, description="λ of λ ∫ |u|²/2 dμ for ReLU")
     times: tuple[float, ...] = Field(
-        (100.0, 300.0), min_length=1, description="flow times at which nets are looked at; of erf three times these"
+        (5.0, 15.0), min_length=1, description="flow times at which nets are looked at; of erf three times these"
     )
     tolerance: float = Field(1e-4, gt=0, description="relative tolerance of the flow")
     drawn: int = Field(1, ge=0, description="seeds whose paths in the plane are kept for the figure")
