@@ -61,6 +61,12 @@ def test_a_mixture_with_nothing_of_one_is_the_other():
     assert_close(e.risk(mixture(rho, nu, 1.0)), e.risk(nu))
 
 
+def test_a_share_of_python_keeps_its_digits():
+    rho, nu = measure(), measure(seed=1)
+    masses = torch.cat([0.7 * rho.mass, 0.3 * nu.mass], 2)
+    assert_close(mixture(rho, nu, 0.3).mass, masses, rtol=1e-15, atol=0)
+
+
 def test_a_run_does_not_depend_on_its_neighbours():
     e, rho = risk(), measure()
     alone = DepthRisk(e.x[1:], e.y[1:], e.readout[1:], e.activation)

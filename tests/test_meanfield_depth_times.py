@@ -85,6 +85,14 @@ def test_a_step_of_descent_is_the_gradient_times_its_factors_and_fixed_times_sta
     assert torch.equal(still.time, one.time)
 
 
+def test_a_step_of_python_keeps_its_digits():
+    e, start = risk(), particles()
+    number = torch.full((2,), 0.1, dtype=torch.float64)
+    *_, (_, one) = descend(e, start, step=0.1, relative=0.3, steps=1)
+    *_, (_, other) = descend(e, start, step=number, relative=3 * number, steps=1)
+    assert_close(one, other, rtol=1e-14, atol=1e-15)
+
+
 def test_trained_weights_follow_their_own_gradient_in_the_order_of_construction():
     e, one = risk(), particles()
     weights = one.time.clone().requires_grad_()

@@ -140,3 +140,10 @@ def test_a_run_depends_on_its_own_measure_only():
     for chosen, whole in zip(part.value_and_forces(measure.select(some)), risk.value_and_forces(measure), strict=True):
         assert_close(chosen, each(lambda p: p[some], whole))
     assert FeatureRisk(features, square).select(some, of=3) is None
+
+
+def test_numbers_of_python_keep_their_digits():
+    one, other = spikes(), spikes(m=2)
+    masses = torch.cat([0.7 * one.mass, 0.3 * other.mass], 1)
+    assert_close(mixture(one, other, 0.3).mass, masses, rtol=1e-15, atol=0)
+    assert_close(uniform(randn(1, 3), 0.3).mass, torch.full((1, 3), 0.1, dtype=torch.float64), rtol=1e-15, atol=0)

@@ -45,7 +45,7 @@ def mixture(one: DepthMeasure, other: DepthMeasure, share: float | Float[Tensor,
             "mixture needs measures of as many runs, cells and dimensions; "
             f"got {tuple(one.output.shape)} and {tuple(other.output.shape)}. Only M may differ."
         )
-    weight = torch.as_tensor(share).to(one.mass).reshape(-1, 1, 1)
+    weight = torch.as_tensor(share, dtype=one.mass.dtype, device=one.mass.device).reshape(-1, 1, 1)
     if not bool(((weight >= 0) & (weight <= 1)).all()) or len(weight) not in (1, len(one.mass)):
         raise ValueError(f"mixture needs a share from 0 to 1, or one for each run; got {share}. Pass 0.5, for example.")
     scaled = one._replace(mass=(1 - weight) * one.mass), other._replace(mass=weight * other.mass)

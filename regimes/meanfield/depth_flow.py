@@ -62,7 +62,11 @@ def depth_flow(
         not_negative("depth_flow", "risk_below", risk_below)
         if isinstance(risk_below, Tensor) and risk_below.dim():
             shapes("depth_flow", risk_below=(risk_below, f"{runs}"))
-    threshold = None if risk_below is None else torch.as_tensor(risk_below).to(risk.x).expand(runs)
+    threshold = (
+        None
+        if risk_below is None
+        else torch.as_tensor(risk_below, dtype=risk.x.dtype, device=risk.x.device).expand(runs)
+    )
     whole = _System(risk, growth, threshold)
 
     def select(chosen: Tensor) -> tuple[Callable, Callable | None]:

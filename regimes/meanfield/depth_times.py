@@ -78,8 +78,8 @@ def descend(
     not_negative("depth_times.descend", "relative", relative)
     layers, width = particles.bias.shape[1:]
     runs = len(particles.time)
-    rate = torch.as_tensor(step).to(particles.time).expand(runs)
-    time_rate = torch.as_tensor(relative).to(rate) * rate * layers
+    rate = torch.as_tensor(step, dtype=particles.time.dtype, device=particles.time.device).expand(runs)
+    time_rate = torch.as_tensor(relative, dtype=rate.dtype, device=rate.device) * rate * layers
     rate = rate * layers * width
     start = lost = None
     for done in range(steps + 1):
