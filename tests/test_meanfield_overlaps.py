@@ -66,8 +66,8 @@ def test_sums_over_the_second_net_are_those_of_the_pairs(overlap):
     (u, v), charges = (net(m, first=first).input for m, first in ((4, 0), (6, 9))), net(6, first=20).output[..., 0]
     value, pull = overlap(u, v)
     sums, slopes = overlap.field(u, v, charges)
-    assert_close(sums, (value @ charges.unsqueeze(2)).squeeze(2))
-    assert_close(slopes, pull(charges.unsqueeze(1).expand(-1, 4, -1)))
+    assert_close(sums, (value @ charges.unsqueeze(2)).squeeze(2), rtol=1e-12, atol=1e-14)
+    assert_close(slopes, pull(charges.unsqueeze(1).expand(-1, 4, -1)), rtol=1e-12, atol=1e-14)
 
 
 @OVERLAPS

@@ -99,7 +99,8 @@ class ReluOverlap:
         value = (length_u * length_v.mT) * (sine + rest * cosine) * factor
 
         def pull(weights: Tensor) -> Tensor:
-            return (direction * ((weights * sine) @ length_v) + (weights * rest) @ v) * factor * (length_u != 0)
+            slope = direction * ((weights * sine) @ length_v) + (weights * rest) @ v
+            return (slope * factor).masked_fill(length_u == 0, 0)
 
         return value, pull
 
@@ -110,7 +111,8 @@ class ReluOverlap:
         cosine = (direction @ other.mT).clamp_(-1, 1)
         column = charges.unsqueeze(2)
         radial = _sine(cosine) @ (column * length_v)
-        slope = torch.baddbmm(direction * radial, _rest(cosine), column * v).mul_(self._factor(u) * (length != 0))
+        slope = torch.baddbmm(direction * radial, _rest(cosine), column * v)
+        slope = slope.mul_(self._factor(u)).masked_fill_(length == 0, 0)
         return (u * slope).sum(2), slope
 
     def coefficient(self, length: Tensor, degree: int) -> Tensor:
@@ -184,6 +186,8 @@ class ErrorFunctionOverlap:
     def field(self, u: Weights, v: OtherWeights, charges: Charges) -> Field:
         """Σ_j charge_j K(u_i, v_j) and Σ_j charge_j ∂K(u_i, v_j)/∂u_i."""
         _require_weights(f"{self.__name__}.field", u, v, charges)
+        if len(self.terms) == 1:
+            return self._single(u, v, charges.unsqueeze(2))
         product, column = u @ v.mT, charges.unsqueeze(2)
         arcsines, slopes = torch.zeros_like(product), torch.zeros_like(product)
         z, part, total = (torch.empty_like(product) for _ in range(3))
@@ -203,6 +207,18 @@ class ErrorFunctionOverlap:
         slope = torch.baddbmm(u * inward, slopes, column * v, beta=-1).mul_(2 / math.pi)
         value = torch.baddbmm(self.constant**2 * column.sum(1, keepdim=True), arcsines, column, alpha=2 / math.pi)
         return value.squeeze(2), slope
+
+    def _single(self, u: Tensor, v: Tensor, column: Tensor) -> Field:
+        """`field` of one error function: Σ_j of (u·v) ∂z/∂(u·v) is u times the sum of the rest, one product less."""
+        ((weight, width),) = self.terms
+        (radius, floor), (other_radius, _) = _radius(u, width), _radius(v, width)
+        z = ((u * radius) @ (v * other_radius).mT).clamp_(-1, 1)
+        steep = torch.addcmul(z.new_ones(()), z, z, value=-1)
+        along = torch.maximum(steep, floor, out=steep).rsqrt_() @ (column * other_radius * v)
+        slope = torch.addcmul(along, u * radius.square(), (u * along).sum(2, keepdim=True), value=-1)
+        factor = weight * weight * 2 / math.pi
+        value = torch.baddbmm(self.constant**2 * column.sum(1, keepdim=True), z.asin_(), column, alpha=factor)
+        return value.squeeze(2), slope.mul_(factor * radius)
 
 
 def logistic(terms: int = 8) -> ErrorFunctionOverlap:

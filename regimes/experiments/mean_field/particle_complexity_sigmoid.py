@@ -1,7 +1,7 @@
 """How many sigmoid neurons does the particle flow need to find a teacher of m0 neurons?
 
-As in `particle_complexity_relu`, with the logistic function and with erf. Student f = 1/m Σ_j a_j σ(b_j·x), which starts
-with a = 0 and b ~ N(0, I); teacher y = 1/m0 Σ_i ± 10 σ(b_i·x), as many + as − and b_i ~ N(0, I), so that the
+As in `particle_complexity_relu`, with the logistic function and with erf. Student f = 1/m Σ_j a_j σ(b_j·x), which
+starts with a = 0 and b ~ N(0, I); teacher y = 1/m0 Σ_i ± 10 σ(b_i·x), as many + as − and b_i ~ N(0, I), so that the
 pre-activations have the size √d; with erf ± 5, as 10 σ(s) = 5 + 5 tanh(s/2). Inputs x ~ N(0, I) of dimension d. The
 loss and its gradient over all inputs are closed forms, the logistic function being a sum of three error functions in
 the descent (off by 4.4e-5 at most) and of ten in the losses that are kept (off by 1.4e-10).
@@ -49,12 +49,12 @@ class Config(ComplexityConfig):
     """Sigmoid nets; configs/particle_complexity_sigmoid.yaml is the real size."""
 
     unit: tuple[Literal["logistic", "erf"], ...] = Field(
-        tuple(FITS), min_length=1, description="activations of student and teacher"
+        ("logistic", "erf"), min_length=1, description="activations of student and teacher"
     )
 
 
 def judge(rows: "DataFrame") -> Judgement:
-    """For each activation the width from which the flow succeeds, and the losses on both sides and of the convex way."""
+    """For each activation the width from which the flow succeeds, the losses beside it and those of the convex way."""
     found, merits = {}, {}
     for unit in FITS:
         one, more = numbers.numbers(rows, unit, UNITS[unit].band, numbers.teachers(rows))

@@ -55,12 +55,11 @@ def numbers(rows: Any, unit: str, band: float, m0: int) -> tuple[dict[str, Numbe
         FIXED: geometric_mean(fixed.loss / band),
         FREE: smallest(most.loss / band, _worst(most, band)),
     }
-    mean = [width for width, one in curve(flow).items() if one.value < band]
+    below, above = ([float(width) for width, one in curve(flow).items() if (one.value < band) == wanted]
+                    for wanted in (True, False))  # fmt: skip
     merits = {
-        "smallest m with a geometric mean of the losses below the band": min(mean, default=float("nan")),
-        "largest m with a geometric mean of the losses above the band": max(
-            (width for width, one in curve(flow).items() if one.value >= band), default=float("nan")
-        ),
+        "smallest m with a geometric mean of the losses below the band": min(below, default=None),
+        "largest m with a geometric mean of the losses above the band": max(above, default=None),
         "largest ratio of the loss after half of the steps to that at the end, m < m0": largest(
             narrow.half / narrow.loss
         ),
