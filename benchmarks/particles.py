@@ -153,7 +153,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rate = matrix_rate()
     print(f"{TRIALS} trials, d = {INPUTS}, float64, one thread, torch {torch.__version__}: {rate / 1e9:.0f} GFlop/s")
-    least = dict.fromkeys((PLAIN, JAX), math.inf)
+    least: dict[str, float] = dict.fromkeys((PLAIN, JAX), math.inf)
     for unit in OVERLAPS:
         for m in WIDTHS:
             distance = compare(unit, m)
