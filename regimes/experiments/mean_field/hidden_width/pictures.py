@@ -30,10 +30,12 @@ def picture(box: "DataFrame", distances: Mapping[str, tuple[Mapping[Any, Number]
             if ax.get_legend_handles_labels()[0]:
                 ax.legend(title=title, loc="upper left", bbox_to_anchor=(-0.05, -0.25))
         seeds = box.seed.nunique()
+        shown = [one for values, _ in distances.values() for one in values.values()]
+        beside = max((one.estimate.repetitions or 0 for one in shown), default=0)
         figures.explain(
             made,
             f"Geometric means of {seeds} seeds, a mark a shape; dashed: the square root of the horizontal axis. "
-            f"Right: {figures.intervals('bands', seeds)}.",
+            f"Right: {beside} seeds; {figures.intervals('bands', beside)}.",
         )
     return made
 
