@@ -7,7 +7,8 @@ Plain gradient descent with step η on the net of equal masses 1/M is the Euler 
 of each run is integrated with its own adaptive steps. Source: [Lu2020].
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regimes.checks import kind, not_negative, shapes
-from regimes.control.adaptive import integrate
+from regimes.meanfield.course import follow
 from regimes.meanfield.depth import DepthMeasure, DepthRisk
 
 
@@ -67,34 +68,16 @@ def depth_flow(
         if risk_below is None
         else torch.as_tensor(risk_below, dtype=risk.x.dtype, device=risk.x.device).expand(runs)
     )
-    whole = _System(risk, growth, threshold)
-
-    def select(chosen: Tensor) -> tuple[Callable, Callable | None]:
-        part = _System(risk.select(chosen), growth, None if threshold is None else threshold[chosen])
-        return part.velocity, part.event
-
-    found = integrate(
-        whole.velocity,
+    found = follow(
+        partial(velocity, risk, growth=growth),
         measure,
         times,
+        part=lambda chosen: partial(velocity, risk.select(chosen), growth=growth),
+        threshold=threshold,
         rtol=rtol,
         atol=atol,
-        until=whole.event,
-        select=select,
+        smallest=0.0,
         max_steps=max_steps,
     )
     for solution in found:
         yield Moment(solution.time, solution.state, solution.stopped)
-
-
-class _System:
-    """Velocity and event of one set of runs."""
-
-    def __init__(self, risk: DepthRisk, growth: float, threshold: Tensor | None) -> None:
-        self.risk, self.growth = risk, growth
-        # The last velocity of a step is the one at its end, so the risk there is already known.
-        self.event = None if threshold is None else (lambda measure: self.latest <= threshold)
-
-    def velocity(self, measure: DepthMeasure) -> DepthMeasure:
-        self.latest, change = velocity(self.risk, measure, growth=self.growth)
-        return change
