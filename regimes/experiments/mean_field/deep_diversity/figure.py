@@ -62,9 +62,9 @@ def _steepness(ax: Any, rows: "DataFrame", shown: list[str]) -> None:
         look: dict[str, Any] = {"color": figures.PALETTE[number], "marker": figures.MARKERS[number], "markersize": 3}
         ax.plot(depth, some.steep, label=arm, **look)
         if arm == FLAT:
-            ax.plot(depth, some.steep_inside, linestyle="--", label="flat, inside the hyperplane", **look)
+            ax.plot(depth, some.steep_inside, linestyle="--", label="flat, inside", **look)
     ax.set(xlabel="depth t", ylabel="S: −min of δE/δρ, |u| ≤ 1", yscale="log")
-    ax.legend(fontsize=6, ncols=2)
+    ax.legend(fontsize=6, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0.74), columnspacing=0.8, handlelength=1.4)
 
 
 def _particles(ax: Any, some: Any, arm: str, limit: float) -> Any:
