@@ -99,13 +99,12 @@ def test_least_action_is_the_loop_one_would_write(growth):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        assert torch.equal(steps[number].value, loss.detach())
-        assert torch.equal(steps[number].transport, cost.detach())
-        assert torch.equal(steps[number].risk, risk.detach())
-    assert all(
-        torch.equal(a, b) for a, b in zip(run.model.state_dict().values(), net.state_dict().values(), strict=True)
-    )
-    assert torch.equal(run.objective.multiplier, multiplier)
+        near = {"rtol": 1e-5, "atol": 1e-5}  # the trainer adds the cost's gradient in one rounding in place of two
+        assert_close(steps[number].value, loss.detach(), **near)
+        assert_close(steps[number].transport, cost.detach(), **near)
+        assert_close(steps[number].risk, risk.detach(), **near)
+    assert_close(dict(run.model.state_dict()), dict(net.state_dict()), **near)
+    assert_close(run.objective.multiplier, multiplier, **near)
 
 
 def test_the_penalty_shortens_the_steps():

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regimes.models.residual import widened
+from regimes.models.measured import widened
 
 States = tuple[tuple[Tensor, ...], ...]
 

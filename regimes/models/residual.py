@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isfinite
 from typing import Literal, NamedTuple, cast, overload
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from regimes.models.measured import measured_step, measured_sum
 from regimes.models.weighted_sum import weighted_sum
 
 
@@ -15,30 +15,33 @@ class Trace(NamedTuple):
     """What a residual network did to a batch.
 
     One path a segment: the states z_0..z_L, all of one shape; one tuple of steps a segment: v_l = z_l − z_{l−1}, as the
-    block made it and not by subtraction, where the block adds its residual to its input.
+    block made it and not by subtraction, where the block adds its residual to its input. squares: Σ v_l² of each step
+    over samples and features, where it was measured on the way, else none.
     """
 
     output: Float[Tensor, "n k"]
     paths: tuple[tuple[Tensor, ...], ...]
     steps: tuple[tuple[Tensor, ...], ...]
+    squares: tuple[tuple[Tensor, ...], ...] = ()
 
     @property
     def flat_steps(self) -> list[Tensor]:
         """The steps of all segments, in order: what `transport_cost` takes."""
         return [step for segment in self.steps for step in segment]
 
-
-def widened(state: Tensor) -> Tensor:
-    """In float32 at least: differences of states in half precision lose most of their digits."""
-    return state.float() if state.dtype in (torch.float16, torch.bfloat16) else state
+    @property
+    def flat_squares(self) -> list[Tensor]:
+        """Their squares, or none."""
+        return [squares for segment in self.squares for squares in segment]
 
 
 class Move(NamedTuple):
-    """One block's work: it starts at z_0 = shortcut(z) and ends at z_0 + step."""
+    """One block's work: it starts at z_0 = shortcut(z) and ends at z_0 + step; squares: Σ step²."""
 
     start: Tensor
     step: Tensor
     end: Tensor
+    squares: Tensor
 
 
 class Block(nn.Module):
@@ -72,11 +75,11 @@ class Block(nn.Module):
         start, step = self._summands(z)
         if weight is not None:
             step = weight.to(start.dtype) * step
-        end = start + step
-        if self.activation is not None:
-            end = self.activation(end)
-            step = widened(end) - widened(start)
-        return Move(start, step, end)
+        if self.activation is None:
+            end, squares = measured_sum(start, step)
+        else:
+            end, step, squares = measured_step(start, self.activation(start + step))
+        return Move(start, step, end, squares)
 
     def end(self, z: Float[Tensor, "n *feature"], weight: Float[Tensor, ""] | None = None) -> Tensor:
         """The end of the same move, for which no step is made."""
@@ -139,8 +142,14 @@ class Segment(nn.Module):
 
     def path(self, z: Float[Tensor, "n *feature"]) -> tuple[list[Tensor], list[Tensor]]:
         """States z_0..z_L (z_0 is the first block's start) and steps v_1..v_L."""
+        states, steps, _ = self.traced(z)
+        return states, steps
+
+    def traced(self, z: Float[Tensor, "n *feature"]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """The same, and Σ v² of each step."""
         moves = list(self.moves(z))
-        return [moves[0].start, *(moved.end for moved in moves)], [moved.step for moved in moves]
+        states = [moves[0].start, *(moved.end for moved in moves)]
+        return states, [moved.step for moved in moves], [moved.squares for moved in moves]
 
     def transport(self, z: Float[Tensor, "n *feature"]) -> Float[Tensor, "n *feature"]:
         """The segment's map within its space: all blocks, without the first if that one comes from another space."""
@@ -184,13 +193,12 @@ class ResidualNet(nn.Module):
             for segment in self.segments:
                 z = segment(z)
             return self.head(z)
-        paths, steps = [], []
+        found = []
         for segment in self.segments:
-            states, moved = segment.path(z)  # type: ignore[operator]
-            paths.append(tuple(states))
-            steps.append(tuple(moved))
-            z = states[-1]
-        return Trace(self.head(z), tuple(paths), tuple(steps))
+            found.append([tuple(part) for part in segment.traced(z)])  # type: ignore[operator]
+            z = found[-1][0][-1]
+        paths, steps, squares = zip(*found, strict=True) if found else ((), (), ())
+        return Trace(self.head(z), paths, steps, squares)
 
     def segment(self, index: int) -> Segment:
         """Segment by number, negative numbers from the end; ValueError says how many there are."""

@@ -77,7 +77,7 @@ class Ensemble(nn.Module):
         return groups
 
     def _together(self, orders: Any, parameters: Any, buffers: Any, x: Tensor, trace: bool) -> tuple[Any, ...]:
-        """Output, paths and steps of members whose blocks act in one order."""
+        """The parts of a trace of members whose blocks act in one order."""
 
         def member(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> tuple[Any, ...]:
             output = functional_call(self.architecture, (parameters, buffers), (x,), {"trace": True} if trace else {})
@@ -147,8 +147,9 @@ class Memberwise:
         risks = self.risk(trace.output, targets)
         if not isinstance(objective, LeastAction):
             return objective.step(risks)
-        costs = vmap(lambda steps: transport_cost(steps, p=objective.p, convention=objective.convention))
-        return objective.step(risks, costs(trace.flat_steps))
+        how: Any = {"p": objective.p, "convention": objective.convention}
+        costs = vmap(lambda steps, squares: transport_cost(steps, squares=squares, **how))
+        return objective.step(risks, costs(trace.flat_steps, trace.flat_squares))
 
     def after_step(self, batch_risk: Measured = None, whole_risk: Measured = None) -> None:
         """As the objective's own."""

@@ -68,7 +68,8 @@ def evaluate(
                 trace = as_trace(model(x, trace=True))
                 value = risk(trace.output, labels)
             steps = trace.flat_steps
-            costs = block_costs(steps, p=p, convention=convention) if steps else value.new_zeros(0)
+            how: Any = {"p": p, "convention": convention, "squares": trace.flat_squares}
+            costs = block_costs(steps, **how) if steps else value.new_zeros(0)
             right = right_answers(trace.output, labels)
             share = value.new_full((), nan) if right is None else right.double().mean()
             numbers = torch.cat([torch.stack([value.double(), share.double()]), costs.double()]) * len(labels)

@@ -273,7 +273,7 @@ class LeastAction:
         if len(trace.flat_steps) == 0:
             raise ValueError("LeastAction needs the steps of residual blocks; call the model with trace=True.")
         risk = risk_of("LeastAction", self.risk, trace.output, targets, look=self.looks and self.count == 0)
-        return risk, transport_cost(trace.flat_steps, p=self.p, convention=self.convention)
+        return risk, transport_cost(trace.flat_steps, p=self.p, convention=self.convention, squares=trace.flat_squares)
 
     def _loss(self, risk: Tensor, transport: Tensor) -> Loss:
         multiplier = self.multiplier.to(risk.device)

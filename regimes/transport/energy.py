@@ -100,20 +100,32 @@ def _widened(step: Tensor) -> Tensor:
     return step.float() if step.dtype in (torch.float16, torch.bfloat16) else step
 
 
-def block_costs(steps: Steps, *, p: float = 2.0, convention: Convention = sum_over_features) -> Float[Tensor, "blocks"]:
-    """Cost of each block's step v_k; the steps may differ in shape."""
+def block_costs(
+    steps: Steps, *, p: float = 2.0, convention: Convention = sum_over_features, squares: Sequence[Tensor] = ()
+) -> Float[Tensor, "blocks"]:
+    """Cost of each block's step v_k; the steps may differ in shape. squares: Σ v_k² of each where it is known."""
     if len(steps) == 0:
         raise ValueError("block_costs needs the step v_k of at least one block; got none.")
     p = check_exponent(p, "block_costs")
-    return torch.stack([convention(step, p) for step in steps])
+    if squares and p == 2 and convention in _PARTS:
+        parts = [square / _PARTS[convention](step) for square, step in zip(squares, steps, strict=True)]
+    else:
+        parts = [convention(step, p) for step in steps]
+    return torch.stack(parts)
 
 
-def transport_cost(steps: Steps, *, p: float = 2.0, convention: Convention = sum_over_features) -> Float[Tensor, ""]:
+_PARTS: dict[Convention, Callable[[Tensor], int]] = {sum_over_features: len, mean_over_features: Tensor.numel}
+
+
+def transport_cost(
+    steps: Steps, *, p: float = 2.0, convention: Convention = sum_over_features, squares: Sequence[Tensor] = ()
+) -> Float[Tensor, ""]:
     """Σ_k ‖v_k‖^p over all blocks k, each as `convention` counts it; what the least-action penalty multiplies.
 
+    squares: Σ v_k² of each block where it is known, as in a trace.
     Source: [Karkar2020] eq. (8) for `sum_over_features`.
     """
-    return block_costs(steps, p=p, convention=convention).sum()
+    return block_costs(steps, p=p, convention=convention, squares=squares).sum()
 
 
 def steps_of(path: Path) -> list[Float[Tensor, "n ..."]]:
