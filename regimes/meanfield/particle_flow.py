@@ -15,7 +15,7 @@ from regimes.meanfield.feature_risk import FeatureRisk
 from regimes.meanfield.forces import Functional
 from regimes.meanfield.measure_flow import MeasureMoment, measure_flow, measure_steps, require_functional
 from regimes.meanfield.measures import Measure, require_measure, uniform
-from regimes.meanfield.positions import Position
+from regimes.meanfield.positions import Position, require_position
 from regimes.meanfield.searches import Search, candidates
 from regimes.meanfield.velocities import Velocity, require_velocity, wasserstein
 
@@ -154,4 +154,5 @@ def _measure(caller: str, start: Any) -> Measure:
         return start
     if not isinstance(start, Tensor | tuple | list | dict):
         raise ValueError(f"{caller} needs a Measure, or positions (runs, m, *feature); got {type(start).__name__}.")
+    require_position(caller, "position", start)
     return uniform(start)

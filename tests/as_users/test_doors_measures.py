@@ -253,6 +253,7 @@ FLOW = ParticleFlow(features, square)
         (lambda: ParticleFlow(features, square, loss_at_least="zero"), "loss_at_least"),
         (lambda: ParticleFlow.of(square), "needs a functional"),
         (lambda: FLOW("start", [1.0]), "needs a Measure, or positions"),
+        (lambda: FLOW(torch.ones(1, 3).long(), [1.0]), "ParticleFlow needs position in float32"),
         (lambda: next(FLOW.steps(randn(1, 3), step=0.1, iterations=1, record=3)), "record as iterations"),
         (lambda: FLOW.steps(randn(1, 3), step=0.1, iterations=1, record=[1], batches=3), "as a function"),
         (lambda: FLOW.certify(randn(1, 3), points()), "a Measure"),
