@@ -204,3 +204,12 @@ def test_noise_in_a_double_well_comes_to_the_gibbs_law():
     outside = last.position.abs() > 1.5  # a rare part of the law, by its share
     share = density[grid.abs() > 1.5].sum()
     assert (outside.double().mean() - share).abs() < 5 * (share * (1 - share) / m).sqrt()
+
+
+@pytest.mark.parametrize("velocity", [fisher_rao(), fisher_rao(balanced=False), conic(0.0)], ids=str)
+def test_masses_keep_their_signs_in_steps_that_are_far_too_large(velocity):
+    """The explicit step of the mass itself, mass·(1 − step·growth·F'), changes signs here."""
+    step = 5.0
+    assert (1 - step * velocity.growth * SIGNED.mass.sign() * RISK.variation(SIGNED) < 0).any()
+    ((_, after),) = measure_steps(RISK, SIGNED, velocity, step=step, iterations=1, record=[1])
+    assert (after.mass.sign() == SIGNED.mass.sign()).all()
