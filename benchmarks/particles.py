@@ -117,7 +117,7 @@ def compiled(unit: str, m: int) -> Iterator[Particles]:
 
     @jax.jit
     def turn(a: Any, u: Any, b: Any, v: Any) -> Any:
-        steps = jax.vmap(step)
+        steps: Any = jax.vmap(step)
         return jax.lax.fori_loop(0, TURN, lambda _, net: steps(*net, b, v), (a, u))
 
     teacher, start = ([jnp.asarray(part.numpy()) for part in net] for net in problem(m))
