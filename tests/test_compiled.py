@@ -61,6 +61,7 @@ from regimes.training.loop import Training, descend
 from regimes.training.metrics import evaluate
 from regimes.training.objectives import LeastAction
 
+torch.set_default_dtype(torch.float64)  # the compiled network rounds otherwise
 compiled, sizes = [], []
 
 
@@ -115,6 +116,7 @@ from regimes.training.assemble import make_objective, make_optimiser
 from regimes.training.loop import Training, descend
 from regimes.data.member_batches import MemberBatches
 
+torch.set_default_dtype(torch.float64)  # the compiled network rounds otherwise
 compiled, sizes = [], []
 
 
