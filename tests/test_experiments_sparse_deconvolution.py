@@ -48,16 +48,16 @@ def test_success_is_measured_from_the_lower_bound_of_the_same_problem():
     assert judge(rows[rows.way != SLIDING]).verdict == "not measured"
 
 
-def spikes(*pairs: tuple[float, float]) -> Measure:
+def on_circle(*pairs: tuple[float, float]) -> Measure:
     both = torch.tensor(pairs, dtype=torch.float64)[None]
     return Measure(both[..., :1], both[..., 1])
 
 
 def test_the_distance_is_that_of_the_cheapest_pairing_on_the_circle():
-    truth = spikes((0.99, 1.0), (0.4, 0.6))
-    assert distance(truth, spikes((0.41, 2.0), (0.02, 1.0))) == pytest.approx(0.03)
-    assert distance(truth, spikes((0.39, 1.0), (0.99, -1.0))) == 0.5  # of another sign
-    assert distance(truth, spikes((0.99, 1.0))) == pytest.approx(0.41)
+    truth = on_circle((0.99, 1.0), (0.4, 0.6))
+    assert distance(truth, on_circle((0.41, 2.0), (0.02, 1.0))) == pytest.approx(0.03)
+    assert distance(truth, on_circle((0.39, 1.0), (0.99, -1.0))) == 0.5  # of another sign
+    assert distance(truth, on_circle((0.99, 1.0))) == pytest.approx(0.41)
     assert distance(truth, Measure(torch.zeros(1, 0, 1), torch.zeros(1, 0))) == 0.5
 
 

@@ -31,15 +31,14 @@ from regimes.experiments.mean_field.sparse_deconvolution.config import BIRTHS, C
 from regimes.experiments.mean_field.sparse_deconvolution.config import Config as Config
 from regimes.experiments.mean_field.sparse_deconvolution.config import points as points
 from regimes.experiments.mean_field.sparse_deconvolution.runs import measure as measure
-from regimes.lab.numbers import Number, cells, each, extent, judged, largest
+from regimes.experiments.mean_field.sparse_deconvolution.shares import rates, share, with_excess
+from regimes.lab.numbers import cells, extent, judged, largest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
-from regimes.lab.statistics import share_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-SUCCESS = 1e-4
 MANY = "circle: share of successes with the most particles"
 FEW = "circle: share of successes with m0 + 1 particles"
 TORUS = "torus: share of successes with the most particles"
@@ -67,21 +66,6 @@ STATEMENT = Statement(
 GRID = ("dim", "spikes", "way", "m", "seed")
 BATCHED = ("seed",)
 WAYS = (PARTICLES, CONE)
-
-
-def with_excess(rows: Any) -> Any:
-    """The rows with F less the proved minimum of the same problem, as far as that was measured, and the successes."""
-    problem = ["dim", "spikes", "seed"]
-    least = rows[rows.way == SLIDING].set_index(problem).lower.rename("least")
-    known = rows.join(least, on=problem, how="inner")
-    known["excess"] = known.value - known.least
-    known["success"] = known.excess < SUCCESS
-    return known
-
-
-def share(rows: Any) -> Number | None:
-    """Share of successes with Wilson's interval."""
-    return Number.of(share_interval(int(rows.success.sum()), len(rows))) if len(rows) else None
 
 
 def judge(rows: "DataFrame") -> Judgement:
@@ -128,12 +112,6 @@ def table(rows: "DataFrame") -> "DataFrame":
         }
         lines.append(line)
     return pandas.DataFrame(lines)
-
-
-def rates(rows: Any) -> dict[tuple[int, str, str], dict[int, Number]]:
-    """Share of successes by m, for each dimension, kind of spikes and way."""
-    groups = with_excess(rows).groupby(["dim", "spikes", "way"], sort=False)
-    return {key: each(some, "m", share) for key, some in groups}
 
 
 def draw(rows: "DataFrame") -> "Figure":
