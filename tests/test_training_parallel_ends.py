@@ -19,7 +19,8 @@ from regimes.lab import endings, provenance
 from regimes.lab.config import dump
 from regimes.lab.yaml_text import to_yaml
 from regimes.launch import forget_leftovers
-from regimes.training import checkpoint, loop, results, run
+from regimes.training import checkpoint, loop, results
+from regimes.training import run as runs
 from regimes.training.checkpoint import load_checkpoint
 
 PROGRAM = str(Path(__file__).parent / "joined_run.py")
@@ -235,7 +236,7 @@ def test_a_timed_checkpoint_is_written_once(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("one_of_many")
 @pytest.mark.parametrize("where", ["here", "in another process"])
 def test_a_stop_is_heard_also_while_the_last_epoch_is_measured(tmp_path, monkeypatch, where):
-    close, total = run.TrainingRun.close_epoch, processes.ProcessGroup.total
+    close, total = runs.TrainingRun.close_epoch, processes.ProcessGroup.total
 
     def closing(self):
         close(self)
@@ -246,7 +247,7 @@ def test_a_stop_is_heard_also_while_the_last_epoch_is_measured(tmp_path, monkeyp
         elsewhere = where != "here" and values.dtype == torch.bool
         return total(self, values) + elsewhere
 
-    monkeypatch.setattr(run.TrainingRun, "close_epoch", closing)
+    monkeypatch.setattr(runs.TrainingRun, "close_epoch", closing)
     monkeypatch.setattr(processes.ProcessGroup, "total", joined)
     with pytest.raises(Interrupted, match=f"after {STEPS} of {STEPS} steps"):
         training.train(short(epochs=1), tmp_path / "run")
