@@ -16,7 +16,6 @@ both are that near to the equation's; some terms cancel by symmetry, so its slop
 
 from typing import TYPE_CHECKING, Any
 
-from regimes.control.tableau import Tableau
 from regimes.control.trees import product_order
 from regimes.experiments.control.dto_equals_otd.config import Config as Config
 from regimes.experiments.control.dto_equals_otd.runs import BACK, METHODS, PARTNER, SAME
@@ -45,10 +44,6 @@ def _back(name: str) -> str:
     return f"{name} backwards in time: order in h of the distance"
 
 
-def _kept(method: Tableau) -> float:
-    return float(product_order(method.a, method.b, 6))
-
-
 STATEMENT = Statement(
     title="Both gradients of a network agree if the pair is symplectic",
     claim="The gradient by the discretised adjoint equation is that by back-propagation to rounding, layer by layer, "
@@ -57,7 +52,10 @@ STATEMENT = Statement(
     predictions=(
         Prediction(WITH_PARTNER, EXACT, "published"),
         Prediction(OWN, EXACT, "published"),
-        *(Prediction(_same(name), Interval.around(_kept(each), 0.1), "derived") for name, each in OTHERS.items()),
+        *(
+            Prediction(_same(name), Interval.around(float(product_order(each.a, each.b, 6)), 0.1), "derived")
+            for name, each in OTHERS.items()
+        ),
         *(
             Prediction(_back(name), Interval(each.order - 0.1, float("inf")), "derived")
             for name, each in EXPLICIT.items()

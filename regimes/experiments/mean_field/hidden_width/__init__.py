@@ -32,16 +32,16 @@ from typing import TYPE_CHECKING, Any
 from regimes.experiments.mean_field.hidden_width.config import BOX, NARROW, SQUARE
 from regimes.experiments.mean_field.hidden_width.config import Config as Config
 from regimes.experiments.mean_field.hidden_width.config import points as points
+from regimes.experiments.mean_field.hidden_width.numbers import AXES, exponents, rates, usual
 from regimes.experiments.mean_field.hidden_width.pictures import picture
 from regimes.experiments.mean_field.hidden_width.runs import measure as measure
-from regimes.lab.numbers import Number, each, geometric_mean, judged, mean, slope
+from regimes.lab.numbers import each, geometric_mean, judged
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-AXES = {"layers": "L", "width": "M", "inputs": "D"}
 FLUCTUATIONS = {  # column: in words, exponents of L, M and D
     "hidden_0": ("hidden states before training", (-0.5, -0.5, 0.5)),
     "output_0": ("output before training", (-0.5, -0.5, 0.0)),
@@ -71,8 +71,8 @@ STATEMENT = Statement(
     predictions=(
         *(
             Prediction(_fluctuation(column, axis), Interval.around(exponent, 0.05), "derived")
-            for column, (_, exponents) in FLUCTUATIONS.items()
-            for axis, exponent in zip(AXES, exponents, strict=True)
+            for column, (_, laws) in FLUCTUATIONS.items()
+            for axis, exponent in zip(AXES, laws, strict=True)
         ),
         *(
             Prediction(_distance(part, shapes), interval, "published")
@@ -83,26 +83,6 @@ STATEMENT = Statement(
 )
 GRID = ("shapes", "layers", "width", "inputs", "seed")
 BATCHED = ("seed",)
-
-
-def exponents(rows: "DataFrame", column: str) -> dict[str, Number | None]:
-    """The exponents of L, M and D in a column of the box: least squares by seed, then means over the seeds."""
-    import numpy as np
-
-    fits = []
-    for _, some in rows.groupby("seed"):
-        logs = np.column_stack([np.ones(len(some)), *(np.log(some[axis]) for axis in AXES)])
-        if np.linalg.matrix_rank(logs) == logs.shape[1]:  # not a run cut short
-            fits.append(np.linalg.lstsq(logs, np.log(some[column]), rcond=None)[0][1:])
-    return {axis: mean([fit[place] for fit in fits]) for place, axis in enumerate(AXES)}
-
-
-def rates(rows: "DataFrame", shapes: str, part: str) -> Number | None:
-    """The exponent of L of the distance to the limit."""
-    some = rows.query("shapes == @shapes")
-    if not len(some):
-        return None
-    return slope(some.layers, some[f"{part}_error"], some.seed, some[f"{part}_accuracy"])
 
 
 def judge(rows: "DataFrame") -> Judgement:
@@ -123,17 +103,12 @@ def table(rows: "DataFrame") -> "DataFrame":
         shape: Any = key
         line: dict[str, Any] = dict(zip(("shapes", *AXES.values()), shape, strict=True))
         for column, (words, _) in FLUCTUATIONS.items():
-            line[words] = _usual(some[column])
+            line[words] = usual(some[column])
         for part, words in PARTS.items():
             known = shape[0] != BOX and f"{part}_error" in some
-            line[f"trained {words} to the limit"] = _usual(some[f"{part}_error"]) if known else ""
+            line[f"trained {words} to the limit"] = usual(some[f"{part}_error"]) if known else ""
         lines.append(line)
     return pandas.DataFrame(lines)
-
-
-def _usual(values: Any) -> float | str:
-    found = geometric_mean(values)
-    return "" if found is None else found.value
 
 
 def draw(rows: "DataFrame") -> "Figure":

@@ -58,7 +58,7 @@ STATEMENT = Statement(
     "variation shows where a neuron is missing.",
     source="[SafranShamir2018] Table 1",
     predictions=(
-        *(Prediction(share_of(*key), Interval.around(share, 0.1), "published") for key, share in PUBLISHED.items()),
+        *(Prediction(share_of(*key), Interval.around(known, 0.1), "published") for key, known in PUBLISHED.items()),
         Prediction(NONE, Interval(0.0, 0.02), "published"),
         Prediction(CURVED, Interval.at_least(0.0), "derived"),
         Prediction(LOWEST, Interval.at_least(2.0), "derived"),
