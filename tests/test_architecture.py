@@ -32,6 +32,7 @@ HEAVY = ("torch", "jax", "ot", "matplotlib", "pandas", "scipy", "sklearn")
 LIMIT = 300
 # packages of experiments that other experiments may import
 SHARED = {
+    "missing",
     "complexity",
     "layered",
     "low_data",
