@@ -25,7 +25,8 @@ def draw(rows: "DataFrame") -> "Figure":
             shares = {many / layers: value for many, value in found.items()}
             figures.curve(left, shares, number=number, label=f"{net}, L = {layers}", markersize=2.5)
         left.set(xlabel="share of the blocks deleted", ylabel="test error, %", ylim=(0, 100))
-        left.legend(fontsize=7)
+        if left.lines:
+            left.legend(fontsize=7)
         residual = rows[(rows.net == MEAN_FIELD) & (rows.deleted > 0)]
         for number, (layers, some) in enumerate(residual.groupby("layers")):
             look = {"number": number, "markersize": 2.5}
@@ -35,7 +36,8 @@ def draw(rows: "DataFrame") -> "Figure":
             figures.curve(right, departures, linestyle="--", **look)
         right.set(xscale="log", yscale="log", xlabel="blocks deleted", ylabel="change (dashed: departure) of outputs")
         right.set(title="residual 1/L")
-        right.legend(fontsize=7, loc="lower right")
+        if right.lines:
+            right.legend(fontsize=7, loc="lower right")
         seeds = rows.seed.nunique()
         figures.explain(made, f"Means of {seeds} seeds, right geometric; {figures.intervals('bands', seeds)}.")
     return made
