@@ -28,7 +28,8 @@ def draw(rows: "DataFrame") -> "Figure":
                 label = f"{arm}, r = {rate:g}" + (f", relative {relative:g}" if relative else "")
                 figures.curve(left, known, number=number, label=label, markersize=2.5)
         left.set(xscale="log", yscale="log", xlabel="steps", ylabel="share of the risk left")
-        left.legend(fontsize=7)
+        if left.lines:
+            left.legend(fontsize=7)
         chosen = best(found[found.arm == TIMES])
         paths: Any = rows[rows.kind == "time"]
         if chosen is not None and len(paths):

@@ -40,7 +40,7 @@ NEARER = f"plane, both layers: gap to the largest margin at min y f = {TO:g}, ov
 ABOVE = "plane: largest of all variation-norm margins, over the largest possible"
 ERROR = f"d = {WIDE}: test error of the output layer less that of both layers"
 STATEMENT = Statement(
-    title="Both layers maximise the variation-norm margin, the output layer that of a kernel",
+    title="Both layers maximise the margin in variation norm",
     claim="Wide ReLU nets trained to large margins approach the largest margin in variation norm if both layers move, "
     "and that of the fixed kernel if the output layer alone does; on data with two directions that matter the former "
     "generalise better.",

@@ -41,7 +41,7 @@ def panels(rows: Any, rates: dict[tuple[int, str, str], dict[int, Number]]) -> "
 
 def _examples(rows: Any) -> dict[str, Any]:
     """A failure of as many particles as possible, but few, and the births on the same problem, where they are kept."""
-    if "true_x0" not in rows:
+    if "true_x0" not in rows or rows.empty:
         return {}
     kept = rows[rows.true_x0.notna() & rows.found_x0.notna() & (rows.spikes == rows.spikes.iloc[-1])]
     failed = kept[(kept.way == PARTICLES) & ~kept.success & (kept.m <= 8)]
