@@ -48,7 +48,7 @@ AWAY = "successes: distance of the spikes found to the true ones"
 HELD = "successes: max |η| − 1, proved bound"
 BROKEN = "failures: max |η| − 1, attained"
 STATEMENT = Statement(
-    title="Enough particles find the sparsest measure, and the certificate knows",
+    title="Enough particles find the sparsest measure, with a certificate",
     claim="Descent of many particles minimises the Beurling-Lasso globally, that of few need not; where the dual "
     "certificate is violated it fails, and spikes born there mend it.",
     source="[ChizatBach2018] section 4 and figure 1",
