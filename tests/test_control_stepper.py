@@ -43,6 +43,7 @@ def solved(method, steps):
     return torch.cat(parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", BY_NAME)
 def test_the_measured_order_is_the_one_claimed(method):
     few = {1: 512, 2: 64, 6: 16}.get(method.order, 32)

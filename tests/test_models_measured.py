@@ -89,7 +89,10 @@ def test_the_gradient_of_both_takes_one_pass_a_part(way, most):
     assert backward.count == most
 
 
-@pytest.mark.parametrize(("arch", "shape"), [("resnet9", (3, 8, 8)), ("resnext29", (3, 8, 8)), ("dense", (5,))])
+@pytest.mark.parametrize(
+    ("arch", "shape"),
+    [("resnet9", (3, 8, 8)), pytest.param("resnext29", (3, 8, 8), marks=pytest.mark.slow), ("dense", (5,))],
+)
 @pytest.mark.parametrize("convention", [mean_over_features, sum_over_features])
 @pytest.mark.parametrize("p", [2.0, 3.0])
 def test_least_action_is_that_of_the_steps(arch, shape, convention, p):

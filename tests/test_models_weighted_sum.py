@@ -18,6 +18,7 @@ def operands(layout=torch.contiguous_format, **more):
     return [part.detach().requires_grad_() for part in (start, step, torch.tensor(0.7, dtype=torch.float64))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [7, 2**16])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_value_and_derivatives_are_those_of_the_formula(monkeypatch, layout, chunk):

@@ -192,6 +192,7 @@ def meeting(monkeypatch):
     return ends
 
 
+@pytest.mark.slow
 def test_a_meeting_place_that_is_none_is_told_from_processes_that_do_not_come(meeting):
     with socket.socket() as other:
         other.bind(("", 0))

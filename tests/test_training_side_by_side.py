@@ -121,7 +121,9 @@ def assert_equal_to_rounding(path, other):
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"level": "batch_after", "form": "multiplied", "epochs": 1}, id="batch_after"),
+        pytest.param(
+            {"level": "batch_after", "form": "multiplied", "epochs": 1}, id="batch_after", marks=pytest.mark.slow
+        ),
         *(
             pytest.param(changes, id=name, marks=pytest.mark.slow)
             for name, changes in {
