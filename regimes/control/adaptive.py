@@ -178,7 +178,8 @@ class _Integration(Generic[S]):
             self.all = after.clone()
             return
         zero = torch.zeros(runs, dtype=torch.float64, device=device)
-        first = self.make(self.field(zero, state))
+        # as it is returned, so that what is no tuple is seen
+        first = velocity(zero, state) if method.timed else velocity(state)  # pyright: ignore[reportCallIssue]
         require_velocity(first, state)
         parts, slopes = (tuple(part.clone() for part in each) for each in (state, first))
         stopped = torch.zeros(runs, dtype=torch.bool, device=device) if until is None else until(state).clone()

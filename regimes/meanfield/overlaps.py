@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.checks import alike, count, real, shapes
+from regimes.checks import alike, count, given, real, shapes
 
 Pull = Callable[[Tensor], Tensor]
 Overlap = Callable[[Tensor, Tensor], tuple[Tensor, Pull]]
@@ -106,6 +106,7 @@ class ReluOverlap:
 
     def field(self, u: Weights, v: OtherWeights, charges: Charges) -> Field:
         """Σ_j charge_j K(u_i, v_j) and Σ_j charge_j ∂K(u_i, v_j)/∂u_i; K is u·∂K/∂u, as it is homogeneous in u."""
+        given(f"{self.__name__}.field", charges=charges)
         _require_weights(f"{self.__name__}.field", u, v, charges)
         (length, direction), (length_v, other) = _polar(u), _polar(v)
         cosine = (direction @ other.mT).clamp_(-1, 1)
@@ -185,6 +186,7 @@ class ErrorFunctionOverlap:
 
     def field(self, u: Weights, v: OtherWeights, charges: Charges) -> Field:
         """Σ_j charge_j K(u_i, v_j) and Σ_j charge_j ∂K(u_i, v_j)/∂u_i."""
+        given(f"{self.__name__}.field", charges=charges)
         _require_weights(f"{self.__name__}.field", u, v, charges)
         if len(self.terms) == 1:
             return self._single(u, v, charges.unsqueeze(2))
