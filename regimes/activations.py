@@ -59,6 +59,14 @@ def _normal_density(s: Tensor) -> Tensor:
     return torch.exp(-s.square() / 2) / math.sqrt(2 * math.pi)
 
 
+def _logistic(s: Tensor) -> Tensor:
+    return torch.sigmoid(4 * s)
+
+
+def _logistic_derivative(s: Tensor) -> Tensor:
+    return 4 * torch.sigmoid(4 * s) * torch.sigmoid(-4 * s)
+
+
 def _gelu_derivative(s: Tensor) -> Tensor:
     return torch.special.ndtr(s) + s * _normal_density(s)
 
@@ -129,6 +137,8 @@ def piecewise_linear(below: float, above: float = 1.0, name: str = "piecewise li
 
 
 ABSOLUTE = piecewise_linear(-1.0, name="absolute")
+# 1/(1 + e^{−4s}): scaled so that its slope is at most 1, and 1 at s = 0.
+LOGISTIC = Activation("logistic", _logistic, _logistic_derivative, 1.0, 8 / (3 * math.sqrt(3)), False, False)
 
 
 def activation(name: str) -> Activation:

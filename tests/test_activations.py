@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from regimes.activations import ACTIVATIONS, ERF, IDENTITY, RELU, SOFTPLUS, TANH, activation
+from regimes.activations import ACTIVATIONS, ERF, IDENTITY, LOGISTIC, RELU, SOFTPLUS, TANH, activation
 
-EVERY = pytest.mark.parametrize("unit", ACTIVATIONS.values(), ids=lambda unit: unit.name)
+EVERY = pytest.mark.parametrize("unit", [*ACTIVATIONS.values(), LOGISTIC], ids=lambda unit: unit.name)
 GRID = torch.linspace(-30, 30, 600_001, dtype=torch.float64)
 
 
