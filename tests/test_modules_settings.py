@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from regimes.modules import one_path, own_kernels, plain_attention, without_cudnn
+from regimes.modules.jacobian import by_graph, plain_kernels
 from regimes.tangent.precision import full_precision
 from regimes.transport.brenier import brenier_test
-from regimes.transport.jacobian import by_graph, plain_kernels
 
 CPU = torch.device("cpu")
 BACKENDS = torch.backends

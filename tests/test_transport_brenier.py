@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from regimes.eigenvalues import least_eigenvalues
 from regimes.transport import brenier
 from regimes.transport.brenier import CONSTANT, FLAT, JacobianProducts, NoJacobianTest, brenier_test, ratio
 from regimes.transport.gap import ot_gap
 from regimes.transport.gaussian import bures_map
-from regimes.transport.lanczos import least_eigenvalues
 
 
 def generator(seed=0):

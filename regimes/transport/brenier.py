@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from regimes import checks
 from regimes.checks import count, finite, real, shapes
+from regimes.eigenvalues import least_eigenvalues
 from regimes.errors import one_line, out_of_memory
 from regimes.modules import copied, require_deterministic, require_separate_samples
+from regimes.modules.jacobian import Map, Road, road_for, values
 from regimes.transport.cost import as_array, check_exponent
-from regimes.transport.jacobian import JacobianProducts, Map, Road, road_for, values
-from regimes.transport.lanczos import least_eigenvalues
+from regimes.transport.jacobian import JacobianProducts
 from regimes.transport.units import converted, fits
 
 TRIED = 8  # points at which the derivatives of a map are held against each other and against its values

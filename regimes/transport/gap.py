@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from regimes import checks
 from regimes.checks import count, fraction, time_limit
+from regimes.modules.jacobian import Map
 from regimes.transport.brenier import CONSTANT, BrenierTest, NoJacobianTest, brenier_test, called
 from regimes.transport.cost import Others, Points, as_array, as_matrix, as_pairing, check_exponent
 from regimes.transport.energy import Energy, Path, measure
-from regimes.transport.jacobian import Map
 from regimes.transport.pairing import Gap, exact_gap
 from regimes.transport.power import Power, power
 from regimes.transport.units import converted, unit_of

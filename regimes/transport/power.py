@@ -15,9 +15,9 @@ from torch import Tensor
 
 from regimes import checks
 from regimes.checks import positive, time_limit
+from regimes.modules.jacobian import Map
 from regimes.transport.brenier import brenier_test, by_point, check_map, probed, ratio, require_maps, widened
 from regimes.transport.cost import Others, Points, as_array, as_pairing, check_exponent
-from regimes.transport.jacobian import Map
 from regimes.transport.pairing import Gap, exact_gap
 from regimes.transport.span import span
 from regimes.transport.units import unit_of

@@ -1,0 +1,147 @@
+"""One-sided Lipschitz constants of a field f: the largest rate ν at which two solutions of z' = f(z) move apart.
+
+⟨f(x) − f(y), x − y⟩ ≤ ν ‖x − y‖² for all x, y of a convex region; then ‖z_2(t) − z_1(t)‖ ≤ e^{νt} ‖z_2(0) − z_1(0)‖ for
+solutions that stay in it. Where f is differentiable ν is the largest logarithmic norm of its Jacobian J in the region,
+μ(J) = λ_max((J + Jᵀ)/2). A negative ν is a contraction; eigenvalues of J say nothing of the kind.
+All numbers found here are attained by states or pairs, so they are lower bounds of ν.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regimes import checks
+from regimes.checks import count, finite, function, real, shapes
+from regimes.control.pairs import Pairs, Region, worst_pairs
+from regimes.eigenvalues import least_eigenvalues
+from regimes.modules import require_deterministic, require_separate_samples
+from regimes.modules.jacobian import plain_kernels, road_for
+
+Field = Callable[[Tensor], Tensor]
+BETWEEN = (0.0, 0.25, 0.5, 0.75, 1.0)  # places on a pair's segment at which logarithmic norms are taken
+
+
+class OneSided(NamedTuple):
+    """The largest rates found: at states, and between the states of pairs; `value` is the larger one of both.
+
+    One number for each index of the batch axes before the last. pairs: where the search ended.
+    """
+
+    value: Float[Tensor, "*nets"]
+    at_states: Float[Tensor, "*nets"]
+    between_pairs: Float[Tensor, "*nets"]
+    pairs: Pairs
+
+
+def quotients(
+    field: Field, one: Float[Tensor, "*batch_feature"], other: Float[Tensor, "*batch_feature"], *, batch_axes: int = 1
+) -> Float[Tensor, "*batch"]:
+    """⟨f(x) − f(y), x − y⟩ / ‖x − y‖² of each pair, sums over the features; the first axes are those of the batch."""
+    apart, velocity = one - other, field(one) - field(other)
+    over = tuple(range(batch_axes, one.ndim))
+    return (velocity * apart).sum(over) / apart.square().sum(over)
+
+
+def logarithmic_norms(
+    field: Field,
+    z: Float[Tensor, "*batch_feature"],
+    *,
+    generator: torch.Generator,
+    batch_axes: int = 1,
+    steps: int = 32,
+) -> Float[Tensor, "*batch"]:
+    """μ(J) = λ_max((J + Jᵀ)/2) of the Jacobian J of a field at each state, by products with J and Jᵀ.
+
+    field: a function or module that acts on each state alone, (*batch, *feature) to the same; several nets are a batch
+    axis of a field with weights for each, batch_axes = 2 for z (nets, n, *feature). Exact up to 32 features; beyond,
+    Lanczos with `steps` products, a value at or below the true one, and at it where the eigenvalue stands apart.
+    ValueError for a field that mixes samples, is random, changes the shape, or has no derivative by torch.
+    """
+    _require_field("logarithmic_norms", field, z, batch_axes)
+    checks.generator("logarithmic_norms", generator)
+    count("logarithmic_norms", "steps", steps)
+    shape = z.shape
+    road = road_for((field,), z, "logarithmic_norms")
+    with torch.inference_mode(False), torch.no_grad(), plain_kernels(z.device):
+        linear = road(field, z.detach().clone())
+
+        def negative(v: Tensor) -> Tensor:
+            wide = v.reshape(shape)
+            return -((linear.push(wide) + linear.pull(wide)) / 2).reshape(v.shape)
+
+        flat = z.detach().reshape(-1, *shape[batch_axes:])
+        least = least_eigenvalues(negative, flat, generator=generator, steps=steps)
+    return -least.reshape(shape[:batch_axes])
+
+
+def one_sided_constant(
+    field: Field,
+    z: Float[Tensor, "*batch_feature"],
+    *,
+    generator: torch.Generator,
+    batch_axes: int = 1,
+    steps: int = 300,
+    within: Region | None = None,
+) -> OneSided:
+    """The largest rate found at which two solutions move apart, over states and pairs, sampled and searched.
+
+    z: states to start from, along the last batch axis, at least two. A third of the pairs are these states with their
+    neighbours in this order, a third with states at a hundredth of their size, and a third with states ten times as
+    far. `worst_pairs` moves them, inside `within` where it is given (z has to lie there). Logarithmic norms are taken
+    at z and along the pairs that were found.
+    """
+    _require_field("one_sided_constant", field, z, batch_axes)
+    checks.generator("one_sided_constant", generator)
+    count("one_sided_constant", "steps", steps, at_least=0)
+    axis = batch_axes - 1
+    if z.shape[axis] < 2:
+        raise ValueError(
+            f"one_sided_constant needs at least two states on axis {axis}; got {z.shape[axis]}. Pass more of them."
+        )
+    with torch.no_grad():
+        partners = _partners(z, generator, axis, within)
+
+    def score(one: Tensor, other: Tensor) -> Tensor:
+        return quotients(field, one, other, batch_axes=batch_axes)
+
+    found = worst_pairs(score, z, partners, steps=steps, within=within)
+    segment = [found.other + place * (found.one - found.other) for place in BETWEEN]
+    norms = logarithmic_norms(field, torch.cat([z, *segment], axis), generator=generator, batch_axes=batch_axes)
+    at_states, between = norms.amax(axis), found.score.amax(axis)
+    return OneSided(torch.maximum(at_states, between), at_states, between, found)
+
+
+def _partners(z: Tensor, generator: torch.Generator, axis: int, within: Region | None) -> Tensor:
+    """The other state of each pair, by its number: the neighbour, a near state, a far one."""
+    random = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=generator.device).to(z.device)
+    size = z.square().mean().sqrt()
+    size = torch.where(size > 0, size, torch.ones_like(size))
+    number = torch.arange(z.shape[axis], device=z.device) % 3
+    number = number.reshape([-1 if place == axis else 1 for place in range(z.ndim)])
+    moved = z + size * torch.where(number == 1, 0.01, 10.0) * random
+    partners = torch.where(number == 0, z.roll(1, axis), moved)
+    partners = partners if within is None else within(partners)
+    same = (partners == z).flatten(axis + 1).all(-1).reshape(*z.shape[: axis + 1], *[1] * (z.ndim - axis - 1))
+    return torch.where(same, z.roll(1, axis), partners)  # a projection can bring both to one state
+
+
+def _require_field(caller: str, field: Field, z: Tensor, batch_axes: int) -> None:
+    function(caller, field=field)
+    count(caller, "batch_axes", batch_axes)
+    shapes(caller, z=(z, " ".join([f"batch_{axis}" for axis in range(batch_axes)] + ["feature", "*_"])))
+    real(caller, z=z)
+    finite(caller, z=z)
+    if isinstance(field, nn.Module):
+        require_deterministic(field, caller)
+        if batch_axes == 1:
+            require_separate_samples(field, z, caller)
+    with torch.no_grad():
+        moved = field(z)
+    if not isinstance(moved, Tensor) or moved.shape != z.shape or moved.dtype != z.dtype:
+        got = f"{tuple(moved.shape)} {moved.dtype}" if isinstance(moved, Tensor) else type(moved).__name__
+        raise ValueError(
+            f"{caller} needs a field of the shape and dtype of the states, {tuple(z.shape)} {z.dtype}; got {got}."
+        )

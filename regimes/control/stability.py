@@ -1,0 +1,84 @@
+"""How long steps of a method may be: its stability function, its region, and the radius of circle contractivity.
+
+A field with ⟨f(x) − f(y), x − y⟩ ≤ −‖f(x) − f(y)‖²/c, such as −Aᵀσ(Az + b) with 0 ≤ σ' ≤ 1 and c = ‖A‖², is stepped
+without moving any two states apart if h ≤ 2r/c, r the method's radius of circle contractivity. Proof: with Δ the
+differences of two runs, Z_i the stages, K_i their velocities, m_ij = b_i a_ij + b_j a_ji − b_i b_j,
+    ‖Δz⁺‖² = ‖Δz‖² + 2h Σ_i b_i ⟨ΔK_i, ΔZ_i⟩ − h² Σ_ij m_ij ⟨ΔK_i, ΔK_j⟩
+           ≤ ‖Δz‖² − h² Σ_ij (m_ij + 2b_i δ_ij/(hc)) ⟨ΔK_i, ΔK_j⟩   where b ≥ 0,
+and the last sum is not negative if M + diag(b)/r ≥ 0 and h ≤ 2r/c. The radius is the largest r for which this holds.
+For time-dependent fields it is sharp; for others and a single method it is a sufficient condition.
+Source: [DahlquistJeltsch2006].
+"""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Complex
+from torch import Tensor
+
+from regimes.checks import kind, positive
+from regimes.control.tableau import Tableau
+
+ROUNDING = 1e-12  # of coefficients of size 1
+
+
+def contractivity_radius(tableau: Tableau) -> float:
+    """The largest r with M + diag(b)/r ≥ 0: inf for algebraically stable methods, 0 where no step is contractive.
+
+    Stages on which the end of the step does not depend are left out. A weight b_i < 0, or one of 0 for a stage that
+    counts, gives 0. Euler, Heun and Kutta's fourth-order method: 1.
+    """
+    kind("contractivity_radius", "tableau", tableau, Tableau, "a Tableau such as KUTTA4")
+    a, b = _that_count(tableau)
+    if (b <= ROUNDING).any():
+        return 0.0
+    m = b[:, None] * a + (b[:, None] * a).T - np.outer(b, b)
+    least = float(np.linalg.eigvalsh(m / np.sqrt(np.outer(b, b)))[0])
+    return math.inf if least > -ROUNDING else -1 / least
+
+
+def contractive_step(tableau: Tableau, norm: float) -> float:
+    """2r/‖A‖²: up to this step the method moves no two states of z' = −Aᵀσ(Az + b), 0 ≤ σ' ≤ 1, apart."""
+    positive("contractive_step", "norm", norm, single=True)
+    return 2 * contractivity_radius(tableau) / norm**2
+
+
+def stability_function(tableau: Tableau, w: Complex[Tensor, "*points"]) -> Complex[Tensor, "*points"]:
+    """R(w) = 1 + w bᵀ(I − wA)⁻¹ 1, the factor of a step for z' = λz with w = hλ; its region is where |R| ≤ 1."""
+    kind("stability_function", "tableau", tableau, Tableau, "a Tableau such as KUTTA4")
+    a, b = (torch.tensor(each, dtype=w.dtype, device=w.device) for each in (tableau.a, tableau.b))
+    ones, eye = torch.ones(tableau.stages, 1, dtype=w.dtype, device=w.device), torch.eye(tableau.stages).to(a)
+    inner = torch.linalg.solve(eye - w[..., None, None] * a, ones.expand(*w.shape, -1, -1))
+    return 1 + w * (b @ inner)[..., 0]
+
+
+def real_interval(tableau: Tableau) -> float:
+    """The largest x with |R(−s)| ≤ 1 for all s in [0, x]: the longest stable step of z' = −z; inf if there is no end.
+
+    R = N/D with N(w) = det(I − w(A − 1bᵀ)) and D(w) = det(I − wA): |R| = 1 at the real roots of N ∓ D.
+    """
+    kind("real_interval", "tableau", tableau, Tableau, "a Tableau such as KUTTA4")
+    a, b = np.array(tableau.a), np.array(tableau.b)
+    above, below = np.poly(a - np.ones(len(b))[:, None] * b)[::-1], np.poly(a)[::-1]  # coefficients of w^s..w^0
+    roots = np.concatenate([np.roots(np.trim_zeros(above + sign * below, "f")) for sign in (-1, 1)])
+    places = sorted(-root.real for root in roots if abs(root.imag) < 1e-6 and root.real < -1e-6)
+
+    def size(x: float) -> float:
+        return abs(float(np.polyval(above, -x) / np.polyval(below, -x)))
+
+    ends = [0.0, *places, 2 * places[-1] + 1 if places else 1.0]
+    for left, right in pairwise(ends):
+        if size((left + right) / 2) > 1 + ROUNDING:
+            return left
+    return math.inf
+
+
+def _that_count(tableau: Tableau) -> tuple[np.ndarray, np.ndarray]:
+    """A and b of the stages on which the end of the step depends."""
+    a, b = np.array(tableau.a), np.array(tableau.b)
+    counts = b != 0
+    for _ in b:
+        counts = counts | (a[counts] != 0).any(0)
+    return a[np.ix_(counts, counts)], b[counts]
