@@ -73,6 +73,12 @@ class Tableau:
         """Whether it keeps quadratic invariants: b_i a_ij + b_j a_ji = b_i b_j. Source: [SanzSerna2016]."""
         return preserves_products(self, self.a)
 
+    @cached_property
+    def adjoint(self) -> "Tableau":
+        """The method whose step of −h undoes a step of h: b_j − a_ij. Source: [HairerLubichWanner2006] V.2."""
+        a = tuple(tuple(weight - each for weight, each in zip(self.b, row, strict=True)) for row in self.a)
+        return Tableau(f"adjoint of {self.name}", a, self.b, self.order)
+
     def partner(self) -> tuple[Row, ...]:
         """ã_ij = b_j − b_j a_ji / b_i: with it for the adjoint, ⟨p, δz⟩ is the same after each step.
 
@@ -181,6 +187,32 @@ class Pair:
         """b_i ã_ij + b̃_j a_ji = b_i b̃_j and b = b̃: it keeps the area dq ∧ dp. Source: [HairerLubichWanner2006]."""
         return self.first.b == self.second.b and preserves_products(self.first, self.second.a)
 
+    @cached_property
+    def adjoint(self) -> "Pair":
+        """The pair whose step of −h undoes a step of h."""
+        return Pair(f"adjoint of {self.name}", self.first.adjoint, self.second.adjoint, self.order)
+
+    @cached_property
+    def sequence(self) -> tuple[tuple[int, int], ...] | None:
+        """(half, stage) in an order in which a separable system is stepped without solving; None if there is none.
+
+        The velocity of q at a stage needs p there, and so velocities of p; that of p needs q. Halves: 0 is q, 1 is p.
+        """
+        known: list[tuple[int, int]] = []
+        rows = (self.second.a, self.first.a)  # the velocity of a half is taken where the other half stands
+        open_ = [(half, stage) for stage in range(self.first.stages) for half in (1, 0)]
+        while open_:
+            ready = [
+                (half, stage)
+                for half, stage in open_
+                if all(not share or (1 - half, place) in known for place, share in enumerate(rows[half][stage]))
+            ]
+            if not ready:
+                return None
+            known.append(ready[0])
+            open_.remove(ready[0])
+        return tuple(known)
+
 
 # p by the end of the step, q by its beginning: q⁺ = q + h ∂H/∂p(q, p⁺), p⁺ = p − h ∂H/∂q(q, p⁺).
 SYMPLECTIC_EULER = Pair("symplectic Euler", EULER, IMPLICIT_EULER, 1)
@@ -190,3 +222,27 @@ STORMER_VERLET = Pair(
     Tableau("its partner", ((1 / 2, 0.0), (1 / 2, 0.0)), (1 / 2, 1 / 2), 2),
     2,
 )
+
+
+def composed(pair: Pair, shares: Row, name: str, order: int) -> Pair:
+    """One step of h as steps of the pair one after the other, each a share of h; a share may be negative."""
+
+    def joined(method: Tableau, claimed: str) -> Tableau:
+        rows = [
+            tuple(
+                share * each if other == own else before * weight if other < own else 0.0
+                for other, before in enumerate(shares)
+                for each, weight in zip(row, method.b, strict=True)
+            )
+            for own, share in enumerate(shares)
+            for row in method.a
+        ]
+        return Tableau(claimed, tuple(rows), tuple(share * weight for share in shares for weight in method.b), order)
+
+    return Pair(name, joined(pair.first, f"{name}, q"), joined(pair.second, f"{name}, p"), order)
+
+
+_W = 1 / (2 - 2 ** (1 / 3))
+# Source: [HairerLubichWanner2006] II.4, after Yoshida, Suzuki, Forest and Ruth.
+YOSHIDA4 = composed(STORMER_VERLET, (_W, 1 - 2 * _W, _W), "Yoshida 4", 4)
+PAIRS = (SYMPLECTIC_EULER, STORMER_VERLET, YOSHIDA4)

@@ -65,26 +65,7 @@ def resnet9(
     require_images("resnet9", shape, classes)
     if filters < 2:
         raise ValueError(f"resnet9 needs at least 2 filters, the encoder has half of them first; got {filters}.")
-    channels, height, width = shape
-    downsample = classes <= 10 if downsample is None else downsample
-    half = filters // 2
-    if downsample:
-        encoder = nn.Sequential(
-            nn.Conv2d(channels, half, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(half, filters, 5, stride=2, padding=2),
-            nn.ReLU(),
-        )
-        height, width = (height + 1) // 2, (width + 1) // 2
-    else:
-        encoder = nn.Sequential(
-            nn.Conv2d(channels, half, 3, padding=1),
-            nn.BatchNorm2d(half),
-            nn.ReLU(),
-            nn.Conv2d(half, filters, 3, padding=1),
-            nn.BatchNorm2d(filters),
-            nn.ReLU(),
-        )
+    encoder, places = encoder_of(shape, classes, filters, downsample)
     if compat and batch_norm:
         raise ValueError(
             "compat is about blocks without batch norm; got batch_norm=True. Set batch_norm=False with it."
@@ -93,10 +74,34 @@ def resnet9(
         Block(last_convolution(filters) if compat else basic(filters, batch_norm=batch_norm, first=number == 0))
         for number in range(blocks)
     ]
-    return ResidualNet(encoder, [Segment(made)], _head(head, filters * height * width, classes))
+    return ResidualNet(encoder, [Segment(made)], head_of(head, filters * places, classes))
 
 
-def _head(name: str, features: int, classes: int) -> nn.Module:
+def encoder_of(shape: Shape, classes: int, filters: int, downsample: bool | None = None) -> tuple[nn.Sequential, int]:
+    """φ of ResNet9 to `filters` channels, and the places that its images have; see there for `downsample`."""
+    channels, height, width = shape
+    half = filters // 2
+    if classes <= 10 if downsample is None else downsample:
+        encoder = nn.Sequential(
+            nn.Conv2d(channels, half, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(half, filters, 5, stride=2, padding=2),
+            nn.ReLU(),
+        )
+        return encoder, ((height + 1) // 2) * ((width + 1) // 2)
+    encoder = nn.Sequential(
+        nn.Conv2d(channels, half, 3, padding=1),
+        nn.BatchNorm2d(half),
+        nn.ReLU(),
+        nn.Conv2d(half, filters, 3, padding=1),
+        nn.BatchNorm2d(filters),
+        nn.ReLU(),
+    )
+    return encoder, height * width
+
+
+def head_of(name: str, features: int, classes: int) -> nn.Module:
+    """F of ResNet9: "two_layer" or "one_layer"; see there."""
     if name == "one_layer":
         return nn.Sequential(nn.Flatten(), nn.Linear(features, classes))
     if name == "two_layer":
