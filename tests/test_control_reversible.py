@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from regimes.control.layers import Layers
-from regimes.control.reversible import Copies, backward, forward, reversible
+from regimes.control.reversible import Copies, backward, coupling_of, forward, reversible
 from regimes.control.tableau import EULER, GAUSS2, HEUN, KUTTA4, TABLEAUS
 
 F64 = torch.float64
@@ -84,3 +84,85 @@ def test_what_cannot_be_reversed_is_refused():
     for coupling, message in ((0.0, "coupling"), (1.5, "at most 1"), (float("nan"), "coupling")):
         with pytest.raises(ValueError, match=message):
             reversible(layers, z, coupling=coupling)
+
+
+class Pulled:
+    """The field with its pull-back by hand."""
+
+    def __call__(self, time, z, params):
+        return field(time, z, params)
+
+    def pull(self, time, z, value, params, adjoint, sums):
+        inner = adjoint * (1 - value**2)
+        sums["K"] += inner.T @ z
+        sums["b"] += (1 + time) * inner.sum(0)
+        return inner @ params["K"]
+
+
+@pytest.mark.parametrize("method", EXPLICIT)
+def test_a_pull_back_by_hand_gives_the_same_gradient(method):
+    layers, z = problem(method)
+    leaves = [z, *(each for params in layers.params for each in params.values())]
+    found = []
+    for one in (layers, layers._replace(field=Pulled())):
+        found.append(torch.autograd.grad(reversible(one, z).square().sum(), leaves))
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", [EULER, KUTTA4])
+def test_a_layer_that_comes_twice_has_one_gradient(method):
+    layers, z = problem(method, 1)
+    shared = layers._replace(params=[*layers.params, *layers.params])
+    leaves = [z, *layers.params[0].values()]
+    found = [torch.autograd.grad(reversible(shared, z, rebuild=each).sum(), leaves) for each in (True, False)]
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other)
+
+
+def test_parameters_that_take_no_gradient_get_none_and_cost_no_error():
+    layers, z = problem(KUTTA4, 1)
+    frozen = {"K": layers.params[0]["K"], "b": layers.params[0]["b"].detach()}
+    end = reversible(layers._replace(params=[frozen]), z)
+    stored = reversible(layers._replace(params=[frozen]), z, rebuild=False)
+    for one, other in zip(*(torch.autograd.grad(each.sum(), [z, frozen["K"]]) for each in (end, stored)), strict=True):
+        assert_close(one, other)
+
+
+def test_parameters_changed_before_the_way_back_are_refused():
+    layers, z = problem(EULER, 1)
+    end = reversible(layers, z)
+    with torch.no_grad():
+        layers.params[0]["K"].mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        end.sum().backward()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", EXPLICIT)
+@pytest.mark.parametrize(("depth", "bound"), [(100, 1e-12), (10_000, 1e-9)])
+def test_the_gradient_at_great_depth_is_that_of_stored_states(method, depth, bound):
+    layers, z = problem(method, 1, depth)
+    leaves = [z, *layers.params[0].values()]
+    found = [torch.autograd.grad(reversible(layers, z, rebuild=each).square().sum(), leaves) for each in (True, False)]
+    for one, other in zip(*found, strict=True):
+        assert float((one - other).abs().max()) <= bound * float(other.abs().max())
+
+
+def test_the_default_coupling_multiplies_rounding_by_the_same_factor_at_any_depth():
+    for steps in (1, 100, 10_000):
+        assert math.isclose(coupling_of(steps) ** -steps, math.e)
+        assert math.isclose(coupling_of(steps, 3.0) ** -steps, math.e**3)
+    with pytest.raises(ValueError, match="steps"):
+        coupling_of(0)
+    with pytest.raises(ValueError, match="damping"):
+        coupling_of(10, 0.0)
+
+
+@pytest.mark.parametrize(("damping", "grows"), [(1.0, True), (8.0, False)])
+def test_copies_drift_apart_where_the_field_contracts_faster_than_the_coupling_damps(damping, grows):
+    """z' = −μz with μT = 8: what separates the copies grows like e^(8 − c)."""
+    layers = Layers(lambda time, z, params: -8 * z, [{}], HEUN, 1.0, 400)
+    start = Copies(torch.zeros(1, 1, dtype=F64), torch.full((1, 1), 1e-9, dtype=F64))
+    end = forward(layers, start, coupling_of(400, damping))
+    assert (float((end.y - end.z).abs()) > 1e-8) == grows

@@ -1,7 +1,7 @@
 """A network as the steps of a method: layer l moves the state by z' = f(t, z, θ_l), with θ_l fixed within the layer."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
@@ -32,10 +32,9 @@ class Layers(NamedTuple):
         """h, the length of a step."""
         return self.horizon / (len(self.params) * self.substeps)
 
-    def places(self) -> list[tuple[int, float]]:
+    def places(self) -> "Places":
         """(layer, time at its beginning) of each step."""
-        steps = range(len(self.params) * self.substeps)
-        return [(number // self.substeps, number * self.size) for number in steps]
+        return Places(len(self.params) * self.substeps, self.substeps, self.size)
 
     def steps(self, z: Float[Tensor, "n *feature"]) -> Iterator[Step]:
         """Each step's end and the velocities at its stages, one after the other."""
@@ -58,6 +57,20 @@ class Layers(NamedTuple):
         for taken in self.steps(z):
             (z,) = taken.end
         return z
+
+
+class Places(Sequence[tuple[int, float]]):
+    """(layer, time at its beginning) of each step, made when asked for: a list would grow with the depth."""
+
+    def __init__(self, steps: int, substeps: int, size: float) -> None:
+        self._steps, self._substeps, self._size = range(steps), substeps, size
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, place: Any) -> Any:
+        number = self._steps[place]
+        return number // self._substeps, number * self._size
 
 
 def require_layers(caller: str, layers: Layers, z: Tensor) -> None:

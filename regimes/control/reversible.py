@@ -4,24 +4,30 @@ Two copies y, z of the state take turns, with the increment Ψ_h(z) = h Σ_i b_i
     y⁺ = λ y + (1 − λ) z + Ψ_h(z),   z⁺ = z − Ψ_{−h}(y⁺);
     z = z⁺ + Ψ_{−h}(y⁺),   y = (y⁺ − Ψ_h(z))/λ + (1 − 1/λ) z.
 The second line undoes the first exactly, up to rounding, which a step back multiplies by 1/λ: after n steps about
-λ^(−n) times the rounding of one. λ < 1 damps what separates the copies on the way forward. The pair has the order of
-the method. Source: [McCallumFoster2024].
+λ^(−n) times the rounding of one. The pair has the order of the method. Source: [McCallumFoster2024].
+
+Which λ? On z' = −μ z the matrix of a step has determinant λ and eigenvalues e^(−μh) and λ e^(μh), to first order: the
+second one is that of what separates the copies. It does not grow if λ ≤ e^(−μh), and λ = e^(−c/N) says that for all
+rates μ ≤ c/T of contraction, whatever the number N of steps; 1 − c/N is the same to first order. The price is that
+rebuilding multiplies rounding by λ^(−N) = e^c at any depth, where a fixed λ < 1 has no bound; and that what separates
+the copies, O(h^order), is damped by e^(−c) in all, no longer in each step. Default: c = 1. A field that contracts
+faster needs c = μT, and then back-propagation loses c/log 10 digits.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from math import exp
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from regimes.checks import kind, positive
+from regimes.checks import count, kind, positive
 from regimes.control.arithmetic import combine
 from regimes.control.layers import Layers, Params, require_layers
-from regimes.control.stepper import step
 
-COUPLING = 0.999
+DAMPING = 1.0
 
 
 class Copies(NamedTuple):
@@ -31,36 +37,51 @@ class Copies(NamedTuple):
     z: Float[Tensor, "n *feature"]
 
 
-def increment(layers: Layers, layer: int, time: float, z: Tensor, size: float) -> Tensor:
-    """Ψ of one step of a layer from a time, of a size that may be negative."""
-    taken = step(layers.at(layer), layers.tableau, time, (z,), size)
-    return combine(None, size, taken.slopes, layers.tableau.b)[0]
+@runtime_checkable
+class PulledField(Protocol):
+    """A field that knows its own pull-back: then back-propagation builds no graph, which small states wait for most."""
+
+    def __call__(self, time: float, z: Tensor, params: Params) -> Tensor:
+        """f(t, z, θ)."""
+        ...
+
+    def pull(self, time: float, z: Tensor, value: Tensor, params: Params, adjoint: Tensor, sums: Params) -> Tensor:
+        """∂f/∂zᵀ p, from z and f(t, z, θ) = value; adds ∂f/∂θᵀ p to `sums`."""
+        ...
 
 
-def forward(layers: Layers, copies: Copies, coupling: float = COUPLING) -> Copies:
-    """Both copies after the last layer."""
-    y, z = copies
+def coupling_of(steps: int, damping: float = DAMPING) -> float:
+    """λ = e^(−c/N) of N steps: rebuilding multiplies rounding by e^c, at any depth. damping: c."""
+    count("coupling_of", "steps", steps)
+    positive("coupling_of", "damping", damping, single=True)
+    return exp(-damping / steps)
+
+
+def forward(layers: Layers, copies: Copies, coupling: float | None = None) -> Copies:
+    """Both copies after the last layer; by default the coupling is `coupling_of` their number of steps."""
+    (y, z), coupling, h = copies, _coupling(layers, coupling), layers.size
     for layer, time in layers.places():
-        y = coupling * y + (1 - coupling) * z + increment(layers, layer, time, z, layers.size)
-        z = z - increment(layers, layer, time + layers.size, y, -layers.size)
+        y = _moved(layers, layer, time, torch.lerp(z, y, coupling), z, h, h)
+        z = _moved(layers, layer, time + h, z, y, -h, h)
     return Copies(y, z)
 
 
-def backward(layers: Layers, copies: Copies, coupling: float = COUPLING) -> Copies:
+def backward(layers: Layers, copies: Copies, coupling: float | None = None) -> Copies:
     """Both copies before the first layer, from those after the last."""
-    y, z = copies
+    (y, z), coupling, h = copies, _coupling(layers, coupling), layers.size
     for layer, time in reversed(layers.places()):
-        z = z + increment(layers, layer, time + layers.size, y, -layers.size)
-        y = (y - increment(layers, layer, time, z, layers.size)) / coupling + (1 - 1 / coupling) * z
+        z = _moved(layers, layer, time + h, z, y, -h, -h)
+        y = torch.lerp(z, _moved(layers, layer, time, y, z, h, -h), 1 / coupling)
     return Copies(y, z)
 
 
 def reversible(
-    layers: Layers, z: Float[Tensor, "n *feature"], *, coupling: float = COUPLING, rebuild: bool = True
+    layers: Layers, z: Float[Tensor, "n *feature"], *, coupling: float | None = None, rebuild: bool = True
 ) -> Float[Tensor, "n *feature"]:
     """The state after the last layer, differentiable in z and in all parameters, with memory for one step only.
 
-    rebuild=False keeps all states, as autograd does by itself: the same values, and the gradient to compare with.
+    coupling: λ, by default e^(−1/N) of the N steps. rebuild=False keeps all states, as autograd does by itself: the
+    same values, and the gradient to compare with. A field with a `pull` of its own (`PulledField`) is faster.
     ValueError: an implicit method, or a coupling outside (0, 1].
     """
     require_layers("reversible", layers, z)
@@ -69,58 +90,128 @@ def reversible(
             f"reversible needs an explicit method; got {layers.tableau.name}. Gauss's methods are reversible as they "
             "are: step them with −h."
         )
-    positive("reversible", "coupling", coupling, single=True)
-    if coupling > 1:
-        raise ValueError(f"reversible needs a coupling of at most 1; got {coupling}. Take 0.999, for example.")
+    require_coupling("reversible", coupling)
     kind("reversible", "rebuild", rebuild, bool, "True or False")
     if not rebuild:
         return forward(layers, Copies(z, z), coupling).y
-    return _Rebuilt.apply(layers, coupling, z, *(each for params in layers.params for each in params.values()))  # pyright: ignore
+    return _Rebuilt.apply(layers, _coupling(layers, coupling), z, *_unique(layers))  # pyright: ignore
 
 
-def _in_places(layers: Layers, flat: Sequence[Tensor]) -> Layers:
-    """The layers with these tensors for parameters."""
-    rest = iter(flat)
-    return layers._replace(params=[{name: next(rest) for name in params} for params in layers.params])
+def require_coupling(caller: str, coupling: float | None) -> None:
+    """Refuse a λ outside (0, 1]."""
+    if coupling is None:
+        return
+    positive(caller, "coupling", coupling, single=True)
+    if coupling > 1:
+        raise ValueError(f"{caller} needs a coupling of at most 1; got {coupling}. Leave it out for the default.")
+
+
+def _coupling(layers: Layers, coupling: float | None) -> float:
+    return coupling_of(len(layers.params) * layers.substeps) if coupling is None else coupling
+
+
+def _stages(
+    layers: Layers, layer: int, time: float, z: Tensor, size: float, params: Params
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The states at the stages of a step, and the velocities there, as far as the last one that counts."""
+    tableau, states, slopes = layers.tableau, [z], [layers.field(time, z, params)]
+    last = max(place for place, weight in enumerate(tableau.b) if weight)
+    for row, share in zip(tableau.a[1 : last + 1], tableau.c[1 : last + 1], strict=True):
+        (state,) = combine((z,), size, [(each,) for each in slopes], row[: len(slopes)])
+        states.append(state)
+        slopes.append(layers.field(time + share * size, state, params))
+    return states, slopes
+
+
+def _end(base: Tensor, factor: float, slopes: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """base + factor Σ_i b_i k_i."""
+    return combine((base,), factor, [(each,) for each in slopes], weights[: len(slopes)])[0]
+
+
+def _moved(layers: Layers, layer: int, time: float, base: Tensor, z: Tensor, size: float, factor: float) -> Tensor:
+    """base + factor Σ_i b_i k_i with the velocities of a step of this size from z: ±Ψ is added for factor = ±size."""
+    slopes = _stages(layers, layer, time, z, size, layers.params[layer])[1]
+    return _end(base, factor, slopes, layers.tableau.b)
+
+
+def _unique(layers: Layers) -> list[Tensor]:
+    """The parameters of all layers, each tensor once."""
+    return list({id(each): each for params in layers.params for each in params.values()}.values())
 
 
 class _Rebuilt(torch.autograd.Function):
-    """`forward`, whose derivative goes back step by step with `backward`."""
+    """`forward`, whose derivative goes back step by step as `backward` does."""
 
     @staticmethod
-    def forward(ctx, layers: Layers, coupling: float, z: Tensor, *flat: Tensor) -> Tensor:  # pyright: ignore
-        end = forward(_in_places(layers, flat), Copies(z, z), coupling)
+    def forward(ctx: Any, layers: Layers, coupling: float, z: Tensor, *flat: Tensor) -> Tensor:  # type: ignore[override]
+        end = forward(layers, Copies(z, z), coupling)
         ctx.layers, ctx.coupling = layers, coupling
         ctx.save_for_backward(*end, *flat)
         return end.y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor):  # pyright: ignore
-        y, z, *flat = ctx.saved_tensors
-        layers, coupling = _in_places(ctx.layers, flat), ctx.coupling
-        sums: list[Params] = [{name: torch.zeros_like(each) for name, each in one.items()} for one in layers.params]
-        p_y, p_z = gradient, torch.zeros_like(gradient)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (y, z, *_), layers, coupling = ctx.saved_tensors, ctx.layers, ctx.coupling  # raises for weights changed since
+        flat, h = _unique(layers), layers.size
+        needed = dict(zip(map(id, flat), ctx.needs_input_grad[3:], strict=True))
+        sums = {id(each): torch.zeros_like(each) for each in flat if needed[id(each)]}
+        pulls = None
+        p_y, p_z = gradient.clone(), torch.zeros_like(gradient)
         for layer, time in reversed(layers.places()):
-            moved, back = _pulled(layers, layer, time + layers.size, y, -layers.size, -p_z, sums[layer])
-            z, p_y = z + moved, p_y + back
-            moved, back = _pulled(layers, layer, time, z, layers.size, p_y, sums[layer])
-            y = (y - moved) / coupling + (1 - 1 / coupling) * z
-            p_y, p_z = coupling * p_y, p_z + (1 - coupling) * p_y + back
-        return None, None, p_y + p_z, *(each for one in sums for each in one.values())
+            if pulls is None or pulls.layer != layer:
+                pulls = _Pulls(layers, layer, sums)
+            z, back = pulls(time + h, z, y, -h, p_z)
+            p_y += back
+            y, back = pulls(time, y, z, h, p_y)
+            y = torch.lerp(z, y, 1 / coupling)
+            p_z.add_(p_y, alpha=1 - coupling).add_(back)
+            p_y *= coupling
+        return None, None, p_y + p_z, *(sums.get(id(each)) for each in flat)
 
 
-def _pulled(
-    layers: Layers, layer: int, time: float, z: Tensor, size: float, adjoint: Tensor, sums: Params
-) -> tuple[Tensor, Tensor]:
-    """Ψ at z, and its pull-back of the adjoint to z; that to the parameters is added to `sums`."""
-    with torch.enable_grad():
-        leaf = z.detach().requires_grad_()
-        params = {name: each.detach().requires_grad_() for name, each in layers.params[layer].items()}
-        own = layers._replace(params=[*layers.params[:layer], params, *layers.params[layer + 1 :]])
-        moved = increment(own, layer, time, leaf, size)
-    options = {"allow_unused": True, "materialize_grads": True}
-    back, *changes = torch.autograd.grad(moved, [leaf, *params.values()], adjoint, **options)
-    for name, change in zip(params, changes, strict=True):
-        sums[name] += change
-    return moved.detach(), back
+class _Pulls:
+    """Steps of one layer on the way back; what reaches its parameters is added to `sums`, by the tensors' ids."""
+
+    def __init__(self, layers: Layers, layer: int, sums: Mapping[int, Tensor]) -> None:
+        self.layers, self.layer = layers, layer
+        own = layers.params[layer]
+        self.sums = {name: sums[id(each)] for name, each in own.items() if id(each) in sums}
+        self.params = {name: each.detach().requires_grad_(name in self.sums) for name, each in own.items()}
+        self.leaves = [self.params[name] for name in self.sums]
+        self.known = isinstance(layers.field, PulledField)
+
+    def __call__(self, time: float, base: Tensor, z: Tensor, size: float, adjoint: Tensor) -> tuple[Tensor, Tensor]:
+        """base − h Σ_i b_i k_i with the velocities of a step of ±h from z, and h (∂ Σ_i b_i k_i/∂z)ᵀ p."""
+        return (self._by_hand if self.known else self._by_graph)(time, base, z, size, adjoint)
+
+    def _by_graph(self, time: float, base: Tensor, z: Tensor, size: float, adjoint: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_()
+            slopes = _stages(self.layers, self.layer, time, leaf, size, self.params)[1]
+        b, h = self.layers.tableau.b, self.layers.size
+        end = _end(base, -h, [each.detach() for each in slopes], b)
+        moving = [(each, weight) for each, weight in zip(slopes, b, strict=False) if weight and each.requires_grad]
+        if not moving:
+            return end, torch.zeros_like(z)
+        outputs, pushed = zip(*((each, adjoint * (h * weight)) for each, weight in moving), strict=True)
+        back, *changes = torch.autograd.grad(outputs, [leaf, *self.leaves], pushed, allow_unused=True)
+        for total, change in zip(self.sums.values(), changes, strict=True):
+            if change is not None:
+                total += change
+        return end, torch.zeros_like(z) if back is None else back
+
+    def _by_hand(self, time: float, base: Tensor, z: Tensor, size: float, adjoint: Tensor) -> tuple[Tensor, Tensor]:
+        """Λ_i = h b_i p ± h Σ_j a_ji w_j,  w_i = ∂f/∂zᵀ Λ_i at stage i, from the last to the first; back = Σ_i w_i."""
+        tableau, h = self.layers.tableau, self.layers.size
+        states, slopes = _stages(self.layers, self.layer, time, z, size, self.params)
+        end = _end(base, -h, slopes, tableau.b)
+        field, places = cast(PulledField, self.layers.field), range(len(slopes))
+        backs: list[tuple[Tensor, ...]] = []  # from the last stage
+        for i in reversed(places):
+            own = adjoint * (h * tableau.b[i])
+            if backs:
+                (own,) = combine((own,), size, backs, [tableau.a[j][i] for j in reversed(places[i + 1 :])])
+            at = time + tableau.c[i] * size
+            backs.append((field.pull(at, states[i], slopes[i], self.params, own, self.sums),))
+        return end, backs[0][0] if len(backs) == 1 else combine(None, 1.0, backs, [1.0] * len(backs))[0]
