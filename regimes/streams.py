@@ -129,6 +129,15 @@ class Layered(IntEnum):
 
 
 @unique
+class Plane(IntEnum):
+    """Nets of the plane, their samples and the fresh ones on which they are tried."""
+
+    DATA = 131
+    FRESH = 132
+    WEIGHTS = 133
+
+
+@unique
 class GapJob(IntEnum):
     """The job ot-gap: which points, and the probes of the map."""
 

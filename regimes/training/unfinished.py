@@ -8,17 +8,29 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from regimes.errors import UserError, one_line, out_of_memory
 from regimes.lab.runs import differences
 from regimes.lab.tensor_files import read_tensors, write_tensors
 from regimes.machine import rng_state, set_rng_state, stoppable
-from regimes.training.loop import Training
 
 FILE, PROGRAM, VERSION = "trainings.pt", "regimes verify", 1
 SECONDS = 60.0  # between two times of keeping, as in `train`
 _ADVICE = "delete it, and what it is of is measured from the start"
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """What moves, such as a `Training`: its state as tensors and plain values, and how it is put back."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put the same back."""
+        ...
 
 
 class Unfinished:
@@ -27,7 +39,7 @@ class Unfinished:
     whose: settings, seeds and samples, as plain values, by which the file is known as theirs.
     """
 
-    def __init__(self, folder: Path | None, whose: Mapping[str, Any], trainings: Sequence[Training]) -> None:
+    def __init__(self, folder: Path | None, whose: Mapping[str, Any], trainings: Sequence[Resumable]) -> None:
         self.path = None if folder is None else folder / FILE
         self.whose, self.trainings = json.loads(json.dumps(whose)), trainings
         self.kept = time.monotonic()
