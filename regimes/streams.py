@@ -68,6 +68,7 @@ class FewSamples(IntEnum):
     WEIGHTS = 61
     ENCODER = 62
     HALVES = 63
+    AUTOENCODER = 64
 
 
 @unique

@@ -1,42 +1,47 @@
+import json
 import math
 
 import pandas as pd
 import pytest
+import torch
+from torch.testing import assert_close
 
-from regimes.errors import UserError
 from regimes.experiments.least_action import mnist_low_data
-from regimes.experiments.least_action.low_data import comparison
 from regimes.experiments.least_action.low_data.arms import read_arm
-from regimes.experiments.least_action.low_data.comparison import quantity
-from regimes.experiments.least_action.low_data.mnist import course
+from regimes.experiments.least_action.low_data.course import accuracy
+from regimes.experiments.least_action.low_data.together import shared
+from regimes.experiments.least_action.mnist_low_data import contrasts, encoder, runs
+from regimes.experiments.least_action.mnist_low_data.contrasts import CONTROL, LAP, PUBLISHED, TUNED, VANILLA, Cell
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
+from regimes.models.image_nets import resnet9
 from regimes.training.config import TrainConfig
 
 pytestmark = pytest.mark.slow
 
-VANILLA, LAP, CONTROL = mnist_low_data.VANILLA, mnist_low_data.LAP, mnist_low_data.CONTROL
-TUNED = mnist_low_data.TUNED
-PUBLISHED = {  # accuracy in percent for n = 100, 200, 300
-    "vanilla": (56.4, 74.9, 83.5), "lap": (70.0, 82.0, 86.2), "control": (60.0, 78.0, 85.0),
-    "vanilla_lr0.1": (61.0, 79.0, 85.5), "lap_lr0.1": (72.0, 83.0, 87.0), "control_lr0.1": (63.0, 79.0, 85.0),
-}  # fmt: skip
+SIZES = (100, 200, 300, 500)
+BELOW = {"lap": 0.0, "control": 4.0, "vanilla_lr0.1": 3.0}  # points below LAP
+ENCODERS = tuple(runs.ENCODERS)
 
 
 def table(**changes):
-    """Made-up rows of three seeds; a seed moves all arms alike, and one arm a little more."""
+    """Made-up rows of four seeds; vanilla and LAP have the published accuracies, the others lie below LAP."""
     rows = []
-    for arm, accuracies in (PUBLISHED | changes).items():
+    for arm, below in {"vanilla": None, **BELOW, **changes}.items():
         method, train = read_arm(arm, TrainConfig.model_validate({"lr": 0.01}))
-        for size, accuracy in zip((100, 200, 300), accuracies, strict=True):
-            for seed in range(3):
-                share = (accuracy + 3 * (seed - 1) + 0.1 * (seed - 1) * (method == "lap")) / 100
-                rows.append({
-                    "seed": seed, "train_size": size, "arm": arm, "method": method, "learning_rate": train.lr,
-                    "paper": share, "held_out": share, "last": share, "validation": share, "held_out_epoch": 30,
-                    "refreshed": share + 0.1 * (method == "vanilla") if seed else None,
-                    "train_accuracy": 1.0, "train_risk": 0.1, "transport": 0.1, "multiplier": 1.0,
-                })  # fmt: skip
+        for encoder_name in ENCODERS:
+            for size in SIZES:
+                for norm in ("batch", "group"):
+                    for seed in range(4):
+                        middle = PUBLISHED["vanilla" if below is None else "lap"][size][0] - (below or 0.0)
+                        share = (middle + (seed - 1.5) + 0.1 * (seed % 2) * (method == "lap")) / 100
+                        ends = dict.fromkeys(("running", "validation", "refreshed", "validation_refreshed"), share)
+                        rows.append({
+                            "seed": seed, "norm": norm, "train_size": size, "encoder": encoder_name, "arm": arm,
+                            "method": method, "learning_rate": train.lr, "paper": share, **ends,
+                            **{f"equal_{name}": value for name, value in ends.items()}, "equal_epoch": 40.0,
+                            "train_risk": 0.1, "feature_size": 1e-4, "norm_variance": 1e-9 if norm == "batch" else None,
+                        })  # fmt: skip
     return pd.DataFrame(rows)
 
 
@@ -44,215 +49,198 @@ def verdicts(rows):
     return {finding.quantity: finding.verdict for finding in mnist_low_data.judge(rows).findings}
 
 
-def test_the_published_table_with_a_worse_control_supports_the_statement():
+def test_the_published_table_with_worse_rivals_supports_the_statement():
     assert mnist_low_data.judge(table()).verdict == "supported"
 
 
-def test_a_gain_over_a_plain_training_that_is_not_the_published_one_is_not_reproduced():
-    judgement = mnist_low_data.judge(table(vanilla=(26.0, 50.0, 60.0), lap=(66.0, 82.0, 90.0)))
-    found = {finding.quantity: finding for finding in judgement.findings}
-    for size in (100, 200, 300):
-        assert found[quantity(LAP, VANILLA, size, "paper")].verdict == "not reproduced"
-    assert "vanilla, percent is 26 [" in found[quantity(LAP, VANILLA, 100, "paper")].reason
-    assert found[quantity(LAP, CONTROL, 100, "held_out")].verdict == "supported"  # it has no baseline
-    assert judgement.verdict == "not reproduced"
-
-
-def test_a_control_that_does_better_refutes_that_transport_is_the_reason():
-    found = verdicts(table(control=(72.0, 84.0, 89.0)))
+def test_a_control_that_does_better_refutes_that_transport_is_the_reason_and_nothing_else():
+    found = verdicts(table(control=-2.0))
     refuted = {name for name, verdict in found.items() if verdict == "refuted"}
-    assert refuted == {quantity(LAP, CONTROL, size, "held_out") for size in (100, 200, 300)}
+    assert refuted == {name for name in found if "control" in name}
+    assert len(refuted) == 3 * 4 * 4
 
 
 def test_a_tuned_vanilla_that_does_better_refutes_it_too():
-    found = verdicts(table(**{"vanilla_lr0.1": (73.0, 80.0, 86.0)}))
-    refuted = [name for name, verdict in found.items() if verdict == "refuted"]
-    assert len(refuted) == 2  # at n = 100: against LAP, and against LAP tuned
-    assert all(name.startswith("n = 100, held-out") and "vanilla, tuned" in name for name in refuted)
+    found = verdicts(table(**{"vanilla_lr0.1": -2.0}))
+    assert {name for name, verdict in found.items() if verdict == "refuted"} == {n for n in found if "tuned" in n}
 
 
-def test_another_gain_than_the_published_one_is_refuted_at_that_size_alone():
-    found = verdicts(table(lap=(70.0, 90.0, 86.2)))
-    assert found[quantity(LAP, VANILLA, 200, "paper")] == "refuted"
-    assert found[quantity(LAP, VANILLA, 100, "paper")] == "supported"
-
-
-def test_a_run_cut_short_is_judged_on_what_it_has():
+@pytest.mark.parametrize(("off", "verdict"), [(2.9, "refuted"), (3.1, "not reproduced"), (-3.1, "not reproduced")])
+def test_the_published_gain_is_judged_only_where_plain_training_is_within_3_points(off, verdict):
     rows = table()
-    cut = rows[(rows.train_size == 100) & ~((rows.seed == 2) & (rows.method == "control"))]
-    found = verdicts(cut)
-    assert found[quantity(LAP, VANILLA, 100, "paper")] == "supported"
-    assert found[quantity(LAP, VANILLA, 200, "paper")] == "not measured"
-    assert len(comparison.gains(cut, LAP, CONTROL, 100, "held_out")) == 2
-    shown = mnist_low_data.table(cut)
-    assert set(shown[shown.run == "yes"].n) == {100}
-    assert set(shown[shown.run == "no"].n) == {200, 300, 400, 500}
-    assert set(shown[shown.run == "no"].seeds) == {0}
+    cell = (rows.encoder == "gain_1") & (rows.train_size == 200) & (rows.arm == "vanilla")
+    rows.loc[cell, "paper"] += off / 100
+    found = verdicts(rows)
+    words = Cell("gain_1", 200, "paper").quantity(LAP, VANILLA)
+    assert found.pop(words) == verdict
+    assert set(found.values()) == {"supported"}
 
 
-def test_the_published_gain_has_the_half_widths_added_as_independent_ones():
-    interval = comparison.published_gain(mnist_low_data.PUBLISHED, 100)
-    half = math.hypot((58.0 - 54.9) / 2, (71.0 - 69.0) / 2)
-    assert interval == pytest.approx((70.0 - 56.4 - half, 70.0 - 56.4 + half))
-
-
-def test_gains_are_in_points_and_paired_by_seed():
+def test_what_was_not_run_is_not_measured():
     rows = table()
-    found = comparison.gains(rows, LAP, VANILLA, 100, "held_out")
-    assert found.to_dict() == pytest.approx({0: 13.5, 1: 13.6, 2: 13.7})  # the common 3 points a seed cancel
-    mean = comparison.gain(rows, LAP, VANILLA, 100, "held_out")
-    assert mean.interval.high - mean.value == pytest.approx(4.302653 * 0.1 / math.sqrt(3), rel=1e-3)
+    rows = rows[(rows.train_size == 100) & (rows.norm == "batch") & rows.arm.isin(["vanilla", "lap", "control"])]
+    rows = rows.assign(**{name: None for name in rows if name.startswith("equal_")})
+    found = verdicts(rows)
+    kinds = {name for name, verdict in found.items() if verdict == "supported"}
+    assert len(kinds) == 3 * 3
+    assert all(verdict == "not measured" for name, verdict in found.items() if name not in kinds)
+    assert set(mnist_low_data.table(rows)["trained to"]) == {"protocol"}
 
 
-def test_the_rate_is_tuned_by_validation_and_not_by_test():
+def test_the_rate_is_chosen_in_each_seed_by_its_own_validation_and_the_smallest_of_equal_ones():
     rows = table()
-    better = (rows.arm == "vanilla") & (rows.train_size == 100)
-    rows.loc[better, "held_out"] = 0.99
-    assert set(comparison.tuned(rows, "vanilla", 100).arm) == {"vanilla_lr0.1"}
-    rows.loc[better, "validation"] = 0.99
-    assert set(comparison.tuned(rows, "vanilla", 100).arm) == {"vanilla"}
+    cell = Cell("autoencoder", 100, "refreshed")
+    at = (rows.encoder == "autoencoder") & (rows.train_size == 100) & (rows.norm == "batch")
+    rows.loc[at & (rows.arm == "vanilla") & (rows.seed == 2), "validation_refreshed"] = 0.99
+    tie = at & (rows.method == "vanilla") & (rows.seed == 3)
+    rows.loc[tie, "validation_refreshed"] = 0.5
+    rows.loc[at & (rows.arm == "vanilla_lr0.1"), "refreshed"] = 0.01  # what is tested does not choose
+    chosen = contrasts.select(rows, TUNED, cell).arm.to_dict()
+    assert chosen == {0: "vanilla_lr0.1", 1: "vanilla_lr0.1", 2: "vanilla", 3: "vanilla"}
+    rows = rows.drop(rows[at & (rows.arm == "vanilla_lr0.1") & (rows.seed == 0)].index)
+    assert 0 not in contrasts.select(rows, TUNED, cell).index
 
 
-def test_the_rate_is_tuned_on_seeds_that_have_all_rates():
+def test_differences_are_paired_by_seed_and_one_of_two_diverged_runs_is_left_out():
     rows = table()
-    rows.loc[(rows.arm == "vanilla") & (rows.seed == 2), "validation"] = 1.0
-    rows = rows[~((rows.arm == "vanilla_lr0.1") & (rows.seed == 2))]
-    assert comparison.tuned(rows, "vanilla", 100).seed.tolist() == [0, 1]
-    assert set(comparison.tuned(rows, "vanilla", 100).arm) == {"vanilla_lr0.1"}
+    cell = Cell("gain_1", 100, "running")
+    found = contrasts.differences(rows, LAP, CONTROL, cell)
+    assert found.to_dict() == pytest.approx({0: 4.0, 1: 4.1, 2: 4.0, 3: 4.1})
+    at = (rows.encoder == "gain_1") & (rows.train_size == 100) & (rows.seed == 2)
+    rows.loc[at & (rows.arm == "lap"), "train_risk"] = math.nan
+    assert 2 in contrasts.differences(rows, LAP, CONTROL, cell).index
+    rows.loc[at & (rows.arm == "control"), "train_risk"] = math.inf
+    assert 2 not in contrasts.differences(rows, LAP, CONTROL, cell).index
 
 
-def test_a_method_with_one_rate_is_not_tuned():
+def test_the_table_has_the_p_of_holm_over_all_its_lines():
     rows = table()
-    assert comparison.tuned(rows[rows.arm == "lap"], "lap", 100).empty
-    assert comparison.gain(rows[rows.method == "lap"], TUNED, LAP, 100, "held_out") is None
+    lines = mnist_low_data.table(rows)
+    assert len(lines) == 3 * 4 * (1 + 3 * 2) * 4
+    assert (lines["p, Holm"] >= lines["p"]).all()
+    assert lines["p, Holm"].min() == pytest.approx(lines["p"].min() * len(lines))
 
 
-def test_seeds_are_outermost_so_that_a_cut_run_has_whole_ones():
+def test_the_figure_shows_the_means_at_their_size():
+    made = mnist_low_data.draw(table())
+    axes = made.axes
+    assert len(axes) == 9
+    drawn = {bar.get_label(): bar.lines[0] for bar in axes[1].containers}
+    assert drawn["running"].get_ydata().tolist() == pytest.approx([4.05] * 4)
+    for place, size in zip(drawn["running"].get_xdata(), SIZES, strict=True):
+        assert abs(place - size) < 10
+
+
+def test_seeds_are_outermost_and_the_real_size_is_that_of_the_plan():
     config = load(mnist_low_data.Config, "configs/mnist_low_data.yaml")
     points = grid_points(mnist_low_data, config)
     assert [point["seed"] for point in points] == sorted(point["seed"] for point in points)
-    assert len(points) == 10 * (3 * 7 + 6) + 40 * 2 * 3 + 6 * 2 * 3
-
-
-def test_more_points_join_those_of_their_seed_and_none_is_measured_twice():
-    config = load(mnist_low_data.Config, overrides=[
-        "seeds=1", "arm=[lap]", "extra_arm=[]",
-        "more=[{first_seed: 0, seeds: 3, train_size: [100, 200], arm: [vanilla, lap]}, {first_seed: 2}]",
-    ])  # fmt: skip
-    found = [(point["seed"], point["train_size"], point["arm"]) for point in grid_points(mnist_low_data, config)]
-    first = [(0, 100, "lap"), (0, 100, "vanilla"), (0, 200, "vanilla"), (0, 200, "lap")]
-    pairs = [(seed, size, arm) for seed in (1, 2) for size in (100, 200) for arm in ("vanilla", "lap")]
-    assert found == [*first, *pairs, (2, 100, "control")]
-
-
-def test_the_real_size_is_the_protocol_of_2019():
-    config = load(mnist_low_data.Config, "configs/mnist_low_data.yaml")
-    assert (config.filters, config.blocks, config.gain, config.encoder_gain) == (32, 9, 0.01, 0.01)
-    assert (config.learning_rate, config.momentum, config.weight_decay) == (0.01, 0.9, 1e-4)
-    assert (config.batch, config.epochs) == (128, 30)
+    assert len(points) == (20 * 4 + 30 * 2) * 3 * 2 * 7
+    assert max(point["seed"] for point in points if point["train_size"] == 500) == 19
+    assert (config.filters, config.blocks, config.gain, config.epochs, config.batch) == (32, 9, 0.01, 30, 128)
     assert (config.multiplier, config.growth, config.every) == (5.0, 1.0, 5)
 
 
-def test_the_table_has_published_and_measured_accuracy():
-    lines = mnist_low_data.table(table()).set_index(["n", "arm"])
-    assert lines.loc[(100, "LAP"), "published"] == 70.0
-    assert lines.loc[(100, "LAP"), "held-out"] == pytest.approx(70.0)
-    assert lines.loc[(100, "vanilla, tuned"), "learning rate"] == 0.1
-    assert lines.loc[(200, "vanilla, tuned"), "published"] == ""
-    assert lines.loc[(300, "control"), ["seeds", "seeds refreshed"]].tolist() == [3, 2]
+SMALL = load(
+    mnist_low_data.Config,
+    overrides=["train_size=[30]", "filters=4", "epochs=2", "most_epochs=5", "first_look=1", "look_every=1"],
+)
 
 
-def test_fresh_statistics_are_reported_for_the_seeds_that_have_them():
-    merits = mnist_low_data.judge(table()).merits
-    name = quantity(LAP, VANILLA, 100, "refreshed")
-    assert merits[name] == pytest.approx(13.65 - 10)  # seeds 1 and 2
-    assert merits[f"{name}, to"] == pytest.approx(13.65 - 10 + 12.7062 * 0.05, rel=1e-3)
-    assert mnist_low_data.table(table()).refreshed.notna().all()
+def measured(config=SMALL, folder=None, **changes):
+    point = {"seed": 1, "norm": "batch", "train_size": 30, "encoder": "gain_1", "arm": "vanilla_lr0.1", **changes}
+    return runs.measure(config, [point], folder)[0]
 
 
-def lines_of(ax):
-    """What is drawn with bars, by its label: places and values."""
-    drawn = {bar.get_label(): bar.lines[0] for bar in ax.containers}
-    return {label: (line.get_xdata(), line.get_ydata()) for label, line in drawn.items()}
+def test_equal_risk_is_scored_after_the_first_epoch_that_reaches_it():
+    reached = measured(SMALL.model_copy(update={"equal_risk": 100.0}))
+    assert reached["equal_epoch"] == 1
+    other = measured(SMALL.model_copy(update={"epochs": 1}))
+    assert reached["equal_train_risk"] == other["train_risk"]
+    assert reached["equal_running"] == other["running"]
+    late = measured(SMALL.model_copy(update={"equal_risk": 0.0}))
+    assert late["equal_epoch"] is None
+    assert {late[name] == reached[name] for name in ("running", "train_risk", "refreshed")} == {True}
 
 
-def test_marks_stand_at_their_train_size_and_show_the_means():
-    accuracy, gain, held_out, _ = mnist_low_data.draw(table()).axes
-    assert set(lines_of(held_out)) >= {"LAP − vanilla", "LAP − control", "LAP − vanilla, tuned"}
-    for ax in (accuracy, gain, held_out):
-        for x, _ in lines_of(ax).values():
-            places = [x[0]] if len(x) == 1 else x  # LAP and control were tuned at one size only
-            for place, size in zip(places, (100, 200, 300), strict=False):
-                assert abs(place - size) < 10, (ax.get_title(), place)
-    x, y = lines_of(accuracy)["LAP"]
-    assert y.tolist() == pytest.approx([70.0, 82.0, 86.2])
-    assert lines_of(held_out)["LAP − control"][1].tolist() == pytest.approx([10.0, 4.0, 1.2])
+def test_looking_at_fresh_statistics_on_the_way_does_not_change_training():
+    both = measured(SMALL.model_copy(update={"epochs": 4, "equal_risk": 100.0}))
+    alone = measured(SMALL.model_copy(update={"epochs": 4, "equal_risk": 0.0}))
+    assert both["equal_epoch"] == 1
+    assert (both["train_risk"], both["running"]) == (alone["train_risk"], alone["running"])
 
 
-def test_published_values_are_drawn_only_where_they_are_counted_as_published():
-    accuracy, gain, held_out, refreshed = mnist_low_data.draw(table()).axes
-    published = {label for ax in (held_out, refreshed) for label in lines_of(ax) if "published" in label}
-    assert published == set()
-    assert lines_of(accuracy)["vanilla, published"][1].tolist() == [56.4, 74.9, 83.5]
-    assert lines_of(gain)["LAP − vanilla, published"][1].tolist() == pytest.approx([13.6, 7.1, 2.7])
+def test_the_first_features_are_as_small_as_the_gain_makes_them():
+    small, usual = measured(encoder="gain_0.01"), measured(encoder="gain_1")
+    assert small["feature_size"] == pytest.approx(1e-4 * usual["feature_size"], rel=0.5)  # two layers, other draws
+    assert small["norm_variance"] < 1e-5 < usual["norm_variance"]
 
 
-def crossed(ax):
-    """Places of the marks of what has diverged."""
-    return [(x, y) for line in ax.lines if line.get_marker() == "x" for x, y in line.get_xydata().tolist()]
+def test_nets_with_group_norm_have_no_statistics_to_refresh():
+    row = measured(norm="group")
+    assert (row["refreshed"], row["norm_variance"], row["fitted"]) == (None, None, None)
+    assert 0 <= row["running"] <= 1
 
 
-def test_a_mean_with_diverged_seeds_is_crossed_and_one_of_them_alone_is_no_mean():
-    rows = table()
-    assert [crossed(ax) for ax in mnist_low_data.draw(rows).axes] == [[]] * 4
-    some = (rows.arm == "control") & (rows.train_size == 200)
-    rows.loc[some & (rows.seed < 2), "train_risk"] = math.inf
-    accuracy, _, held_out, _ = mnist_low_data.draw(rows).axes
-    assert [round(y, 6) for _, y in crossed(accuracy)] == [78.0]
-    assert [round(y, 6) for _, y in crossed(held_out)] == [4.0]
-    assert len(lines_of(accuracy)["control"][0]) == 3
-    rows.loc[some, "train_risk"] = math.nan
-    accuracy, *_ = mnist_low_data.draw(rows).axes
-    assert len(lines_of(accuracy)["control"][0]) == 2  # no line through what has diverged
-
-
-def test_seeds_in_which_both_have_diverged_tell_nothing_of_their_difference():
-    rows = table()
-    lost = rows.arm.isin(["lap", "control"]) & (rows.train_size == 100) & (rows.seed == 0)
-    rows.loc[lost, "train_risk"] = math.nan
-    assert comparison.gains(rows, LAP, CONTROL, 100, "held_out").index.tolist() == [1, 2]
-    assert comparison.gains(rows, LAP, VANILLA, 100, "held_out").index.tolist() == [0, 1, 2]
-
-
-def test_the_table_says_how_many_runs_of_an_arm_have_diverged_and_counts_them():
-    rows = table()
-    rows.loc[(rows.arm == "lap") & (rows.train_size == 100) & (rows.seed < 2), ["train_risk", "held_out"]] = (
-        math.nan,
-        0.1,
+def test_the_encoder_of_the_autoencoder_stands_still():
+    trained = encoder.trained_encoder(SMALL, None)
+    (own,) = shared("digits", (1,), 30, 30, (40, 60), None)
+    course = runs.Course(SMALL.training("batch"), None)
+    net = runs.fresh_net(SMALL, course, own, 1, "autoencoder", None)
+    assert not any(parameter.requires_grad for parameter in net.encoder.parameters())
+    for name, value in net.encoder.state_dict().items():
+        assert_close(value, trained.weights[name])
+    row = measured(encoder="autoencoder")
+    assert row["encoder_error"] == trained.error
+    assert row["feature_size"] == pytest.approx(
+        float(net.encoder(own.parts.normalise(own.parts.train.x)).square().mean().sqrt())
     )
-    shown = mnist_low_data.table(rows).query("n == 100 and run == 'yes'").set_index("arm")
-    assert (shown.diverged["LAP"], shown.diverged["vanilla"]) == (2, 0)
-    assert shown["held-out"]["LAP"] == pytest.approx((10 + 10 + 73.1) / 3)
-    assert shown["lowest held-out"]["LAP"] == pytest.approx(10)
-    assert mnist_low_data.judge(rows).merits["diverged runs"] == 2
 
 
-def test_rows_of_older_runs_are_read_by_the_former_name_of_the_column():
-    rows = table()
-    old = rows.rename(columns={"held_out": "honest", "held_out_epoch": "honest_epoch"})
-    assert mnist_low_data.judge(old) == mnist_low_data.judge(rows)
-    pd.testing.assert_frame_equal(mnist_low_data.table(old), mnist_low_data.table(rows))
-    resumed = pd.concat([old[old.seed < 1], rows[rows.seed >= 1]])  # a run begun with the old name, ended with the new
-    assert mnist_low_data.judge(resumed) == mnist_low_data.judge(rows)
+def test_the_autoencoder_gives_images_back_the_better_the_longer_it_is_trained():
+    data = encoder._images("digits", 200, None)
+    errors = [encoder.train_autoencoder(data, 8, epochs).error for epochs in (1, 30)]
+    assert errors[1] < 0.5 * errors[0]
+    for shape in ((1, 8, 8), (1, 7, 9), (3, 28, 28)):
+        assert encoder.autoencoder(shape, 4)(torch.zeros(2, *shape)).shape == (2, *shape)
 
 
-def test_the_table_is_trained_where_and_how_the_settings_say():
-    given = course(load(mnist_low_data.Config, overrides=["device=cuda", "cuda_graphs=true"])).train
-    assert (given.device, given.compile, given.cuda_graphs) == ("cuda", False, True)
-    assert course(load(mnist_low_data.Config, overrides=["compile=true"])).train.compile
-    for wrong, what in (
-        (["cuda_graphs=true"], "cuda_graphs needs device cuda"),
-        (["cuda_graphs=true", "device=cuda", "ensemble=2"], "has not been tried .*: set ensemble to 1"),
-    ):
-        with pytest.raises(UserError, match=what):
-            load(mnist_low_data.Config, overrides=wrong)
+def test_the_encoder_is_kept_while_the_run_lasts_and_read_again(tmp_path, monkeypatch):
+    first = encoder.trained_encoder(SMALL, tmp_path)
+    monkeypatch.setattr(encoder, "_trained", None)  # a second training would fail
+    again = encoder.trained_encoder(SMALL, tmp_path)
+    for name, value in first.weights.items():
+        assert torch.equal(value, again.weights[name])
+    with pytest.raises(TypeError):
+        encoder.trained_encoder(SMALL.model_copy(update={"encoder_epochs": 3}), tmp_path)  # another one
+
+
+def test_a_run_is_the_training_that_train_would_do():
+    """Written out: SGD with momentum on the risk, then accuracy in eval mode."""
+    config = SMALL.model_copy(update={"epochs": 3, "equal_risk": 0.0})
+    (own,) = shared("digits", (1,), 30, 30, (40, 60), None)
+    net = runs.fresh_net(config, runs.Course(config.training("batch"), 1.0), own, 1, "gain_1", None)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, 0.9, weight_decay=1e-4)
+    x, best = own.parts.normalise(own.parts.train.x), 0.0
+    for _ in range(3):  # one batch an epoch: its order changes rounding alone
+        net.train()
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(x), own.parts.train.labels).backward()
+        optimizer.step()
+        best = max(best, accuracy(net, own.first, own.parts.normalise))
+    row = measured(config)
+    net.eval()
+    with torch.no_grad():
+        risk = float(torch.nn.functional.cross_entropy(net(x), own.parts.train.labels))
+    assert row["train_risk"] == pytest.approx(risk, rel=1e-3)
+    assert row["paper"] == pytest.approx(best, abs=0.026)  # at most one image of 40
+    assert json.dumps(row)
+
+
+def test_group_norm_takes_the_place_of_every_batch_norm():
+    net = resnet9((1, 8, 8), 10, filters=8, blocks=2, groups=4)
+    kinds = [type(module).__name__ for module in net.modules() if "Norm" in type(module).__name__]
+    assert kinds == ["GroupNorm"] * 4
+    for options in ({"groups": 3}, {"groups": 4, "batch_norm": False}):
+        with pytest.raises(ValueError, match="groups takes the place of batch norm"):
+            resnet9((1, 8, 8), 10, filters=8, **options)

@@ -8,8 +8,10 @@ from torch.testing import assert_close
 from regimes.lab.intervals import CORRELATION, POSITIVE, SHARE, Interval
 from regimes.lab.statistics import (
     geometric_mean_interval,
+    holm,
     loglog_slope,
     mean_interval,
+    paired_p,
     share_interval,
     slope_error,
 )
@@ -206,3 +208,18 @@ def test_the_error_of_a_slope_bounds_how_far_it_moves():
 def test_the_error_of_a_slope_needs_one_value_a_point():
     with pytest.raises(ValueError, match="a point"):
         slope_error([1.0, 2.0], [1.0, 1.0], [0.1])
+
+
+def test_holm_is_its_definition_and_leaves_out_what_is_not_known():
+    p = [0.01, 0.04, math.nan, 0.03, 0.005]
+    assert holm(p)[2] != holm(p)[2]
+    assert [x for x in holm(p) if x == x] == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+def test_the_paired_p_is_that_of_the_t_test():
+    sample = [0.3, -0.1, 0.8, 0.4, 0.5]
+    assert paired_p(sample) == pytest.approx(float(stats.ttest_1samp(sample, 0.0).pvalue))
+    assert math.isnan(paired_p([1.0]))
+    assert (paired_p([0.0, 0.0]), paired_p([2.0, 2.0])) == (1.0, 0.0)

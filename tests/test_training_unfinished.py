@@ -36,7 +36,10 @@ TABLE = ["train_size=[40]", "arm=[lap]", "first_half=20", "second_half=20", "see
 SMALL = {  # settings of a training of nine or so steps, at most
     "cifar10_low_data": [*TABLE, "training={batch: 16, epochs: 3, arch_options: {filters: 2, blocks: 2}}"],
     "cifar100_resnext50": [*TABLE, "training={batch: 16, epochs: 2, arch: resnet9, arch_options: {filters: 2}}"],
-    "mnist_low_data": [*TABLE, "epochs=3", "first_look=1", "batch=16", "filters=2", "blocks=2", "validation=20"],
+    "mnist_low_data": [
+        *(*TABLE, "epochs=3", "first_look=1", "batch=16", "filters=2", "blocks=2", "norm=[batch]", "equal_risk=0"),
+        "encoder=[gain_1]",
+    ],
     "depth_without_batch_norm": [
         *("train_size=[40]", "depth=[2,3]", "block=[last_convolution]", "arm=[lap]", "first_half=20", "second_half=20"),
         *("seeds=1", "training={batch: 16, epochs: 3, arch_options: {filters: 2}}"),

@@ -1,10 +1,10 @@
 """Means, geometric means, shares and log-log slopes, each with confidence intervals that keep to its range."""
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, logit, stdtrit
+from scipy.special import expit, logit, stdtr, stdtrit
 
 from regimes.lab.intervals import LEVEL, REAL, Estimate, Interval
 
@@ -170,3 +170,32 @@ def _positive(caller: str, sample: np.ndarray) -> np.ndarray:
     if (sample <= 0).any():
         raise ValueError(f"{caller} needs values > 0, because it takes logarithms; got {sample[sample <= 0][0]}")
     return sample
+
+
+def paired_p(differences: ArrayLike) -> float:
+    """Two-sided p of Student's t-test that paired differences have mean 0; NaN of one alone.
+
+    Differences that are all the same number have no spread: p is 1 where that is 0, else 0.
+    """
+    sample = _sample("paired_p", differences)
+    if sample.size < 2:
+        return float("nan")
+    error = float(sample.std(ddof=1) / np.sqrt(sample.size))
+    mean = abs(float(sample.mean()))
+    if error == 0:
+        return float(mean == 0)
+    return float(2 * stdtr(sample.size - 1, -mean / error))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's p of each of m tests: in ascending order p_(i) becomes the largest of min(1, (m − j + 1) p_(j)), j ≤ i.
+
+    Below a level, these reject no true hypothesis with at least one minus that probability, however the tests depend
+    on each other. What is not known (NaN) stays so and does not count among the m. Source: [Holm1979].
+    """
+    known = sorted((value, place) for place, value in enumerate(p) if value == value)
+    found, least = [float("nan")] * len(p), 0.0
+    for number, (value, place) in enumerate(known):
+        least = max(least, min(1.0, (len(known) - number) * value))
+        found[place] = least
+    return found

@@ -26,18 +26,27 @@ def convolution(channels_in: int, channels: int, kernel: int = 3, *, stride: int
 
 
 def basic(
-    channels: int, *, channels_in: int | None = None, stride: int = 1, batch_norm: bool = True, first: bool = False
+    channels: int,
+    *,
+    channels_in: int | None = None,
+    stride: int = 1,
+    batch_norm: bool = True,
+    first: bool = False,
+    groups: int | None = None,
 ) -> nn.Sequential:
     """Pre-activation residual: norm → ReLU → conv 3×3 → norm → ReLU → conv 3×3.
 
     `first` leaves out the norm and ReLU before the first convolution, as after an encoder that ends in one.
-    Without batch norm both convolutions and both ReLUs stay. Source: [Karkar2020] and its author code; [HeZhang2016].
+    Without batch norm both convolutions and both ReLUs stay; with `groups` there is group norm in its place.
+    Source: [Karkar2020] and its author code; [HeZhang2016]. Group norm: [WuHe2018].
     """
     count("basic", "channels", channels)
     kind("basic", "batch_norm", batch_norm, bool, "True or False")
     entry = channels if channels_in is None else count("basic", "channels_in", channels_in)
 
     def norm(width: int) -> list[nn.Module]:
+        if groups is not None:
+            return [nn.GroupNorm(groups, width)]
         return [nn.BatchNorm2d(width)] if batch_norm else []
 
     before = [] if first else [*norm(entry), nn.ReLU()]

@@ -53,6 +53,7 @@ def resnet9(
     head: str = "two_layer",
     compat: bool = False,
     downsample: bool | None = None,
+    groups: int | None = None,
 ) -> ResidualNet:
     """ResNet9: `blocks` basic blocks at one width and resolution, so that T maps one space to itself.
 
@@ -60,6 +61,7 @@ def resnet9(
     with biases. Without (32 × 32 images of over 10 classes): conv 3×3, norm, ReLU twice at full resolution.
     F: "two_layer" is linear to 10·classes, batch norm, ReLU, linear; "one_layer" a single linear map.
     `compat` with batch_norm=False builds the blocks as the author code ran them (`last_convolution`).
+    `groups`: group norm with so many groups in the place of batch norm, everywhere but in an encoder.
     Source: [Karkar2020] and its author code; `filters` is 32 there in 2019, 64 in 2020.
     """
     require_images("resnet9", shape, classes)
@@ -70,11 +72,20 @@ def resnet9(
         raise ValueError(
             "compat is about blocks without batch norm; got batch_norm=True. Set batch_norm=False with it."
         )
+    if groups is not None and (not batch_norm or filters % groups or 10 * classes % groups):
+        raise ValueError(
+            f"groups takes the place of batch norm, and needs to divide filters and 10·classes; got {groups} of "
+            f"{filters} and {10 * classes}, batch_norm={batch_norm}."
+        )
     made = [
-        Block(last_convolution(filters) if compat else basic(filters, batch_norm=batch_norm, first=number == 0))
+        Block(
+            last_convolution(filters)
+            if compat
+            else basic(filters, batch_norm=batch_norm, first=number == 0, groups=groups)
+        )
         for number in range(blocks)
     ]
-    return ResidualNet(encoder, [Segment(made)], head_of(head, filters * places, classes))
+    return ResidualNet(encoder, [Segment(made)], head_of(head, filters * places, classes, groups))
 
 
 def encoder_of(shape: Shape, classes: int, filters: int, downsample: bool | None = None) -> tuple[nn.Sequential, int]:
@@ -100,13 +111,14 @@ def encoder_of(shape: Shape, classes: int, filters: int, downsample: bool | None
     return encoder, height * width
 
 
-def head_of(name: str, features: int, classes: int) -> nn.Module:
+def head_of(name: str, features: int, classes: int, groups: int | None = None) -> nn.Module:
     """F of ResNet9: "two_layer" or "one_layer"; see there."""
     if name == "one_layer":
         return nn.Sequential(nn.Flatten(), nn.Linear(features, classes))
     if name == "two_layer":
         wide = 10 * classes
-        layers = (nn.Linear(features, wide), nn.BatchNorm1d(wide), nn.ReLU(), nn.Linear(wide, classes))
+        norm = nn.BatchNorm1d(wide) if groups is None else nn.GroupNorm(groups, wide)
+        layers = (nn.Linear(features, wide), norm, nn.ReLU(), nn.Linear(wide, classes))
         return nn.Sequential(nn.Flatten(), *layers)
     raise ValueError(f"head needs one of one_layer, two_layer; got {name!r}.")
 

@@ -15,8 +15,8 @@ from regimes.conventions import generator
 from regimes.data.batches import Batches
 from regimes.data.classification import Classification, Labelled, Normalise, classification
 from regimes.data.digest import digest
-from regimes.data.member_batches import MemberBatches
 from regimes.experiments.least_action.low_data.arms import read_arm
+from regimes.experiments.least_action.low_data.following import follow
 from regimes.lab.config import dump
 from regimes.models.build import build
 from regimes.models.initialise import LAWS, initialise
@@ -25,7 +25,6 @@ from regimes.models.residual import ResidualNet
 from regimes.streams import FewSamples
 from regimes.threads import threads_for
 from regimes.training.assemble import (
-    compiled,
     make_augmentation,
     make_objective,
     make_optimiser,
@@ -34,11 +33,8 @@ from regimes.training.assemble import (
     training_work,
 )
 from regimes.training.config import TrainConfig
-from regimes.training.ensemble import EnsembleTraining, ensemble_of
-from regimes.training.loop import Training, descend
+from regimes.training.loop import Training
 from regimes.training.metrics import evaluate, multiplier
-from regimes.training.runtime import autocast
-from regimes.training.unfinished import Unfinished
 from regimes.transport.energy import mean_over_features
 
 CHUNK = {"cpu": 100, "cuda": 250}  # images evaluated at once
@@ -132,6 +128,16 @@ class Looks:
         self.curve: list[tuple[int, float]] = []
         self.weights: dict[str, Tensor] = {}
 
+    done = False  # before the last epoch
+
+    def stepped(self, risk: Tensor, samples: int) -> None:
+        """Nothing is seen of a step."""
+
+    def epoch_ended(self, net: Training) -> None:
+        """A look, where it is time for one."""
+        if self.course.looks(net.epoch):
+            self.look(net.model, net.epoch)
+
     def look(self, model: nn.Module, epoch: int) -> None:
         """Measure the accuracies after an epoch, and keep what is the best so far."""
         data, precision = self.data, self.course.look_precision
@@ -207,30 +213,12 @@ def run_all(
 
 
 def _train(data: Sequence[Data], course: Course, seeds: Sequence[int], folder: Path | None) -> list[dict[str, Any]]:
-    train, several = course.train, len(seeds) > 1
+    train = course.train
     seen, batches = [Looks(own, course) for own in data], fresh_batches(course, data, seeds)
     nets = [_fresh_training(course, own, seed) for own, seed in zip(data, seeds, strict=True)]
-    kept = Unfinished(folder, {} if folder is None else _whose(course, data, seeds), nets)
-    for look, state in zip(seen, kept.take_up(), strict=False):
-        look.load_state_dict(state)
-    if not several:
-        compiled(train, nets[0].model)
-    together = ensemble_of(train, nets) if several else nets[0]
-    drawn, context = MemberBatches(batches) if several else batches[0], autocast(train.device, train.bf16)
-
-    def seen_so_far() -> list[dict[str, Any]]:
-        if isinstance(together, EnsembleTraining):
-            together.settle(nets)
-        return [look.state_dict() for look in seen]
-
-    with threads_for(len(nets) * training_work(nets[0].model, batches[0])):
-        with kept.watched(seen_so_far) as stepped:
-            for _ in descend(together, drawn, epochs=train.epochs, autocast=context):
-                if together.step == 0 and course.looks(together.epoch):
-                    for look, net in zip(seen, nets, strict=True):
-                        look.look(net.model, together.epoch)
-                stepped()
-        seen_so_far()
+    whose = {} if folder is None else _whose(course, data, seeds)
+    follow(train, nets, batches, seen, whose, folder, epochs=train.epochs)
+    with threads_for(training_work(nets[0].model, batches[0])):
         return [look.row(net.model, multiplier(net) or 1.0) for look, net in zip(seen, nets, strict=True)]
 
 

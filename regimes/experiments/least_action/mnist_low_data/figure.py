@@ -1,0 +1,105 @@
+"""Figure: accuracy as published beside it, and what transport adds, one row of panels an encoder."""
+
+from typing import TYPE_CHECKING, Any
+
+from regimes.experiments.least_action.low_data.comparison import named
+from regimes.experiments.least_action.mnist_low_data.config import ENCODERS
+from regimes.experiments.least_action.mnist_low_data.contrasts import (
+    CONTROL,
+    LAP,
+    PUBLISHED,
+    TUNED,
+    VANILLA,
+    Cell,
+    gain,
+    percent,
+)
+from regimes.lab import figures, numbers
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+NAMES = {"gain_0.01": "encoder of gain 0.01", "gain_1": "encoder of gain 1", "autoencoder": "frozen autoencoder"}
+SHOWN = (VANILLA, LAP, CONTROL, TUNED)
+LOOKS: dict[tuple[str, str], dict[str, Any]] = {  # of each way to count, and end of training
+    ("running", "protocol"): {"color": figures.PALETTE[4], "marker": "v"},
+    ("refreshed", "protocol"): {"color": figures.PALETTE[5], "marker": "P"},
+    ("group norm", "protocol"): {"color": figures.PALETTE[6], "marker": "X"},
+    ("refreshed", "equal risk"): {"color": figures.PALETTE[5], "marker": "s", "markerfacecolor": "white"},
+}
+EXPLANATION = (
+    "Marks: means over at most {seeds} seeds, of differences paired by seed; {bars}. Left: the published count, the "
+    "largest accuracy over the epochs on one half of the test set; open marks are published, with 95 % over 50 runs. "
+    "Control: λ·risk without transport. Tuned: at the rate that is best by as many validation as training samples. "
+    "Scored with batch norm's running statistics, with fresh ones of the training set, or for nets with group norm, "
+    "after the epochs of the protocol; and with fresh ones at equal risk on the training set."
+)
+
+
+def draw(rows: "DataFrame") -> "Figure":
+    """Accuracy by the published count, LAP less its control, and LAP less vanilla tuned or not, against samples."""
+    encoders = [one for one in ENCODERS if one in set(rows.encoder)]
+    sizes = sorted({int(size) for size in rows.train_size})
+    made, axes = figures.figure(
+        len(encoders), 3, width=figures.DOUBLE, height=1.9 * len(encoders) + 1.6, squeeze=False, sharex=True
+    )
+    tuned = [gain(rows, LAP, TUNED, Cell(one, size, "refreshed")) for one in encoders for size in sizes]
+    other = TUNED if any(one is not None for one in tuned) else VANILLA
+    with figures.style():
+        for line, encoder in zip(axes, encoders, strict=True):
+            _accuracies(line[0], rows, encoder, sizes)
+            line[0].set(ylabel=f"{NAMES[encoder]}\ntest accuracy, %")
+            for ax, against in ((line[1], CONTROL), (line[2], other)):
+                _differences(ax, rows, encoder, sizes, against)
+        titles = (
+            "published count",
+            f"{named(LAP)} − {named(CONTROL)}, points",
+            f"{named(LAP)} − {named(other)}, points",
+        )
+        for ax, title in zip(axes[0], titles, strict=True):
+            ax.set(title=title)
+        for ax in axes[-1]:
+            ax.set(xlabel="training samples")
+        made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
+        made.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+        seeds = int(rows.seed.nunique())
+        figures.explain(made, EXPLANATION.format(seeds=seeds, bars=figures.intervals("bars", seeds)))
+    return made
+
+
+def _places(sizes: list[int], number: int, count: int) -> dict[int, float]:
+    """Where the marks of each size stand: beside each other."""
+    span = max(sizes) - min(sizes) or max(sizes)
+    return {size: size + 0.012 * span * (number - (count - 1) / 2) for size in sizes}
+
+
+def _accuracies(ax: Any, rows: Any, encoder: str, sizes: list[int]) -> None:
+    for number, key in enumerate(SHOWN):
+        places = _places(sizes, number, len(SHOWN))
+        found = numbers.known({places[size]: percent(rows, key, Cell(encoder, size, "paper")) for size in sizes})
+        if found:
+            figures.curve(ax, found, number=number, bars=True, label=named(key), linewidth=0.9)
+        known = {} if key[1] else PUBLISHED.get(key[0], {})
+        for size in [one for one in sizes if one in known]:
+            mean, low, high = known[size]
+            look = {"color": figures.PALETTE[number], "markerfacecolor": "white", "markersize": 7, "zorder": 1.5}
+            ax.errorbar([size], [mean], yerr=[[mean - low], [high - mean]], fmt=figures.MARKERS[number], **look)
+    _ticks(ax, sizes)
+
+
+def _differences(ax: Any, rows: Any, encoder: str, sizes: list[int], other: tuple[str, bool]) -> None:
+    for number, ((score, end), look) in enumerate(LOOKS.items()):
+        places = _places(sizes, number, len(LOOKS))
+        cells = {size: Cell(encoder, size, score, end) for size in sizes}
+        found = numbers.known({places[size]: gain(rows, LAP, other, cell) for size, cell in cells.items()})
+        if found:
+            words = score if end == "protocol" else f"{score}, {end}"
+            figures.curve(ax, found, bars=True, label=words, linewidth=0.9, **look)
+    ax.axhline(0, color="#000000", linewidth=0.8, zorder=1)
+    _ticks(ax, sizes)
+
+
+def _ticks(ax: Any, sizes: list[int]) -> None:
+    ax.set_xticks(sizes, [str(size) for size in sizes])
+    ax.minorticks_off()
