@@ -6,6 +6,7 @@ from test_models_weighted_sum import Passes
 from torch.func import jvp, vmap
 from torch.testing import assert_close
 
+from regimes.models import measured as measuring
 from regimes.models.build import build
 from regimes.models.measured import measured_step, measured_sum
 from regimes.models.residual import Trace
@@ -79,14 +80,41 @@ def test_half_precision_is_widened_before_it_is_subtracted_and_squared(way):
     assert_close(of_other, (2 * step).bfloat16())
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("way", "most"), [("sum", 1), ("step", 2)])
-def test_the_gradient_of_both_takes_one_pass_a_part(way, most):
-    parts = pair()
+def test_the_gradient_of_both_takes_one_pass_a_part(monkeypatch, way, most, dtype):
+    monkeypatch.setattr(measuring, "CHUNK", 7)  # parts of states are no states
+    parts = pair(dtype)
     found = WAYS[way][0](*parts)
-    gradients = [torch.randn_like(found[0]), torch.ones((), dtype=torch.float64)]
+    gradients = [torch.randn_like(found[0]), torch.ones_like(found[-1])]
     with Passes(parts[0].numel()) as backward:
         torch.autograd.grad([found[0], found[-1]], parts, gradients)
     assert backward.count == most
+
+
+@pytest.mark.parametrize("layouts", [(0, 0), (1, 1), (0, 1)])
+def test_differences_of_half_precision_are_the_same_in_chunks_and_in_any_layout(monkeypatch, layouts):
+    monkeypatch.setattr(measuring, "CHUNK", 7)
+    formats = [torch.contiguous_format, torch.channels_last]
+    states = [part.detach().bfloat16() for part in pair(torch.float32)]
+    start, end = (
+        state.contiguous(memory_format=formats[one]).requires_grad_()
+        for state, one in zip(states, layouts, strict=True)
+    )
+    _, step, squares = measured_step(start, end)
+    exact = states[1].float() - states[0].float()
+    assert torch.equal(step, exact)
+    assert_close(squares, exact.square().sum())
+    of_start, of_end = torch.autograd.grad(squares, (start, end), torch.tensor(0.3))
+    assert_close((of_start, of_end), ((-0.6 * exact).bfloat16(), (0.6 * exact).bfloat16()))
+
+
+def test_a_gradient_in_half_precision_is_rounded_once():
+    start, step = (torch.full((1000,), value).bfloat16().requires_grad_() for value in (0.0, 1.0))
+    gradients = [torch.full((1000,), -1.0).bfloat16(), torch.tensor(0.501)]  # -1 + 1.002: what a rounded product loses
+    end, squares = measured_sum(start, step)
+    (found,) = torch.autograd.grad([end, squares], step, gradients)
+    assert_close(found, torch.full((1000,), 0.002).bfloat16())
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.func import jvp, vmap
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from regimes.models import weighted_sum as summing
-from regimes.models.weighted_sum import weighted_sum
+from regimes.models import inner_product as summing
+from regimes.models.weighted_sum import weighted, weighted_sum
 
 SHAPE = (3, 4, 5, 2)
 
@@ -73,6 +74,14 @@ def test_the_gradient_of_the_weight_keeps_its_digits_in_float32():
     assert_close(weight.grad.double(), step.double().square().sum(), rtol=1e-6, atol=0)
 
 
+def test_the_gradient_of_the_weight_is_added_up_in_float32_where_states_are_in_half_precision():
+    gradient = torch.zeros(2 * summing.CHUNK).bfloat16()
+    gradient[:30_000], gradient[-29_997:] = 1, -1  # neither sum is a number of eight bits
+    step, weight = torch.ones_like(gradient), torch.tensor(0.5, dtype=torch.bfloat16, requires_grad=True)
+    weighted_sum(torch.zeros_like(step), step, weight).backward(gradient)
+    assert weight.grad == 3
+
+
 class Passes(TorchDispatchMode):
     """Counts the results as large as a state."""
 
@@ -97,3 +106,69 @@ def test_a_sum_makes_one_state_and_its_gradients_one():
     with Passes(parts[0].numel()) as backward:
         torch.autograd.grad(found, parts, gradient)
     assert (forward.count, backward.count) == (1, 1)
+
+
+def chain(last, *, training=True):
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()] if isinstance(last, nn.Conv2d) else [nn.Linear(4, 4), nn.Tanh()]
+    return nn.Sequential(*layers, last).double().train(training)
+
+
+LAST = {
+    "linear": lambda: nn.Linear(4, 4),
+    "linear without bias": lambda: nn.Linear(4, 4, bias=False),
+    "convolution": lambda: nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=2),
+    "convolution without bias": lambda: nn.Conv2d(4, 4, 3, padding="same", bias=False),
+}
+
+
+@pytest.mark.parametrize("last", LAST)
+def test_a_last_layer_takes_the_weight_with_all_gradients(last):
+    residual, weight = chain(LAST[last]()), torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    z = torch.randn((3, 4, 5, 5) if "convolution" in last else (3, 4), dtype=torch.float64, requires_grad=True)
+    found, expected = weighted(residual, z, weight), weight * residual(z)
+    assert found is not None
+    assert_close(found, expected)
+    wanted, factor = [z, weight, *residual.parameters()], torch.randn_like(expected)
+    assert_close(*(torch.autograd.grad(value, wanted, factor) for value in (found, expected)))
+
+
+def test_no_pass_over_the_state_is_left_for_the_weight():
+    residual, weight = chain(nn.Conv2d(4, 4, 3, padding=1)), torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    z = torch.randn(3, 4, 5, 5, dtype=torch.float64, requires_grad=True)
+    counts = []
+    for way in (lambda: residual(z), lambda: weighted(residual, z, weight)):
+        with Passes(z.numel()) as passes:
+            found = way()
+            torch.autograd.grad(found, [z, *residual.parameters()], torch.ones_like(found))
+        counts.append(passes.count)
+    assert counts[0] == counts[1]
+
+
+class Wrapped(nn.Linear):
+    """A layer of another kind."""
+
+
+def watched(look):
+    residual = chain(nn.Linear(4, 4))
+    look(residual)
+    return residual
+
+
+@pytest.mark.parametrize(
+    "residual",
+    [
+        chain(Wrapped(4, 4)),
+        chain(nn.Linear(4, 4), training=False),
+        nn.Linear(4, 4),
+        nn.Sequential(),
+        nn.Sequential(nn.Linear(4, 4), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular")),
+        watched(lambda residual: residual[-1].register_forward_hook(lambda *_: None)),
+        watched(lambda residual: residual[-1].register_full_backward_hook(lambda *_: None)),
+        watched(lambda residual: residual.register_forward_pre_hook(lambda *_: None)),
+    ],
+    ids=["own kind", "eval", "no chain", "empty", "nonlinear", "circular", "hook", "backward hook", "hook of all"],
+)
+def test_other_residuals_are_weighted_from_outside(residual):
+    assert weighted(residual, torch.randn(3, 4, dtype=torch.float64), torch.tensor(0.7)) is None

@@ -10,10 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-
-def widened(state: Tensor) -> Tensor:
-    """In float32 at least: differences of states in half precision lose most of their digits."""
-    return state.float() if state.dtype in (torch.float16, torch.bfloat16) else state
+from regimes.models.inner_product import CHUNK, in_memory_order, inner_product, wide, widened
+from regimes.modules import readable
 
 
 def measured_sum(
@@ -42,11 +40,56 @@ def _squares(step: Tensor) -> Tensor:
 
 def _plus(gradient: Tensor | None, step: Tensor, factor: Tensor) -> Tensor:
     """gradient + factor·step, in the precision of the step; without a gradient the second part."""
-    factor = factor.to(widened(step).dtype)
-    if gradient is not None and gradient.dtype == step.dtype == factor.dtype:
-        return torch.addcmul(gradient, step, factor)
+    factor = factor.to(wide(step.dtype))
+    if gradient is not None and gradient.dtype == step.dtype:
+        number = _number(factor)
+        if number is not None:  # in half precision, too, one pass without rounding on the way
+            return torch.addcmul(gradient, step, step.new_ones(()), value=number)
+        if step.dtype == factor.dtype:
+            return torch.addcmul(gradient, step, factor)
     part = (widened(step) * factor).to(step.dtype)
     return part if gradient is None else gradient.to(step.dtype) + part
+
+
+def _number(factor: Tensor) -> float | None:
+    """The factor, where no device waits for it, and neither a transform nor a further derivative follows it."""
+    return float(factor) if factor.device.type == "cpu" and not torch.is_grad_enabled() and readable() else None
+
+
+def _in_chunks(*states: Tensor) -> list[tuple[Tensor, ...]] | None:
+    """Views of the same chunks of all states, where their numbers lie in one dense order on a CPU."""
+    first = states[0]
+    dense = first.is_contiguous() or (first.ndim == 4 and first.is_contiguous(memory_format=torch.channels_last))
+    if not dense or not readable() or any(s.device.type != "cpu" or s.stride() != first.stride() for s in states):
+        return None
+    return list(zip(*(in_memory_order(state, like=first).split(CHUNK) for state in states), strict=True))
+
+
+def _difference(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """v = end − start, in float32 at least, and Σ v²."""
+    half = wide(end.dtype) != end.dtype
+    step = torch.empty_like(end, dtype=torch.float32) if half else end - start
+    chunks = _in_chunks(start, end, step) if half else None
+    if chunks is None:
+        step = widened(end) - widened(start) if half else step
+        return step, inner_product(step, step)
+    squares = []
+    for before, after, part in chunks:  # what is widened stays in the cache
+        part.copy_(after).sub_(before)
+        squares.append(torch.dot(part, part))
+    return step, torch.stack(squares).sum()
+
+
+def _times(step: Tensor, factor: Tensor, half: torch.dtype) -> Tensor:
+    """factor·step, rounded to `half`."""
+    number = None if step.dtype == half else _number(factor)
+    rounded = torch.empty_like(step, dtype=half) if number is not None else step
+    chunks = None if number is None else _in_chunks(step, rounded)
+    if number is None or chunks is None:
+        return (step * factor).to(half)
+    for part, target in chunks:
+        target.copy_(part * number)
+    return rounded
 
 
 class _MeasuredSum(torch.autograd.Function):
@@ -54,7 +97,7 @@ class _MeasuredSum(torch.autograd.Function):
 
     @staticmethod
     def forward(start: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        return start + step, _squares(step)
+        return start + step, inner_product(step, step)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Any) -> None:
@@ -79,8 +122,7 @@ class _MeasuredStep(torch.autograd.Function):
 
     @staticmethod
     def forward(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        step = widened(end) - widened(start)
-        return end.view_as(end), step, _squares(step)
+        return end.view_as(end), *_difference(start, end)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -95,7 +137,7 @@ class _MeasuredStep(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         (step,) = ctx.saved_tensors
         if squares is not None and along is None:
-            of_start = (step * (-2 * squares)).to(ctx.half)
+            of_start = _times(step, -2 * squares, ctx.half)
             of_end = _plus(end, step, 2 * squares) if end is None or end.dtype == step.dtype else end - of_start
             return of_start, of_end.to(ctx.half)
         if squares is not None:

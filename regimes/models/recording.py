@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regimes.models.measured import widened
+from regimes.models.inner_product import widened
 
 States = tuple[tuple[Tensor, ...], ...]
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regimes.models.measured import measured_step, measured_sum
-from regimes.models.weighted_sum import weighted_sum
+from regimes.models.weighted_sum import weighted, weighted_sum
 
 
 class Trace(NamedTuple):
@@ -72,7 +72,7 @@ class Block(nn.Module):
 
     def move(self, z: Float[Tensor, "n *feature"], weight: Float[Tensor, ""] | None = None) -> Move:
         """Start, step and end of the block's transport; `weight` multiplies h r(z), as the times of a segment do."""
-        start, step = self._summands(z)
+        start, step, weight = self._summands(z, weight)
         if weight is not None:
             step = weight.to(start.dtype) * step
         if self.activation is None:
@@ -83,20 +83,24 @@ class Block(nn.Module):
 
     def end(self, z: Float[Tensor, "n *feature"], weight: Float[Tensor, ""] | None = None) -> Tensor:
         """The end of the same move, for which no step is made."""
-        start, step = self._summands(z)
+        start, step, weight = self._summands(z, weight)
         end = start + step if weight is None else weighted_sum(start, step, weight.to(start.dtype))
         return end if self.activation is None else self.activation(end)
 
-    def _summands(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """s(z) and h r(z)."""
+    def _summands(self, z: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """s(z), the step h r(z), and the weight that the step still lacks."""
         start = z if self.shortcut is None else self.shortcut(z)
-        residual = self.residual(z)
+        residual = None if weight is None else weighted(self.residual, z, weight)
+        if residual is None:
+            residual = self.residual(z)
+        else:
+            weight = None
         if residual.shape != start.shape:  # a sum would broadcast
             raise ValueError(
                 f"a Block needs a residual of the state's shape {tuple(start.shape)}; got {tuple(residual.shape)}. "
                 "Change the residual, or give the block a shortcut into its space."
             )
-        return start, residual if self.scale == 1 else self.scale * residual
+        return start, residual if self.scale == 1 else self.scale * residual, weight
 
     def forward(self, z: Float[Tensor, "n *feature"]) -> Tensor:
         """The state after the block."""

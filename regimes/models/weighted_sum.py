@@ -1,12 +1,18 @@
-"""The sum of a state and a weighted step, which reads and writes memory as seldom as can be."""
+"""The sum of a state and a weighted step, which reads and writes memory as seldom as can be.
+
+Where the step comes from a linear layer, the layer takes the weight: its own weights are far fewer than a state's
+numbers, forward and backward, and the gradient of the weight is a sum over them.
+"""
 
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, linear
+from torch.nn.modules import module as hooks
 
-CHUNK = 2**16  # numbers of a product that are added up in a row: more would lose digits of float32
+from regimes.models.inner_product import inner_product
 
 
 def weighted_sum(
@@ -19,6 +25,33 @@ def weighted_sum(
     if torch.compiler.is_compiling() or not start.dtype == step.dtype == weight.dtype:
         return start + weight * step
     return _WeightedSum.apply(start, step, weight)
+
+
+def weighted(residual: nn.Module, z: Tensor, weight: Float[Tensor, ""]) -> Tensor | None:
+    """weight·r(z) during training, by the weights of its last layer; None where that cannot take the weight.
+
+    It must be a linear map or convolution at the end of a chain, and nobody may look at what it gives (hooks do).
+    """
+    if not residual.training or type(residual) is not nn.Sequential or len(residual) == 0 or _watched(residual):
+        return None
+    *layers, last = residual
+    if type(last) not in (nn.Linear, nn.Conv2d) or _watched(last) or getattr(last, "padding_mode", "zeros") != "zeros":
+        return None
+    for layer in layers:
+        z = layer(z)
+    assert isinstance(last, nn.Linear | nn.Conv2d)
+    factor = weight.to(last.weight.dtype)
+    weights, bias = last.weight * factor, None if last.bias is None else last.bias * factor
+    if isinstance(last, nn.Linear):
+        return linear(z, weights, bias)
+    return conv2d(z, weights, bias, last.stride, last.padding, last.dilation, last.groups)
+
+
+def _watched(module: nn.Module) -> bool:
+    """Whether somebody looks at its calls."""
+    found = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    whole = (hooks._global_forward_hooks, hooks._global_forward_pre_hooks, hooks._global_backward_hooks)
+    return any(found) or any(whole) or "forward" in vars(module)
 
 
 class _WeightedSum(torch.autograd.Function):
@@ -38,7 +71,8 @@ class _WeightedSum(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         step, weight = ctx.saved_tensors
         of_step = gradient * weight if ctx.needs_input_grad[1] else None
-        return gradient, of_step, _product(gradient, step) if ctx.needs_input_grad[2] else None
+        product = inner_product(gradient, step).to(weight.dtype) if ctx.needs_input_grad[2] else None
+        return gradient, of_step, product
 
     @staticmethod
     def jvp(ctx: Any, start: Tensor | None, step: Tensor | None, weight: Tensor | None) -> Tensor:  # type: ignore[override]
@@ -46,16 +80,3 @@ class _WeightedSum(torch.autograd.Function):
         moved = torch.zeros_like(held) if start is None else start
         moved = moved if step is None else moved + factor * step
         return moved if weight is None else moved + weight * held
-
-
-def _product(one: Tensor, other: Tensor) -> Tensor:
-    """Σ one·other, in chunks."""
-    flat = [_in_memory_order(each, like=other) for each in (one, other)]
-    return torch.stack([torch.dot(a, b) for a, b in zip(*(each.split(CHUNK) for each in flat), strict=True)]).sum()
-
-
-def _in_memory_order(x: Tensor, *, like: Tensor) -> Tensor:
-    """All numbers in a row, in the order in which those of `like` lie in memory."""
-    if like.ndim == 4 and like.stride(1) == 1 and like.shape[1] > 1:  # channels last; vmap knows strides alone
-        x = x.permute(0, 2, 3, 1)
-    return x.reshape(-1)
