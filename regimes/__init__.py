@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from regimes.meanfield.measures import Measure
     from regimes.meanfield.particle_flow import ParticleFlow
     from regimes.models.doubling import Doubled
+    from regimes.models.lipschitz import certified_radius, lipschitz_bound
     from regimes.models.residual import ResidualNet
     from regimes.models.scaling import Centred
     from regimes.models.state_map import StateMap, state_map
@@ -42,6 +43,7 @@ _HOMES = {
     "ResidualNet": "regimes.models.residual",
     "StateMap": "regimes.models.state_map",
     "Tracker": "regimes.tangent.diagnosis.tracker",
+    "certified_radius": "regimes.models.lipschitz",
     "diagnose": "regimes.tangent.diagnosis.diagnose",
     "fit": "regimes.training.fitting",
     "judge_laziness": "regimes.tangent.verdict",
@@ -49,6 +51,7 @@ _HOMES = {
     "laziness": "regimes.tangent.trained",
     "lazy_criterion": "regimes.tangent.criterion",
     "linearize": "regimes.tangent.linearize",
+    "lipschitz_bound": "regimes.models.lipschitz",
     "load": "regimes.training.loading",
     "ntk": "regimes.tangent.kernel",
     "ot_gap": "regimes.transport.gap",
@@ -71,6 +74,7 @@ __all__ = [
     "StateMap",
     "Tracker",
     "__version__",
+    "certified_radius",
     "diagnose",
     "fit",
     "judge_laziness",
@@ -78,6 +82,7 @@ __all__ = [
     "laziness",
     "lazy_criterion",
     "linearize",
+    "lipschitz_bound",
     "load",
     "ntk",
     "ot_gap",

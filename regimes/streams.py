@@ -190,6 +190,13 @@ class ScaledImages(IntEnum):
     SHUFFLE = 112
 
 
+@unique
+class Robust(IntEnum):
+    """Nets that are certified and attacked."""
+
+    WEIGHTS = 121
+
+
 def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Random generator of one seed; further integers name independent streams of it (data, weights, batches...)."""
     for name, value in {"seed": seed, **{f"stream {number}": value for number, value in enumerate(stream)}}.items():

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from regimes.checks import counts
 from regimes.models.cifar_nets import preact_bottleneck, preact_resnet, resnext29, wide_resnet
+from regimes.models.contractive import contractive_net
 from regimes.models.hamiltonian_nets import hamiltonian_net
 from regimes.models.image_nets import Shape, dense_net, resnet9, resnext50
 from regimes.models.residual import ResidualNet
@@ -23,6 +24,7 @@ ARCHITECTURES: dict[str, Callable[..., ResidualNet]] = {
     "wide_resnet": wide_resnet,
     "vgg11": vgg11,
     "hamiltonian": hamiltonian_net,
+    "contractive": contractive_net,
 }
 MOST_LAYERS, MOST = 10_000, 10_000_000  # of blocks and depths, and of widths
 

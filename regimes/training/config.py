@@ -190,8 +190,12 @@ _CIFAR: dict[str, Any] = {
     "milestones": [150, 225, 250],
     "augment": True,
 }
-# Without batch norm a net diverges within a few steps at the rates of SGD below.
-CALMER: dict[str, dict[str, Any]] = {"dense": {"optimiser": "adam", "lr": 0.01}}
+# Without batch norm a net diverges within a few steps at the rates of SGD below. The weights of contractive steps have
+# no scale, as the step makes up for it, but their biases do: weights of norm 1 fit them.
+CALMER: dict[str, dict[str, Any]] = {
+    "dense": {"optimiser": "adam", "lr": 0.01},
+    "contractive": {"optimiser": "adam", "lr": 0.004, "init": "orthogonal", "gain": 1.0, "weight_decay": 0.0},
+}
 RECIPES: dict[str, dict[str, Any]] = {
     # Source: author code of [Karkar2020], circles; the final layer is learned here.
     "circles": {

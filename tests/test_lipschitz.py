@@ -1,0 +1,159 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.testing import assert_close
+
+import regimes
+from regimes.models.blocks import basic
+from regimes.models.build import build
+from regimes.models.contractive import UnitRows
+from regimes.models.lipschitz import (
+    certified_radius,
+    class_bounds,
+    lipschitz_bound,
+    margin_cross_entropy,
+    radii,
+)
+from regimes.models.residual import Block, ResidualNet, Segment
+
+
+def largest_slope(net, shape):
+    """The largest norm of a Jacobian at some inputs: below every Lipschitz constant."""
+    net = net.double().eval()
+    found = []
+    for _ in range(4):
+        x = torch.randn(shape, dtype=torch.float64)
+        jacobian = torch.func.jacrev(lambda one: net(one[None])[0])(x).flatten(1)
+        found.append(float(torch.linalg.matrix_norm(jacobian.reshape(-1, x.numel()), 2)))
+    return max(found)
+
+
+IMAGE = (2, 6, 6)
+NETS = {
+    "linear": (lambda: nn.Linear(5, 4), (5,)),
+    "pooled": (lambda: nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.MaxPool2d(2), nn.AvgPool2d(3)), IMAGE),
+    "strided": (lambda: nn.Conv2d(2, 3, 5, stride=2, padding=2), IMAGE),
+    "dilated": (lambda: nn.Conv2d(2, 4, 3, dilation=2, groups=2), IMAGE),
+    "leaky": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(72, 3), nn.LeakyReLU(-2.0)), IMAGE),
+    "block": (lambda: Block(basic(2), scale=0.5), IMAGE),
+    "resnet9": (lambda: build("resnet9", (1, 6, 6), 3, filters=4, blocks=2), (1, 6, 6)),
+    "contractive": (lambda: build("contractive", IMAGE, 3, unshuffle=2, filters=8, blocks=2, width=6), IMAGE),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_no_slope_is_above_the_bound(name):
+    make, shape = NETS[name]
+    net = make()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.uniform_(0.1, 2.0)
+    assert largest_slope(net, shape) <= lipschitz_bound(net)
+
+
+def test_the_bound_of_a_composition_is_the_product():
+    net = nn.Sequential(nn.Linear(3, 3, bias=False), nn.ReLU(), nn.Linear(3, 3, bias=False))
+    net[0].weight.data, net[2].weight.data = (
+        torch.diag(torch.tensor([1.0, 2, 3])),
+        torch.diag(torch.tensor([5.0, 1, 1])),
+    )
+    assert lipschitz_bound(net) == pytest.approx(15, rel=2e-3)
+    assert lipschitz_bound(net) > 15
+    assert lipschitz_bound(Block(net)) == pytest.approx(16, rel=2e-3)
+
+
+def test_a_contractive_net_in_float64_has_the_constant_of_its_last_layer():
+    net = build("contractive", (1, 4, 4), 3, unshuffle=2, filters=4, blocks=3, width=6, scale=5.0).double()
+    last = net.head[-1]
+    assert lipschitz_bound(net) == pytest.approx(float(torch.linalg.matrix_norm(last.effective_weight(), 2)), rel=5e-3)
+
+
+def test_unknown_layers_are_refused_by_name_and_so_is_what_inherits_from_known_ones():
+    class Louder(nn.Linear):
+        def forward(self, x):
+            return 10 * super().forward(x)
+
+    for layer, name in ((nn.GELU(), "GELU"), (Louder(2, 2), "Louder"), (nn.LayerNorm(3), "LayerNorm")):
+        with pytest.raises(ValueError, match=name):
+            lipschitz_bound(nn.Sequential(nn.Linear(2, 2), layer))
+    with pytest.raises(ValueError, match="overlap"):
+        lipschitz_bound(nn.MaxPool2d(3, stride=1))
+
+
+def test_the_radius_of_a_linear_net_is_the_distance_to_its_boundary():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).double()
+    x = torch.randn(6, 2, 2, dtype=torch.float64)
+    outputs, weight = net(x).detach(), net[1].weight.detach()
+    for image, output, found in zip(x, outputs, certified_radius(net, x), strict=True):
+        top = int(output.argmax())
+        exact = min(float((output[top] - output[j]) / (weight[top] - weight[j]).norm()) for j in range(3) if j != top)
+        assert float(found) == pytest.approx(exact, rel=1e-6)
+        assert found <= exact
+        nearest = min(
+            (j for j in range(3) if j != top),
+            key=lambda j: float((output[top] - output[j]) / (weight[top] - weight[j]).norm()),
+        )
+        away = weight[nearest] - weight[top]
+        for factor, kept in ((0.999, True), (1.001, False)):
+            changed = image + (factor * exact * away / away.norm()).reshape(2, 2)
+            assert (int(net(changed[None]).argmax()) == top) is kept
+
+
+def test_the_radius_is_in_units_of_the_image():
+    """Normalised inputs: a change of the image is 1/deviation times as long in them."""
+    net = build("contractive", (1, 2, 2), 2, layers="dense", blocks=1, width=3)
+    images = torch.rand(5, 1, 2, 2)
+    seen = (images - 0.4) / 0.25
+    assert_close(certified_radius(net, seen, deviation=0.25), 0.25 * certified_radius(net, seen))
+    inside = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), *[net])
+    inside[1].weight.data, inside[1].bias.data = torch.eye(4) / 0.25, torch.full((4,), -1.6)
+    assert_close(certified_radius(inside, images), certified_radius(net, seen, deviation=0.25), rtol=2e-3, atol=0.0)
+
+
+def test_rows_of_the_last_layer_never_give_less_than_the_factor_of_root_two():
+    net = build("contractive", (6,), 4, blocks=2, width=5).double()
+    pairs = class_bounds(net)
+    assert float(pairs.max()) <= 2**0.5 * lipschitz_bound(net)
+    assert class_bounds(nn.Sequential(*net.encoder, nn.Tanh())) == pytest.approx(2**0.5, rel=1e-2)
+
+
+def test_ties_have_no_radius_and_a_single_class_no_limit():
+    assert_close(radii(torch.tensor([[1.0, 1.0, 0.0]]), 1.0), torch.zeros(1))
+    assert radii(torch.ones(2, 1), 1.0).tolist() == [math.inf, math.inf]
+
+
+def test_no_search_finds_a_change_within_the_radius():
+    net = build("contractive", (1, 4, 4), 3, unshuffle=2, filters=4, blocks=2, width=6).double()
+    x = torch.rand(20, 1, 4, 4, dtype=torch.float64)
+    radius, chosen = certified_radius(net, x), net(x).argmax(1)
+    changed = x.clone()
+    for _ in range(30):
+        changed.requires_grad_()
+        outputs = net(changed)
+        own = outputs.gather(1, chosen[:, None])[:, 0]
+        other = outputs.scatter(1, chosen[:, None], -torch.inf).amax(1)
+        (slope,) = torch.autograd.grad((other - own).sum(), changed)
+        away = changed.detach() + 0.2 * slope / slope.flatten(1).norm(dim=1)[:, None, None, None] - x
+        size = away.flatten(1).norm(dim=1)
+        changed = x + away * (0.999 * radius / size).clamp(max=1)[:, None, None, None]
+        assert bool((net(changed).argmax(1) == chosen).all())
+
+
+def test_the_margin_loss_is_cross_entropy_of_outputs_set_back():
+    outputs, labels = torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])
+    assert_close(margin_cross_entropy(0.0)(outputs, labels), cross_entropy(outputs, labels))
+    risk = margin_cross_entropy(0.3, 2.0, 0.5)
+    back = outputs.clone()
+    back[torch.arange(5), labels] -= math.sqrt(2) * 0.3 * 2.0
+    assert_close(risk(outputs, labels), cross_entropy(back / (0.5 * 2.0), labels))
+    with pytest.raises(ValueError, match="temperature"):
+        margin_cross_entropy(0.3, 1.0, 0.0)
+
+
+def test_the_library_offers_both():
+    net = ResidualNet(nn.Flatten(), [Segment([Block(nn.Linear(4, 4))])], UnitRows(4, 2))
+    assert regimes.lipschitz_bound(net) > 1
+    assert regimes.certified_radius(net, torch.rand(3, 2, 2)).shape == (3,)
