@@ -51,7 +51,7 @@ STATEMENT = Statement(
     ),
 )
 GRID = ("dataset", "seed", "net")
-BATCHED = ("net",)
+BATCHED = ()
 RESUMABLE = True
 NAMES = {CONTRACTIVE: "contractive", PLAIN: "plain residual", DEEL: "deel-torchlip"}
 SHOWN = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10, reduced: small net, few epochs"}
