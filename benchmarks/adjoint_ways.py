@@ -214,7 +214,7 @@ class _ByHand(torch.autograd.Function):
             kept = []
             for number in range(ends[segment], ends[segment + 1]):
                 first = _kept(layers, params, number * h, z, h)
-                y = _sum(layers, torch.lerp(z, y, coupling), first[1])
+                y = _sum(layers, torch.add(coupling * y, z, alpha=1 - coupling), first[1])
                 second = _kept(layers, params, (number + 1) * h, y, -h)
                 z = _sum(layers, z, second[1])
                 kept.append((number, first, second))

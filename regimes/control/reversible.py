@@ -14,7 +14,8 @@ the copies, O(h^order), is damped by e^(−c) in all, no longer in each step. De
 faster needs c = μT, and then back-propagation loses c/log 10 digits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from math import exp
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -57,13 +58,18 @@ def coupling_of(steps: int, damping: float = DAMPING) -> float:
     return exp(-damping / steps)
 
 
-def forward(layers: Layers, copies: Copies, coupling: float | None = None) -> Copies:
-    """Both copies after the last layer; by default the coupling is `coupling_of` their number of steps."""
+def path(layers: Layers, copies: Copies, coupling: float | None = None) -> Iterator[Copies]:
+    """Both copies after each step; by default the coupling is `coupling_of` the number of steps."""
     (y, z), coupling, h = copies, _coupling(layers, coupling), layers.size
     for layer, time in layers.places():
-        y = _moved(layers, layer, time, torch.lerp(z, y, coupling), z, h, h)
+        y = _moved(layers, layer, time, torch.add(coupling * y, z, alpha=1 - coupling), z, h, h)
         z = _moved(layers, layer, time + h, z, y, -h, h)
-    return Copies(y, z)
+        yield Copies(y, z)
+
+
+def forward(layers: Layers, copies: Copies, coupling: float | None = None) -> Copies:
+    """Both copies after the last layer."""
+    return deque(path(layers, copies, coupling), maxlen=1)[0]
 
 
 def backward(layers: Layers, copies: Copies, coupling: float | None = None) -> Copies:
@@ -71,7 +77,7 @@ def backward(layers: Layers, copies: Copies, coupling: float | None = None) -> C
     (y, z), coupling, h = copies, _coupling(layers, coupling), layers.size
     for layer, time in reversed(layers.places()):
         z = _moved(layers, layer, time + h, z, y, -h, -h)
-        y = torch.lerp(z, _moved(layers, layer, time, y, z, h, -h), 1 / coupling)
+        y = _uncoupled(_moved(layers, layer, time, y, z, h, -h), z, coupling)
     return Copies(y, z)
 
 
@@ -124,8 +130,13 @@ def _stages(
 
 
 def _end(base: Tensor, factor: float, slopes: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """base + factor Σ_i b_i k_i."""
-    return combine((base,), factor, [(each,) for each in slopes], weights[: len(slopes)])[0]
+    """base + factor Σ_i b_i k_i: one sum of the two, so that subtracting the same increment gives the base again."""
+    return base + combine(None, factor, [(each,) for each in slopes], weights[: len(slopes)])[0]
+
+
+def _uncoupled(y: Tensor, z: Tensor, coupling: float) -> Tensor:
+    """(y − (1 − λ) z)/λ. The factor 1 − 1/λ of the paper is rounded with 1/λ, and off by as much at every step."""
+    return torch.add(y / coupling, z, alpha=-(1 - coupling) / coupling)
 
 
 def _moved(layers: Layers, layer: int, time: float, base: Tensor, z: Tensor, size: float, factor: float) -> Tensor:
@@ -164,7 +175,7 @@ class _Rebuilt(torch.autograd.Function):
             z, back = pulls(time + h, z, y, -h, p_z)
             p_y += back
             y, back = pulls(time, y, z, h, p_y)
-            y = torch.lerp(z, y, 1 / coupling)
+            y = _uncoupled(y, z, coupling)
             p_z.add_(p_y, alpha=1 - coupling).add_(back)
             p_y *= coupling
         return None, None, p_y + p_z, *(sums.get(id(each)) for each in flat)
