@@ -175,7 +175,7 @@ def test_a_collapsed_cloud_is_solved_without_one_round_for_each_copy():
 
 def test_a_solve_that_is_stopped_returns_a_bracket_and_no_value():
     rng = random(2)
-    x, y = rng.normal(size=(1000, 2)), rng.normal(size=(1000, 2)) + 2
+    x, y = rng.normal(size=(1000, 16)), rng.normal(size=(1000, 16)) + 2
     solved, truth = exact_transport(x, y, rounds=1), dense_optimum(x, y, 2.0)
     assert solved.cost is None
     assert not solved.certified

@@ -9,12 +9,13 @@ from jaxtyping import Float, Int
 
 from regimes.transport.cost import Matrix, Vector, edge_cost
 from regimes.transport.pricing import Priced, Pricer
-from regimes.transport.restricted import Flow, solve_restricted
+from regimes.transport.restricted import Flow, by_assignment, solve_restricted
 from regimes.transport.stabilisation import stabilise
 
 NEW = 24  # violated pairs added to a row in one round; with 8 it takes many more rounds
 KEPT = 40  # pairs kept a row, the least reduced costs first; more when forgetting costs progress
 COMPLETE = 150_000  # pairs up to which none is forgotten
+NOISE = 16  # a pair counts as violated from tolerance/NOISE of the optimum on
 PATIENCE = 3  # rounds without a violated pair and without progress before rounding is taken to be the limit
 
 
@@ -63,6 +64,7 @@ class Outcome(NamedTuple):
     dual: float
     violation: float
     rounds: int
+    seconds: float = 0.0  # that the last round took
 
 
 def generate(
@@ -76,19 +78,24 @@ def generate(
     rounds: int,
     deadline: float = math.inf,
     slack: float = 0.0,
+    expected: float = 0.0,
 ) -> Outcome:
     """Close the bracket [dual, primal] to `tolerance` · primal, or until rounds or the clock run out.
 
-    `pairs` are i·m + j, among them the support of the feasible plan `incumbent`; u and v are any start. Each round
-    lowers the duals of violated rows until they are feasible for ALL pairs, which makes the dual value a true lower
-    bound: optimality is proved by weak duality, not by the solver's word.
+    `pairs` are i·m + j, among them the support of the feasible plan `incumbent`; u and v are feasible for all pairs.
+    Each round lowers the duals of violated rows until they are feasible for ALL pairs, which makes the dual value a
+    true lower bound: optimality is proved by weak duality, not by the solver's word. No round is begun that would end
+    after the deadline, going by the last one (the first by `expected`).
     """
     m = len(problem.y)
     # Costs are not negative, so zero potentials are feasible: the bracket is [0, incumbent] before any work.
-    best = Outcome(*incumbent, problem.primal(*incumbent), np.zeros_like(u), np.zeros_like(v), 0.0, 0.0, 0)
+    best = Outcome(*incumbent, problem.primal(*incumbent), np.zeros_like(u), np.zeros_like(v), 0.0, 0.0, 0, expected)
+    best = _better_potentials(problem, best, u, np.zeros_like(u), v)
     cap, idle, limit = None, 0, max(COMPLETE, KEPT * max(len(u), m))
+    whole = by_assignment(problem.a, problem.b)
     for count in range(1, rounds + 1):
-        if best.primal <= 0 or idle == PATIENCE or time.monotonic() > deadline:
+        began = time.monotonic()
+        if best.primal <= 0 or idle == PATIENCE or began + best.seconds >= deadline:
             break
         i, j = np.divmod(pairs, m)
         reduced = problem.cost(i, j) - u[i] - v[j]
@@ -97,12 +104,14 @@ def generate(
         np.minimum.at(lift, i, reduced)
         u, reduced = u + lift, reduced - lift[i]
         pairs, i, j, reduced = _keep_least(pairs, i, j, reduced, best, m, limit)
-        cap = _first_cap(reduced) if cap is None else cap
-        flow = stabilise(solve_restricted(i, j, reduced, problem.a, problem.b, cap=cap), i, j, reduced, v)
+        cap = (math.inf if whole else _first_cap(reduced)) if cap is None else cap
+        precision = max(tolerance * best.primal / 64, 1e-4 * (best.primal - best.dual))
+        flow = solve_restricted(i, j, reduced, problem.a, problem.b, cap=cap, precision=precision)
+        flow = stabilise(flow, i, j, reduced, v)
         u, v = u + flow.u, v + flow.v
         width, dual = best.primal - best.dual, best.dual
         best = _better_plan(problem, best, flow)._replace(rounds=count)
-        noise = tolerance * best.primal / 4
+        noise = tolerance * best.primal / NOISE
         priced = problem.pricer.price(u, v, level=-noise, most=NEW)
         best = _better_potentials(problem, best, u, np.minimum(priced.row_least, 0), v)
         violation = float(-priced.row_least.min())
@@ -112,6 +121,7 @@ def generate(
         cap = 1000 * max(violation, best.primal - best.dual)
         if best.primal - best.dual <= tolerance * best.primal:
             break
+        best = best._replace(seconds=time.monotonic() - began)
         pairs = distinct(pairs, priced.rows * m + priced.columns, *_around(problem, u, v, priced, slack))
     return best
 

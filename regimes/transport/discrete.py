@@ -24,10 +24,12 @@ from regimes.transport.cost import (
     cost_matrix,
     extent,
 )
-from regimes.transport.merging import merge, spread
+from regimes.transport.merging import Merged, merge, spread
+from regimes.transport.restricted import by_assignment
 from regimes.transport.start import make_problem, masses, start
 from regimes.transport.units import converted, finest_unit, fits, lost, no_room, unit_of
 
+COPIES = 4  # of one point up to which an assignment stays one; with more the joint masses make an easier problem
 CERTIFIED = 1e-9  # relative width of the bracket [dual, primal] below which the optimum counts as proved
 
 
@@ -69,12 +71,14 @@ def exact_transport(
 
     Norm over features, no factor ½, no p-th root; weights are scaled to total 1 (None: uniform), sizes may differ.
     `paired` tells that x_i ↔ y_i is a plan worth starting from. Memory is O(n k): cost matrices of large clouds are
-    never formed. Rounds of a sparse network simplex are followed by a look at all pairs; the potentials, lowered
-    where they break an inequality, give a true lower bound (weak duality). It stops once
+    never formed. Rounds of a sparse solver (OR-tools' for assignments where it is installed and no point weighs more
+    than another, else POT's network simplex) are followed by a look at all pairs; the potentials, lowered where they
+    break an inequality, give a true lower bound (weak duality). It stops once
     primal − dual ≤ tolerance · primal; `certified` means primal − dual ≤ 1e-9 · primal, up to the rounding of
-    u_i + v_j − ‖x_i − y_j‖^p itself (about (d + 4)·1e-16 of its largest term). Beyond `rounds` or `seconds` (looked
-    at between rounds) the bracket [dual_value, primal] is what remains.
+    u_i + v_j − ‖x_i − y_j‖^p itself (about (d + 4)·1e-16 of its largest term). Beyond `rounds` or `seconds` the
+    bracket [dual_value, primal] is what remains. No round is begun that would not end in time, going by the one before.
     """
+    began = time.monotonic()
     fraction("exact_transport", "tolerance", tolerance)
     count("exact_transport", "rounds", rounds)
     time_limit("exact_transport", seconds)
@@ -92,7 +96,7 @@ def exact_transport(
     b = check_weights(y_weights, len(y_array), "y_weights", "exact_transport")
     a = np.ones(len(x_array)) if a is None else a
     b = np.ones(len(y_array)) if b is None else b
-    limits = {"tolerance": tolerance, "rounds": rounds, "deadline": time.monotonic() + seconds}
+    limits = {"tolerance": tolerance, "rounds": rounds, "deadline": began + seconds}
     for unit in (unit_of(x_array, y_array, p), finest_unit(x_array, y_array, p)):
         near_x, near_y = x_array / unit, y_array / unit
         solved = _solve(near_x, near_y, p, a, b, paired, limits, device)
@@ -123,12 +127,14 @@ def _solve(
     kept_x, kept_y = np.flatnonzero(a), np.flatnonzero(b)
     a, b = masses(a[kept_x], b[kept_y])
     source, target = merge(x[kept_x], a), merge(y[kept_y], b)
+    if by_assignment(a, b) and max(source.mass.max(), target.mass.max()) <= COPIES:
+        source, target = (Merged(z, mass, np.arange(len(z))) for z, mass in ((x[kept_x], a), (y[kept_y], b)))
     problem = make_problem(source.points, target.points, p, source.mass, target.mass, device=device)
     own = None
     if paired and len(kept_x) == len(x) == len(kept_y) and np.array_equal(a, b):
         own = (source.group, target.group, a)
-    first = start(problem, own)
-    outcome = generate(problem, *first[:4], slack=first.slack, **limits)
+    first = start(problem, own, deadline=limits["deadline"])
+    outcome = generate(problem, *first[:4], slack=first.slack, expected=first.expected, **limits)
     if own is not None and problem.primal(*own) <= outcome.primal:
         rows, columns, mass = np.arange(len(a)), np.arange(len(a)), a
     else:

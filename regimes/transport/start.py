@@ -1,7 +1,8 @@
 """Where column generation starts: potentials from a coarser problem, and the pairs that look good under them."""
 
 import math
-from typing import NamedTuple
+import time
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from regimes.transport.pricing import Pricer
 
 NEIGHBOURS = 24  # pairs of least reduced cost a row, and a column, to begin with; with 12 it takes more rounds
 COARSER = 4  # points for one point of the coarser problem
+WIDER = 10  # times that the level is raised fourfold for rows that have found few pairs
 NEAREST = 0.9  # of the cost of the own pairing: when a pairing is near enough to start from it
 SAMPLE = 64  # rows that tell what reduced cost its best NEIGHBOURS pairs have
 
@@ -38,17 +40,40 @@ def connect(rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 class Start(NamedTuple):
-    """Potentials of any quality, pairs i·m + j to solve on, a feasible plan among them, and the slack of good pairs."""
+    """Feasible potentials, pairs i·m + j to solve on, a feasible plan among them, and the slack of good pairs.
+
+    `pricing` are the seconds that finding the pairs took, `expected` those that a round may take.
+    """
 
     u: Float[np.ndarray, "n"]
     v: Float[np.ndarray, "m"]
     pairs: Int[np.ndarray, "e"]
     plan: Plan
     slack: float
+    pricing: float = 0.0
+    expected: float = 0.0
 
 
-def start(problem: Problem, own: Plan | None = None, *, ratio: int = COARSER, neighbours: int = NEIGHBOURS) -> Start:
-    """First potentials and pairs; `own` is a plan at hand, to be beaten or confirmed."""
+class Potentials(NamedTuple):
+    """Potentials extended from a coarser problem, and the seconds that a round may take here, going by its rounds."""
+
+    u: Float[np.ndarray, "n"]
+    v: Float[np.ndarray, "m"]
+    expected: float
+
+
+def start(
+    problem: Problem,
+    own: Plan | None = None,
+    *,
+    ratio: int = COARSER,
+    neighbours: int = NEIGHBOURS,
+    deadline: float = math.inf,
+) -> Start:
+    """First potentials and pairs; `own` is a plan at hand, to be beaten or confirmed.
+
+    Where the time up to the deadline is too short, potentials of 0 and the pairs of a plan are all.
+    """
     x, y, p, a, b, _ = problem
     n, m = len(x), len(y)
     stairs = staircase(x, y, a, b)
@@ -60,28 +85,68 @@ def start(problem: Problem, own: Plan | None = None, *, ratio: int = COARSER, ne
         cost = cost_matrix(x, y, p)
         u = cost.min(1)
         return Start(u, (cost - u[:, None]).min(0), np.arange(n * m), plan, 0.0)
-    near = _matched(own, n) and _mostly_nearest(problem)
-    u, v = (problem.cost(own[0], own[1]), np.zeros(m)) if own and near else _coarse_potentials(problem, own, ratio)
-    slack = _typical_slack(problem, u, v, neighbours)
-    by_row = problem.pricer.price(u, v, level=slack, most=neighbours)
-    by_column = problem.pricer.transposed().price(v, u, level=slack, most=neighbours)
-    found = (by_row.rows * m + by_row.columns, by_column.columns * m + by_column.rows)
-    kept = [rows * m + columns for rows, columns, _ in (own or stairs, plan)]
-    return Start(u, v, distinct(*found, rows * m + columns, *kept), plan, slack)
+    known = distinct(rows * m + columns, *(rows * m + columns for rows, columns, _ in (own or stairs, plan)))
+    nothing = Start(np.zeros(n), np.zeros(m), known, plan, 0.0)
+    if time.monotonic() >= deadline:
+        return nothing
+    if own and _matched(own, n) and _mostly_nearest(problem):
+        first = Potentials(problem.cost(own[0], own[1]), np.zeros(m), 0.0)
+    else:
+        first = _coarse_potentials(problem, own, ratio, deadline)
+    if first is None:
+        return nothing
+    u, v, expected = first
+    began, slack = time.monotonic(), _typical_slack(problem, u, v, neighbours)
+    row_least, i, j = _good_pairs(problem.pricer, u, v, slack, neighbours)
+    _, back, there = _good_pairs(problem.pricer.transposed(), v, u, slack, neighbours)
+    pairs = distinct(i * m + j, there * m + back, known)
+    return Start(u + row_least, v, pairs, plan, slack, time.monotonic() - began, expected)
 
 
-def _coarse_potentials(problem: Problem, own: Plan | None, ratio: int) -> tuple[np.ndarray, np.ndarray]:
-    """Solve for every `ratio`-th point, then extend the potentials to all points by the c-transform."""
+def _good_pairs(
+    pricer: Pricer, u: Vector, v: Float[np.ndarray, "m"], slack: float, most: int
+) -> tuple[Float[np.ndarray, "n"], np.ndarray, np.ndarray]:
+    """The `most` pairs of least reduced cost of each row, and by how much all its pairs are at least above u + v.
+
+    Where points are sparse few are below `slack`: there the level is raised. Without these pairs the outskirts of the
+    clouds have no partners at first, and their potentials drag those of all others along.
+    """
+    first = pricer.price(u, v, level=slack, most=most)
+    rows, columns, level = [first.rows], [first.columns], slack
+    found = np.bincount(first.rows, minlength=len(u))
+    for _ in range(WIDER):
+        few = np.flatnonzero(found < min(most, len(v)) // 2)
+        if len(few) == 0:
+            break
+        level *= 4
+        more = pricer.price(u, v, level=level, most=most, chosen=few)
+        found = np.maximum(found, np.bincount(more.rows, minlength=len(u)))
+        rows.append(more.rows)
+        columns.append(more.columns)
+    return first.row_least, np.concatenate(rows), np.concatenate(columns)
+
+
+def _coarse_potentials(problem: Problem, own: Plan | None, ratio: int, deadline: float) -> Potentials | None:
+    """Solve for every `ratio`-th point, then extend the potentials to all points by the c-transform.
+
+    None if there is no time to do so and look at all pairs afterwards. The coarser problem gets half of the time.
+    """
+    half = time.monotonic() + (deadline - time.monotonic()) / 2
     x, y, p, a, b, pricer = problem
     some_x = thin(x, max(1, len(x) // ratio))
     matched = _matched(own, len(x))
     some_y = some_x if matched else thin(y, max(1, len(y) // ratio))
     coarse = make_problem(x[some_x], y[some_y], p, *masses(a[some_x], b[some_y]), device=pricer.device)
     identity = (np.arange(len(some_x)), np.arange(len(some_x)), coarse.a)
-    first = start(coarse, identity if matched and np.array_equal(coarse.a, coarse.b) else None, ratio=ratio)
-    outcome = generate(coarse, first.u, first.v, first.pairs, first.plan, tolerance=1e-6, rounds=12, slack=first.slack)
+    own = identity if matched and np.array_equal(coarse.a, coarse.b) else None
+    first = start(coarse, own, ratio=ratio, deadline=half)
+    limits: dict[str, Any] = {"tolerance": 1e-6, "rounds": 12, "deadline": half, "expected": first.expected}
+    outcome = generate(coarse, *first[:4], slack=first.slack, **limits)
+    if time.monotonic() + ratio**2 * first.pricing >= deadline:
+        return None
     v = _sane(Pricer(y, x[some_x], p, device=pricer.device).least(outcome.u))
-    return _sane(Pricer(x, y[some_y], p, device=pricer.device).least(v[some_y])), v
+    u = _sane(Pricer(x, y[some_y], p, device=pricer.device).least(v[some_y]))
+    return Potentials(u, v, ratio**1.5 * outcome.seconds)
 
 
 def _matched(own: Plan | None, points: int) -> bool:

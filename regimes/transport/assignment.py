@@ -1,0 +1,138 @@
+"""Assignments on a sparse set of pairs, with duals: OR-tools' cost scaling on integers, shortest paths, refinement.
+
+The solver takes integers of a limited size and returns no duals. Those are lengths of shortest paths in the graph of
+the assignment; what the integers have rounded off is solved again, as a problem in the scale of what remains.
+"""
+
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import coo_matrix
+
+from regimes.errors import RunFailed
+
+ROOM = 2.0**61  # the solver refuses costs above about 2^63 / 3 n², for its prices could overflow
+REFINEMENTS = 8  # at most; each gains six decimals or more
+SHARPER = 16.0  # times the largest slack of the assignment: the next cap
+
+
+class Assigned(NamedTuple):
+    """Column of each row, and potentials with u_i + v_j ≤ cost on all listed pairs, up to rounding."""
+
+    mate: Int[np.ndarray, "n"]
+    u: Float[np.ndarray, "n"]
+    v: Float[np.ndarray, "n"]
+
+
+def available() -> bool:
+    """Whether OR-tools is installed (`pip install "regimes[transport]"`)."""
+    return find_spec("ortools") is not None
+
+
+def assign(
+    rows: Int[np.ndarray, "e"],
+    columns: Int[np.ndarray, "e"],
+    cost: Float[np.ndarray, "e"],
+    n: int,
+    *,
+    cap: float = np.inf,
+    precision: float = 0.0,
+) -> Assigned | None:
+    """Least Σ cost over permutations of n rows and columns on the listed pairs; None if these admit none.
+
+    Costs are not negative. Those above `cap` are lowered to it, which leaves digits to the others; it is raised where
+    the assignment uses a lowered pair. Σ cost − Σ u − Σ v ≤ n · precision, or as near as rounding allows.
+    """
+    keys = rows * n + columns
+    if not (np.diff(keys) > 0).all():
+        order = np.lexsort((cost, keys))
+        order = order[np.diff(keys[order], prepend=-1) > 0]
+        rows, columns, cost = rows[order], columns[order], cost[order]
+    u, v, rest, before = np.zeros(n), np.zeros(n), np.maximum(cost, 0), np.inf
+    mate = np.arange(n)
+    for _ in range(REFINEMENTS):
+        solved = _integer_assignment(rows, columns, rest, n, cap)
+        if solved is None:
+            return None
+        mate, matched, whole, unit = solved
+        shift = shortest_paths(rows, columns, whole, mate, whole[matched])
+        u += unit * shift
+        v[mate] += unit * (whole[matched] - shift)
+        rest = cost - u[rows] - v[columns]
+        slack = rest[matched]
+        gap = float(np.abs(slack).mean())
+        if gap <= precision or gap > before / 4 or slack.max() <= 0:
+            break
+        before, cap, rest = gap, SHARPER * float(slack.max()), np.maximum(rest, 0)
+    return Assigned(mate, u, v)
+
+
+def _integer_assignment(
+    rows: np.ndarray, columns: np.ndarray, cost: np.ndarray, n: int, cap: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float] | None:
+    """Column of each row, the places of these pairs in the list, costs as integers (rounded down), and their unit."""
+    largest = float(cost.max())
+    while True:
+        cap = min(cap, largest) if cap > 0 else largest
+        unit = cap * n * n / ROOM if cap > 0 else 1.0
+        while True:
+            whole = np.floor(np.minimum(cost, cap) / unit)
+            mate = _solve(rows, columns, whole.astype(np.int64), n)
+            if not isinstance(mate, str):
+                break
+            if mate == "INFEASIBLE":
+                return None
+            unit *= 2
+        matched = np.flatnonzero(columns == mate[rows])
+        if cap >= largest or (cost[matched] <= cap).all():
+            return mate, matched, whole, unit
+        cap *= 100
+
+
+def _solve(rows: np.ndarray, columns: np.ndarray, cost: np.ndarray, n: int) -> np.ndarray | str:
+    """Column of each row, or the name of the status that is not OPTIMAL."""
+    from ortools.graph.python.linear_sum_assignment import SimpleLinearSumAssignment
+
+    solver: Any = SimpleLinearSumAssignment()
+    solver.add_arcs_with_cost(rows.astype(np.int32), columns.astype(np.int32), cost)
+    status = solver.solve()
+    if status != SimpleLinearSumAssignment.OPTIMAL:
+        return status.name
+    return np.fromiter(map(solver.right_mate, range(n)), np.int64, n)
+
+
+def shortest_paths(
+    rows: Int[np.ndarray, "e"],
+    columns: Int[np.ndarray, "e"],
+    cost: Float[np.ndarray, "e"],
+    mate: Int[np.ndarray, "n"],
+    own: Float[np.ndarray, "n"],
+) -> Float[np.ndarray, "n"]:
+    """The largest u ≤ 0 with u_i − u_k ≤ cost_ij − own_k wherever row k has the column j of a listed pair (i, j).
+
+    With v_j = own_k − u_k these are optimal duals of an optimal assignment. Bellman-Ford; only rows whose u has
+    changed are looked at again. Exact for integers. RunFailed if the assignment is not optimal: then u has no end.
+    """
+    n = len(mate)
+    owner = np.empty(n, np.int64)
+    owner[mate] = np.arange(n)
+    tails = owner[columns]
+    graph = coo_matrix((cost - own[tails], (tails, rows)), shape=(n, n)).tocsr()
+    heads, lengths, starts = graph.indices, graph.data, graph.indptr
+    u, changed, active = np.zeros(n), np.zeros(n, bool), np.arange(n)
+    for _ in range(n + 1):
+        count = starts[active + 1] - starts[active]
+        first = np.cumsum(count) - count
+        arcs = np.repeat(starts[active] - first, count) + np.arange(count.sum())
+        reached, through = heads[arcs], np.repeat(u[active], count) + lengths[arcs]
+        shorter = through < u[reached]
+        reached = reached[shorter]
+        np.minimum.at(u, reached, through[shorter])
+        changed[reached] = True
+        active = np.flatnonzero(changed)
+        changed[active] = False
+        if len(active) == 0:
+            return u
+    raise RunFailed(f"the solver of assignments gave one of {n} points that is not optimal: report the clouds.")
