@@ -1,10 +1,13 @@
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.testing import assert_close
 
 from regimes.data.classification import classification
 from regimes.experiments.least_action import low_energy_bias as bias
 from regimes.experiments.least_action.low_energy_bias import course
+from regimes.experiments.least_action.low_energy_bias.correlation import correlations, mean_correlation
 from regimes.lab.config import load
 from regimes.lab.intervals import Interval
 from regimes.lab.ranks import rank_correlation
@@ -119,10 +122,11 @@ def test_the_figure_shows_every_run_and_the_correlation_without_kaiming():
     rows = table(lambda k: k, lambda k: (0.5, 0.5, 0.9, 0.8, 0.7, 0.6)[k - 1])  # Kaiming's are the first two
     low, relative, course = bias.draw(rows).axes
     assert sum(len(line.get_xdata()) for line in low.lines if line.get_markersize() == 3) == len(rows)
-    assert low.get_title().endswith("without Kaiming −1.00")
+    assert low.get_title().endswith("without Kaiming:\n−1.00 [−1.00, −1.00]")
     assert relative.get_title() == low.get_title()  # made up to be the same
     assert course.get_xscale() == course.get_yscale() == "log"
-    assert bias.judge(rows).merits["ρ of transport cost and test accuracy without Kaiming's initialisations"] == -1
+    name = "ρ of transport cost and test accuracy without Kaiming's initialisations"
+    assert bias.judge(rows).merits[name] == pytest.approx(-1)
 
 
 def test_a_run_measures_every_point():
@@ -131,3 +135,23 @@ def test_a_run_measures_every_point():
     assert 0 <= row["test_accuracy"] <= 1
     assert row["transport"] > 0
     assert row["transport_start"] > 0
+
+
+def test_the_mean_over_seeds_of_all_tables_at_once_is_that_of_one_rank_correlation_after_the_other():
+    draw = np.random.default_rng(3)
+    x, y = draw.integers(4, size=(5, 3, 6)), draw.normal(size=(5, 3, 6))
+    x[0, 1] = 2  # a constant seed is left out
+    expected = [
+        np.nanmean([rank_correlation(*pair) for pair in zip(*pairs, strict=True)]) for pairs in zip(x, y, strict=True)
+    ]
+    assert_close(mean_correlation(x, y), np.array(expected))
+
+
+def test_hand_picked_initialisations_are_resampled_as_the_seeds_are():
+    rows = table(lambda k: k, lambda k: 0.9 - 0.01 * k if k < 6 else 0.95)  # one start of six breaks the order
+    found = correlations(rows, "transport", "test_accuracy")
+    assert found.value == pytest.approx(rank_correlation([1, 2, 3, 4, 5, 6], [5, 4, 3, 2, 1, 6]))
+    assert found.interval.high - found.interval.low > 0.5  # all seeds agree: over these alone there is no width
+    fewer = rows[~((rows.seed == 0) & (rows.gain == 2.0) & (rows.law == "normal"))]
+    whole = correlations(fewer.drop(columns="relative"), "transport", "test_accuracy")
+    assert whole.estimate.repetitions == 5  # a seed that lacks a start: the interval is over the seeds alone

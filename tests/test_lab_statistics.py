@@ -11,6 +11,7 @@ from regimes.lab.statistics import (
     holm,
     loglog_slope,
     mean_interval,
+    median_interval,
     paired_p,
     share_interval,
     slope_error,
@@ -223,3 +224,19 @@ def test_the_paired_p_is_that_of_the_t_test():
     assert paired_p(sample) == pytest.approx(float(stats.ttest_1samp(sample, 0.0).pvalue))
     assert math.isnan(paired_p([1.0]))
     assert (paired_p([0.0, 0.0]), paired_p([2.0, 2.0])) == (1.0, 0.0)
+
+
+def test_the_interval_of_a_median_is_the_binomial_one_of_order_statistics():
+    values = [3.0, 1.0, 2.0, 10.0, 5.0, 4.0, 7.0, 6.0, 9.0, 8.0]
+    found = median_interval(values)
+    assert (found.value, tuple(found.interval)) == (5.5, (2.0, 9.0))  # 97.9 %; from the third to the eighth: 89.1 %
+    assert tuple(found.at(0.89)) == (3.0, 8.0)
+    assert tuple(median_interval(values[:5]).interval) == (-math.inf, math.inf)
+    assert math.isnan(median_interval([1.0, math.nan]).interval.low)
+
+
+def test_it_holds_the_median_of_a_heavy_tailed_law_as_often_as_it_says():
+    draw = np.random.default_rng(0)
+    intervals = [median_interval(draw.standard_cauchy(15)).interval for _ in range(400)]
+    held = [interval.low <= 0 <= interval.high for interval in intervals]
+    assert np.mean(held) > 0.95 - 5 * math.sqrt(0.05 * 0.95 / 400)

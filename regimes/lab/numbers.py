@@ -11,9 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from regimes.lab.intervals import LEVEL
 from regimes.lab.report import Estimate, Interval, Judgement, Statement
 from regimes.lab.statements import FEW
-from regimes.lab.statistics import geometric_mean_interval, loglog_slope, mean_interval, slope_error
+from regimes.lab.statistics import (
+    geometric_mean_interval,
+    loglog_slope,
+    mean_interval,
+    median_interval,
+    slope_error,
+)
 
 
 class _Triple(NamedTuple):
@@ -63,6 +70,11 @@ def mean(values: ArrayLike, **options: Any) -> Number | None:
 def geometric_mean(values: ArrayLike, **options: Any) -> Number | None:
     """Geometric mean with the interval of `geometric_mean_interval`, which takes the options; None without values."""
     return Number.of(geometric_mean_interval(values, **options)) if np.size(values) else None
+
+
+def median(values: ArrayLike, level: float = LEVEL) -> Number | None:
+    """Median with the interval of `median_interval`; None without values."""
+    return Number.of(median_interval(values, level)) if np.size(values) else None
 
 
 def largest(values: ArrayLike, error: Any = 0.0) -> Number | None:

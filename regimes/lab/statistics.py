@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, logit, stdtr, stdtrit
+from scipy.special import bdtr, expit, logit, stdtr, stdtrit
 
 from regimes.lab.intervals import LEVEL, REAL, Estimate, Interval
 
@@ -69,6 +69,24 @@ def geometric_mean_interval(values: ArrayLike, level: float = LEVEL) -> Estimate
         return Interval(float(low), float(high))
 
     return Estimate.of(float(np.exp(logs.value)), at, level, sample.size, "geometric mean")
+
+
+def median_interval(values: ArrayLike, level: float = LEVEL) -> Estimate:
+    """Median with the interval [x_(k), x_(n+1−k)] of order statistics, whatever the law of the values.
+
+    k is the largest with P(B < k) ≤ (1 − level)/2, B binomial of n and ½: at least that level. No such k (up to five
+    values at 95 %): the interval (−∞, ∞). NaN among the values gives NaN.
+    """
+    sample = np.sort(_sample("median_interval", values))
+
+    def at(level: float) -> Interval:
+        _check_level(level)
+        if np.isnan(sample).any():
+            return Interval(np.nan, np.nan)
+        k = int((bdtr(np.arange(sample.size), sample.size, 0.5) <= (1 - level) / 2).sum())
+        return Interval(float(sample[k - 1]), float(sample[-k])) if k else REAL
+
+    return Estimate.of(float(np.median(sample)), at, level, sample.size, "median")
 
 
 def share_interval(hits: int, trials: int, level: float = LEVEL) -> Estimate:

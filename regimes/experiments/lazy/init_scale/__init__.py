@@ -15,11 +15,15 @@ published code; `fresh` is the loss on 2000 more samples at the end. Plotted los
 Repetitions are trials: teacher, data and the unscaled initialisation are drawn once a trial and shared by all τ.
 Departures from the published protocol are in `runs`.
 
-Predictions. The end and best plateaus published in the first version, 3.7 and 2.06, within a third. A lazy net of
+Predictions. The end and best plateaus published in the first version, 3.7 and 2.06, within a third (the final version
+has 3.10 at the end; the intervals were not moved for it, and hold it, too). A lazy net of
 this width learns little more than the linear and the constant part of the teacher, which leaves m0(1 − 2/π)/(8d) =
 1.36/1000: within a third. The small initialisation is at least 5 times (full batch) and 10 times (population)
 better. Losses are compared in units of m0/(4d), the mean loss of f = 0 over teachers. The thresholds were set after
 a pilot of two trials, before the run.
+
+The published values of the population panel are no prediction: the scale of that axis is not explained by the published
+code, and a plateau of these units is not the published one. Judged are its shape and the derived plateau.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -28,6 +32,7 @@ from regimes.experiments.lazy.init_scale.config import Config as Config
 from regimes.experiments.lazy.init_scale.config import points as points
 from regimes.experiments.lazy.init_scale.figure import draw as draw
 from regimes.experiments.lazy.init_scale.numbers import (
+    FINAL_END,
     LINEAR_SHARE,
     PUBLISHED_BEST,
     PUBLISHED_END,
@@ -87,7 +92,7 @@ def judge(rows: "DataFrame") -> Judgement:
 
     merits = {
         "trials": float(rows[rows.setting == "full_batch"].seed.nunique()),
-        "1000 × test loss at the end, τ ≥ 2 (published: 3.7)": shown(end),
+        "1000 × test loss at the end, τ ≥ 2 (published: 3.10, first version: 3.7)": shown(end),
         "1000 × best test loss, τ ≥ 2 (published: 2.06)": shown(best),
         "1000 × population loss, τ ≥ 2": shown(plateau),
         "1000 × what a linear function plus a constant leaves": 1000 * unit * LINEAR_SHARE,
@@ -96,7 +101,7 @@ def judge(rows: "DataFrame") -> Judgement:
         "population loss, τ ≥ 2 over the best τ": population_ratio,
     }
     found = {END: end, BEST: best, GAIN: ratio, PLATEAU: plateau, POPULATION_GAIN: population_ratio}
-    published = (("end of training", end, PUBLISHED_END), ("best along training", best, PUBLISHED_BEST))
+    published = (("end of training", end, FINAL_END), ("best along training", best, PUBLISHED_BEST))
     notes = tuple(
         f"The published plateau, {1000 * value:g} ({name}), lies outside the measured interval."
         for name, number, value in published

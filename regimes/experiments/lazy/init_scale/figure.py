@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from regimes.experiments.lazy.init_scale.numbers import (
+    FINAL_END,
     LAZY,
     LINEAR_SHARE,
     PUBLISHED_BEST,
-    PUBLISHED_END,
     PUBLISHED_UNIT,
     losses,
 )
@@ -25,7 +25,7 @@ def draw(rows: "DataFrame") -> "Figure":
     with figures.style():
         figures.curve(left, end, number=0, marker="", label="end of training")
         figures.curve(left, best, number=1, marker="", linestyle="--", label="best along training")
-        for value, label in ((PUBLISHED_END, "published plateaus"), (PUBLISHED_BEST, None)):
+        for value, label in ((FINAL_END, "published plateaus"), (PUBLISHED_BEST, None)):
             level = value / PUBLISHED_UNIT * unit
             left.plot([LAZY, max(end, default=LAZY)], [level, level], ":", color="#000000", label=label)
         figures.curve(right, losses(rows, "population"), number=0, marker="", label="end of training")

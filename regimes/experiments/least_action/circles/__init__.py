@@ -90,7 +90,8 @@ def judge(rows: "DataFrame") -> Judgement:
             some.transport / some.least
         )
     merits |= cheapest(rows)
-    merits["OT gap with the penalty / without, geometric mean"] = ratio(runs, PENALISED, FREE, "gap")
+    absolute = ratio(runs, PENALISED, FREE, "gap")
+    merits |= numbers.spread("OT gap with the penalty / without, geometric mean", absolute)
     found = {
         COST: ratio(runs, PENALISED, FREE),
         RELATIVE: difference(runs, PENALISED, FREE, "relative_gap"),

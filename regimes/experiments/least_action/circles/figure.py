@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regimes.experiments.least_action.circles.protocol import OFFSET
-from regimes.lab import figures
+from regimes.lab import figures, numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -27,11 +27,11 @@ PANELS = {
 LOG = ("transport", "gap")
 WILD = 1e4  # times the least possible cost, from where the gap over the cost is no measure: it falls as 1/size
 EXPLANATION = (
-    "Above: test points of one seed, each panel in its own scale. Below: marks are seeds ({}), bars their medians. OT "
-    "gap: cost of T less that of the cheapest pairing of the same two clouds; over the cost it is left out for {}: of "
-    "maps that spread points over a size S the cost grows as S², the gap at most as S. Covariance lost: share of the "
-    "covariance of x and T(x) that the best pairing would have and T's has not; dotted: 0 of an optimal map, 1 of a "
-    "random pairing."
+    "Above: test points of one seed, each panel in its own scale. Below: marks are seeds ({}), bars their medians with "
+    "95 % intervals of medians. OT gap: cost of T less that of the cheapest pairing of the same two clouds; over the "
+    "cost it is left out for {}: of maps that spread points over a size S the cost grows as S², the gap at most as S. "
+    "Covariance lost: share of the covariance of x and T(x) that the best pairing would have and T's has not; dotted: "
+    "0 of an optimal map, 1 of a random pairing."
 )
 COLORS = {0: figures.PALETTE[0], 1: figures.PALETTE[1]}
 
@@ -109,8 +109,11 @@ def _arms(ax: Any, runs: Any, arms: list[str], column: str) -> None:
         offsets = np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else np.zeros(1)
         color = figures.PALETTE[(2, 3, 4, 5)[place]]
         ax.plot(place + offsets, values, figures.MARKERS[place], color=color, markersize=3)
-        if np.isfinite(values).any():
-            ax.plot([place - 0.3, place + 0.3], [np.nanmedian(values)] * 2, color="black", linewidth=1)
+        middle = numbers.median(values[np.isfinite(values)])
+        if middle is not None:
+            ax.plot([place - 0.3, place + 0.3], [middle.value] * 2, color="black", linewidth=1)
+            if middle.drawn:
+                ax.plot([place, place], list(middle.interval), color="black", linewidth=1, marker="_", markersize=5)
     if column in LOG:
         ax.set_yscale("log")
     if column == "transport":

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from regimes.conventions import generator
 from regimes.experiments.least_action.circles.protocol import OFFSET, Trained, accuracy
+from regimes.lab import numbers
 from regimes.models.residual import Trace
 from regimes.transport.discrete import exact_transport
 from regimes.transport.energy import measure
@@ -129,7 +130,15 @@ def _clouds(path: list[Tensor], labels: Tensor) -> list[dict[str, Any]]:
 
 
 def table(rows: "DataFrame") -> "DataFrame":
-    """Medians over seeds, one line an arm: the costs of the wild arm have no useful mean."""
+    """Medians over seeds with their 95 % intervals, one line an arm: the costs of the wild arm have no useful mean."""
+    import pandas
+
     runs: Any = rows[rows.kind == "run"]
-    medians = runs.groupby("arm", sort=False)[[name for name in COLUMNS if name in runs]].median()
-    return medians.rename(columns=COLUMNS).reset_index(names="medians of the arm")
+    lines = []
+    for arm, some in runs.groupby("arm", sort=False):
+        line: dict[str, Any] = {"medians of the arm": arm}
+        for name, words in COLUMNS.items():
+            if name in some:
+                line |= numbers.cells(words, numbers.median(some[name].dropna().astype(float)))
+        lines.append(line)
+    return pandas.DataFrame(lines)

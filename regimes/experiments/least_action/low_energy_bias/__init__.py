@@ -9,16 +9,20 @@ the rate divided by 10 after 1/2, 3/4 and 5/6 of the epochs (the proportions of 
 those of the author code, each with several gains: orthogonal, Kaiming normal (gain times N(0, 2/fan_out)), normal
 (N(0, gain²)); the gain acts on every convolution and linear map. Sizes are ours (the talk gives none). One seed has one
 training set, one test set, one order of batches; its initialisations are compared with each other only: one rank
-correlation a seed, and an interval over seeds. The test set is looked at once, after the last epoch.
+correlation a seed. The initialisations were picked by hand and are resampled like the seeds, both at once: the interval
+says what other initialisations and other seeds would give. The test set is looked at once, after the last epoch.
 
-Transport cost is Σ_k ‖v_k‖², norm summed over features, mean over test samples (ranks would be the same with the mean
-over features of the author code, since all nets have one shape). It depends on the scale of the features, which the
-encoder is free to choose; a merit gives the same correlation with Σ_k ‖v_k‖²/‖z_{k−1}‖², which does not. A net that has
-not fitted its training set says little of a bias: another merit counts the fitted runs (training accuracy at least
-0.99) and correlates among them alone.
+The gauge. Transport cost is Σ_k ‖v_k‖² in the units of the encoded features, norm summed over features, mean over test
+samples (ranks would be the same with the mean over features of the author code, since all nets have one shape). These
+units are no property of the function: the norms undo a rescaling of the features ahead of them, so that the encoder and
+all blocks may be scaled alike at the same outputs, and the cost with them. A merit gives the same correlation with
+Σ_k ‖v_k‖²/‖z_{k−1}‖², which does not depend on the gauge; where its sign is the opposite one, the claim is one on the
+scale of the initialisation. A net that has not fitted its training set says little of a bias: another merit counts the
+fitted runs (training accuracy at least 0.99) and correlates among them alone.
 
-Predictions, made before the run. Spearman's ρ of transport cost and test accuracy over initialisations, mean over
-seeds, in [−1, −0.3]; ρ of transport cost before and after training in [0.3, 1].
+Predictions, made before the run (with intervals over the seeds alone, which are narrower). Spearman's ρ of transport
+cost and test accuracy over initialisations, mean over seeds, in [−1, −0.3]; ρ of transport cost before and after
+training in [0.3, 1].
 """
 
 from typing import TYPE_CHECKING, Any
@@ -27,6 +31,7 @@ from regimes.experiments.least_action.low_energy_bias.correlation import correla
 from regimes.experiments.least_action.low_energy_bias.course import Config, measure, points
 from regimes.experiments.least_action.low_energy_bias.figure import draw
 from regimes.lab import numbers
+from regimes.lab.numbers import Number
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -53,13 +58,13 @@ BATCHED = ()
 
 
 def judge(rows: "DataFrame") -> Judgement:
-    """One ρ a seed over its initialisations, with intervals over seeds."""
+    """One ρ a seed over its initialisations, with intervals over initialisations and seeds."""
     fitted: Any = rows[rows.train_accuracy >= FITTED]
     found = {
         BIAS: correlations(rows, "transport", "test_accuracy"),
         MEMORY: correlations(rows, "transport_start", "transport"),
     }
-    merits = {
+    merits: dict[str, float | Number | None] = {
         "seeds": float(rows.seed.nunique()),
         "initialisations": float(len(rows) / rows.seed.nunique()),
         **found,
@@ -73,6 +78,8 @@ def judge(rows: "DataFrame") -> Judgement:
             _other(rows), "relative", "test_accuracy"
         ),
     }
+    for name, one in [(name, one) for name, one in merits.items() if isinstance(one, Number)]:
+        merits |= numbers.spread(name, one)
     return numbers.judged(STATEMENT, found, merits)
 
 

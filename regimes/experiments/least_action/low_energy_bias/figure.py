@@ -21,7 +21,8 @@ PANELS = (
 NAMES = {"kaiming": "Kaiming", "orthogonal": "orthogonal", "normal": "normal"}
 EXPLANATION = (
     "Small marks: runs of {} seeds; large marks: their medians; filled: Kaiming, open: the rest. ρ: Spearman's rank "
-    "correlation over the initialisations of a seed, mean over the seeds."
+    "correlation over the initialisations of a seed, mean over the seeds; 95 % intervals resample initialisations and "
+    "seeds. Costs are in the units of the encoder's features; the relative displacement has none."
 )
 
 
@@ -57,8 +58,11 @@ def draw(rows: "DataFrame") -> "Figure":
 
 def _correlation(rows: Any, x: str, y: str) -> str:
     all_of_them, rest = correlations(rows, x, y), correlations(rows[rows.law != "kaiming"], x, y)
-    return f"ρ = {_signed(all_of_them)}\nwithout Kaiming {_signed(rest)}"
+    return f"ρ = {_signed(all_of_them)}\nwithout Kaiming:\n{_signed(rest)}"
 
 
 def _signed(number: Number | None) -> str:
-    return "not known" if number is None else figures.signed(number.value)
+    if number is None:
+        return "not known"
+    ends = f" [{figures.signed(number.interval.low)}, {figures.signed(number.interval.high)}]" if number.bounded else ""
+    return figures.signed(number.value) + ends
