@@ -1,8 +1,10 @@
 import pytest
 import torch
+from command import command
 from torch import nn
 from torch.testing import assert_close
 
+import regimes
 from regimes.activations import ABSOLUTE, GELU, IDENTITY, SOFTPLUS, TANH
 from regimes.models.build import build
 from regimes.models.contractive import (
@@ -118,3 +120,19 @@ def test_layers_that_do_not_fit_the_shape_are_refused():
         contractive_net((4,), 2, layers="convolutional")
     with pytest.raises(ValueError, match="layers as dense"):
         contractive_net((1, 4, 4), 2, layers="square")
+
+
+@pytest.mark.slow
+def test_a_contractive_net_is_trained_and_looked_at_from_the_command_line(tmp_path):
+    """With least action and without; the trained net still is what the library says that it is."""
+    small = ["arch_options={filters: 8, width: 16, unshuffle: 2, blocks: 2}", "train_size=200", "test_size=50"]
+    sets = [part for each in small for part in ("--set", each)]
+    for more in ([], ["--lap"]):
+        out = tmp_path / f"run{len(more)}"
+        train = ["train", "--dataset", "digits", "--arch", "contractive", "--epochs", "4", *more, *sets]
+        assert command(*train, "--out", str(out)).code == 0
+        net = regimes.load(out).model
+        assert 0 < regimes.lipschitz_bound(net.double()) <= 10 * 10**0.5 * 1.001  # scale times rows of length 1
+        for job in (["ot-gap", str(out / "best.pt"), "--points", "20"], ["diagnose", str(out / "best.pt")]):
+            ended = command(*job, "--out", str(tmp_path / f"{job[0]}{len(more)}"))
+            assert ended.code == 0, ended.err

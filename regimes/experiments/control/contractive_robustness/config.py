@@ -28,6 +28,7 @@ class Task(Settings):
     epochs: int = Field(4, ge=1, description="passes over the training images")
     batch: int = Field(50, ge=1, description="images a step")
     lr: Positive = Field(0.004, description="learning rate of Adam at the start; a half cosine by epochs")
+    plain_lr: Positive = Field(0.001, description="the same of the plain net")
     offset: float = Field(0.3, ge=0, description="ε of the margin that the loss of 1-Lipschitz nets asks for")
     temperature: Positive = Field(0.25, description="of that loss")
     enough: float = Field(0.9, gt=0, le=1, description="validation accuracy at which the plain net stops learning")

@@ -82,7 +82,7 @@ def train(
 ) -> dict[str, float]:
     """Adam with a half cosine; how many steps there were, and the epoch in which they ended."""
     risk = cross_entropy if name == PLAIN else margin_cross_entropy(task.offset, 1.0, task.temperature)
-    optimiser = Adam(net.parameters(), task.lr)
+    optimiser = Adam(net.parameters(), task.plain_lr if name == PLAIN else task.lr)
     augment = compose(random_crop(4), flip()) if task.augment else None
     batches = Batches(parts.train, task.batch, seed=seed, normalise=parts.normalise, augment=augment)
     epochs = task.deel_epochs if name == DEEL else task.epochs
