@@ -139,6 +139,15 @@ class Plane(IntEnum):
 
 
 @unique
+class Stability(IntEnum):
+    """Random fields whose stability is measured: weights, the states that are tried, and the search for worse ones."""
+
+    WEIGHTS = 131
+    STATES = 132
+    SEARCH = 133
+
+
+@unique
 class GapJob(IntEnum):
     """The job ot-gap: which points, and the probes of the map."""
 

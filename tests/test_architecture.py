@@ -35,6 +35,7 @@ LIMIT = 300
 SHARED = {
     "missing",
     "complexity",
+    "gradient_nets",
     "layered",
     "low_data",
     "planes",

@@ -52,7 +52,7 @@ def test_several_nets_are_a_batch_axis():
             return torch.tanh(states @ matrices[net].T)
 
         assert_close(together[net], logarithmic_norms(own, z[net], generator=stream()))
-    found = one_sided_constant(field, z, generator=stream(), batch_axes=2, steps=20)
+    found = one_sided_constant(field, z, generator=stream(), batch_axes=2, steps=20, pairs=7)
     assert found.value.shape == (4,)
     assert (found.value >= together.amax(1)).all()
 
@@ -60,7 +60,7 @@ def test_several_nets_are_a_batch_axis():
 def test_the_constant_of_a_linear_field_is_its_logarithmic_norm_by_pairs_as_well():
     matrix = draw(4, 4)
     exact = torch.linalg.eigvalsh((matrix + matrix.T) / 2)[-1]
-    found = one_sided_constant(lambda z: z @ matrix.T, draw(16, 4), generator=stream())
+    found = one_sided_constant(lambda z: z @ matrix.T, draw(16, 4), generator=stream(), steps=300)
     assert_close(found.at_states, exact)
     assert_close(found.between_pairs, exact, rtol=1e-3, atol=0.0)  # ascent, not an eigenvalue solver
     assert_close(found.value, exact, rtol=1e-10, atol=0.0)

@@ -6,7 +6,7 @@ solutions that stay in it. Where f is differentiable ν is the largest logarithm
 All numbers found here are attained by states or pairs, so they are lower bounds of ν.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -83,45 +83,83 @@ def one_sided_constant(
     *,
     generator: torch.Generator,
     batch_axes: int = 1,
-    steps: int = 300,
+    pairs: int = 32,
+    steps: int = 200,
+    hops: int = 4,
     within: Region | None = None,
 ) -> OneSided:
     """The largest rate found at which two solutions move apart, over states and pairs, sampled and searched.
 
-    z: states to start from, along the last batch axis, at least two. A third of the pairs are these states with their
-    neighbours in this order, a third with states at a hundredth of their size, and a third with states ten times as
-    far. `worst_pairs` moves them, inside `within` where it is given (z has to lie there). Logarithmic norms are taken
-    at z and along the pairs that were found.
+    z: sampled states, along the last batch axis, at least two. From the `pairs` worst of them the search starts: a
+    third pairs with the next of these, a third with a state at a hundredth of their size, a third with one ten times as
+    far. `worst_pairs` moves the pairs, by `steps`, inside `within` where it is given (z has to lie there); logarithmic
+    norms are taken along what it finds. Then `pairs` states, half of them the worst, walk at random for `hops`
+    steps, of 1/1000 of the size of the states to all of it, and never to a lower rate: for fields with kinks, where no
+    gradient leads on.
     """
     _require_field("one_sided_constant", field, z, batch_axes)
     checks.generator("one_sided_constant", generator)
-    count("one_sided_constant", "steps", steps, at_least=0)
+    for name, value, least in (("pairs", pairs, 1), ("steps", steps, 0), ("hops", hops, 0)):
+        count("one_sided_constant", name, value, at_least=least)
     axis = batch_axes - 1
     if z.shape[axis] < 2:
         raise ValueError(
             f"one_sided_constant needs at least two states on axis {axis}; got {z.shape[axis]}. Pass more of them."
         )
-    with torch.no_grad():
-        partners = _partners(z, generator, axis, within)
+
+    def norms(states: Tensor) -> Tensor:
+        return logarithmic_norms(field, states, generator=generator, batch_axes=batch_axes)
 
     def score(one: Tensor, other: Tensor) -> Tensor:
         return quotients(field, one, other, batch_axes=batch_axes)
 
-    found = worst_pairs(score, z, partners, steps=steps, within=within)
-    segment = [found.other + place * (found.one - found.other) for place in BETWEEN]
-    norms = logarithmic_norms(field, torch.cat([z, *segment], axis), generator=generator, batch_axes=batch_axes)
-    at_states, between = norms.amax(axis), found.score.amax(axis)
+    z = z.detach()
+    size = z.square().mean().sqrt()
+    size = torch.where(size > 0, size, torch.ones_like(size))
+    starts = _worst(z, norms(z), axis, max(2, min(pairs, z.shape[axis])))[0]
+    found = worst_pairs(score, starts, _partners(starts, size, generator, axis, within), steps=steps, within=within)
+    tried = torch.cat([z, *(found.other + place * (found.one - found.other) for place in BETWEEN)], axis)
+    walkers, rates = _worst(tried, norms(tried), axis, tried.shape[axis])
+    worst = torch.arange(starts.shape[axis], device=z.device)
+    spread = worst * (
+        tried.shape[axis] // len(worst)
+    )  # half of the walkers from all ranks: a small cell may be anywhere
+    chosen = torch.where(worst % 2 == 0, worst, spread)
+    walkers, rates = walkers.index_select(axis, chosen), rates.index_select(axis, chosen)
+    for _ in range(hops):
+        far = 10 ** (-3 * torch.rand(rates.shape, generator=generator, device=generator.device, dtype=z.dtype))
+        moved = walkers + size * _wide(far.to(z.device), z) * _random(walkers.shape, z, generator)
+        moved = moved if within is None else within(moved)
+        after = norms(moved)
+        walkers = torch.where(_wide(after >= rates, z), moved, walkers)
+        rates = torch.maximum(after, rates)
+    at_states, between = rates.amax(axis), found.score.amax(axis)
     return OneSided(torch.maximum(at_states, between), at_states, between, found)
 
 
-def _partners(z: Tensor, generator: torch.Generator, axis: int, within: Region | None) -> Tensor:
-    """The other state of each pair, by its number: the neighbour, a near state, a far one."""
-    random = torch.randn(z.shape, generator=generator, dtype=z.dtype, device=generator.device).to(z.device)
-    size = z.square().mean().sqrt()
-    size = torch.where(size > 0, size, torch.ones_like(size))
-    number = torch.arange(z.shape[axis], device=z.device) % 3
-    number = number.reshape([-1 if place == axis else 1 for place in range(z.ndim)])
-    moved = z + size * torch.where(number == 1, 0.01, 10.0) * random
+def _worst(states: Tensor, rates: Tensor, axis: int, number: int) -> tuple[Tensor, Tensor]:
+    """The states with the largest rates along an axis, and these rates."""
+    top = rates.topk(number, axis)
+    return states.take_along_dim(_wide(top.indices, states), axis), top.values
+
+
+def _wide(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(*values.shape, *[1] * (like.ndim - values.ndim))
+
+
+def _along(values: Tensor, axis: int, axes: int) -> Tensor:
+    return values.reshape([-1 if place == axis else 1 for place in range(axes)])
+
+
+def _random(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    drawn = torch.randn(list(shape), generator=generator, dtype=like.dtype, device=generator.device)
+    return drawn.to(like.device)
+
+
+def _partners(z: Tensor, size: Tensor, generator: torch.Generator, axis: int, within: Region | None) -> Tensor:
+    """The other state of each pair, by its number: the next one, a near state, a far one."""
+    number = _along(torch.arange(z.shape[axis], device=z.device) % 3, axis, z.ndim)
+    moved = z + size * torch.where(number == 1, 0.01, 10.0) * _random(z.shape, z, generator)
     partners = torch.where(number == 0, z.roll(1, axis), moved)
     partners = partners if within is None else within(partners)
     same = (partners == z).flatten(axis + 1).all(-1).reshape(*z.shape[: axis + 1], *[1] * (z.ndim - axis - 1))

@@ -1,0 +1,88 @@
+"""Up to which step does a method keep the contraction of gradient nets, and is the limit sharp?
+
+f(z) = −Aᵀσ(Az + b) with 0 ≤ σ' ≤ 1 obeys ⟨Δf, Δz⟩ ≤ −‖Δf‖²/‖A‖², Δ the difference of two states: with s = Az + b,
+⟨Δf, Δz⟩ = −⟨Δσ, Δs⟩ ≤ −‖Δσ‖² ≤ −‖AᵀΔσ‖²/‖A‖². For an Euler step this gives
+    ‖Δz + hΔf‖² ≤ ‖Δz‖² + h (h − 2/‖A‖²) ‖Δf‖²,
+so no pair is carried apart if h ≤ 2/‖A‖². Of a pair with all slopes 1 along the first singular direction the step makes
+h‖A‖² − 1 times the distance, which is the most that any pair has beyond the limit: proved, and sharp, where such states
+are attained or approached (A square and invertible, all σ here).
+Other methods: h ≤ 2r/‖A‖² with r the radius of circle contractivity, proved in `control.stability` for every tableau;
+r = ∞ for the algebraically stable ones (implicit Euler, midpoint, Gauss). For r = 0 (Dormand-Prince) it says nothing.
+Beyond the real stability interval x of the method, h‖A‖² > x, the pair above expands. Between 2r and x nothing is
+proved for a net of one layer: what the search finds there is reported, and not predicted.
+Counter-example: z + hσ(Bz + b) carries pairs apart at every h, as its field has a positive one-sided constant.
+"Expands" is a growth above 1 + 1e-6: the search goes down to distances of 1e-4 of the states, and long implicit steps
+lose digits. All growths are attained by a pair, so those found below the largest one are no proof of contraction.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from regimes.experiments.control.euler_step_limit.config import Config as Config
+from regimes.experiments.control.euler_step_limit.drawing import draw as draw
+from regimes.experiments.control.euler_step_limit.runs import BEYOND, METHODS, OPEN, WITHIN
+from regimes.experiments.control.euler_step_limit.runs import measure as measure
+from regimes.lab.numbers import Number, extent, judged, largest, smallest
+from regimes.lab.report import Interval, Judgement, Prediction, Statement
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+EXPANDS = 1e-6
+EULER_WITHIN = "Euler, h ≤ 2/‖A‖²: largest growth of a distance found, less 1"
+EULER_BEYOND = "Euler, h > 2/‖A‖²: least over nets of the growth found, less 1"
+EULER_FACTOR = "Euler, h > 2/‖A‖²: growth found over h‖A‖² − 1"
+OTHERS_WITHIN = "other methods, h ≤ 2r/‖A‖²: largest growth found, less 1"
+OTHERS_BEYOND = "other methods, beyond the real stability interval: least growth found, less 1"
+COUNTER = "plain residual nets at all these steps: least growth found, less 1"
+STATEMENT = Statement(
+    title="Euler's step is contractive up to 2/‖A‖², others' up to 2r/‖A‖²",
+    claim="A step of a Runge-Kutta method for z' = −Aᵀσ(Az + b) carries no two states apart if h ≤ 2r/‖A‖², r its "
+    "radius of circle contractivity; for Euler's method r = 1, and beyond 2/‖A‖² some pair is carried apart.",
+    source="[DahlquistJeltsch2006], [Celledoni2021]; the growth beyond the limit is derived here",
+    predictions=(
+        Prediction(EULER_WITHIN, Interval.at_most(EXPANDS), "derived"),
+        Prediction(EULER_BEYOND, Interval.at_least(EXPANDS), "derived"),
+        Prediction(EULER_FACTOR, Interval(0.95, 1 + EXPANDS), "derived"),
+        Prediction(OTHERS_WITHIN, Interval.at_most(EXPANDS), "published"),
+        Prediction(OTHERS_BEYOND, Interval.at_least(EXPANDS), "derived"),
+        Prediction(COUNTER, Interval.at_least(EXPANDS), "derived"),
+    ),
+)
+GRID = ("method", "activation", "place", "seed")
+BATCHED = ("place", "seed")
+
+
+def judge(rows: "DataFrame") -> Judgement:
+    """The largest and least growths of the zones; of the open one what was found."""
+    some: Any = rows[rows.half > 0]
+    euler, others = some[some.method == "Euler"], some[some.method != "Euler"]
+    above: Any = euler[euler.zone == BEYOND]
+    found: dict[str, Number | None] = {
+        EULER_WITHIN: largest(euler[euler.zone == WITHIN].growth - 1),
+        EULER_BEYOND: smallest(above.growth - 1),
+        EULER_FACTOR: extent(above.growth / (2 * above.half - 1)),
+        OTHERS_WITHIN: largest(others[others.zone == WITHIN].growth - 1),
+        OTHERS_BEYOND: smallest(others[others.zone == BEYOND].growth - 1),
+        COUNTER: smallest(euler.plain - 1),
+    }
+    merits: dict[str, Any] = {}
+    for method in dict.fromkeys(others[others.zone == OPEN].method):
+        between: Any = others[(others.zone == OPEN) & (others.method == method)]
+        expanding = between[between.growth > 1 + EXPANDS]
+        merits[f"{method}, between 2r/‖A‖² and the real interval: largest growth found"] = largest(between.growth)
+        merits[f"{method}: shortest expanding step found, h‖A‖²"] = smallest(2 * expanding.half)
+    return judged(STATEMENT, found, merits)
+
+
+def table(rows: "DataFrame") -> "DataFrame":
+    """Of each method and step: growths over nets and activations, and how many nets have a pair that expands."""
+    import pandas
+
+    lines = []
+    for method in (name for name in METHODS if name in set(rows.method)):
+        own: Any = rows[(rows.method == method) & (rows.half > 0)]
+        for (half, zone), some in own.groupby(["half", "zone"]):
+            line: dict[str, Any] = {"method": method, "h‖A‖²": 2 * float(half), "zone": zone, "nets": len(some)}
+            line |= {"largest growth found": float(some.growth.max()), "least": float(some.growth.min())}
+            lines.append(line | {"nets with an expanding pair": int((some.growth > 1 + EXPANDS).sum())})
+    return pandas.DataFrame(lines)

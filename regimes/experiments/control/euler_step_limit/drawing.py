@@ -1,0 +1,88 @@
+"""The figure: growth of distances against the step, and the regions of linear stability with the disks in them."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from regimes.control.stability import contractivity_radius, real_interval, stability_function
+from regimes.control.tableau import Tableau
+from regimes.experiments.control.euler_step_limit.runs import METHODS
+from regimes.lab import figures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+REGIONS = 6
+FINE = 161  # points on an axis of a region
+LEFT, RIGHT, UP = -5.0, 1.5, 4.0
+
+
+def draw(rows: "DataFrame") -> "Figure":
+    """Largest growth of each method against h‖A‖², with 2r and the real interval; regions and disks of the explicit."""
+    made, panels = figures.figure(2, 4, width=figures.DOUBLE, height=4.4)
+    measured = [name for name in METHODS if name in set(rows.method)]
+    shown = [name for name in measured if METHODS[name].explicit]
+    with figures.style():
+        for kind, ax in zip((True, False), panels[:, 0], strict=True):
+            _growths(ax, rows, [name for name in measured if METHODS[name].explicit == kind])
+        panels[0, 0].set(title="explicit", ylabel="largest growth", ylim=(0.8, 2.0))
+        panels[1, 0].set(title="implicit", ylabel="largest growth", xscale="log", ylim=(0.8, 2.0))
+        for number, ax in enumerate(panels[:, 1:].flat):
+            if number < min(len(shown), REGIONS):
+                _region(ax, shown[number])
+            else:
+                ax.set_axis_off()
+        words = "Left: largest growth of a distance over nets and activations; marks are filled up to 2r, open beyond. "
+        words += (
+            "Others: where |R(w)| ≤ 1, the disk of circle contractivity |w + r| ≤ r (dark), and the ends of the real "
+        )
+        words += "interval (bar). Implicit methods here are stable in the whole left half-plane."
+        figures.explain(made, words)
+    return made
+
+
+def _look(name: str) -> dict[str, Any]:
+    number = list(METHODS).index(name) % len(figures.PALETTE)
+    return {"color": figures.PALETTE[number], "marker": figures.MARKERS[number]}
+
+
+def _growths(ax: "Axes", rows: Any, names: list[str]) -> None:
+    for name in names:
+        own = rows[(rows.method == name) & (rows.half > 0)]
+        if not len(own):
+            continue
+        by_step = own.groupby("half").growth.max()
+        places, values = 2 * by_step.index.to_numpy(), by_step.to_numpy()
+        look = _look(name)
+        ax.plot(places, values, color=look["color"], linewidth=1, label=name)
+        within = places <= 2 * contractivity_radius(METHODS[name]) * (1 + 1e-9)
+        ax.plot(places[within], values[within], linestyle="", markersize=3.5, **look)
+        ax.plot(places[~within], values[~within], linestyle="", markersize=3.5, markerfacecolor="white", **look)
+    ax.axhline(1.0, color="black", linewidth=0.8)
+    ax.set(xlabel=r"step $h\|A\|^2$")
+    if names and not METHODS[names[0]].explicit:
+        ax.legend(loc="upper left", fontsize=6.5)
+
+
+def _region(ax: "Axes", name: str) -> None:
+    tableau: Tableau = METHODS[name]
+    x, y = np.linspace(LEFT, RIGHT, FINE), np.linspace(-UP, UP, FINE)
+    w = torch.complex(*(torch.from_numpy(part) for part in np.meshgrid(x, y)))
+    size = stability_function(tableau, w).abs().numpy()
+    color = _look(name)["color"]
+    ax.contourf(x, y, size, levels=[0.0, 1.0], colors=[color], alpha=0.25)
+    ax.contour(x, y, size, levels=[1.0], colors=[color], linewidths=1)
+    radius, end = contractivity_radius(tableau), real_interval(tableau)
+    if 0 < radius < math.inf:
+        angle = np.linspace(0, 2 * np.pi, 181)
+        ax.fill(-radius + radius * np.cos(angle), radius * np.sin(angle), color=color, alpha=0.6, linewidth=0)
+    ax.plot([-end, -end], [-0.35, 0.35], color="black", linewidth=1)
+    ax.axhline(0, color=figures.GREY, linewidth=0.5)
+    ax.axvline(0, color=figures.GREY, linewidth=0.5)
+    ax.set_title(f"{name}: r = {figures.signed(radius)}", color=color)
+    ax.set(aspect="equal", xlim=(LEFT, RIGHT), ylim=(-UP, UP))
+    ax.grid(False)
