@@ -37,6 +37,7 @@ SHARED = {
     "complexity",
     "gradient_nets",
     "layered",
+    "halves",
     "low_data",
     "planes",
     "paths",
