@@ -7,9 +7,9 @@ layers are symplectic too. The step of −h by the adjoint method undoes a layer
 δzᵀΩδz' is a quadratic invariant of the equations of two variations. A method that keeps quadratic invariants to order q
 (`product_order`, from rooted trees: 1 for Euler, 3 for Heun) misses it by O(h^(q+1)) in a single step. For Euler's it
 is seen by hand: with J = I + hF and F Hamiltonian, FᵀΩ + ΩF = 0 and JᵀΩJ − Ω = h² FᵀΩF. These orders are predicted for
-one layer, at the same states for all methods and steps; corrections are of relative size h‖F‖, hence ±0.1. The method
-Kutta 4 is an exception: on linear fields its term of order 5 is zero, and the defect is that of |R(iy)|² = 1 − y⁶/72, so
-of order 6. tanh is nearly linear; a pilot with other seeds had slopes of 5.1 to 5.4, and 5 to 6 is predicted.
+one layer, at the same states for all methods and steps; corrections are of relative size h‖F‖, hence ±0.1. Kutta 4 is
+an exception: on linear fields its term of order 5 is zero, and the defect is that of |R(iy)|² = 1 − y⁶/72, so of order
+6. tanh is nearly linear; a pilot with other seeds had slopes of 5.1 to 5.4, and 5 to 6 is predicted.
 
 Weights are as drawn, or trained on two spirals with Verlet's steps of 0.5. Rounding of the defects is some 10⁻¹⁵ ‖J‖²,
 of the way back some 10⁻¹⁵ times the norm of the network's inverse Jacobian; 10⁻¹² leaves room for both.
@@ -50,8 +50,8 @@ def _order(name: str, nets: str) -> str:
 STATEMENT = Statement(
     title="Symplectic methods make the layers of a net symplectic",
     claim="A layer of a Hamiltonian network by a symplectic method has JᵀΩJ = Ω, volume 1 and an exact inverse to "
-    "rounding, with random and with trained weights; other explicit methods miss the area by h to the power that rooted "
-    "trees give.",
+    "rounding, with random and with trained weights; other explicit methods miss the area by h to the power that "
+    "rooted trees give.",
     source="[Celledoni2021], [HairerLubichWanner2006]; the orders of the others are derived here",
     predictions=(
         *(Prediction(words, EXACT, "published") for words in COLUMNS),

@@ -105,6 +105,14 @@ def followed(
         z, p = z + added.q, p + added.p
 
 
+def course(
+    system: Swinging, method: Pair | Tableau, z: Tensor, p: Tensor, size: float, steps: int
+) -> tuple[Float[Tensor, " times"], Float[Tensor, "times runs n"], Float[Tensor, "times runs n"]]:
+    """The times, and K − K_0 and H − H_0 at each."""
+    times, kept, energy = zip(*followed(system, method, z, p, size, steps), strict=True)
+    return torch.tensor(times, dtype=torch.float64), torch.stack(kept), torch.stack(energy)
+
+
 @torch.no_grad()
 def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, float]]:
     """One row a network; the depths only without halving.
@@ -118,18 +126,16 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
     z, p = starts(config, seeds)
     rows: list[dict[str, float]] = [{} for _ in points]
     if first["halvings"] == 0:
-        course = list(followed(system, method, z, p, config.size, config.layers))
+        _, kept, energy = course(system, method, z, p, config.size, config.layers)
         for depth in depths(config.layers):
-            window = course[depth // 2 : depth + 1]
-            for name, place in (("K", 1), ("H", 2)):
-                found = root_mean_square(torch.stack([each[place] for each in window]))
+            for name, values in (("K", kept), ("H", energy)):
+                found = root_mean_square(values[depth // 2 : depth + 1])
                 for row, value in zip(rows, found.tolist(), strict=True):
                     row[f"{name}_{depth}"] = value
     longest, horizon = ORDERS.get(first["method"], OTHERWISE)
     size = longest / 2 ** first["halvings"]
-    course = list(followed(system, method, z, p, size, max(8, round(config.shorter * horizon / size))))
-    times = torch.tensor([each[0] for each in course], dtype=torch.float64)
-    kept, energy = (torch.stack([each[place] for each in course]) for place in (1, 2))
+    steps = max(8, round(config.shorter * horizon / size))
+    times, kept, energy = course(system, method, z, p, size, steps)
     centred = times - times.mean()
     slopes = torch.einsum("t,trn->rn", centred, kept) / centred.square().sum()
     drift = slopes.square().mean(1).sqrt().tolist()
