@@ -13,6 +13,17 @@ def clouds(n=40, m=50, d=3):
     return rng.normal(size=(n, d)), rng.normal(size=(m, d)) + 1
 
 
+@pytest.mark.parametrize(("d", "shift"), [(1, 0.0), (2, 1e6), (8, 0.0), (17, -3.0), (64, 1e3)])
+def test_costs_have_the_bits_of_a_sum_over_features(d, shift):
+    rng = np.random.default_rng(d)
+    x, y = rng.normal(size=(30, d)) + shift, rng.normal(size=(20, d)) + shift
+    squared = np.zeros((30, 20))
+    for k in range(d):
+        squared += (x[:, k, None] - y[None, :, k]) ** 2
+    np.testing.assert_array_equal(cost_matrix(x, y, 2.0), squared)
+    np.testing.assert_array_equal(cost_matrix(x, y, 1.0), np.sqrt(squared))
+
+
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
 def test_the_c_transform_is_the_least_slack(p):
     x, y = clouds()

@@ -1,10 +1,12 @@
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
 from torch.testing import assert_close
 
-from regimes.transport.cost import cost_matrix
+from regimes.transport import swaps
+from regimes.transport.cost import cost_matrix, paired_cost, saving
 from regimes.transport.discrete import exact_transport
 from regimes.transport.monotone import (
     cycle_gain,
@@ -48,6 +50,56 @@ def test_walks_are_the_best_of_all_walks(length):
 
     best = max(gain(walk) for walk in itertools.product(range(6), repeat=length))
     assert_close(float(worst_walks(x, t, longest=length)[-1]), float(best))
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0])
+def test_a_small_gain_between_points_far_from_zero_or_from_their_targets_is_seen(p):
+    # All points but two keep their order along a line; these are near each other, and have each other's targets.
+    x = 1e6 * np.linspace(-1, 1, 40)[:, None] * np.ones(2)
+    x[21] = x[20] + 1e-3
+    t = x.copy()
+    t[[20, 21]] = t[[21, 20]]
+    found = worst_swap(x, t, p=p)
+    assert found.members == (20, 21)
+    assert_close(found.gain, float(2 * np.linalg.norm(x[20] - x[21]) ** p), rtol=1e-9, atol=0.0)
+    if p > 1:
+        moved = worst_swap(x, t + np.array([2.0**23, 0.0]), p=p)  # costs of 1e13 that differ by 1e-6
+        assert moved.members == (20, 21)
+        assert moved.gain > 0
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_swaps_of_blocks_are_the_swaps_of_all(p, monkeypatch):
+    x, t = draw(9, 30, 3)
+    whole = worst_swap(x, t, p=p)
+    monkeypatch.setattr(swaps, "PAIRS", 100)
+    assert worst_swap(x, t, p=p) == whole
+
+
+def test_the_gain_of_a_cycle_does_not_depend_on_a_common_shift():
+    x, t = (np.round(2.0**10 * cloud) / 2.0**10 for cloud in draw(10, 8))
+    for p in (1.5, 2.0, 3.0):
+        near = cycle_gain(x, t, (0, 3, 5), p=p)
+        assert_close(cycle_gain(x + 2.0**20, t + 2.0**20, (0, 3, 5), p=p), near, rtol=1e-12, atol=0.0)
+    # At p = 2 targets may be shifted alone.
+    assert_close(cycle_gain(x, t + 2.0**30, (0, 3, 5)), cycle_gain(x, t, (0, 3, 5)), rtol=1e-12, atol=0.0)
+    assert shortest_gaining_cycle(x, t + 2.0**30).members == shortest_gaining_cycle(x, t).members
+
+
+def test_savings_are_differences_of_costs():
+    rng = np.random.default_rng(11)
+    x, t, other = rng.normal(size=(3, 50, 4))
+    t[0], other[1], t[2] = x[0], x[1], other[2]
+    for p in (1.0, 1.5, 2.0, 3.0):
+        assert_close(saving(x, t, other, p), paired_cost(x, t, p) - paired_cost(x, other, p), rtol=1e-12, atol=1e-13)
+
+
+def test_a_long_cycle_needs_the_memory_of_a_few_matrices():
+    x, t = ring(60, 0.6 * 2 * np.pi / 60)
+    tracemalloc.start()
+    assert shortest_gaining_cycle(x, t).length > 50
+    assert tracemalloc.get_traced_memory()[1] < 15 * 8 * 60**2
+    tracemalloc.stop()
 
 
 def test_an_optimal_pairing_has_no_gaining_cycle():

@@ -13,7 +13,7 @@ from scipy.sparse import coo_matrix
 
 from regimes.errors import RunFailed
 
-ROOM = 2.0**61  # the solver refuses costs above about 2^63 / 3 n², for its prices could overflow
+ROOM = 2.0**60  # the solver refuses costs above about 2^61 / (n + 1)², for its prices could overflow
 REFINEMENTS = 8  # at most; each gains six decimals or more
 SHARPER = 16.0  # times the largest slack of the assignment: the next cap
 
@@ -76,7 +76,7 @@ def _integer_assignment(
     largest = float(cost.max())
     while True:
         cap = min(cap, largest) if cap > 0 else largest
-        unit = cap * n * n / ROOM if cap > 0 else 1.0
+        unit = cap * (n + 1) ** 2 / ROOM if cap > 0 else 1.0
         while True:
             whole = np.floor(np.minimum(cost, cap) / unit)
             mate = _solve(rows, columns, whole.astype(np.int64), n)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from regimes.checks import finite, given, real, shapes, without_values
@@ -154,11 +155,32 @@ def edge_cost(x: Matrix, y: Float[np.ndarray, "m d"], rows: Index, columns: Inde
     return out
 
 
+def saving(
+    x: Float[np.ndarray, "*e d"], t: Float[np.ndarray, "*e d"], other: Float[np.ndarray, "*e d"], p: float
+) -> Float[np.ndarray, "*e"]:
+    """‖x − t‖^p − ‖x − other‖^p row by row, from ‖x − t‖² − ‖x − s‖² = ⟨s − t, (x − t) + (x − s)⟩.
+
+    Where both costs are large and nearly equal their difference keeps its digits, which costs taken apart would lose.
+    """
+    before, after = x - t, x - other
+    difference = np.einsum("...d,...d->...", other - t, before + after)
+    if p == 2:
+        return difference
+    first, second = (np.einsum("...d,...d->...", z, z) for z in (before, after))
+    return power_difference(first, second, difference, p)
+
+
+def power_difference(
+    first: Float[np.ndarray, "*e"], second: Float[np.ndarray, "*e"], difference: Float[np.ndarray, "*e"], p: float
+) -> Float[np.ndarray, "*e"]:
+    """first^(p/2) − second^(p/2) of squared lengths whose difference is known better than they are."""
+    larger = np.maximum(first, second)
+    share = np.divide(np.abs(difference), larger, out=np.zeros_like(larger), where=larger > 0)
+    with np.errstate(divide="ignore"):  # log 0 = −inf where the other length is 0
+        part = -np.expm1(p / 2 * np.log1p(-np.minimum(share, 1)))
+    return np.sign(difference) * raised(larger, p) * part
+
+
 def cost_matrix(x: Matrix, y: Float[np.ndarray, "m d"], p: float) -> Float[np.ndarray, "n m"]:
-    """All costs ‖x_i − y_j‖^p, from differences one feature at a time (exact also where clouds are far from 0)."""
-    squared = np.zeros((len(x), len(y)))
-    for k in range(x.shape[1]):
-        difference = x[:, k, None] - y[None, :, k]
-        difference *= difference
-        squared += difference
-    return raised(squared, p)
+    """All costs ‖x_i − y_j‖^p, from differences, one feature after the other (exact also far from 0)."""
+    return raised(cdist(x, y, "sqeuclidean"), p)

@@ -3,17 +3,26 @@
 A pairing is optimal if and only if no cycle i → j → ... → i saves cost when each x_i takes the target of the next.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from regimes.checks import count
-from regimes.transport.cost import Matrix, Points, as_pairing, cost_matrix, edge_cost, paired_cost
+from regimes.transport.cost import (
+    Matrix,
+    Points,
+    as_pairing,
+    cost_matrix,
+    paired_cost,
+    power_difference,
+    saving,
+)
+from regimes.transport.swaps import largest_swap_gain
 
 Targets = Float[Tensor, "m *other"] | Float[np.ndarray, "m *other"]
 MOST_POINTS = 1500  # all walks are followed: n³ sums a step
@@ -40,34 +49,18 @@ def cycle_gain(x: Points, t_of_x: Targets, members: tuple[int, ...], *, p: float
     ):
         raise ValueError(f"cycle_gain needs members from 0 to {len(x_array) - 1}, at least one; got {members}.")
     here, following = np.array(members), np.roll(members, -1)
-    saved = paired_cost(x_array[here], t_array[here], p) - paired_cost(x_array[here], t_array[following], p)
-    return float(saved.sum())
+    return math.fsum(saving(x_array[here], t_array[here], t_array[following], p))
 
 
 def worst_swap(x: Points, t_of_x: Targets, *, p: float = 2.0) -> Cycle:
     """The two points whose swap of targets saves most, max_ij c_ii + c_jj − c_ij − c_ji over ALL pairs, O(n) memory.
 
-    For p = 2 the saving is −2 ⟨x_i − x_j, t_i − t_j⟩. The pair is found by matrix products, its gain from differences.
+    For p = 2 the saving is −2 ⟨x_i − x_j, t_i − t_j⟩. Matrix products bound all savings, with their rounding; what
+    may be the largest is computed from differences.
     """
     x_array, t_array = as_pairing("worst_swap", p, x=x, t_of_x=t_of_x)
-    origin = np.median(np.concatenate([x_array, t_array]), axis=0)
-    x_torch, t_torch = torch.from_numpy(x_array - origin), torch.from_numpy(t_array - origin)
-    own = torch.from_numpy(paired_cost(x_array, t_array, p))
-    step = max(1, 4_000_000 // len(own))
-    best, members = -np.inf, (0, 0)
-    for start in range(0, len(own), step):
-        part = slice(start, start + step)
-        there, back = (_costs(a[part], b, p) for a, b in ((x_torch, t_torch), (t_torch, x_torch)))
-        value, place = (own[part, None] + own - there - back).flatten().max(0)
-        if float(value) > best:
-            best, members = float(value), (start + int(place) // len(own), int(place) % len(own))
-    gain = cycle_gain(x_array, t_array, members, p=p) if members[0] != members[1] else 0.0
+    gain, members = largest_swap_gain(x_array, t_array, p)
     return Cycle(2, gain, members) if gain > 0 else Cycle(0, 0.0, ())
-
-
-def _costs(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"], p: float) -> Float[Tensor, "n m"]:
-    squared = (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_(min=0)
-    return squared if p == 2 else squared.pow_(p / 2)
 
 
 def rearrangement_cycles(x: Points, t_of_x: Targets, plan: coo_matrix, *, p: float = 2.0) -> list[Cycle]:
@@ -85,7 +78,7 @@ def rearrangement_cycles(x: Points, t_of_x: Targets, plan: coo_matrix, *, p: flo
             "rearrangement_cycles needs a permutation plan (one size, uniform weights); this one splits mass."
         )
     moved = np.flatnonzero(target != np.arange(len(target)))
-    saved = edge_cost(x_array, t_array, moved, moved, p) - edge_cost(x_array, t_array, moved, target[moved], p)
+    saved = saving(x_array[moved], t_array[moved], t_array[target[moved]], p)
     graph = coo_matrix((np.ones(len(moved)), (moved, target[moved])), shape=plan.shape)
     label = connected_components(graph, directed=False)[1][moved]
     names, group = np.unique(label, return_inverse=True)
@@ -121,20 +114,20 @@ def worst_walks(x: Points, t_of_x: Targets, *, longest: int, p: float = 2.0) -> 
 def shortest_gaining_cycle(x: Points, t_of_x: Targets, *, p: float = 2.0, longest: int | None = None) -> Cycle:
     """The cycle of fewest points that saves cost, the best of that length; length 0 if and only if none does.
 
-    With `longest` = n (the default) length 0 proves the pairing optimal. Gains within rounding of the costs
-    (n · 1e-14 of the largest) count as 0. Exact and slow: n³ sums a step, so at most 1,500 points.
+    With `longest` = n (the default) length 0 proves the pairing optimal. Gains within rounding (n · 1e-14 of the
+    largest of a single step) count as 0. Exact and slow: n³ sums a step, so at most 1,500 points; memory is O(n²).
     """
     x_array, t_array = as_pairing("shortest_gaining_cycle", p, x=x, t_of_x=t_of_x)
     if longest is not None:
         count("shortest_gaining_cycle", "longest", longest)
     gain = _step_gains("shortest_gaining_cycle", x_array, t_array, p)
     noise = 1e-14 * len(gain) * float(np.abs(gain).max())
-    walks = [gain]
+    walk = gain
     for length in range(2, (len(gain) if longest is None else longest) + 1):
-        walks.append(_extend(walks[-1], gain))
-        start = int(np.argmax(np.diagonal(walks[-1])))
-        if walks[-1][start, start] > noise:
-            members = _retrace(walks, gain, start)
+        walk = _extend(walk, gain)
+        start = int(np.argmax(np.diagonal(walk)))
+        if walk[start, start] > noise:
+            members = _retrace(gain, start, length)
             return Cycle(length, cycle_gain(x_array, t_array, members, p=p), members)
     return Cycle(0, 0.0, ())
 
@@ -144,7 +137,14 @@ def _step_gains(caller: str, x: Matrix, t: Matrix, p: float) -> Float[np.ndarray
         raise ValueError(
             f"{caller} needs at most {MOST_POINTS} points, {len(x)} take too long: use fewer, or the cycle of ot_gap."
         )
-    return paired_cost(x, t, p)[:, None] - cost_matrix(x, t, p)
+    difference = np.zeros((len(x), len(x)))
+    for k in range(x.shape[1]):  # as `saving` has it, for all pairs
+        before, after = x[:, k] - t[:, k], x[:, k, None] - t[None, :, k]
+        difference += (t[None, :, k] - t[:, k, None]) * (before[:, None] + after)
+    if p == 2:
+        return difference
+    own = np.broadcast_to(paired_cost(x, t, 2.0)[:, None], difference.shape)
+    return power_difference(own, cost_matrix(x, t, 2.0), difference, p)
 
 
 def _extend(walk: Float[np.ndarray, "n n"], gain: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
@@ -155,9 +155,13 @@ def _extend(walk: Float[np.ndarray, "n n"], gain: Float[np.ndarray, "n n"]) -> F
     return longer
 
 
-def _retrace(walks: list[np.ndarray], gain: np.ndarray, start: int) -> tuple[int, ...]:
-    members, end = [start], start
-    for walk in reversed(walks[:-1]):
-        end = int(np.argmax(walk[start] + gain[:, end]))
+def _retrace(gain: Float[np.ndarray, "n n"], start: int, length: int) -> tuple[int, ...]:
+    """The best closed walk of that length from a point: the best walks from there are made once more, and kept."""
+    best = [gain[start]]
+    for _ in range(length - 2):
+        best.append((best[-1][:, None] + gain).max(0))
+    members, end = [], start
+    for row in reversed(best):
+        end = int(np.argmax(row + gain[:, end]))
         members.append(end)
-    return (start, *reversed(members[1:]))
+    return (start, *reversed(members))
