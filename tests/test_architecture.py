@@ -33,6 +33,7 @@ HEAVY = ("torch", "jax", "ot", "matplotlib", "pandas", "scipy", "sklearn")
 LIMIT = 300
 # packages of experiments that other experiments may import
 SHARED = {
+    "known_least",
     "missing",
     "complexity",
     "gradient_nets",

@@ -1,0 +1,126 @@
+"""Does a least-action net move its data as far as the task asks, and no farther?
+
+Set-up. In the plane both classes lie at height −Δ, side by side. Class + has to be carried over the line y = 0 (score
+β y, logistic risk), class − has to stay. The objective is risk + L Σ‖v_k‖²/λ with λ fixed; its least value over all
+maps, and the transport of the minimiser, are known exactly (`known_least`): about (Δ + margin)²/2, from all but nothing
+to eight times the size of the cloud. Nets are dense blocks from Kaiming weights of gain 0.5, trained by full-batch Adam
+with the penalty ("least action") and without it ("risk alone"), from the same weights.
+
+A net whose complexity adapts has the cost of the minimiser at every Δ: the log-log slope of its transport against the
+least one is 1, and so is their ratio. The risk alone does not see the transport: its cost is that of the initial
+weights where the task is easy, and wherever descent comes to where it is hard.
+
+Predictions, made before the run: the slope in [0.9, 1.1] and the ratio at the Δ where it is worst at most 1.2 with the
+penalty (what Adam reaches); without it the ratio at the smallest Δ at least 2.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+
+from regimes.experiments.least_action.known_least.exact import below, least, line, logistic
+from regimes.experiments.least_action.known_least.nets import net, train
+from regimes.lab import figures, numbers
+from regimes.lab.config import Settings
+from regimes.lab.report import Interval, Judgement, Prediction, Statement
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+SLOPE = "slope of log transport against log least transport, least action"
+RATIO = "transport over the least transport, least action, worst distance"
+ALONE = "transport over the least transport, risk alone, smallest distance"
+NAMES = {"least_action": "least action", "risk": "risk alone"}
+STATEMENT = Statement(
+    title="The cost of a least-action net adapts to its task",
+    claim="The farther classes have to be moved, the more a least-action net moves them, and no more than it has to; "
+    "by the risk alone a net moves an easy task's data much too far.",
+    source="[Karkar2020] section 3, complexity that adapts to the data",
+    predictions=(
+        Prediction(SLOPE, Interval.around(1.0, 0.1), "derived"),
+        Prediction(RATIO, Interval.at_most(1.2), "chosen"),
+        Prediction(ALONE, Interval.at_least(2.0), "chosen"),
+    ),
+)
+GRID = ("method", "distance", "seed")
+BATCHED = ("distance", "seed")
+
+
+class Config(Settings):
+    """Distances, clouds, nets and training; configs/complexity_adapts.yaml is the real size."""
+
+    method: tuple[Literal["least_action", "risk"], ...] = Field(
+        ("least_action", "risk"), description="with the penalty and without"
+    )
+    distance: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (0.5, 2.0), min_length=2, description="heights Δ that class + has to climb"
+    )
+    seeds: int = Field(2, ge=1, description="clouds and initial weights")
+    samples: int = Field(16, ge=4, description="points of a cloud")
+    blocks: int = Field(3, ge=1, description="residual blocks")
+    hidden: int = Field(8, ge=1, description="neurons of each block")
+    multiplier: float = Field(5.0, gt=0, description="λ, fixed")
+    steps: int = Field(60, ge=1, description="steps of full-batch Adam")
+    rate: float = Field(0.01, gt=0, description="learning rate, a cosine to 0")
+
+
+def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """One row a net: its risk and transport, and those of the minimiser of the penalised objective."""
+    clouds = [below(config.samples, point["distance"], point["seed"]) for point in points]
+    x, signs = (torch.stack(part) for part in zip(*clouds, strict=True))
+    nets = [net(point["seed"], blocks=config.blocks, hidden=config.hidden) for point in points]
+    fixed = torch.full((len(points),), config.multiplier, dtype=torch.float64)
+    paid = fixed if points[0]["method"] == "least_action" else torch.full_like(fixed, torch.inf)
+    found = train(nets, x, signs, logistic, line, paid, steps=config.steps, rate=config.rate)
+    known = least(x[..., 1], signs, line, logistic, fixed)
+    columns = {
+        "risk": found.risk,
+        "transport": found.transport,
+        "least_risk": known.risk,
+        "least_transport": known.transport,
+        "excess": (found.risk + found.transport / fixed) / known.objective - 1,
+    }
+    return [{name: float(column[run]) for name, column in columns.items()} for run in range(len(points))]
+
+
+def ratios(rows: "DataFrame", method: str) -> dict[float, numbers.Number]:
+    """Transport over the least transport by distance: geometric means over the seeds."""
+    some = rows[rows.method == method]
+    return numbers.each(some, "distance", lambda at: numbers.geometric_mean(at.transport / at.least_transport))
+
+
+def judge(rows: "DataFrame") -> Judgement:
+    """The slope, one a seed, and the ratios at the two distances that the predictions speak of."""
+    least_action, alone = ratios(rows, "least_action"), ratios(rows, "risk")
+    some = rows[rows.method == "least_action"]
+    found = {
+        SLOPE: numbers.slope(some.least_transport, some.transport, some.seed),
+        RATIO: max(least_action.values(), key=lambda one: one.value, default=None),
+        ALONE: alone[min(alone)] if alone else None,
+    }
+    other = rows[rows.method == "risk"]
+    merits = {
+        "seeds": float(rows.seed.nunique()),
+        "slope by the risk alone": numbers.slope(other.least_transport, other.transport, other.seed),
+        "objective over the least one − 1, largest": float(some.excess.max()) if len(some) else None,
+    }
+    return numbers.judged(STATEMENT, found, merits)
+
+
+def draw(rows: "DataFrame") -> "Figure":
+    """Transport against the least transport; the diagonal is the least."""
+    made, ax = figures.figure(height=3.3)
+    with figures.style():
+        for number, (method, some) in enumerate(rows.groupby("method", sort=False)):
+            at = some.groupby("distance").least_transport.mean()
+            found = numbers.each(some, "distance", lambda one: numbers.geometric_mean(one.transport))
+            figures.curve(ax, {at[key]: one for key, one in found.items()}, number=number, label=NAMES[str(method)])
+        ends = [float(rows.least_transport.min()), float(rows.least_transport.max())]
+        ax.plot(ends, ends, ":", color=figures.GREY, label="the least possible")
+        ax.set(xscale="log", yscale="log", xlabel="transport of the minimiser", ylabel="transport of the net")
+        ax.legend(loc="upper left")
+        seeds = rows.seed.nunique()
+        figures.explain(made, f"Geometric means of {seeds} seeds; {figures.intervals('bands', seeds)}.")
+    return made

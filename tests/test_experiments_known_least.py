@@ -1,0 +1,180 @@
+import math
+
+import pandas as pd
+import pytest
+import torch
+from torch.testing import assert_close
+
+from regimes.experiments.least_action import complexity_adapts, minimal_maps_are_not_unique, multiplier_diverges
+from regimes.experiments.least_action.known_least.exact import RISKS, SCORES, band, below, least, line, logistic
+from regimes.experiments.least_action.known_least.nets import net, train
+from regimes.training.objectives import LeastAction
+
+
+def verdicts(experiment, rows):
+    return {finding.quantity: finding.verdict for finding in experiment.judge(rows).findings}
+
+
+@pytest.mark.parametrize("risk", ["hinge", "square"])
+def test_the_least_objective_is_the_closed_form_where_there_is_one(risk):
+    """One point at height −1 under 4 y: hinge, r = max(0, 1 − 4y); square, r = ½ (1 − 4y)²; both plus (y + 1)²/λ."""
+    y, signs = -torch.ones(2, 1).double(), torch.ones(2, 1).double()
+    multiplier = torch.tensor([0.3, 2.0], dtype=torch.float64)
+    place = {
+        "hinge": torch.minimum(-1 + 2 * multiplier, torch.tensor(0.25).double()),
+        "square": (4 - 2 / multiplier) / (16 + 2 / multiplier),
+    }[risk]
+    found = least(y, signs, line, RISKS[risk], multiplier)
+    expected = RISKS[risk](4 * place) + (place + 1) ** 2 / multiplier
+    assert_close(found.objective, expected)
+    assert_close(found.transport, (place + 1) ** 2, rtol=1e-5, atol=0)
+
+
+def test_no_map_is_below_the_least_objective():
+    x, signs = minimal_maps_are_not_unique.cloud(12, 3)
+    multiplier = torch.tensor(5.0).double()
+    known = least(x[:, 1], signs, band, logistic, multiplier).objective
+    draw = torch.Generator().manual_seed(0)
+    for size in (0.0, 0.1, 1.0):
+        to = x[:, 1] + signs.clamp(min=0) * 1.2 + size * torch.randn(12, generator=draw, dtype=torch.float64)
+        assert logistic(signs * band(to)).mean() + (to - x[:, 1]).square().mean() / multiplier >= known
+
+
+@pytest.mark.parametrize("samples", [8, 10, 32])
+def test_the_cloud_is_its_own_mirror_image(samples):
+    x, signs = minimal_maps_are_not_unique.cloud(samples, 1)
+    mirrored = x * torch.tensor([1.0, -1.0]).double()
+
+    def ordered(points):
+        return sorted(map(tuple, torch.cat([points, signs[:, None]], 1).add(0.0).tolist()))
+
+    assert_close(torch.tensor(ordered(mirrored)), torch.tensor(ordered(x)))
+    assert_close(SCORES["band"](x[:, 1]), SCORES["band"](mirrored[:, 1]))
+
+
+def test_nets_trained_together_are_each_trained_by_least_action():
+    """One step of Adam written out for one net, with the objective of `train`."""
+    x, signs = below(8, 1.0, 0)
+    made = [net(seed, blocks=2, hidden=3) for seed in (1, 2)]
+    alone = net(2, blocks=2, hidden=3)
+    both = train(
+        made, torch.stack([x, x]), torch.stack([signs, signs]), logistic, line, torch.tensor([1.0, 5.0]).double(),
+        steps=1, rate=0.1,
+    )  # fmt: skip
+    objective = LeastAction(
+        lambda out, s: logistic(s[:, 1] * line(out[:, 1])).mean(),
+        multiplier=2.5,
+        growth=0.0,
+        convention="sum_over_features",
+    )
+    optimizer = torch.optim.Adam(alone.parameters(), lr=0.1)
+    objective(alone(x, trace=True), torch.stack([signs, signs], 1)).value.backward()  # L Σ‖v‖²/λ with L = 2, λ = 5
+    optimizer.step()
+    assert_close(both.ends[1], alone(x).detach())
+
+
+def test_the_multiplier_grows_by_the_risk_after_the_warm_steps():
+    x, signs = below(8, 1.0, 0)
+    start = torch.tensor([1.0]).double()
+    still = train([net(0, blocks=1, hidden=2)], x[None], signs[None], logistic, line, start, steps=3, rate=0.0)
+    grown = train(
+        [net(0, blocks=1, hidden=2)], x[None], signs[None], logistic, line, start,
+        steps=5, warm=2, rate=0.0, growth=0.5, looks=[1, 3],
+    )  # fmt: skip
+    assert_close(grown.multiplier[:, 0], 1 + 0.5 * still.risk * torch.tensor([1.0, 3.0]).double())
+
+
+def clouds(excess=0.001, spread=0.01, distance=1.0, same=0.02):
+    rows = []
+    for score, apart in (("band", distance), ("raised", same)):
+        for seed in range(4):
+            wobble = 1 + 0.02 * (seed - 1.5)
+            row = {"excess": excess, "spread": spread, "distance": apart, "cost": 1.0, "up": 0.5}
+            rows.append({"score": score, "seed": seed, **{name: value * wobble for name, value in row.items()}})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "quantity"),
+    [
+        ({"excess": 0.2}, minimal_maps_are_not_unique.EXCESS),
+        ({"spread": 0.2}, minimal_maps_are_not_unique.SPREAD),
+        ({"distance": 0.2}, minimal_maps_are_not_unique.DIFFERENT),
+        ({"same": 0.3}, minimal_maps_are_not_unique.SAME),
+    ],
+)
+def test_each_prediction_on_equal_costs_and_different_maps_can_fail_alone(change, quantity):
+    assert set(verdicts(minimal_maps_are_not_unique, clouds()).values()) == {"supported"}
+    found = verdicts(minimal_maps_are_not_unique, clouds(**change))
+    assert found.pop(quantity) == "refuted"
+    assert set(found.values()) == {"supported"}
+    minimal_maps_are_not_unique.draw(clouds())
+
+
+def tasks(power=1.0, factor=1.05, alone=4.0):
+    rows = []
+    for seed in range(4):
+        for distance in (0.25, 1.0, 4.0):
+            known = (distance + 0.3) ** 2 / 2
+            for method, value in (("least_action", factor * known**power), ("risk", alone)):
+                row = {"method": method, "distance": distance, "seed": seed, "least_transport": known, "excess": 0.0}
+                rows.append(row | {"transport": value * (1 + 0.01 * (seed - 1.5))})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(
+    ("change", "broken"),
+    [
+        ({"power": 0.8, "factor": 1.0}, {complexity_adapts.SLOPE}),
+        ({"factor": 1.5}, {complexity_adapts.RATIO}),
+        ({"alone": 0.2}, {complexity_adapts.ALONE}),
+    ],
+)
+def test_each_prediction_on_adapted_costs_can_fail(change, broken):
+    assert set(verdicts(complexity_adapts, tasks()).values()) == {"supported"}
+    found = verdicts(complexity_adapts, tasks(**change))
+    assert broken <= {name for name, verdict in found.items() if verdict == "refuted"}
+    complexity_adapts.draw(tasks())
+
+
+def courses(powers, residual=0.001, factor=1.0):
+    rows = []
+    for risk, power in powers.items():
+        for seed in range(4):
+            wobble = 1 + 0.01 * (seed - 1.5)
+            parts = {"quarter": 0.25, "half": 0.5, "end": 1.0}
+            row = {f"exact_{part}": 1 + at**power if power else 2.0 for part, at in parts.items()}
+            grown = {name.replace("exact", "multiplier"): value for name, value in row.items()}
+            grown["multiplier_end"] += (0.02 * grown["multiplier_end"] * (seed - 1.5)) * bool(power) * 0.01
+            row |= {name: factor * value for name, value in grown.items()}
+            rows.append({"risk": risk, "seed": seed, **row, "risk_end": 0.1, "excess": residual * wobble})
+    return pd.DataFrame(rows)
+
+
+RESTS = {"hinge": 0.0, "square": 1 / 3, "logistic": 0.55}
+
+
+@pytest.mark.parametrize(("risk", "power"), [("hinge", 0.5), ("square", 1.0), ("logistic", 0.1)])
+def test_the_octave_ratio_tells_the_laws_of_the_multiplier_apart(risk, power):
+    assert set(verdicts(multiplier_diverges, courses(RESTS)).values()) == {"supported"}
+    found = verdicts(multiplier_diverges, courses(RESTS | {risk: power}))
+    assert found[multiplier_diverges.OCTAVE[risk]] == "refuted"
+    rows = courses(RESTS)
+    power_law = multiplier_diverges.octaves(rows[rows.risk == "square"], "exact")
+    assert power_law.tolist() == pytest.approx([2 ** (1 / 3)] * 4)
+    multiplier_diverges.draw(rows)
+
+
+def test_a_multiplier_off_the_exact_course_and_a_residual_are_refuted():
+    assert verdicts(multiplier_diverges, courses(RESTS, factor=1.3))[multiplier_diverges.COURSE] == "refuted"
+    assert verdicts(multiplier_diverges, courses(RESTS, residual=0.2))[multiplier_diverges.RESIDUAL] == "refuted"
+
+
+def test_the_exact_course_adds_the_least_risk_step_by_step():
+    x, signs = below(6, 1.0, 0)
+    found = multiplier_diverges.exact_course(x[None, :, 1], signs[None], "logistic", [1, 2])
+    multiplier = torch.tensor([1.0]).double()
+    for place in range(2):
+        multiplier = multiplier + 0.05 * least(x[None, :, 1], signs[None], line, logistic, multiplier).risk
+        assert_close(found[place], multiplier)
+    assert math.isfinite(float(found.sum()))
