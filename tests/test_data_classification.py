@@ -11,7 +11,8 @@ from regimes.data.classification import CONSTANTS, NAMES, SHAPES, Labelled, clas
 from regimes.data.images import Images, balanced
 
 POOL, HELD = 400, 100
-CLASSES = {"circles": 2, "digits": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
+PLANE = ("circles", "donut1d", "donut2d", "squares2d", "spiral2d")
+CLASSES = {**dict.fromkeys(PLANE, 2), "digits": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,7 @@ def test_every_name_gives_the_parts_asked_for_in_the_documented_form(name):
     assert data.shape == SHAPES.get(name, (2,))
     for part, size in ((data.train, 150), (data.validation, 30), (data.test, 60)):
         assert part.x.shape == (size, *data.shape)
-        assert part.x.dtype == (torch.float64 if name == "circles" else torch.uint8)
+        assert part.x.dtype == (torch.float64 if name in PLANE else torch.uint8)
         assert part.labels.shape == (size,)
         assert part.labels.dtype == torch.int64
         assert 0 <= int(part.labels.min()) <= int(part.labels.max()) < data.classes
@@ -205,7 +206,7 @@ def test_all_parts_move_to_a_device_together():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="one of circles, digits, mnist, cifar10, cifar100; got 'cifar'"):
+    with pytest.raises(ValueError, match=f"one of {', '.join(PLANE)}, digits, mnist, cifar10, cifar100; got 'cifar'"):
         classification("cifar")
 
 
@@ -255,3 +256,17 @@ def test_the_constants_are_the_mean_and_deviation_of_the_original_files(name):
         measured = (share * value).sum()
         assert_close(measured.item(), mean, atol=5e-5, rtol=0)  # four digits
         assert_close((share * (value - measured).square()).sum().sqrt().item(), deviation, atol=5e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", PLANE)
+def test_points_of_the_plane_come_by_name_and_are_left_as_they_are(name):
+    data = classification(name, seed=9)
+    assert (len(data.train.labels), len(data.test.labels)) == (800, 200)
+    assert len(rows(data.train) | rows(data.test)) == 1000
+    assert_close(data.normalise(data.train.x), data.train.x.float(), rtol=0, atol=0)
+
+
+def test_donuts_by_name_have_the_radii_of_their_labels():
+    data = classification("donut2d", seed=9)
+    radii = [data.train.x[data.train.labels == label].norm(dim=1).mean() for label in (0, 1)]
+    assert radii[1] < 0.3 < 0.4 < radii[0]

@@ -45,7 +45,10 @@ def lazy_vs_meanfield(
 @with_given
 def train_classifier(
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="circles, digits, mnist, cifar10 or cifar100.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="circles, donut1d, donut2d, squares2d, spiral2d, digits, mnist, cifar10 or cifar100."
+        ),
     ] = None,
     arch: Annotated[
         str | None, typer.Option(metavar="NAME", help="Architecture; by default that of the data set's recipe.")

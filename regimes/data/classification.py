@@ -1,4 +1,4 @@
-"""Labelled samples in parts for training, validation and test: circles, digits, MNIST, CIFAR."""
+"""Labelled samples in parts for training, validation and test: points of the plane, digits, MNIST, CIFAR."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +11,19 @@ from torch import Tensor
 from regimes.conventions import generator
 from regimes.data import cifar, images, synthetic
 from regimes.data.images import Images
+from regimes.data.plane import PLANE
 from regimes.errors import UserError
 from regimes.streams import Data
 
-NAMES = ("circles", "digits", "mnist", "cifar10", "cifar100")
+POINTS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"circles": synthetic.circles, **PLANE}
+NAMES = (*POINTS, "digits", "mnist", "cifar10", "cifar100")
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
 CONSTANTS = {  # mean and standard deviation of each channel over the official training part
     "mnist": ((0.1307,), (0.3081,)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
 }
-CIRCLE_POINTS = 1000
+PLANE_POINTS = 1000
 HELD_OUT = 0.2  # test share where there is no official test part
 
 
@@ -96,10 +98,10 @@ def classification(
     seed: int = 0,
     data_dir: Path | str | None = None,
 ) -> Classification:
-    """One of the data sets circles, digits, mnist, cifar10, cifar100, in parts drawn from one seed.
+    """One of the data sets NAMES (circles, donut1d, ..., digits, mnist, cifar10, cifar100), in parts drawn from a seed.
 
     Training and validation samples come from the official training part and never meet, test samples from the
-    official test part; circles and digits have none, so 20 % of the samples are held out first. A size of None
+    official test part; points and digits have none, so 20 % of the samples are held out first. A size of None
     takes all there are (train_size: all that validation leaves). `choose` is `images.uniform` (classes balanced in
     the mean only, as the authors draw) or `images.balanced`. The training samples of one seed are nested in
     train_size and do not depend on the other sizes.
@@ -114,7 +116,7 @@ def classification(
     for size_name, size in (("train_size", train_size), ("validation", validation), ("test_size", test_size)):
         if size is not None and (isinstance(size, bool) or not isinstance(size, int)):
             raise UserError(f"classification needs {size_name} as a whole number; got {size!r}.")
-    pool, test, normalise = _circles(seed) if name == "circles" else _images(name, seed, data_dir)
+    pool, test, normalise = _points(name, seed) if name in POINTS else _images(name, seed, data_dir)
     _check(name, len(pool.labels), len(test.labels), train_size, validation, test_size)
     train = len(pool.labels) - validation if train_size is None else train_size
     first = _draw(pool.labels, train, choose, generator(seed, Data.TRAIN))
@@ -134,9 +136,9 @@ def classification(
     )
 
 
-def _circles(seed: int) -> tuple[Labelled, Labelled, Normalise]:
-    x, labels = synthetic.circles(CIRCLE_POINTS, generator=generator(seed, Data.DRAW))  # in random order already
-    held = round(HELD_OUT * CIRCLE_POINTS)
+def _points(name: str, seed: int) -> tuple[Labelled, Labelled, Normalise]:
+    x, labels = POINTS[name](PLANE_POINTS, generator=generator(seed, Data.DRAW))  # in random order already
+    held = round(HELD_OUT * PLANE_POINTS)
     untouched = Normalise(torch.zeros(2), torch.ones(2), 1)
     return Labelled(x[held:], labels[held:]), Labelled(x[:held], labels[:held]), untouched
 

@@ -19,7 +19,9 @@ MOST_SEED = 2**63 - 1  # of the last run
 class NetSettings(Settings):
     """Which network learns which samples."""
 
-    dataset: Literal["circles", "digits", "mnist", "cifar10", "cifar100"] = Field("digits", description="data set")
+    dataset: Literal[
+        "circles", "donut1d", "donut2d", "squares2d", "spiral2d", "digits", "mnist", "cifar10", "cifar100"
+    ] = Field("digits", description="data set")
     data_dir: Path | None = Field(None, description="folder with the data files; null: REGIMES_DATA_DIR")
     train_size: Count | None = Field(None, description="training samples; null: all that validation leaves")
     validation: Annotated[int, Field(ge=0)] = Field(description="samples that choose the best epoch")
@@ -159,10 +161,13 @@ def folder_of(config: TrainConfig) -> Path:
     return default_folder("-".join(parts), config, named)
 
 
-POOL = {"circles": 800, "digits": 1438, "mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}  # train and validation
-TEST = {"circles": 200, "digits": 359, "mnist": 10_000, "cifar10": 10_000, "cifar100": 10_000}
-SHAPES = {"circles": (2,), "digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
-CLASSES = {"circles": 2, "digits": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
+PLANE = ("circles", "donut1d", "donut2d", "squares2d", "spiral2d")
+# Samples for training and validation.
+POOL = {**dict.fromkeys(PLANE, 800), "digits": 1438, "mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
+TEST = {**dict.fromkeys(PLANE, 200), "digits": 359, "mnist": 10_000, "cifar10": 10_000, "cifar100": 10_000}
+SHAPES: dict[str, tuple[int, ...]] = {**dict.fromkeys(PLANE, (2,)), "digits": (1, 8, 8), "mnist": (1, 28, 28)}
+SHAPES |= {"cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
+CLASSES = {**dict.fromkeys(PLANE, 2), "digits": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
 
 _COMMON: dict[str, Any] = {
     "optimiser": "sgd",
@@ -190,6 +195,18 @@ _CIFAR: dict[str, Any] = {
     "milestones": [150, 225, 250],
     "augment": True,
 }
+# Source: author code of [Karkar2020], circles; the final layer is learned here.
+_PLANE: dict[str, Any] = {
+    **_COMMON,
+    "arch": "dense",
+    "optimiser": "adam",
+    "lr": 0.01,
+    "betas": [0.9, 0.99],
+    "weight_decay": 0.0,
+    "batch": 10,
+    "epochs": 100,
+    "schedule": "constant",
+}
 # Without batch norm a net diverges within a few steps at the rates of SGD below. The weights of contractive steps have
 # no scale, as the step makes up for it, but their biases do: weights of norm 1 fit them.
 CALMER: dict[str, dict[str, Any]] = {
@@ -197,18 +214,7 @@ CALMER: dict[str, dict[str, Any]] = {
     "contractive": {"optimiser": "adam", "lr": 0.004, "init": "orthogonal", "gain": 1.0, "weight_decay": 0.0},
 }
 RECIPES: dict[str, dict[str, Any]] = {
-    # Source: author code of [Karkar2020], circles; the final layer is learned here.
-    "circles": {
-        **_COMMON,
-        "arch": "dense",
-        "optimiser": "adam",
-        "lr": 0.01,
-        "betas": [0.9, 0.99],
-        "weight_decay": 0.0,
-        "batch": 10,
-        "epochs": 100,
-        "schedule": "constant",
-    },
+    **dict.fromkeys(PLANE, _PLANE),
     "digits": {
         **_COMMON,
         "arch": "resnet9",
