@@ -105,6 +105,14 @@ def test_the_constant_of_a_gradient_field_is_between_minus_the_least_singular_va
     assert one_sided_constant(plain, draw(32, 3), generator=stream()).value > 0
 
 
+def test_the_parameters_of_a_field_keep_their_gradients():
+    field = GradientField(3).double()
+    field.linear.weight.grad = torch.ones_like(field.linear.weight)
+    one_sided_constant(field, draw(6, 3), generator=stream(), steps=3, hops=1)
+    assert torch.equal(field.linear.weight.grad, torch.ones_like(field.linear.weight))
+    assert field.linear.bias.grad is None
+
+
 def test_the_search_is_never_worse_than_its_start_and_keeps_nearly_equal_states_apart():
     one = draw(8, 3)
     other = one + 1e-6 * draw(8, 3)

@@ -80,14 +80,15 @@ def _searched(score: Score, one: Tensor, other: Tensor, steps: int, rate: float,
     best = Pairs(one, other, first)
     for number in range(steps):
         optimiser.param_groups[0]["lr"] = rate * (1 - number / steps)
-        optimiser.zero_grad()
         ends = pair()
         value = score(*ends)
         best = _better(best, Pairs(ends[0].detach(), ends[1].detach(), value.detach()))
-        (-value.nan_to_num(0.0, 0.0, 0.0).sum()).backward()
-        for each in moving:
-            if each.grad is not None:
-                each.grad.nan_to_num_(0.0, 0.0, 0.0)
+        if not value.requires_grad:  # a constant score leads nowhere
+            return best
+        options = {"allow_unused": True, "materialize_grads": True}
+        slopes = torch.autograd.grad(-value.nan_to_num(0.0, 0.0, 0.0).sum(), moving, **options)
+        for each, slope in zip(moving, slopes, strict=True):
+            each.grad = slope.nan_to_num(0.0, 0.0, 0.0)
         optimiser.step()
     return best
 
