@@ -134,13 +134,18 @@ def measure_steps(
             )
         if not velocity.transport:
             raise ValueError(f"{caller} needs a velocity that moves positions where there is noise; got {velocity}.")
-    if not isinstance(functional, Functional):
+    fixed = functional if isinstance(functional, Functional) else None
+    if fixed is None:
         function(caller, functional=functional)
+    else:
+        require_functional(caller, fixed)
     coordinates = Coordinates(velocity, measure.detach())
 
     def change(iteration: int, state: State) -> State:
-        now = functional if isinstance(functional, Functional) else functional(iteration)
-        require_functional(caller, now)
+        now = fixed  # looked at once: that takes as long as a small step
+        if now is None:
+            now = functional(iteration)  # type: ignore[operator]
+            require_functional(caller, now)
         return coordinates.value_and_velocity(now, state)[1]
 
     deviation = (2 * size * velocity.transport * heat).sqrt()

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes.checks import alike, count, given, real, shapes
+from regimes.meanfield.joined_fields import ErrorFunctionJoined, ReluJoined
 
 Pull = Callable[[Tensor], Tensor]
 Overlap = Callable[[Tensor, Tensor], tuple[Tensor, Pull]]
@@ -116,6 +117,10 @@ class ReluOverlap:
         slope = slope.mul_(self._factor(u)).masked_fill_(length == 0, 0)
         return (u * slope).sum(2), slope
 
+    def joined(self, m: int, v: OtherWeights, charges: Charges) -> ReluJoined:
+        """`field` of any net of m neurons joined with v, in memory of its own."""
+        return ReluJoined(self._factor(v), m, v, charges)
+
     def coefficient(self, length: Tensor, degree: int) -> Tensor:
         """E relu(|u| t) h_n(t) for t ~ N(0, 1), h_n the normalised Hermite polynomial of that degree.
 
@@ -209,6 +214,13 @@ class ErrorFunctionOverlap:
         slope = torch.baddbmm(u * inward, slopes, column * v, beta=-1).mul_(2 / math.pi)
         value = torch.baddbmm(self.constant**2 * column.sum(1, keepdim=True), arcsines, column, alpha=2 / math.pi)
         return value.squeeze(2), slope
+
+    def joined(self, m: int, v: OtherWeights, charges: Charges) -> ErrorFunctionJoined | None:
+        """`field` of any net of m neurons joined with v, in memory of its own; of one error function only."""
+        if len(self.terms) != 1:
+            return None
+        ((weight, width),) = self.terms
+        return ErrorFunctionJoined(weight, width, self.constant, m, v, charges)
 
     def _single(self, u: Tensor, v: Tensor, column: Tensor) -> Field:
         """`field` of one error function: Σ_j of (u·v) ∂z/∂(u·v) is u times the sum of the rest, one product less."""

@@ -1,11 +1,15 @@
 """Risk over the whole distribution of inputs, in closed form, where student and teacher are two-layer nets."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from regimes.checks import function, given, positive
 from regimes.meanfield import net_measure
+from regimes.meanfield.joined_fields import Joined
 from regimes.meanfield.layout import equal_members
 from regimes.meanfield.overlaps import Overlap, Summed
 from regimes.meanfield.overlaps import erf_gaussian as erf_gaussian
@@ -14,6 +18,7 @@ from regimes.meanfield.overlaps import relu_gaussian as relu_gaussian
 from regimes.meanfield.overlaps import relu_sphere as relu_sphere
 from regimes.meanfield.particles import Particles, require_particles
 from regimes.meanfield.two_layer import require_alpha
+from regimes.modules import readable
 
 
 class PopulationRisk:
@@ -55,6 +60,13 @@ class PopulationRisk:
         column = torch.as_tensor(alpha).to(teacher.output).reshape(-1, 1, 1)
         self.alpha: float | Tensor = column if by_run else float(alpha)
         self._kept: tuple[tuple[int, int], Particles, Tensor] | None = None
+        self._joined: Joined | None = None  # for what is kept
+        self._sums_alone = isinstance(overlap, Summed)
+        self._fitting: tuple[Any, ...] = ()  # shapes and dtypes that were looked at last
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is kept for the next step, whose parts share memory."""
+        return self.__dict__ | {"_kept": None, "_joined": None}
 
     def risk(self, particles: Particles) -> Float[Tensor, " runs"]:
         """R(f) = ½ E‖f − y‖², not divided by α²."""
@@ -63,7 +75,11 @@ class PopulationRisk:
     def gradient(self, particles: Particles, out: Particles | None = None) -> Particles:
         """Plain gradient of F_α = R(f)/α² in every weight; written to `out` if given."""
         student, others, _ = self._nets(particles)
-        return self._gradient(student, *self._sums(student, student.join(others)), out)
+        field = self._field(student, others)
+        if field is None:
+            return self._gradient(student, *self._sums(student, student.join(others)), out)
+        sums, slopes = field(student.input, student.output)
+        return self._gradient(student, sums, slopes.mul_(student.output), out)
 
     def velocity(self, particles: Particles) -> Particles:
         """Particle flow −m ∇F_α."""
@@ -97,6 +113,25 @@ class PopulationRisk:
 
         The latter is kept for the next step.
         """
+        self._require(particles)
+        factor = self.alpha * self._scale(particles.width)
+        if self._kept is None or self._kept[0] != (particles.runs, particles.width):
+            teacher = self._teachers(particles.runs)
+            others = Particles(-teacher.output, teacher.input)
+            if self.centre is not None:
+                others = others.join(Particles(-factor * self.centre.output, self.centre.input))
+            sums, _ = self._sums(others, others)
+            self._joined = None
+            self._kept = (particles.runs, particles.width), others, (others.output * sums).sum((1, 2)) / 2
+        return Particles(factor * particles.output, particles.input), *self._kept[1:]
+
+    def _require(self, particles: Particles) -> None:
+        """Refuse particles that do not fit; a look at each step of a descent would take as long as a small step."""
+        fitting = None
+        if isinstance(particles, Particles) and all(isinstance(part, Tensor) for part in particles):
+            fitting = tuple((part.shape, part.dtype, part.device) for part in particles)
+            if fitting == self._fitting:
+                return
         k, d = self.teacher.output.shape[2], self.teacher.input.shape[2]
         require_particles("PopulationRisk", particles, d=d, k=k, like=self.teacher.output)
         for name, part in {"alpha": self.alpha, "centre": self.centre and self.centre.output}.items():
@@ -105,28 +140,38 @@ class PopulationRisk:
                     f"PopulationRisk needs {name} for each of the {particles.runs} runs of the particles; got "
                     f"{len(part)}. Repeat it."
                 )
-        factor = self.alpha * self._scale(particles.width)
-        if self._kept is None or self._kept[0] != (particles.runs, particles.width):
-            teacher = self._teachers(particles.runs)
-            others = Particles(-teacher.output, teacher.input)
-            if self.centre is not None:
-                others = others.join(Particles(-factor * self.centre.output, self.centre.input))
-            sums, _ = self._sums(others, others)
-            self._kept = (particles.runs, particles.width), others, (others.output * sums).sum((1, 2)) / 2
-        return Particles(factor * particles.output, particles.input), *self._kept[1:]
+        self._fitting = fitting or ()
 
     def _scale(self, width: int) -> float:
         return 1 / width if self.scale is None else self.scale
 
     def _gradient(self, student: Particles, sums: Tensor, pulls: Tensor, out: Particles | None) -> Particles:
         """The gradient of F_α from that of R(f) in the weights of the student's net."""
-        output, input = sums * (self._scale(student.width) / self.alpha), pulls / (self.alpha * self.alpha)
-        return Particles(output, input) if out is None else Particles(out.output.copy_(output), out.input.copy_(input))
+        output, input = self._scale(student.width) / self.alpha, self.alpha * self.alpha
+        if out is None:
+            return Particles(sums * output, pulls / input)
+        torch.mul(sums, output, out=out.output)
+        torch.div(pulls, input, out=out.input)
+        return out
+
+    def _field(self, student: Particles, others: Particles) -> Joined | None:
+        """The field of the student joined with what is kept, in memory that is kept, too; None where there is none."""
+        if not self._summed(student, others) or not readable():
+            return None
+        if self._joined is None:
+            joined: Callable[..., Joined | None] | None = getattr(self.overlap, "joined", None)
+            with torch.inference_mode(False):
+                self._joined = joined and joined(student.width, others.input, others.output[..., 0])
+        return self._joined
+
+    def _summed(self, net: Particles, other: Particles) -> bool:
+        """Whether sums over the neurons of the other net are enough."""
+        traced = torch.is_grad_enabled() and any(part.requires_grad for part in (*net, *other))
+        return self._sums_alone and net.output.shape[2] == 1 and not traced
 
     def _sums(self, net: Particles, other: Particles) -> tuple[Tensor, Tensor]:
         """Σ_j w_j K(u_i, v_j), and Σ_j (w_i·w_j) ∂K(u_i, v_j)/∂u_i, the neurons i of one net, j of the other."""
-        traced = torch.is_grad_enabled() and any(part.requires_grad for part in (*net, *other))
-        if isinstance(self.overlap, Summed) and net.output.shape[2] == 1 and not traced:
+        if self._summed(net, other) and isinstance(self.overlap, Summed):
             sums, slopes = self.overlap.field(net.input, other.input, other.output[..., 0])
             return sums.unsqueeze(2), slopes.mul_(net.output)
         value, pull = self.overlap(net.input, other.input)
