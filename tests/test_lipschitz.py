@@ -27,7 +27,7 @@ def largest_slope(net, shape):
     for _ in range(4):
         x = torch.randn(shape, dtype=torch.float64)
         jacobian = torch.func.jacrev(lambda one: net(one[None])[0])(x).flatten(1)
-        found.append(float(torch.linalg.matrix_norm(jacobian.reshape(-1, x.numel()), 2)))
+        found.append(float(torch.linalg.matrix_norm(jacobian.detach().reshape(-1, x.numel()), 2)))
     return max(found)
 
 
