@@ -19,8 +19,8 @@ where λ comes to rest.
 Predictions, made before any run of a net: octave ratio at most 0.7 (hinge: well below the 1 of a logarithm), in [1.15,
 1.4] (square: 2^(1/3) = 1.26), in [1.3, 1.65] (logistic: √2 = 1.41, and its logarithm); λ at the end over that of the
 exact course in [0.9, 1.1] for the worst of the three; with the hinge the objective at the end within 5 % of the least
-one, the residual of its optimality conditions. λ starts at 1 and grows by 0.05 of the risk a step; for the hinge at 0.5,
-below λ*, and by 0.01, so that the net can follow. The net is trained at the first λ before.
+one, the residual of its optimality conditions. λ starts at 1 and grows by 0.05 of the risk a step; for the hinge at
+0.5, below λ*, and by 0.01, so that the net can follow. The net is trained at the first λ before.
 """
 
 from itertools import accumulate
