@@ -23,7 +23,7 @@ from regimes.conventions import generator
 from regimes.data.plane import PLANE
 from regimes.streams import Plane
 
-RATES = (0.1, 0.3, 1.0, 3.0, 10.0)
+RATES = (0.3, 1.0, 3.0, 10.0, 30.0)
 ASCENTS = (1, 2, 4)
 HEAD = 5.0  # both output weights
 
