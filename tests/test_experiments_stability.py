@@ -106,7 +106,7 @@ def limits(**changed):
                               ("Kutta 3", 0.9, "open"), ("Kutta 3", 1.5, "beyond")):  # fmt: skip
         growth = 2 * half - 1 if area == "beyond" else 1.0
         for seed in range(4):
-            row = {"method": method, "activation": "relu", "place": half, "seed": seed, "half": half, "zone": area}
+            row = {"method": method, "activation": "tanh", "place": half, "seed": seed, "half": half, "zone": area}
             plain = 1.5 if method == "Euler" else math.nan
             rows.append(row | {"growth": growth, "linear": growth, "plain": plain})
     table = pd.DataFrame(rows)
@@ -130,6 +130,14 @@ def test_growths_as_derived_support_the_step_limit_and_each_fault_refutes_its_pr
     found = verdicts(module.judge(limits(growth={("Euler", "beyond"): 1.0})))
     assert found[module.EULER_BEYOND] == found[module.EULER_FACTOR] == "refuted"
     assert not any("open" in name for name in found)
+
+
+def test_beyond_the_real_interval_nothing_is_predicted_of_sigma_without_a_state_at_rest():
+    rows = limits(growth={("Kutta 3", "beyond"): 1.0})
+    rows = pd.concat([limits(), rows.assign(activation="relu")])
+    found = euler_step_limit.judge(rows)
+    assert found.verdict == "supported"
+    assert found.merits[next(name for name in found.merits if "other σ" in name)] == 0
 
 
 def test_what_is_found_in_the_open_zone_is_a_merit():

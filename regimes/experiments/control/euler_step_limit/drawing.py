@@ -29,7 +29,7 @@ def draw(rows: "DataFrame") -> "Figure":
     with figures.style():
         for kind, ax in zip((True, False), panels[:, 0], strict=True):
             _growths(ax, rows, [name for name in measured if METHODS[name].explicit == kind])
-        panels[0, 0].set(title="explicit", ylabel="largest growth", ylim=(0.8, 2.0))
+        panels[0, 0].set(title="explicit", ylabel="largest growth", ylim=(0.8, 2.0), xlim=(0.0, 4.0))
         panels[1, 0].set(title="implicit", ylabel="largest growth", xscale="log", ylim=(0.8, 2.0))
         for number, ax in enumerate(panels[:, 1:].flat):
             if number < min(len(shown), REGIONS):
@@ -38,7 +38,7 @@ def draw(rows: "DataFrame") -> "Figure":
                 ax.set_axis_off()
         words = "Left: largest growth of a distance over nets and activations; marks are filled up to 2r, open beyond. "
         words += (
-            "Others: where |R(w)| ≤ 1, the disk of circle contractivity |w + r| ≤ r (dark), and the ends of the real "
+            "Others: where |R(w)| ≤ 1, the disk of circle contractivity |w + r| ≤ r (dark), and the end x of the real "
         )
         words += "interval (bar). Implicit methods here are stable in the whole left half-plane."
         figures.explain(made, words)
@@ -83,6 +83,6 @@ def _region(ax: "Axes", name: str) -> None:
     ax.plot([-end, -end], [-0.35, 0.35], color="black", linewidth=1)
     ax.axhline(0, color=figures.GREY, linewidth=0.5)
     ax.axvline(0, color=figures.GREY, linewidth=0.5)
-    ax.set_title(f"{name}: r = {figures.signed(radius)}", color=color)
+    ax.set_title(f"{name}\nr = {figures.signed(radius)}, x = {figures.signed(end)}", color=color)
     ax.set(aspect="equal", xlim=(LEFT, RIGHT), ylim=(-UP, UP))
     ax.grid(False)

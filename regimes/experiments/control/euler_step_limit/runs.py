@@ -79,7 +79,7 @@ def largest(end: Any, nets: Fields, start: Tensor, config: Config, search: int) 
     shifted = torch.linalg.solve(nets.weight[:, None], (aims - nets.bias[:, None])[..., None])[..., 0]
     first = torch.where((number == 2)[None, :, None], shifted, start)
     steep = torch.linalg.svd(nets.weight).Vh[:, :1]
-    near = first + 0.01 * config.radius * torch.where((number == 2)[None, :, None], steep, random)
+    near = first + config.radius * torch.where((number == 2)[None, :, None], steep / 1000, random / 100)
     other = torch.where((number == 0)[None, :, None], start.roll(1, 1), near)
 
     def score(one: Tensor, two: Tensor) -> Tensor:

@@ -17,22 +17,25 @@ if TYPE_CHECKING:
 def draw(rows: "DataFrame") -> "Figure":
     """A panel for each kind of net with its growth in time; the amplification at the end against the speed."""
     names = list(dict.fromkeys(rows.net))
-    made, panels = figures.figure(1, max(2, len(names) + 1), width=figures.DOUBLE, height=2.9)
+    made, grid = figures.figure(2, 3, width=figures.DOUBLE, height=4.6)
+    panels = list(grid.flat)
     with figures.style():
         for ax, name in zip(panels, names, strict=False):
             _growth(ax, rows[(rows.net == name) & (rows.speed == rows.speed[rows.speed <= 1].max())])
-            ax.set_title(name.replace(", ", ",\n"))
-        panels[0].set_ylabel(r"growth $\|z(t)\| \,/\, \|z(0)\|$, largest")
+            ax.set(title=name, ylabel="largest growth", yscale="log", xlabel="time t")
+        _speeds(panels[-2], rows, names)
+        handles = [*panels[0].get_legend_handles_labels()[0], *panels[-2].get_legend_handles_labels()[0]]
+        for ax in (*panels[len(names) : -2], panels[-1]):
+            ax.set_axis_off()
         if names:
-            panels[0].legend(loc="lower left", fontsize=6.5)
-        _speeds(panels[-1], rows, names)
+            panels[-1].legend(handles=handles, loc="center left")
         words = (
-            "Growth of nets with the fastest rotation up to 1, first seed of each kind, between what their eigenvalues "
+            "Growth ‖z(t)‖/‖z(0)‖ of the first net of each kind at speed 1 (or the fastest below), between what its "
         )
         words += (
-            "say and what their logarithmic norm allows. Right: amplification at the end, geometric means over nets; "
+            "eigenvalues say and what its logarithmic norm allows. Speeds: geometric means over nets; dots: closed "
         )
-        words += "dots: closed form of the linear ones."
+        words += "form of the linear ones; dashed: tenfold."
         figures.explain(made, words)
     return made
 
@@ -50,8 +53,7 @@ def _growth(ax: "Axes", some: Any) -> None:
     ax.plot(
         times, np.exp(row.frozen * times), "--", color=figures.GREY, linewidth=1, label=r"$e^{t\,\max\,Re\,\lambda}$"
     )
-    ax.set(yscale="log", xlabel="time t")
-    ax.set_ylim(bottom=1e-2)
+    ax.set_ylim(bottom=1e-2, top=40)
 
 
 def _speeds(ax: "Axes", rows: Any, names: list[str]) -> None:
@@ -63,6 +65,4 @@ def _speeds(ax: "Axes", rows: Any, names: list[str]) -> None:
             ax.plot(closed.index, closed, linestyle="", marker=".", markersize=2, color="black", zorder=3)
         ax.plot([], [], color=figures.PALETTE[number], marker=figures.MARKERS[number], markersize=3, label=name)
     ax.axhline(10, color=figures.GREY, linestyle="--", linewidth=1)
-    ax.set(yscale="log", xlabel="speed of rotation c", title="amplification\nat the end")
-    if names:
-        ax.legend(loc="lower right", fontsize=6)
+    ax.set(yscale="log", xlabel="speed of rotation c", ylabel="growth at the end", title="speeds")
