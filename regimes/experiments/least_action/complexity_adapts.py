@@ -120,7 +120,7 @@ def draw(rows: "DataFrame") -> "Figure":
         ends = [float(rows.least_transport.min()), float(rows.least_transport.max())]
         ax.plot(ends, ends, ":", color=figures.GREY, label="the least possible")
         ax.set(xscale="log", yscale="log", xlabel="transport of the minimiser", ylabel="transport of the net")
-        ax.legend(loc="upper left")
+        made.legend(*ax.get_legend_handles_labels(), loc="outside upper center")
         seeds = rows.seed.nunique()
         figures.explain(made, f"Geometric means of {seeds} seeds; {figures.intervals('bands', seeds)}.")
     return made

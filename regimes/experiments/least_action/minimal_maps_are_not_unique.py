@@ -138,11 +138,11 @@ def draw(rows: "DataFrame") -> "Figure":
         for number, (score, some) in enumerate(rows.groupby("score", sort=False)):
             look = {"color": figures.PALETTE[number], "marker": figures.MARKERS[number], "linestyle": "none"}
             ax.plot(some.spread, some.distance, label=NAMES[str(score)], **look)
-        ax.axhline(0.5, linestyle=":", color=figures.GREY, label="predicted: above, and below 0.1")
+        ax.axhline(0.5, linestyle=":", color=figures.GREY, label="predicted: band above 0.5, one edge below 0.1")
         ax.axhline(0.1, linestyle=":", color=figures.GREY)
         ax.set(xscale="log", yscale="log", xlabel="relative standard deviation of the costs")
         ax.set(ylabel=r"$\|T_i - T_j\|$ over the displacement")
-        ax.legend(loc="center left")
+        made.legend(*ax.get_legend_handles_labels(), loc="outside upper center")
         figures.explain(
             made, "Marks: clouds, each with nets from several initial weights. A map and its mirror image: 2."
         )
