@@ -106,6 +106,8 @@ def maximised(
     decay: float = 0.0,
 ) -> list[Params]:
     """θ_l⁺ of each layer: see the module. gradients: cost, adjoints and ∂C/∂θ at the layers' parameters, from z."""
+    positive("maximised", "step", step, single=True)
+    count("maximised", "ascents", ascents)
     factor = 1 / (1 + step * decay)
     params = [
         {name: factor * (each - step * change[name]) for name, each in one.items()}
