@@ -119,6 +119,10 @@ def test_the_table_has_the_p_of_holm_over_all_its_lines():
     assert len(lines) == 3 * 4 * (1 + 3 * 2) * 4
     assert (lines["p, Holm"] >= lines["p"]).all()
     assert lines["p, Holm"].min() == pytest.approx(lines["p"].min() * len(lines))
+    wide = rows.assign(running=rows.running.where(rows.method != "control", 0.5 + 2 * (rows.running - 0.5)))
+    told = mnist_low_data.table(wide).query("scored == 'running' and compared == 'LAP − control'")
+    told = told[told["trained to"] == "protocol"]
+    assert told["ratio of deviations"].max() < 0.55
 
 
 def test_the_figure_shows_the_means_at_their_size():

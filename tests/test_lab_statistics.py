@@ -13,6 +13,7 @@ from regimes.lab.statistics import (
     mean_interval,
     median_interval,
     paired_p,
+    pitman_morgan,
     share_interval,
     slope_error,
 )
@@ -240,3 +241,16 @@ def test_it_holds_the_median_of_a_heavy_tailed_law_as_often_as_it_says():
     intervals = [median_interval(draw.standard_cauchy(15)).interval for _ in range(400)]
     held = [interval.low <= 0 <= interval.high for interval in intervals]
     assert np.mean(held) > 0.95 - 5 * math.sqrt(0.05 * 0.95 / 400)
+
+
+def test_equal_variances_of_pairs_are_rejected_as_often_as_the_level_says_and_unequal_ones_more_often():
+    draw = np.random.default_rng(0)
+    common = draw.normal(size=(400, 12))
+    same, other = (common + draw.normal(size=common.shape) for _ in range(2))
+    p = np.array([pitman_morgan(x, y)[1] for x, y in zip(same, other, strict=True)])
+    assert abs((p < 0.05).mean() - 0.05) < 5 * math.sqrt(0.05 * 0.95 / 400)
+    wide = np.array([pitman_morgan(x, 3 * y) for x, y in zip(same, other, strict=True)])
+    assert (wide[:, 1] < 0.05).mean() > 0.5
+    assert np.median(wide[:, 0]) == pytest.approx(1 / 3, rel=0.2)
+    assert pitman_morgan([1.0, 2.0, 4.0], [2.0, 3.0, 5.0]) == (pytest.approx(1.0), 1.0)
+    assert all(math.isnan(value) for value in pitman_morgan([1.0, 2.0], [2.0, 1.0]))

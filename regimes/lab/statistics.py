@@ -205,6 +205,29 @@ def paired_p(differences: ArrayLike) -> float:
     return float(2 * stdtr(sample.size - 1, -mean / error))
 
 
+def pitman_morgan(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
+    """Standard deviation of the first over that of the second, of pairs, and the two-sided p that both are equal.
+
+    Var x = Var y if and only if x + y and x − y are uncorrelated: Student's t with n − 2 degrees of freedom of their
+    correlation r, t = r √((n − 2)/(1 − r²)). NaN of fewer than three pairs or where one of the two does not vary.
+    Source: [Pitman1939].
+    """
+    x, y = _sample("pitman_morgan", first), _sample("pitman_morgan", second)
+    if x.size != y.size:
+        raise ValueError(f"pitman_morgan needs pairs; got {x.size} and {y.size} values")
+    nothing = float("nan")
+    if x.size < 3 or x.std() == 0 or y.std() == 0:
+        return nothing, nothing
+    total, difference = x + y, x - y
+    ratio = float(x.std() / y.std())
+    if total.std() == 0 or difference.std() == 0:  # x = ±y up to a constant: equal variances
+        return ratio, 1.0
+    r = float(np.corrcoef(total, difference)[0, 1])
+    if abs(r) >= 1:
+        return ratio, 0.0
+    return ratio, float(2 * stdtr(x.size - 2, -abs(r) * np.sqrt((x.size - 2) / (1 - r * r))))
+
+
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's p of each of m tests: in ascending order p_(i) becomes the largest of min(1, (m − j + 1) p_(j)), j ≤ i.
 

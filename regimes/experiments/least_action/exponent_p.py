@@ -197,8 +197,7 @@ def draw(rows: "DataFrame") -> "Figure":
                 figures.curve(right, own, number=number, bars=True, linestyle=line, label=name)
         left.set(yscale="log", xlabel="p of the training", ylabel="relative gap at that p")
         right.set(yscale="log", xlabel="p of the training", ylabel="asymmetry of the Jacobian test")
-        left.legend()
-        right.legend()
+        made.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=3)
         seeds = rows.seed.nunique()
         text = f"Geometric means of {seeds} seeds; {figures.intervals('bars', seeds)}. Gaps below 1e-9 count as that."
         figures.explain(made, text)

@@ -10,7 +10,7 @@ from regimes.experiments.least_action.mnist_low_data.config import ENCODERS
 from regimes.lab import numbers
 from regimes.lab.numbers import Number
 from regimes.lab.report import Baseline, Interval, Prediction
-from regimes.lab.statistics import holm, paired_p
+from regimes.lab.statistics import holm, paired_p, pitman_morgan
 
 Table = Any  # a pandas.DataFrame of rows
 LAP, CONTROL, VANILLA, TUNED = ("lap", False), ("control", False), ("vanilla", False), ("vanilla", True)
@@ -196,7 +196,8 @@ def measured(rows: Table, compared: Sequence[Comparison]) -> dict[str, Number | 
 def lines(rows: Table) -> list[dict[str, Any]]:
     """A line a cell and pair: both accuracies, their difference with interval, its p and Holm's p, number of seeds.
 
-    p is that of the paired t-test of no difference; Holm's holds for all lines together.
+    p is that of the paired t-test of no difference; Holm's holds for all lines together. Whether the first arm varies
+    less between seeds, so that its interval is narrower: the ratio of deviations, and the p of Pitman and Morgan.
     """
     found = []
     for cell in cells(rows):
@@ -204,14 +205,13 @@ def lines(rows: Table) -> list[dict[str, Any]]:
             values = differences(rows, key, other, cell)
             if len(values) == 0:
                 continue
-            both = {
-                f"{place} arm, %": float(accuracies(rows, one, cell)[values.index].mean())
-                for place, one in (("first", key), ("second", other))
-            }
+            pair = [accuracies(rows, one, cell)[values.index] for one in (key, other)]
+            both = {f"{place} arm, %": float(one.mean()) for place, one in zip(("first", "second"), pair, strict=True)}
             line = {"encoder": cell.encoder, "n": cell.train_size, "scored": cell.score, "trained to": cell.end}
             line |= {"compared": f"{named(key)} − {named(other)}", **both}
             line |= numbers.cells("difference", numbers.mean(values, within=POINTS))
-            found.append(line | {"seeds": len(values), "p": paired_p(values)})
+            narrower = dict(zip(("ratio of deviations", "p, Pitman-Morgan"), pitman_morgan(*pair), strict=True))
+            found.append(line | narrower | {"seeds": len(values), "p": paired_p(values)})
     for line, corrected in zip(found, holm([line["p"] for line in found]), strict=True):
         line["p, Holm"] = corrected
     return found

@@ -70,7 +70,7 @@ def draw(rows: "DataFrame") -> "Figure":
 
 def _places(sizes: list[int], number: int, count: int) -> dict[int, float]:
     """Where the marks of each size stand: beside each other."""
-    span = max(sizes) - min(sizes) or max(sizes)
+    span = max(sizes) - min(sizes) or 0.5 * max(sizes)
     return {size: size + 0.012 * span * (number - (count - 1) / 2) for size in sizes}
 
 
@@ -102,4 +102,6 @@ def _differences(ax: Any, rows: Any, encoder: str, sizes: list[int], other: tupl
 
 def _ticks(ax: Any, sizes: list[int]) -> None:
     ax.set_xticks(sizes, [str(size) for size in sizes])
+    if len(sizes) == 1:
+        ax.set_xlim(0.92 * sizes[0], 1.08 * sizes[0])
     ax.minorticks_off()
