@@ -1,7 +1,7 @@
 """The pair of states for which something is worst: searched for by its gradient, from many pairs at once."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -85,7 +85,7 @@ def _searched(score: Score, one: Tensor, other: Tensor, steps: int, rate: float,
         best = _better(best, Pairs(ends[0].detach(), ends[1].detach(), value.detach()))
         if not value.requires_grad:  # a constant score leads nowhere
             return best
-        options = {"allow_unused": True, "materialize_grads": True}
+        options: dict[str, Any] = {"allow_unused": True, "materialize_grads": True}
         slopes = torch.autograd.grad(-value.nan_to_num(0.0, 0.0, 0.0).sum(), moving, **options)
         for each, slope in zip(moving, slopes, strict=True):
             each.grad = slope.nan_to_num(0.0, 0.0, 0.0)

@@ -90,8 +90,8 @@ def searched(nets: Fields, kind: str, start: Tensor, reach: Tensor, config: Conf
 
     options: dict[str, Any] = {"pairs": config.pairs, "steps": config.search, "hops": config.hops, "within": within}
     found = one_sided_constant(field, tried, generator=draw, batch_axes=2, **options)
-    of_nets = (each.reshape(-1, layers).amax(1) for each in found[:3])
-    return OneSided(*of_nets, found.pairs)
+    value, at_states, between = (each.reshape(-1, layers).amax(1) for each in found[:3])
+    return OneSided(value, at_states, between, found.pairs)
 
 
 def distances(nets: Fields, kind: str, start: Tensor, config: Config, substeps: int) -> Float[Tensor, "times nets"]:

@@ -39,7 +39,7 @@ def zone(tableau: Tableau, half: float) -> str:
     return BEYOND if half > real_interval(tableau) / 2 * (1 + 1e-12) else OPEN
 
 
-def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, float]]:
+def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a net and step: the largest ‖Δz⁺‖/‖Δz‖ found, the factor of the linear net, and that of a plain net.
 
     The plain net z + h σ(Bz + b) is stepped by Euler's method with the same h; other methods have none beside them.

@@ -60,7 +60,7 @@ def _solved(nets: Fields, a: Tensor, sizes: Tensor, z: Tensor) -> Tensor:
         if float(size.max()) <= ACCURATE * float(scale):
             return slopes
         change = _correction(nets, a, sizes, z, slopes)
-        share = torch.ones_like(size)
+        share, tried, after = torch.ones_like(size), slopes, size
         for _ in range(40):
             tried = slopes - share[None, ..., None] * change
             after = _residual(nets, a, sizes, z, tried)[0].square().sum((0, 3)).sqrt()
