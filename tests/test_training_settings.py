@@ -97,6 +97,7 @@ CASES: list[tuple[str, Any, dict[str, Any]]] = [
     ("tau_lr_factor", 0.5, MOVING),
     ("tau_weight_decay", 1.0, MOVING),
     ("tau_clip", 1e-6, MOVING),
+    ("reversible", True, {}),
     ("seed", 1, {}),
     ("seeds", 2, {}),
     ("precision", "bf16", {}),

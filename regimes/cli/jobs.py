@@ -55,6 +55,9 @@ def train_classifier(
     ] = None,
     lap: Annotated[bool, typer.Option("--lap", help="Least action: transport cost with the multiplier λ.")] = False,
     mean_field: Annotated[bool, typer.Option("--mean-field", help="Blocks as particles (θ, τ); τ is trained.")] = False,
+    reversible: Annotated[
+        bool, typer.Option("--reversible", help="Rebuild states on the way back: memory of one block at any depth.")
+    ] = False,
     train_size: Annotated[int | None, typer.Option(metavar="N", help="Training samples; all by default.")] = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the training samples.")] = None,
     max_steps: Annotated[int | None, typer.Option(metavar="N", help="Stop after this many optimiser steps.")] = None,
@@ -86,6 +89,7 @@ def train_classifier(
 
     flags = {"dataset": dataset, "arch": arch, "lap": lap or None, "train_size": train_size, "epochs": epochs}
     flags |= {"max_steps": max_steps, "batch": batch, "seeds": seeds, "seed": seed, "mean_field": mean_field or None}
+    flags["reversible"] = reversible or None
     settings = given.settings(TrainConfig, **flags)
     if settings is None:
         return

@@ -22,6 +22,7 @@ from regimes.lab.tensor_files import read_tensors, write_tensors
 from regimes.machine import rng_state, set_rng_state
 from regimes.models.build import build
 from regimes.models.residual import ResidualNet
+from regimes.models.reversible import reversible
 from regimes.models.size import refuse_too_large
 from regimes.models.timed import timed
 from regimes.models.weights import put_weights
@@ -273,6 +274,8 @@ def network_of(config: TrainConfig | Mapping[str, Any], shape: tuple[int, ...], 
     refuse_too_large(settings.arch, settings.arch_options, shape, classes)
     with users_choice():
         model = build(settings.arch, shape, classes, **settings.arch_options)
+    if settings.reversible:
+        return _reversible(settings, model)
     if not settings.mean_field:
         return model
     if len(model.segments) == 0:
@@ -284,6 +287,18 @@ def network_of(config: TrainConfig | Mapping[str, Any], shape: tuple[int, ...], 
         return timed(model, first_gap=settings.tau_first_gap, sorting=settings.tau_sort)
     except ValueError as error:
         raise UserError(f"{settings.arch} cannot be trained with --mean-field: {error}") from None
+
+
+def _reversible(settings: TrainConfig, model: ResidualNet) -> ResidualNet:
+    if settings.mean_field:
+        raise UserError("--reversible rebuilds blocks in a fixed order, and --mean-field sorts them: leave out one")
+    try:
+        made = reversible(model)
+    except ValueError as error:
+        raise UserError(f"{settings.arch} cannot be trained with --reversible: {error}") from None
+    if not any(segment.within() for segment in made.segments):  # type: ignore[operator]
+        raise UserError(f"{settings.arch} cannot be trained with --reversible: it has no residual blocks to rebuild")
+    return made
 
 
 def data_of(config: TrainConfig | Mapping[str, Any], *, data_dir: Path | str | None = None) -> Classification:

@@ -132,6 +132,10 @@ class TrainConfig(StepSettings, NetSettings):
         "forward", description="when blocks are put in the order of their times"
     )
 
+    reversible: bool = Field(
+        False, description="states rebuilt on the way back, not stored; blocks without an inverse run in two copies"
+    )
+
     seeds: Count = Field(1, description="runs, with seed, seed + 1, ...")
     channels_last: bool = Field(True, description="memory layout of images")
     compile: bool = Field(False, description="torch.compile the network")
@@ -145,12 +149,13 @@ class TrainConfig(StepSettings, NetSettings):
 
 
 def folder_of(config: TrainConfig) -> Path:
-    """Where a run goes by default: runs/train-DATASET-ARCH[-lap][-meanfield][-nSIZE][-seedK], digest of the rest."""
+    """Where a run goes: runs/train-DATASET-ARCH[-lap][-meanfield][-reversible][-nSIZE][-seedK], digest of the rest."""
     parts = ["train", config.dataset, config.arch]
     named = {"dataset", "arch", "data_dir"}  # the same run, wherever its data lie
     for name, part in (
         ("lap", "lap" if config.lap else ""),
         ("mean_field", "meanfield" if config.mean_field else ""),
+        ("reversible", "reversible" if config.reversible else ""),
         ("train_size", f"n{config.train_size}" if config.train_size else ""),
         ("seed", f"seed{config.seed}" if config.seed else ""),
         ("seeds", f"{config.seeds}seeds" if config.seeds > 1 else ""),
