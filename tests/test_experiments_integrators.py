@@ -80,3 +80,12 @@ def test_unknown_methods_are_named_with_the_known_ones():
         integrator_order.measure(integrator_order.Config(), [point])
     with pytest.raises(UserError, match="without zero weights"):
         dto_equals_otd.measure(dto_equals_otd.Config(), [point | {"method": "Dormand-Prince"}])
+
+
+@pytest.mark.parametrize(
+    ("statement", "method"),
+    [(integrator_order, "Kutta"), (dto_equals_otd, "Kutta"), (dto_equals_otd, "Dormand-Prince")],
+)
+def test_unknown_methods_are_refused_when_settings_are_read(statement, method):
+    with pytest.raises(ValueError, match=f"unknown method '{method}'.*Known methods: Euler"):
+        statement.Config(method=("Euler", method))

@@ -10,6 +10,7 @@ from regimes.models.cifar_nets import preact_bottleneck, preact_resnet, resnext2
 from regimes.models.contractive import contractive_net
 from regimes.models.hamiltonian_nets import hamiltonian_net
 from regimes.models.image_nets import Shape, dense_net, resnet9, resnext50
+from regimes.models.ode_nets import ode_net
 from regimes.models.residual import ResidualNet
 from regimes.models.vgg import vgg11
 
@@ -25,6 +26,7 @@ ARCHITECTURES: dict[str, Callable[..., ResidualNet]] = {
     "vgg11": vgg11,
     "hamiltonian": hamiltonian_net,
     "contractive": contractive_net,
+    "odenet": ode_net,
 }
 MOST_LAYERS, MOST = 10_000, 10_000_000  # of blocks and depths, and of widths
 

@@ -110,6 +110,8 @@ class Block(nn.Module):
 class Segment(nn.Module):
     """Blocks one after the other in one space, the first of them perhaps with a shortcut into it."""
 
+    regroups = True  # whether its blocks may go into a segment of another kind
+
     def __init__(self, blocks: Iterable[nn.Module]) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
@@ -211,6 +213,16 @@ class ResidualNet(nn.Module):
                 f"the network has {len(self.segments)} segments, numbered from 0; got {index}. Choose one of these."
             )
         return cast(Segment, self.segments[index])
+
+
+def require_regroups(caller: str, model: ResidualNet) -> None:
+    """Refuse segments that do more than to call their blocks in turn: in another segment it would be lost."""
+    for segment in model.segments:
+        if not cast(Segment, segment).regroups:
+            raise ValueError(
+                f"{caller} takes the blocks out of their segments; a {type(segment).__name__} does more than to call "
+                "them. Leave that option of the architecture out."
+            )
 
 
 def cloud(trace: Trace, model: ResidualNet, index: int) -> tuple[Tensor, ...]:

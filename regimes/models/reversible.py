@@ -21,7 +21,7 @@ from regimes.checks import kind
 from regimes.control.reversible import coupling_of, require_coupling
 from regimes.errors import RunFailed
 from regimes.models.measured import widened
-from regimes.models.residual import Block, Move, ResidualNet, Segment
+from regimes.models.residual import Block, Move, ResidualNet, Segment, require_regroups
 from regimes.models.timed import TimedSegment
 from regimes.modules import draws_chance
 from regimes.modules.modes import buffers_restored, with_running_statistics
@@ -136,6 +136,7 @@ def reversible(model: ResidualNet, *, coupling: float | None = None) -> Residual
             "reversible segments have blocks in a fixed order; these are particles, sorted by their times. Leave out "
             "one of the two."
         )
+    require_regroups("reversible", model)
     made = [ReversibleSegment(list(segment.blocks), coupling=coupling) for segment in segments]
     return ResidualNet(model.encoder, made, model.head)
 

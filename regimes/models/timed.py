@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from regimes import checks
 from regimes.checks import kind
 from regimes.control.times import gap_weights, uniform_times
-from regimes.models.residual import Block, ResidualNet, Segment
+from regimes.models.residual import Block, ResidualNet, Segment, require_regroups
 
 Sorting = Literal["forward", "epoch", "never"]
 
@@ -93,6 +93,7 @@ def timed(model: ResidualNet, *, first_gap: bool = True, sorting: Sorting = "for
     kind("timed", "first_gap", first_gap, bool, "True or False")
     if not isinstance(sorting, str) or sorting not in get_args(Sorting):
         raise ValueError(f"timed needs sorting as one of {', '.join(get_args(Sorting))}; got {sorting!r}.")
+    require_regroups("timed", model)
     segments = [
         TimedSegment(list(model.segment(k).blocks), first_gap=first_gap, sorting=sorting)
         for k in range(len(model.segments))

@@ -1,12 +1,29 @@
 """Small random networks whose layers are steps of z' = f(t, z, θ): several statements measure on them."""
 
+from collections.abc import Callable, Iterable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from regimes.control.layers import Params
 from regimes.conventions import generator
+from regimes.errors import nearest
 from regimes.streams import Layered
+
+
+def one_of(known: Iterable[str], needed: str = "") -> Callable[[str], str]:
+    """A check of settings: a name out of these, or ValueError with the known ones. needed: what they have in common."""
+    names = list(known)
+
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(
+                f"unknown method {name!r}{needed}.{nearest(name, names)} Known methods: {', '.join(names)}"
+            )
+        return name
+
+    return check
 
 
 def field(time: float, z: Float[Tensor, "n width"], params: Params) -> Float[Tensor, "n width"]:

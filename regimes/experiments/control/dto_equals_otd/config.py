@@ -2,15 +2,20 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from regimes.control.tableau import TABLEAUS
+from regimes.experiments.control.layered import one_of
 from regimes.lab.config import Settings
+
+# A partner divides by the weights.
+METHODS = {each.name: each for each in TABLEAUS if 0 not in each.b}
 
 
 class Config(Settings):
     """Methods, steps and sizes; configs/dto_equals_otd.yaml is the real size."""
 
-    method: tuple[str, ...] = Field(
+    method: tuple[Annotated[str, AfterValidator(one_of(METHODS, ", or one with zero weights"))], ...] = Field(
         ("Euler", "Heun", "implicit midpoint"), min_length=1, description="names of tableaus without zero weights"
     )
     substeps: tuple[Annotated[int, Field(ge=1)], ...] = Field(

@@ -13,13 +13,10 @@ from regimes.control.gradients import (
     optimise_then_discretise,
 )
 from regimes.control.layers import Layers
-from regimes.control.tableau import TABLEAUS, Tableau
 from regimes.errors import UserError
-from regimes.experiments.control.dto_equals_otd.config import Config
+from regimes.experiments.control.dto_equals_otd.config import METHODS, Config
 from regimes.experiments.control.layered import drawn, field, samples
 
-# A partner divides by the weights.
-METHODS: dict[str, Tableau] = {each.name: each for each in TABLEAUS if 0 not in each.b}
 PARTNER, SAME, BACK = "partner", "same", "back"
 
 
