@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from regimes import checks
 from regimes.checks import kind, positive
+from regimes.models.restricted import put_weight
 
 Law = Callable[[Tensor, float, torch.Generator], None]
 
@@ -42,6 +43,7 @@ def initialise(
     """Draw all linear and convolution weights by `law`, in the order of the modules; returns the model.
 
     Biases are 0, or drawn by N(0, gain²) with `biases`; normalisations get weight 1, bias 0 and fresh statistics.
+    A weight with a parametrisation is set to what that makes of the drawn one (`put_weight`).
     Numbers are drawn where the generator lives, so that the same weights come out on any device and memory format.
     Source: author code of [Karkar2020]: kaiming (gain 1), orthogonal (gain 0.01), normal; `biases` for its circles.
     xavier (gain 1) is that of the author code of [ChizatOyallonBach2019], convolutions.
@@ -53,17 +55,17 @@ def initialise(
     kind("initialise", "model", model, nn.Module, "a torch module")
     checks.generator("initialise", generator)
 
-    def draw(weight: Tensor, rule: Law) -> None:
-        fresh = torch.empty(weight.shape, dtype=weight.dtype, device=generator.device)
-        rule(fresh, gain, generator)
-        weight.copy_(fresh)
+    def fresh(like: Tensor, rule: Law) -> Tensor:
+        drawn = torch.empty(like.shape, dtype=like.dtype, device=generator.device)
+        rule(drawn, gain, generator)
+        return drawn.to(like.device)
 
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-            draw(module.weight, law)
+            put_weight(module, fresh(module.weight, law))
             if module.bias is not None:
                 if biases:
-                    draw(module.bias, normal)
+                    module.bias.copy_(fresh(module.bias, normal))
                 else:
                     module.bias.zero_()
         elif isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm):
