@@ -107,7 +107,7 @@ def table(rows: "DataFrame") -> "DataFrame":
 def draw(rows: "DataFrame") -> "Figure":
     """Accuracy against ε: certified and under attack, a panel for each data set."""
     sets = list(dict.fromkeys(rows.dataset))
-    made, panels = figures.figure(1, len(sets), width=figures.DOUBLE, height=3.2, squeeze=False, sharey=True)
+    made, panels = figures.figure(1, len(sets), width=figures.DOUBLE, height=4.4, squeeze=False, sharey=True)
     with figures.style():
         for ax, dataset in zip(panels[0], sets, strict=True):
             for number, (net, name) in enumerate(NAMES.items()):
@@ -120,6 +120,6 @@ def draw(rows: "DataFrame") -> "Figure":
                     figures.curve(ax, values, number=number, linestyle=look, label=f"{name}, {column}")
             ax.set(xlabel="ε, Euclidean, images in [0, 1]", title=SHOWN[dataset].partition(":")[0], ylim=(-0.03, 1.03))
         panels[0][0].set_ylabel("accuracy")
-        panels[0][0].legend()
+        panels[0][0].legend(loc="upper left", bbox_to_anchor=(0.0, -0.2))
         figures.explain(made, "At ε = 0 clean accuracy. No attack can come below the certificate of its net.")
     return made
