@@ -43,13 +43,11 @@ def draw(rows: "DataFrame") -> "Figure":
         axes[-1, 2].set_xlabel("layer")
         made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
         seeds = rows.seed.nunique()
-        words = (
-            f"Left: means of {seeds} seeds; {figures.intervals('bands', seeds)}. Steps: thin lines are seeds, thick "
-        )
+        words = f"Left: means of {seeds} seeds; {figures.intervals('bands', seeds)}. Steps of every seed: lines free, "
         words += (
-            "ones medians; dotted: the start. Right, of one seed: the output over the plane, and the samples where "
+            "dots on the simplex; dotted: the start. Right, of one seed: the output over the plane, and the samples "
         )
-        figures.explain(made, words + "the layers move them, with the line that parts the classes.")
+        figures.explain(made, words + "where the layers move them, with the line that parts the classes.")
     return made
 
 
@@ -67,9 +65,10 @@ def _steps(ax: "Axes", rows: Any, dataset: str) -> None:
         if net == RESNET:
             ax.plot(layers, found[:1].T, ":", color=figures.GREY)
             continue
-        ax.plot(layers, found.T, color=color, linewidth=0.5, alpha=0.5)
-        if len(found):
-            ax.plot(layers, np.median(found, 0), color=color, linewidth=1.8)
+        if net == ODENET:
+            ax.plot(layers, found.T, color=color, linewidth=0.6, alpha=0.6)
+        else:
+            ax.plot(layers, found.T, ".", color=color, markersize=3.5, markeredgewidth=0)
     ax.axhline(0, color="black", linewidth=0.6)
     ax.set(ylabel="steps")
 
@@ -83,10 +82,14 @@ def _maps(panels: Any, some: Any) -> None:
     kept = some[some["last"].astype(bool) & (some.seed == some.seed.min())]
     for ax, net in zip(panels, SHOWN, strict=False):
         one = kept[kept.net == net]
+        ax.set_axis_off()
         if len(one):
+            ax.set_axis_on()
             decision_map(ax, _net(one), one.iloc[0], skips=net != NET)
             ax.set_title(f"{net}: {one.fresh_accuracy.iloc[0]:.0%} right")
     one = kept[kept.net == SHOWN[-1]]
+    panels[-1].set_axis_off()
     if len(one):
+        panels[-1].set_axis_on()
         transformed(panels[-1], _net(one), one.iloc[0], skips=True)
         panels[-1].set_title(f"{SHOWN[-1]}: moved samples")

@@ -38,6 +38,8 @@ def draw(rows: "DataFrame") -> "Figure":
             for panels, method in ((line[2:4], first), (line[4:], last)):
                 own = kept[kept.method == method]
                 if not len(own):
+                    for ax in panels:
+                        ax.set_axis_off()
                     continue
                 net = torch.tensor(json.loads(own.net_at_end.iloc[0]), dtype=torch.float64)
                 how = {"skips": True, "tableau": METHODS[method]}
