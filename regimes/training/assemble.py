@@ -113,18 +113,6 @@ def check(config: TrainConfig) -> None:
             "blocks that are sorted at each forward pass cannot be compiled: their order is read in the midst of the "
             "network. Pass tau_sort=epoch or tau_sort=never, or leave compile and cuda_graphs out."
         )
-    if config.reversible and (config.compile or config.cuda_graphs):
-        raise UserError("what --reversible rebuilds on the way back cannot be compiled: leave out one of the two")
-    if config.reversible and config.lap and config.p != 2:
-        raise UserError(
-            f"--reversible keeps of each step the sum of its squares alone, which is the cost at p=2; got "
-            f"p={config.p:g}. Leave out one of the two."
-        )
-    if config.reversible and config.bf16:
-        raise UserError(
-            "--reversible needs blocks that come out alike when states have changed by rounding, and bfloat16 rounds "
-            "them by 0.4 %. Pass --set precision=tf32 or fp32, or leave --reversible out."
-        )
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "device 'cuda' needs a CUDA graphics card and a torch built for it; "
@@ -140,8 +128,6 @@ def compiled(config: TrainConfig, model: nn.Module) -> None:
 
 def assemble(config: TrainConfig, ranks: SingleProcess = SINGLE) -> Setup:
     """Data on the device, a model with fresh weights, and what trains it: one of several processes' part of it."""
-    if config.reversible and ranks.count > 1:
-        raise UserError(f"--reversible has not been tried with {ranks.count} processes: start one, or leave it out")
     first = ranks.by_first(lambda: data_of(config))  # before the others, so that files are downloaded once
     stored = first or data_of(config)
     samples = digest((stored.train, stored.validation))

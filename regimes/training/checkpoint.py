@@ -22,12 +22,11 @@ from regimes.lab.tensor_files import read_tensors, write_tensors
 from regimes.machine import rng_state, set_rng_state
 from regimes.models.build import build
 from regimes.models.residual import ResidualNet
-from regimes.models.reversible import reversible
 from regimes.models.size import refuse_too_large
-from regimes.models.timed import timed
 from regimes.models.weights import put_weights
 from regimes.paths import home
 from regimes.training.config import CLASSES, SHAPES, StepSettings, TrainConfig
+from regimes.training.forms import formed
 from regimes.training.loop import Training
 from regimes.training.metrics import Sums, early
 
@@ -274,31 +273,7 @@ def network_of(config: TrainConfig | Mapping[str, Any], shape: tuple[int, ...], 
     refuse_too_large(settings.arch, settings.arch_options, shape, classes)
     with users_choice():
         model = build(settings.arch, shape, classes, **settings.arch_options)
-    if settings.reversible:
-        return _reversible(settings, model)
-    if not settings.mean_field:
-        return model
-    if len(model.segments) == 0:
-        raise UserError(
-            f"{settings.arch} cannot be trained with --mean-field: it has no residual blocks, which are the particles. "
-            "Pass another --arch, for example resnet20."
-        )
-    try:
-        return timed(model, first_gap=settings.tau_first_gap, sorting=settings.tau_sort)
-    except ValueError as error:
-        raise UserError(f"{settings.arch} cannot be trained with --mean-field: {error}") from None
-
-
-def _reversible(settings: TrainConfig, model: ResidualNet) -> ResidualNet:
-    if settings.mean_field:
-        raise UserError("--reversible rebuilds blocks in a fixed order, and --mean-field sorts them: leave out one")
-    try:
-        made = reversible(model)
-    except ValueError as error:
-        raise UserError(f"{settings.arch} cannot be trained with --reversible: {error}") from None
-    if not any(segment.within() for segment in made.segments):  # type: ignore[operator]
-        raise UserError(f"{settings.arch} cannot be trained with --reversible: it has no residual blocks to rebuild")
-    return made
+    return formed(settings, model) if settings.reversible or settings.mean_field else model
 
 
 def data_of(config: TrainConfig | Mapping[str, Any], *, data_dir: Path | str | None = None) -> Classification:
