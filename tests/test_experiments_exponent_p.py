@@ -5,6 +5,7 @@ from torch.testing import assert_close
 
 from regimes.conventions import generator
 from regimes.experiments.least_action import exponent_p
+from regimes.experiments.least_action.known_least import exponents
 from regimes.transport.energy import action
 from regimes.transport.pairing import exact_gap
 
@@ -58,11 +59,11 @@ def test_a_map_that_is_optimal_for_one_p_is_measured_as_that():
 
     config = exponent_p.Config(p=(2.0, 3.0))
     x = torch.randn(40, 2, generator=generator(0), dtype=torch.float64)
-    shifted = exponent_p.quality(config, Moved(lambda z: z + 1.5), x, 3.0, 0)
+    shifted = exponents.quality(config, Moved(lambda z: z + 1.5), x, 3.0, 0)
     assert shifted["gap"] == 0
     assert shifted["asymmetry"] < 1e-20
     turn = torch.tensor([[0.5, -(0.75**0.5)], [0.75**0.5, 0.5]], dtype=torch.float64)
-    turned = exponent_p.quality(config, Moved(lambda z: z @ turn.T), x, 3.0, 0)
+    turned = exponents.quality(config, Moved(lambda z: z @ turn.T), x, 3.0, 0)
     assert turned["gap"] == pytest.approx(exact_gap(x, x @ turn.T, p=3.0).relative_low)
     assert turned["gap"] > 0.1
     assert turned["asymmetry"] > 0.1
@@ -73,8 +74,8 @@ def test_what_is_minimised_is_the_risk_of_the_image_and_the_action_for_that_p():
     config = exponent_p.Config(steps=1, rate=1e-12)
     point = {"p": 3.0, "weight": 0.3, "seed": 1}
     (row,) = exponent_p.measure(config, [point])
-    net = exponent_p.net(1, blocks=config.blocks, hidden=config.hidden, gain=config.gain)
-    x, _, mean, covariance = exponent_p.problem(config, 1)
+    net = exponents.net(1, blocks=config.blocks, hidden=config.hidden, gain=config.gain)
+    x, _, mean, covariance = exponents.problem(config, 1)
     with torch.no_grad():
         trace = net(x, trace=True)
     assert row["action"] == pytest.approx(float(action(trace.paths[0], p=3.0)))

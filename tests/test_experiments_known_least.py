@@ -6,6 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from regimes.experiments.least_action import complexity_adapts, minimal_maps_are_not_unique, multiplier_diverges
+from regimes.experiments.least_action.known_least import courses, mirrored
 from regimes.experiments.least_action.known_least.exact import RISKS, SCORES, band, below, least, line, logistic
 from regimes.experiments.least_action.known_least.nets import net, train
 from regimes.training.objectives import LeastAction
@@ -31,7 +32,7 @@ def test_the_least_objective_is_the_closed_form_where_there_is_one(risk):
 
 
 def test_no_map_is_below_the_least_objective():
-    x, signs = minimal_maps_are_not_unique.cloud(12, 3)
+    x, signs = mirrored.cloud(12, 3)
     multiplier = torch.tensor(5.0).double()
     known = least(x[:, 1], signs, band, logistic, multiplier).objective
     draw = torch.Generator().manual_seed(0)
@@ -42,14 +43,14 @@ def test_no_map_is_below_the_least_objective():
 
 @pytest.mark.parametrize("samples", [8, 10, 32])
 def test_the_cloud_is_its_own_mirror_image(samples):
-    x, signs = minimal_maps_are_not_unique.cloud(samples, 1)
-    mirrored = x * torch.tensor([1.0, -1.0]).double()
+    x, signs = mirrored.cloud(samples, 1)
+    image = x * torch.tensor([1.0, -1.0]).double()
 
     def ordered(points):
         return sorted(map(tuple, torch.cat([points, signs[:, None]], 1).add(0.0).tolist()))
 
-    assert_close(torch.tensor(ordered(mirrored)), torch.tensor(ordered(x)))
-    assert_close(SCORES["band"](x[:, 1]), SCORES["band"](mirrored[:, 1]))
+    assert_close(torch.tensor(ordered(image)), torch.tensor(ordered(x)))
+    assert_close(SCORES["band"](x[:, 1]), SCORES["band"](image[:, 1]))
 
 
 def test_nets_trained_together_are_each_trained_by_least_action():
@@ -137,16 +138,16 @@ def test_each_prediction_on_adapted_costs_can_fail(change, broken):
     complexity_adapts.draw(tasks())
 
 
-def courses(powers, residual=0.001, factor=1.0):
+def grown(powers, residual=0.001, factor=1.0):
     rows = []
     for risk, power in powers.items():
         for seed in range(4):
             wobble = 1 + 0.01 * (seed - 1.5)
             parts = {"quarter": 0.25, "half": 0.5, "end": 1.0}
             row = {f"exact_{part}": 1 + at**power if power else 2.0 for part, at in parts.items()}
-            grown = {name.replace("exact", "multiplier"): value for name, value in row.items()}
-            grown["multiplier_end"] += (0.02 * grown["multiplier_end"] * (seed - 1.5)) * bool(power) * 0.01
-            row |= {name: factor * value for name, value in grown.items()}
+            own = {name.replace("exact", "multiplier"): value for name, value in row.items()}
+            own["multiplier_end"] += (0.02 * own["multiplier_end"] * (seed - 1.5)) * bool(power) * 0.01
+            row |= {name: factor * value for name, value in own.items()}
             rows.append({"risk": risk, "seed": seed, **row, "risk_end": 0.1, "excess": residual * wobble})
     return pd.DataFrame(rows)
 
@@ -156,23 +157,23 @@ RESTS = {"hinge": 0.0, "square": 1 / 3, "logistic": 0.55}
 
 @pytest.mark.parametrize(("risk", "power"), [("hinge", 0.5), ("square", 1.0), ("logistic", 0.1)])
 def test_the_octave_ratio_tells_the_laws_of_the_multiplier_apart(risk, power):
-    assert set(verdicts(multiplier_diverges, courses(RESTS)).values()) == {"supported"}
-    found = verdicts(multiplier_diverges, courses(RESTS | {risk: power}))
+    assert set(verdicts(multiplier_diverges, grown(RESTS)).values()) == {"supported"}
+    found = verdicts(multiplier_diverges, grown(RESTS | {risk: power}))
     assert found[multiplier_diverges.OCTAVE[risk]] == "refuted"
-    rows = courses(RESTS)
+    rows = grown(RESTS)
     power_law = multiplier_diverges.octaves(rows[rows.risk == "square"], "exact")
     assert power_law.tolist() == pytest.approx([2 ** (1 / 3)] * 4)
     multiplier_diverges.draw(rows)
 
 
 def test_a_multiplier_off_the_exact_course_and_a_residual_are_refuted():
-    assert verdicts(multiplier_diverges, courses(RESTS, factor=1.3))[multiplier_diverges.COURSE] == "refuted"
-    assert verdicts(multiplier_diverges, courses(RESTS, residual=0.2))[multiplier_diverges.RESIDUAL] == "refuted"
+    assert verdicts(multiplier_diverges, grown(RESTS, factor=1.3))[multiplier_diverges.COURSE] == "refuted"
+    assert verdicts(multiplier_diverges, grown(RESTS, residual=0.2))[multiplier_diverges.RESIDUAL] == "refuted"
 
 
 def test_the_exact_course_adds_the_least_risk_step_by_step():
     x, signs = below(6, 1.0, 0)
-    found = multiplier_diverges.exact_course(x[None, :, 1], signs[None], "logistic", [1, 2])
+    found = courses.exact_course(x[None, :, 1], signs[None], "logistic", [1, 2])
     multiplier = torch.tensor([1.0]).double()
     for place in range(2):
         multiplier = multiplier + 0.05 * least(x[None, :, 1], signs[None], line, logistic, multiplier).risk

@@ -12,8 +12,8 @@ Three doubts about such gains, and what is done about each.
    the rest, as all other weights; of gain 1; and that of an autoencoder, frozen, which is the protocol of 2019 (Adam,
    mean square error, 20 epochs, orthogonal gain 1, batches of 128; its decoder is ours; one for all seeds). With gain
    0.01 the features φ(x) have a size of 4·10⁻⁵. The variances that enter the batch norms are 10⁻¹³ at the first and
-   10⁻⁸ at the head's, their ε is 10⁻⁵ (at seed 0; the last blocks have up to 10⁻⁴): where the variance is below ε a norm
-   is switched off, and plain training hardly starts. Every row has `feature_size`, and `norm_variance`, the largest.
+   10⁻⁸ at the head's, their ε is 10⁻⁵ (at seed 0; the last blocks have up to 10⁻⁴): where it is below ε a norm is
+   switched off, and plain training hardly starts. Every row has `feature_size`, and `norm_variance`, the largest.
 2. The score. After 30 steps the running statistics of batch norm are those of other weights. `running` scores with
    them, `refreshed` with the statistics of the training set at the final weights; nets with group norm have none.
    `paper` is the published count: the largest accuracy over the epochs looked at, on one half of the test set.
