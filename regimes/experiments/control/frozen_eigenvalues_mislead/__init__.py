@@ -38,7 +38,7 @@ BOUNDED = "all: log amplification by the equation over ∫ μ dt"
 NORMAL = "control, normal matrices with the same eigenvalues: largest amplification"
 NEGATIVE = "control, logarithmic norm −0.1: largest amplification"
 STATEMENT = Statement(
-    title="Stable eigenvalues of all layers do not keep a net from amplifying",
+    title="Stable eigenvalues of all layers do not keep nets from growing",
     claim="Nets whose layers have Re λ < 0 at every time amplify tenfold and more; the logarithmic norm bounds the "
     "growth, is attained at a known speed of rotation, and nets in which it is negative do not amplify.",
     source="[Vinograd1952], [MarkusYamabe1960]; the worst speed of rotation is derived here",
