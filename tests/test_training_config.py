@@ -12,7 +12,7 @@ from regimes.data.classification import SHAPES as KNOWN_SHAPES
 from regimes.lab.config import dump, load
 from regimes.training.assemble import assemble, check, make_augmentation, make_objective, make_optimiser, make_schedule
 from regimes.training.checkpoint import data_of
-from regimes.training.config import CLASSES, POOL, RECIPES, SHAPES, TEST, TrainConfig
+from regimes.training.config import CLASSES, POOL, RECIPES, SHAPES, TEST, TrainConfig, resolve
 from regimes.training.objectives import LeastAction, Plain
 from regimes.transport.energy import sum_over_features
 
@@ -261,3 +261,10 @@ def test_times_sorted_within_the_network_are_not_compiled(given, monkeypatch):
     for sort in ("epoch", "never"):
         check(TrainConfig(**config, tau_sort=sort))
     check(TrainConfig(**{**config, "mean_field": False}))
+
+
+def test_a_hamiltonian_net_has_a_rate_of_its_own_unless_one_is_given():
+    assert resolve({"dataset": "cifar10", "arch": "hamiltonian"})["lr"] == 0.01
+    assert resolve({"dataset": "cifar10", "arch": "hamiltonian"})["optimiser"] == "sgd"
+    assert resolve({"dataset": "cifar10", "arch": "hamiltonian", "lr": 0.2})["lr"] == 0.2
+    assert resolve({"dataset": "cifar10", "arch": "resnet9"})["lr"] == 0.1
