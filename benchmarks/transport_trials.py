@@ -10,7 +10,7 @@ import argparse
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,13 +143,13 @@ KINDS: tuple[Callable[[Rng, int, int], Problem], ...] = (
 )  # fmt: skip
 
 
-def truth(problem: Problem, p: float, unit: float) -> float:
-    """The optimum in unit^p by other means."""
-    x, y = problem.x / unit, problem.y / unit
+def truth(problem: Problem, p: float) -> float:
+    """The optimum by other means."""
+    x, y, *weights = problem
     cost = cost_matrix(x, y, p)
     if problem.a is None and len(x) == len(y):
         return float(cost[linear_sum_assignment(cost)].mean())
-    a, b = (np.full(len(z), 1 / len(z)) if w is None else w / w.sum() for z, w in ((x, problem.a), (y, problem.b)))
+    a, b = (np.full(len(z), 1 / len(z)) if w is None else w / w.sum() for z, w in zip((x, y), weights, strict=True))
     return float((pot().emd(a, b, cost, numItermax=10**9) * cost).sum())
 
 
@@ -159,14 +159,18 @@ def fault(problem: Problem, p: float) -> str:
     solved = exact_transport(x, y, p=p, x_weights=a, y_weights=b)
     if not solved.certified or solved.cost is None:
         return f"not certified ({(solved.primal - solved.dual_value) / solved.primal:.0e})"
-    exact = truth(problem, p, solved.unit)
-    if abs(solved.cost - exact) > 1e-9 * exact:
-        return f"cost {solved.cost!r}, not {exact!r}"
+    # The checks are made in a unit in which costs of points of any size fit.
+    size = max(np.abs(x).max(), np.abs(y).max())
+    unit = 1.0 if 1e-90 < size < 1e90 else 2.0 ** round(np.log2(size))
+    factor, near = (solved.unit / unit) ** p, problem._replace(x=x / unit, y=y / unit)
+    exact = truth(near, p)
+    if abs(factor * solved.cost - exact) > 1e-9 * exact:
+        return f"cost {factor * solved.cost!r}, not {exact!r}"
     for weights, count, axis in ((a, len(x), 1), (b, len(y), 0)):
         share = np.full(count, 1 / count) if weights is None else weights / weights.sum()
         if np.abs(np.asarray(solved.plan.sum(axis)).ravel() - share).max() > 1e-12:
             return "marginals"
-    proof = certify(x / solved.unit, y / solved.unit, solved.u, solved.v, solved.plan, p=p, tolerance=2e-9)
+    proof = certify(near.x, near.y, factor * solved.u, factor * solved.v, solved.plan, p=p, tolerance=2e-9)
     return "" if proof.optimal else f"the certificate fails ({proof})"
 
 
@@ -186,22 +190,37 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first problem")
     parser.add_argument("--out", type=Path, help="folder of trials.json")
     options = parser.parse_args()
+    wrong = tried = 0
+    for part, count in (("small", options.small), ("large", options.large)):
+        result: dict[str, Any] = {"tried": 0, "wrong": []}
+        for result in trials(options.first, count, part == "large"):
+            if options.out and (result["tried"] % 20 == 0 or result["tried"] == count):
+                keep(options.out, f"{part}, from {options.first}", result)
+        wrong, tried = wrong + len(result["wrong"]), tried + result["tried"]
+    print(f"wrong: {wrong} of {tried}")
+
+
+def keep(folder: Path, part: str, result: dict[str, Any]) -> None:
+    """Put the counts of one part, which may still grow, into `trials.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "trials.json"
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(kept | {part: result}, indent=1) + "\n")
+
+
+def trials(first: int, count: int, large: bool) -> Iterator[dict[str, Any]]:
+    """The problems of some numbers, one after the other: how many were tried so far, and what was wrong."""
     wrong: list[dict[str, Any]] = []
-    tried: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
     began = time.process_time()
-    for large, count in ((False, options.small), (True, options.large)):
-        for seed in range(options.first, options.first + count):
-            name, problem, n, d, p = draw(seed, large)
-            tried[f"{name}{', large' if large else ''}"] += 1
-            if found := fault(problem, p):
-                wrong.append({"kind": name, "seed": seed, "large": large, "n": n, "d": d, "p": p, "fault": found})
-                print(wrong[-1], flush=True)
-    result = {"tried": sum(tried.values()), "wrong": wrong, "kinds": dict(sorted(tried.items()))}
-    result["processor_seconds"] = round(time.process_time() - began)
-    if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "trials.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(f"wrong: {len(wrong)} of {result['tried']}")
+    for seed in range(first, first + count):
+        name, problem, n, d, p = draw(seed, large)
+        kinds[name] += 1
+        if found := fault(problem, p):
+            wrong.append({"kind": name, "seed": seed, "n": n, "d": d, "p": p, "fault": found})
+            print(wrong[-1], flush=True)
+        seconds = round(time.process_time() - began)
+        yield {"tried": sum(kinds.values()), "wrong": wrong, "kinds": dict(kinds), "first": first, "seconds": seconds}
 
 
 if __name__ == "__main__":

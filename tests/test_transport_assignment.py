@@ -80,6 +80,14 @@ def test_costs_that_the_solver_calls_too_large_are_made_smaller(monkeypatch):
     assert_solved(np.random.default_rng(4).random((40, 40)))
 
 
+@pytest.mark.parametrize("n", [1, 2, 18, 90, 600])
+def test_lengths_of_paths_are_integers_that_float64_holds(n):
+    rows, columns = np.arange(n), np.arange(n)
+    _, _, whole, unit = assignment.integer_assignment(rows, columns, np.linspace(1, 3, n), n, np.inf)
+    assert n * whole.max() <= 2.0**53  # or rounding makes cycles that seem to shorten every path
+    assert unit < 1e-8
+
+
 def test_pairs_in_any_order_and_pairs_listed_twice_are_taken():
     rng = np.random.default_rng(5)
     cost, (rows, columns) = rng.random((12, 12)), complete(12)

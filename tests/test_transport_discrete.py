@@ -1,4 +1,5 @@
 import math
+import time
 
 import numpy as np
 import pytest
@@ -6,10 +7,13 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch.testing import assert_close
 
+from regimes.transport import columns
 from regimes.transport.cost import cost_matrix
 from regimes.transport.discrete import exact_transport
 from regimes.transport.duality import certify
 from regimes.transport.pot import pot  # POT itself comes in where it is used: the test on a card needs none
+from regimes.transport.pricing import Pricer
+from regimes.transport.start import make_problem, masses, start
 
 EXPONENTS = (1.0, 1.5, 2.0, 3.0)
 
@@ -183,6 +187,31 @@ def test_a_solve_that_is_stopped_returns_a_bracket_and_no_value():
     hurried = exact_transport(x, y, seconds=0.0)
     assert hurried.cost is None
     assert hurried.dual_value < truth < hurried.primal
+
+
+def test_no_time_is_no_look_at_all_pairs_however_large_the_clouds(monkeypatch):
+    def worked(*_, **__):
+        raise AssertionError("work was begun")
+
+    for name in ("price", "least"):
+        monkeypatch.setattr(Pricer, name, worked)
+    monkeypatch.setattr(columns, "solve_restricted", worked)
+    x, y = random(9).normal(size=(2, 3000, 2))
+    solved = exact_transport(x, y, seconds=0.0)
+    assert (solved.cost, solved.dual_value, solved.rounds) == (None, 0.0, 0)
+    assert_close(np.asarray(solved.plan.sum(1)).ravel(), np.full(3000, 1 / 3000))
+
+
+def test_a_round_that_would_not_end_in_time_is_not_begun_and_the_start_is_a_bracket(monkeypatch):
+    x, y = random(10).normal(size=(2, 900, 2))
+    problem = make_problem(x, y + 1, 2.0, *masses(np.ones(900), np.ones(900)))
+    first = start(problem)
+    monkeypatch.setattr(columns, "solve_restricted", None)
+    deadline = time.monotonic() + 1000
+    found = columns.generate(problem, *first[:4], tolerance=1e-10, rounds=9, deadline=deadline, expected=2000.0)
+    truth = dense_optimum(x, y + 1, 2.0)
+    assert found.rounds == 0
+    assert 0.5 * truth < found.dual < truth < found.primal
 
 
 def test_rounds_are_few_and_a_good_pairing_needs_fewer():

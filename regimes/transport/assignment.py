@@ -14,6 +14,7 @@ from scipy.sparse import coo_matrix
 from regimes.errors import RunFailed
 
 ROOM = 2.0**60  # the solver refuses costs above about 2^61 / (n + 1)², for its prices could overflow
+EXACT = 2.0**51  # sums of n costs, as lengths of paths are, must be integers of float64
 REFINEMENTS = 8  # at most; each gains six decimals or more
 SHARPER = 16.0  # times the largest slack of the assignment: the next cap
 
@@ -53,7 +54,7 @@ def assign(
     u, v, rest, before = np.zeros(n), np.zeros(n), np.maximum(cost, 0), np.inf
     mate = np.arange(n)
     for _ in range(REFINEMENTS):
-        solved = _integer_assignment(rows, columns, rest, n, cap)
+        solved = integer_assignment(rows, columns, rest, n, cap)
         if solved is None:
             return None
         mate, matched, whole, unit = solved
@@ -69,14 +70,14 @@ def assign(
     return Assigned(mate, u, v)
 
 
-def _integer_assignment(
+def integer_assignment(
     rows: np.ndarray, columns: np.ndarray, cost: np.ndarray, n: int, cap: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float] | None:
     """Column of each row, the places of these pairs in the list, costs as integers (rounded down), and their unit."""
     largest = float(cost.max())
     while True:
         cap = min(cap, largest) if cap > 0 else largest
-        unit = cap * (n + 1) ** 2 / ROOM if cap > 0 else 1.0
+        unit = cap / min(ROOM / (n + 1) ** 2, EXACT / (n + 1)) if cap > 0 else 1.0
         while True:
             whole = np.floor(np.minimum(cost, cap) / unit)
             mate = _solve(rows, columns, whole.astype(np.int64), n)
