@@ -118,6 +118,21 @@ def test_the_transpose_passes_and_another_matrix_does_not():
     assert adjoint(u, torch.full((4,), torch.nan), matrix.T @ u, v)
 
 
+def test_products_too_large_for_float32_are_compared_all_the_same():
+    source = torch.Generator().manual_seed(0)
+    matrix, u, v = (1e15 * torch.randn(*shape, generator=source) for shape in ((4, 3), (4,), (3,)))
+    assert adjoint(u, matrix @ v, matrix.T @ u, v)
+    assert not adjoint(u, matrix @ v, 1.01 * matrix.T @ u, v)
+
+
+def test_long_vectors_keep_their_digits():
+    source = torch.Generator().manual_seed(0)
+    pulled, v = (torch.rand(2_000_000, generator=source) for _ in range(2))
+    exact = (pulled.double() @ v.double()).float()
+    assert adjoint(torch.ones(1), exact[None], pulled, v)
+    assert not adjoint(torch.ones(1), 1.002 * exact[None], pulled, v)
+
+
 def test_a_push_forward_of_a_tensor_is_the_directional_derivative():
     x, v = torch.randn(2, 4, 3, dtype=torch.float64)
     value, change = push_forward(torch.tanh, x, v)

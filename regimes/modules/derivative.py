@@ -151,10 +151,19 @@ def _product(one: Tensors, other: Tensors) -> tuple[Tensor, Tensor]:
     """Re⟨one, other⟩ in float64, and the norm of one times that of the other, which bounds its rounding."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         one = {name: one[name] for name in other}
-    pairs = [(a.reshape(-1), b.reshape(-1)) for a, b in zip(_parts(one), _parts(other), strict=True)]
-    wide = [(_real(a).double(), _real(b).double()) for a, b in pairs]
-    products = torch.stack([torch.stack([a @ b, a.norm() * b.norm()]) for a, b in wide]).sum(0)
+    pairs = [(_real(a.reshape(-1)), _real(b.reshape(-1))) for a, b in zip(_parts(one), _parts(other), strict=True)]
+    found = [torch.stack([_dot(a, b), a.norm().double() * b.norm().double()]) for a, b in pairs]
+    products = torch.stack(found).sum(0)
+    if not bool(products.isfinite().all()):  # what is too large for float32
+        found = [torch.stack([a @ b, a.norm() * b.norm()]) for a, b in ((a.double(), b.double()) for a, b in pairs)]
+        products = torch.stack(found).sum(0)
     return products[0], products[1]
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """a·b, added up in float64 from chunks that float32 adds up well: a copy in float64 takes longer than all else."""
+    chunks = zip(a.split(2**14), b.split(2**14), strict=True)
+    return torch.stack([torch.dot(*each).double() for each in chunks]).sum() if len(a) else a.new_zeros(()).double()
 
 
 def _real(values: Tensor) -> Tensor:

@@ -85,16 +85,19 @@ def capture(
     groups: Sequence[Group],
     cotangents: Sequence[Tensor],
     outputs: Outputs,
+    *,
+    checked: bool = True,
 ) -> list[Piece]:
     """The pieces of all groups for the samples x; each cotangent (n, k) is one output of the kernel.
 
     parameters: those of the groups, and those that the graph did not reach when the groups were found.
     Unread: the graph uses a parameter otherwise than it did, or its rows are not those of the samples in their order.
+    checked: whether the latter is looked at, by one more pass back; not where the numbers do not count.
     """
     alone = len(x) == 1  # with one sample, torch takes other operations for transposed layouts
     if alone:
         x, cotangents = x.expand(2, *x.shape[1:]), [each.expand(2, -1) for each in cotangents]
-    pieces = capture_some(model, x, parameters, groups, cotangents, outputs)
+    pieces = capture_some(model, x, parameters, groups, cotangents, outputs, checked=checked)
     if any(piece is None for piece in pieces):
         raise Unread("rows in another order")
     whole = [piece for piece in pieces if piece is not None]
@@ -110,6 +113,8 @@ def capture_some(
     groups: Sequence[Group],
     cotangents: Sequence[Tensor],
     outputs: Outputs,
+    *,
+    checked: bool = True,
 ) -> list[Piece | None]:
     """As capture, with None for a group whose rows are not those of the samples."""
     output = recorded(model, x)
@@ -123,7 +128,7 @@ def capture_some(
     wanted = [found[group.names[0]] for group in groups]
     keys = [[(use.node, layers.leading(use)) for use in each] for each in wanted]
     with torch.no_grad():
-        local = _local(output, n, groups, keys)
+        local = _local(output, n, groups, keys) if checked else [True for _ in groups]
         deltas = _pull_back(output, {key for each in keys for key in each}, cotangents)
         left = Counter(key for each in keys for key in set(each))
         pieces: list[Piece | None] = []

@@ -43,7 +43,7 @@ def coverage(model: nn.Module, parameters: Mapping[str, Tensor], two: Tensor, k:
         return nothing
     unused = [name for name, each in found.items() if not each]
     absent = [name for name in unused if not any(gradient[name].any() for gradient in plain)]
-    whole = sum(float(gradient[name].abs().square().sum()) for gradient in plain for name in parameters)
+    whole = sum(float(torch.linalg.vector_norm(gradient[name])) ** 2 for gradient in plain for name in parameters)
     accepted: list[Group] = []
     open_ = find_groups(found, 2, dtype)
     for minor in (False, True):
@@ -79,11 +79,15 @@ def _gradients(model: nn.Module, one: Tensor, parameters: Mapping[str, Tensor], 
 
 def _agree(group: Group, piece: Piece, plain: Sequence[Mapping[str, Tensor]], whole: int | float) -> bool:
     """Whether the products of the two samples are those of the plain gradients."""
-    rows = [torch.cat([each[name].reshape(-1) for name in group.names]) for each in plain]
-    gradients = torch.stack(rows).to(piece[0].dtype)
-    expected = gradients @ gradients.T
+    one, other = ([each[name].reshape(-1).to(piece[0].dtype) for name in group.names] for each in plain)
+    own, mixed, others = (_dot(a, b) for a, b in ((one, one), (one, other), (other, other)))
+    expected = torch.stack([own, mixed, mixed, others]).view(2, 2)
     tile = expected.new_zeros(1, 2, 1, 2, 1)
     group.form.add(tile, piece, piece)
     unit = torch.finfo(expected.dtype).eps
     scale = max(float(expected.diagonal().max()), unit * whole)
     return bool((tile.view(2, 2) - expected).abs().max() <= unit**0.6 * scale)
+
+
+def _dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
+    return torch.stack([torch.dot(a, b) for a, b in zip(one, other, strict=True)]).sum()

@@ -43,7 +43,7 @@ class Features(NamedTuple):
         ]
         return self._replace(covered=self.covered._replace(groups=tuple(groups)))
 
-    def pieces(self, x: Tensor, outputs: slice = slice(None)) -> list[Piece]:
+    def pieces(self, x: Tensor, outputs: slice = slice(None), *, checked: bool = True) -> list[Piece]:
         chosen = self.chosen[outputs]
         pieces: list[Piece] = []
         if self.covered.groups:
@@ -51,7 +51,8 @@ class Features(NamedTuple):
             units = torch.eye(self.width, dtype=self.dtype, device=x.device)[chosen]
             known = {name: self.params[name] for name in (*names, *self.covered.absent)}
             cotangents = [unit.expand(len(x), -1) for unit in units]
-            pieces += capture(self.model, x, known, self.covered.groups, cotangents, self.outputs)
+            groups = self.covered.groups
+            pieces += capture(self.model, x, known, groups, cotangents, self.outputs, checked=checked)
         if self.covered.rest:
             found = self.rows(x, chosen, self.covered.rest)
             for name in self.covered.rest:
@@ -73,7 +74,9 @@ class Features(NamedTuple):
         known = [*self.model.parameters(), *self.model.buffers(), few]
         peaks, kept = [], []
         for samples, outputs in ((2, 1), (4, 1), (4, min(2, len(self.chosen)))):
-            most, pieces = most_bytes(lambda m=samples, k=outputs: self.pieces(few[:m], slice(0, k)), known)
+            most, pieces = most_bytes(
+                lambda m=samples, k=outputs: self.pieces(few[:m], slice(0, k), checked=False), known
+            )
             peaks.append(most)
             kept.append(sum(tensor.nbytes for piece in pieces for tensor in piece))
         return fitted(*peaks), fitted(*kept)
