@@ -75,4 +75,4 @@ def _courses(ax: "Axes", widest: Any) -> None:
         ax.plot(times, np.exp(row.nu * times), color=figures.PALETTE[0], linestyle="--", linewidth=0.6)
     ax.set(yscale="log", xlabel="time t", ylabel=r"largest $\|\Delta(t)\| \,/\, \|\Delta(0)\|$", title="along the flow")
     if len(some):
-        ax.legend(loc="upper left")
+        ax.legend(loc="lower left")
