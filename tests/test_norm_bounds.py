@@ -46,7 +46,7 @@ ADVERSARIAL = {
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
-@pytest.mark.parametrize("iterations", [0, 1, 6, 12, 40])
+@pytest.mark.parametrize("iterations", [0, 6, 12, pytest.param(40, marks=pytest.mark.slow)])
 def test_the_bound_is_never_below_the_norm(name, iterations):
     for _ in range(5):
         matrix = ADVERSARIAL[name]()
@@ -83,7 +83,7 @@ def too_small(matrix, bound):
     return first < 0 or last < 0 or first * last < gram[0][1] ** 2
 
 
-@pytest.mark.parametrize("iterations", [0, 3, 30])
+@pytest.mark.parametrize("iterations", [0, 3, pytest.param(30, marks=pytest.mark.slow)])
 def test_in_exact_arithmetic_no_bound_is_too_small_and_without_the_allowance_for_rounding_some_are(
     iterations, monkeypatch
 ):
@@ -105,6 +105,7 @@ def test_zeros_have_norm_zero_and_no_matrix_in_a_batch_spoils_another():
     assert bool(batch.grad.isfinite().all())
 
 
+@pytest.mark.slow
 def test_gram_iteration_is_a_schatten_norm_with_its_gradient():
     matrix = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
     for iterations in (0, 2, 3):

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from regimes.checks import finite, kind, not_negative, positive, real, shapes
+from regimes.checks import count, finite, kind, not_negative, positive, real, shapes
 from regimes.models.contractive import UP, ContractiveStep, NormedLinear, Padded, PairSort, UnitRows
 from regimes.models.norm_bounds import norm_bound
 from regimes.models.residual import Block, ResidualNet, Segment
@@ -65,6 +65,8 @@ def certified_radius(
     as long as the radius itself may make another class equal, not larger. deviation: if x = (image − mean)/deviation,
     the radius is in units of the image; of several channels the smallest deviation.
     """
+    kind("certified_radius", "model", model, nn.Module, "a torch module")
+    count("certified_radius", "batch", batch)
     shapes("certified_radius", x=(x, "n *feature"))
     real("certified_radius", x=x)
     finite("certified_radius", x=x)

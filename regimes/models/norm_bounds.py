@@ -112,6 +112,8 @@ def norm_bound_of_convolution(
     """
     shapes("norm_bound_of_convolution", kernel=(kernel, "out in height width"))
     counts("norm_bound_of_convolution", "size", size, 2)
+    real("norm_bound_of_convolution", kernel=kernel)
+    finite("norm_bound_of_convolution", kernel=kernel)
     if kernel.shape[2] % 2 == 0 or kernel.shape[3] % 2 == 0:
         raise ValueError(
             f"norm_bound_of_convolution needs a kernel of odd height and width; got {tuple(kernel.shape)}. Pad it by 0."
