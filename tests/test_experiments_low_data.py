@@ -341,7 +341,7 @@ def test_side_by_side_products_are_in_bfloat16_where_asked_for(digits):
 
 SMALL = ["train_size=[40]", "first_half=20", "second_half=30", "seeds=3", "arm=[vanilla,lap]"]
 OWN = {
-    "mnist_low_data": ["epochs=3", "filters=4", "blocks=2", "groups=2", "first_look=1", "batch=20", "equal_risk=2"],
+    "mnist_low_data": ["epochs=3", "filters=4", "blocks=2", "groups=2", "first_look=1", "batch=20", "encoder=[gain_1]"],
     "cifar10_low_data": ["validation=20", "training.epochs=2", "training.arch_options.blocks=2"],
     "cifar100_resnext50": ["validation=20", "training.epochs=1", "arm=[lap]"],
     "depth_without_batch_norm": ["validation=20", "depth=[1,2]", "block=[last_convolution]", "training.epochs=2"],
