@@ -95,7 +95,8 @@ def table(rows: "DataFrame") -> "DataFrame":
     import pandas
 
     lines = []
-    for (net, weights, depth), some in rows.groupby(["net", "weights", "depth"], sort=False):
+    for place, some in rows.groupby(["net", "weights", "depth"], sort=False):
+        net, weights, depth = tuple(place)  # type: ignore[arg-type]
         line: dict[str, Any] = {"net": net, "weights": weights, "layers": depth}
         line |= {"smallest ‖M_j‖": float(some.norm.min()), "largest ‖M_j‖": float(some.grown.max())}
         line |= cells("‖M_0‖_F/√width", geometric_mean(some.sent.clip(lower=1e-100)))
