@@ -28,11 +28,13 @@ def weighted_sum(
 
 
 def weighted(residual: nn.Module, z: Tensor, weight: Float[Tensor, ""]) -> Tensor | None:
-    """weight·r(z) during training, by the weights of its last layer; None where that cannot take the weight.
+    """weight·r(z) during eager training, by the weights of its last layer; None where that cannot take the weight.
 
     It must be a linear map or convolution at the end of a chain, and nobody may look at what it gives (hooks do).
     """
-    if not residual.training or type(residual) is not nn.Sequential or len(residual) == 0 or _watched(residual):
+    if torch.compiler.is_compiling() or not residual.training:  # which fuses the passes itself
+        return None
+    if type(residual) is not nn.Sequential or len(residual) == 0 or _watched(residual):
         return None
     *layers, last = residual
     if type(last) not in (nn.Linear, nn.Conv2d) or _watched(last) or getattr(last, "padding_mode", "zeros") != "zeros":
