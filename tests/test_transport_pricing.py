@@ -2,6 +2,7 @@ from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
+import torch
 from torch.testing import assert_close
 
 from regimes.transport.cost import cost_matrix
@@ -32,6 +33,22 @@ def test_all_pairs_are_priced_and_the_least_of_every_row_is_found(d, p, outliers
         priced.reduced, reduced[priced.rows, priced.columns], atol=1e-12 * np.abs(u).max() + 1e-12
     )
     assert np.bincount(priced.rows, minlength=800).max() <= 5
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize("d", [2, 20])
+def test_pairs_computed_anew_where_they_were_found_are_those_of_the_host(d, p):
+    # What a card does, on a CPU: larger blocks, and exact reduced costs by torch; the level parts pairs in both alike.
+    x, y, u, v, _ = problem(900, 800, d, p, True)
+    host, card = Pricer(x, y, p), Pricer(x, y, p)
+    card.on_card, card.points = True, (torch.from_numpy(x), torch.from_numpy(y))
+    card.row_blocks, card.column_blocks = card._blocks(card.centred[0], 800), card._blocks(card.centred[1], 900)
+    for one, other, first, second in ((host, card, u, v), (host.transposed(), card.transposed(), v, u)):
+        a, b = (side.price(first, second, level=0.01, most=5) for side in (one, other))
+        np.testing.assert_array_equal(a.rows, b.rows)
+        np.testing.assert_allclose(a.reduced, b.reduced, atol=1e-12 * np.abs(u).max() + 1e-12)
+        np.testing.assert_allclose(a.row_least, b.row_least, atol=1e-12 * np.abs(u).max() + 1e-12)
+    assert card.transposed().points[0] is card.points[1]
 
 
 @pytest.mark.parametrize("most", [3, 50])

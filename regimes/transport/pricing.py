@@ -16,6 +16,7 @@ from regimes.transport.screening import WIDTH, Cloud, Screen, screen, single_scr
 LOW_DIMENSION = 8  # up to here boxes tell far from near, beyond they all overlap
 BLOCK = 128  # points of a block where boxes help
 ENTRIES = 6_400_000  # pairs looked at together where they do not
+ON_A_CARD = 16  # times as many points and pairs together where each step has to be sent to a card
 PILOT = 64  # rows that tell whether single precision is sharp enough
 SPURIOUS = 16  # pairs a row that it may pass in vain
 
@@ -88,13 +89,16 @@ class Pricer:
 
     A matrix product bounds every reduced cost with a known rounding error; it serves as a filter that errs on the safe
     side, and the pairs that pass are computed anew from differences. In up to 8 dimensions pairs of blocks whose
-    lower bound exceeds the level are passed over. The work runs on `device`, the answer is on the CPU.
+    lower bound exceeds the level are passed over. The work runs on `device`, the answer is on the CPU. On a card the
+    pairs that pass are computed anew there, in double precision.
     """
 
     def __init__(self, x: Matrix, y: Float[np.ndarray, "m d"], p: float, *, device: torch.device | str = "cpu"):
         real("Pricer", numpy=True, x=x, y=y)
         shapes("Pricer", x=(x, "n d"), y=(y, "m d"))
         self.x, self.y, self.p, self.device = x, y, p, torch.device(device)
+        self.on_card = self.device.type != "cpu"
+        self.points: tuple[Tensor, ...] = (self._move(x), self._move(y)) if self.on_card else ()
         check_exponent(p)
         self.compact = x.shape[1] <= LOW_DIMENSION and len(x) * len(y) > 500_000
         origin = np.median(np.concatenate([x, y]), axis=0)
@@ -108,6 +112,7 @@ class Pricer:
         """The same pairs seen from the columns."""
         other = object.__new__(Pricer)
         other.x, other.y, other.p, other.device, other.compact = self.y, self.x, self.p, self.device, self.compact
+        other.on_card, other.points = self.on_card, self.points[::-1]
         other.centred = self.centred[::-1]
         other.row_blocks, other.column_blocks = self.column_blocks, self.row_blocks
         other.row_cloud, other.column_cloud = self.column_cloud, self.row_cloud
@@ -123,8 +128,8 @@ class Pricer:
 
     def _blocks(self, points: Matrix, others: int) -> Blocks:
         if self.compact:
-            return kd_blocks(points, BLOCK)
-        size = max(1, min(len(points), ENTRIES // others))
+            return kd_blocks(points, BLOCK * (ON_A_CARD if self.on_card else 1))
+        size = max(1, min(len(points), ENTRIES * (ON_A_CARD if self.on_card else 1) // others))
         members = [np.arange(s, min(s + size, len(points))) for s in range(0, len(points), size)]
         empty = np.zeros((len(members), points.shape[1]))
         return Blocks(members, empty, empty)
@@ -181,6 +186,7 @@ class Pricer:
         self._check(u, v)
         count("Pricer.price", "most", most)
         filter = self._filter(u, v, level)
+        potentials = (self._move(u), self._move(v)) if self.on_card else None
         room = self._room(max(map(len, self.row_blocks.members)), filter.left.dtype)
         found = _Found()
         for rows, columns in self._near(u, v, level, chosen):
@@ -188,6 +194,9 @@ class Pricer:
             look = _Look(near, self._move(rows), filter.level(-level), room)
 
             def exact(local: Tensor, place: Tensor, rows=rows, columns=columns):
+                if potentials:
+                    at = self._move(rows)[local], place if columns is None else self._move(columns)[place]
+                    return tuple(array.cpu().numpy() for array in (*at, self._reduced(*at, *potentials)))
                 i, j = rows[local.cpu().numpy()], place.cpu().numpy()
                 j = j if columns is None else columns[j]
                 return i, j, edge_cost(self.x, self.y, i, j, self.p) - u[i] - v[j]
@@ -205,6 +214,15 @@ class Pricer:
                 found.add(*exact(*look.of(crowded)))
         end = found.count
         return self._sort(found.rows[:end], found.columns[:end], found.reduced[:end], level, most)
+
+    def _reduced(
+        self, i: Int[Tensor, "e"], j: Int[Tensor, "e"], u: Float[Tensor, "n"], v: Float[Tensor, "m"]
+    ) -> Float[Tensor, "e"]:
+        """Reduced costs of listed pairs on the card, in float64 and from differences, in slices."""
+        (x, y), step = self.points, max(1, ON_A_CARD * 4_000_000 // self.x.shape[1])
+        squared = torch.cat([(x[a] - y[b]).square().sum(1) for a, b in zip(i.split(step), j.split(step), strict=True)])
+        cost = squared if self.p == 2 else squared.sqrt() if self.p == 1 else squared.sqrt().pow(self.p)
+        return cost - u[i] - v[j]
 
     def least(self, v: Float[np.ndarray, "m"]) -> Vector:
         """min_j ‖x_i − y_j‖^p − v_j of every row, up to rounding: for starting values, not for proofs."""
