@@ -83,8 +83,9 @@ def draw(rows: "DataFrame") -> "Figure":
     """λ after a quarter, half and all of the steps, with that of the exact course."""
     made, ax = figures.figure(height=3.3)
     parts = {"quarter": 0.25, "half": 0.5, "end": 1.0}
+    groups: Any = rows.groupby("risk", sort=False)
     with figures.style():
-        for number, (risk, some) in enumerate(rows.groupby("risk", sort=False)):
+        for number, (risk, some) in enumerate(groups):
             found = {at: numbers.geometric_mean(some[f"multiplier_{part}"]) for part, at in parts.items()}
             figures.curve(ax, numbers.known(found), number=number, bars=True, label=str(risk), linestyle="none")
             exact = [float(some[f"exact_{part}"].mean()) for part in parts]

@@ -75,6 +75,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
 
     optimizer = torch.optim.Adam(parameters.values(), lr=config.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
+    risk = action = torch.zeros_like(weight)
     for _ in range(config.steps):
         risk, action = vmap(loss)(parameters, x, mean, covariance)
         optimizer.zero_grad(set_to_none=True)
