@@ -245,9 +245,9 @@ def test_every_derivative_is_formed_once(memory, monkeypatch):
     formed, plain = [], features.Features.pieces
     monkeypatch.setattr(features.Features, "measured", lambda self, two, _m=features.Features.measured: _m(self, two))
 
-    def pieces(self, part, outputs=slice(None)):
+    def pieces(self, part, outputs=slice(None), **options):
         formed.append((part.tolist(), self.chosen[outputs].tolist()))
-        return plain(self, part, outputs)
+        return plain(self, part, outputs, **options)
 
     monkeypatch.setattr(features.Features, "pieces", pieces)
     seen.gram(x[:2] + 1)
@@ -413,10 +413,10 @@ def test_a_graph_that_changes_is_read_row_by_row(monkeypatch):
     expected = slow_ntk(model, x, x)
     plain = capture.capture_some
 
-    def changing(model, part, *rest):
+    def changing(model, part, *rest, **options):
         if len(part) > 2:
             raise capture.Unread("another graph")
-        return plain(model, part, *rest)
+        return plain(model, part, *rest, **options)
 
     monkeypatch.setattr(capture, "capture_some", changing)
     seen = tangent_operator(model, x)
