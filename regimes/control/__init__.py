@@ -1,1 +1,1 @@
-"""Adaptive integration of ODEs for an ensemble of runs; knows no network."""
+"""Differential equations, and layers as their steps: methods, gradients, stability, sweeps; imports no network."""

@@ -4,7 +4,8 @@ Nets of the plane with 20 layers x_{k+1} = keep·x_k + h_k tanh(K_k x_k + b_k) a
 by gradient descent with backtracking on ½ mean (output − label)² of 500 samples, tried on 500 fresh ones:
 * Net: keep = 0, h = 1. A composition of maps tanh(K x + b), each of which keeps apart what it gets.
 * ResNet: keep = 1, h = 1/20: Euler's method up to the time 1.
-* ODENet: the steps h_k are learned too, without a bound. * ODENet + simplex: h_k ≥ 0 with Σ h_k = 1, by projection.
+* ODENet: the steps h_k are learned too, without a bound.
+* ODENet + simplex: h_k ≥ 0 with Σ h_k = 1, by projection.
 All start from the same K_k and W, entries N(0, 1), with b = μ = 0 and h = 1/20.
 
 What the paper reports, in its figures of one seed: the Net fails on the topologically hard sets, the three residual
