@@ -1,10 +1,11 @@
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.functional import conv2d, relu
 from torch.testing import assert_close
 
-from regimes.models.blocks import basic, convolution, dense, last_convolution, resnext
+from regimes.models.blocks import GroupNorm, basic, convolution, dense, last_convolution, resnext
 from regimes.models.residual import parameter_count
 
 
@@ -101,3 +102,18 @@ def test_the_shortcut_is_the_identity_where_the_shape_stays():
     assert resnext(8, 2, cardinality=2, width=64).shortcut is None
     assert resnext(8, 2, cardinality=2, width=64, stride=2).shortcut is not None
     assert resnext(4, 2, cardinality=2, width=64).shortcut is not None
+
+
+@pytest.mark.parametrize("image", [(), (4, 3)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_group_norms_of_an_ensemble_are_those_of_its_members(image, layout):
+    members = [GroupNorm(2, 6) for _ in range(3)]
+    for member in members:
+        nn.init.normal_(member.weight)
+        nn.init.normal_(member.bias)
+    inputs = torch.randn(3, 5, 6, *image)
+    if image:
+        inputs = torch.stack([each.to(memory_format=layout) for each in inputs])
+    weights, _ = stack_module_state(members)
+    together = vmap(lambda own, x: functional_call(members[0], (own,), (x,)))(weights, inputs)
+    assert_close(together, torch.stack([member(x) for member, x in zip(members, inputs, strict=True)]))

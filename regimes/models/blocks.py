@@ -6,6 +6,17 @@ from torch import Tensor, nn
 
 from regimes.checks import count, kind
 from regimes.models.residual import Block
+from regimes.modules.samples import readable
+
+
+class GroupNorm(nn.GroupNorm):
+    """torch's, for images also under torch.vmap, where torch cannot ask for their memory format: of rows of pixels."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The norm."""
+        if readable() or input.ndim == 2:
+            return super().forward(input)
+        return super().forward(input.flatten(2)).view_as(input)
 
 
 def dense(width: int, hidden: int | None = None, *, batch_norm: bool = False) -> nn.Sequential:
@@ -46,7 +57,7 @@ def basic(
 
     def norm(width: int) -> list[nn.Module]:
         if groups is not None:
-            return [nn.GroupNorm(groups, width)]
+            return [GroupNorm(groups, width)]
         return [nn.BatchNorm2d(width)] if batch_norm else []
 
     before = [] if first else [*norm(entry), nn.ReLU()]
