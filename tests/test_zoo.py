@@ -16,7 +16,7 @@ from regimes.training.run import train_one
 from regimes.transport.gap import ot_gap
 
 SMALL = {"dense", "resnet9", "preact_resnet", "resnet20"}
-STAGES = {"dense": 1, "resnet9": 1, "resnext50": 4, "hamiltonian": 1, "contractive": 1}
+STAGES = {"dense": 1, "resnet9": 1, "resnext50": 4, "hamiltonian": 1, "contractive": 1, "odenet": 1}
 
 
 @pytest.mark.parametrize(
