@@ -55,9 +55,9 @@ def test_each_block_is_formed_once_and_those_of_the_first_strip_never_go_to_the_
         written.append(file.name)
         return write(file, found)
 
-    def counted(self, part, outputs=slice(None)):
+    def counted(self, part, outputs=slice(None), **options):
         formed.append(part.flatten(1).sum(1).tolist())
-        return pieces(self, part, outputs)
+        return pieces(self, part, outputs, **options)
 
     monkeypatch.setattr(blocks, "_written", watched)
     monkeypatch.setattr(features.Features, "pieces", counted)
