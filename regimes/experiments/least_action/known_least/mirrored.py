@@ -7,23 +7,16 @@ from pydantic import Field
 
 from regimes.conventions import generator
 from regimes.experiments.least_action.known_least.exact import SCORES, least, logistic
-from regimes.experiments.least_action.known_least.nets import net, train
-from regimes.lab.config import Settings
+from regimes.experiments.least_action.known_least.nets import AtMultiplier, net, train
 from regimes.streams import KnownMap
 
 
-class Config(Settings):
+class Config(AtMultiplier):
     """Clouds, nets and training; configs/minimal_maps_are_not_unique.yaml is the real size."""
 
     score: tuple[Literal["band", "raised"], ...] = Field(("band", "raised"), description="two ways out, or one")
     seeds: int = Field(2, ge=1, description="clouds")
     nets: int = Field(3, ge=2, description="nets on each cloud, with initial weights of their own")
-    samples: int = Field(16, ge=4, description="points of a cloud")
-    blocks: int = Field(3, ge=1, description="residual blocks")
-    hidden: int = Field(8, ge=1, description="neurons of each block")
-    multiplier: float = Field(5.0, gt=0, description="λ, fixed")
-    steps: int = Field(60, ge=1, description="steps of full-batch Adam")
-    rate: float = Field(0.01, gt=0, description="learning rate, a cosine to 0")
 
 
 def cloud(samples: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from regimes.conventions import generator
+from regimes.lab.config import Settings
 from regimes.models.image_nets import dense_net
 from regimes.models.initialise import initialise, kaiming
 from regimes.models.residual import ResidualNet
@@ -16,6 +18,17 @@ from regimes.streams import KnownMap
 from regimes.transport.energy import sum_over_features, transport_cost
 
 Objective = Callable[[Tensor, Tensor], Tensor]  # (heights, signs) of each run → its risk
+
+
+class AtMultiplier(Settings):
+    """Of nets that are trained at one multiplier: points, size, λ and the way of training."""
+
+    samples: int = Field(16, ge=4, description="points of a cloud")
+    blocks: int = Field(3, ge=1, description="residual blocks")
+    hidden: int = Field(8, ge=1, description="neurons of each block")
+    multiplier: float = Field(5.0, gt=0, description="λ, fixed")
+    steps: int = Field(60, ge=1, description="steps of full-batch Adam")
+    rate: float = Field(0.01, gt=0, description="learning rate, a cosine to 0")
 
 
 class Course(NamedTuple):

@@ -6,11 +6,10 @@ import torch
 from pydantic import Field
 
 from regimes.experiments.least_action.known_least.exact import below, least, line, logistic
-from regimes.experiments.least_action.known_least.nets import net, train
-from regimes.lab.config import Settings
+from regimes.experiments.least_action.known_least.nets import AtMultiplier, net, train
 
 
-class Config(Settings):
+class Config(AtMultiplier):
     """Distances, clouds, nets and training; configs/complexity_adapts.yaml is the real size."""
 
     method: tuple[Literal["least_action", "risk"], ...] = Field(
@@ -20,12 +19,6 @@ class Config(Settings):
         (0.5, 2.0), min_length=2, description="heights Δ that class + has to climb"
     )
     seeds: int = Field(2, ge=1, description="clouds and initial weights")
-    samples: int = Field(16, ge=4, description="points of a cloud")
-    blocks: int = Field(3, ge=1, description="residual blocks")
-    hidden: int = Field(8, ge=1, description="neurons of each block")
-    multiplier: float = Field(5.0, gt=0, description="λ, fixed")
-    steps: int = Field(60, ge=1, description="steps of full-batch Adam")
-    rate: float = Field(0.01, gt=0, description="learning rate, a cosine to 0")
 
 
 def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, float]]:
