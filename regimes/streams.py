@@ -206,6 +206,14 @@ class Robust(IntEnum):
     WEIGHTS = 121
 
 
+@unique
+class SmallNet(IntEnum):
+    """Small residual nets on few images: weights, and noise on the test images."""
+
+    WEIGHTS = 141
+    NOISE = 142
+
+
 def generator(seed: int, *stream: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Random generator of one seed; further integers name independent streams of it (data, weights, batches...)."""
     for name, value in {"seed": seed, **{f"stream {number}": value for number, value in enumerate(stream)}}.items():

@@ -1,0 +1,172 @@
+from itertools import pairwise
+
+import pandas as pd
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from torch.testing import assert_close
+
+from regimes.experiments.least_action import regular_map
+from regimes.experiments.least_action.small_nets import contrasts, course, maps
+from regimes.experiments.least_action.small_nets.settings import ARMS, CONTROL, LAP, VANILLA, SmallNets
+
+pytestmark = pytest.mark.slow
+SMALL = SmallNets(blocks=2, rate=0.002, test_size=20, steps=3, most_steps=9, multiplier=20.0, every=2, equal_risk=1.2)
+STARTS = [course.Start(0, 0.5), course.Start(1, 0.3)]
+
+
+def verdicts(experiment, rows):
+    return {finding.quantity: finding.verdict for finding in experiment.judge(rows).findings}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Two nets of each arm, trained side by side."""
+    return {arm: course.course(SMALL, arm, 30, 6, STARTS) for arm in ARMS}
+
+
+def alone(arm, start, steps):
+    """The same written out for one net: its weights, risks and λ before each step."""
+    train, _ = course.samples(SMALL, 30, [start.seed])
+    x, labels = train.x[0], train.labels[0]
+    net = course.fresh(SMALL, tuple(x.shape[1:]), 10, 6, start)
+    velocity = [torch.zeros_like(weight) for weight in net.parameters()]
+    multiplier, seen = 20.0, []
+    for step in range(steps + 1):
+        trace = net(x, trace=True)
+        risk = cross_entropy(trace.output, labels)
+        if step % 2 == 0:
+            multiplier += risk.item()
+        weights = {name: value.detach().clone() for name, value in net.state_dict().items()}
+        seen.append((weights, risk.item(), multiplier))
+        loss = risk if arm == VANILLA else multiplier * risk
+        if arm == LAP:
+            loss = loss + sum(one.square().sum(1).mean() for one in trace.flat_steps)
+        slopes = torch.autograd.grad(loss, list(net.parameters()))
+        with torch.no_grad():
+            for weight, slope, moved in zip(net.parameters(), slopes, velocity, strict=True):
+                moved.mul_(0.9).add_(slope + 1e-4 * weight)
+                weight.sub_(0.002 * moved)
+    return seen
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_nets_side_by_side_are_trained_as_alone(arm, trained):
+    found = trained[arm]
+    for number, start in enumerate(STARTS):
+        seen = alone(arm, start, 9)
+        weights, _, multiplier = seen[3]
+        assert_close(
+            {name.split(".", 1)[1]: value[number] for name, value in found.protocol.weights.items()},
+            weights,
+            rtol=1e-4,
+            atol=1e-5,
+        )
+        if arm != VANILLA:
+            assert float(found.protocol.multiplier[number]) == pytest.approx(multiplier, rel=1e-5)
+
+
+def test_equal_risk_is_the_first_moment_at_which_a_net_is_there(trained):
+    reached = 0
+    for arm in ARMS:
+        for number, start in enumerate(STARTS):
+            seen, equal = alone(arm, start, 9), trained[arm].equal
+            there = [step for step, (_, risk, _) in enumerate(seen) if risk <= 1.2]
+            assert bool(equal.reached[number]) == bool(there)
+            step = there[0] if there else 9
+            assert int(equal.steps[number]) == step
+            own = {name.split(".", 1)[1]: value[number] for name, value in equal.weights.items()}
+            assert_close(own, seen[step][0], rtol=1e-4, atol=1e-5)
+            reached += bool(there)
+    assert 0 < reached < 6  # both kinds were seen
+
+
+@torch.no_grad()
+def test_rows_are_those_of_each_net(trained):
+    found = trained[CONTROL]
+    for number, row in enumerate(course.rows_of(found)):
+        found.nets.load_state_dict(found.equal.weights)
+        trace = found.nets.member(number)(found.test.x[number], trace=True)
+        right = trace.output.argmax(1) == found.test.labels[number]
+        assert row["equal_accuracy"] == pytest.approx(float(right.double().mean()))
+        assert row["equal_risk"] == pytest.approx(float(cross_entropy(trace.output, found.test.labels[number])))
+        (path,) = trace.paths
+        moved = [after - before for before, after in pairwise(path)]
+        assert row["equal_transport"] == pytest.approx(float(sum(one.square().sum() for one in moved)) / 20, rel=1e-4)
+        sizes = [one.square().sum(1) / state.square().sum(1) for one, state in zip(moved, path, strict=False)]
+        assert row["equal_relative"] == pytest.approx(float(sum(one.sum() for one in sizes)) / 20, rel=1e-4)
+
+
+def test_a_linear_map_stretches_by_its_singular_values():
+    matrix = torch.diag(torch.tensor([3.0, 1.0, 0.25])) @ torch.linalg.qr(torch.randn(3, 3)).Q
+    most, least = maps.stretches(lambda z: z @ matrix.T + z.new_ones(3), torch.randn(5, 3))
+    assert_close(most, torch.full((5,), 3.0).double(), rtol=1e-5, atol=0)
+    assert_close(least, torch.full((5,), 0.25).double(), rtol=1e-5, atol=0)
+
+
+def test_a_net_whose_blocks_do_nothing_stretches_nothing(trained):
+    found = trained[CONTROL]
+    still = {name: 0 * value if "segments" in name else value for name, value in found.equal.weights.items()}
+    for number, values in enumerate(maps.regular(found, still, 10)):
+        encoder = found.equal.weights["architecture.encoder.1.weight"][number]
+        assert values.pop("encoder") == pytest.approx(float(torch.linalg.svdvals(encoder)[0]))
+        assert list(values.values()) == pytest.approx([1.0] * 6)
+
+
+def test_noise_of_size_zero_costs_nothing_and_is_the_same_for_all_arms(trained):
+    found = trained[CONTROL]
+    clean = course.looked_at(found.nets, found.equal.weights, found.test)["accuracy"]
+    assert_close(maps.noisy(found, found.equal.weights, [0, 1], 0.0), clean)
+    first, second = (maps.noisy(trained[arm], found.equal.weights, [0, 1], 2.0) for arm in (LAP, CONTROL))
+    assert_close(first, second)
+    assert not torch.equal(first, clean)
+
+
+def regular(stretch=0.5, inverse=0.5, lost=-4.0, other=CONTROL, away=None):
+    """Made-up rows of eight seeds: least action against the two others, of which all is well with one."""
+    rows = []
+    for seed in range(8):
+        wobble = 1 + 0.01 * (seed - 3.5)
+        for arm in ARMS:
+            own = arm == other
+            row = {"equal_stretch": 2.0, "equal_inverse_stretch": 2.0, "equal_noisy_1": 0.6, "equal_accuracy": 0.8}
+            if arm != LAP:
+                row["equal_stretch"] = wobble * 2 / (stretch if own else 0.5)
+                row["equal_inverse_stretch"] = wobble * 2 / (inverse if own else 0.5)
+                row["equal_noisy_1"] = 0.6 + wobble * (lost if own else -4.0) / 100
+            more = dict.fromkeys(("equal_encoder", "equal_pair_stretch", "equal_pair_inverse_stretch"), 1.0)
+            rows.append({"arm": arm, "seed": seed, "reached": 1.0, "equal_transport": 1.0, **row, **more})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("other", [VANILLA, CONTROL])
+@pytest.mark.parametrize(
+    ("change", "quantities"),
+    [
+        ({"stretch": 1.5}, regular_map.STRETCH),
+        ({"inverse": 1.5}, regular_map.INVERSE),
+        ({"lost": 3.0}, regular_map.NOISE),
+    ],
+)
+def test_each_prediction_on_regular_maps_can_fail_alone(change, quantities, other):
+    assert set(verdicts(regular_map, regular()).values()) == {"supported"}
+    found = verdicts(regular_map, regular(**change, other=other))
+    assert found.pop(quantities[other]) == "refuted"
+    assert set(found.values()) == {"supported"}
+
+
+def test_nets_that_did_not_reach_equal_risk_are_left_out():
+    rows = regular()
+    rows.loc[(rows.arm == CONTROL) & (rows.seed < 2), ["reached", "equal_stretch"]] = [0.0, 1e9]
+    first, second = contrasts.pairs(rows, "equal_stretch", CONTROL)
+    assert list(first.index) == list(second.index) == [2, 3, 4, 5, 6, 7]
+    assert set(verdicts(regular_map, rows).values()) == {"supported"}
+    regular_map.draw(rows)
+    assert regular_map.judge(rows).merits["share of nets that reached equal risk, control"] == 0.75
+
+
+def test_a_table_of_one_arm_is_judged_and_drawn():
+    rows = regular()
+    alone = rows[rows.arm == LAP]
+    assert set(verdicts(regular_map, alone).values()) == {"not measured"}
+    regular_map.draw(alone)
