@@ -1,5 +1,7 @@
 """Assignments on listed pairs: the optimum and its duals, whatever the sizes of the costs; without OR-tools, too."""
 
+import time
+
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
@@ -107,6 +109,33 @@ def test_an_assignment_that_is_not_optimal_has_no_duals():
     mate, (rows, columns) = np.roll(np.arange(5), 1), complete(5)
     with pytest.raises(RunFailed, match="not optimal"):
         shortest_paths(rows, columns, cost.ravel(), mate, np.ones(5))
+
+
+def test_the_duals_of_a_chain_take_no_walk_along_it():
+    # Each row is nearer to the column of the row before it by 1: the shortest path to the last one has n − 1 arcs.
+    n = 30_000
+    rows = np.repeat(np.arange(n), 2)
+    columns = np.maximum(rows - np.tile([0, 1], n), 0)
+    cost = np.where(rows == columns, 1.0, 0.0)
+    began = time.process_time()
+    u = shortest_paths(rows, columns, cost, np.arange(n), np.ones(n))
+    assert time.process_time() - began < 2  # a walk takes 40 times as long
+    np.testing.assert_array_equal(u, -np.arange(n))
+
+
+@pytest.mark.parametrize("sweeps", [1, 2, 1000])
+@pytest.mark.parametrize("many", [0, 64, 10**9])
+def test_the_duals_do_not_depend_on_when_paths_are_measured_anew(monkeypatch, sweeps, many):
+    monkeypatch.setattr(assignment, "SWEEPS", sweeps)
+    monkeypatch.setattr(assignment, "MANY", many)
+    rng = np.random.default_rng(8)
+    n, cost, (rows, columns) = 60, rng.integers(0, 50, (60, 60)).astype(float), complete(60)
+    mate = linear_sum_assignment(cost)[1]
+    own = cost[np.arange(n), mate]
+    u = np.zeros(n)
+    for _ in range(n):  # Bellman-Ford, all arcs each time
+        u = np.minimum(u, (u + cost[:, mate] - own).min(1))
+    np.testing.assert_array_equal(shortest_paths(rows, columns, cost.ravel(), mate, own), u)
 
 
 def test_without_the_solver_of_assignments_the_simplex_finds_the_same_optimum(monkeypatch):

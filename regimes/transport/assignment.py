@@ -17,6 +17,8 @@ ROOM = 2.0**60  # the solver refuses costs above about 2^61 / (n + 1)², for its
 EXACT = 2.0**51  # sums of n costs, as lengths of paths are, must be integers of float64
 REFINEMENTS = 8  # at most; each gains six decimals or more
 SHARPER = 16.0  # times the largest slack of the assignment: the next cap
+SWEEPS = 32  # of Bellman-Ford, after which the lengths of all paths found so far are computed anew
+MANY = 64  # ... or sooner, where more than one in so many rows has become shorter to reach
 
 
 class Assigned(NamedTuple):
@@ -113,27 +115,55 @@ def shortest_paths(
 ) -> Float[np.ndarray, "n"]:
     """The largest u ≤ 0 with u_i − u_k ≤ cost_ij − own_k wherever row k has the column j of a listed pair (i, j).
 
-    With v_j = own_k − u_k these are optimal duals of an optimal assignment. Bellman-Ford; only rows whose u has
-    changed are looked at again. Exact for integers. RunFailed if the assignment is not optimal: then u has no end.
+    With v_j = own_k − u_k these are optimal duals of an optimal assignment. Bellman-Ford, in which only rows whose u
+    has changed are looked at again. Where these are many, or after SWEEPS looks, all of u is set to the lengths of the
+    paths found so far: what has changed at the start of a long path need not walk along it. Exact for integers.
+    RunFailed if the assignment is not optimal: then u has no end.
     """
     n = len(mate)
     owner = np.empty(n, np.int64)
     owner[mate] = np.arange(n)
-    tails = owner[columns]
-    graph = coo_matrix((cost - own[tails], (tails, rows)), shape=(n, n)).tocsr()
+    before = owner[columns]
+    graph = coo_matrix((cost - own[before], (before, rows)), shape=(n, n)).tocsr()
     heads, lengths, starts = graph.indices, graph.data, graph.indptr
+    tails, degree = np.repeat(np.arange(n), np.diff(starts)), np.diff(starts)
     u, changed, active = np.zeros(n), np.zeros(n, bool), np.arange(n)
-    for _ in range(n + 1):
-        count = starts[active + 1] - starts[active]
+    last = np.full(n, -1)  # arc of the shortest path met that ends in a row; none: the path is empty
+    sweeps = 0
+    while len(active):
+        count = degree[active]
         first = np.cumsum(count) - count
         arcs = np.repeat(starts[active] - first, count) + np.arange(count.sum())
         reached, through = heads[arcs], np.repeat(u[active], count) + lengths[arcs]
-        shorter = through < u[reached]
-        reached = reached[shorter]
-        np.minimum.at(u, reached, through[shorter])
+        shorter = np.flatnonzero(through < u[reached])
+        reached, through, arcs = reached[shorter], through[shorter], arcs[shorter]
+        np.minimum.at(u, reached, through)
+        least = through == u[reached]
+        last[reached[least]] = arcs[least]
         changed[reached] = True
+        sweeps += 1
+        if len(reached) and (sweeps == SWEEPS or MANY * len(reached) > n):
+            whole = _path_lengths(last, tails, lengths)
+            changed |= whole < u
+            u, sweeps = whole, 0
         active = np.flatnonzero(changed)
         changed[active] = False
-        if len(active) == 0:
-            return u
+    return u
+
+
+def _path_lengths(
+    last: Int[np.ndarray, "n"], tails: Int[np.ndarray, "e"], lengths: Float[np.ndarray, "e"]
+) -> Float[np.ndarray, "n"]:
+    """Length of the path to each row, given its last arc (−1: an empty path), by doubling; RunFailed for a circle.
+
+    A circle of last arcs is one of negative length: going round it once more is always shorter.
+    """
+    n = len(last)
+    before, total = np.where(last < 0, np.arange(n), tails[last]), np.where(last < 0, 0.0, lengths[last])
+    for _ in range(n.bit_length() + 1):
+        further = before[before]
+        if np.array_equal(further, before):
+            return total
+        total += total[before]
+        before = further
     raise RunFailed(f"the solver of assignments gave one of {n} points that is not optimal: report the clouds.")
