@@ -1,4 +1,5 @@
 import math
+from inspect import unwrap  # annotations, checked in tests alone, stop wrong types before the doors do
 
 import pytest
 import torch
@@ -167,3 +168,98 @@ def test_the_projection_onto_the_simplex_is_that_of_bisection_and_keeps_its_poin
 def test_the_projection_refuses_what_is_no_vector_of_numbers(bad):
     with pytest.raises(ValueError, match="onto_simplex needs"):
         onto_simplex(bad)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e8, -1e8, 1e20, -1e38])
+def test_the_projection_depends_on_differences_alone_however_large_the_entries(shift):
+    pair = torch.tensor([shift, shift, -3e38])
+    assert torch.equal(onto_simplex(pair), torch.tensor([0.5, 0.5, 0.0]))
+    assert torch.equal(onto_simplex(-pair), torch.tensor([0.0, 0.0, 1.0]))
+    assert torch.equal(onto_simplex(torch.tensor([1e17, 0.0]).double()), torch.tensor([1.0, 0.0]).double())
+
+
+def test_runs_may_come_in_any_order():
+    ordered, turned = (Descent(bowl(CURVATURES), START, ARMIJO) for _ in range(2))
+    for _ in range(20):
+        ordered.trial(EVERY)
+        turned.trial(torch.tensor([2, 0, 1]))
+    for name, part in ordered.state_dict().items():
+        assert_close(part, turned.state_dict()[name])
+
+
+@pytest.mark.parametrize("runs", [[0, 0], [3], [0.0], [[0]], [-1]])
+def test_runs_that_name_none_or_one_twice_are_refused(runs):
+    with pytest.raises(ValueError, match="Name each run once"):
+        unwrap(Descent.trial)(Descent(bowl(CURVATURES), START, ARMIJO), torch.tensor(runs))
+
+
+@pytest.mark.parametrize("value", [-math.inf, nan])
+def test_neither_a_value_nor_a_gradient_that_is_not_finite_is_taken(value):
+    def hole(theta, runs):
+        inside = theta[:, 0] < 0.5
+        return torch.where(inside, value, theta[:, 0]), lambda chosen: torch.ones_like(theta)[chosen]
+
+    def cliff(theta, runs):
+        slope = torch.where(theta < 0.5, value, torch.ones_like(theta))
+        return theta[:, 0], lambda chosen: slope[chosen]
+
+    for objective in (hole, cliff):
+        descent = Descent(objective, torch.ones(1, 1).double(), Rule(10.0, 1.0, 0.5, 0.4, 0.0))
+        for _ in range(20):
+            descent.trial(torch.tensor([0]))
+        assert 0.5 <= float(descent.params) < 1
+        assert bool(descent.gradients.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"first": 0.0}, "first step"),
+        ({"longer": nan}, "longer"),
+        ({"longer": 0.5}, "longer"),
+        ({"shorter": 0.0}, "shorter"),
+        ({"shorter": 1.0}, "shorter"),
+        ({"share": "a"}, "share"),
+        ({"share": 1.5}, "share"),
+        ({"curvature": -1.0}, "curvature"),
+        ({"longest": 0.0}, "longest"),
+    ],
+)
+def test_rules_by_which_no_descent_can_go_are_refused(changes, message):
+    with pytest.raises(ValueError, match=f"Descent needs {message}"):
+        Descent(bowl(CURVATURES), START, ARMIJO._replace(**changes))
+
+
+def test_what_is_no_rule_projection_or_objective_is_refused():
+    own = Descent(bowl(CURVATURES), START, ARMIJO)
+    with pytest.raises(ValueError, match="project as a function"):
+        unwrap(Descent.__init__)(own, bowl(CURVATURES), START, ARMIJO, 3)
+    with pytest.raises(ValueError, match="one value a run"):
+        Descent(lambda theta, runs: (theta, lambda chosen: theta[chosen]), START, ARMIJO)
+    with pytest.raises(ValueError, match="one value a run"):
+        Descent(lambda theta, runs: (theta.sum(1), lambda chosen: theta[chosen, 0]), START, ARMIJO)
+    with pytest.raises(ValueError, match="projected"):
+        Descent(bowl(CURVATURES), START, ARMIJO, lambda theta, runs: theta[:, :1]).trial(EVERY)
+
+
+def test_the_values_of_an_objective_are_its_own():
+    kept = torch.ones(3).double()
+    descent = Descent(lambda theta, runs: (kept[: len(runs)], lambda chosen: theta[chosen]), START, ARMIJO)
+    descent.values[0] = 5.0
+    assert kept[0] == 1
+
+
+def test_the_state_of_another_descent_is_refused():
+    descent = Descent(bowl(CURVATURES), START, ARMIJO)
+    state = {name: part.clone() for name, part in descent.state_dict().items()}
+    for bad in (
+        {"params": state["params"]},
+        state | {"other": state["params"]},
+        state | {"values": state["values"][:1]},
+        state | {"params": state["params"].float()},
+        state | {"steps": 0.1},
+    ):
+        with pytest.raises(ValueError, match="Descent needs"):
+            descent.load_state_dict(bad)
+        for name, part in descent.state_dict().items():
+            assert torch.equal(part, state[name])

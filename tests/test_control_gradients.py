@@ -133,3 +133,21 @@ def test_what_does_not_fit_is_refused():
         optimise_then_discretise(layers._replace(tableau=DORMAND_PRINCE), z, cost)
     with pytest.raises(ValueError, match="horizon"):
         checkpointed(layers._replace(horizon=-1.0), z, cost)
+
+
+@pytest.mark.parametrize("road", [discretise_then_optimise, optimise_then_discretise, backwards_in_time, checkpointed])
+def test_a_cost_without_a_derivative_is_refused(road):
+    layers, z, _ = problem(EULER)
+    for cost in (lambda end: torch.tensor(1.0), lambda end: end.detach().sum()):
+        with pytest.raises(ValueError, match="depends on the state"):
+            road(layers, z, cost)
+
+
+def test_places_can_be_cut_like_any_sequence():
+    layers, _, _ = problem(EULER)
+    places = layers._replace(substeps=3).places()
+    for part in (slice(1, 3), slice(None, None, -2), slice(-2, None), slice(5, 5)):
+        assert list(places[part]) == list(places)[part]
+    assert places[1:][0] == places[1]
+    with pytest.raises(IndexError):
+        places[len(places)]

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from regimes.control.layers import Layers
-from regimes.control.reversible import Copies, backward, coupling_of, forward, reversible
+from regimes.control.reversible import Copies, backward, coupling_of, forward, path, reversible
 from regimes.control.tableau import EULER, GAUSS2, HEUN, KUTTA4, TABLEAUS
 
 F64 = torch.float64
@@ -166,3 +166,47 @@ def test_copies_drift_apart_where_the_field_contracts_faster_than_the_coupling_d
     start = Copies(torch.zeros(1, 1, dtype=F64), torch.full((1, 1), 1e-9, dtype=F64))
     end = forward(layers, start, coupling_of(400, damping))
     assert (float((end.y - end.z).abs()) > 1e-8) == grows
+
+
+EACH = [
+    pytest.param(lambda layers, z, coupling=None: reversible(layers, z, coupling=coupling), id="reversible"),
+    pytest.param(lambda layers, z, coupling=None: forward(layers, Copies(z, z), coupling), id="forward"),
+    pytest.param(lambda layers, z, coupling=None: backward(layers, Copies(z, z), coupling), id="backward"),
+    pytest.param(lambda layers, z, coupling=None: path(layers, Copies(z, z), coupling), id="path"),
+]
+
+
+@pytest.mark.parametrize("way", EACH)
+def test_every_way_refuses_what_cannot_be_stepped(way):
+    layers, z = problem(EULER)
+    for method in TABLEAUS:
+        if not method.explicit:
+            with pytest.raises(ValueError, match="explicit method"):
+                way(layers._replace(tableau=method), z)
+    for coupling in (0.0, 1.5, float("nan")):
+        with pytest.raises(ValueError, match="coupling"):
+            way(layers, z, coupling)
+    for bad, message in (
+        ({"params": []}, "at least one layer"),
+        ({"params": [[1]]}, r"params\[0\] as a dict"),
+        ({"params": 3}, "params as a list"),
+        ({"params": [{"K": 1.0}]}, "as a tensor"),
+        ({"params": [{"K": torch.ones(2, 2)}]}, "one precision"),
+        ({"params": [{"K": torch.ones(2, 2, dtype=torch.int64)}]}, "no fractions"),
+        ({"horizon": 0.0}, "horizon"),
+        ({"substeps": 0}, "substeps"),
+        ({"field": lambda time, z, params: z[:, :1]}, "shape and dtype of the state"),
+        ({"field": lambda time, z, params: None}, "got NoneType"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            way(layers._replace(**bad), z)
+    with pytest.raises(ValueError, match="one precision"):
+        way(layers, z.float())
+
+
+@pytest.mark.parametrize("way", [forward, backward, path])
+def test_copies_that_differ_in_form_are_refused(way):
+    layers, z = problem(EULER)
+    for copies in (Copies(z, z[:1]), Copies(z.float(), z)):
+        with pytest.raises(ValueError, match="needs"):
+            way(layers, copies)

@@ -1,4 +1,5 @@
 import math
+from inspect import unwrap  # annotations, checked in tests alone, stop wrong types before the doors do
 
 import pytest
 import torch
@@ -97,3 +98,30 @@ def test_a_contractive_step_is_two_radii_over_the_squared_norm():
     assert contractive_step(KUTTA3, 1.0) == pytest.approx(1.0)
     with pytest.raises(ValueError, match="norm"):
         contractive_step(EULER, 0.0)
+
+
+def test_steps_of_very_small_and_very_large_norms_are_what_a_float_holds():
+    assert contractive_step(KUTTA4, 1e-200) == math.inf
+    assert contractive_step(KUTTA4, 1e200) == 0
+    assert contractive_step(KUTTA4, 1e-150) == pytest.approx(2e300)
+    assert contractive_step(IMPLICIT_EULER, 1e200) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("w", "message"),
+    [
+        (1j, "w"),
+        (torch.tensor([1]), "no fractions"),
+        (torch.tensor([1.0], dtype=torch.float16), "16 bits"),
+        (torch.tensor([math.nan]), "finite w"),
+        (torch.tensor([[0.5, 1.0]]), "poles of implicit Euler; got 1"),
+        (torch.tensor(1.0 + 0j), "poles"),
+    ],
+)
+def test_what_has_no_stability_function_is_refused(w, message):
+    with pytest.raises(ValueError, match=message):
+        unwrap(stability_function)(IMPLICIT_EULER, w)
+
+
+def test_the_stability_function_of_a_real_number_is_real():
+    assert_close(stability_function(EULER, torch.tensor(-0.5)), torch.tensor(0.5))

@@ -6,7 +6,7 @@ from torch import nan
 from torch.testing import assert_close
 
 from regimes.control.backtracking import ARMIJO, UPPER_BOUND, Rule
-from regimes.control.gradients import discretise_then_optimise, optimise_then_discretise
+from regimes.control.gradients import checkpointed, discretise_then_optimise, optimise_then_discretise
 from regimes.control.layers import Layers
 from regimes.control.sweeps import forward_backward_sweeps, hamiltonian_slope, maximised
 from regimes.control.tableau import DORMAND_PRINCE, EULER, HEUN, KUTTA4
@@ -173,3 +173,76 @@ def test_a_start_without_a_cost_is_refused():
     layers, z, _ = problem()
     with pytest.raises(RunFailed, match="needs a finite cost at the start; got nan"):
         next(forward_backward_sweeps(layers, z, lambda end: end.sum() * nan))
+
+
+@pytest.mark.parametrize("ascents", [1, 3])
+@pytest.mark.parametrize("rule", [UPPER_BOUND, ARMIJO])
+def test_the_field_is_called_for_the_passes_that_are_counted_and_once_at_the_door(rule, ascents):
+    layers, z, cost = problem(HEUN, substeps=2)
+    calls = []
+
+    def counted(*arguments):
+        calls.append(1)
+        return field(*arguments)
+
+    found = taken(forward_backward_sweeps(layers._replace(field=counted), z, cost, rule=rule, ascents=ascents), 5)
+    assert len(calls) == 1 + found[-1].forward * 4 * 2 * 2  # layers, steps, stages
+    assert found[-1].forward == found[-1].backward
+
+
+def test_states_that_a_road_does_not_keep_are_computed_once_a_sweep_and_counted():
+    layers, z, cost = problem()
+    calls = []
+
+    def counted(*arguments):
+        calls.append(1)
+        return field(*arguments)
+
+    def forgetful(*arguments):
+        return discretise_then_optimise(*arguments)._replace(states=None)
+
+    sweeps = forward_backward_sweeps(layers._replace(field=counted), z, cost, road=forgetful, ascents=3)
+    kept = taken(forward_backward_sweeps(layers, z, cost, ascents=3), 5)
+    found = taken(sweeps, 5)
+    assert [each.cost for each in found] == [each.cost for each in kept]
+    assert found[-1].forward == kept[-1].forward + 4
+    assert len(calls) == 1 + found[-1].forward * 4
+
+
+@pytest.mark.parametrize("road", [discretise_then_optimise, optimise_then_discretise, checkpointed])
+def test_roads_give_the_states_that_they_keep(road):
+    layers, z, cost = problem(HEUN, substeps=2)
+    states = road(layers, z, cost).states
+    assert_close(list(states), [z, *(each.end[0] for each in layers.steps(z))])
+    assert not any(each.requires_grad for each in states)
+
+
+@pytest.mark.parametrize("value", [nan, -torch.inf, torch.inf])
+def test_neither_costs_nor_gradients_that_are_not_finite_are_started_from_or_taken(value):
+    layers, z, _ = problem()
+    with pytest.raises(RunFailed, match="finite cost at the start"):
+        next(forward_backward_sweeps(layers, z, lambda end: end.sum() * 0 + value))
+    with pytest.raises(RunFailed, match="finite gradient at the start"):
+        next(forward_backward_sweeps(layers, z, lambda end: (end.sum() * 0).sqrt()))
+    steered_layers, start, _, _ = steered(0.1)
+
+    def hole(end):
+        return torch.where(end.sum() > 1.0, value, -end.sum())
+
+    *_, last = taken(forward_backward_sweeps(steered_layers, start, hole), 20)
+    assert -1.0 <= last.cost < 1.0
+
+
+@pytest.mark.parametrize(
+    "changes", [{"longer": nan}, {"shorter": 0.0}, {"share": "a"}, {"curvature": -1.0}, {"longest": 0.0}]
+)
+def test_rules_that_fail_later_are_refused_before_the_first_sweep(changes):
+    layers, z, cost = problem()
+    with pytest.raises(ValueError, match=f"forward_backward_sweeps needs {next(iter(changes))}"):
+        forward_backward_sweeps(layers, z, cost, rule=ARMIJO._replace(**changes))
+
+
+def test_a_field_that_does_not_fit_is_refused_before_the_first_sweep():
+    layers, z, cost = problem()
+    with pytest.raises(ValueError, match="shape and dtype of the state"):
+        forward_backward_sweeps(layers._replace(field=lambda time, z, params: z[:, :1]), z, cost)

@@ -97,3 +97,41 @@ def test_what_goes_with_learned_steps_goes_and_the_rest_is_refused_in_a_line():
             check(TrainConfig(**settings, **flag))
     with pytest.raises(UserError, match="cannot be joined into one ensemble"):
         refuse_unfit(TrainConfig(**settings, seeds=2), SINGLE)
+
+
+def simplex_net():
+    return build("odenet", (4,), 3, simplex=True, blocks=3, filters=5, head="one_layer")
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_net_on_the_simplex_may_be_called_again_before_its_backward_pass(moved):
+    net, x = simplex_net(), torch.randn(2, 4)
+    if moved:
+        with torch.no_grad():
+            net.segment(0).block(0).residual.step.fill_(0.9)
+    loss = net(x).sum()
+    with torch.no_grad():
+        net.eval()(x)
+    (loss + net.train()(x + 1).sum()).backward()
+    assert net.segment(0).block(0).residual.step.grad is not None
+
+
+@pytest.mark.parametrize("values", [[0.2, 0.3, 0.5], [5.0, -1.0, 0.7], [1e8, 0.0, 1e8], [1e30, -1e30, 1e29]])
+def test_steps_on_the_simplex_stay_bit_for_bit(values):
+    for kind in (torch.float32, torch.float64, torch.bfloat16):
+        own = simplex_net().to(kind).segment(0)
+        with torch.no_grad():
+            for step, value in zip(own.steps(), values, strict=True):
+                step.fill_(value)
+        own.project()
+        before, versions = [step.detach().clone() for step in own.steps()], [step._version for step in own.steps()]
+        assert abs(float(torch.stack(before).double().sum()) - 1) <= torch.finfo(kind).eps
+        own.project()
+        assert versions == [step._version for step in own.steps()]
+
+
+def test_steps_that_are_no_numbers_leave_it_to_the_loss_to_say_so():
+    net = simplex_net()
+    with torch.no_grad():
+        net.segment(0).block(1).residual.step.fill_(torch.nan)
+    assert net(torch.randn(2, 4)).isnan().any()

@@ -24,11 +24,15 @@ Cost = Callable[[Tensor], Tensor]
 
 
 class Gradients(NamedTuple):
-    """cost: C(z(T)); adjoints: p before each step and at the end; params: dC/dθ_l by layer and name."""
+    """cost: C(z(T)); adjoints: p before each step and at the end; params: dC/dθ_l by layer and name.
+
+    states: z before each step and at the end, of the way forward; None on a road that does not keep them.
+    """
 
     cost: Float[Tensor, ""]
     adjoints: Float[Tensor, "cuts n *feature"]
     params: list[Params]
+    states: Sequence[Float[Tensor, "n *feature"]] | None = None
 
 
 def discretise_then_optimise(layers: Layers, z: Float[Tensor, "n *feature"], cost: Cost) -> Gradients:
@@ -36,8 +40,7 @@ def discretise_then_optimise(layers: Layers, z: Float[Tensor, "n *feature"], cos
     value, states, leaves = _forward(
         layers, z, cost, lambda own, layer, time, state: own.step(layer, time, state).end[0]
     )
-    found = torch.autograd.grad(value, [*states, *_flat(leaves)], allow_unused=True, materialize_grads=True)
-    return Gradients(value.detach(), torch.stack(found[: len(states)]), _unflat(found[len(states) :], leaves))
+    return _found(value, states, leaves)
 
 
 def checkpointed(layers: Layers, z: Float[Tensor, "n *feature"], cost: Cost) -> Gradients:
@@ -50,8 +53,7 @@ def checkpointed(layers: Layers, z: Float[Tensor, "n *feature"], cost: Cost) -> 
         return checkpoint(lambda start: own.step(layer, time, start).end[0], state, use_reentrant=False)  # pyright: ignore
 
     value, states, leaves = _forward(layers, z, cost, again)
-    found = torch.autograd.grad(value, [*states, *_flat(leaves)], allow_unused=True, materialize_grads=True)
-    return Gradients(value.detach(), torch.stack(found[: len(states)]), _unflat(found[len(states) :], leaves))
+    return _found(value, states, leaves)
 
 
 def optimise_then_discretise(
@@ -93,7 +95,7 @@ def optimise_then_discretise(
             for name, change in changes.items():
                 sums[layer][name] += layers.size * weight * change
         adjoints.append(adjoint)
-    return Gradients(value, torch.stack(adjoints[::-1]), sums)
+    return Gradients(value, torch.stack(adjoints[::-1]), sums, states)
 
 
 def backwards_in_time(layers: Layers, z: Float[Tensor, "n *feature"], cost: Cost) -> Gradients:
@@ -130,7 +132,7 @@ class _Pull:
         self.z = z.detach().requires_grad_()
         self.params = {name: each.detach().requires_grad_() for name, each in layers.params[layer].items()}
         with torch.enable_grad():
-            self.moved = layers.field(time, self.z, self.params)
+            self.moved = layers.velocity(time, self.z, self.params)
         self.value = self.moved.detach()
 
     def of_state(self, adjoint: Tensor) -> Tensor:
@@ -190,6 +192,13 @@ def _forward(
     return _scalar(value), states, leaves
 
 
+def _found(value: Tensor, states: list[Tensor], leaves: list[Params]) -> Gradients:
+    """By back-propagation to the states and the parameters."""
+    found = torch.autograd.grad(value, [*states, *_flat(leaves)], allow_unused=True, materialize_grads=True)
+    adjoints, params = torch.stack(found[: len(states)]), _unflat(found[len(states) :], leaves)
+    return Gradients(value.detach(), adjoints, params, [each.detach() for each in states])
+
+
 def _at_the_end(state: Tensor, cost: Cost) -> tuple[Tensor, Tensor]:
     """C(z(T)) and p(T)."""
     with torch.enable_grad():
@@ -202,6 +211,11 @@ def _scalar(value: Tensor) -> Tensor:
     if not isinstance(value, Tensor) or value.ndim:
         shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"the gradient needs a cost that is one number; got {shape}. Take a mean or a sum.")
+    if not value.requires_grad:
+        raise ValueError(
+            "the gradient needs a cost that depends on the state by operations of torch; this one has no derivative. "
+            "Look for .item(), .detach() and torch.no_grad() in it."
+        )
     return value
 
 

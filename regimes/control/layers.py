@@ -1,12 +1,12 @@
 """A network as the steps of a method: layer l moves the state by z' = f(t, z, θ_l), with θ_l fixed within the layer."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.checks import count, function, kind, positive, real, shapes
+from regimes.checks import alike, count, function, kind, positive, real, shapes
 from regimes.control.stepper import Step, step
 from regimes.control.tableau import Tableau
 
@@ -50,7 +50,18 @@ class Layers(NamedTuple):
     def at(self, layer: int) -> Callable:
         """The field of one layer on states of one tensor."""
         params = self.params[layer]
-        return lambda time, parts: (self.field(time, parts[0], params),)
+        return lambda time, parts: (self.velocity(time, parts[0], params),)
+
+    def velocity(self, time: float, z: Tensor, params: Params) -> Tensor:
+        """f(t, z, θ). ValueError: it is not of the shape and dtype of z; a sum of the two would broadcast."""
+        moved = self.field(time, z, params)
+        if not isinstance(moved, Tensor) or moved.shape != z.shape or moved.dtype != z.dtype:
+            got = f"{tuple(moved.shape)} {moved.dtype}" if isinstance(moved, Tensor) else type(moved).__name__
+            raise ValueError(
+                f"Layers needs a field of the shape and dtype of the state, {tuple(z.shape)} {z.dtype}; got {got}. "
+                "A sum would broadcast."
+            )
+        return moved
 
     def end(self, z: Float[Tensor, "n *feature"]) -> Float[Tensor, "n *feature"]:
         """The state after the last layer."""
@@ -62,31 +73,39 @@ class Layers(NamedTuple):
 class Places(Sequence[tuple[int, float]]):
     """(layer, time at its beginning) of each step, made when asked for: a list would grow with the depth."""
 
-    def __init__(self, steps: int, substeps: int, size: float) -> None:
-        self._steps, self._substeps, self._size = range(steps), substeps, size
+    def __init__(self, steps: int | range, substeps: int, size: float) -> None:
+        self._steps = range(steps) if isinstance(steps, int) else steps
+        self._substeps, self._size = substeps, size
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return Places(self._steps[place], self._substeps, self._size)
         number = self._steps[place]
         return number // self._substeps, number * self._size
 
 
 def require_layers(caller: str, layers: Layers, z: Tensor) -> None:
-    """Refuse layers without parameters, fields that change the shape of a state, and impossible times."""
+    """Refuse layers without parameters, tensors of several precisions, and impossible times.
+
+    What the field gives is looked at where it is called, see `Layers.velocity`.
+    """
     kind(caller, "layers", layers, Layers, "Layers(field, params, tableau)")
     function(caller, field=layers.field)
     kind(caller, "tableau", layers.tableau, Tableau, "a Tableau such as KUTTA4")
     positive(caller, "horizon", layers.horizon, single=True)
     count(caller, "substeps", layers.substeps)
+    kind(caller, "params", layers.params, Sequence, "a list of dicts, one for each layer")
     if not layers.params:
         raise ValueError(f"{caller} needs the parameters of at least one layer; got none. Pass [params].")
     shapes(caller, z=(z, "n *_"), cure="The first axis of a state is that of the samples")
     real(caller, z=z)
-    moved = layers.field(0.0, z, layers.params[0])
-    if moved.shape != z.shape or moved.dtype != z.dtype:
-        raise ValueError(
-            f"{caller} needs a field of the shape and dtype of the state, {tuple(z.shape)} {z.dtype}; "
-            f"got {tuple(moved.shape)} {moved.dtype}. A sum would broadcast."
-        )
+    for layer, params in enumerate(layers.params):
+        kind(caller, f"params[{layer}]", params, Mapping, "a dict of tensors by name")
+        for name, each in params.items():
+            if not isinstance(each, Tensor) or each.dtype != z.dtype or each.device != z.device:
+                own: dict[str, Any] = {f"params[{layer}][{name!r}]": each}
+                real(caller, **own)
+                alike(caller, z=z, **own)

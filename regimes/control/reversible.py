@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from regimes.checks import count, kind, positive
+from regimes.checks import alike, count, kind, positive, real, shapes
 from regimes.control.arithmetic import combine
 from regimes.control.layers import Layers, Params, require_layers
 
@@ -58,26 +58,38 @@ def coupling_of(steps: int, damping: float = DAMPING) -> float:
     return exp(-damping / steps)
 
 
+def coupled(y: Float[Tensor, "n *feature"], z: Float[Tensor, "n *feature"], coupling: float) -> Tensor:
+    """λ y + (1 − λ) z."""
+    return torch.add(coupling * y, z, alpha=1 - coupling)
+
+
+def uncoupled(y: Float[Tensor, "n *feature"], z: Float[Tensor, "n *feature"], coupling: float) -> Tensor:
+    """(y − (1 − λ) z)/λ. The factor 1 − 1/λ of the paper is rounded with 1/λ, and off by as much at every step."""
+    return torch.add(y / coupling, z, alpha=-(1 - coupling) / coupling)
+
+
 def path(layers: Layers, copies: Copies, coupling: float | None = None) -> Iterator[Copies]:
-    """Both copies after each step; by default the coupling is `coupling_of` the number of steps."""
-    (y, z), coupling, h = copies, _coupling(layers, coupling), layers.size
-    for layer, time in layers.places():
-        y = _moved(layers, layer, time, torch.add(coupling * y, z, alpha=1 - coupling), z, h, h)
-        z = _moved(layers, layer, time + h, z, y, -h, h)
-        yield Copies(y, z)
+    """Both copies after each step; by default the coupling is `coupling_of` the number of steps.
+
+    ValueError, here and in `forward`, `backward` and `reversible`: an implicit method, or a coupling outside (0, 1].
+    """
+    coupling = _required("reversible.path", layers, copies, coupling)
+    with torch.no_grad():
+        layers.velocity(0.0, copies.z, layers.params[0])  # a field that does not fit is refused here, not at a step
+    return _path(layers, copies, coupling)
 
 
 def forward(layers: Layers, copies: Copies, coupling: float | None = None) -> Copies:
     """Both copies after the last layer."""
-    return deque(path(layers, copies, coupling), maxlen=1)[0]
+    return _end_of(_path(layers, copies, _required("reversible.forward", layers, copies, coupling)))
 
 
 def backward(layers: Layers, copies: Copies, coupling: float | None = None) -> Copies:
     """Both copies before the first layer, from those after the last."""
-    (y, z), coupling, h = copies, _coupling(layers, coupling), layers.size
+    coupling, (y, z), h = _required("reversible.backward", layers, copies, coupling), copies, layers.size
     for layer, time in reversed(layers.places()):
         z = _moved(layers, layer, time + h, z, y, -h, -h)
-        y = _uncoupled(_moved(layers, layer, time, y, z, h, -h), z, coupling)
+        y = uncoupled(_moved(layers, layer, time, y, z, h, -h), z, coupling)
     return Copies(y, z)
 
 
@@ -90,17 +102,11 @@ def reversible(
     same values, and the gradient to compare with. A field with a `pull` of its own (`PulledField`) is faster.
     ValueError: an implicit method, or a coupling outside (0, 1].
     """
-    require_layers("reversible", layers, z)
-    if not layers.tableau.explicit:
-        raise ValueError(
-            f"reversible needs an explicit method; got {layers.tableau.name}. Gauss's methods are reversible as they "
-            "are: step them with −h."
-        )
-    require_coupling("reversible", coupling)
+    coupling = _required("reversible", layers, Copies(z, z), coupling)
     kind("reversible", "rebuild", rebuild, bool, "True or False")
     if not rebuild:
-        return forward(layers, Copies(z, z), coupling).y
-    return _Rebuilt.apply(layers, _coupling(layers, coupling), z, *_unique(layers))  # pyright: ignore
+        return _end_of(_path(layers, Copies(z, z), coupling)).y
+    return _Rebuilt.apply(layers, coupling, z, *_unique(layers))  # pyright: ignore
 
 
 def require_coupling(caller: str, coupling: float | None) -> None:
@@ -112,31 +118,50 @@ def require_coupling(caller: str, coupling: float | None) -> None:
         raise ValueError(f"{caller} needs a coupling of at most 1; got {coupling}. Leave it out for the default.")
 
 
-def _coupling(layers: Layers, coupling: float | None) -> float:
+def _required(caller: str, layers: Layers, copies: Copies, coupling: float | None) -> float:
+    """λ, where these copies can be stepped through these layers and back."""
+    kind(caller, "copies", copies, Copies, "Copies(y, z)")
+    require_layers(caller, layers, copies.z)
+    shapes(caller, y=(copies.y, "n *feature"), z=(copies.z, "n *feature"))
+    real(caller, y=copies.y)
+    alike(caller, y=copies.y, z=copies.z)
+    if not layers.tableau.explicit:
+        raise ValueError(
+            f"{caller} needs an explicit method; got {layers.tableau.name}. Gauss's methods are reversible as they "
+            "are: step them with −h."
+        )
+    require_coupling(caller, coupling)
     return coupling_of(len(layers.params) * layers.substeps) if coupling is None else coupling
+
+
+def _path(layers: Layers, copies: Copies, coupling: float) -> Iterator[Copies]:
+    (y, z), h = copies, layers.size
+    for layer, time in layers.places():
+        y = _moved(layers, layer, time, coupled(y, z, coupling), z, h, h)
+        z = _moved(layers, layer, time + h, z, y, -h, h)
+        yield Copies(y, z)
+
+
+def _end_of(course: Iterator[Copies]) -> Copies:
+    return deque(course, maxlen=1)[0]
 
 
 def _stages(
     layers: Layers, layer: int, time: float, z: Tensor, size: float, params: Params
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The states at the stages of a step, and the velocities there, as far as the last one that counts."""
-    tableau, states, slopes = layers.tableau, [z], [layers.field(time, z, params)]
+    tableau, states, slopes = layers.tableau, [z], [layers.velocity(time, z, params)]
     last = max(place for place, weight in enumerate(tableau.b) if weight)
     for row, share in zip(tableau.a[1 : last + 1], tableau.c[1 : last + 1], strict=True):
         (state,) = combine((z,), size, [(each,) for each in slopes], row[: len(slopes)])
         states.append(state)
-        slopes.append(layers.field(time + share * size, state, params))
+        slopes.append(layers.velocity(time + share * size, state, params))
     return states, slopes
 
 
 def _end(base: Tensor, factor: float, slopes: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """base + factor Σ_i b_i k_i: one sum of the two, so that subtracting the same increment gives the base again."""
     return base + combine(None, factor, [(each,) for each in slopes], weights[: len(slopes)])[0]
-
-
-def _uncoupled(y: Tensor, z: Tensor, coupling: float) -> Tensor:
-    """(y − (1 − λ) z)/λ. The factor 1 − 1/λ of the paper is rounded with 1/λ, and off by as much at every step."""
-    return torch.add(y / coupling, z, alpha=-(1 - coupling) / coupling)
 
 
 def _moved(layers: Layers, layer: int, time: float, base: Tensor, z: Tensor, size: float, factor: float) -> Tensor:
@@ -155,7 +180,7 @@ class _Rebuilt(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, layers: Layers, coupling: float, z: Tensor, *flat: Tensor) -> Tensor:  # type: ignore[override]
-        end = forward(layers, Copies(z, z), coupling)
+        end = _end_of(_path(layers, Copies(z, z), coupling))
         ctx.layers, ctx.coupling = layers, coupling
         ctx.save_for_backward(*end, *flat)
         return end.y
@@ -175,7 +200,7 @@ class _Rebuilt(torch.autograd.Function):
             z, back = pulls(time + h, z, y, -h, p_z)
             p_y += back
             y, back = pulls(time, y, z, h, p_y)
-            y = _uncoupled(y, z, coupling)
+            y = uncoupled(y, z, coupling)
             p_z.add_(p_y, alpha=1 - coupling).add_(back)
             p_y *= coupling
         return None, None, p_y + p_z, *(sums.get(id(each)) for each in flat)

@@ -15,10 +15,10 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Complex
+from jaxtyping import Inexact
 from torch import Tensor
 
-from regimes.checks import kind, positive
+from regimes.checks import finite, kind, positive, real, shapes
 from regimes.control.tableau import Tableau
 
 ROUNDING = 1e-12  # of coefficients of size 1
@@ -40,17 +40,32 @@ def contractivity_radius(tableau: Tableau) -> float:
 
 
 def contractive_step(tableau: Tableau, norm: float) -> float:
-    """2r/‖A‖²: up to this step the method moves no two states of z' = −Aᵀσ(Az + b), 0 ≤ σ' ≤ 1, apart."""
+    """2r/‖A‖²: up to this step the method moves no two states of z' = −Aᵀσ(Az + b), 0 ≤ σ' ≤ 1, apart.
+
+    inf or 0 where the quotient is beyond what a float holds.
+    """
     positive("contractive_step", "norm", norm, single=True)
-    return 2 * contractivity_radius(tableau) / norm**2
+    return 2 * contractivity_radius(tableau) / float(norm) / float(norm)
 
 
-def stability_function(tableau: Tableau, w: Complex[Tensor, "*points"]) -> Complex[Tensor, "*points"]:
-    """R(w) = 1 + w bᵀ(I − wA)⁻¹ 1, the factor of a step for z' = λz with w = hλ; its region is where |R| ≤ 1."""
+def stability_function(tableau: Tableau, w: Inexact[Tensor, "*points"]) -> Inexact[Tensor, "*points"]:
+    """R(w) = 1 + w bᵀ(I − wA)⁻¹ 1, the factor of a step for z' = λz with w = hλ; its region is where |R| ≤ 1.
+
+    w: complex numbers, or real ones in float32 or float64. ValueError: one where I − wA has no inverse, a pole.
+    """
     kind("stability_function", "tableau", tableau, Tableau, "a Tableau such as KUTTA4")
+    shapes("stability_function", w=(w, "*points"))
+    if not isinstance(w, Tensor) or w.dtype not in (torch.complex64, torch.complex128):
+        real("stability_function", w=w)
+    finite("stability_function", w=w)
     a, b = (torch.tensor(each, dtype=w.dtype, device=w.device) for each in (tableau.a, tableau.b))
     ones, eye = torch.ones(tableau.stages, 1, dtype=w.dtype, device=w.device), torch.eye(tableau.stages).to(a)
-    inner = torch.linalg.solve(eye - w[..., None, None] * a, ones.expand(*w.shape, -1, -1))
+    inner, singular = torch.linalg.solve_ex(eye - w[..., None, None] * a, ones.expand(*w.shape, -1, -1))
+    if bool((singular != 0).any()):
+        pole = w[singular != 0].flatten()[0].item()
+        raise ValueError(
+            f"stability_function needs w other than the poles of {tableau.name}; got {pole:.6g}. Leave it out."
+        )
     return 1 + w * (b @ inner)[..., 0]
 
 

@@ -15,15 +15,16 @@ the term ‖θ − θ_l‖²/(2 s) and backtracking are what makes J fall in eve
 Source: [Benning2019] for descent with backtracking on sweeps, [LiChen2018] for the method in deep learning.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from math import isfinite
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.checks import count, function, kind, not_negative, positive
-from regimes.control.backtracking import UPPER_BOUND, Rule
+from regimes.checks import count, function, not_negative, positive
+from regimes.control.backtracking import UPPER_BOUND, Rule, require_rule
 from regimes.control.gradients import Cost, Gradients, discretise_then_optimise
 from regimes.control.layers import Layers, Params, require_layers
 from regimes.errors import RunFailed
@@ -35,7 +36,8 @@ MOST = 200  # refused trials in a row, after which the descent has ended
 class Swept(NamedTuple):
     """Where the sweeps stand: J, the layers with their parameters, the next step s, and the sweeps made so far.
 
-    forward, backward: passes of all samples through all layers; an ascent beyond the first is one of each.
+    forward, backward: passes of all samples through all layers; an ascent beyond the first is one of each. On a road
+    that keeps no states (`Gradients.states`) they are computed once after a sweep is taken, one pass forward more.
     """
 
     cost: float
@@ -60,14 +62,16 @@ def forward_backward_sweeps(
     road: how the adjoints come: `discretise_then_optimise`, or `optimise_then_discretise` by the symplectic partner,
     which is the same to rounding; a road whose gradient is another (a companion that is not symplectic) may find no
     step that lowers J. Ends by itself where no trial of 200 in a row is taken or none changes the parameters: at a
-    stationary point, to rounding. RunFailed: J is not finite at the start.
+    stationary point, to rounding. A trial where J or its gradient is not finite is refused. RunFailed: one of them is
+    not at the start.
     """
     require_layers("forward_backward_sweeps", layers, z)
     function("forward_backward_sweeps", cost=cost, road=road)
-    kind("forward_backward_sweeps", "rule", rule, Rule, "a Rule such as UPPER_BOUND")
+    require_rule("forward_backward_sweeps", rule)
     count("forward_backward_sweeps", "ascents", ascents)
     not_negative("forward_backward_sweeps", "decay", decay, single=True)
-    positive("forward_backward_sweeps", "first step", rule.first, single=True)
+    with torch.no_grad():
+        layers.velocity(0.0, z, layers.params[0])  # a field that does not fit is refused here, not at the first sweep
     return _sweeps(layers, z, cost, rule, ascents, decay, road)
 
 
@@ -77,19 +81,26 @@ def _sweeps(
     layers = layers._replace(params=[{name: each.detach() for name, each in one.items()} for one in layers.params])
     found = road(layers, z, cost)
     value, step, forward, backward, refused = _total(found, layers, decay), rule.first, 1, 1, 0
-    if not value < torch.inf:
+    if not isfinite(value):
         raise RunFailed(f"forward_backward_sweeps needs a finite cost at the start; got {value}. Change the start.")
+    if not _finite(found):
+        raise RunFailed("forward_backward_sweeps needs a finite gradient at the start. Change the start.")
+    states = found.states
     yield Swept(value, layers, step, forward, backward)
     while refused < MOST:
-        moved = layers._replace(params=maximised(layers, z, found, step, ascents=ascents, decay=decay))
+        if states is None and ascents > 1:
+            states, forward = _states(layers, z), forward + 1
+        params = maximised(layers, z, found, step, ascents=ascents, decay=decay, states=states)
+        moved = layers._replace(params=params)
         after = road(moved, z, cost)
         new = _total(after, moved, decay)
         forward, backward = forward + ascents, backward + ascents
         slope, square = _change(layers, moved, found, decay)
-        if new <= value + rule.share * slope + rule.curvature * square / (2 * step):  # false for NaN
+        allowed = rule.share * slope + rule.curvature * square / (2 * step)
+        if isfinite(new) and new <= value + allowed and _finite(after):
             if square == 0:
                 return
-            layers, found, value, refused = moved, after, new, 0
+            layers, found, states, value, refused = moved, after, after.states, new, 0
             step = min(step * rule.longer, rule.longest)
             yield Swept(value, layers, step, forward, backward)
         else:
@@ -104,10 +115,17 @@ def maximised(
     *,
     ascents: int = 1,
     decay: float = 0.0,
+    states: Sequence[Float[Tensor, "n *feature"]] | None = None,
 ) -> list[Params]:
-    """θ_l⁺ of each layer: see the module. gradients: cost, adjoints and ∂C/∂θ at the layers' parameters, from z."""
+    """θ_l⁺ of each layer: see the module. gradients: cost, adjoints and ∂C/∂θ at the layers' parameters, from z.
+
+    states: before each step and at the end; those of the gradients by default, and where these have none either and
+    they are needed, by a pass forward.
+    """
+    require_layers("maximised", layers, z)
     positive("maximised", "step", step, single=True)
     count("maximised", "ascents", ascents)
+    not_negative("maximised", "decay", decay, single=True)
     factor = 1 / (1 + step * decay)
     params = [
         {name: factor * (each - step * change[name]) for name, each in one.items()}
@@ -115,8 +133,8 @@ def maximised(
     ]
     if ascents == 1:
         return params
-    with torch.no_grad():
-        states = [z, *(each.end[0] for each in layers.steps(z))]
+    states = gradients.states if states is None else states
+    states = _states(layers, z) if states is None else states
     for _ in range(ascents - 1):
         slopes = [hamiltonian_slope(layers, layer, params[layer], states, gradients) for layer in range(len(params))]
         params = [
@@ -126,7 +144,15 @@ def maximised(
     return params
 
 
-def hamiltonian_slope(layers: Layers, layer: int, params: Params, states: list[Tensor], gradients: Gradients) -> Params:
+@torch.no_grad()
+def _states(layers: Layers, z: Tensor) -> list[Tensor]:
+    """Before each step, and at the end."""
+    return [z, *(each.end[0] for each in layers.steps(z))]
+
+
+def hamiltonian_slope(
+    layers: Layers, layer: int, params: Params, states: Sequence[Tensor], gradients: Gradients
+) -> Params:
     """∇H_l at `params`, with the states (before each step, and at the end) and adjoints of the layers' own."""
     first = layer * layers.substeps
     leaves = {name: each.detach().requires_grad_() for name, each in params.items()}
@@ -139,6 +165,11 @@ def hamiltonian_slope(layers: Layers, layer: int, params: Params, states: list[T
         value = -(gradients.adjoints[first + layers.substeps] * at).sum()
     slopes = torch.autograd.grad(value, list(leaves.values()), allow_unused=True, materialize_grads=True)
     return dict(zip(leaves, slopes, strict=True))
+
+
+def _finite(found: Gradients) -> bool:
+    """Whether ∂C/∂θ is, in all parameters."""
+    return all(bool(each.isfinite().all()) for one in found.params for each in one.values())
 
 
 def _total(found: Gradients, layers: Layers, decay: float) -> float:

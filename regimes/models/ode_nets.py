@@ -64,11 +64,18 @@ class SimplexSegment(Segment):
 
     @torch.no_grad()
     def project(self) -> None:
-        """Put the steps on the simplex, unless they are there."""
+        """Put the steps on the simplex, unless they are there to rounding: a graph may hold them.
+
+        Steps that are no numbers stay as they are: the loss of such a net is none either, and says that it diverged.
+        """
         steps = self.steps()
         if steps[0].device.type == "meta":
             return
-        for step, value in zip(steps, onto_simplex(torch.stack(steps)), strict=True):
+        wide = torch.stack(steps).double()
+        there = bool((wide >= 0).all()) and abs(float(wide.sum()) - 1) <= torch.finfo(steps[0].dtype).eps
+        if there or not bool(wide.isfinite().all()):
+            return
+        for step, value in zip(steps, onto_simplex(wide), strict=True):
             step.copy_(value)
 
     def acting(self) -> list[tuple[Block, Tensor | None]]:
