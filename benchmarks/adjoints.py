@@ -25,7 +25,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -105,10 +105,15 @@ def resident(name: str) -> float:
 def peak(problem: Problem, name: str) -> float:
     """MiB above what the process held after a warm-up."""
     gradients(problem._replace(depth=2), name)
+    return peak_of(lambda: gradients(problem, name))
+
+
+def peak_of(act: Callable[[], object]) -> float:
+    """MiB above what the process held before."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = resident("VmRSS")
-    gradients(problem, name)
+    act()
     return resident("VmHWM") - before
 
 

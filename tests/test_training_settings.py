@@ -98,6 +98,8 @@ CASES: list[tuple[str, Any, dict[str, Any]]] = [
     ("tau_weight_decay", 1.0, MOVING),
     ("tau_clip", 1e-6, MOVING),
     ("reversible", True, {}),
+    ("module_wise", 2, PLAIN),
+    ("movement_step", 0.5, {"module_wise": 2, **PLAIN}),
     ("seed", 1, {}),
     ("seeds", 2, {}),
     ("precision", "bf16", {}),

@@ -58,6 +58,14 @@ def train_classifier(
     reversible: Annotated[
         bool, typer.Option("--reversible", help="Rebuild states on the way back: memory of one block at any depth.")
     ] = False,
+    module_wise: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Train K modules of blocks greedily, each for a classifier of its own."),
+    ] = None,
+    movement_step: Annotated[
+        float | None,
+        typer.Option(metavar="NUMBER", help="τ of module-wise training: a module's transport counts 1/(2τ)."),
+    ] = None,
     train_size: Annotated[int | None, typer.Option(metavar="N", help="Training samples; all by default.")] = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the training samples.")] = None,
     max_steps: Annotated[int | None, typer.Option(metavar="N", help="Stop after this many optimiser steps.")] = None,
@@ -89,7 +97,7 @@ def train_classifier(
 
     flags = {"dataset": dataset, "arch": arch, "lap": lap or None, "train_size": train_size, "epochs": epochs}
     flags |= {"max_steps": max_steps, "batch": batch, "seeds": seeds, "seed": seed, "mean_field": mean_field or None}
-    flags["reversible"] = reversible or None
+    flags |= {"reversible": reversible or None, "module_wise": module_wise, "movement_step": movement_step}
     settings = given.settings(TrainConfig, **flags)
     if settings is None:
         return

@@ -28,6 +28,7 @@ from regimes.training.batch_norm import join_batch_norms
 from regimes.training.checkpoint import PROGRAM, Origin, data_of, network_of
 from regimes.training.config import CLASSES, MOST_SEED, RECIPES, SHAPES, TEST, StepSettings, TrainConfig
 from regimes.training.loop import Training
+from regimes.training.module_wise import MinimisingMovement
 from regimes.training.objectives import LeastAction, Plain, Risk
 
 MEASURED = 1000  # training samples on which energies are measured where there is no validation sample
@@ -147,7 +148,12 @@ def assemble(config: TrainConfig, ranks: SingleProcess = SINGLE) -> Setup:
         join_batch_norms(model, ranks.gather)
     compiled(config, model)
     optimiser = make_optimiser(config, model)
-    objective, schedule = make_objective(config, ranks), make_schedule(config, optimiser)
+    if config.movement_step is None:
+        objective = make_objective(config, ranks)
+    else:
+        how: Any = {"p": config.p, "convention": config.convention}
+        objective = MinimisingMovement(step=config.movement_step, **how)
+    schedule = make_schedule(config, optimiser)
     return make_setup(
         config,
         Training(model, objective, optimiser, schedule, ranks=ranks),
@@ -158,13 +164,7 @@ def assemble(config: TrainConfig, ranks: SingleProcess = SINGLE) -> Setup:
         channels_last=config.channels_last,
         origin=Origin(PROGRAM, f"{config.arch} on {config.dataset}", data.shape, data.classes, samples),
         work=work,
-        head={
-            "name": "train",
-            "dataset": config.dataset,
-            "arch": config.arch,
-            "lap": config.lap,
-            "mean_field": config.mean_field,
-        },
+        head={"name": "train"} | {name: getattr(config, name) for name in ("dataset", "arch", "lap", "mean_field")},
         usual_lr=RECIPES[config.dataset]["lr"],
         all_tests=TEST[config.dataset],
     )

@@ -21,6 +21,7 @@ from regimes.lab.files import link_whole
 from regimes.lab.tensor_files import read_tensors, write_tensors
 from regimes.machine import rng_state, set_rng_state
 from regimes.models.build import build
+from regimes.models.module_wise import ModuleWiseNet
 from regimes.models.residual import ResidualNet
 from regimes.models.size import refuse_too_large
 from regimes.models.weights import put_weights
@@ -253,7 +254,10 @@ class RunState:
 
 
 def model_of(checkpoint: Checkpoint) -> ResidualNet:
-    """The trained network, in eval mode on the CPU; ValueError names the first weight that does not fit."""
+    """The trained network, in eval mode on the CPU; ValueError names the first weight that does not fit.
+
+    What was trained module-wise comes without its auxiliary classifiers, which are no part of the map.
+    """
     if checkpoint.program == FIT:
         raise ValueError(
             f"this checkpoint is one of regimes.fit: its model, {checkpoint.config.get('model')}, is not in it, only "
@@ -261,19 +265,20 @@ def model_of(checkpoint: Checkpoint) -> ResidualNet:
         )
     model = network_of(checkpoint.config, checkpoint.shape, checkpoint.classes)
     put_weights(model, checkpoint.state["model"], checkpoint.config["arch"])
-    return model.eval()
+    return (model.whole() if isinstance(model, ModuleWiseNet) else model).eval()
 
 
 def network_of(config: TrainConfig | Mapping[str, Any], shape: tuple[int, ...], classes: int) -> ResidualNet:
-    """The network of a run before its weights are drawn: an architecture, whose blocks have times if it is mean-field.
+    """The network of a run before its weights are drawn: an architecture, or another form of it that the settings ask.
 
-    ValueError where its blocks cannot be particles.
+    UserError where its blocks do not go with that form.
     """
     settings = config if isinstance(config, TrainConfig) else TrainConfig.model_validate(dict(config))
     refuse_too_large(settings.arch, settings.arch_options, shape, classes)
     with users_choice():
         model = build(settings.arch, shape, classes, **settings.arch_options)
-    return formed(settings, model) if settings.reversible or settings.mean_field else model
+    forms = (settings.reversible, settings.mean_field, settings.module_wise, settings.movement_step)
+    return formed(settings, model, shape) if any(forms) else model
 
 
 def data_of(config: TrainConfig | Mapping[str, Any], *, data_dir: Path | str | None = None) -> Classification:

@@ -136,6 +136,13 @@ class TrainConfig(StepSettings, NetSettings):
         False, description="states rebuilt on the way back, not stored; blocks without an inverse run in two copies"
     )
 
+    module_wise: Count | None = Field(
+        None, description="K: modules of consecutive blocks, trained greedily, each for a classifier of its own"
+    )
+    movement_step: Positive | None = Field(
+        None, description="τ of module_wise: each module's transport counts 1/(2τ); null: no transport"
+    )
+
     seeds: Count = Field(1, description="runs, with seed, seed + 1, ...")
     channels_last: bool = Field(True, description="memory layout of images")
     compile: bool = Field(False, description="torch.compile the network")
@@ -149,13 +156,14 @@ class TrainConfig(StepSettings, NetSettings):
 
 
 def folder_of(config: TrainConfig) -> Path:
-    """Where a run goes: runs/train-DATASET-ARCH[-lap][-meanfield][-reversible][-nSIZE][-seedK], digest of the rest."""
+    """Where a run goes: runs/train-DATASET-ARCH[-lap][-meanfield]...[-nSIZE][-seedK], digest of the rest."""
     parts = ["train", config.dataset, config.arch]
     named = {"dataset", "arch", "data_dir"}  # the same run, wherever its data lie
     for name, part in (
         ("lap", "lap" if config.lap else ""),
         ("mean_field", "meanfield" if config.mean_field else ""),
         ("reversible", "reversible" if config.reversible else ""),
+        ("module_wise", f"{config.module_wise}modules" if config.module_wise else ""),
         ("train_size", f"n{config.train_size}" if config.train_size else ""),
         ("seed", f"seed{config.seed}" if config.seed else ""),
         ("seeds", f"{config.seeds}seeds" if config.seeds > 1 else ""),

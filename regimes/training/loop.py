@@ -14,10 +14,12 @@ from torch.optim.lr_scheduler import LRScheduler
 from regimes.data.batches import Batches
 from regimes.data.member_batches import MemberBatches
 from regimes.models.compiling import uncompiled
+from regimes.models.module_wise import ModuleWiseNet
 from regimes.models.residual import Trace, as_trace
 from regimes.models.timed import timed_segments
 from regimes.modules.modes import batch_statistics, buffers_restored, with_running_statistics
 from regimes.processes import SINGLE, SingleProcess
+from regimes.training.module_wise import joined
 from regimes.training.objectives import Loss, Objective, Risk
 
 
@@ -161,17 +163,37 @@ def _optimise(
     usual: whether the batch has the size of all but the last one, for which a compiled network is compiled.
     """
     training.optimizer.zero_grad(set_to_none=True)  # before the forward pass, which needs their memory
-    with context:
-        output = _forward(training, x, usual=usual)
-        with _known_labels(training.objective):
-            loss = training.objective(output, labels)
-    whole = loss.value if training.members is None else loss.value.sum()  # each member has weights of its own
-    with torch.no_grad():
-        right = right_answers(as_trace(output).output, labels, members=training.members is not None)
-    counts = [] if right is None else [right.sum(-1)]
-    summed = training.ranks.backward(whole, training.model.parameters(), *counts)
+    losses: list[Loss] = []
+    summed: Sequence[Tensor] = ()
+    for loss, right in _parts(training, x, labels, context, usual=usual):
+        whole = loss.value if training.members is None else loss.value.sum()  # each member has weights of its own
+        counts = [] if right is None else [right.sum(-1)]
+        summed = training.ranks.backward(whole, training.model.parameters(), *counts)
+        losses.append(loss._replace(value=loss.value.detach()))
+        del loss, whole
     training.optimizer.step()
-    return loss._replace(value=loss.value.detach()), summed[0] if summed else None
+    return losses[0] if len(losses) == 1 else joined(losses), summed[0] if summed else None
+
+
+def _parts(
+    training: Training, x: Tensor, labels: Tensor, context: AbstractContextManager[Any], *, usual: bool
+) -> Iterator[tuple[Loss, Tensor | None]]:
+    """Loss and right answers of the network, or of each module of one trained module-wise, whose graph goes in time."""
+    model, traced = training.model, training.objective.traced
+    modules = isinstance(model, ModuleWiseNet)
+    turns = model.turns(x, trace=traced) if modules else (_forward(training, x, usual=usual) for _ in range(1))
+    while True:
+        with context:
+            output = next(turns, None)
+            if output is None:
+                return
+            with _known_labels(training.objective):
+                loss = training.objective(output, labels)
+        with torch.no_grad():
+            right = right_answers(as_trace(output).output, labels, members=training.members is not None)
+        del output
+        yield loss, right
+        del loss, right
 
 
 class Guard:

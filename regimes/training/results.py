@@ -231,6 +231,7 @@ def _entry(row: Mapping[str, Any], ends: Ends) -> dict[str, Any]:
 def _page(config: StepSettings, setup: Setup, result: Mapping[str, Any]) -> str:
     what = "least action" if config.lap else "risk alone"
     what += ", blocks as particles (θ, τ)" if setup.head.get("mean_field") else ""
+    what += f", {modules} modules trained greedily" if (modules := getattr(config, "module_wise", None)) else ""
     counts = result["samples"]
     part = "test" if counts["test"] else "training"
     cost = f" Transport cost: sum over blocks, {config.convention}, p = {config.p:g}, on the {part} samples."

@@ -38,6 +38,8 @@ def refuse_unfit(config: TrainConfig, ranks: SingleProcess) -> None:
         raise UserError("--ensemble trains several seeds side by side: pass --seeds 2 or more, or leave it out")
     if config.cuda_graphs:
         raise UserError(f"cuda_graphs has not been tried with seeds side by side: set compile in its place, or {alone}")
+    if config.module_wise:
+        raise UserError(f"seeds side by side are trained end to end, and --module-wise is not: {alone}")
     if config.reversible:
         raise UserError(f"seeds side by side keep their states, which --reversible is not to keep: {alone}")
     if config.compile and config.mean_field:

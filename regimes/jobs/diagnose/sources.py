@@ -110,6 +110,8 @@ def _of_train(config: Config, path: Path, checkpoint: Checkpoint, rows: int) -> 
         notes.append("The training augmented its samples; they are measured as they are.")
     if checkpoint.config.get("lap"):
         notes.append("Trained by least action; the risk here is the cross-entropy alone.")
+    if checkpoint.config.get("module_wise"):
+        notes.append("Trained module-wise; the tangent model is that of the whole network, trained end to end.")
     where = torch.device(config.device)
     return Case(
         start.to(where),
