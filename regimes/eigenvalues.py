@@ -19,13 +19,14 @@ def least_eigenvalues(
     """Least eigenvalue of each of n symmetric matrices; `product` maps n vectors (shape of `like`) to n products.
 
     Exact up to 32 features; beyond, Lanczos with full reorthogonalisation from a random vector: after `steps` products
-    the value lies at or above the true one, and at it where the least eigenvalue stands apart.
+    the value lies at or above the true one, and at it where the least eigenvalue stands apart. NaN for a matrix some of
+    whose products are not finite.
     """
     n, d = len(like), like[0].numel()
     if d <= EXACT:
         basis = torch.eye(d, dtype=like.dtype, device=like.device)
         matrix = torch.stack([product(e.expand(n, d).reshape(like.shape)).reshape(n, d) for e in basis], dim=2)
-        return torch.linalg.eigvalsh((matrix + matrix.transpose(1, 2)) / 2)[:, 0]
+        return _least(matrix)
     start = torch.randn(n, d, generator=generator, dtype=like.dtype, device=generator.device).to(like.device)
     basis = [start / torch.linalg.vector_norm(start, dim=1, keepdim=True)]
     images = []
@@ -43,8 +44,14 @@ def least_eigenvalues(
             size = torch.linalg.vector_norm(following, dim=1, keepdim=True)
         basis.append(following / size)
     q, image = torch.stack(basis[: len(images)], dim=2), torch.stack(images, dim=2)
-    projected = q.transpose(1, 2) @ image
-    return torch.linalg.eigvalsh((projected + projected.transpose(1, 2)) / 2)[:, 0]
+    return _least(q.transpose(1, 2) @ image)
+
+
+def _least(matrices: Float[Tensor, "n k k"]) -> Float[Tensor, "n"]:
+    """Of the symmetric part of each; NaN where one has entries that are not finite, which torch refuses for all."""
+    finite = matrices.isfinite().all(2).all(1)
+    safe = torch.where(finite[:, None, None], matrices, 0.0)
+    return torch.where(finite, torch.linalg.eigvalsh((safe + safe.transpose(1, 2)) / 2)[:, 0], torch.nan)
 
 
 def _orthogonal(vector: Float[Tensor, "n d"], basis: list[Tensor]) -> Float[Tensor, "n d"]:

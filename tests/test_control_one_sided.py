@@ -1,4 +1,5 @@
 import math
+from inspect import unwrap  # annotations, checked in tests alone, stop wrong types before the doors do
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch.testing import assert_close
 
 from regimes.control.one_sided import logarithmic_norms, one_sided_constant, quotients
 from regimes.control.pairs import worst_pairs
+from regimes.eigenvalues import least_eigenvalues
 from regimes.models.gradient_blocks import GradientField
 
 
@@ -142,3 +144,134 @@ def test_wrong_fields_and_states_are_refused():
         worst_pairs(lambda x, y: (x - y).sum(1), z, z)
     with pytest.raises(ValueError, match="one number a pair"):
         worst_pairs(lambda x, y: x - y, z, z + 1)
+
+
+MIXED = [
+    pytest.param(lambda z: z - z.mean(0), 1, id="mean"),
+    pytest.param(lambda z: z * z.amax(0), 1, id="largest"),
+    pytest.param(lambda z: z - z.mean(0), 2, id="mean over nets"),
+    pytest.param(lambda z: z - z.mean(1, keepdim=True), 2, id="mean over states"),
+    pytest.param(lambda z: z + z[0], 2, id="one net added to all"),
+    pytest.param(lambda z: z + 1e-6 * z.flip(0), 2, id="a little of another net"),
+]
+
+
+@pytest.mark.parametrize("measure", [logarithmic_norms, one_sided_constant])
+@pytest.mark.parametrize(("field", "axes"), MIXED)
+def test_functions_that_mix_states_are_refused_over_every_batch_axis(measure, field, axes):
+    z = draw(*(2, 40, 3)[2 - axes :])
+    with pytest.raises(ValueError, match="maps each sample by itself"):
+        measure(field, z, generator=stream(), batch_axes=axes)
+
+
+@pytest.mark.parametrize("measure", [logarithmic_norms, one_sided_constant])
+@pytest.mark.parametrize(
+    "field",
+    [
+        torch.log,
+        lambda z: z * math.nan,
+        lambda z: 1 / (z * 0),
+        lambda z: (z - z.detach()).abs().sqrt(),
+        torch.rand_like,
+    ],
+)
+def test_fields_without_finite_values_and_derivatives_are_refused(measure, field):
+    with pytest.raises(ValueError, match=f"{measure.__name__} needs"):
+        measure(field, draw(8, 3), generator=stream())
+
+
+def test_states_where_the_field_is_no_number_count_for_nothing():
+    z = draw(20, 2).abs() + 0.5
+    found = one_sided_constant(torch.log, z, generator=stream(), steps=40)  # μ = max 1/z_i, and z may leave its domain
+    assert math.isfinite(found.value)
+    assert found.value >= (1 / z).max()
+    bounded = one_sided_constant(torch.log, z, generator=stream(), within=lambda states: states.clamp(min=0.5))
+    assert 1.9 < bounded.value <= 2.0 + 1e-12
+
+
+def test_weights_for_each_state_need_their_number_and_the_search_another():
+    matrices, z = draw(6, 3, 3), draw(6, 3)
+
+    def field(states):
+        return (matrices @ states[..., None])[..., 0]
+
+    exact = torch.linalg.eigvalsh((matrices + matrices.mT) / 2)[:, -1]
+    assert_close(logarithmic_norms(field, z, generator=stream()), exact)
+    with pytest.raises(ValueError, match="any number of states on axis 0"):
+        one_sided_constant(field, z, generator=stream())
+
+
+@pytest.mark.parametrize(
+    ("within", "message"),
+    [
+        (lambda z: None, "NoneType"),
+        (lambda z: z[:1], r"\(1, 3\)"),
+        (lambda z: z.float(), "float32"),
+        (lambda z: z / 2, "inside the region"),
+        (lambda z: z * math.nan, "inside the region"),
+    ],
+)
+def test_what_is_no_projection_onto_a_region_of_the_states_is_refused(within, message):
+    z = draw(4, 3)
+    with pytest.raises(ValueError, match=f"one_sided_constant needs .*{message}"):
+        one_sided_constant(torch.tanh, z, generator=stream(), within=within)
+    with pytest.raises(ValueError, match=f"worst_pairs needs .*{message}"):
+        worst_pairs(lambda x, y: (x - y).sum(1), z, z + 1, within=within)
+
+
+def test_a_region_of_one_state_has_no_pairs():
+    with pytest.raises(ValueError, match="needs a region with other states"):
+        one_sided_constant(torch.tanh, torch.zeros(3, 2), generator=stream(), within=lambda z: z * 0)
+
+
+@pytest.mark.parametrize("z", [torch.ones(4, 3), torch.zeros(5, 3), torch.eye(3)[[0, 0, 1, 1, 2]]])
+def test_states_may_be_equal(z):
+    matrix = draw(3, 3)
+    exact = torch.linalg.eigvalsh((matrix + matrix.T) / 2)[-1]
+    found = one_sided_constant(lambda states: states @ matrix.T, z.double(), generator=stream(), steps=30, hops=1)
+    assert_close(found.value, exact)
+    assert found.between_pairs <= exact + 1e-9
+
+
+def test_a_quotient_needs_two_different_states_and_a_field_that_is_finite_there():
+    z = draw(5, 3)
+    for other, field, message in (
+        (z, torch.tanh, "two different states"),
+        (torch.cat([z[:1], z[1:] + 1]), torch.tanh, "two different states"),
+        (z + 1e-200, torch.tanh, "two different states"),
+        (z[:4], torch.tanh, "axis_0"),
+        (z.float() + 1, torch.tanh, "one precision"),
+        (z + math.inf, torch.tanh, "finite other"),
+        (z + 1, torch.log, "finite values of the field"),
+        (z + 1, lambda states: states.sum(1), "shape and dtype"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            unwrap(quotients)(field, z, other)
+
+
+@pytest.mark.parametrize("size", [3, 40])
+def test_one_matrix_without_numbers_leaves_the_least_eigenvalues_of_the_others(size):
+    matrices = draw(4, size, size)
+    matrices = matrices + matrices.mT
+    exact = torch.linalg.eigvalsh(matrices)[:, 0]
+    matrices[1, 0, 0], matrices[2, 1, 1] = math.nan, math.inf
+    found = least_eigenvalues(
+        lambda v: (matrices @ v[..., None])[..., 0], draw(4, size), generator=stream(), steps=size
+    )
+    assert found.isnan().tolist() == [False, True, True, False]
+    assert_close(found[[0, 3]], exact[[0, 3]])
+
+
+def test_a_score_has_to_give_a_tensor_and_a_pair_without_a_number_leaves_the_others_alone():
+    one, other = draw(4, 2).abs(), draw(4, 2).abs() + 2
+    with pytest.raises(ValueError, match="gives a tensor"):
+        worst_pairs(lambda x, y: None, one, other)
+
+    def score(x, y):
+        return -(x.log() - y.log()).square().sum(1)
+
+    whole = worst_pairs(score, one, other, steps=20).score
+    one[1, 0] = -1.0
+    found = worst_pairs(score, one, other, steps=20).score
+    assert found.isnan().tolist() == [False, True, False, False]
+    assert_close(found[[0, 2, 3]], whole[[0, 2, 3]])

@@ -6,21 +6,21 @@ solutions that stay in it. Where f is differentiable ν is the largest logarithm
 All numbers found here are attained by states or pairs, so they are lower bounds of ν.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from math import inf
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from regimes import checks
-from regimes.checks import count, finite, function, real, shapes
-from regimes.control.pairs import Pairs, Region, worst_pairs
+from regimes.checks import alike, count, finite, function, real, shapes
+from regimes.control.pairs import Pairs, Region, require_region, worst_pairs
+from regimes.control.state_fields import Field, require_field, velocity
 from regimes.eigenvalues import least_eigenvalues
-from regimes.modules import require_deterministic, require_separate_samples
-from regimes.modules.jacobian import plain_kernels, road_for
+from regimes.modules.jacobian import Road, plain_kernels, road_for
 
-Field = Callable[[Tensor], Tensor]
 BETWEEN = (0.0, 0.25, 0.5, 0.75, 1.0)  # places on a pair's segment at which logarithmic norms are taken
 
 
@@ -39,10 +39,26 @@ class OneSided(NamedTuple):
 def quotients(
     field: Field, one: Float[Tensor, "*batch_feature"], other: Float[Tensor, "*batch_feature"], *, batch_axes: int = 1
 ) -> Float[Tensor, "*batch"]:
-    """⟨f(x) − f(y), x − y⟩ / ‖x − y‖² of each pair, sums over the features; the first axes are those of the batch."""
-    apart, velocity = one - other, field(one) - field(other)
+    """⟨f(x) − f(y), x − y⟩ / ‖x − y‖² of each pair, sums over the features; the first axes are those of the batch.
+
+    ValueError: two equal states (or so near that ‖x − y‖² is rounded to 0), and a field that is not finite there.
+    """
+    function("quotients", field=field)
+    count("quotients", "batch_axes", batch_axes)
+    axes = " ".join(f"axis_{place}" for place in range(batch_axes)) + " feature *features"
+    shapes("quotients", one=(one, axes), other=(other, axes))
+    real("quotients", one=one, other=other)
+    alike("quotients", one=one, other=other)
+    finite("quotients", one=one, other=other)
+    if bool(((one - other).flatten(batch_axes).square().sum(-1) == 0).any()):
+        raise ValueError("quotients needs pairs of two different states; one has none between. Leave it out.")
+    return _quotients(lambda z: velocity("quotients", field, z), one, other, batch_axes)
+
+
+def _quotients(field: Field, one: Tensor, other: Tensor, batch_axes: int) -> Tensor:
+    apart, moved = one - other, field(one) - field(other)
     over = tuple(range(batch_axes, one.ndim))
-    return (velocity * apart).sum(over) / apart.square().sum(over)
+    return (moved * apart).sum(over) / apart.square().sum(over)
 
 
 def logarithmic_norms(
@@ -58,13 +74,21 @@ def logarithmic_norms(
     field: a function or module that acts on each state alone, (*batch, *feature) to the same; several nets are a batch
     axis of a field with weights for each, batch_axes = 2 for z (nets, n, *feature). Exact up to 32 features; beyond,
     Lanczos with `steps` products, a value at or below the true one, and at it where the eigenvalue stands apart.
-    ValueError for a field that mixes samples, is random, changes the shape, or has no derivative by torch.
+    ValueError for a field that mixes samples, is random, changes the shape, or has no finite value or derivative.
     """
-    _require_field("logarithmic_norms", field, z, batch_axes)
+    require_field("logarithmic_norms", field, z, batch_axes)
     checks.generator("logarithmic_norms", generator)
     count("logarithmic_norms", "steps", steps)
+    found = _norms(road_for((field,), z, "logarithmic_norms"), field, z, generator, batch_axes, steps)
+    finite("logarithmic_norms", **{"derivatives of the field": found})
+    return found
+
+
+def _norms(
+    road: Road, field: Field, z: Tensor, generator: torch.Generator, batch_axes: int, steps: int = 32
+) -> Float[Tensor, "*batch"]:
+    """The same by a known road; NaN where the Jacobian is not finite."""
     shape = z.shape
-    road = road_for((field,), z, "logarithmic_norms")
     with torch.inference_mode(False), torch.no_grad(), plain_kernels(z.device):
         linear = road(field, z.detach().clone())
 
@@ -95,9 +119,11 @@ def one_sided_constant(
     far. `worst_pairs` moves the pairs, by `steps`, inside `within` where it is given (z has to lie there); logarithmic
     norms are taken along what it finds. Then `pairs` states, half of them the worst, walk at random for `hops`
     steps, of 1/1000 of the size of the states to all of it, and never to a lower rate: for fields with kinks, where no
-    gradient leads on.
+    gradient leads on. States that the search meets where the field or its derivative is not finite count for nothing.
+    ValueError for a field that mixes samples, is random, changes the shape, or has no finite value or derivative at z,
+    and for a `within` that is no projection, or that moves z.
     """
-    _require_field("one_sided_constant", field, z, batch_axes)
+    require_field("one_sided_constant", field, z, batch_axes, any_number=True)
     checks.generator("one_sided_constant", generator)
     for name, value, least in (("pairs", pairs, 1), ("steps", steps, 0), ("hops", hops, 0)):
         count("one_sided_constant", name, value, at_least=least)
@@ -106,17 +132,22 @@ def one_sided_constant(
         raise ValueError(
             f"one_sided_constant needs at least two states on axis {axis}; got {z.shape[axis]}. Pass more of them."
         )
+    z = z.detach()
+    require_region("one_sided_constant", within, z=z)
+    road = road_for((field,), z, "one_sided_constant")
 
     def norms(states: Tensor) -> Tensor:
-        return logarithmic_norms(field, states, generator=generator, batch_axes=batch_axes)
+        found = _norms(road, field, states, generator, batch_axes)
+        return torch.where(found.isfinite(), found, -inf)  # a number that none is takes no place among the largest
 
     def score(one: Tensor, other: Tensor) -> Tensor:
-        return quotients(field, one, other, batch_axes=batch_axes)
+        return _quotients(field, one, other, batch_axes)
 
-    z = z.detach()
+    at_z = norms(z)
+    finite("one_sided_constant", **{"derivatives of the field": at_z})
     size = z.square().mean().sqrt()
     size = torch.where(size > 0, size, torch.ones_like(size))
-    starts = _worst(z, norms(z), axis, max(2, min(pairs, z.shape[axis])))[0]
+    starts = _worst(z, at_z, axis, max(2, min(pairs, z.shape[axis])))[0]
     found = worst_pairs(score, starts, _partners(starts, size, generator, axis, within), steps=steps, within=within)
     tried = torch.cat([z, *(found.other + place * (found.one - found.other) for place in BETWEEN)], axis)
     walkers, rates = _worst(tried, norms(tried), axis, tried.shape[axis])
@@ -133,7 +164,7 @@ def one_sided_constant(
         after = norms(moved)
         walkers = torch.where(_wide(after >= rates, z), moved, walkers)
         rates = torch.maximum(after, rates)
-    at_states, between = rates.amax(axis), found.score.amax(axis)
+    at_states, between = rates.amax(axis), torch.where(found.score.isnan(), -inf, found.score).amax(axis)
     return OneSided(torch.maximum(at_states, between), at_states, between, found)
 
 
@@ -157,29 +188,21 @@ def _random(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> T
 
 
 def _partners(z: Tensor, size: Tensor, generator: torch.Generator, axis: int, within: Region | None) -> Tensor:
-    """The other state of each pair, by its number: the next one, a near state, a far one."""
+    """The other state of each pair, by its number: the next one, a near state, a far one.
+
+    Where a pair is one state, as equal states and projections make it, the others are tried.
+    """
     number = _along(torch.arange(z.shape[axis], device=z.device) % 3, axis, z.ndim)
-    moved = z + size * torch.where(number == 1, 0.01, 10.0) * _random(z.shape, z, generator)
-    partners = torch.where(number == 0, z.roll(1, axis), moved)
-    partners = partners if within is None else within(partners)
-    same = (partners == z).flatten(axis + 1).all(-1).reshape(*z.shape[: axis + 1], *[1] * (z.ndim - axis - 1))
-    return torch.where(same, z.roll(1, axis), partners)  # a projection can bring both to one state
-
-
-def _require_field(caller: str, field: Field, z: Tensor, batch_axes: int) -> None:
-    function(caller, field=field)
-    count(caller, "batch_axes", batch_axes)
-    shapes(caller, z=(z, " ".join([f"batch_{axis}" for axis in range(batch_axes)] + ["feature", "*_"])))
-    real(caller, z=z)
-    finite(caller, z=z)
-    if isinstance(field, nn.Module):
-        require_deterministic(field, caller)
-        if batch_axes == 1:
-            require_separate_samples(field, z, caller)
-    with torch.no_grad():
-        moved = field(z)
-    if not isinstance(moved, Tensor) or moved.shape != z.shape or moved.dtype != z.dtype:
-        got = f"{tuple(moved.shape)} {moved.dtype}" if isinstance(moved, Tensor) else type(moved).__name__
+    away = size * _random(z.shape, z, generator)
+    following, near, far = z.roll(1, axis), z + 0.01 * away, z + 10.0 * away
+    wanted = torch.where(number == 0, following, torch.where(number == 1, near, far))
+    partners = z
+    for tried in (wanted, following, near, far):
+        same = (partners == z).flatten(axis + 1).all(-1)
+        partners = torch.where(_wide(same, z), tried if within is None else within(tried), partners)
+    if bool((partners == z).flatten(axis + 1).all(-1).any()):
         raise ValueError(
-            f"{caller} needs a field of the shape and dtype of the states, {tuple(z.shape)} {z.dtype}; got {got}."
+            "one_sided_constant needs a region with other states beside each; within brings all that was tried back "
+            "to one. Widen it."
         )
+    return partners

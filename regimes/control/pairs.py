@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.checks import count, finite, function, positive, real, shapes
+from regimes.checks import alike, count, finite, function, positive, real, shapes
 
 Score = Callable[[Tensor, Tensor], Tensor]
 Region = Callable[[Tensor], Tensor]
@@ -36,21 +36,43 @@ def worst_pairs(
 
     score(one, other) has one number a pair, from this pair alone: as many axes as the batch has. Adam moves the middle,
     in units of the pair's first size, the direction, and the logarithm of the distance, with a rate that falls linearly
-    from `rate` to 0. within: a projection of states onto a convex region that the pairs are to stay in. The score found
-    is a lower bound of the largest one: from many starts it is often that, and nothing certifies it.
+    from `rate` to 0. within: a projection of states onto a convex region, in which the pairs lie and are to stay. The
+    score found is a lower bound of the largest one: from many starts it is often that, and nothing certifies it. A
+    pair whose score is NaN at the start has no way to go: its score stays NaN.
     """
     function("worst_pairs", score=score, within=within)
     count("worst_pairs", "steps", steps, at_least=0)
     positive("worst_pairs", "rate", rate, single=True)
     shapes("worst_pairs", one=(one, "n *feature"), other=(other, "n *feature"))
     real("worst_pairs", one=one, other=other)
+    alike("worst_pairs", one=one, other=other)
     finite("worst_pairs", one=one, other=other)
+    require_region("worst_pairs", within, one=one, other=other)
     with torch.enable_grad():
         return _searched(score, one.detach(), other.detach(), steps, rate, within)
 
 
+@torch.no_grad()
+def require_region(caller: str, within: Region | None, **states: Tensor) -> None:
+    """Refuse what is no projection that leaves these states where they are, up to rounding."""
+    function(caller, within=within)
+    for name, each in states.items() if within is not None else ():
+        found = within(each.detach().clone())
+        if not isinstance(found, Tensor) or found.shape != each.shape or found.dtype != each.dtype:
+            got = f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(
+                f"{caller} needs within as a projection of states, with as many of them as it is given: of "
+                f"{tuple(each.shape)} {each.dtype} it made {got}."
+            )
+        if not float((found - each).abs().amax()) <= torch.finfo(each.dtype).eps ** 0.5 * float(each.abs().amax()):
+            raise ValueError(f"{caller} needs {name} inside the region; within moves some of it. Pass within({name}).")
+
+
 def _searched(score: Score, one: Tensor, other: Tensor, steps: int, rate: float, within: Region | None) -> Pairs:
-    first = score(one, other).detach()
+    first = score(one, other)
+    if not isinstance(first, Tensor):
+        raise ValueError(f"worst_pairs needs a score that gives a tensor; got {type(first).__name__}.")
+    first = first.detach()
     over = tuple(range(first.ndim, one.ndim))
     if first.shape != one.shape[: first.ndim] or not over:
         raise ValueError(
