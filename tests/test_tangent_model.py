@@ -5,12 +5,13 @@ import time
 
 import pytest
 import torch
-from plain_kernels import slow_ntk
+from plain_kernels import slow_jacobian, slow_ntk
 from torch import nn
 from torch.testing import assert_close
 
 from regimes import tangent_operator
 from regimes.conventions import generator
+from regimes.tangent import model as door
 from regimes.tangent.criterion import lazy_criterion
 from regimes.tangent.functional import evaluator, functional, push_forward
 from regimes.tangent.kernel import jacobian, ntk, ntk_vector_product
@@ -405,3 +406,36 @@ class OfOneSample(Net):
 def test_a_model_of_a_single_sample_has_a_kernel():
     model, x = OfOneSample(), torch.tensor([[0.1, 0.5, 0.9]])
     assert_close(ntk(model, x), slow_ntk(model, x, x))
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("features", [1, 3])
+def test_slopes_that_are_learned_have_their_kernel(features, k):
+    model = nn.Sequential(
+        nn.PReLU(), nn.GELU(), nn.PReLU(features), nn.Sigmoid(), nn.Linear(features, k, bias=False)
+    ).double()
+    x = torch.randn(4, features, dtype=torch.float64)
+    assert_close(ntk(model, x), slow_ntk(model, x, x))
+    assert_close(jacobian(model, x)["0.weight"].flatten(2), slow_jacobian(model, x)[..., :1])
+
+
+@pytest.mark.parametrize("wrong", [lambda rows: rows[:, :1], lambda rows: 2 * rows])
+def test_a_rule_of_vmap_that_is_wrong_is_not_believed(wrong, monkeypatch):
+    net, plain = Net().double(), door.vmap
+    x = X.double()
+    expected = jacobian(net, x)
+    outermost = []
+
+    def broken(function, *options):
+        def apply(values):
+            outermost.append(values)
+            rows = plain(function, *options)(values)
+            outermost.pop()
+            return rows if outermost else {**rows, "inner.bias": wrong(rows["inner.bias"])}
+
+        return apply
+
+    monkeypatch.setattr(door, "vmap", broken)
+    found = jacobian(net, x)
+    for name, each in expected.items():
+        assert_close(found[name], each)

@@ -149,6 +149,10 @@ MORE = {
         lambda: Mean(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2, bias=False))),
         (4, 5, 3),
     ),
+    "learned slopes": (
+        lambda: nn.Sequential(nn.Conv1d(2, 3, 2), nn.PReLU(3), nn.Conv1d(3, 3, 1), nn.PReLU(), nn.Flatten()),
+        (4, 2, 4),
+    ),
     "encoder": (Encoder, 5),
     "tied tokens": (TiedTokens, 4),
     "transposed": (Transposed, (4, 3)),

@@ -97,7 +97,7 @@ def _require_one_place(plain: Plain, x: Tensor, caller: str) -> None:
 
     alone = at(None)
     dtype = next(iter(alone.values())).dtype
-    if _differing(at({1: 0.75, 3: 0.25}), alone, dtype) is not None:  # both places in one pass
+    if differing(at({1: 0.75, 3: 0.25}), alone, dtype) is not None:  # both places in one pass
         for name, module in plain.model.named_modules():
             if getattr(module, "scale_grad_by_freq", False):
                 raise ValueError(
@@ -122,7 +122,7 @@ def _by_transforms(
             raise
         return Derivatives(False, False, first_line(error))
     require_registered(constant, (), plain.model, caller, lambda: again)
-    odd = _differing(pulled, gradients, value.dtype)
+    odd = differing(pulled, gradients, value.dtype)
     if odd is not None:
         raise ValueError(
             f"{caller} needs a model that reads its registered parameters in each call; here the gradient of {odd!r} "
@@ -143,7 +143,7 @@ def _by_transforms(
     return Derivatives(True, True, "")
 
 
-def _differing(one: Params, other: Params, dtype: torch.dtype) -> str | None:
+def differing(one: Params, other: Params, dtype: torch.dtype) -> str | None:
     """The first name whose two gradients are not the same up to rounding."""
     unit = torch.finfo(dtype).eps
     sizes = {name: each.norm() for name, each in other.items()}

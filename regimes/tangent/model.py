@@ -22,7 +22,7 @@ from regimes.modules import (
     unwrapped,
 )
 from regimes.tangent.functional import Functional, evaluator, functional, recurrent, trainable
-from regimes.tangent.look import Derivatives, look
+from regimes.tangent.look import Derivatives, differing, look
 from regimes.tangent.plain import Plain
 from regimes.tangent.precision import full_precision
 
@@ -39,6 +39,7 @@ class TangentModel:
         self.dtype, self.device = row.dtype, row.device
         self.recurrent = recurrent(model)
         self.batched = found.transforms and not self.recurrent  # whether vmap over samples has not failed yet
+        self._compared = False  # whether what vmap gave was held against plain autograd
 
     @property
     def f(self) -> Functional:
@@ -58,12 +59,37 @@ class TangentModel:
         with full_precision(self.device), torch.no_grad():
             if self.batched:
                 try:
-                    return vmap(lambda sample: self._row(f, params, sample, outputs, names))(x)
+                    found = vmap(lambda sample: self._row(f, params, sample, outputs, names))(x)
+                    if self._right(found, x, outputs):
+                        return found
+                    del found
                 except Exception as error:
                     if out_of_memory(error):
                         raise
-                    self.batched = False
+                self.batched = False
             return self.plain.rows(x, outputs, names)
+
+    def _right(self, found: Params, x: Tensor, outputs: slice | Tensor) -> bool:
+        """Whether rows have the shapes of derivatives and, looked at once, are those of plain autograd.
+
+        Rules of vmap for single operations were seen to leave out a sum over samples (PReLU), without an error.
+        """
+        params, chosen = self.params, torch.arange(self.outputs, device=self.device)[outputs]
+        if any(each.shape != (len(x), len(chosen), *params[name].shape) for name, each in found.items()):
+            return False
+        if not self._compared:
+            weights = torch.randn(len(chosen), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+            cotangent = torch.zeros(self.outputs, dtype=self.dtype, device=self.device)
+            cotangent[chosen] = weights.to(cotangent)
+            for place in {0, len(x) - 1}:
+                plain = self.plain.pull(x[place : place + 1], lambda value, _: cotangent.view(value.shape))[1]
+                rows = {
+                    name: torch.tensordot(cotangent[chosen].to(each), each[place], 1) for name, each in found.items()
+                }
+                if differing(rows, {name: plain[name] for name in found}, self.dtype) is not None:
+                    return False
+            self._compared = True
+        return True
 
     def _row(
         self, f: Functional, params: Params, sample: Tensor, outputs: slice | Tensor, names: Sequence[str]

@@ -15,6 +15,7 @@ from regimes.tangent.gram.graph import Use, shape_of
 
 _MATRICES = {("AddmmBackward0", 2), ("MmBackward0", 1), ("ConvolutionBackward0", 1)}
 _BIASES = {"AddmmBackward0": 0, "ConvolutionBackward0": 2}  # of the same operation as a matrix
+_BROADCAST = ("AddBackward0", "MulBackward0", "PreluKernelBackward0")  # of a parameter with the other argument
 _NORMS = ("NativeLayerNormBackward0", "NativeGroupNormBackward0", "NativeBatchNormBackward0")
 
 
@@ -48,7 +49,7 @@ def is_vector(use: Use) -> bool:
     node, kind = use.node, use.node.name()
     if kind in _NORMS and use.argument in (1, 2):
         return not (kind == "NativeBatchNormBackward0" and node._saved_training)
-    if kind in ("AddBackward0", "MulBackward0"):
+    if kind in _BROADCAST and (kind, use.argument) != ("PreluKernelBackward0", 0):
         return len(shape_of(node)) >= len(use.shape) and leading(use) > 0
     return is_bias_of_matrix(use)
 
@@ -60,7 +61,7 @@ def leading(use: Use) -> int:
         return len(shape) - len(use.node._saved_normalized_shape)
     if kind == "EmbeddingBackward0":
         return len(shape) - 1
-    if kind in ("AddBackward0", "MulBackward0"):
+    if kind in _BROADCAST:
         padded = _padded(use)
         return next((axis for axis, size in enumerate(padded) if size != 1), len(padded))
     return 1
@@ -149,6 +150,8 @@ def vector_rows(use: Use, delta: Tensor) -> Tensor:
     elif kind == "MulBackward0":
         other = node._saved_other if use.argument == 0 else node._saved_self
         delta = delta * other.expand(shape).reshape(len(delta), 1, *shape[first:])
+    elif kind == "PreluKernelBackward0":
+        delta = delta * node._saved_self.clamp_max(0).reshape(len(delta), 1, *shape[first:])
     elif kind == "AddBackward0" and use.argument == 1:
         times = times * node._saved_alpha
     summed = [2 + axis for axis, size in enumerate(padded[first:]) if size == 1]
