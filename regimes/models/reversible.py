@@ -9,7 +9,7 @@ another space, is run as it is. Source: [McCallumFoster2024].
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -26,6 +26,7 @@ from regimes.models.timed import TimedSegment
 from regimes.modules import draws_chance
 from regimes.modules.modes import buffers_restored, with_running_statistics
 from regimes.modules.samples import readable
+from regimes.modules.settings import present_autocast
 
 CLOSE = 0.05  # relative distance to which the rebuilt start must be the one that there was
 
@@ -170,7 +171,7 @@ class _Rebuilt(torch.autograd.Function):
                 end, z = segment.pair(block, y, z)
                 moved, y = _move(y, end), end
             squares.append(moved.squares)
-        ctx.segment, ctx.cast = segment, _autocast(start)
+        ctx.segment, ctx.cast = segment, present_autocast(start.device)
         ctx.save_for_backward(start, y, z, *weights)
         return y, torch.stack(squares)
 
@@ -245,17 +246,3 @@ def _pull(block: Block, leaf: Tensor, step: Tensor, adjoint: Tensor, sums: Mappi
         if change is not None:
             sums[id(weight)].add_(change)
     return torch.zeros_like(leaf) if back is None else back
-
-
-def _autocast(like: Tensor) -> Any:
-    """Makes contexts with the present setting of autocast."""
-    device = like.device.type
-    try:
-        on, kind = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-    except RuntimeError:  # meta tensors know no autocast
-        return nullcontext
-
-    def context() -> AbstractContextManager[Any]:
-        return torch.autocast(device, kind, enabled=on, cache_enabled=False)
-
-    return context

@@ -20,7 +20,7 @@ from regimes.modules.samples import (
     require_separate_samples,
     require_values,
 )
-from regimes.modules.settings import counted, own_kernels, without_cudnn
+from regimes.modules.settings import counted, own_kernels, present_autocast, without_autocast, without_cudnn
 
 __all__ = [
     "NO_GRAD",
@@ -45,6 +45,7 @@ __all__ = [
     "one_path",
     "own_kernels",
     "plain_attention",
+    "present_autocast",
     "push_forward",
     "random_like",
     "readable",
@@ -61,5 +62,6 @@ __all__ = [
     "untouched_attributes",
     "untouched_buffers",
     "unwrapped",
+    "without_autocast",
     "without_cudnn",
 ]

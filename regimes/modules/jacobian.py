@@ -17,7 +17,7 @@ from torch.func import vjp
 from regimes.errors import one_line, out_of_memory
 from regimes.modules.attention import plain_attention
 from regimes.modules.derivative import adjoint, by_backward, push_forward, random_like, require_gradients
-from regimes.modules.settings import own_kernels
+from regimes.modules.settings import own_kernels, without_autocast
 
 Map = Callable[[Tensor], Tensor]
 FAITHFUL = 0.3  # of a difference quotient: by how much a derivative may miss it, for the median point
@@ -41,7 +41,7 @@ Road = Callable[[Map, Tensor], Linear]
 @contextmanager
 def plain_kernels(device: torch.device) -> Iterator[None]:
     """Attention by its formula, no autocast: kernels that are fused have one derivative or none."""
-    with plain_attention(), torch.autocast(device.type, enabled=False):
+    with plain_attention(), without_autocast(device):
         yield
 
 

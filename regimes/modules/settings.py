@@ -1,7 +1,7 @@
 """Settings of the process that are other ones for a while, whichever of its threads ask for it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
 from typing import Any
 
@@ -48,6 +48,21 @@ def _off(owner: Any) -> Iterator[None]:
 
 without_cudnn = counted(lambda: _off(torch.backends.cudnn))
 _without_onednn = counted(lambda: _off(torch.backends.mkldnn))
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Within, products are in the precision of their operands; the meta device knows no autocast."""
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if available else nullcontext()
+
+
+def present_autocast(device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
+    """Makes contexts with the autocast that is set now; weights are cast anew in each."""
+    name = device.type
+    if not torch.amp.is_autocast_available(name):
+        return nullcontext
+    on, kind = torch.is_autocast_enabled(name), torch.get_autocast_dtype(name)
+    return lambda: torch.autocast(name, kind, enabled=on, cache_enabled=False)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from regimes.modules import counted, one_path
+from regimes.modules import counted, one_path, without_autocast
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
     Autocast belongs to the thread. The precision of products belongs to the process: while any thread is inside, all
     compute in full precision, and the last one to leave puts the settings back.
     """
-    with one_path(), _precise(), torch.autocast(device.type, enabled=False):
+    with one_path(), _precise(), without_autocast(device):
         yield
 
 
