@@ -130,6 +130,73 @@ def test_other_parametrisations_are_drawn_anew_too_or_refused():
         put_weight(layer, torch.zeros(2, 3))
 
 
+@pytest.mark.parametrize("width", [3, 8, 64])
+def test_a_negative_definite_layer_is_made_of_the_lower_triangle_at_every_width(width):
+    for margin in (0.0, 0.5):
+        layer = nn.Linear(width, width)
+        lower = layer.weight.detach().tril()
+        made = negative_definite(layer, margin=margin)
+        assert_close(made.weight, -lower @ lower.mT - margin * torch.eye(width))
+        before = made.weight.detach().clone()
+        made.weight = before  # L is singular to rounding
+        assert_close(made.weight, before, rtol=1e-5, atol=1e-6)
+    potential = Potential(nn.Linear(width, width))
+    assert DissipativeField(potential, width)(torch.randn(2, width)).shape == (2, width)
+
+
+@pytest.mark.parametrize("margin", [0.0, 1.0])
+def test_a_layer_of_zeros_becomes_minus_the_margin(margin):
+    layer = nn.Linear(3, 3)
+    nn.init.zeros_(layer.weight)
+    made = negative_definite(layer, margin=margin)
+    assert_close(made.weight, -margin * torch.eye(3))
+    made.weight = -margin * torch.eye(3)
+    assert_close(made.weight, -margin * torch.eye(3))
+    with pytest.raises(ValueError, match="eigenvalues below"):
+        made.weight = (1e-3 - margin) * torch.eye(3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_forms_are_held_in_half_precision(dtype):
+    raw = torch.randn(4, 4).to(dtype)
+    for make, expected in (
+        (skew, lambda a: a.tril(-1) - a.tril(-1).mT),
+        (lambda layer: negative_definite(layer, margin=0.5), lambda a: -a.tril() @ a.tril().mT - 0.5 * torch.eye(4)),
+    ):
+        layer = nn.Linear(4, 4).to(dtype)
+        layer.weight.data.copy_(raw)
+        made = make(layer)
+        assert made.weight.dtype == dtype
+        assert_close(made.weight.double(), expected(raw.double()).double(), rtol=0.05, atol=0.05)  # 8 bits
+    with pytest.raises(ValueError, match="16 bits"):
+        orthogonal(nn.Linear(4, 4).to(dtype))
+
+
+@pytest.mark.parametrize("make", [skew, negative_definite])
+def test_a_layer_made_without_values_takes_those_that_are_loaded(make):
+    other = make(nn.Linear(4, 4))
+    layer = make(nn.Linear(4, 4, device="meta"))
+    assert layer.weight.device.type == "meta"
+    layer.to_empty(device="cpu").load_state_dict(other.state_dict())
+    assert torch.equal(layer.weight, other.weight)
+    with pytest.raises(ValueError, match="meta device"):
+        orthogonal(nn.Linear(4, 4, device="meta"))
+
+
+@pytest.mark.parametrize("make", [skew, negative_definite, orthogonal])
+def test_weights_of_which_no_form_can_be_made_are_refused(make):
+    bad = nn.Linear(3, 3)
+    bad.weight.data[1, 0] = torch.nan
+    with pytest.raises(ValueError, match="finite"):
+        make(bad)
+    with pytest.raises(ValueError, match="imaginary"):
+        make(nn.Linear(3, 3, dtype=torch.complex64))
+    for module in (make(nn.Linear(3, 3)), nn.Linear(3, 3)):
+        for weight in (torch.zeros(5, 5), torch.zeros(3), torch.zeros(1, 1)):
+            with pytest.raises(ValueError, match="shape"):
+                put_weight(module, weight)
+
+
 def test_layers_that_cannot_have_the_form_are_refused():
     with pytest.raises(ValueError, match="square layer"):
         skew(nn.Linear(3, 4))

@@ -4,38 +4,48 @@ A restricted linear layer is trained by free numbers, as many as the form leaves
 dicts, copies, `initialise` and tangent kernels take it like any layer.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from regimes.activations import TANH, Activation, require_activation
-from regimes.checks import kind, not_negative
+from regimes.checks import count, finite, kind, not_negative, real, shapes, without_values
 from regimes.models.potentials import Potential
 
 
 class _Triangle(nn.Module):
-    """A square matrix whose entries are those of a vector of free numbers, or zero."""
-
-    index: Tensor
-    sign: Tensor
+    """A square matrix made of free numbers, as many as there are entries in its lower triangle."""
 
     def __init__(self, width: int, diagonal: int) -> None:
         super().__init__()
-        self.rows, self.columns = torch.tril_indices(width, width, diagonal)
-        index, sign = torch.zeros(width, width, dtype=torch.long), torch.zeros(width, width)
-        index[self.rows, self.columns] = torch.arange(len(self.rows))
-        sign[self.rows, self.columns] = 1.0
-        self.register_buffer("index", index, persistent=False)
-        self.register_buffer("sign", sign, persistent=False)
+        self.width, self.diagonal = width, diagonal
+
+    def places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Rows and columns of the free numbers, in order."""
+        rows, columns = torch.tril_indices(self.width, self.width, self.diagonal, device=device)
+        return rows, columns
 
     def lower(self, free: Float[Tensor, " free"]) -> Float[Tensor, "width width"]:
         """The lower triangle of these numbers."""
-        return free[self.index] * self.sign.to(free.dtype)
+        return free.new_zeros(self.width, self.width).index_put(self.places(free.device), free)
 
     def from_free(self, matrix: Float[Tensor, "width width"]) -> Float[Tensor, " free"]:
         """The free numbers that a matrix without any form gives: its entries in the triangle."""
-        return matrix[self.rows, self.columns]
+        return matrix[self.places(matrix.device)]
+
+    def require(self, matrix: Tensor, defect: Callable[[Tensor], Tensor], needed: str) -> None:
+        """Refuse what is no matrix of this width, and one whose defect is more than rounding."""
+        shapes("the weight", cure="Change the matrix", matrix=(matrix, f"{self.width} {self.width}"))
+        real("the weight", half=True, matrix=matrix)
+        if without_values(matrix):
+            return
+        finite("the weight", matrix=matrix)
+        missed = float(defect(matrix).abs().max())
+        if not missed <= 100 * torch.finfo(matrix.dtype).eps * float(matrix.abs().max()):
+            raise ValueError(f"the weight needs {needed}; got one that misses it by {missed:.3g}. Change the matrix.")
 
 
 class Skew(_Triangle):
@@ -51,7 +61,7 @@ class Skew(_Triangle):
 
     def right_inverse(self, matrix: Float[Tensor, "width width"]) -> Float[Tensor, " free"]:
         """The free numbers of a skew matrix; ValueError for another."""
-        _require(matrix, matrix + matrix.mT, "a skew-symmetric matrix")
+        self.require(matrix, lambda a: a + a.mT, "a skew-symmetric matrix")
         return self.from_free(matrix)
 
 
@@ -60,7 +70,7 @@ class NegativeDefinite(_Triangle):
 
     def __init__(self, width: int, margin: float) -> None:
         super().__init__(width, 0)
-        self.margin = margin
+        self.margin = float(margin)
 
     def forward(self, free: Float[Tensor, " free"]) -> Float[Tensor, "width width"]:
         """A."""
@@ -68,26 +78,29 @@ class NegativeDefinite(_Triangle):
         return -(lower @ lower.mT) - self.margin * torch.eye(len(lower), dtype=free.dtype, device=free.device)
 
     def right_inverse(self, matrix: Float[Tensor, "width width"]) -> Float[Tensor, " free"]:
-        """The free numbers of such a matrix; ValueError for another."""
-        _require(matrix, matrix - matrix.mT, "a symmetric matrix")
-        unit = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-        lower, failed = torch.linalg.cholesky_ex(-matrix - self.margin * unit)
-        if failed:
-            raise ValueError(
-                f"the weight needs a matrix with all eigenvalues below −{self.margin:g}; got one up to "
-                f"{float(torch.linalg.eigvalsh(matrix).max()):.3g}. Change the matrix, or the margin."
-            )
-        return self.from_free(lower)
-
-
-def _require(matrix: Tensor, defect: Tensor, needed: str) -> None:
-    if float(defect.abs().max()) > 100 * torch.finfo(matrix.dtype).eps * float(matrix.abs().max()):
-        raise ValueError(f"the weight needs {needed}; got one that misses it by {float(defect.abs().max()):.3g}.")
+        """The free numbers of such a matrix, L with a diagonal of at least 0; ValueError for another."""
+        self.require(matrix, lambda a: a - a.mT, "a symmetric matrix")
+        if without_values(matrix):
+            return self.from_free(matrix)
+        exact = matrix.double()
+        rest = -(exact + exact.mT) / 2 - self.margin * torch.eye(self.width, dtype=exact.dtype, device=exact.device)
+        lower, failed = torch.linalg.cholesky_ex(rest)
+        if failed:  # singular up to rounding, or another matrix
+            values, vectors = torch.linalg.eigh(rest)
+            rounding = self.width * torch.finfo(matrix.dtype).eps * max(float(values.abs().max()), self.margin)
+            if not float(values[0]) >= -rounding:
+                raise ValueError(
+                    f"the weight needs a matrix with all eigenvalues below −{self.margin:g}, or there; got one up "
+                    f"to {-float(values[0]) - self.margin:.3g}. Change the matrix, or the margin."
+                )
+            upper = torch.linalg.qr((vectors * values.clamp(min=0).sqrt()).mT).R
+            lower = (upper * torch.where(upper.diagonal() < 0, -1.0, 1.0)[:, None]).mT
+        return self.from_free(lower).to(matrix.dtype)
 
 
 def skew(linear: nn.Linear) -> nn.Linear:
-    """The same layer with a skew-symmetric weight, made of the lower triangle of the present one."""
-    return _restricted("skew", linear, Skew(_width("skew", linear)))
+    """The same layer with a skew-symmetric weight L − Lᵀ, L the strictly lower triangle of the present one."""
+    return _restricted("skew", linear, Skew(_width("skew", linear)), 0.0)
 
 
 def negative_definite(linear: nn.Linear, *, margin: float = 0.0) -> nn.Linear:
@@ -95,7 +108,8 @@ def negative_definite(linear: nn.Linear, *, margin: float = 0.0) -> nn.Linear:
     it is negative semidefinite.
     """
     not_negative("negative_definite", "margin", margin, single=True)
-    return _restricted("negative_definite", linear, NegativeDefinite(_width("negative_definite", linear), margin))
+    form = NegativeDefinite(_width("negative_definite", linear), margin)
+    return _restricted("negative_definite", linear, form, -form.margin - max(1.0, form.margin))
 
 
 def orthogonal(linear: nn.Linear) -> nn.Linear:
@@ -105,7 +119,9 @@ def orthogonal(linear: nn.Linear) -> nn.Linear:
     orthonormal.
     """
     kind("orthogonal", "linear", linear, nn.Linear, "an nn.Linear")
-    _refuse_twice("orthogonal", linear)
+    _require_free("orthogonal", linear)
+    real("orthogonal", weight=linear.weight)
+    finite("orthogonal", weight=linear.weight)
     parametrizations.orthogonal(linear)
     return linear
 
@@ -120,20 +136,23 @@ def _width(caller: str, linear: nn.Linear) -> int:
     return linear.in_features
 
 
-def _refuse_twice(caller: str, linear: nn.Linear) -> None:
+def _require_free(caller: str, linear: nn.Linear) -> None:
+    """Refuse a weight that has a parametrisation, and numbers of which no form can be made."""
     if parametrize.is_parametrized(linear, "weight"):
         raise ValueError(f"{caller} needs a layer whose weight is free; this one has a parametrisation already.")
+    real(caller, half=True, weight=linear.weight)
+    if not without_values(linear.weight):
+        finite(caller, weight=linear.weight)
 
 
 @torch.no_grad()
-def _restricted(caller: str, linear: nn.Linear, form: Skew | NegativeDefinite) -> nn.Linear:
-    _refuse_twice(caller, linear)
-    form.to(linear.weight.device)
-    lower = form.from_free(linear.weight)
-    if isinstance(form, NegativeDefinite):  # Cholesky's factor has a positive diagonal
-        lower = torch.where(form.rows == form.columns, lower.abs() + torch.finfo(lower.dtype).tiny, lower)
-    linear.weight.copy_(form(lower))
+def _restricted(caller: str, linear: nn.Linear, form: Skew | NegativeDefinite, start: float) -> nn.Linear:
+    """The layer with the form made of its present weight; before, start·I is put there, which is of the form."""
+    _require_free(caller, linear)
+    raw = linear.weight.clone()
+    linear.weight.copy_(start * torch.eye(len(raw), dtype=raw.dtype, device=raw.device))
     parametrize.register_parametrization(linear, "weight", form)
+    put_weight(linear, raw)
     return linear
 
 
@@ -142,8 +161,12 @@ def put_weight(module: nn.Module, weight: Tensor) -> None:
     """Set a layer's weight to a matrix drawn without regard to its form.
 
     A form of this file takes the entries of its triangle. Others are asked for what they make of the matrix: torch's
-    `orthogonal` gives the nearest one in its QR decomposition. ValueError where a parametrisation cannot be set.
+    `orthogonal` gives the nearest one in its QR decomposition. ValueError: a matrix of another shape, and where a
+    parametrisation cannot be set.
     """
+    shape = tuple(module.weight.shape)  # type: ignore[union-attr,arg-type]
+    if tuple(weight.shape) != shape:
+        raise ValueError(f"put_weight needs a weight of shape {shape}; got {tuple(weight.shape)}. Change the weight.")
     if not parametrize.is_parametrized(module, "weight"):
         module.weight.copy_(weight)  # type: ignore[union-attr,operator]
         return
@@ -169,6 +192,7 @@ class AntisymmetricField(nn.Module):
 
     def __init__(self, width: int, *, damping: float = 0.0, activation: Activation = TANH) -> None:
         super().__init__()
+        count("AntisymmetricField", "width", width, at_least=2)
         not_negative("AntisymmetricField", "damping", damping, single=True)
         require_activation(activation, "AntisymmetricField")
         self.linear = skew(nn.Linear(width, width))
@@ -190,6 +214,14 @@ class DissipativeField(nn.Module):
         super().__init__()
         kind("DissipativeField", "energy", energy, Potential, "a Potential")
         kind("DissipativeField", "dissipates", dissipates, bool, "True or False")
+        count("DissipativeField", "width", width, at_least=2)
+        inputs = energy.linear.in_features if isinstance(energy.linear, nn.Linear) else None
+        if inputs != width:
+            got = "a convolution" if inputs is None else f"one of {inputs}"
+            raise ValueError(
+                f"DissipativeField needs an energy of {width} features, as width says; got {got}. Try "
+                f"dense_potential({width})."
+            )
         self.energy = energy
         self.turn = skew(nn.Linear(width, width, bias=False))
         self.loss = negative_definite(nn.Linear(width, width, bias=False)) if dissipates else None
