@@ -141,6 +141,27 @@ ABSOLUTE = piecewise_linear(-1.0, name="absolute")
 LOGISTIC = Activation("logistic", _logistic, _logistic_derivative, 1.0, 8 / (3 * math.sqrt(3)), False, False)
 
 
+RISING = (RELU, SOFTPLUS, TANH, ERF, IDENTITY, LOGISTIC)  # σ' ≥ 0 everywhere
+
+
+def require_rising(value: Activation, caller: str) -> None:
+    """Refuse an activation that may fall: all but those of this file that never do and what has slopes of at least 0.
+
+    What an activation says of its slopes is looked at in a few places.
+    """
+    if value in RISING:
+        return
+    low, high = value.slopes or (-1.0, -1.0)
+    places = torch.tensor([-3.0, -1.5, -1e-3, 0.0, 1e-3, 1.5, 3.0], dtype=torch.float64)
+    expected = torch.where(places > 0, high * places, low * places)
+    rises = 0 <= low <= value.lipschitz < math.inf and 0 <= high <= value.lipschitz
+    if not rises or not torch.allclose(value.value(places), expected, rtol=1e-12, atol=0.0):
+        raise ValueError(
+            f"{caller} needs an activation that never falls: one of {', '.join(one.name for one in RISING)}, or "
+            f"piecewise_linear with slopes of at least 0; got {value.name}."
+        )
+
+
 def activation(name: str) -> Activation:
     """Activation of that name; ValueError lists the known ones."""
     if not isinstance(name, str) or name not in ACTIVATIONS:

@@ -5,7 +5,18 @@ from torch import nn
 from torch.testing import assert_close
 
 import regimes
-from regimes.activations import ABSOLUTE, GELU, IDENTITY, SOFTPLUS, TANH
+from regimes.activations import (
+    ABSOLUTE,
+    ERF,
+    GELU,
+    IDENTITY,
+    LOGISTIC,
+    RELU,
+    SOFTPLUS,
+    TANH,
+    Activation,
+    piecewise_linear,
+)
 from regimes.models.build import build
 from regimes.models.contractive import (
     ContractiveStep,
@@ -19,6 +30,7 @@ from regimes.models.contractive import (
 from regimes.models.gradient_blocks import GradientField
 from regimes.models.initialise import initialise, kaiming
 from regimes.models.residual import Block
+from regimes.models.restricted import orthogonal
 
 
 def jacobian_norm(function, x):
@@ -78,10 +90,118 @@ def test_a_convolution_field_is_minus_the_gradient_of_its_potential():
     assert float(torch.linalg.eigvalsh(jacobian).max()) <= 1e-12
 
 
-def test_activations_that_fall_are_refused():
-    for activation in (GELU, ABSOLUTE):
+def sine(slopes=None):
+    return Activation("sine", torch.sin, torch.cos, 1.0, 1.0, True, slopes=slopes)
+
+
+def flatter():
+    """The ReLU with a largest slope of less than it has."""
+    return RELU._replace(name="flatter", lipschitz=0.1)
+
+
+def test_activations_that_may_fall_are_refused_whatever_they_are_called():
+    falling = (GELU, ABSOLUTE, sine(), sine((0.0, 1.0)), sine((1.0, 1.0)), flatter(), RELU._replace(value=torch.sin))
+    for activation in falling:
         with pytest.raises(ValueError, match="never falls"):
             ContractiveStep(GradientField(3, activation=activation))
+    step = ContractiveStep(GradientField(1))
+    step.field.activation = sine()
+    with pytest.raises(ValueError, match="never falls"):
+        step.lipschitz_of_block()
+
+
+def test_the_sine_would_bring_states_apart():
+    """Why it is refused: A = 1, b = π, where it falls."""
+    field = GradientField(1, activation=sine()).double()
+    nn.init.ones_(field.linear.weight)
+    nn.init.constant_(field.linear.bias, torch.pi)
+    one, other = torch.tensor([[0.0], [1e-4]], dtype=torch.float64).unbind()
+    moved = [z[None] + 2 * field(z[None]) for z in (one, other)]
+    assert float((moved[0] - moved[1]).detach().norm()) == pytest.approx(3e-4, rel=1e-3)
+
+
+def test_activations_that_never_fall_are_taken():
+    for activation in (RELU, LOGISTIC, ERF, piecewise_linear(0.1), piecewise_linear(0.0, 2.0), piecewise_linear(2.0)):
+        field = GradientField(4, activation=activation).double()
+        step = ContractiveStep(field)
+        assert step.lipschitz_of_block() == pytest.approx(1.0, abs=1e-11)
+        assert jacobian_norm(Block(step), torch.randn(1, 4, dtype=torch.float64)) <= 1 + 1e-12
+
+
+class Louder(GradientField):
+    def forward(self, z):
+        return 10 * super().forward(z)
+
+
+def test_fields_that_are_others_than_they_say_are_refused():
+    with pytest.raises(ValueError, match="gradient field"):
+        ContractiveStep(Louder(3))
+
+    def circular(field):
+        field.convolution.padding_mode = "circular"
+
+    def strided(field):
+        field.convolution = nn.Conv2d(2, 2, 3, stride=2, padding=1)
+
+    def orthonormal(field):
+        orthogonal(field.linear)
+
+    def hook(field):
+        field.linear.register_forward_hook(lambda module, x, y: 2 * y)
+
+    for change in (circular, strided):
+        step = ContractiveStep(GradientConvolution(2, (4, 4)))
+        change(step.field)
+        with pytest.raises(ValueError, match="has been changed"):
+            step.lipschitz_of_block()
+    for change in (orthonormal, hook):
+        step = ContractiveStep(GradientField(3).double())
+        change(step.field)
+        with pytest.raises(ValueError, match="has been changed"):
+            step.lipschitz_of_block()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [0.0, 1e-45, 1e-40, 1e-30, 1e-21, 1e-10])
+def test_small_weights_make_small_steps(size, dtype):
+    """Down to none at all, with gradients, as the bound says: as A goes to 0 so does h Aᵀσ(Az + b) with bounded h."""
+    for field, shape in ((GradientField(7, 4), (5, 7)), (GradientConvolution(2, (4, 3)), (5, 2, 4, 3))):
+        with torch.no_grad():
+            for weight in field.parameters():
+                if weight.ndim > 1:
+                    weight.mul_(size)
+        step = ContractiveStep(field.to(dtype))
+        z = torch.randn(shape, dtype=dtype)
+        moved = step(z)
+        moved.square().sum().backward()
+        assert bool(moved.isfinite().all())
+        assert all(bool(weight.grad.isfinite().all()) for weight in step.parameters())
+        assert 1 <= step.lipschitz_of_block() <= 1 + 1e-5
+        if size == 0:
+            assert float(moved.detach().abs().max()) == 0
+            assert float(step.step().detach()) == 0
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-40, 1e-30, 1e-21, 1.0, 1e25])
+def test_normed_maps_have_the_norm_1_at_all_sizes_of_their_weight_and_0_for_none(size):
+    normed, rows = NormedLinear(4, 3), UnitRows(4, 3, scale=2.0)
+    with torch.no_grad():
+        normed.weight.mul_(size)
+        rows.weight.mul_(size)
+        norm = float(torch.linalg.matrix_norm(normed.effective_weight(), 2))
+        assert norm == pytest.approx(float(size > 0), rel=1e-3)
+        assert_close(rows.effective_weight().norm(dim=1), torch.full((3,), 2.0 * (size > 0)))
+    for layer in (normed, rows):
+        value = layer(torch.randn(5, 4))
+        value.sum().backward()
+        assert bool(value.isfinite().all())
+        assert size < 1e-38 or bool(layer.weight.grad.isfinite().all())  # else 1/size is no number of float32
+        assert regimes.lipschitz_bound(layer) == pytest.approx(
+            float(torch.linalg.matrix_norm(layer.effective_weight().detach(), 2)), rel=2e-3
+        )
+
+
+def test_sizes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="images of size"):
         GradientConvolution(1, (3, 3))(torch.zeros(1, 1, 4, 4))
     with pytest.raises(ValueError, match="odd"):

@@ -4,12 +4,14 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils import prune
 from torch.testing import assert_close
 
 import regimes
 from regimes.models.blocks import basic
 from regimes.models.build import build
-from regimes.models.contractive import UnitRows
+from regimes.models.contractive import ContractiveStep, NormedLinear, UnitRows
+from regimes.models.gradient_blocks import GradientField
 from regimes.models.lipschitz import (
     certified_radius,
     class_bounds,
@@ -85,6 +87,147 @@ def test_unknown_layers_are_refused_by_name_and_so_is_what_inherits_from_known_o
         lipschitz_bound(nn.MaxPool2d(3, stride=1))
 
 
+class Loud(nn.Sequential):
+    def forward(self, x):
+        return 100 * super().forward(x)
+
+
+class LoudNet(ResidualNet):
+    def forward(self, x, trace=False):
+        return 100 * super().forward(x)
+
+
+def net_with(head):
+    return ResidualNet(nn.Flatten(), [Segment([Block(ContractiveStep(GradientField(4)))])], head)
+
+
+def hooked(layer, hook):
+    hook(layer)
+    return layer
+
+
+def shouting(layer):
+    layer.forward = lambda x: 10 * type(layer).forward(layer, x)
+    return layer
+
+
+CHANGED = {
+    "a composition of a class of its own": lambda: Loud(nn.Linear(4, 3)),
+    "one within": lambda: nn.Sequential(Loud(nn.Linear(4, 3)), nn.ReLU()),
+    "one as head": lambda: net_with(Loud(nn.Linear(4, 3))),
+    "a network of a class of its own": lambda: LoudNet(nn.Flatten(), [], nn.Linear(4, 3)),
+    "older weight norm": lambda: nn.Sequential(nn.utils.weight_norm(nn.Linear(4, 3))),
+    "older spectral norm": lambda: nn.utils.spectral_norm(nn.Linear(4, 3)),
+    "pruning": lambda: prune.l1_unstructured(nn.Linear(4, 3), "weight", 0.5),
+    "a parametrisation": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)),
+    "a hook on the output": lambda: hooked(nn.Linear(4, 3), lambda m: m.register_forward_hook(lambda m, x, y: 10 * y)),
+    "a hook on the input": lambda: net_with(
+        hooked(nn.Linear(4, 3), lambda m: m.register_forward_pre_hook(lambda m, x: (10 * x[0],)))
+    ),
+    "a hook on all": lambda: hooked(
+        net_with(nn.Linear(4, 3)), lambda m: m.register_forward_hook(lambda m, x, y: 2 * y)
+    ),
+    "a forward of its own": lambda: nn.Sequential(nn.Linear(4, 3), shouting(nn.Tanh())),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
+@pytest.mark.parametrize("name", CHANGED)
+def test_layers_that_may_do_something_else_than_their_class_have_no_bound(name):
+    net = CHANGED[name]()
+    for certificate in (lipschitz_bound, class_bounds, lambda net: certified_radius(net, torch.rand(2, 4))):
+        with pytest.raises(ValueError, match=r"knows no Lipschitz constant|do what their class does"):
+            certificate(net)
+
+
+def test_a_hook_on_every_module_is_seen_and_backward_hooks_do_not_matter():
+    net = net_with(nn.Linear(4, 3))
+    handle = nn.modules.module.register_module_forward_hook(lambda module, x, y: 2 * y)
+    try:
+        with pytest.raises(ValueError, match="hooks"):
+            lipschitz_bound(net)
+    finally:
+        handle.remove()
+    before = lipschitz_bound(net)
+    net.head.register_full_backward_hook(lambda *_: None)
+    assert lipschitz_bound(net) == before
+
+
+def batch_norm(**values):
+    norm = nn.BatchNorm1d(4)
+    for name, value in values.items():
+        nn.init.constant_(getattr(norm, name), value)
+    return norm
+
+
+OTHER_SETTINGS = {
+    "sums in place of means": lambda: nn.AvgPool2d(2, divisor_override=1),
+    "indices": lambda: nn.MaxPool2d(2, return_indices=True),
+    "overlap": lambda: nn.AvgPool2d(3, stride=2),
+    "padding": lambda: nn.AvgPool2d(2, padding=1),
+    "several pixels": lambda: nn.AdaptiveAvgPool2d(2),
+    "a jump": lambda: nn.Softplus(threshold=0.0),
+    "no threshold": lambda: nn.Softplus(threshold=math.nan),
+    "no beta": lambda: nn.Softplus(beta=0.0),
+    "a slope that is no number": lambda: nn.LeakyReLU(math.nan),
+    "a change of the state": lambda: Block(nn.Sequential(nn.LeakyReLU(-2.0, inplace=True), nn.Linear(4, 4))),
+    "circular padding": lambda: nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"),
+    "batches as one sample": lambda: nn.Flatten(0),
+    "perhaps batches": lambda: nn.Flatten(-2),
+    "batch statistics": lambda: nn.BatchNorm1d(4, track_running_stats=False),
+    "a negative variance": lambda: batch_norm(running_var=-1.0),
+    "statistics that are no numbers": lambda: batch_norm(running_mean=math.nan),
+    "a factor that is no number": lambda: batch_norm(weight=math.nan),
+    "a bias that is no number": lambda: hooked(nn.Linear(2, 2), lambda m: nn.init.constant_(m.bias, math.nan)),
+    "weights that are too large": lambda: nn.Sequential(
+        *[hooked(nn.Linear(2, 2).double(), lambda m: m.weight.data.fill_diagonal_(1e200)) for _ in range(2)]
+    ),
+    "a scale that is no number": lambda: hooked(Block(nn.Linear(2, 2)), lambda m: setattr(m, "scale", math.nan)),
+    "no values yet": lambda: nn.LazyLinear(2),
+    "no device": lambda: nn.Linear(2, 2, device="meta"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_SETTINGS)
+def test_settings_for_which_nothing_is_proved_are_refused(name):
+    for certificate in (lipschitz_bound, class_bounds):
+        with pytest.raises(ValueError, match=r"lipschitz_bound|class_bounds"):
+            certificate(nn.Sequential(OTHER_SETTINGS[name]()))
+
+
+@pytest.mark.parametrize("layer", [nn.AvgPool2d(4, ceil_mode=True), nn.MaxPool2d(4, ceil_mode=True), nn.Softplus(3.0)])
+def test_settings_for_which_the_bound_holds_are_taken(layer):
+    assert largest_slope(nn.Sequential(layer, nn.Flatten()), IMAGE) <= lipschitz_bound(layer) == 1
+
+
+def test_a_net_in_training_mode_or_within_autocast_has_the_bound_of_eval_mode():
+    net = nn.Sequential(nn.BatchNorm1d(4), nn.Dropout(0.5), NormedLinear(4, 4), UnitRows(4, 3))
+    nn.init.constant_(net[0].running_var, 1e-4)
+    bound = lipschitz_bound(net.eval())
+    assert bound > 50
+    images = torch.rand(5, 4)
+    radius = certified_radius(net, images)
+    net.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert lipschitz_bound(net) == bound
+        assert torch.equal(certified_radius(net, images), radius)
+    assert net.training
+
+
+def test_images_are_left_as_they_are_by_layers_that_write_into_their_input():
+    net = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 3)).double()
+    images = torch.randn(5, 4, dtype=torch.float64)
+    before = images.clone()
+    certified_radius(net, images)
+    assert torch.equal(images, before)
+
+
+def test_inputs_of_another_shape_are_refused_in_a_line():
+    with pytest.raises(ValueError, match=r"\(5,\)") as caught:
+        certified_radius(nn.Linear(4, 3), torch.rand(2, 5))
+    assert "\n" not in str(caught.value)
+
+
 def test_the_radius_of_a_linear_net_is_the_distance_to_its_boundary():
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).double()
     x = torch.randn(6, 2, 2, dtype=torch.float64)
@@ -125,6 +268,7 @@ def test_rows_of_the_last_layer_never_give_less_than_the_factor_of_root_two():
 def test_ties_have_no_radius_and_a_single_class_no_limit():
     assert_close(radii(torch.tensor([[1.0, 1.0, 0.0]]), 1.0), torch.zeros(1))
     assert radii(torch.ones(2, 1), 1.0).tolist() == [math.inf, math.inf]
+    assert_close(radii(torch.zeros(2, 3), torch.zeros(3, 3)), torch.zeros(2))
 
 
 @pytest.mark.slow

@@ -175,6 +175,23 @@ def test_power_iteration_is_an_estimate_from_below():
     assert max(estimates) < 0.999  # ten steps: none is near enough to stand for the norm
 
 
+@pytest.mark.parametrize("size", [1e-40, 1e-25, 1e25, 1e37])
+def test_norms_of_all_sizes_are_found(size):
+    draw = torch.Generator().manual_seed(0)
+    matrix = size * torch.eye(4)
+    exact = float(matrix[0, 0])
+    assert float(gram_norm(matrix)) == pytest.approx(4**0.5**7 * exact, rel=1e-4)
+    assert float(power_norm(matrix, generator=draw)) == pytest.approx(exact, rel=1e-12)
+
+
+def test_power_iteration_stays_below_the_norm_of_matrices_in_float32():
+    matrix = torch.eye(50) * 0.1
+    for seed in range(20):
+        found = power_norm(matrix, 3, generator=torch.Generator().manual_seed(seed))
+        assert found.dtype == torch.float64
+        assert float(found) <= float(true_norm(matrix)) * (1 + 1e-13)
+
+
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match="finite"):
         norm_bound(torch.tensor([[float("nan")]]))

@@ -13,9 +13,9 @@ from math import prod
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import conv_transpose2d, linear, normalize, pad
+from torch.nn.functional import linear, normalize, pad
 
-from regimes.activations import RELU, Activation, require_activation
+from regimes.activations import RELU, Activation, require_activation, require_rising
 from regimes.checks import count, counts, positive
 from regimes.models.gradient_blocks import GradientField
 from regimes.models.norm_bounds import (
@@ -24,8 +24,12 @@ from regimes.models.norm_bounds import (
     gram_norm_of_convolution,
     norm_bound,
     norm_bound_of_convolution,
+    scaled_down,
 )
+from regimes.models.potentials import gradient
 from regimes.models.residual import Block, ResidualNet, Segment
+from regimes.modules.hooks import altered
+from regimes.modules.settings import without_autocast
 
 Shape = tuple[int, ...]
 UP = 1 + 2.0**-40  # far above the rounding of the few float64 operations that it follows
@@ -62,59 +66,87 @@ class GradientConvolution(nn.Module):
         """r(z); images of another size have another ‖A‖ and are refused."""
         if tuple(z.shape[2:]) != self.size:
             raise ValueError(f"GradientConvolution needs images of size {self.size}; got {tuple(z.shape[2:])}.")
-        weight = self.convolution.weight
-        return -conv_transpose2d(self.activation.value(self.convolution(z)), weight, padding=weight.shape[2] // 2)
+        return -gradient(self.convolution, self.activation, z)
 
 
 class ContractiveStep(nn.Module):
     """h r(z) with the longest step h = 2/(c‖A‖²) for which z + h r(z) brings no two states apart; for a `Block`.
 
     r: a `GradientField` or `GradientConvolution`, c the largest slope of its activation, which may not fall. ‖A‖ is
-    replaced by its bound from `iterations` Gram iterations: h is up to rank(A)^(2^−iterations) times too small.
+    replaced by its bound from `iterations` Gram iterations: h is up to rank(A)^(2^−iterations) times too small. It is 0
+    for A = 0, and never above the root of the largest number of the weights' precision.
     """
 
     def __init__(self, field: GradientField | GradientConvolution, *, iterations: int = ITERATIONS) -> None:
         super().__init__()
-        if not isinstance(field, GradientField | GradientConvolution):
+        if type(field) not in (GradientField, GradientConvolution):  # what inherits from them may be another field
             raise ValueError(f"ContractiveStep needs a gradient field; got {type(field).__name__}. Try GradientField.")
-        own = field.activation
-        if own.name == "gelu" or min(own.slopes or (0.0,)) < 0:
-            raise ValueError(f"ContractiveStep needs an activation that never falls, such as relu; got {own.name}.")
+        require_rising(field.activation, "ContractiveStep")
         self.field, self.iterations = field, count("ContractiveStep", "iterations", iterations)
 
     def step(self) -> Float[Tensor, ""]:
         """h, in the precision of the weights whatever autocast says."""
         field = self.field
-        with torch.autocast(next(field.parameters()).device.type, enabled=False):
+        with without_autocast(next(field.parameters()).device):
             if isinstance(field, GradientConvolution):
                 norm = gram_norm_of_convolution(field.convolution.weight, field.size, self.iterations)
             else:
                 norm = gram_norm(field.linear.weight, self.iterations)
-            return 2 / (field.activation.lipschitz * norm.square())
+            slope, longest = field.activation.lipschitz, torch.finfo(norm.dtype).max ** 0.5
+            step = norm.clamp(min=(2 / (slope * longest)) ** 0.5).reciprocal().square() * (2 / slope)
+            return torch.where(norm == 0, 0.0, step)
 
     def forward(self, z: Float[Tensor, "n *feature"]) -> Float[Tensor, "n *feature"]:
         """h r(z)."""
         return self.step() * self.field(z)
 
     def lipschitz_of_block(self) -> float:
-        """A proved bound of the Lipschitz constant of z + h r(z), max(1, ch‖A‖² − 1), for h as it was computed."""
+        """A proved bound of the Lipschitz constant of z + h r(z), max(1, ch‖A‖² − 1), for h as it was computed.
+
+        ValueError: a field that has been changed into another one, by hooks or in its parts.
+        """
         field = self.field
+        _require_as_made(self)
         if isinstance(field, GradientConvolution):
-            norm = norm_bound_of_convolution(field.convolution.weight, field.size)
+            norm = float(norm_bound_of_convolution(field.convolution.weight, field.size))
         else:
-            norm = norm_bound(field.linear.weight)
-        return max(1.0, field.activation.lipschitz * float(self.step().detach()) * float(norm) ** 2 * UP - 1)
+            norm = float(norm_bound(field.linear.weight))
+        longest = field.activation.lipschitz * float(self.step().detach()) * norm * norm * UP - 1
+        return 1.0 if longest <= 1 else longest  # NaN stays NaN
+
+
+def _require_as_made(step: ContractiveStep) -> None:
+    """Refuse a field whose parts are not those with which it was made: the norm of A would say nothing of it."""
+    field = step.field
+    own = type(field) in (GradientField, GradientConvolution) and not any(altered(part) for part in step.modules())
+    if own and isinstance(field, GradientConvolution):
+        layer = field.convolution
+        padding = tuple(side // 2 for side in layer.weight.shape[2:])
+        found = (layer.stride, layer.dilation, layer.padding, layer.groups, layer.padding_mode)
+        own = type(layer) is nn.Conv2d and found == ((1, 1), (1, 1), padding, 1, "zeros")
+    elif own:
+        own = type(field.linear) is nn.Linear
+    if not own:
+        raise ValueError(
+            "a contractive step has a known Lipschitz constant with the layers with which it was made, without hooks "
+            "and parametrisations; this one has been changed. Make a new one with the weights as they are."
+        )
+    require_rising(field.activation, "a contractive step")
 
 
 class NormedLinear(nn.Linear):
-    """z ↦ W z/‖W‖ + b, with ‖W‖ replaced by its bound from Gram iteration: 1-Lipschitz up to rounding."""
+    """z ↦ W z/‖W‖ + b, with ‖W‖ replaced by its bound from Gram iteration: 1-Lipschitz up to rounding.
+
+    W = 0 stays as it is.
+    """
 
     iterations = ITERATIONS
 
     def effective_weight(self) -> Float[Tensor, "out in"]:
         """W/‖W‖."""
-        with torch.autocast(self.weight.device.type, enabled=False):
-            return self.weight / gram_norm(self.weight, self.iterations)
+        with without_autocast(self.weight.device):
+            norm = gram_norm(self.weight, self.iterations)
+            return self.weight / torch.where(norm == 0, 1.0, norm)
 
     def forward(self, input: Float[Tensor, "*n in"]) -> Float[Tensor, "*n out"]:
         """The map."""
@@ -122,7 +154,7 @@ class NormedLinear(nn.Linear):
 
 
 class UnitRows(nn.Linear):
-    """z ↦ s·(V z + b), the rows of V of length 1: no two outputs differ by more than 2s times the change of z.
+    """z ↦ s·(V z + b), the rows of V of length 1, or 0: no two outputs differ by more than 2s times the change of z.
 
     For the last layer. The scale s changes neither classes nor radii; cross-entropy sees outputs s times larger, as
     with the temperature 1/s. Source: [SinglaFeizi2022].
@@ -135,7 +167,8 @@ class UnitRows(nn.Linear):
 
     def effective_weight(self) -> Float[Tensor, "out in"]:
         """s V."""
-        return self.scale * normalize(self.weight, dim=1, eps=torch.finfo(self.weight.dtype).tiny)
+        rows = scaled_down(self.weight, 1)[0]  # as squares of its entries could vanish
+        return self.scale * normalize(rows, dim=1, eps=torch.finfo(rows.dtype).tiny)
 
     def forward(self, input: Float[Tensor, "*n in"]) -> Float[Tensor, "*n out"]:
         """The map."""
@@ -147,6 +180,8 @@ class PairSort(nn.Module):
 
     def forward(self, z: Float[Tensor, "n features"]) -> Float[Tensor, "n features"]:
         """The sorted pairs."""
+        if z.shape[-1] % 2:
+            raise ValueError(f"PairSort needs an even number of features; got {z.shape[-1]}. Change the width.")
         return z.unflatten(-1, (-1, 2)).sort(-1).values.flatten(-2)
 
 
@@ -188,7 +223,10 @@ def contractive_net(
     hidden: rows of A in dense steps, `width` unless given. `lipschitz_bound` gives the constant of the whole network.
     """
     features = prod(counts("contractive_net", "shape", shape))
-    count("contractive_net", "classes", classes)
+    sizes = {"classes": classes, "blocks": blocks, "filters": filters, "unshuffle": unshuffle, "width": width}
+    for name, size in {**sizes, "iterations": iterations}.items():
+        count("contractive_net", name, size)
+    count("contractive_net", "dense_blocks", dense_blocks, at_least=0)
     layers = ("convolutional" if len(shape) == 3 else "dense") if layers is None else layers
     if layers not in ("convolutional", "dense") or (layers == "convolutional" and len(shape) != 3):
         raise ValueError(

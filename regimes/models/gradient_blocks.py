@@ -2,10 +2,10 @@
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from regimes.activations import TANH, Activation, require_activation
 from regimes.checks import count
+from regimes.models.potentials import gradient
 
 
 class GradientField(nn.Module):
@@ -28,4 +28,4 @@ class GradientField(nn.Module):
 
     def forward(self, z: Float[Tensor, "*n width"]) -> Float[Tensor, "*n width"]:
         """r(z)."""
-        return -linear(self.activation.value(self.linear(z)), self.linear.weight.mT)
+        return -gradient(self.linear, self.activation, z)

@@ -41,8 +41,10 @@ def hamiltonian_net(
     [Celledoni2021]; [Karkar2020] for encoder and head.
     """
     for name, value, known in (("system", system, SYSTEMS), ("method", method, METHODS)):
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise ValueError(f"hamiltonian needs {name} as one of {', '.join(known)}; got {value!r}.")
+    count("hamiltonian", "classes", classes)
+    count("hamiltonian", "blocks", blocks)
     if count("hamiltonian", "filters", filters) % 2:
         raise ValueError(f"hamiltonian needs even filters, for the halves z and p; got {filters}. Change filters.")
     symmetric = system == "symmetric"

@@ -65,18 +65,22 @@ def resnet9(
     Source: [Karkar2020] and its author code; `filters` is 32 there in 2019, 64 in 2020.
     """
     require_images("resnet9", shape, classes)
-    if filters < 2:
+    count("resnet9", "blocks", blocks)
+    if count("resnet9", "filters", filters) < 2:
         raise ValueError(f"resnet9 needs at least 2 filters, the encoder has half of them first; got {filters}.")
     encoder, places = encoder_of(shape, classes, filters, downsample)
     if compat and batch_norm:
         raise ValueError(
             "compat is about blocks without batch norm; got batch_norm=True. Set batch_norm=False with it."
         )
-    if groups is not None and (not batch_norm or filters % groups or 10 * classes % groups):
-        raise ValueError(
-            f"groups takes the place of batch norm, and needs to divide filters and 10·classes; got {groups} of "
-            f"{filters} and {10 * classes}, batch_norm={batch_norm}."
-        )
+    if groups is not None:
+        count("resnet9", "groups", groups)
+        normed = {"filters": filters, **({"10·classes": 10 * classes} if head == "two_layer" else {})}
+        if not batch_norm or any(width % groups for width in normed.values()):
+            raise ValueError(
+                f"groups takes the place of batch norm, and needs to divide {' and '.join(normed)}; got {groups} of "
+                f"{' and '.join(map(str, normed.values()))}, batch_norm={batch_norm}."
+            )
     made = [
         Block(
             last_convolution(filters)

@@ -9,19 +9,26 @@ changes the class. In general L_ij = √2·Lip(f). Where f = V g + b ends in a l
 """
 
 import copy
-from collections.abc import Callable, Iterable
-from math import ceil, inf
-from typing import Any
+from math import inf
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from regimes.checks import count, finite, kind, not_negative, positive, real, shapes
-from regimes.models.contractive import UP, ContractiveStep, NormedLinear, Padded, PairSort, UnitRows
-from regimes.models.norm_bounds import norm_bound
-from regimes.models.residual import Block, ResidualNet, Segment
+from regimes.checks import count, finite, not_negative, positive, real, shapes
+from regimes.errors import one_line, out_of_memory
+from regimes.models.contractive import UP
+from regimes.models.layer_bounds import (
+    layer_bound,
+    parts_of,
+    product_bound,
+    require_finite,
+    require_own_layers,
+    weight_of,
+)
+from regimes.models.norm_bounds import TINY
+from regimes.modules import tensor_of, without_autocast
 from regimes.modules.modes import eval_mode
 from regimes.modules.targets import Risk
 
@@ -34,25 +41,28 @@ def lipschitz_bound(model: nn.Module) -> float:
 
     It speaks of exact arithmetic on these weights. Norms are those of `norm_bound`, steps and scales those that the
     model computes in its precision: take model.double() for a constant that rounding of a step does not move above 1.
-    ValueError names a layer whose constant is not known.
+    ValueError names a layer whose constant is not known: one of another class than those that have a rule here, or one
+    that hooks or a forward of its own may have changed; and weights that are not finite.
     """
-    kind("lipschitz_bound", "model", model, nn.Module, "a torch module")
+    require_own_layers("lipschitz_bound", model)
     with eval_mode(model), torch.no_grad():
-        return _bound(model)
+        return layer_bound(model)
 
 
 @torch.no_grad()
 def class_bounds(model: nn.Module) -> float | Float[Tensor, "k k"]:
     """L_ij, above the Lipschitz constants of the differences f_i − f_j: one number for all pairs, or a matrix."""
-    kind("class_bounds", "model", model, nn.Module, "a torch module")
+    require_own_layers("class_bounds", model)
     with eval_mode(model):
-        parts = _parts(model)
-        weight = _weight(parts[-1]) if parts else None
+        parts = parts_of(model)
+        weight = weight_of(parts[-1]) if parts else None
         if weight is None:
-            return 2**0.5 * _bound(model) * UP
+            return require_finite(2**0.5 * layer_bound(model) * UP, model)
         weight = weight.double()
         apart = (weight[:, None] - weight[None]).square().sum(2).sqrt()
-        return apart * _product(parts[:-1]) * UP + 2.0**-900
+        found = apart * require_finite(product_bound(parts[:-1]), model) * UP + 2.0**-900
+        require_finite(float(found.amax()), model)
+        return found
 
 
 @torch.no_grad()
@@ -65,7 +75,7 @@ def certified_radius(
     as long as the radius itself may make another class equal, not larger. deviation: if x = (image − mean)/deviation,
     the radius is in units of the image; of several channels the smallest deviation.
     """
-    kind("certified_radius", "model", model, nn.Module, "a torch module")
+    require_own_layers("certified_radius", model)
     count("certified_radius", "batch", batch)
     shapes("certified_radius", x=(x, "n *feature"))
     real("certified_radius", x=x)
@@ -73,7 +83,7 @@ def certified_radius(
     positive("certified_radius", "deviation", deviation, single=True)
     exact = copy.deepcopy(model).cpu().double().eval()
     bounds = class_bounds(exact)
-    outputs = torch.cat([exact(part.cpu().double()) for part in x.split(batch)])
+    outputs = torch.cat([_outputs(exact, part) for part in x.split(batch)])
     finite("certified_radius", **{"outputs of the model": outputs})
     return radii(outputs, bounds) * deviation
 
@@ -84,10 +94,17 @@ def radii(outputs: Float[Tensor, "n k"], bounds: float | Float[Tensor, "k k"]) -
     One class alone: inf.
     """
     shapes("radii", outputs=(outputs, "n k"))
-    top, chosen = outputs.max(1, keepdim=True)
-    margins = top - outputs - ROUNDING * outputs.abs().amax(1, keepdim=True)
-    found = margins.clamp(min=0) / (bounds[chosen[:, 0]] if isinstance(bounds, Tensor) else max(bounds, 2.0**-900))
-    return found.scatter(1, chosen, inf).amin(1)
+    real("radii", outputs=outputs)
+    finite("radii", outputs=outputs)
+    not_negative("radii", "bounds", bounds, infinite=True)
+    exact = outputs.double()
+    top, chosen = exact.max(1, keepdim=True)
+    margins = top - exact - ROUNDING * exact.abs().amax(1, keepdim=True)
+    among: float | Tensor = max(float(bounds), TINY) if not isinstance(bounds, Tensor) or bounds.ndim == 0 else bounds
+    if isinstance(among, Tensor):
+        shapes("radii", outputs=(outputs, "n k"), bounds=(among, "k k"))
+        among = among.to(exact).clamp(min=TINY)[chosen[:, 0]]
+    return (margins.clamp(min=0) / among).scatter(1, chosen, inf).amin(1).to(outputs.dtype)
 
 
 def margin_cross_entropy(epsilon: float, lipschitz: float = 1.0, temperature: float = 1.0) -> Risk:
@@ -108,125 +125,16 @@ def margin_cross_entropy(epsilon: float, lipschitz: float = 1.0, temperature: fl
     return risk
 
 
-def _parts(model: nn.Module) -> list[nn.Module]:
-    """The layers of a composition, in order, as far as it is known as one."""
-    if isinstance(model, nn.Sequential):
-        return [part for layer in model for part in _parts(layer)]
-    if isinstance(model, ResidualNet):
-        return [*_parts(model.encoder), *model.segments, *_parts(model.head)]
-    return [model]
-
-
-def _weight(layer: nn.Module) -> Tensor | None:
-    """The matrix of a linear layer, as it acts."""
-    if isinstance(layer, NormedLinear | UnitRows):
-        return layer.effective_weight()
-    return layer.weight if type(layer) is nn.Linear else None
-
-
-def _product(layers: Iterable[nn.Module]) -> float:
-    bound = 1.0
-    for layer in layers:
-        bound = bound * _bound(layer)
-    return bound if bound == 1.0 else bound * UP
-
-
-def _bound(layer: nn.Module) -> float:
-    if type(layer) not in _RULES:
+def _outputs(model: nn.Module, x: Tensor) -> Tensor:
+    """Those of a copy of x, into which layers may write, in float64."""
+    try:
+        with without_autocast(torch.device("cpu")):
+            outputs = model(x.to("cpu", torch.float64, copy=True))
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
         raise ValueError(
-            f"lipschitz_bound knows no Lipschitz constant of {type(layer).__name__}. Build the network of layers such "
-            "as Linear, Conv2d, ReLU, Block, Segment, or of contractive steps."
-        )
-    return _RULES[type(layer)](layer)
-
-
-_RULES: dict[type, Callable[[Any], float]] = {}  # of these kinds, not of what inherits from them
-
-
-def _of(*kinds: type[nn.Module]) -> Callable[[Callable[[Any], float]], Callable[[Any], float]]:
-    """Bound the constants of these kinds of layers by the rule that follows."""
-
-    def put(rule: Callable[[Any], float]) -> Callable[[Any], float]:
-        _RULES.update(dict.fromkeys(kinds, rule))
-        return rule
-
-    return put
-
-
-@_of(nn.Identity, nn.Flatten, nn.ReLU, nn.Tanh, nn.Softplus, nn.Sigmoid, nn.PixelUnshuffle, nn.Dropout)
-@_of(Padded, PairSort)
-def _keeps(layer: nn.Module) -> float:
-    return 1.0
-
-
-@_of(nn.LeakyReLU)
-def _leaks(layer: nn.LeakyReLU) -> float:
-    return max(1.0, abs(layer.negative_slope))
-
-
-@_of(nn.AvgPool2d, nn.MaxPool2d)
-def _pools(layer: nn.AvgPool2d | nn.MaxPool2d) -> float:
-    """Over squares that do not meet; a mean shrinks distances, a maximum keeps them."""
-    if layer.kernel_size != layer.stride or layer.padding != 0 or getattr(layer, "dilation", 1) != 1:
-        raise ValueError("lipschitz_bound knows pooling over squares that do not overlap, without padding.")
-    return 1.0
-
-
-@_of(nn.AdaptiveAvgPool2d)
-def _means(layer: nn.AdaptiveAvgPool2d) -> float:
-    if layer.output_size not in (1, (1, 1)):
-        raise ValueError(f"lipschitz_bound knows adaptive pooling to one pixel; got {layer.output_size}.")
-    return 1.0
-
-
-@_of(nn.Linear, NormedLinear, UnitRows)
-def _linear(layer: nn.Linear) -> float:
-    weight = _weight(layer)
-    assert weight is not None
-    return float(norm_bound(weight)) * (1.0 if type(layer) is nn.Linear else UP)
-
-
-@_of(nn.Conv2d)
-def _convolution(layer: nn.Conv2d) -> float:
-    """√p ‖K‖, K the kernel as a matrix (out, in·taps): each output is K times a patch, each pixel in p patches at most.
-
-    Holds for images of all sizes, with zero padding. Source: [TsuzukuSato2018].
-    """
-    if layer.padding_mode != "zeros":
-        raise ValueError(f"lipschitz_bound knows convolutions with zero padding; got {layer.padding_mode}.")
-    groups = torch.stack(layer.weight.flatten(1).chunk(layer.groups))
-    steps = zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)
-    patches = 1
-    for kernel, stride, dilation in steps:
-        patches *= ceil(kernel / stride) if dilation == 1 else kernel
-    return float(norm_bound(groups).amax()) * patches**0.5 * UP
-
-
-@_of(nn.BatchNorm1d, nn.BatchNorm2d)
-def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d) -> float:
-    """The largest factor of a channel, by the running statistics."""
-    if layer.running_var is None:
-        raise ValueError("lipschitz_bound needs batch norms with running statistics.")
-    factor = (layer.running_var.double() + layer.eps).rsqrt()
-    return float((factor if layer.weight is None else factor * layer.weight.double().abs()).amax()) * UP
-
-
-@_of(ContractiveStep)
-def _step(layer: ContractiveStep) -> float:
-    """h r alone, without the state to which it is added: between 0 and −ch‖A‖²."""
-    return 1 + layer.lipschitz_of_block()
-
-
-@_of(Block)
-def _block(layer: Block) -> float:
-    if layer.activation not in (None, torch.relu, nn.functional.relu):
-        raise ValueError("lipschitz_bound knows Blocks without an activation at the end, or with relu.")
-    start = 1.0 if layer.shortcut is None else _bound(layer.shortcut)
-    if isinstance(layer.residual, ContractiveStep) and layer.shortcut is None and 0 <= layer.scale <= 1:
-        return layer.residual.lipschitz_of_block()
-    return (start + abs(layer.scale) * _bound(layer.residual)) * UP
-
-
-@_of(nn.Sequential, Segment, ResidualNet)
-def _composition(layer: nn.Module) -> float:
-    return _product(layer.blocks if isinstance(layer, Segment) else _parts(layer))
+            f"certified_radius needs inputs that the model takes; {tuple(x.shape[1:])} it does not: "
+            f"{one_line(error, 200)}. Change the shape of x."
+        ) from None
+    return tensor_of(outputs, "certified_radius")

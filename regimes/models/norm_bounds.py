@@ -39,12 +39,20 @@ ITERATIONS = 6
 def gram_norm(matrices: Float[Tensor, "*batch m n"], iterations: int = ITERATIONS) -> Float[Tensor, "*batch"]:
     """(Σ_i σ_i^p)^(1/p) ≥ ‖A‖ of each matrix, p = 2^(iterations + 1), up to rounding; 0 for zeros."""
     w = matrices if matrices.shape[-2] >= matrices.shape[-1] else matrices.mT
+    w, largest = scaled_down(w, (-2, -1))
     w, size, zero = _normalised(w)
     logs = size.log()
     for number in range(1, iterations + 1):
         w, size, _ = _normalised(w.mT @ w)
         logs = logs + size.log() / 2**number
-    return torch.where(zero, 0.0, logs.exp())[..., 0, 0]
+    return torch.where(zero, 0.0, largest * logs.exp())[..., 0, 0]
+
+
+def scaled_down(w: Tensor, axes: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """W with the largest entry ±1, and the factor, a constant to differentiation; zeros and a factor 1 for zeros."""
+    largest = w.detach().abs().amax(axes, keepdim=True)
+    largest = torch.where(largest == 0, 1.0, largest)
+    return w / largest, largest
 
 
 def _normalised(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,13 +163,17 @@ def _frobenius(w: Tensor) -> Tensor:
 def power_norm(matrix: Float[Tensor, "m n"], iterations: int = 100, *, generator: torch.Generator) -> Float[Tensor, ""]:
     """‖Av‖ of a unit vector v after power iteration on AᵀA: at most ‖A‖, and so a certificate of nothing.
 
-    How near it comes depends on the start and on the gap between singular values.
+    A number in float64, as it is computed: up to rounding there. How near it comes depends on the start and on the gap
+    between singular values.
     """
     shapes("power_norm", matrix=(matrix, "m n"))
+    real("power_norm", matrix=matrix)
+    finite("power_norm", matrix=matrix)
     count("power_norm", "iterations", iterations)
     checks.generator("power_norm", generator)
-    v = torch.randn(matrix.shape[1], generator=generator, dtype=torch.float64).to(matrix)
+    w, scale = _scaled(matrix.detach().cpu().double())
+    v = torch.randn(w.shape[1], generator=generator, dtype=torch.float64, device=generator.device).cpu()
     for _ in range(iterations):
-        v = torch.nn.functional.normalize(v, dim=0)
-        v = matrix.mT @ (matrix @ v)
-    return (matrix @ torch.nn.functional.normalize(v, dim=0)).norm()
+        v = torch.nn.functional.normalize(v, dim=0, eps=TINY)
+        v = w.mT @ (w @ v)
+    return _times_power((w @ torch.nn.functional.normalize(v, dim=0, eps=TINY)).norm(), scale)

@@ -115,6 +115,7 @@ def ode_net(
     head are those of ResNet9; else φ is a linear map to `filters` features. Source: [Benning2019]; there h_0 = 1/20 at
     20 layers, and σ = tanh.
     """
+    count("odenet", "classes", classes)
     count("odenet", "filters", filters)
     count("odenet", "blocks", blocks)
     kind("odenet", "simplex", simplex, bool, "True or False")

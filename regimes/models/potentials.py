@@ -31,6 +31,17 @@ PRIMITIVES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def gradient(linear: nn.Linear | nn.Conv2d, activation: Activation, z: Tensor) -> Tensor:
+    """Aᵀσ(Az + b)."""
+    # One weight for A and for its transpose: a parametrisation could give another one at the second look.
+    with parametrize.cached() if parametrize.is_parametrized(linear) else nullcontext():
+        forces = activation.value(linear(z))
+        if isinstance(linear, nn.Conv2d):
+            places = {"padding": linear.padding, "dilation": linear.dilation, "groups": linear.groups}
+            return functional.conv_transpose2d(forces, linear.weight, **places)
+        return functional.linear(forces, linear.weight.T)
+
+
 class Potential(nn.Module):
     """z ↦ ∇V(z) = Aᵀσ(Az + b); `value` is V. Its Jacobian AᵀDA, D = diag σ'(Az + b), is symmetric.
 
@@ -53,14 +64,7 @@ class Potential(nn.Module):
 
     def forward(self, z: Float[Tensor, "n *feature"]) -> Float[Tensor, "n *feature"]:
         """∇V(z)."""
-        linear = self.linear
-        # One weight for A and for its transpose: a parametrisation could give another one at the second look.
-        with parametrize.cached() if parametrize.is_parametrized(linear) else nullcontext():
-            forces = self.activation.value(linear(z))
-            if isinstance(linear, nn.Conv2d):
-                places = {"padding": linear.padding, "dilation": linear.dilation, "groups": linear.groups}
-                return functional.conv_transpose2d(forces, linear.weight, **places)
-            return functional.linear(forces, linear.weight.T)
+        return gradient(self.linear, self.activation, z)
 
     def value(self, z: Float[Tensor, "n *feature"]) -> Float[Tensor, " n"]:
         """V(z) of each sample. ValueError where γ has no closed form."""

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear
-from torch.nn.modules import module as hooks
 
 from regimes.models.inner_product import inner_product
+from regimes.modules.hooks import watched
 
 
 def weighted_sum(
@@ -34,10 +34,10 @@ def weighted(residual: nn.Module, z: Tensor, weight: Float[Tensor, ""]) -> Tenso
     """
     if torch.compiler.is_compiling() or not residual.training:  # which fuses the passes itself
         return None
-    if type(residual) is not nn.Sequential or len(residual) == 0 or _watched(residual):
+    if type(residual) is not nn.Sequential or len(residual) == 0 or watched(residual):
         return None
     *layers, last = residual
-    if type(last) not in (nn.Linear, nn.Conv2d) or _watched(last) or getattr(last, "padding_mode", "zeros") != "zeros":
+    if type(last) not in (nn.Linear, nn.Conv2d) or watched(last) or getattr(last, "padding_mode", "zeros") != "zeros":
         return None
     for layer in layers:
         z = layer(z)
@@ -47,13 +47,6 @@ def weighted(residual: nn.Module, z: Tensor, weight: Float[Tensor, ""]) -> Tenso
     if isinstance(last, nn.Linear):
         return linear(z, weights, bias)
     return conv2d(z, weights, bias, last.stride, last.padding, last.dilation, last.groups)
-
-
-def _watched(module: nn.Module) -> bool:
-    """Whether somebody looks at its calls."""
-    found = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    whole = (hooks._global_forward_hooks, hooks._global_forward_pre_hooks, hooks._global_backward_hooks)
-    return any(found) or any(whole) or "forward" in vars(module)
 
 
 class _WeightedSum(torch.autograd.Function):
