@@ -6,9 +6,10 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
-from regimes.experiments.least_action import regular_map
+from regimes.experiments.least_action import narrower_intervals, regular_map
 from regimes.experiments.least_action.small_nets import contrasts, course, maps
 from regimes.experiments.least_action.small_nets.settings import ARMS, CONTROL, LAP, VANILLA, SmallNets
+from regimes.lab.statistics import pitman_morgan
 
 pytestmark = pytest.mark.slow
 SMALL = SmallNets(blocks=2, rate=0.002, test_size=20, steps=3, most_steps=9, multiplier=20.0, every=2, equal_risk=1.2)
@@ -170,3 +171,52 @@ def test_a_table_of_one_arm_is_judged_and_drawn():
     alone = rows[rows.arm == LAP]
     assert set(verdicts(regular_map, alone).values()) == {"not measured"}
     regular_map.draw(alone)
+
+
+def accuracies(ratio=0.3, column="accuracy", other=CONTROL, size=300):
+    """Made-up rows: the variance of least action is 0.3 of the others', but of one comparison at one size."""
+    draw, rows = torch.Generator().manual_seed(0), []
+    for n in (100, size):
+        values = torch.linalg.qr(torch.randn(30, 4, generator=draw)).Q
+        values = values - values.mean(0)
+        for seed in range(30):
+            for number, arm in enumerate(ARMS):
+                row = {"train_size": n, "arm": arm, "seed": seed, "reached": 1.0}
+                for name in ("accuracy", "equal_accuracy"):
+                    wide = 1.0 if arm == LAP else (1 / 0.3) ** 0.5
+                    if (n, name, arm) == (size, column, other):
+                        wide = (1 / ratio) ** 0.5
+                    row[name] = 0.7 + 0.1 * wide * float(values[seed, number])
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("column", ["accuracy", "equal_accuracy"])
+@pytest.mark.parametrize("other", [VANILLA, CONTROL])
+def test_each_prediction_on_variances_can_fail_alone_at_any_size(column, other):
+    assert set(verdicts(narrower_intervals, accuracies()).values()) == {"supported"}
+    for size in (50, 300):
+        rows = accuracies(ratio=5.0, column=column, other=other, size=size)
+        found = verdicts(narrower_intervals, rows)
+        assert found.pop(narrower_intervals.RATIO[column, other]) == "refuted"
+        assert set(found.values()) == {"supported"}
+
+
+def test_the_table_of_variances_has_a_line_for_each_comparison():
+    rows = accuracies()
+    lines = narrower_intervals.table(rows)
+    assert len(lines) == 8
+    first, second = (rows[(rows.train_size == 100) & (rows.arm == arm)].accuracy.to_numpy() for arm in (LAP, VANILLA))
+    line = lines.iloc[0]
+    assert line["ratio of variances"] == pytest.approx(first.var() / second.var())
+    assert line["p, Pitman-Morgan"] == pytest.approx(pitman_morgan(first, second)[1])
+    assert line["least action, deviation, points"] == pytest.approx(100 * first.std(ddof=1))
+    narrower_intervals.draw(rows)
+
+
+def test_two_seeds_have_no_ratio_of_variances():
+    rows = accuracies()
+    few = rows[rows.seed < 2]
+    assert set(verdicts(narrower_intervals, few).values()) == {"not measured"}
+    narrower_intervals.table(few)
+    narrower_intervals.draw(few)

@@ -1,0 +1,23 @@
+"""Ratios of the variances of accuracy over seeds, least action's over another arm's."""
+
+from typing import Any
+
+from regimes.experiments.least_action.small_nets import contrasts
+from regimes.experiments.least_action.small_nets.contrasts import NAMES, OTHERS
+from regimes.lab import numbers
+from regimes.lab.variances import FEWEST, variance_ratio
+
+ENDS = {"accuracy": "after the protocol's steps", "equal_accuracy": "at equal risk"}
+RATIO = {
+    (column, other): f"ratio of variances {words}, least action over {NAMES[other]}, largest of the sizes"
+    for column, words in ENDS.items()
+    for other in OTHERS
+}
+
+
+def ratio(rows: Any, column: str, other: str, of: Any = variance_ratio) -> numbers.Number | None:
+    """Ratio of the variances over seeds, where both arms have three or more and vary."""
+    first, second = contrasts.pairs(rows, column, other)
+    if len(first) < FEWEST or first.nunique() < 2 or second.nunique() < 2:
+        return None
+    return numbers.Number.of(of(first, second))
