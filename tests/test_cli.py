@@ -15,6 +15,7 @@ from regimes import experiments
 from regimes.errors import Interrupted, RunFailed, UserError
 from regimes.experiments import Card
 from regimes.lab import shipped
+from regimes.lab.kept import last_verdicts
 
 ROOT = Path(__file__).parent.parent
 REAL = ("--set", "pause=0.001")  # no smoke run: a setting of size differs from its default
@@ -140,6 +141,38 @@ def test_judge_says_that_a_run_is_unfinished(tmp_path):
     result = json.loads((tmp_path / "runs/toy/result.json").read_text())
     assert (result["points"], result["points_planned"]) == (9, 12)
     assert "Unfinished: 9 of 12" in (tmp_path / "runs/toy/table.md").read_text()
+
+
+@pytest.mark.parametrize("broken", [[1.0], [8.0]])
+def test_a_mistake_that_shows_while_measuring_leaves_no_folder_unless_something_was_measured(
+    tmp_path, monkeypatch, broken
+):
+    measure = toy.measure
+
+    def refusing(config, points):
+        if points[0]["x"] in broken:
+            raise UserError("x needs another value")
+        return measure(config, points)
+
+    monkeypatch.setattr(toy, "measure", refusing)
+    ended = command("verify", "toy", "--out", "runs/toy", "--set", "x=[1.0]" if broken == [1.0] else "x=[1.0, 8.0]")
+    assert (ended.code, "x needs another value" in ended.err) == (2, True)
+    assert (tmp_path / "runs/toy").exists() == ("rows are kept" in ended.err) == (broken == [8.0])
+
+
+@pytest.mark.parametrize("lost", ["", "points.jsonl"])
+def test_a_run_that_lacks_points_has_no_verdict_wherever_it_is_told(tmp_path, lost):
+    assert command("verify", "toy", "--out", "runs/toy", "--set", "pause=1e-6", "--set", "broken=[8.0]").code == 1
+    if lost:
+        (tmp_path / "runs/toy" / lost).unlink()
+    told = command("judge", "runs/toy").out + command("show", "toy").out
+    kept = (tmp_path / "runs/toy/result.json").read_text() + (tmp_path / "runs/toy/table.md").read_text()
+    assert last_verdicts()["toy"] == "no verdict"
+    assert "NO VERDICT" in told
+    assert "Unfinished: 9 of 12 points are measured, no verdict." in told
+    for word in ("supported", "refuted", "inconclusive"):
+        assert word not in told.lower()
+        assert word not in kept
 
 
 def test_a_failing_measurement_is_one_line_and_exit_1():

@@ -157,9 +157,15 @@ def test_a_report_holds_statement_findings_config_and_provenance():
     assert "Unfinished" not in table
 
 
-def test_an_unfinished_run_is_marked():
-    _, table = report(STATEMENT.judge({SLOPE: INSIDE, BIAS: BELOW}), 3)
-    assert "Unfinished: 3 of 4 points" in table
+def test_a_run_that_lacks_points_has_no_verdict():
+    result, table = report(STATEMENT.judge({SLOPE: INSIDE}, notes=("A note.",)), 3)
+    assert (result["verdict"], result["smoke_run"]) == ("no verdict", False)
+    assert [finding["verdict"] for finding in result["findings"]] == ["no verdict", "not measured"]
+    assert table.startswith("# fall: no verdict\n")
+    assert "Unfinished: 3 of 4 points are measured, no verdict." in table
+    for word in ("supported", "refuted", "inconclusive", "Bonferroni"):
+        assert word not in table
+    assert STATEMENT.judge({SLOPE: INSIDE}).of_points(4, 4) == STATEMENT.judge({SLOPE: INSIDE})
 
 
 def test_a_prediction_without_rows_is_not_measured_and_leaves_the_statement_open():

@@ -57,7 +57,9 @@ def _audit(run: Path, past: History) -> Audit:
         return Audit(run, name, "no predictions to check", tuple(faults), (), None)
     experiment = experiments.load(name)
     config = load(experiment.Config, run / CONFIG)
-    judgement = judged(experiment, rows_of(run, grid_points(experiment, config)).rows, config)
+    plan = grid_points(experiment, config)
+    rows, points, _ = rows_of(run, plan)
+    judgement = judged(experiment, rows, config, None if points is None else (points, len(plan)))
     faults += _unlike_result(run, judgement)
     remarks = _stamps(run, experiment, config, launches, faults)
     said = tuple(

@@ -35,18 +35,26 @@ class Kept(NamedTuple):
 
     def lines(self) -> list[str]:
         """Why the verdict is what it is; then one line a finding: quantity, measured, predicted, verdict and reason."""
-        findings = self.content["findings"]
+        findings = self.findings()
         why = because(self.verdict or "", [finding["verdict"] for finding in findings])
         return [*([why] if why else []), *(_finding(finding) + f": {_judged(finding)}" for finding in findings)]
 
+    def findings(self) -> list[Mapping[str, Any]]:
+        """As they are kept; those of a run that claims nothing have no verdict."""
+        kept: list[Mapping[str, Any]] = self.content["findings"]
+        if self.verdict is not None:
+            return kept
+        nothing = {"verdict": NO_VERDICT, "reason": ""}
+        return [finding if finding["verdict"] == "not measured" else {**finding, **nothing} for finding in kept]
+
     def held(self) -> str:
         """How many of the measured predictions are supported."""
-        verdicts = [finding["verdict"] for finding in self.content["findings"] if finding["verdict"] != "not measured"]
-        return f"{verdicts.count('supported')} of {len(verdicts)}" if verdicts else ""
+        verdicts = [finding["verdict"] for finding in self.findings() if finding["verdict"] != "not measured"]
+        return f"{verdicts.count('supported')} of {len(verdicts)}" if verdicts and self.verdict is not None else ""
 
     def deciding(self) -> str:
         """The first finding that has the verdict of the whole."""
-        same = [finding for finding in self.content["findings"] if finding["verdict"] == self.content["verdict"]]
+        same = [finding for finding in self.findings() if finding["verdict"] == self.verdict]
         return _finding(same[0]) if same and self.verdict != "not measured" else ""
 
 
@@ -73,8 +81,12 @@ def last_results(name: str | None = None) -> list[Kept]:
 
 
 def last_verdicts() -> dict[str, str]:
-    """The newest verdict on each statement that has one."""
-    return {str(kept.content.get("name")): kept.verdict for kept in last_results() if kept.verdict is not None}
+    """The newest verdict on each statement that was run; "no verdict" where no run has one."""
+    found: dict[str, str] = {}
+    for kept in last_results():
+        name = str(kept.content.get("name"))
+        found[name] = kept.verdict or found.get(name, NO_VERDICT)
+    return found
 
 
 def statements_table(folder: Path, titles: Mapping[str, str], link: str) -> str:

@@ -50,8 +50,9 @@ def write_result(
     """Write result.json (for machines) and table.md (for people) of a verified statement; returns the former.
 
     `caption` says what the numbers of the table are. `size` goes into result.json as it is; with fewer "points" than
-    "points_planned" table.md says "unfinished".
+    "points_planned" there is no verdict.
     """
+    judgement = judgement.of_points(size.get("points", 0), size.get("points_planned", 0))
     result = {
         "name": folder.name,
         "claim": statement.claim,
@@ -60,7 +61,7 @@ def write_result(
         "findings": [finding._asdict() for finding in judgement.findings],
         "merits": dict(judgement.merits),
         "notes": list(judgement.notes),
-        "smoke_run": judgement.verdict == NO_VERDICT,
+        "smoke_run": judgement.smoke,
         **size,
         "config": folder.config,
         **folder.record(),
@@ -122,14 +123,12 @@ def _page(
     caption: str,
     size: Mapping[str, Any],
 ) -> str:
-    smoke = judgement.verdict == NO_VERDICT
-    parts = [f"# {folder.name}" + ("" if smoke else f": {judgement.verdict}") + "\n"]
+    claims = judgement.verdict != NO_VERDICT
+    parts = [f"# {folder.name}" + ("" if judgement.smoke else f": {judgement.verdict}") + "\n"]
     parts += [f"{statement.claim}\n", f"Source: {statement.source}\n"]
-    if (points := size.get("points", 0)) < (planned := size.get("points_planned", 0)):
-        parts.append(f"Unfinished: {points} of {planned} points are measured.\n")
     parts += [f"{note}\n" for note in judgement.notes]
     parts.append(markdown_table(finding_rows(judgement)))
-    if (judged := sum(finding.verdict != "not measured" for finding in judgement.findings)) > 1 and not smoke:
+    if (judged := sum(finding.verdict != "not measured" for finding in judgement.findings)) > 1 and claims:
         parts.append(f"{CORRECTION.format(judged=judged, level=100 - 5 / judged)}\n")
     if judgement.merits:
         parts.append(markdown_table([{"number": key, "value": x} for key, x in judgement.merits.items()]))

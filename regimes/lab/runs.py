@@ -14,14 +14,15 @@ from pydantic import BaseModel
 from regimes.errors import UserError
 from regimes.lab.config import dump
 from regimes.lab.files import write_whole
-from regimes.lab.locks import LOCK, release, take_lock
+from regimes.lab.locks import release, take_lock
 from regimes.lab.provenance import device_of, latest, measuring, provenance, same_code, uncommitted_diff
+from regimes.lab.run_files import CONFIG as CONFIG
+from regimes.lab.run_files import DIFF, holds_results, holds_run, refuse_foreign, remove_begun
+from regimes.lab.run_files import RUN as RUN
 from regimes.lab.stamps import refuse_other_data
 from regimes.lab.yaml_text import read_yaml, to_yaml
 from regimes.paths import home
 
-CONFIG, RUN = "config.yaml", "run.json"
-DIFF = "uncommitted"  # files of what a launch's code had that its commit does not
 MISSING = object()
 
 
@@ -74,11 +75,11 @@ class RunFolder:
         """
         path = home(path)
         wanted = _plain(dump(config))
-        _refuse_foreign(path)
-        begins = not joined and (fresh or not (path.is_dir() and _holds_results(path)))
+        refuse_foreign(path)
+        begins = not joined and (fresh or not (path.is_dir() and holds_results(path)))
         launch = provenance(str(wanted.get("device", "cpu")) if begins else None)
         launch |= ({"stamp": dict(stamp)} if stamp else {}) | ({"joined": True} if joined else {})
-        if fresh and _holds_run(path):
+        if fresh and holds_run(path):
             _move_aside(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,7 @@ class RunFolder:
             raise type(error)(error.errno, message) from None
         lock = take_lock(path)
         try:
-            if _holds_results(path):
+            if holds_results(path):
                 _refuse_other(path, name, wanted, free)
                 folder = cls(path, name, wanted, lock, _launches(path), launch, across_commits)
             else:
@@ -157,6 +158,13 @@ class RunFolder:
         self._launches[:0] = [launch for launch in launches if launch not in self._launches]
         self._write_run()
 
+    def discard(self) -> None:
+        """Let go of the folder; remove it if this launch has begun it and nothing is measured."""
+        mine = self._start is not None and len(self._launches) == 1 and not holds_results(self.path)
+        self.close()
+        if mine:
+            remove_begun(self.path)
+
     def close(self) -> None:
         """Note the seconds of this launch and let go of the folder."""
         if self._lock is None:
@@ -175,7 +183,10 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        if isinstance(error, UserError):
+            self.discard()
+        else:
+            self.close()
 
     def _count_seconds(self) -> None:
         if self._start is not None:
@@ -208,33 +219,6 @@ def _launches(path: Path) -> list[dict[str, Any]]:
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values as they come back from config.yaml, so that two configurations are compared like with like."""
     return json.loads(json.dumps(values))
-
-
-def _holds_run(path: Path) -> bool:
-    return (path / CONFIG).exists() or (path / RUN).exists()
-
-
-def _holds_results(path: Path) -> bool:
-    """Whether a run has left more than its configuration: until then nothing is lost by another one."""
-    files = (entry.name for entry in path.iterdir() if not entry.name.endswith((".part", ".diff")))
-    return any(file not in (CONFIG, RUN) and not file.startswith(LOCK) for file in files)
-
-
-def _begun(file: str) -> bool:
-    """Whether a launch that came no further, as on a full disk, may have left this file."""
-    return file.endswith(".part") or file.startswith(LOCK) or (file.startswith(f"{DIFF}-") and file.endswith(".diff"))
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Refuse a path that is a file, or a folder with files that no run has written."""
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file; give a folder with --out")
-    if path.is_dir() and not _holds_run(path):
-        foreign = [entry.name for entry in path.iterdir() if not _begun(entry.name)]
-        if foreign:
-            raise UserError(
-                f"{path} holds files that are no run's ({min(foreign)}, ...); give a new or an empty folder with --out"
-            )
 
 
 def _refuse_other(path: Path, name: str, wanted: dict[str, Any], free: Collection[str]) -> None:

@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple
 from regimes.lab.intervals import LEVEL, Estimate, Interval
 
 Verdict = Literal["supported", "refuted", "inconclusive", "not reproduced", "not measured", "no verdict"]
-NO_VERDICT: Literal["no verdict"] = "no verdict"  # of a smoke run
+NO_VERDICT: Literal["no verdict"] = "no verdict"  # of a smoke run, or one that lacks points of its grid
+SMOKE = f"Smoke run: {NO_VERDICT}."
 Origin = Literal["published", "derived", "after a pilot", "chosen"]
 ERROR_FACTOR = 10.0
 FEW = 2  # repetitions that are few; one decides nothing
@@ -90,11 +91,26 @@ class Judgement(NamedTuple):
 
     def of_smoke_run(self) -> "Judgement":
         """The same measurements without verdicts: a smoke run shows that the code runs, and claims nothing."""
+        return self._without_verdict(SMOKE)
+
+    def of_points(self, measured: int, planned: int) -> "Judgement":
+        """The same where all planned points are measured; without them the run claims nothing yet."""
+        if measured >= planned:
+            return self
+        return self._without_verdict(f"Unfinished: {measured} of {planned} points are measured, {NO_VERDICT}.")
+
+    @property
+    def smoke(self) -> bool:
+        """Whether it is that of a smoke run."""
+        return SMOKE in self.notes
+
+    def _without_verdict(self, note: str) -> "Judgement":
         findings = tuple(
             finding if finding.verdict == "not measured" else finding._replace(verdict=NO_VERDICT, reason="")
             for finding in self.findings
         )
-        return self._replace(verdict=NO_VERDICT, findings=findings, notes=("Smoke run: no verdict.", *self.notes))
+        notes = tuple(dict.fromkeys((note, *self.notes)))
+        return self._replace(verdict=NO_VERDICT, findings=findings, notes=notes)
 
 
 class Statement(NamedTuple):

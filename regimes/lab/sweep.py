@@ -14,7 +14,7 @@ from regimes.lab.calls import UNFINISHED, Point, measure_batch, unfinished
 from regimes.lab.calls import describe as describe
 from regimes.lab.config import Settings
 from regimes.lab.console import track as show_progress
-from regimes.lab.fields import TABLE, read_table
+from regimes.lab.fields import TABLE, read_table, value_of
 from regimes.lab.log import LOG, PointLog, Record, point_key, read_log
 from regimes.lab.runs import RunFolder
 from regimes.lab.stamps import refuse_unlike
@@ -103,7 +103,8 @@ def sweep(
     if len(records) == len(points):
         shutil.rmtree(folder.path / UNFINISHED, ignore_errors=True)
     if failures:
-        raise _failed(failures, len(batches), folder) from failures[0].error
+        kept = f"; all other rows are kept in {folder.path}" if held else ""
+        raise _failed(failures, len(batches), kept) from failures[0].error
     return to_frame(records)
 
 
@@ -153,7 +154,18 @@ def rows_of(folder: RunFolder | Path, planned: Sequence[Point] = ()) -> Measured
     table = path / TABLE
     if not table.exists():
         raise FileNotFoundError(f"{path} holds no rows yet; run the experiment there first")
-    return Measured(pandas.DataFrame(read_table(table)), None, None)
+    lines = read_table(table)
+    return Measured(pandas.DataFrame(lines), _points_in(lines, planned), None)
+
+
+def _points_in(lines: Sequence[Mapping[str, Any]], planned: Sequence[Point]) -> int | None:
+    """How many planned points the lines of rows.csv come from; None where they do not say it."""
+    axes = list(planned[0]) if planned else []
+    if not axes or any(axis not in line for line in lines for axis in axes):
+        return None
+    plan = {tuple(value_of("" if point[axis] is None else str(point[axis])) for axis in axes) for point in planned}
+    found = {tuple(line[axis] for axis in axes) for line in lines}
+    return len(found) if found <= plan else None
 
 
 def to_frame(records: Iterable[Record]) -> "pandas.DataFrame":
@@ -261,7 +273,7 @@ def _small(config: Settings, points: list[Point]) -> int:
     return 0
 
 
-def _failed(failures: list[Outcome], batches: int, folder: RunFolder) -> Exception:
+def _failed(failures: list[Outcome], batches: int, kept: str) -> Exception:
     """The first failure; a mistake of the user (UserError, OSError) and a RunFailed stay what they are."""
     first = failures[0]
     error = first.error
@@ -272,7 +284,7 @@ def _failed(failures: list[Outcome], batches: int, folder: RunFolder) -> Excepti
     where = describe(shared if shared else first.points[0])
     kind = "" if isinstance(error, (UserError, OSError, RunFailed)) else f"{type(error).__name__}: "
     count = f" ({len(failures)} of {batches} calls failed)" if batches > 1 else ""
-    message = f"measuring {where} failed{count}: {kind}{text}; all other rows are kept in {folder.path}"
+    message = f"measuring {where} failed{count}: {kind}{text}{kept}"
     if isinstance(error, (UserError, OSError)):
         return UserError(message)
     ended = isinstance(error, (RunFailed, BrokenExecutor)) or (error is not None and out_of_memory(error))

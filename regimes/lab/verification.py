@@ -79,7 +79,7 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
             f"{folder.path}/rows.csv is damaged: it has no column {lost[0]}; restore it, or measure with --fresh"
         )
     try:
-        judgement = judged(experiment, rows, config)
+        judgement = judged(experiment, rows, config, None if points is None else (points, planned))
     except (ValueError, KeyError, AttributeError) as error:
         if (lost := _lost_field(error, rows)) is not None and not names_its_fields(folder.path):
             raise UserError(
@@ -106,12 +106,19 @@ def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
     return Conclusion(judgement, table, _draw(experiment, rows, folder))
 
 
-def judged(experiment: Any, rows: "pandas.DataFrame", config: Settings) -> Judgement:
-    """What the experiment says of the rows; one seed decides nothing, and a smoke run claims nothing."""
+def judged(
+    experiment: Any, rows: "pandas.DataFrame", config: Settings, points: tuple[int, int] | None = None
+) -> Judgement:
+    """What the experiment says of the rows; one seed decides nothing, and a smoke run claims nothing.
+
+    Nor does a run with fewer points than are planned; points: both, where they are known.
+    """
     judgement = experiment.judge(rows)
     if "seed" in rows and rows.seed.nunique() == 1:
         judgement = judgement.of_one_seed()
-    return judgement.of_smoke_run() if smoke_run(experiment, config) else judgement
+    if smoke_run(experiment, config):
+        judgement = judgement.of_smoke_run()
+    return judgement if points is None else judgement.of_points(*points)
 
 
 def _lost_field(error: Exception, rows: "pandas.DataFrame") -> str | None:
