@@ -4,6 +4,7 @@ import torch
 from torch.testing import assert_close
 
 from regimes.conventions import generator
+from regimes.errors import Diverged
 from regimes.experiments.least_action import exponent_p
 from regimes.experiments.least_action.known_least import exponents
 from regimes.transport.energy import action
@@ -44,6 +45,20 @@ def test_each_prediction_can_fail_alone_at_any_p(change, quantity, worst):
     assert found.pop(quantity) == "refuted"
     assert set(found.values()) == {"supported"}
     exponent_p.draw(table())
+
+
+@pytest.mark.parametrize("p", [1.5, 2.0, 3.0])
+def test_a_gap_that_is_not_known_is_not_passed_over_for_the_worst_p(p):
+    rows = table()
+    rows.loc[(rows.p == p) & (rows.weight > 0) & (rows.seed == 1), ["gap", "asymmetry"]] = float("nan")
+    assert set(verdicts(rows).values()) == {"inconclusive"}
+
+
+def test_a_rate_at_which_nets_diverge_ends_in_a_line():
+    points = [{"p": 2.0, "weight": 0.3, "seed": 0}]
+    for steps in (1, 3):
+        with pytest.raises(Diverged, match="take a smaller rate"):
+            exponent_p.measure(exponent_p.Config(p=(2.0, 3.0), rate=1e300, steps=steps), points)
 
 
 def test_a_map_that_is_optimal_for_one_p_is_measured_as_that():

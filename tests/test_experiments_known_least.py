@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from regimes.errors import Diverged
 from regimes.experiments.least_action import complexity_adapts, minimal_maps_are_not_unique, multiplier_diverges
 from regimes.experiments.least_action.known_least import courses, mirrored
 from regimes.experiments.least_action.known_least.exact import RISKS, SCORES, band, below, least, line, logistic
@@ -169,6 +170,41 @@ def test_the_octave_ratio_tells_the_laws_of_the_multiplier_apart(risk, power):
 def test_a_multiplier_off_the_exact_course_and_a_residual_are_refuted():
     assert verdicts(multiplier_diverges, grown(RESTS, factor=1.3))[multiplier_diverges.COURSE] == "refuted"
     assert verdicts(multiplier_diverges, grown(RESTS, residual=0.2))[multiplier_diverges.RESIDUAL] == "refuted"
+
+
+def with_nan(rows, where, column):
+    """The same rows, unknown at one seed."""
+    rows.loc[where & (rows.seed == 2), column] = float("nan")
+    return rows
+
+
+@pytest.mark.parametrize("risk", list(RESTS))
+@pytest.mark.parametrize("part", ["quarter", "half", "end"])
+def test_a_multiplier_that_is_not_known_is_not_said_to_rest(risk, part):
+    rows = grown(RESTS)
+    found = verdicts(multiplier_diverges, with_nan(rows, rows.risk == risk, f"multiplier_{part}"))
+    assert found[multiplier_diverges.OCTAVE[risk]] == "inconclusive"
+    assert (found[multiplier_diverges.COURSE] == "inconclusive") == (part == "end")
+
+
+def test_a_multiplier_rests_only_if_it_moves_in_neither_octave():
+    rows = pd.DataFrame({"multiplier_quarter": [2.0, 2.0, 2.0], "multiplier_half": [2.0, 2.0, 1.0]})
+    rows["multiplier_end"] = [2.0, 3.0, 3.0]
+    assert multiplier_diverges.octaves(rows).tolist() == pytest.approx([0.0, float("inf"), float("nan")], nan_ok=True)
+
+
+@pytest.mark.parametrize("distance", [0.25, 1.0, 4.0])
+def test_a_transport_that_is_not_known_is_not_passed_over_for_the_worst(distance):
+    rows = tasks()
+    where = (rows.method == "least_action") & (rows.distance == distance)
+    assert verdicts(complexity_adapts, with_nan(rows, where, "transport"))[complexity_adapts.RATIO] == "inconclusive"
+
+
+def test_a_training_that_diverges_ends_in_a_line():
+    x, signs = below(8, 1.0, 0)
+    start = torch.tensor([1.0]).double()
+    with pytest.raises(Diverged, match="take a smaller rate"):
+        train([net(0, blocks=1, hidden=2)], x[None], signs[None], logistic, line, start, steps=3, rate=1e300)
 
 
 def test_the_exact_course_adds_the_least_risk_step_by_step():

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from regimes.lab import numbers
 from regimes.lab.numbers import Number
 from regimes.lab.report import Interval, Prediction, Statement
-from regimes.lab.statistics import geometric_mean_interval, loglog_slope, mean_interval, slope_error
+from regimes.lab.statistics import geometric_mean_interval, loglog_slope, mean_interval, share_interval, slope_error
 
 ALPHA = np.repeat([1.0, 10.0, 100.0], 3)
 SEED = np.tile([0, 1, 2], 3)
@@ -113,3 +113,37 @@ def test_the_value_of_an_extent_is_the_median_and_that_of_a_seed_the_mean():
     assert numbers.extent([1.0, 2.0, 9.0]).value == 2.0
     rows = pandas.DataFrame({"seed": [0, 0, 0, 1], "loss": [1.0, 2.0, 9.0, 5.0]})
     assert numbers.by_seed(rows, "loss").tolist() == [4.0, 5.0]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_the_worst_of_numbers_is_unknown_if_one_of_them_is(place):
+    known = [numbers.mean([1.0, 2.0]), numbers.mean([5.0, 6.0])]
+    assert numbers.worst([*known, None]) is known[1]
+    assert numbers.worst(known, lambda one: -one.value) is known[0]
+    found = numbers.worst([*known[:place], numbers.mean([1.0, math.nan]), *known[place:]])
+    assert found is not None
+    assert math.isnan(found.value)
+    assert numbers.worst([None]) is None
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_mean_of_a_seed_is_unknown_if_one_of_its_values_is(place):
+    rows = pandas.DataFrame({"seed": [0, 0, 0, 1], "loss": [1.0, 2.0, 9.0, 5.0]})
+    rows.loc[place, "loss"] = math.nan
+    assert numbers.by_seed(rows, "loss").tolist() == pytest.approx([math.nan, 5.0], nan_ok=True)
+
+
+def test_a_pair_with_an_unknown_value_is_unknown_and_a_seed_without_its_pair_is_left_out():
+    first, second = pandas.Series({0: 1.0, 1: math.nan, 2: 3.0}), pandas.Series({0: 4.0, 1: 4.0, 3: 4.0})
+    assert numbers.paired(first, second, lambda a, b: a - b).tolist() == pytest.approx([-3.0, math.nan], nan_ok=True)
+
+
+def test_a_share_is_unknown_if_one_of_its_trials_is():
+    values = pandas.Series([1.0, -1.0, 2.0])
+    assert numbers.share(values > 0, values).estimate.value == 2 / 3
+    assert numbers.share([True, True]).interval == share_interval(2, 2).interval
+    assert numbers.share([]) is None
+    for found in (numbers.share(values.mask(values < 0) > 0, values.mask(values < 0)), numbers.share([1.0, math.nan])):
+        assert math.isnan(found.value)
+        assert math.isnan(found.interval.low)
+        assert found.estimate.repetitions > 1

@@ -5,7 +5,8 @@ against predictions (`judged`), its table prints them (`cells`), its figure draw
 no number (None), and a number that is None is left out: rows of a part of the axes can be judged, tabled and drawn.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from regimes.lab.statistics import (
     loglog_slope,
     mean_interval,
     median_interval,
+    share_interval,
     slope_error,
 )
 
@@ -77,6 +79,20 @@ def median(values: ArrayLike, level: float = LEVEL) -> Number | None:
     return Number.of(median_interval(values, level)) if np.size(values) else None
 
 
+def share(hits: ArrayLike, of: ArrayLike | None = None) -> Number | None:
+    """Share of hits (true, or 1) with the interval of `share_interval`; None without values.
+
+    It is not known if a hit is NaN, or one of the values `of` which the hits are: NaN compares as false.
+    """
+    sample = np.asarray(hits, dtype=float)
+    if not sample.size:
+        return None
+    if np.isnan(sample).any() or (of is not None and np.isnan(np.asarray(of, dtype=float)).any()):
+        nothing = Interval(np.nan, np.nan)
+        return Number.of(Estimate(np.nan, nothing, repetitions=sample.size))
+    return Number.of(share_interval(int(sample.sum()), sample.size))
+
+
 def largest(values: ArrayLike, error: Any = 0.0) -> Number | None:
     """The largest of all values as a single point, with the largest of the errors; None without values."""
     return _point(np.max(np.asarray(values)), error) if np.size(values) else None
@@ -85,6 +101,16 @@ def largest(values: ArrayLike, error: Any = 0.0) -> Number | None:
 def smallest(values: ArrayLike, error: Any = 0.0) -> Number | None:
     """The smallest of all values as a single point, with the largest of the errors; None without values."""
     return _point(np.min(np.asarray(values)), error) if np.size(values) else None
+
+
+def worst(found: Iterable[Number | None], key: Callable[[Number], float] = lambda one: one.value) -> Number | None:
+    """The number with the largest key. If a key is NaN, that number: a comparison would pass over what is unknown.
+
+    None without numbers.
+    """
+    numbers = [one for one in found if one is not None]
+    unknown = [one for one in numbers if math.isnan(key(one))]
+    return unknown[0] if unknown else max(numbers, key=key, default=None)
 
 
 def extent(values: ArrayLike, error: Any = 0.0) -> Number | None:
@@ -168,12 +194,18 @@ def spread(name: str, number: Number | None) -> dict[str, float]:
 
 def by_seed(rows: Any, column: str) -> Any:
     """The mean of a column over the rows of each seed, by seed: differences and ratios of two are paired by seed."""
-    return rows.groupby("seed")[column].mean()
+    return means(rows.groupby("seed")[column])
+
+
+def means(groups: Any) -> Any:
+    """The mean of each group of a series; NaN where one of its values is, which pandas leaves out."""
+    return groups.mean().where(groups.count() == groups.size())
 
 
 def paired(first: Any, second: Any, combine: Callable[[Any, Any], Any]) -> np.ndarray:
-    """combine(first, second) of two series by seed, for each seed that has both."""
-    return combine(first, second).dropna().to_numpy(dtype=float)
+    """combine(first, second) of two series by seed, for each seed that has both; NaN where one of the two is."""
+    found = combine(first, second)
+    return found[found.index.isin(first.index) & found.index.isin(second.index)].to_numpy(dtype=float)
 
 
 def _point(value: Any, error: Any) -> Number:

@@ -56,14 +56,14 @@ def judge(rows: "DataFrame") -> Judgement:
     some = rows[rows.method == "least_action"]
     found = {
         SLOPE: numbers.slope(some.least_transport, some.transport, some.seed),
-        RATIO: max(least_action.values(), key=lambda one: one.value, default=None),
+        RATIO: numbers.worst(least_action.values()),
         ALONE: alone[min(alone)] if alone else None,
     }
     other = rows[rows.method == "risk"]
     merits = {
         "seeds": float(rows.seed.nunique()),
         "slope by the risk alone": numbers.slope(other.least_transport, other.transport, other.seed),
-        "objective over the least one − 1, largest": float(some.excess.max()) if len(some) else None,
+        "objective over the least one − 1, largest": numbers.largest(some.excess),
     }
     return numbers.judged(STATEMENT, found, merits)
 

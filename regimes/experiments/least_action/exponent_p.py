@@ -19,6 +19,8 @@ clouds, which chose gain and weights, had been looked at.
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from regimes.experiments.least_action.known_least.exponents import Config as Config
 from regimes.experiments.least_action.known_least.exponents import measure as measure
 from regimes.lab import figures, numbers
@@ -50,16 +52,15 @@ GRID = ("p", "weight", "seed")
 BATCHED = ("weight", "seed")
 
 
-def worst(rows: Any, number: Any, *, by: Any = max) -> numbers.Number | None:
+def worst(rows: Any, number: Any) -> numbers.Number | None:
     """The largest number of the p."""
-    found = numbers.each(rows, "p", number)
-    return by(found.values(), key=lambda one: one.value, default=None)
+    return numbers.worst(numbers.each(rows, "p", number).values())
 
 
 def gap_ratio(some: Any, first: Any) -> numbers.Number | None:
     """Gap over that of the risk alone, paired by seed, both at least the resolution: geometric mean."""
     above, below = (part.set_index("seed").gap.clip(lower=FLOOR) for part in (some, first))
-    return numbers.geometric_mean((above / below).dropna())
+    return numbers.geometric_mean(numbers.paired(above, below, np.divide))
 
 
 def judge(rows: "DataFrame") -> Judgement:

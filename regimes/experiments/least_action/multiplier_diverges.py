@@ -56,9 +56,9 @@ BATCHED = ("seed",)
 
 
 def octaves(some: Any, what: str = "multiplier") -> Any:
-    """(λ(T) − λ(T/2))/(λ(T/2) − λ(T/4)) of each run; 0 where λ rested before."""
+    """(λ(T) − λ(T/2))/(λ(T/2) − λ(T/4)) of each run; 0 where λ rested in both, NaN where λ is unknown or fell."""
     late, early = (some[f"{what}_{a}"] - some[f"{what}_{b}"] for a, b in (("end", "half"), ("half", "quarter")))
-    return (late / early).where(early > 0, 0.0)
+    return (late / early).mask((late == 0) & (early == 0), 0.0).mask((late < 0) | (early < 0))
 
 
 def judge(rows: "DataFrame") -> Judgement:
@@ -73,8 +73,7 @@ def judge(rows: "DataFrame") -> Judgement:
         merits[f"{risk}: octave ratio of the exact course"] = numbers.mean(octaves(some, "exact"))
         merits[f"{risk}: λ at the end over that of the exact course"] = off[risk]
         merits[f"{risk}: λ at the end"] = numbers.geometric_mean(some.multiplier_end)
-    known = [one for one in off.values() if one is not None]
-    found[COURSE] = max(known, key=lambda one: abs(one.value - 1), default=None)
+    found[COURSE] = numbers.worst(off.values(), lambda one: abs(one.value - 1))
     found[RESIDUAL] = numbers.mean(rows[rows.risk == "hinge"].excess, within=Interval(-1.0, float("inf")))
     return numbers.judged(STATEMENT, found, merits)
 

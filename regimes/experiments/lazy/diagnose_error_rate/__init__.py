@@ -13,13 +13,13 @@ It chose the target, too: a first one, even in the inputs, was hard for tanh net
 trained. Regimes in between have no known truth and are left out, so the rate is one for clear cases.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regimes.experiments.lazy.diagnose_error_rate.config import Config as Config
 from regimes.experiments.lazy.diagnose_error_rate.nets import KINDS
 from regimes.experiments.lazy.diagnose_error_rate.runs import measure as measure
 from regimes.lab import figures
-from regimes.lab.numbers import Number, judged
+from regimes.lab.numbers import judged, share
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 from regimes.tangent.diagnosis.judgement import Limits
 
@@ -41,13 +41,6 @@ GRID = ("kind", "seed")
 BATCHED = ("seed",)
 
 
-def share(values: Any) -> Number | None:
-    """Share of nets with its interval by Wilson; None without nets."""
-    from regimes.lab.statistics import share_interval
-
-    return Number.of(share_interval(int(values.sum()), len(values))) if len(values) else None
-
-
 def judge(rows: "DataFrame") -> Judgement:
     """Both shares over all nets; beside them the shares of the lazy and of the other nets."""
     found = {RIGHT: share(rows.right), WRONG: share(rows.wrong)}
@@ -55,7 +48,7 @@ def judge(rows: "DataFrame") -> Judgement:
         "nets": float(len(rows)),
         "right, lazy nets": share(rows.right[rows.truth > 0]),
         "right, other nets": share(rows.right[rows.truth < 0]),
-        "cannot tell": share((rows.said == 0).astype(float)),
+        "cannot tell": share(rows.said == 0, rows.said),
     }
     return judged(STATEMENT, found, merits)
 

@@ -75,7 +75,7 @@ def leavings(rows: "DataFrame", column: str) -> "DataFrame":
         last = above[0]
         places, values = (np.log(part[last - 1 : last + 1]) for part in (course.log_time.to_numpy(), share))
         left = float(np.exp(np.interp(np.log(LEFT), values, places)))
-        off = float((course[f"{column}_error"] / course[column]).iloc[last - 1 : last + 1].max())
+        off = float((course[f"{column}_error"] / course[column]).iloc[last - 1 : last + 1].max(skipna=False))
         alpha, seed = key  # pyright: ignore[reportGeneralTypeIssues]
         unit = LEFT * float(course.initial.iloc[0]) * float(course.margin.iloc[0])
         found.append({"alpha": alpha, "seed": seed, "left": left, "error": off * left, "unit": unit})

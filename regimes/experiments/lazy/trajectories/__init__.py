@@ -24,7 +24,7 @@ from regimes.experiments.lazy.trajectories.config import LARGE, SMALL
 from regimes.experiments.lazy.trajectories.config import Config as Config
 from regimes.experiments.lazy.trajectories.figure import draw as draw
 from regimes.experiments.lazy.trajectories.runs import measure as measure
-from regimes.lab.numbers import cells, judged
+from regimes.lab.numbers import cells, judged, worst
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def judge(rows: "DataFrame") -> Judgement:
         SMALL_SHARE: share.get(SMALL),
         LARGE_SHARE: share.get(LARGE),
     }
-    worse = max(fits, key=lambda number: number.interval.high) if len(fits) == 2 else None
+    worse = worst(fits, lambda number: number.interval.high) if len(fits) == 2 else None
     merits = {
         "seeds": float(numbers.ends(rows).seed.nunique()),
         **found,

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from regimes.conventions import generator
-from regimes.experiments.least_action.known_least.nets import net
+from regimes.experiments.least_action.known_least.nets import descent, net, refuse_diverged
 from regimes.lab.config import Settings
 from regimes.streams import KnownMap
 from regimes.transport.brenier import brenier_test
@@ -73,18 +73,19 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
         risk = (found[0] - m).square().sum() + (found[1] - c).square().sum()
         return risk, blocks ** (p - 1) * transport_cost(trace.flat_steps, p=p, convention=sum_over_features)
 
-    optimizer = torch.optim.Adam(parameters.values(), lr=config.rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
     risk = action = torch.zeros_like(weight)
-    for _ in range(config.steps):
+
+    def objective() -> Tensor:
+        nonlocal risk, action
         risk, action = vmap(loss)(parameters, x, mean, covariance)
-        optimizer.zero_grad(set_to_none=True)
-        (risk + weight * action).sum().backward()
-        optimizer.step()
-        schedule.step()
+        return (risk + weight * action).sum()
+
+    for _ in descent(parameters, objective, steps=config.steps, rate=config.rate):
+        pass
     rows = []
     for run, one in enumerate(nets):
         one.load_state_dict({name: value[run].detach() for name, value in parameters.items()})
+        refuse_diverged(one.segment(0).transport(fresh[run]), config.rate)
         row = {"risk": float(risk[run].detach()), "action": float(action[run].detach())}
         rows.append(row | quality(config, one, fresh[run], p, points[run]["seed"]))
     return rows

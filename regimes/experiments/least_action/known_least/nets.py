@@ -1,6 +1,6 @@
 """Small residual nets of the plane, trained side by side on risk + transport/λ under a fixed score of the height."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from regimes.conventions import generator
+from regimes.errors import Diverged
 from regimes.lab.config import Settings
 from regimes.models.image_nets import dense_net
 from regimes.models.initialise import initialise, kaiming
@@ -47,6 +48,33 @@ def net(seed: int, *, blocks: int, hidden: int, gain: float = 0.5) -> ResidualNe
     return made
 
 
+def descent(
+    parameters: Mapping[str, Tensor], objective: Callable[[], Tensor], *, steps: int, rate: float
+) -> Iterator[int]:
+    """Full-batch Adam on the objective, with a cosine schedule to 0: the number of each step, from 1, after it.
+
+    Diverged: the parameters of a net are no longer finite.
+    """
+    optimizer = torch.optim.Adam(parameters.values(), lr=rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for step in range(1, steps + 1):
+        optimizer.zero_grad(set_to_none=True)
+        objective().backward()
+        optimizer.step()
+        schedule.step()
+        yield step
+    for one in parameters.values():
+        refuse_diverged(one, rate)
+
+
+def refuse_diverged(values: Tensor, rate: float) -> None:
+    """Diverged: weights or states of a net are not finite, or so large that their squares are not."""
+    if not bool(values.square().isfinite().all()):
+        raise Diverged(
+            f"a net has diverged at the rate {rate:g}: its numbers are no longer finite; take a smaller rate"
+        )
+
+
 def train(
     nets: Sequence[ResidualNet],
     x: Float[Tensor, "runs n 2"],
@@ -73,22 +101,24 @@ def train(
         trace = functional_call(frame, weights, (points,), {"trace": True})
         return trace.output, blocks * transport_cost(trace.flat_steps, convention=sum_over_features)
 
-    optimizer = torch.optim.Adam(parameters.values(), lr=rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     kept: list[Tensor] = []
 
     def measured() -> tuple[Tensor, Tensor, Tensor]:
         ends, transport = vmap(forward)(parameters, x)
         return ends, risk(signs * score(ends[..., 1])).mean(1), transport
 
-    for step in range(1 - warm, steps + 1 - warm):
+    before = torch.zeros_like(multiplier)  # the risks before a step
+
+    def objective() -> Tensor:
+        nonlocal before
         _, risks, transport = measured()
-        optimizer.zero_grad(set_to_none=True)
-        (risks + transport / multiplier).sum().backward()
-        optimizer.step()
-        schedule.step()
+        before = risks.detach()
+        return (risks + transport / multiplier).sum()
+
+    for number in descent(parameters, objective, steps=steps, rate=rate):
+        step = number - warm
         if step > 0:
-            multiplier = multiplier + growth * risks.detach()
+            multiplier = multiplier + growth * before
         if step in looks:
             kept.append(multiplier)
     with torch.no_grad():

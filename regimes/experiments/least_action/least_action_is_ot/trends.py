@@ -62,8 +62,7 @@ class Ends(NamedTuple):
             return None
         rows = self.rows if rows is None else rows
         found = numbers.known({name: number((self.of if whole else self.top)(name, rows)) for name in of})
-        known = [one for one in found.values() if not math.isnan(one.value)]
-        return max(known, key=lambda one: sign * one.value, default=UNKNOWN)
+        return numbers.worst(found.values(), lambda one: sign * one.value) or UNKNOWN
 
     def worst_mean(
         self, column: str, within: Interval, *, of: tuple[str, ...] = KNOWN, sign: float = 1.0
@@ -99,11 +98,11 @@ def floored(gap: Any) -> Any:
 def order(some: Any, column: str) -> Number | None:
     """Spearman correlation of weight and column in each seed, 0 where the column is constant; mean over the seeds."""
     found = [
-        rank_correlation(one.weight, floored(one[column]))
+        0.0 if np.ptp(floored(one[column])) == 0 else rank_correlation(one.weight, floored(one[column]))
         for _, one in some.groupby("seed")
         if one.weight.nunique() > 1
     ]
-    return numbers.mean(np.nan_to_num(found), within=CORRELATION)
+    return numbers.mean(found, within=CORRELATION)
 
 
 def gap_ratio(some: Any) -> Number | None:

@@ -51,7 +51,9 @@ def numbers(rows: Any, unit: str, band: float, m0: int) -> tuple[dict[str, Numbe
         FOUND: _found(flow, band, m0),
         WIDE: largest(wide.loss / band, _worst(wide, band)),
         NARROW: smallest(narrow.loss / band, _worst(narrow, band)),
-        BOUND: smallest(narrow.loss / narrow.bound, (narrow.error / narrow.bound).max() if len(narrow) else 0.0),
+        BOUND: smallest(
+            narrow.loss / narrow.bound, (narrow.error / narrow.bound).max(skipna=False) if len(narrow) else 0.0
+        ),
         FIXED: geometric_mean(fixed.loss / band),
         FREE: smallest(most.loss / band, _worst(most, band)),
     }
@@ -80,7 +82,7 @@ def _found(flow: Any, band: float, m0: int) -> Number | None:
 
 
 def _worst(some: Any, band: float) -> float:
-    return float(some.error.max() / band) if len(some) else 0.0
+    return float(some.error.max(skipna=False) / band) if len(some) else 0.0
 
 
 def teachers(rows: Any) -> int:

@@ -16,9 +16,8 @@ from regimes.experiments.mean_field.convexity.config import TRAINED
 from regimes.experiments.mean_field.convexity.config import Config as Config
 from regimes.experiments.mean_field.convexity.runs import measure as measure
 from regimes.lab import figures
-from regimes.lab.numbers import Number, cells, extent, judged, largest
+from regimes.lab.numbers import Number, cells, extent, judged, largest, share
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
-from regimes.lab.statistics import share_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,8 +50,8 @@ def excess(rows: Any, way: str) -> "Series":
 
 def violations(rows: Any, way: str) -> Number | None:
     """The share of pairs whose middle lies above the mean of the ends, with its binomial interval."""
-    hits = int((excess(rows, way) > 0).sum())
-    return Number.of(share_interval(hits, len(rows))) if len(rows) else None
+    over = excess(rows, way)
+    return share(over > 0, over)
 
 
 def judge(rows: "DataFrame") -> Judgement:
@@ -64,7 +63,7 @@ def judge(rows: "DataFrame") -> Judgement:
         GEODESIC: violations(rows[rows.nets == TRAINED], "geodesic"),
     }
     trained: Any = rows[rows.nets == TRAINED]
-    worst = trained[["one", "other"]].max(axis=1) / trained.teacher
+    worst = trained[["one", "other"]].max(axis=1, skipna=False) / trained.teacher
     return judged(STATEMENT, found, {"trained nets: largest risk over that of f = 0": largest(worst)})
 
 

@@ -28,7 +28,7 @@ from regimes.experiments.mean_field.deep_diversity.config import Config as Confi
 from regimes.experiments.mean_field.deep_diversity.figure import draw as draw
 from regimes.experiments.mean_field.deep_diversity.numbers import by_arm, column, ends, ratio
 from regimes.experiments.mean_field.deep_diversity.runs import measure as measure
-from regimes.lab.numbers import cells, extent, geometric_mean, judged
+from regimes.lab.numbers import cells, extent, geometric_mean, judged, largest, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def judge(rows: "DataFrame") -> Judgement:
     flat = ends(rows, FLAT)
     found = {
         FULL_LEFT: by_arm(rows, column("risk", "zero")).get(FULL),
-        FLAT_LEAST: None if flats.empty else extent([over.min()]),
-        FLAT_MOST: None if flats.empty else extent([over.max()]),
+        FLAT_LEAST: smallest(over),
+        FLAT_MOST: largest(over),
         FLAT_INSIDE: extent(flat.steep_inside / flat.steep),
         FLAT_STEEP: ratio(rows, "steep", FLAT, FULL),
         RESCUED: ratio(rows, "risk", FLAT_FULL, FLAT),

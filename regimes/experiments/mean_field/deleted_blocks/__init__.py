@@ -37,7 +37,7 @@ from regimes.experiments.mean_field.deleted_blocks.numbers import (
     rise,
 )
 from regimes.experiments.mean_field.deleted_blocks.runs import measure as measure
-from regimes.lab.numbers import cells, each, judged, mean
+from regimes.lab.numbers import cells, each, judged, mean, worst
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def judge(rows: "DataFrame") -> Judgement:
         RISK: in_number(deep, "train_risk"),
         FIRST: rise(deep),
         JUMP: largest_rise(deep),
-        DESTROYED: min(plain, key=lambda number: number.value, default=None),
+        DESTROYED: worst(plain, lambda number: -number.value),
     }
     merits = {
         "seeds": float(rows.seed.nunique()),

@@ -26,9 +26,8 @@ from regimes.experiments.mean_field.depth_coordinate.config import points as poi
 from regimes.experiments.mean_field.depth_coordinate.figure import draw as draw
 from regimes.experiments.mean_field.depth_coordinate.numbers import at_best, at_rate, best, finished, ratio
 from regimes.experiments.mean_field.depth_coordinate.runs import measure as measure
-from regimes.lab.numbers import Number, cells, geometric_mean, judged
+from regimes.lab.numbers import cells, geometric_mean, judged, share
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
-from regimes.lab.statistics import share_interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -59,12 +58,11 @@ def judge(rows: "DataFrame") -> Judgement:
     tuned = {arm: at_best(found, arm) for arm in (FIXED, TIMES, WEIGHTS)}
     small = float(found.rate.min())
     times = tuned[TIMES]
-    moved = Number.of(share_interval(int((times.moved > 0).sum()), len(times))) if len(times) else None
     numbers = {
         SAME: ratio(at_rate(found, TIMES, small), at_rate(found, FIXED, small)),
         BEST: ratio(times, tuned[FIXED]),
         LIKE_WEIGHTS: ratio(times, tuned[WEIGHTS]),
-        MOVED: moved,
+        MOVED: share(times.moved > 0, times.moved) if len(times) else None,
     }
     merits: dict[str, Any] = {"problems judged": float(times.seed.nunique()) if len(times) else None}
     merits["trained weights over fixed ones, each at its best steps"] = ratio(tuned[WEIGHTS], tuned[FIXED])

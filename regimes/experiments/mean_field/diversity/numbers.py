@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from regimes.lab import numbers
 from regimes.lab.numbers import Number, known
-from regimes.lab.statistics import share_interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -27,7 +27,7 @@ def ends(rows: "DataFrame") -> Any:
 
 def share(some: Any, column: str = "proved") -> Number | None:
     """Share of the runs where the column is true, with its binomial interval; None without runs."""
-    return Number.of(share_interval(int(some[column].sum()), len(some))) if len(some) else None
+    return numbers.share(some[column], some.value - (some.best if column == "spurious" else some.lower))
 
 
 def shares(rows: "DataFrame", column: str = "proved") -> dict[tuple[str, str], Number]:
@@ -40,7 +40,8 @@ def in_its_sign(rows: "DataFrame") -> Number | None:
     """Share of the limits of one sign that are proved to be global among the measures of that sign."""
     last = ends(rows)
     some = last[last.start == "one sign"]
-    return share(some.assign(inside=some.value - some.lower_positive <= NEAR * some["first"]), "inside")
+    above = some.value - some.lower_positive
+    return numbers.share(above <= NEAR * some["first"], above)
 
 
 def slack(rows: "DataFrame") -> "Series":

@@ -3,8 +3,8 @@
 from typing import Any
 
 from regimes.experiments.mean_field.sparse_deconvolution.config import SLIDING
+from regimes.lab import numbers
 from regimes.lab.numbers import Number, each
-from regimes.lab.statistics import share_interval
 
 SUCCESS = 1e-4  # F less its minimum, as published
 
@@ -21,7 +21,7 @@ def with_excess(rows: Any) -> Any:
 
 def share(rows: Any) -> Number | None:
     """Share of successes with Wilson's interval."""
-    return Number.of(share_interval(int(rows.success.sum()), len(rows))) if len(rows) else None
+    return numbers.share(rows.success, rows.excess)
 
 
 def rates(rows: Any) -> dict[tuple[int, str, str], dict[int, Number]]:

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.mean_field.spurious_minima.config import GLOBAL
+from regimes.lab import numbers
 from regimes.lab.numbers import Number, known
-from regimes.lab.statistics import share_interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -20,7 +20,7 @@ def spurious(rows: Any) -> Any:
 
 def share(rows: Any, column: str = "stuck") -> Number | None:
     """Share of the rows where the column is true, with its binomial interval; None without rows."""
-    return Number.of(share_interval(int(rows[column].sum()), len(rows))) if len(rows) else None
+    return numbers.share(rows[column], rows.risk)
 
 
 def shares(rows: "DataFrame") -> dict[tuple[int, int], Number]:
