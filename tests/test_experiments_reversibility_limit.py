@@ -52,6 +52,22 @@ def test_each_prediction_can_be_refuted(broken):
     assert statement.judge(rows(**broken)).verdict == "refuted"
 
 
+def test_an_exponent_has_as_many_repetitions_as_seeds_whatever_the_number_of_couplings():
+    made = rows()
+    own = made.seed * made.coupling.map(float_or_zero)  # the same of a seed at each λ, but for its size
+    made["error"] = made.growth ** (1 + 0.01 * own)
+    found = {finding.quantity: finding for finding in statement.judge(made).findings}
+    one = found["Euler, float32: exponent of the error in λ^(−N)"]
+    assert one.repetitions == 5
+    assert one.value == pytest.approx(1 + 0.01 * 2 * (0.9 + 0.99 + 0.998) / 3)
+    spread = 0.01 * (0.9 + 0.99 + 0.998) / 3 * math.sqrt(2.5)
+    assert one.measured.high - one.value == pytest.approx(2.776 * spread / math.sqrt(5), rel=1e-3)  # Student, 4
+
+
+def float_or_zero(coupling):
+    return 0.0 if coupling == DEFAULT else float(coupling)
+
+
 def test_the_prediction_is_the_sum_over_steps():
     """Without a field y stays at its mean with z: λ^(−2k) of a constant ulp."""
     layers, z = networks(statement.Config(), [3], EULER, 40, torch.float64)

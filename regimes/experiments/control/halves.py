@@ -16,7 +16,7 @@ from regimes.control.partitioned import Half, change, change_back
 from regimes.control.tableau import PAIRS, TABLEAUS, Pair, Tableau
 from regimes.conventions import generator
 from regimes.data.plane import spiral2d
-from regimes.errors import UserError, nearest
+from regimes.experiments.control.layered import named
 from regimes.streams import Layered
 
 METHODS: dict[str, Pair | Tableau] = {each.name: each for each in (*PAIRS, *TABLEAUS)}
@@ -39,9 +39,7 @@ class Halves(NamedTuple):
 
 def known(name: str) -> Pair | Tableau:
     """The method of a name; UserError lists the known ones."""
-    if name not in METHODS:
-        raise UserError(f"unknown method {name!r}.{nearest(name, list(METHODS))} Known methods: {', '.join(METHODS)}")
-    return METHODS[name]
+    return named(METHODS, name)
 
 
 def drawn(seeds: Sequence[int], layers: int, half: int, hidden: int, shift: float = 0.5) -> Halves:
@@ -134,17 +132,27 @@ def fitted(
 
     All runs are trained at once: Adam works on each weight by itself, and the losses of the runs are added up.
     """
+
+    def loss(own: Sequence[Tensor]) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(score(forward(own, x)), y, reduction="none").mean(1).sum()
+
+    found = descended(loss, weights, iterations, rate)
+    with torch.no_grad():
+        right = (score(forward(found, x)) > 0) == (y > 0.5)
+    return found, right.double().mean(1)
+
+
+def descended(
+    loss: Callable[[Sequence[Tensor]], Tensor], weights: Sequence[Tensor], iterations: int, rate: float
+) -> list[Tensor]:
+    """Weights after so many steps of Adam on a loss, the sum of those of the runs; the given ones stay as they are."""
     own = [each.clone().requires_grad_() for each in weights]
     optimiser = torch.optim.Adam(own, lr=rate)
     for _ in range(iterations):
         optimiser.zero_grad()
-        loss = functional.binary_cross_entropy_with_logits(score(forward(own, x)), y, reduction="none").mean(1).sum()
-        loss.backward()
+        loss(own).backward()
         optimiser.step()
-    found = [each.detach() for each in own]
-    with torch.no_grad():
-        right = (score(forward(found, x)) > 0) == (y > 0.5)
-    return found, right.double().mean(1)
+    return [each.detach() for each in own]
 
 
 def score(end: Float[Tensor, "runs n width"]) -> Float[Tensor, "runs n"]:

@@ -1,6 +1,7 @@
 """Small random networks whose layers are steps of z' = f(t, z, θ): several statements measure on them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -8,19 +9,24 @@ from torch import Tensor
 
 from regimes.control.layers import Params
 from regimes.conventions import generator
-from regimes.errors import nearest
+from regimes.errors import UserError, nearest
 from regimes.streams import Layered
 
+Method = TypeVar("Method")
 
-def one_of(known: Iterable[str], needed: str = "") -> Callable[[str], str]:
-    """A check of settings: a name out of these, or ValueError with the known ones. needed: what they have in common."""
-    names = list(known)
+
+def named(known: Mapping[str, Method], name: str, needed: str = "") -> Method:
+    """The method of a name; UserError lists the known ones. needed: what they have in common."""
+    if name not in known:
+        raise UserError(f"unknown method {name!r}{needed}.{nearest(name, known)} Known methods: {', '.join(known)}")
+    return known[name]
+
+
+def one_of(known: Mapping[str, object], needed: str = "") -> Callable[[str], str]:
+    """A check of settings: a name out of these."""
 
     def check(name: str) -> str:
-        if name not in names:
-            raise ValueError(
-                f"unknown method {name!r}{needed}.{nearest(name, names)} Known methods: {', '.join(names)}"
-            )
+        named(known, name, needed)
         return name
 
     return check

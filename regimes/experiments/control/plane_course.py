@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -12,11 +13,13 @@ from regimes.control.backtracking import Descent, Rule
 from regimes.conventions import generator
 from regimes.data.plane import PLANE
 from regimes.experiments.control.plane_nets import PlaneNets, unpack
+from regimes.lab.numbers import by_seed, paired
 from regimes.machine import keep_memory
 from regimes.streams import Plane
 from regimes.training.unfinished import Unfinished
 
 Row = dict[str, Any]
+KINDS = ("net", "method")  # the columns by which statements tell their nets apart
 
 
 def samples(points: Sequence[Mapping[str, Any]], count: int, stream: Plane) -> tuple[Tensor, Tensor]:
@@ -92,3 +95,17 @@ def _look(
 def right(outputs: Float[Tensor, "*runs n"], labels: Float[Tensor, "*runs n"]) -> Bool[Tensor, "*runs n"]:
     """Whether an output is on the side of its label."""
     return (outputs >= 0.5) == (labels > 0.5)
+
+
+def ends(rows: Any, dataset: str, kind: str) -> Any:
+    """The last row of each seed of one kind of net."""
+    (column,) = [one for one in KINDS if one in rows]
+    return rows[(rows.dataset == dataset) & (rows[column] == kind) & rows["last"].astype(bool)]
+
+
+def compared(
+    rows: Any, dataset: str, one: str, other: str, column: str, combine: Callable[[Any, Any], Any]
+) -> np.ndarray:
+    """combine(one, other) of a column of two kinds of nets after training, for each seed that has both."""
+    first, second = (by_seed(ends(rows, dataset, kind), column) for kind in (one, other))
+    return paired(first, second, combine)

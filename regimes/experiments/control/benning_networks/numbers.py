@@ -5,16 +5,11 @@ from typing import Any
 import numpy as np
 
 from regimes.experiments.control.benning_networks.config import NET, ODENET, RESIDUAL, RESNET, SIMPLEX
+from regimes.experiments.control.plane_course import compared, ends
 from regimes.lab.intervals import CORRELATION, POSITIVE, SHARE
-from regimes.lab.numbers import Number, by_seed, mean
-from regimes.lab.statistics import share_interval
+from regimes.lab.numbers import Number, by_seed, mean, paired, share
 
 ACCURACY = "fresh_accuracy"
-
-
-def ends(rows: Any, dataset: str, net: str) -> Any:
-    """The last row of each seed."""
-    return rows[(rows.dataset == dataset) & (rows.net == net) & rows["last"].astype(bool)]
 
 
 def accuracies(rows: Any, dataset: str, net: str) -> Any:
@@ -26,27 +21,27 @@ def lead(rows: Any, dataset: str) -> Number | None:
     """Accuracy of the least accurate residual net less that of the net without skips."""
     import pandas
 
-    residual = pandas.concat([accuracies(rows, dataset, net) for net in RESIDUAL], axis=1).min(axis=1, skipna=False)
-    return mean((residual - accuracies(rows, dataset, NET)).dropna(), within=CORRELATION)
+    nets = [accuracies(rows, dataset, net) for net in RESIDUAL]
+    residual = pandas.concat(nets, axis=1, join="inner").min(axis=1, skipna=False)
+    return mean(paired(residual, accuracies(rows, dataset, NET), np.subtract), within=CORRELATION)
 
 
 def gain(rows: Any, dataset: str, net: str) -> Number | None:
     """Accuracy of a net with learned steps less that of the ResNet."""
-    return mean((accuracies(rows, dataset, net) - accuracies(rows, dataset, RESNET)).dropna(), within=CORRELATION)
+    return mean(compared(rows, dataset, net, RESNET, ACCURACY, np.subtract), within=CORRELATION)
 
 
 def steps(rows: Any, dataset: str, net: str) -> np.ndarray:
     """The steps at the end, (seeds, layers)."""
     some = ends(rows, dataset, net)
     names = sorted((name for name in rows.columns if name.startswith("step_")), key=lambda name: int(name[5:]))
-    return some[names].dropna(axis=1).to_numpy(dtype=float) if len(some) else np.empty((0, 0))
+    return some[names].dropna(axis=1, how="all").to_numpy(dtype=float) if len(some) else np.empty((0, 0))
 
 
 def negative(rows: Any, dataset: str) -> Number | None:
     """Share of runs in which a learned step is negative."""
     found = steps(rows, dataset, ODENET)
-    below = int(np.any(found < 0, axis=1).sum())
-    return Number.of(share_interval(below, len(found))) if len(found) else None
+    return share(found.min(1) < 0, found.min(1)) if len(found) else None
 
 
 def variation(rows: Any, dataset: str) -> Number | None:

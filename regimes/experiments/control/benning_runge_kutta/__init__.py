@@ -28,8 +28,9 @@ from regimes.experiments.control.benning_runge_kutta.config import METHODS
 from regimes.experiments.control.benning_runge_kutta.config import Config as Config
 from regimes.experiments.control.benning_runge_kutta.figure import draw as draw
 from regimes.experiments.control.benning_runge_kutta.runs import measure as measure
+from regimes.experiments.control.plane_course import compared, ends
 from regimes.lab.intervals import CORRELATION, SHARE
-from regimes.lab.numbers import Number, by_seed, cells, geometric_mean, judged, largest, mean, paired
+from regimes.lab.numbers import Number, cells, geometric_mean, judged, largest, mean
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -75,27 +76,18 @@ PLAN = ("ensemble",)
 RESUMABLE = True  # within a point
 
 
-def _ends(rows: "DataFrame", dataset: str, method: str) -> Any:
-    return rows[(rows.dataset == dataset) & (rows.method == method) & rows["last"].astype(bool)]
-
-
-def _compared(rows: "DataFrame", dataset: str, one: str, other: str, column: str, combine: Any) -> np.ndarray:
-    first, second = (by_seed(_ends(rows, dataset, each), column) for each in (one, other))
-    return paired(first, second, combine)
-
-
 def judge(rows: "DataFrame") -> Judgement:
     """Accuracies, losses and distances to the exact flow, paired by seed with those of Euler's method."""
-    ends: Any = rows[rows["last"].astype(bool)]
-    found: dict[str, Number | None] = {GAP: largest(ends.gradient_gap)}
+    last: Any = rows[rows["last"].astype(bool)]
+    found: dict[str, Number | None] = {GAP: largest(last.gradient_gap)}
     for each in PLANE:
         for one in HIGHER:
-            more = _compared(rows, each, one, EULER, "fresh_accuracy", lambda a, b: a - b)
+            more = compared(rows, each, one, EULER, "fresh_accuracy", np.subtract)
             found[_accuracy(each, one)] = mean(more, within=CORRELATION)
-            found[_loss(each, one)] = geometric_mean(_compared(rows, each, one, EULER, "loss", lambda a, b: a / b))
-        less = _compared(rows, each, EULER, BEST, "moved_by_flow", lambda a, b: a - b)
+            found[_loss(each, one)] = geometric_mean(compared(rows, each, one, EULER, "loss", np.divide))
+        less = compared(rows, each, EULER, BEST, "moved_by_flow", np.subtract)
         found[_flow(each)] = mean(less, within=CORRELATION)
-        found[_exact(each)] = mean(_ends(rows, each, BEST).moved_by_flow, within=SHARE)
+        found[_exact(each)] = mean(ends(rows, each, BEST).moved_by_flow, within=SHARE)
     return judged(STATEMENT, found)
 
 
@@ -106,7 +98,7 @@ def table(rows: "DataFrame") -> "DataFrame":
     lines = []
     for dataset in dict.fromkeys(rows.dataset):
         for method in METHODS:
-            some: Any = _ends(rows, dataset, method)
+            some: Any = ends(rows, dataset, method)
             if not len(some):
                 continue
             line = {"data": dataset, "method": method} | cells("loss", geometric_mean(some.loss))

@@ -10,12 +10,13 @@ from regimes.lab.config import Settings
 
 # A partner divides by the weights.
 METHODS = {each.name: each for each in TABLEAUS if 0 not in each.b}
+ZERO = " among those without zero weights"
 
 
 class Config(Settings):
     """Methods, steps and sizes; configs/dto_equals_otd.yaml is the real size."""
 
-    method: tuple[Annotated[str, AfterValidator(one_of(METHODS, ", or one with zero weights"))], ...] = Field(
+    method: tuple[Annotated[str, AfterValidator(one_of(METHODS, ZERO))], ...] = Field(
         ("Euler", "Heun", "implicit midpoint"), min_length=1, description="names of tableaus without zero weights"
     )
     substeps: tuple[Annotated[int, Field(ge=1)], ...] = Field(

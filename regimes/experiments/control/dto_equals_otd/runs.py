@@ -13,9 +13,8 @@ from regimes.control.gradients import (
     optimise_then_discretise,
 )
 from regimes.control.layers import Layers
-from regimes.errors import UserError
-from regimes.experiments.control.dto_equals_otd.config import METHODS, Config
-from regimes.experiments.control.layered import drawn, field, samples
+from regimes.experiments.control.dto_equals_otd.config import METHODS, ZERO, Config
+from regimes.experiments.control.layered import drawn, field, named, samples
 
 PARTNER, SAME, BACK = "partner", "same", "back"
 
@@ -27,10 +26,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
     """
     rows = []
     for point in points:
-        name, seed = point["method"], point["seed"]
-        if name not in METHODS:
-            raise UserError(f"unknown method {name!r} here. Known methods without zero weights: {', '.join(METHODS)}")
-        method = METHODS[name]
+        method, seed = named(METHODS, point["method"], ZERO), point["seed"]
         start, target = samples(seed, config.samples, config.width)
         weights = drawn(seed, config.layers, config.width)
         layers = Layers(field, weights, method, config.horizon, point["substeps"])

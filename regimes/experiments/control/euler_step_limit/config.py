@@ -2,15 +2,19 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from regimes.control.tableau import TABLEAUS
+from regimes.experiments.control.layered import one_of
 from regimes.lab.config import Settings
+
+METHODS = {each.name: each for each in TABLEAUS}
 
 
 class Config(Settings):
     """Methods, steps, nets and search; configs/euler_step_limit.yaml is the real size."""
 
-    method: tuple[str, ...] = Field(
+    method: tuple[Annotated[str, AfterValidator(one_of(METHODS))], ...] = Field(
         ("Euler", "Kutta 3"), min_length=1, description="names of tableaus in control.tableau"
     )
     activation: tuple[Literal["relu", "tanh", "logistic", "softplus", "identity"], ...] = Field(

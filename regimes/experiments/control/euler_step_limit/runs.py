@@ -9,15 +9,14 @@ from torch import Tensor
 
 from regimes.control.pairs import worst_pairs
 from regimes.control.stability import contractivity_radius, real_interval, stability_function
-from regimes.control.tableau import TABLEAUS, Tableau
+from regimes.control.tableau import Tableau
 from regimes.conventions import generator
-from regimes.errors import UserError, nearest
-from regimes.experiments.control.euler_step_limit.config import Config
+from regimes.experiments.control.euler_step_limit.config import METHODS, Config
 from regimes.experiments.control.euler_step_limit.steps import stepped
 from regimes.experiments.control.gradient_nets import Fields, drawn, states
+from regimes.experiments.control.layered import named
 from regimes.streams import Stability
 
-METHODS: dict[str, Tableau] = {each.name: each for each in TABLEAUS}
 LONG = 100.0  # h‖A‖²/2 at place 1 for methods without a limit
 WITHIN, OPEN, BEYOND = "within", "open", "beyond"
 
@@ -45,9 +44,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, Any]
     The plain net z + h σ(Bz + b) is stepped by Euler's method with the same h; other methods have none beside them.
     """
     name = points[0]["method"]
-    if name not in METHODS:
-        raise UserError(f"unknown method {name!r}.{nearest(name, list(METHODS))} Known methods: {', '.join(METHODS)}")
-    tableau, seeds = METHODS[name], [point["seed"] for point in points]
+    tableau, seeds = named(METHODS, name), [point["seed"] for point in points]
     layered = drawn(points[0]["activation"], seeds, 1, config.width, config.width)
     nets = layered.layer(0)
     halves = torch.tensor([half_step(tableau, point["place"]) for point in points], dtype=torch.float64)

@@ -2,8 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from regimes.experiments.control.halves import METHODS
+from regimes.experiments.control.layered import one_of
 from regimes.lab.config import Settings
 
 RANDOM, TRAINED = "random", "trained"
@@ -15,7 +17,7 @@ class Config(Settings):
     nets: tuple[Literal["random", "trained"], ...] = Field(
         (RANDOM, TRAINED), min_length=1, description="weights as drawn, or trained on two spirals with Störmer-Verlet"
     )
-    method: tuple[str, ...] = Field(
+    method: tuple[Annotated[str, AfterValidator(one_of(METHODS))], ...] = Field(
         ("Störmer-Verlet", "Euler"), min_length=1, description="names of pairs and tableaus in control.tableau"
     )
     halvings: tuple[Annotated[int, Field(ge=0, le=8)], ...] = Field(

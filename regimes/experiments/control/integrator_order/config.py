@@ -9,6 +9,7 @@ from regimes.experiments.control.layered import one_of
 from regimes.lab.config import Settings
 
 OSCILLATOR, NETWORK = "oscillator", "network"
+METHODS = {each.name: each for each in TABLEAUS}
 
 
 class Config(Settings):
@@ -17,7 +18,7 @@ class Config(Settings):
     problem: tuple[Literal["oscillator", "network"], ...] = Field(
         (OSCILLATOR, NETWORK), min_length=1, description="a pushed oscillator with a known solution, or random layers"
     )
-    method: tuple[Annotated[str, AfterValidator(one_of(each.name for each in TABLEAUS))], ...] = Field(
+    method: tuple[Annotated[str, AfterValidator(one_of(METHODS))], ...] = Field(
         ("Euler", "Kutta 4", "Gauss, 3 stages"), min_length=1, description="names of tableaus in control.tableau"
     )
     halvings: tuple[Annotated[int, Field(ge=0, le=6)], ...] = Field(

@@ -14,14 +14,12 @@ from torch import Tensor
 
 from regimes.control.layers import Layers
 from regimes.control.stepper import Parts, Size, step
-from regimes.control.tableau import GAUSS3, TABLEAUS, Tableau
+from regimes.control.tableau import GAUSS3, Tableau
 from regimes.conventions import generator
-from regimes.errors import UserError, nearest
-from regimes.experiments.control.integrator_order.config import OSCILLATOR, Config
-from regimes.experiments.control.layered import drawn, field, samples
+from regimes.experiments.control.integrator_order.config import METHODS, OSCILLATOR, Config
+from regimes.experiments.control.layered import drawn, field, named, samples
 from regimes.streams import Layered
 
-BY_NAME = {each.name: each for each in TABLEAUS}
 LAYERS = 4
 # Steps before any halving, by order: errors then fall towards rounding, and do not reach it.
 LONGEST = {1: 256, 2: 64, 3: 48, 4: 32, 5: 32, 6: 16}
@@ -29,18 +27,11 @@ FINE = 96  # steps of a layer for the truth
 ROUNDING = 1e-15
 
 
-def known(name: str) -> Tableau:
-    """The tableau of a name; UserError lists the known ones."""
-    if name not in BY_NAME:
-        raise UserError(f"unknown method {name!r}.{nearest(name, list(BY_NAME))} Known methods: {', '.join(BY_NAME)}")
-    return BY_NAME[name]
-
-
 def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, float]]:
     """One row a problem: the step h, and the error at the end, root mean square over the entries."""
     rows = []
     for point in points:
-        method = known(point["method"])
+        method = named(METHODS, point["method"])
         steps = LONGEST[method.order] * 2 ** point["halvings"]
         of = oscillator if point["problem"] == OSCILLATOR else network
         end, exact = of(config, point["seed"], method, steps)

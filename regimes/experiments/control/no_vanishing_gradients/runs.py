@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regimes.experiments.control.halves import fitted, omega, score, spirals
+from regimes.experiments.control.halves import descended, fitted, omega, score, spirals
 from regimes.experiments.control.no_vanishing_gradients.config import HAMILTONIAN, INITIAL, TRAINED, Config
 from regimes.experiments.control.no_vanishing_gradients.nets import initial, products, through, unit
 
@@ -61,15 +61,13 @@ def _weights(config: Config, net: str, kind: str, start: Sequence[Tensor], x: Te
 
 def shrunk(net: str, start: Sequence[Tensor], x: Tensor, h: float, iterations: int, rate: float) -> list[Tensor]:
     """Weights after so many steps of Adam on the mean over samples of log ‖M_0‖_F²: the worst that a search finds."""
-    own = [each.clone().requires_grad_() for each in start]
-    optimiser = torch.optim.Adam(own, lr=rate)
-    for _ in range(iterations):
-        optimiser.zero_grad()
+
+    def size(own: Sequence[Tensor]) -> Tensor:
         matrices = through(net, own, x, unit(x), h)[1]
         # A norm of 0 would have no logarithm; below this nothing is left to shrink.
-        (matrices.square().sum((-1, -2)) + TINY).log().mean(1).sum().backward()
-        optimiser.step()
-    return [each.detach() for each in own]
+        return (matrices.square().sum((-1, -2)) + TINY).log().mean(1).sum()
+
+    return descended(size, start, iterations, rate)
 
 
 TINY = 1e-200

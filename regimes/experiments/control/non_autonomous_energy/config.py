@@ -2,15 +2,17 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from regimes.experiments.control.halves import METHODS
+from regimes.experiments.control.layered import one_of
 from regimes.lab.config import Settings
 
 
 class Config(Settings):
     """Methods, depth and steps; configs/non_autonomous_energy.yaml is the real size."""
 
-    method: tuple[str, ...] = Field(
+    method: tuple[Annotated[str, AfterValidator(one_of(METHODS))], ...] = Field(
         ("Störmer-Verlet", "Kutta 3"), min_length=1, description="names of pairs and tableaus in control.tableau"
     )
     halvings: tuple[Annotated[int, Field(ge=0, le=4)], ...] = Field(

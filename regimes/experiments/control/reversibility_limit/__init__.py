@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.control.reversibility_limit.config import COUPLINGS, DEFAULT, METHODS, PRECISIONS
 from regimes.experiments.control.reversibility_limit.config import Config as Config
+from regimes.experiments.control.reversibility_limit.numbers import exponent, one_a_seed, over_predicted
 from regimes.experiments.control.reversibility_limit.runs import measure as measure
 from regimes.lab import figures
-from regimes.lab.numbers import Number, cells, each, geometric_mean, judged, slope
+from regimes.lab.numbers import Number, cells, each, geometric_mean, judged
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -63,28 +64,16 @@ BATCHED = ("seed",)
 
 
 def judge(rows: "DataFrame") -> Judgement:
-    """Exponents by method, prefactors by coupling; groups of the exponents are λ and seed."""
+    """Exponents by method, prefactors by coupling, each with one repetition a seed."""
     usual = rows[rows.coupling == DEFAULT]
-    exponents = each(rows[rows.coupling != DEFAULT], ["method", "precision"], lambda some: _slope(some, "growth"))
-    shares = each(rows, ["precision", "coupling"], lambda some: _share(some, "error"))
-    equal = each(rows[rows["equal"] > 0], "precision", lambda some: _share(some, "equal"))
+    exponents = each(rows[rows.coupling != DEFAULT], ["method", "precision"], lambda some: exponent(some, "growth"))
+    shares = each(rows, ["precision", "coupling"], lambda some: over_predicted(some, "error"))
+    equal = each(rows[rows["equal"] > 0], "precision", lambda some: over_predicted(some, "equal"))
     found: dict[str, Number | None] = {_exponent(*key): one for key, one in exponents.items()}
     found |= {_prefactor(*key): one for key, one in shares.items()} | {_equal(kind): one for kind, one in equal.items()}
-    roots = each(usual, "precision", lambda some: _slope(some, "depth"))
+    roots = each(usual, "precision", lambda some: exponent(some, "depth"))
     merits = {f"{kind}, λ = e^(−1/N): exponent of the error in N, not predicted": one for kind, one in roots.items()}
     return judged(STATEMENT, found, merits)
-
-
-def _slope(some: Any, axis: str) -> Number | None:
-    """The exponent of the error: one for each network, method and λ."""
-    return slope(some[axis], some.error, some.method + some.coupling + some.seed.astype(str))
-
-
-def _share(some: Any, column: str) -> Number | None:
-    """An error over the predicted one: geometric means over methods and depths, one a seed."""
-    import numpy
-
-    return geometric_mean(numpy.exp(numpy.log(some[column] / some.predicted).groupby(some.seed).mean()))
 
 
 def table(rows: "DataFrame") -> "DataFrame":
@@ -110,10 +99,10 @@ def draw(rows: "DataFrame") -> "Figure":
                 own = some[some.coupling == coupling]
                 label = "λ = e^(−1/N)" if coupling == DEFAULT else f"λ = {coupling}"
                 look: dict[str, Any] = {"number": number}
-                figures.curve(ax, each(own, "depth", lambda at: geometric_mean(at.error)), label=label, **look)
-                said = each(own, "depth", lambda at: geometric_mean(at.predicted))
+                figures.curve(ax, each(own, "depth", lambda at: one_a_seed(at.seed, at.error)), label=label, **look)
+                said = each(own, "depth", lambda at: one_a_seed(at.seed, at.predicted))
                 ax.plot(list(said), [one.value for one in said.values()], "--", color=figures.PALETTE[number], lw=0.8)
-                same = each(own[own["equal"] > 0], "depth", lambda at: geometric_mean(at["equal"]))
+                same = each(own[own["equal"] > 0], "depth", lambda at: one_a_seed(at.seed, at["equal"]))
                 ax.plot(list(same), [one.value for one in same.values()], ":", color=figures.PALETTE[number], lw=0.8)
             ax.set(xscale="log", yscale="log", xlabel="depth N", ylabel="error of the rebuilt start", title=kind)
             if len(some):
