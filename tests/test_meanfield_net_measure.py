@@ -96,6 +96,38 @@ def test_closed_forces_are_those_of_autograd(case, zero):
     assert_close(risk.forces_at(measure, at)[1], Particles(*slopes), rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", ["erf population", "centred population"])
+def test_a_particle_in_two_halves_is_the_same_measure(name):
+    risk, _ = CASES[name]
+    measure = Measure(net(), masses())
+    halves = measure._replace(mass=measure.mass / 2)
+    both = halves.join(halves)
+    assert_close(risk.value(both), risk.value(measure))
+    assert_close(risk.variation(both)[:, :5], risk.variation(measure))
+    for one, other in zip(risk.value_and_forces(both)[2], risk.value_and_forces(measure)[2], strict=True):
+        assert_close(one[:, :5], other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("case", ["erf", "erf population", "in general"])
+def test_a_mass_that_nearly_vanishes_has_the_slope_of_one_that_does(case, dtype):
+    net = Particles(*(part.to(dtype) for part in gaussian(5, 3, generators=[generator(1)])))
+    teacher = Particles(*(part.to(dtype) for part in gaussian(4, 3, generators=[generator(2)])))
+    risk = {
+        "erf": lambda: TwoLayerRisk(X[:1].to(dtype), Y[:1, :, :1].to(dtype), ERF),
+        "erf population": lambda: PopulationRisk(teacher, erf_gaussian),
+        "in general": lambda: general(
+            lambda mu: mu.integral(mu.position.output * torch.tanh(mu.position.input)).square().sum(1)
+        ),
+    }[case]()
+    mass = torch.full((1, 5), 0.2, dtype=dtype)
+    slopes = []
+    for small in (0.0, 20 * torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps):
+        mass[0, 1] = small
+        slopes.append(risk.value_and_forces(Measure(net, mass.clone()))[2])
+    assert_close(tuple(slopes[1]), tuple(slopes[0]))
+
+
 def test_closed_forces_of_relu_over_gaussian_inputs_are_those_of_differences():
     """Autograd knows no slope of the arccosine of 1, so differences of the risk itself."""
     risk, measure, step = PopulationRisk(TEACHER, relu_gaussian), Measure(net(), masses()), 1e-6

@@ -47,6 +47,11 @@ def signs_of(mass: Float[Tensor, "runs m"]) -> Float[Tensor, "runs m"]:
     return torch.ones_like(mass).masked_fill(mass < 0, -1)
 
 
+def vanishes(mass: Float[Tensor, "runs m"]) -> bool:
+    """Whether a mass is 0, or so small that what is divided by it has lost its digits."""
+    return bool((mass.abs() < torch.finfo(mass.dtype).tiny).any())
+
+
 def slopes_of(total: Tensor, parts: list[Tensor], form: Any) -> Any:
     """∂total/∂parts, in the form of a position; 0 where it does not depend on a part."""
     return rebuild(form, torch.autograd.grad(total, parts, materialize_grads=True))

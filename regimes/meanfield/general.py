@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from regimes.checks import function, given
-from regimes.meanfield.forces import Forces, slopes_of
+from regimes.meanfield.forces import Forces, slopes_of, vanishes
 from regimes.meanfield.measures import Measure, require_measure
 from regimes.meanfield.positions import Position, each, leaves, points_of, rebuild, require_position
 
@@ -48,7 +48,7 @@ class General:
         with torch.enable_grad():
             value = self._value(Measure(rebuild(measure.position, parts), mass))
             self._require_smooth(value)
-        if bool((measure.mass == 0).any()):
+        if vanishes(measure.mass):
             with torch.enable_grad():
                 variation = self._probed(measure, rebuild(measure.position, parts), graph=True)
             return Forces(value.detach(), variation.detach(), slopes_of(variation.sum(), parts, measure.position))

@@ -4,7 +4,8 @@
 F(μ) = F_α = R(f)/α². Its first variation F'[μ](a, b) = a·(mean_n residual σ(b·x)) is linear in a: over all of space it
 has no least value, and certificates compare on the unit sphere of (a, b), where σ is homogeneous (ReLU), or on |a| ≤ 1.
 Everything comes from the closed form of `risk_and_gradient`. At other points, and at neurons without mass, it is asked
-of a pair of probes (a, b), (−a, b), which are together no change of the net.
+of a pair of probes (a, b), (−a, b), which are together no change of the net. A centre is the net of the equal masses
+1/(its own width), however many particles the measure has.
 
 The functions below are methods of the risks that have a `scale` and an `alpha`: TwoLayerRisk and PopulationRisk.
 """
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes.checks import kind
-from regimes.meanfield.forces import Forces
+from regimes.meanfield.forces import Forces, vanishes
 from regimes.meanfield.measures import Measure
 from regimes.meanfield.particles import Particles
 from regimes.meanfield.positions import require_position
@@ -51,7 +52,7 @@ def value_and_forces(self: NetRisk, measure: Measure) -> Forces:
     found, gradient = risk.risk_and_gradient(particles)
     output = gradient.output.mul_(measure.size)
     along = (measure.position.output * output).sum(2)
-    if bool((measure.mass == 0).any()):
+    if vanishes(measure.mass):
         slopes = forces_at(self, measure, measure.position)[1]
     else:
         slopes = Particles(output, gradient.input.div_(measure.mass[..., None]))
@@ -82,6 +83,9 @@ def _net(risk: NetRisk, measure: Measure) -> tuple[NetRisk, Particles]:
         )
     of_mass = copy(risk)
     of_mass.scale = 1 / measure.size
+    centre = getattr(risk, "centre", None)
+    if centre is not None:
+        vars(of_mass)["centre"] = centre._replace(output=centre.output * (measure.size / centre.width))
     position = measure.position
     return of_mass, Particles(position.output * (measure.size * measure.mass)[..., None], position.input)
 
