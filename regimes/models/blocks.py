@@ -55,6 +55,9 @@ def basic(
     kind("basic", "batch_norm", batch_norm, bool, "True or False")
     entry = channels if channels_in is None else count("basic", "channels_in", channels_in)
 
+    if groups is not None:
+        count("basic", "groups", groups)
+
     def norm(width: int) -> list[nn.Module]:
         if groups is not None:
             return [GroupNorm(groups, width)]
@@ -95,7 +98,11 @@ def resnext(
     [Karkar2020] has after the last norm. The shortcut is the identity, or conv 1×1 with norm where the shape changes.
     Source: [Xie2017].
     """
+    for name, size in (("planes", planes), ("cardinality", cardinality), ("width", width)):
+        count("resnext", name, size)
     inner = planes * width // 64 * cardinality
+    if inner == 0:
+        raise ValueError(f"resnext needs an inner width of at least 1; got {planes}·{width}//64. Make width larger.")
     out = planes * expansion
     residual: list[nn.Module] = [
         convolution(channels_in, inner, 1),

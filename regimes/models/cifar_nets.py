@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from regimes.checks import count
+from regimes.checks import count, kind
 from regimes.models.blocks import basic, convolution, resnext
 from regimes.models.image_nets import Shape, require_images
 from regimes.models.residual import Block, ResidualNet, Segment
@@ -100,6 +100,7 @@ def resnext29(
     `compat` puts the ReLU of the author code of [Karkar2020] on the residual. Source: [Xie2017], 8x64d and 16x64d.
     """
     require_images("resnext29", shape, classes)
+    kind("resnext29", "compat", compat, bool, "True or False")
     entry, segments = 64, []
     for planes, stride in ((64, 1), (128, 2), (256, 2)):
         blocks = []
@@ -117,6 +118,8 @@ def resnext29(
 
 
 def _three_stages(shape: Shape, classes: int, length: int, widen: int, batch_norm: bool, shortcut: str) -> ResidualNet:
+    count("a residual net", "widen", widen)
+    kind("a residual net", "batch_norm", batch_norm, bool, "True or False")
     if shortcut not in ("convolution", "pad"):
         raise ValueError(f"shortcut needs one of convolution, pad; got {shortcut!r}.")
     entry, segments = 16, []

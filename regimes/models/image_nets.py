@@ -4,7 +4,7 @@ from math import prod
 
 from torch import nn
 
-from regimes.checks import count, counts
+from regimes.checks import count, counts, kind
 from regimes.models.blocks import basic, dense, last_convolution, resnext
 from regimes.models.residual import Block, ResidualNet, Segment
 
@@ -28,6 +28,10 @@ def dense_net(
     """
     features = prod(counts("dense_net", "shape", shape))
     count("dense_net", "classes", classes)
+    count("dense_net", "blocks", blocks, at_least=0)
+    kind("dense_net", "head", head, bool, "True or False")
+    if width is not None:
+        count("dense_net", "width", width)
     encoder = nn.Flatten() if width is None else nn.Sequential(nn.Flatten(), nn.Linear(features, width))
     d = features if width is None else width
     segment = Segment(Block(dense(d, hidden, batch_norm=batch_norm)) for _ in range(blocks))
@@ -65,7 +69,9 @@ def resnet9(
     Source: [Karkar2020] and its author code; `filters` is 32 there in 2019, 64 in 2020.
     """
     require_images("resnet9", shape, classes)
-    count("resnet9", "blocks", blocks)
+    count("resnet9", "blocks", blocks, at_least=0)  # of none a segment says that
+    for name, choice in (("batch_norm", batch_norm), ("compat", compat)):
+        kind("resnet9", name, choice, bool, "True or False")
     if count("resnet9", "filters", filters) < 2:
         raise ValueError(f"resnet9 needs at least 2 filters, the encoder has half of them first; got {filters}.")
     encoder, places = encoder_of(shape, classes, filters, downsample)
@@ -95,6 +101,7 @@ def resnet9(
 def encoder_of(shape: Shape, classes: int, filters: int, downsample: bool | None = None) -> tuple[nn.Sequential, int]:
     """φ of ResNet9 to `filters` channels, and the places that its images have; see there for `downsample`."""
     channels, height, width = shape
+    kind("an encoder", "downsample", downsample, bool | None, "True, False or None")
     half = filters // 2
     if classes <= 10 if downsample is None else downsample:
         encoder = nn.Sequential(
@@ -135,6 +142,7 @@ def resnext50(shape: Shape, classes: int, *, cardinality: int = 32, width: int =
     one convolution and no ReLU there, as in [Xie2017]. Source: author code of [Karkar2020].
     """
     require_images("resnext50", shape, classes)
+    kind("resnext50", "compat", compat, bool, "True or False")
     first = [nn.Conv2d(shape[0], 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
     if compat:
         first = [
