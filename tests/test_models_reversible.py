@@ -10,6 +10,8 @@ from torch.testing import assert_close
 from regimes.errors import RunFailed
 from regimes.models.blocks import basic, dense, resnext
 from regimes.models.build import build
+from regimes.models.hamiltonian_blocks import hamiltonian_dense
+from regimes.models.rebuilding import increment
 from regimes.models.residual import Block, ResidualNet, Segment
 from regimes.models.reversible import ReversibleSegment, reversible
 from regimes.models.timed import timed
@@ -185,3 +187,105 @@ def test_derivatives_by_torch_func_are_those_of_stored_states(name):
     own, stored, x = nets(name)
     found = [torch.func.vmap(torch.func.jacrev(net.eval()))(x.detach()[:, None]) for net in (own, stored)]
     assert_close(*found)
+
+
+@pytest.mark.parametrize("name", ["dense", "basic"])
+def test_a_start_of_zeros_is_rebuilt_like_any_other(name):
+    own, stored, x = nets(name)
+    x = torch.zeros_like(x, requires_grad=True)
+    for one, other in zip(*(gradients(net, x, LeastAction()) for net in (own, stored)), strict=True):
+        assert_close(one, other, rtol=1e-9, atol=1e-11)
+    small = copy.deepcopy(own).float()
+    small(torch.zeros(5, *x.shape[1:])).sum().backward()
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_sizes_whose_squares_are_no_floats_are_no_reason_to_stop(size):
+    net = ResidualNet(nn.Identity(), [ReversibleSegment([Block(nn.Identity()) for _ in range(3)])], nn.Identity())
+    x = torch.full((2, 3), size, requires_grad=True)
+    net(x).sum().backward()
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_run_without_numbers_is_left_to_the_loss(value):
+    for at_start in (True, False):
+        net = nets("dense")[0]
+        x = torch.randn(3, 4, dtype=F64)
+        with torch.no_grad():
+            if at_start:
+                x[0, 0] = value
+            else:
+                next(net.segments[0].blocks[2].parameters()).fill_(value)
+        loss = net(x).sum()
+        loss.backward()
+        assert not loss.isfinite() or not at_start
+
+
+class Failing(nn.Module):
+    """No number at its fourth call, in one copy or the other."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.inner, self.calls, self.call = nn.Linear(2, 2), 0, call
+
+    def forward(self, z):
+        self.calls += 1
+        return self.inner(z) * (torch.nan if self.calls == self.call else 1.0)
+
+
+@pytest.mark.parametrize("call", [3, 4])
+def test_rebuilt_states_without_numbers_are_noticed(call):
+    net = ResidualNet(nn.Identity(), [ReversibleSegment([Block(Failing(call))])], nn.Identity())
+    with pytest.raises(RunFailed, match="off by nan"):
+        net(torch.randn(3, 2)).sum().backward()
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_weights_in_half_precision_are_refused_with_the_cure(kind):
+    cure, x = "Keep the weights in float32, and train under torch.autocast", torch.randn(3, 4).to(kind)
+    with pytest.raises(ValueError, match=cure):
+        reversible(build("dense", (4,), 2).to(kind))
+    for train in (True, False):
+        net = reversible(build("dense", (4,), 2)).to(kind).train(train)
+        for options in ({}, {"trace": True}):
+            with pytest.raises(ValueError, match=cure):
+                net(x, **options)
+
+
+def test_blocks_with_an_inverse_keep_half_precision_where_nothing_is_rebuilt():
+    plain = ResidualNet(nn.Identity(), [Segment([Shear() for _ in range(3)])], nn.Flatten())
+    own, x = reversible(plain), torch.randn(5, 4).bfloat16()
+    own, plain = own.bfloat16(), plain.bfloat16()
+    assert torch.equal(own.eval()(x), plain(x))
+    assert own(x, trace=True).output.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="under torch"):
+        own.train()(x)
+
+
+class Twice(Block):
+    """A block that changes its move alone."""
+
+    def move(self, z, weight=None):
+        moved = super().move(z, weight)
+        return moved._replace(step=2 * moved.step, end=moved.end + moved.step)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [*BLOCKS.values(), (Shear, (4,)), (lambda: Twice(dense(4)), (4,)), (lambda: hamiltonian_dense(4), (4,))],
+)
+def test_the_increment_of_a_block_is_the_step_of_its_move(make, shape):
+    block, z = make().double(), torch.randn(5, *shape, dtype=F64, requires_grad=True)
+    found = increment(block, z), block.move(z).step
+    assert_close(*found)
+    assert_close(*(torch.autograd.grad(each.square().sum(), z)[0] for each in found))
+
+
+def test_an_increment_makes_no_end():
+    z, seen = torch.randn(5, 4, requires_grad=True), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda each: seen.append(each.shape) or each, lambda each: each):
+        increment(Block(nn.Linear(4, 4)), z)
+        alone = len(seen)
+        Block(nn.Linear(4, 4)).move(z)
+    assert alone < len(seen) - alone

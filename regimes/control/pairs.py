@@ -56,7 +56,9 @@ def worst_pairs(
 def require_region(caller: str, within: Region | None, **states: Tensor) -> None:
     """Refuse what is no projection that leaves these states where they are, up to rounding."""
     function(caller, within=within)
-    for name, each in states.items() if within is not None else ():
+    if within is None:
+        return
+    for name, each in states.items():
         found = within(each.detach().clone())
         if not isinstance(found, Tensor) or found.shape != each.shape or found.dtype != each.dtype:
             got = f"{tuple(found.shape)} {found.dtype}" if isinstance(found, Tensor) else type(found).__name__

@@ -119,6 +119,10 @@ class HamiltonianBlock(Block):
         """The end of the same move."""
         return z + self.residual(z, weight)
 
+    def increment(self, z: Float[Tensor, "n *feature"]) -> Tensor:
+        """The step of the same move."""
+        return self.residual(z)
+
     def inverse(self, z: Float[Tensor, "n *feature"], weight: Float[Tensor, ""] | None = None) -> Tensor:
         """The state from which the block comes to z: exact, but for rounding.
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, cast, overload
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from regimes.models.measured import measured_step, measured_sum
+from regimes.models.measured import measured_step, measured_sum, widened
 from regimes.models.weighted_sum import weighted, weighted_sum
 
 
@@ -86,6 +86,11 @@ class Block(nn.Module):
         start, step, weight = self._summands(z, weight)
         end = start + step if weight is None else weighted_sum(start, step, weight.to(start.dtype))
         return end if self.activation is None else self.activation(end)
+
+    def increment(self, z: Float[Tensor, "n *feature"]) -> Tensor:
+        """The step of the same move, for which no end is made unless there is a ψ."""
+        start, step, _ = self._summands(z, None)
+        return step if self.activation is None else widened(self.activation(start + step)) - widened(start)
 
     def _summands(self, z: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """s(z), the step h r(z), and the weight that the step still lacks."""

@@ -8,9 +8,10 @@ block is then called twice, and the network is another one than without copies. 
 another space, is run as it is. Source: [McCallumFoster2024].
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,17 +19,16 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from regimes.checks import kind
-from regimes.control.reversible import coupling_of, require_coupling
-from regimes.errors import RunFailed
-from regimes.models.measured import widened
+from regimes.control.reversible import coupled, coupling_of, require_coupling
+from regimes.models.inner_product import wide, widened
+from regimes.models.measured import measured_step
+from regimes.models.rebuilding import back_exact, back_pair, increment, require_rebuilt
 from regimes.models.residual import Block, Move, ResidualNet, Segment, require_regroups
 from regimes.models.timed import TimedSegment
 from regimes.modules import draws_chance
 from regimes.modules.modes import buffers_restored, with_running_statistics
 from regimes.modules.samples import readable
 from regimes.modules.settings import present_autocast
-
-CLOSE = 0.05  # relative distance to which the rebuilt start must be the one that there was
 
 
 class ReversibleSegment(Segment):
@@ -37,7 +37,8 @@ class ReversibleSegment(Segment):
     The trace of a training pass has the squares of all steps, which is what least action at p = 2 needs; of states and
     steps only the first and last states, the others are NaN without memory. In eval mode, without gradients and under
     torch.func everything is computed and traced as in other segments. Batch norms take in the batch once for each
-    call on the way forward, and nothing on the way back. ValueError: blocks that draw random numbers.
+    call on the way forward, and nothing on the way back. ValueError: blocks that draw random numbers; weights in half
+    precision, outside autocast: states are kept in float32 at least, and these weights cannot take them.
     coupling: λ, by default e^(−1/L) of the L blocks within the space.
     """
 
@@ -64,7 +65,7 @@ class ReversibleSegment(Segment):
             entered = self.block(0).move(z)
             yield entered
             z = entered.end
-        y = z = widened(z)
+        y = z = self._begun(z)
         for block in self.within():
             if self.exact:
                 moved = block.move(z)
@@ -72,12 +73,13 @@ class ReversibleSegment(Segment):
                 yield moved
             else:
                 end, z = self.pair(block, y, z)
-                yield _move(y, end)
-                y = end
+                moved = _move(y, end)
+                y = moved.end
+                yield moved
 
     def pair(self, block: Block, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Both copies after a block."""
-        y = torch.add(self.coupling * y, z, alpha=1 - self.coupling) + increment(block, z)
+        y = coupled(y, z, self.coupling) + increment(block, z)
         return y, z + increment(block, y)
 
     def maps(self) -> list[Any]:
@@ -103,7 +105,7 @@ class ReversibleSegment(Segment):
         """The segment's map within its space."""
         if self._rebuilds(z):
             return self._rebuilt(z)[0]
-        y = z = widened(z)
+        y = z = self._begun(z)
         for block in self.within():
             if self.exact:
                 y = z = block.end(z)
@@ -119,16 +121,25 @@ class ReversibleSegment(Segment):
         wanted = self.training and torch.is_grad_enabled() and len(self.within()) > 0
         return wanted and readable()
 
+    def _begun(self, z: Tensor, rebuilt: bool = False) -> Tensor:
+        """The start in float32 at least; blocks with an inverse whose states are kept take it as it is."""
+        if not _halved(self.within(), z.device.type):
+            return widened(z)
+        if self.exact and not rebuilt:
+            return z
+        raise ValueError(_HALF)
+
     def _rebuilt(self, z: Tensor) -> tuple[Tensor, Tensor]:
         weights = {id(each): each for block in self.within() for each in block.parameters() if each.requires_grad}
-        return _Rebuilt.apply(self, widened(z), *weights.values())  # pyright: ignore[reportReturnType]
+        return _Rebuilt.apply(self, self._begun(z, True), *weights.values())  # pyright: ignore[reportReturnType]
 
 
 def reversible(model: ResidualNet, *, coupling: float | None = None) -> ResidualNet:
     """The same modules in reversible segments: training takes the memory of one block, at any depth.
 
     Where all blocks of a segment have an inverse it computes the same; else in two copies, see `ReversibleSegment`.
-    ValueError: a model that is no ResidualNet, blocks as particles, blocks that draw random numbers.
+    ValueError: a model that is no ResidualNet, blocks as particles, blocks that draw random numbers, weights in half
+    precision.
     """
     kind("reversible", "model", model, ResidualNet, "a ResidualNet")
     segments = [model.segment(index) for index in range(len(model.segments))]
@@ -138,13 +149,25 @@ def reversible(model: ResidualNet, *, coupling: float | None = None) -> Residual
             "one of the two."
         )
     require_regroups("reversible", model)
+    for segment in segments:
+        if _halved([segment.block(number) for number in range(len(segment.blocks))], None):
+            raise ValueError(_HALF)
     made = [ReversibleSegment(list(segment.blocks), coupling=coupling) for segment in segments]
     return ResidualNet(model.encoder, made, model.head)
 
 
-def increment(block: Block, z: Tensor) -> Tensor:
-    """v(z), the step of a block within its space."""
-    return block.move(z).step
+def _halved(blocks: Iterable[nn.Module], device: str | None) -> bool:
+    """Whether blocks have weights in half precision, and no autocast of the device makes up for it."""
+    kinds = {each.dtype for block in blocks for each in block.parameters() if each.is_floating_point()}
+    half = any(wide(each) != each for each in kinds)
+    available = device is not None and torch.amp.is_autocast_available(device)
+    return half and not (available and torch.is_autocast_enabled(device))
+
+
+_HALF = (
+    "reversible segments rebuild their states from float32 ones, or wider; these blocks have weights in half "
+    "precision. Keep the weights in float32, and train under torch.autocast."
+)
 
 
 def _draws(part: nn.Module) -> bool:
@@ -152,8 +175,8 @@ def _draws(part: nn.Module) -> bool:
 
 
 def _move(start: Tensor, end: Tensor) -> Move:
-    step = end - start
-    return Move(start, step, end, step.square().sum())
+    end, step, squares = measured_step(start, end)
+    return Move(start, step, end, squares)
 
 
 class _Rebuilt(torch.autograd.Function):
@@ -180,69 +203,14 @@ class _Rebuilt(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, squares: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         segment: ReversibleSegment = ctx.segment
         start, y, z, *weights = ctx.saved_tensors
+        end = y
         sums = {id(each): torch.zeros_like(each) for each in weights}
-        step = _back_exact if segment.exact else _back_pair
+        step = back_exact if segment.exact else partial(back_pair, coupling=segment.coupling)
         p_y, p_z = gradient, torch.zeros_like(gradient)
         blocks = nn.ModuleList(segment.within())  # a first block before them has a graph of its own
         norms = any(norm.training for norm in with_running_statistics(blocks))
         with ctx.cast(), buffers_restored(blocks) if norms else nullcontext():
             for place, block in reversed(list(enumerate(segment.within()))):
-                y, z, p_y, p_z = step(segment, block, (y, z, p_y, p_z), squares[place], sums)
-        off = float((y - start).norm() / start.norm().clamp(min=torch.finfo(start.dtype).tiny))
-        if off > CLOSE:
-            raise RunFailed(
-                f"rebuilt states are off by {off:.2g} of the start of their segment: rounding has grown on the way "
-                "back, or blocks do not come out alike when they are called again. Train without reversible, with a "
-                "smaller learning rate, or in float64."
-            )
+                y, z, p_y, p_z = step(block, (y, z, p_y, p_z), squares[place], sums)
+        require_rebuilt(start, end, (y, z))
         return None, p_y if segment.exact else p_y + p_z, *sums.values()
-
-
-State = tuple[Tensor, Tensor, Tensor, Tensor]  # y, z and their adjoints
-
-
-def _back_pair(
-    segment: ReversibleSegment, block: Block, after: State, square: Tensor, sums: Mapping[int, Tensor]
-) -> State:
-    (y, z, p_y, p_z), coupling = after, segment.coupling
-    step, back = _pulled(block, y, p_z, sums)
-    z, p_y = z - step, p_y + back
-    graph = _graph(block, z)
-    before = torch.add((y - graph[1].detach()) / coupling, z, alpha=-(1 - coupling) / coupling)
-    pushed = 2 * square * (y - before)
-    p_y = p_y + pushed
-    back = _pull(block, *graph, p_y, sums)
-    return before, z, coupling * p_y - pushed, p_z + (1 - coupling) * p_y + back
-
-
-def _back_exact(
-    segment: ReversibleSegment, block: Block, after: State, square: Tensor, sums: Mapping[int, Tensor]
-) -> State:
-    _, end, p, still = after
-    with torch.no_grad():
-        z = cast(Any, block).inverse(end)
-    leaf, step = _graph(block, z)
-    p_step = p + 2 * square * step.detach()
-    return z, z, p + _pull(block, leaf, step, p_step, sums), still
-
-
-def _graph(block: Block, z: Tensor) -> tuple[Tensor, Tensor]:
-    """A leaf at z, and the step from it with its graph."""
-    with torch.enable_grad():
-        leaf = z.detach().requires_grad_()
-        return leaf, increment(block, leaf)
-
-
-def _pulled(block: Block, z: Tensor, adjoint: Tensor, sums: Mapping[int, Tensor]) -> tuple[Tensor, Tensor]:
-    leaf, step = _graph(block, z)
-    return step.detach(), _pull(block, leaf, step, adjoint, sums)
-
-
-def _pull(block: Block, leaf: Tensor, step: Tensor, adjoint: Tensor, sums: Mapping[int, Tensor]) -> Tensor:
-    """The adjoint pulled back to the leaf; what reaches the block's weights is added to `sums`."""
-    weights: Sequence[Tensor] = [each for each in block.parameters() if id(each) in sums]
-    back, *changes = torch.autograd.grad(step, [leaf, *weights], adjoint.to(step.dtype), allow_unused=True)
-    for weight, change in zip(weights, changes, strict=True):
-        if change is not None:
-            sums[id(weight)].add_(change)
-    return torch.zeros_like(leaf) if back is None else back
