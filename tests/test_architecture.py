@@ -39,6 +39,7 @@ SHARED = {
     "gradient_nets",
     "layered",
     "halves",
+    "initialisations",
     "low_data",
     "plane_course",
     "plane_maps",
@@ -51,6 +52,7 @@ SHARED = {
     "scaled_nets",
     "scaled_numbers",
     "scaled_settings",
+    "small_nets",
     "starts",
 }
 

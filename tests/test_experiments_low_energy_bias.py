@@ -6,8 +6,8 @@ from torch.testing import assert_close
 
 from regimes.data.classification import classification
 from regimes.experiments.least_action import low_energy_bias as bias
+from regimes.experiments.least_action.initialisations import correlations, mean_correlation
 from regimes.experiments.least_action.low_energy_bias import course
-from regimes.experiments.least_action.low_energy_bias.correlation import correlations, mean_correlation
 from regimes.lab.config import load
 from regimes.lab.intervals import Interval
 from regimes.lab.ranks import rank_correlation

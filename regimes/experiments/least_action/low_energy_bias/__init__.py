@@ -27,7 +27,7 @@ training in [0.3, 1].
 
 from typing import TYPE_CHECKING, Any
 
-from regimes.experiments.least_action.low_energy_bias.correlation import correlations
+from regimes.experiments.least_action.initialisations import correlations
 from regimes.experiments.least_action.low_energy_bias.course import Config, measure, points
 from regimes.experiments.least_action.low_energy_bias.figure import draw
 from regimes.lab import numbers

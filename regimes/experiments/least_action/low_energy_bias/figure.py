@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regimes.experiments.least_action.low_energy_bias.correlation import correlations
+from regimes.experiments.least_action.initialisations import correlations
 from regimes.lab import figures
 from regimes.lab.numbers import Number
 

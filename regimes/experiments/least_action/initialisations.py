@@ -1,4 +1,4 @@
-"""One rank correlation a seed, over its initialisations: what verdict and figure share."""
+"""One rank correlation a seed, over its initialisations: what verdicts and figures of such statements share."""
 
 import math
 from typing import Any
