@@ -6,6 +6,7 @@ from torch import nn
 from torch.func import vjp
 
 from regimes.modules import NO_GRAD, adjoint, push_forward, random_like, require_gradients
+from regimes.modules.derivative import _product
 
 GRADIENT_MAPS = {
     "linear": lambda x: x @ torch.diag(torch.arange(1.0, 4.0)).to(x),
@@ -131,6 +132,16 @@ def test_long_vectors_keep_their_digits():
     exact = (pulled.double() @ v.double()).float()
     assert adjoint(torch.ones(1), exact[None], pulled, v)
     assert not adjoint(torch.ones(1), 1.002 * exact[None], pulled, v)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_products_are_added_up_beyond_the_precision_of_their_entries(dtype):
+    source = torch.Generator().manual_seed(0)
+    one, other = (torch.rand(40_000, generator=source).to(dtype) for _ in range(2))
+    product, size = _product(one, other)
+    assert product.dtype == size.dtype == torch.float64
+    assert float(product) == pytest.approx(float(one.double() @ other.double()), rel=1e-5)
+    assert float(size) == pytest.approx(float(one.double().norm() * other.double().norm()), rel=1e-5)
 
 
 def test_a_push_forward_of_a_tensor_is_the_directional_derivative():

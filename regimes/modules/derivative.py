@@ -148,11 +148,14 @@ def _parts(tensors: Tensors) -> list[Tensor]:
 
 
 def _product(one: Tensors, other: Tensors) -> tuple[Tensor, Tensor]:
-    """Re⟨one, other⟩ in float64, and the norm of one times that of the other, which bounds its rounding."""
+    """Re⟨one, other⟩, and the norm of one times that of the other, which bounds its rounding; both as float64.
+
+    Each tensor's part is added up as `_dot` does; all in float64 if it is too large for float32.
+    """
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         one = {name: one[name] for name in other}
     pairs = [(_real(a.reshape(-1)), _real(b.reshape(-1))) for a, b in zip(_parts(one), _parts(other), strict=True)]
-    found = [torch.stack([_dot(a, b), a.norm().double() * b.norm().double()]) for a, b in pairs]
+    found = [torch.stack([_dot(a, b), _norm(a) * _norm(b)]) for a, b in pairs]
     products = torch.stack(found).sum(0)
     if not bool(products.isfinite().all()):  # what is too large for float32
         found = [torch.stack([a @ b, a.norm() * b.norm()]) for a, b in ((a.double(), b.double()) for a, b in pairs)]
@@ -163,7 +166,17 @@ def _product(one: Tensors, other: Tensors) -> tuple[Tensor, Tensor]:
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """a·b, added up in float64 from chunks that float32 adds up well: a copy in float64 takes longer than all else."""
     chunks = zip(a.split(2**14), b.split(2**14), strict=True)
-    return torch.stack([torch.dot(*each).double() for each in chunks]).sum() if len(a) else a.new_zeros(()).double()
+    parts = [torch.dot(*map(_single, each)).double() for each in chunks]
+    return torch.stack(parts).sum() if len(a) else torch.zeros((), dtype=torch.float64, device=a.device)
+
+
+def _norm(a: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(a, dtype=_single(a[:0]).dtype).double()
+
+
+def _single(values: Tensor) -> Tensor:
+    """The values, those of 16 bits in float32."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def _real(values: Tensor) -> Tensor:
