@@ -160,8 +160,9 @@ def _halved(blocks: Iterable[nn.Module], device: str | None) -> bool:
     """Whether blocks have weights in half precision, and no autocast of the device makes up for it."""
     kinds = {each.dtype for block in blocks for each in block.parameters() if each.is_floating_point()}
     half = any(wide(each) != each for each in kinds)
-    available = device is not None and torch.amp.is_autocast_available(device)
-    return half and not (available and torch.is_autocast_enabled(device))
+    if not half or device is None or not torch.amp.is_autocast_available(device):
+        return half
+    return not torch.is_autocast_enabled(device)
 
 
 _HALF = (
