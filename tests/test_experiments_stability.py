@@ -55,7 +55,7 @@ def test_constants_within_their_bounds_support_the_contraction_and_each_fault_re
     rows = contractions()
     rows.loc[(rows.activation == "tanh") & (rows.width == 8), "nu"] = 0.3
     rows.loc[(rows.activation == "tanh") & (rows.width == 2), ["nu", "exact"]] = 0.3
-    only_refuted(module, rows, "tanh: ν over μ*²")
+    only_refuted(module, rows, "tanh: how far ν lies outside [−μ*², 0], over ‖A‖²")
     rows = contractions()
     rows.loc[rows.activation == "identity", ["nu", "exact"]] = -0.4
     only_refuted(module, rows, module.LINEAR)
@@ -67,6 +67,27 @@ def test_constants_within_their_bounds_support_the_contraction_and_each_fault_re
     rows = contractions()
     rows["plain"] = -0.1
     only_refuted(module, rows, module.COUNTER)
+
+
+@pytest.mark.parametrize(("excess", "verdict"), [(3e-12, "supported"), (3e-10, "refuted")])
+def test_rounding_is_allowed_in_units_of_the_norm_on_both_sides(excess, verdict):
+    """Whatever μ* is: here μ*² is a millionth of ‖A‖²."""
+    for side in (excess * 4.0, -4e-6 - excess * 4.0):
+        rows = contractions()
+        nearly_singular = (rows.activation == "tanh") & (rows.width == 8)
+        rows.loc[nearly_singular, "least"] = 4e-6
+        rows.loc[nearly_singular, "nu"] = side
+        found = verdicts(contraction_bound.judge(rows))
+        assert found["tanh: how far ν lies outside [−μ*², 0], over ‖A‖²"] == verdict
+
+
+def test_other_seeds_are_other_nets():
+    sizes = {"activation": ("relu",), "width": (2,), "hidden": (1,), "seeds": 2, "search": 0, "hops": 0, "substeps": 2}
+    rows = []
+    for first in (0, 1):
+        config = contraction_bound.Config(**sizes, first_seed=first)
+        rows.append(contraction_bound.measure(config, grid_points(contraction_bound, config)))
+    assert rows[0][1]["least"] == rows[1][0]["least"] != rows[0][0]["least"]
 
 
 def test_a_rate_above_the_constant_by_less_than_its_integration_error_refutes_nothing():

@@ -17,6 +17,7 @@ class Config(Settings):
         (2, 3), min_length=1, description="widths of the states; at 2 the exact constant is known as well"
     )
     seeds: int = Field(3, ge=1, description="nets of each activation and width")
+    first_seed: int = Field(0, ge=0, description="seed of the first; a pilot takes others than the run")
     layers: int = Field(2, ge=1, description="layers of a net, each with weights of its own")
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (1, 3), min_length=1, description="rows of A over its columns"

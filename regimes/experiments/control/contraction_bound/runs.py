@@ -22,6 +22,7 @@ from regimes.experiments.control.gradient_nets import Fields, drawn, states
 from regimes.streams import Stability
 
 TIMES = 8  # at which distances are kept
+PULLED = 6  # states of a net whose adjoints are solved
 GRADIENT, PLAIN = "gradient", "plain"
 
 
@@ -29,7 +30,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
     """One row a net."""
     (name, width, hidden), seeds = (
         (points[0][axis] for axis in ("activation", "width", "hidden")),
-        [p["seed"] for p in points],
+        [config.first_seed + p["seed"] for p in points],
     )
     nets = drawn(name, seeds, config.layers, width, hidden * width)
     singular = torch.linalg.svdvals(nets.weight)
@@ -56,7 +57,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
             distances(nets, kind, start, config, steps) for steps in (config.substeps, config.substeps // 2)
         )
         adjoint, rough = (
-            adjoints(nets, kind, start, config, steps) for steps in (config.substeps, config.substeps // 2)
+            adjoints(nets, kind, start[:, :PULLED], config, steps) for steps in (config.substeps, config.substeps // 2)
         )
         columns |= {f"{kind}_{number + 1}": growth[number] for number in range(TIMES)} | {f"{kind}_adjoint": adjoint}
         if kind == GRADIENT:
