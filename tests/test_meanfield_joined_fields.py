@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -95,6 +96,44 @@ def test_one_risk_serves_nets_of_any_width_in_turn_and_its_copies():
         assert torch.equal(again.output, kept.output)
         assert torch.equal(again.input, kept.input)
     assert torch.equal(first.input, kept.input)  # what was handed out is nobody's memory
+
+
+def test_one_risk_serves_two_threads_at_a_time():
+    teacher = gaussian(20, 50, generators=[generator(0)])
+    students = [gaussian(150, 50, generators=[generator(seed)]) for seed in (1, 2)]
+    risk = PopulationRisk(teacher, relu_gaussian)
+    expected = [PopulationRisk(teacher, relu_gaussian).gradient(student) for student in students]
+
+    def steps(student):
+        return [risk.gradient(student) for _ in range(30)]
+
+    with ThreadPoolExecutor(2) as pool:
+        for found, one in zip(pool.map(steps, students), expected, strict=True):
+            assert all(torch.equal(each.input, one.input) for each in found)
+
+
+def changed(name, risk):
+    if name == "teacher in place":
+        risk.teacher.output.mul_(2)
+    elif name == "centre in place":
+        risk.centre.input.add_(1)
+    elif name == "scale":
+        risk.scale = 0.5
+    elif name == "α":
+        risk.alpha = 3.0
+    else:
+        risk.teacher = gaussian(2, 5, generators=[generator(7)])
+
+
+@pytest.mark.parametrize("name", ["teacher in place", "teacher", "centre in place", "scale", "α"])
+def test_a_risk_that_is_changed_forgets_what_it_kept(name):
+    teacher, student, centre = (gaussian(m, 5, generators=[generator(m)]) for m in (3, 6, 4))
+    risk = PopulationRisk(teacher, relu_gaussian, centre=centre)
+    risk.gradient(student)
+    changed(name, risk)
+    new = PopulationRisk(risk.teacher, relu_gaussian, centre=risk.centre, scale=risk.scale, alpha=risk.alpha)
+    assert_close(tuple(risk.gradient(student)), tuple(new.gradient(student)))
+    assert_close(risk.risk(student), new.risk(student))
 
 
 def test_memory_made_in_inference_mode_serves_outside():

@@ -1,6 +1,7 @@
 """Risk over the whole distribution of inputs, in closed form, where student and teacher are two-layer nets."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,17 @@ from regimes.meanfield.overlaps import relu_sphere as relu_sphere
 from regimes.meanfield.particles import Particles, require_particles
 from regimes.meanfield.two_layer import require_alpha
 from regimes.modules import readable
+
+
+class Kept(threading.local):
+    """What one thread keeps of a risk for its next step, in memory that no other thread may write to."""
+
+    made_of: tuple[Any, ...] = ()  # objects, and numbers that change with them
+    nets: tuple[Particles, Tensor] | None = None
+    joined: Joined | None = None  # for these nets
+
+    def __reduce__(self) -> tuple[type["Kept"], tuple[()]]:
+        return Kept, ()
 
 
 class PopulationRisk:
@@ -59,14 +71,13 @@ class PopulationRisk:
         by_run = isinstance(alpha, Tensor) and alpha.ndim > 0
         column = torch.as_tensor(alpha).to(teacher.output).reshape(-1, 1, 1)
         self.alpha: float | Tensor = column if by_run else float(alpha)
-        self._kept: tuple[tuple[int, int], Particles, Tensor] | None = None
-        self._joined: Joined | None = None  # for what is kept
+        self._kept = Kept()
         self._sums_alone = isinstance(overlap, Summed)
         self._fitting: tuple[Any, ...] = ()  # shapes and dtypes that were looked at last
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is kept for the next step, whose parts share memory."""
-        return self.__dict__ | {"_kept": None, "_joined": None}
+        """Without what is kept for the next step."""
+        return self.__dict__ | {"_kept": Kept()}
 
     def risk(self, particles: Particles) -> Float[Tensor, " runs"]:
         """R(f) = ½ E‖f − y‖², not divided by α²."""
@@ -115,15 +126,22 @@ class PopulationRisk:
         """
         self._require(particles)
         factor = self.alpha * self._scale(particles.width)
-        if self._kept is None or self._kept[0] != (particles.runs, particles.width):
+        kept, made_of = self._kept, self._made_of(particles)
+        if kept.nets is None or not _alike(kept.made_of, made_of):
             teacher = self._teachers(particles.runs)
             others = Particles(-teacher.output, teacher.input)
             if self.centre is not None:
                 others = others.join(Particles(-factor * self.centre.output, self.centre.input))
             sums, _ = self._sums(others, others)
-            self._joined = None
-            self._kept = (particles.runs, particles.width), others, (others.output * sums).sum((1, 2)) / 2
-        return Particles(factor * particles.output, particles.input), *self._kept[1:]
+            kept.made_of, kept.joined = made_of, None
+            kept.nets = others, (others.output * sums).sum((1, 2)) / 2
+        return Particles(factor * particles.output, particles.input), *kept.nets
+
+    def _made_of(self, particles: Particles) -> tuple[Any, ...]:
+        """What the nets that are kept follow from; tensors may be written to between two steps."""
+        parts = [*self.teacher, *(self.centre or ()), *([self.alpha] if isinstance(self.alpha, Tensor) else [])]
+        versions = (0 if part.is_inference() else part._version for part in parts)
+        return self.teacher, self.centre, self.alpha, particles.runs, particles.width, self.scale, *versions
 
     def _require(self, particles: Particles) -> None:
         """Refuse particles that do not fit; a look at each step of a descent would take as long as a small step."""
@@ -158,11 +176,12 @@ class PopulationRisk:
         """The field of the student joined with what is kept, in memory that is kept, too; None where there is none."""
         if not self._summed(student, others) or not readable():
             return None
-        if self._joined is None:
+        kept = self._kept
+        if kept.joined is None:
             joined: Callable[..., Joined | None] | None = getattr(self.overlap, "joined", None)
             with torch.inference_mode(False):
-                self._joined = joined and joined(student.width, others.input, others.output[..., 0])
-        return self._joined
+                kept.joined = joined and joined(student.width, others.input, others.output[..., 0])
+        return kept.joined
 
     def _summed(self, net: Particles, other: Particles) -> bool:
         """Whether sums over the neurons of the other net are enough."""
@@ -176,3 +195,10 @@ class PopulationRisk:
             return sums.unsqueeze(2), slopes.mul_(net.output)
         value, pull = self.overlap(net.input, other.input)
         return value @ other.output, pull(net.output @ other.output.mT)
+
+
+def _alike(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Whether the objects are the same and the numbers equal."""
+    return len(one) == len(other) and all(
+        a is b or (isinstance(a, int | float) and a == b) for a, b in zip(one, other, strict=True)
+    )
