@@ -90,6 +90,15 @@ class KnownMap(IntEnum):
 
 
 @unique
+class Sequences(IntEnum):
+    """Small transformers on rows of images: samples, initial weights, order of the batches."""
+
+    DATA = 241
+    WEIGHTS = 242
+    BATCHES = 243
+
+
+@unique
 class DeepFlow(IntEnum):
     """Mean-field ResNets and their samples."""
 
