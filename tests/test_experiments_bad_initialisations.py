@@ -1,0 +1,62 @@
+import pandas as pd
+import pytest
+
+from regimes.experiments.least_action import bad_initialisations
+from regimes.experiments.least_action.bad_initialisations.course import Config, advantages, measure, points
+from regimes.experiments.least_action.small_nets.settings import ARMS, CONTROL, LAP, VANILLA
+
+pytestmark = pytest.mark.slow
+
+
+def table(sign=1.0, prefix="", other=CONTROL):
+    """Made-up rows of five seeds and six starts: gains grow with transport, but the one over `other` by the sign."""
+    rows = []
+    for seed in range(5):
+        for place, (law, gain) in enumerate((law, gain) for law in ("kaiming", "normal") for gain in (0.1, 0.2, 0.3)):
+            for arm in ARMS:
+                row = {"arm": arm, "law": law, "gain": gain, "seed": seed, "reached": 1.0}
+                for at in ("", "equal_"):
+                    slope = 0.0 if arm == LAP else sign if (at, arm) == (prefix, other) else 1.0
+                    row[at + "accuracy"] = 0.7 - 0.01 * slope * place + 0.001 * seed
+                    row[at + "transport"] = 10.0**place * (1.0 if arm == VANILLA else 100.0 - place)
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def verdicts(rows):
+    return {finding.quantity: finding.verdict for finding in bad_initialisations.judge(rows).findings}
+
+
+@pytest.mark.parametrize("prefix", ["", "equal_"])
+@pytest.mark.parametrize("other", [VANILLA, CONTROL])
+def test_each_prediction_on_bad_starts_can_fail_alone(prefix, other):
+    assert set(verdicts(table()).values()) == {"supported"}
+    found = verdicts(table(-1.0, prefix, other))
+    assert found.pop(bad_initialisations.GROWTH[prefix, other]) == "refuted"
+    assert set(found.values()) == {"supported"}
+
+
+def test_starts_from_which_an_arm_did_not_come_to_equal_risk_are_left_out_there_alone():
+    rows = table()
+    rows.loc[(rows.arm == VANILLA) & (rows.law == "normal") & (rows.gain == 0.1), "reached"] = 0.0
+    assert len(advantages(rows, CONTROL, "equal_")) == 25
+    assert len(advantages(rows, CONTROL, "")) == 30
+    assert "refuted" not in verdicts(rows).values()
+    bad_initialisations.draw(rows)
+
+
+def test_the_gain_is_paired_with_the_cost_of_plain_training_from_the_same_start():
+    found = advantages(table(), CONTROL, "").set_index(["law", "gain", "seed"]).loc[("normal", 0.2, 3)]
+    assert found.advantage == pytest.approx(4.0)
+    assert found.moved == pytest.approx(1e4)
+
+
+def test_nets_of_several_starts_are_those_of_each_alone():
+    config = Config(kaiming=(0.3,), orthogonal=(0.2,), normal=(0.05,), blocks=1, steps=2, most_steps=3, seeds=2)
+    asked = [point for point in points(config) if point["arm"] == LAP]
+    assert len(asked) == 6
+    rows = measure(config, asked)
+    for row, point in zip(rows, asked, strict=True):
+        (alone,) = measure(config, [point])
+        assert alone == pytest.approx(row, rel=1e-4)
+    assert len({row["transport"] for row in rows}) == 6
