@@ -42,6 +42,7 @@ SHARED = {
     "initialisations",
     "low_data",
     "plane_course",
+    "plane_figure",
     "plane_maps",
     "plane_nets",
     "planes",

@@ -83,6 +83,18 @@ def test_table_and_figure_show_parts_of_the_rows():
     assert set(verdicts(other).values()) == {"supported", "not measured"}
 
 
+def test_table_and_figure_tell_of_how_many_images_each_accuracy_is():
+    rows = made_up().assign(images=10_000, attacked_images=300)
+    assert set(table(rows)["test images"]) == {10_000}
+    assert set(table(rows)["attacked images"]) == {300}
+    figure = draw(rows[~((rows.net == "resnet") & (rows.seed > 0))])
+    (words,) = [text.get_text().replace("\n", " ") for text in figure.texts if "MNIST" in text.get_text()]
+    assert "10,000 test images, 300 attacked" in words
+    assert "plain residual 1" in words
+    for line in figure.axes[0].lines:  # no line joins accuracies of all images with those of the attacked ones
+        assert (line.get_xdata()[0] == 0) == line.get_label().endswith(", certified") or line.get_label()[0] == "_"
+
+
 def test_deel_has_its_own_number_of_seeds():
     config = Config(task=(Task(net=("contractive", "deel"), seeds=3, deel_seeds=1),))
     assert [point["net"] for point in points(config)] == ["contractive", "deel", "contractive", "contractive"]

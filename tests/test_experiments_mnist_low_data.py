@@ -135,6 +135,19 @@ def test_the_figure_shows_the_means_at_their_size():
         assert abs(place - size) < 10
 
 
+def test_the_figure_tells_of_what_is_drawn_and_keeps_no_place_for_what_is_not():
+    rows = table()
+    rows = rows[(rows.norm == "batch") & (rows.arm != "vanilla_lr0.1") & (rows.train_size == 100)]
+    made = mnist_low_data.draw(rows.assign(**{name: math.nan for name in rows if name.startswith("equal_")}))
+    words = " ".join(text.get_text().replace("\n", " ") for text in made.texts)
+    assert "Control: " in words
+    assert "over 4 seeds" in words
+    assert not any(absent in words for absent in ("Tuned", "group norm", "equal risk", "at most"))
+    assert [legend.get_title().get_text() for legend in made.legends] == ["arm", "scored with"]
+    marks = [bar.lines[0].get_xdata()[0] for bar in made.axes[1].containers]
+    assert_close((len(marks), sum(marks) / 2), (2, 100.0))
+
+
 def test_seeds_are_outermost_and_the_real_size_is_that_of_the_plan():
     config = load(mnist_low_data.Config, "configs/mnist_low_data.yaml")
     points = grid_points(mnist_low_data, config)

@@ -49,6 +49,16 @@ def test_rows_of_one_net_are_judged_tabled_and_drawn(net):
     statement.draw(some)
 
 
+def test_a_norm_below_the_least_that_is_counted_is_told_as_a_bound():
+    made = statement.table(rows(hostile=0.0))
+    told = made[(made.net == "ResNet") & (made.weights == "hostile")]
+    assert set(told["‖M_0‖_F/√width"]) == {"< 1e-100"}
+    assert set(told["‖M_0‖_F/√width, 95 %"]) == {""}
+    assert 0 < statement.table(rows())["‖M_0‖_F/√width"].min() < 1.0
+    merits = statement.judge(rows(hostile=0.0)).merits
+    assert "ResNet, hostile, deepest: ‖∂z_N/∂z_0‖_F/√width, at most" in merits
+
+
 @pytest.mark.parametrize("net", NETS)
 def test_products_of_layers_are_the_derivatives_of_the_end(net):
     weights, x = initial(net, (0, 1), 4, 2), spirals((0, 1), 3, 4)[0]

@@ -86,6 +86,41 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path):
         figures.save(figure, tmp_path / "absent")
 
 
+def test_more_series_than_colours_look_like_no_other():
+    looks = [figures.look(number) for number in range(2 * len(figures.PALETTE))]
+    assert len({(one["color"], one["marker"], one.get("markerfacecolor")) for one in looks}) == len(looks)
+    assert not {(one["color"], one["marker"]) for one in looks[:8]} & {
+        (one["color"], one["marker"]) for one in looks[8:]
+    }
+
+
+def test_the_shared_legend_has_every_name_once_and_covers_no_panel(tmp_path):
+    made, axes = figures.figure(1, 2, width=figures.DOUBLE)
+    for ax, names in zip(axes, (("a", "b"), ("b", "c")), strict=True):
+        for name in names:
+            ax.plot([1, 2], [3, 4], label=name)
+    figures.legend(made, *axes, ncols=3)
+    figures.save(made, tmp_path)
+    (box,) = made.legends
+    assert [text.get_text() for text in box.get_texts()] == ["a", "b", "c"]
+    assert not any(box.get_window_extent().overlaps(ax.get_window_extent()) for ax in axes)
+
+
+def test_panels_without_names_have_no_legend():
+    made, ax = figures.figure()
+    figures.legend(made, ax)
+    assert not made.legends
+
+
+def test_ticks_stand_at_the_places_measured_and_nowhere_else(tmp_path):
+    made, ax = figures.figure()
+    ax.plot([1 / 64, 8, 2048], [1, 2, 3])
+    ax.set_xscale("log")
+    figures.ticks_at(ax.xaxis, [1 / 64, 8, 2048])
+    figures.save(made, tmp_path)
+    assert [label.get_text() for label in ax.get_xticklabels(which="both")] == ["0.0156", "8", "2048"]
+
+
 THREE = {1.0: (2.0, (1.0, 4.0)), 10.0: (1.0, (0.5, 2.0)), 100.0: (0.5, (0.25, 1.0))}
 NUMBERS = {place: Number(value, Interval(*ends)) for place, (value, ends) in THREE.items()}
 
@@ -108,6 +143,27 @@ def test_bars_reach_to_the_ends_of_the_intervals():
     (drawn,) = ax.containers
     ends = [segment[:, 1].tolist() for segment in drawn.lines[2][0].get_segments()]
     assert_close(ends, [list(ends) for _, ends in THREE.values()])
+
+
+def test_bars_of_values_raised_to_a_floor_end_there():
+    _, ax = figures.figure()
+    figures.curve(ax, NUMBERS, bars=True, floor=0.4)
+    (drawn,) = ax.containers
+    ends = [segment[:, 1].tolist() for segment in drawn.lines[2][0].get_segments()]
+    assert_close(ends, [[1.0, 4.0], [0.5, 2.0], [0.4, 1.0]])
+
+
+def test_marks_of_several_series_stand_beside_each_other_around_their_place():
+    moved = [list(figures.beside({2.0: NUMBERS[1.0]}, number, 3, 0.1)) for number in range(3)]
+    assert_close(moved, [[1.9], [2.0], [2.1]])
+    moved = [list(figures.beside_by({2.0: NUMBERS[1.0]}, number, 2, 1.21)) for number in range(2)]
+    assert_close(moved, [[2.0 / 1.1], [2.2]])
+
+
+def test_the_exponents_of_several_panels_stand_at_one_name():
+    number = Number(-1.004, Interval(-2.0, 0.0))
+    assert figures.with_exponents("Heun", [number, None]) == "Heun: −1.00, –"
+    assert figures.with_exponents("Heun", [None, None]) == "Heun"
 
 
 @pytest.mark.parametrize("bars", [False, True])

@@ -16,7 +16,14 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, NullFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogFormatterSciNotation,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+)
 from numpy.typing import ArrayLike
 
 from regimes.lab.files import write_whole
@@ -88,34 +95,81 @@ def figure(
         return made, made.subplots(rows, columns, **options)
 
 
+def look(number: int) -> dict[str, Any]:
+    """Colour, marker and line of a series: beyond the eighth the colours come again, with hollow marks and dashes."""
+    color, turn = PALETTE[number % len(PALETTE)], number // len(PALETTE)
+    made: dict[str, Any] = {"color": color, "marker": MARKERS[(number + 3 * turn) % len(MARKERS)]}
+    return made | {"linestyle": "--", "markerfacecolor": "white"} if turn else made
+
+
+def legend(made: Figure | SubFigure, *axes: Axes, **options: Any) -> None:
+    """One legend for all these panels, above them: every name once, as the first panel that has it draws it."""
+    found: dict[str, Any] = {}
+    for ax in axes:
+        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    if found:
+        made.legend(list(found.values()), list(found), loc="outside upper center", **options)
+
+
+def ticks_at(axis: Axis, places: Sequence[Any]) -> None:
+    """Ticks at these places and no others, labelled by plain numbers; those below 1 by three digits."""
+    axis.set_major_locator(FixedLocator(np.asarray(places, dtype=float).tolist()))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:.3g}" if value < 1 else f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def beside(found: Mapping[float, Number], number: int, count: int, gap: float) -> dict[float, Number]:
+    """Numbers moved along x, so that the marks of `count` series at the same places stand a gap apart: of one of them.
+
+    For a linear axis; on a logarithmic one use `beside_by`.
+    """
+    return {place + gap * (number - (count - 1) / 2): one for place, one in found.items()}
+
+
+def beside_by(found: Mapping[float, Number], number: int, count: int, factor: float) -> dict[float, Number]:
+    """As `beside`, for a logarithmic axis: neighbours are the factor apart."""
+    return {place * factor ** (number - (count - 1) / 2): one for place, one in found.items()}
+
+
 def band(ax: Axes, x: ArrayLike, low: ArrayLike, high: ArrayLike, *, color: str, label: str | None = None) -> None:
     """Shade the region between two curves, for confidence bands."""
     ax.fill_between(np.asarray(x), np.asarray(low), np.asarray(high), color=color, alpha=0.2, linewidth=0, label=label)
 
 
 def curve(
-    ax: Axes, found: Mapping[Any, Number], *, number: int = 0, bars: bool = False, unit: float = 1.0, **look: Any
+    ax: Axes,
+    found: Mapping[Any, Number],
+    *,
+    number: int = 0,
+    bars: bool = False,
+    unit: float = 1.0,
+    floor: float | None = None,
+    **options: Any,
 ) -> None:
     """Values against the places x of {x: number}, with their 95 % intervals as a band, or as `bars`.
 
     A bar is drawn where `Number.drawn` allows it, a band where it does everywhere; else the values have marks.
-    number: which of the shared colours and markers; look: further options of `plot`; values are multiplied by the unit
-    (100 for percent).
+    number: which of the shared looks; options: further ones of `plot`; values are multiplied by the unit (100 for
+    percent). Intervals of values that were raised to a floor end there: below it nothing is known.
     """
     places = sorted(found)
     values = unit * np.array([found[place].value for place in places])
     low, high = unit * np.array([found[place].interval for place in places]).reshape(-1, 2).T
+    if floor is not None:
+        low = np.maximum(low, floor)
     shown = np.array([found[place].drawn for place in places], dtype=bool)
-    look = {"color": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]} | look
+    usual = look(number)
+    options = usual | options
     if not shown.all():
-        look["marker"] = look["marker"] or MARKERS[number % len(MARKERS)]
+        options["marker"] = options["marker"] or usual["marker"]
     if bars:
         spread = np.where(shown, np.maximum([values - low, high - values], 0.0), 0.0)  # not below 0 by rounding
-        ax.errorbar(places, values, spread, capsize=2, **look)
+        ax.errorbar(places, values, spread, capsize=2, **options)
         return
-    ax.plot(places, values, **look)
+    ax.plot(places, values, **options)
     if shown.all():
-        band(ax, places, low, high, color=look["color"])
+        band(ax, places, low, high, color=options["color"])
 
 
 def logarithmic(ax: Axes, values: Sequence[float]) -> None:
@@ -145,7 +199,8 @@ def _short_axes(made: Figure) -> None:
 def explain(made: Figure | SubFigure, text: str) -> None:
     """Small text under the figure that says what its bands and bars are; long text is broken to the figure's width."""
     letters = int(19.5 * made.bbox.width / made.dpi)  # as many of this size fit on a line
-    made.supxlabel("\n".join(textwrap.wrap(text, letters)), fontsize=NOTE, color="#444444")
+    lines = textwrap.wrap(text.replace(" %", "\N{NO-BREAK SPACE}%"), letters)
+    made.supxlabel("\n".join(lines), fontsize=NOTE, color="#444444")
 
 
 def intervals(kind: str, repetitions: int, what: str = "95 % intervals") -> str:
@@ -158,6 +213,13 @@ def intervals(kind: str, repetitions: int, what: str = "95 % intervals") -> str:
 def with_exponent(label: str, exponent: Number | None) -> str:
     """The label of a power law, with its exponent where there is one."""
     return label if exponent is None else f"{label}: {signed(exponent.value)}"
+
+
+def with_exponents(label: str, exponents: Sequence[Number | None]) -> str:
+    """As `with_exponent`, of a power law in several panels that share a legend; a dash where there is none."""
+    if all(one is None for one in exponents):
+        return label
+    return f"{label}: {', '.join('–' if one is None else signed(one.value) for one in exponents)}"
 
 
 def signed(value: float, digits: int = 2) -> str:

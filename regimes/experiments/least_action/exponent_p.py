@@ -83,20 +83,34 @@ def judge(rows: "DataFrame") -> Judgement:
 
 def draw(rows: "DataFrame") -> "Figure":
     """Gap, and asymmetry at the own p and at others, against p, with the penalty and without."""
-    made, (left, right) = figures.figure(1, 2, width=figures.DOUBLE, height=3.0)
+    made, (left, right) = figures.figure(1, 2, width=figures.DOUBLE, height=3.3)
+    weights = sorted(set(rows.weight))
     with figures.style():
-        for number, (weight, some) in enumerate(rows.groupby("weight")):
+        for number, weight in enumerate(weights):
+            some: Any = rows[rows.weight == weight]
             label = "risk alone" if weight == 0 else f"w = {weight:g}"
             gap = numbers.each(some, "p", lambda at: numbers.geometric_mean(at.gap.clip(lower=FLOOR)))
-            figures.curve(left, gap, number=number, bars=True, label=label)
-            for column, line in (("asymmetry", "-"), ("others", ":")):
+            gap = figures.beside(gap, number, len(weights), 0.06)
+            figures.curve(left, gap, number=number, bars=True, floor=FLOOR, linestyle="")
+            for other, (column, words) in enumerate((("asymmetry", "own p"), ("others", "other p"))):
                 own = numbers.each(some, "p", lambda at, column=column: numbers.geometric_mean(at[column]))
-                name = f"{label}, {'own p' if column == 'asymmetry' else 'other p'}"
-                figures.curve(right, own, number=number, bars=True, linestyle=line, label=name)
+                own = figures.beside(own, 2 * number + other, 2 * len(weights), 0.06)
+                look: dict[str, Any] = {"label": f"{label}, {words}", "linestyle": "", "markerfacecolor": "white"}
+                if not other:
+                    del look["markerfacecolor"]
+                figures.curve(right, own, number=number, bars=True, **look)
         left.set(yscale="log", xlabel="p of the training", ylabel="relative gap at that p")
-        right.set(yscale="log", xlabel="p of the training", ylabel="asymmetry of the Jacobian test")
-        made.legend(*right.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+        right.set(yscale="log", xlabel="p of the training", ylabel="asymmetry")
+        left.axhline(FLOOR, color=figures.GREY, linestyle=":", linewidth=1)
+        for ax in (left, right):
+            figures.ticks_at(ax.xaxis, sorted(set(rows.p)))
+        figures.legend(made, right, ncols=3)
         seeds = rows.seed.nunique()
-        text = f"Geometric means of {seeds} seeds; {figures.intervals('bars', seeds)}. Gaps below 1e-9 count as that."
+        text = (
+            f"Geometric means of {seeds} seeds; {figures.intervals('bars', seeds)}. Dotted: 1e-9; gaps below count as "
+        )
+        text += (
+            "that, and bars end there. Right: the Jacobian test at the p of the training, and its mean at the other p."
+        )
         figures.explain(made, text)
     return made

@@ -1,17 +1,22 @@
-"""The figure of the four nets: a line of panels for each data set."""
+"""The figure of the four nets: a column of panels for each data set."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from regimes.experiments.control.benning_networks import numbers
 from regimes.experiments.control.benning_networks.config import NET, ODENET, RESIDUAL, RESNET, SIMPLEX
-from regimes.experiments.control.plane_maps import decision_map, transformed
+from regimes.experiments.control.plane_figure import (
+    COURSE,
+    PICTURE,
+    PICTURES,
+    courses,
+    frame,
+    kept,
+    name_lines,
+    pictures,
+)
 from regimes.lab import figures
-from regimes.lab.intervals import POSITIVE, SHARE
-from regimes.lab.numbers import each, mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,77 +24,42 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 NETS = (NET, *RESIDUAL)
-SHOWN = (NET, ODENET)  # of the maps
+LINES = ("loss", "accuracy, %", "steps $h_k$", f"{NET}\n$x_2$", f"{ODENET}\n$x_2$", f"{ODENET}, moved\n$z_2$")
 
 
 def draw(rows: "DataFrame") -> "Figure":
-    """By data set: loss and accuracy against iteration, learned steps, maps of a net and where it moves the samples."""
+    """By data set: loss and accuracy against iteration, learned steps, maps of two nets, where one moves samples."""
     datasets = list(dict.fromkeys(rows.dataset))
-    made, axes = figures.figure(
-        len(datasets), 6, width=2 * figures.DOUBLE, height=0.6 + 2.3 * len(datasets), squeeze=False
-    )
+    made, axes = frame(datasets, [COURSE, COURSE, COURSE, PICTURE, PICTURE, PICTURE])
     with figures.style():
-        for line, dataset in zip(axes, datasets, strict=True):
+        for column, dataset in enumerate(datasets):
             some: Any = rows[rows.dataset == dataset]
-            for number, net in enumerate(NETS):
-                _course(line[0], some[some.net == net], "loss", number, net)
-                _course(line[1], some[some.net == net], "fresh_accuracy", number, net)
-            _steps(line[2], rows, dataset)
-            _maps(line[3:], some)
-            line[0].set(xscale="symlog", yscale="log", ylabel=f"{dataset}\nloss")
-            line[1].set(xscale="symlog", ylabel="accuracy, fresh samples")
-        for ax in axes[-1, :2]:
-            ax.set_xlabel("iteration")
-        axes[-1, 2].set_xlabel("layer")
-        made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+            courses(axes[:2, column], some, "net", NETS)
+            _steps(axes[2, column], rows, dataset)
+            first = kept(some)
+            pictures(axes[3:4, column], first[first.net == NET], {"skips": False}, ["map"])
+            pictures(axes[4:, column], first[first.net == ODENET], {"skips": True}, ["map", "moved"])
+        name_lines(axes, LINES)
+        figures.legend(made, *axes[0], ncols=min(4, 2 * axes.shape[1]))
         seeds = rows.seed.nunique()
-        words = f"Left: means of {seeds} seeds; {figures.intervals('bands', seeds)}. Steps of every seed: lines free, "
-        words += (
-            "dots on the simplex; dotted: the start. Right, of one seed: the output over the plane, and the samples "
+        words = (
+            f"Loss: geometric, accuracy on fresh samples: arithmetic means of {seeds} seeds; "
+            f"{figures.intervals('bands', seeds)}. Steps after the training, of every seed: lines {ODENET}, dots "
+            f"{SIMPLEX}, dotted the start, which {RESNET} keeps. "
         )
-        figures.explain(made, words + "where the layers move them, with the line that parts the classes.")
+        figures.explain(made, words + PICTURES.format(seed=rows.seed.min() if len(rows) else "none"))
     return made
 
 
-def _course(ax: "Axes", some: Any, column: str, number: int, label: str) -> None:
-    if len(some):
-        within = SHARE if column == "fresh_accuracy" else POSITIVE
-        found = each(some, "iteration", lambda at: mean(at[column], within=within))
-        figures.curve(ax, found, number=number, label=label, marker="")
-
-
 def _steps(ax: "Axes", rows: Any, dataset: str) -> None:
-    for net in (RESNET, ODENET, SIMPLEX):
+    for net in (ODENET, RESNET, SIMPLEX):
         found = numbers.steps(rows, dataset, net)
         color, layers = figures.PALETTE[NETS.index(net)], np.arange(1, found.shape[1] + 1)
         if net == RESNET:
-            ax.plot(layers, found[:1].T, ":", color=figures.GREY)
-            continue
-        if net == ODENET:
-            ax.plot(layers, found.T, color=color, linewidth=0.6, alpha=0.6)
+            ax.plot(layers, found[:1].T, ":", color="black", linewidth=1, zorder=2.5)
+        elif net == ODENET:
+            ax.plot(layers, found.T, color=color, linewidth=0.5, alpha=0.35)
         else:
-            ax.plot(layers, found.T, ".", color=color, markersize=3.5, markeredgewidth=0)
+            ax.plot(layers, found.T, "o", color=color, markersize=2.6, markeredgecolor="white", mew=0.2, zorder=3)
     ax.axhline(0, color="black", linewidth=0.6)
-    ax.set(ylabel="steps")
-
-
-def _net(one: Any) -> torch.Tensor:
-    return torch.tensor(json.loads(one.net_at_end.iloc[0]), dtype=torch.float64)
-
-
-def _maps(panels: Any, some: Any) -> None:
-    """The output over the plane of two nets, and the samples of the second where its layers move them."""
-    kept = some[some["last"].astype(bool) & (some.seed == some.seed.min())]
-    for ax, net in zip(panels, SHOWN, strict=False):
-        one = kept[kept.net == net]
-        ax.set_axis_off()
-        if len(one):
-            ax.set_axis_on()
-            decision_map(ax, _net(one), one.iloc[0], skips=net != NET)
-            ax.set_title(f"{net}: {one.fresh_accuracy.iloc[0]:.0%} right")
-    one = kept[kept.net == SHOWN[-1]]
-    panels[-1].set_axis_off()
-    if len(one):
-        panels[-1].set_axis_on()
-        transformed(panels[-1], _net(one), one.iloc[0], skips=True)
-        panels[-1].set_title(f"{SHOWN[-1]}: moved samples")
+    ax.set_xlabel("layer k", fontsize=8)

@@ -30,7 +30,7 @@ def draw(rows: "DataFrame") -> "Figure":
         words = (
             f"A mark is a net. Left and right: {width}; middle: width 2, where ν is known. Right: largest growth over "
         )
-        words += f"the pairs of a net, up to {SHOWN} nets of {_shown(widest)}; dashed: their bound e^(νt)."
+        words += f"the pairs of a net, up to {SHOWN} nets of {_shown(widest)}; dashed: their bound exp(νt)."
         figures.explain(made, words)
     return made
 
@@ -62,17 +62,19 @@ def _misses(ax: "Axes", rows: Any, names: list[str]) -> None:
     ax.plot([-1, 0], [-1.05, -0.05], color=figures.GREY, linestyle=":", linewidth=1)
     ax.set(xlabel=r"exact $\nu \,/\, \mu_*^2$", ylabel=r"found $\nu \,/\, \mu_*^2$", title="search (dotted: 5 % below)")
     if len(plane):
-        ax.legend(loc="upper left", markerscale=1.5)
+        ax.legend(loc="lower right", markerscale=1.5, labelspacing=0.3)
 
 
 def _courses(ax: "Axes", widest: Any) -> None:
     some = widest[widest.activation == _shown(widest)].head(SHOWN)
     for place, (_, row) in enumerate(some.iterrows()):
+        bound = r"bound $e^{\nu t}$" if place == 0 else None
         times = row.horizon * np.arange(TIMES + 1) / TIMES
-        for kind, color, words in ((GRADIENT, figures.PALETTE[0], "gradient"), (PLAIN, figures.PALETTE[1], "plain")):
+        for kind, color, words in ((GRADIENT, "black", "gradient"), (PLAIN, figures.PALETTE[5], "plain")):
             values = [1.0, *(row[f"{kind}_{number + 1}"] for number in range(TIMES))]
             ax.plot(times, values, color=color, linewidth=0.8, label=words if place == 0 else None)
-        ax.plot(times, np.exp(row.nu * times), color=figures.PALETTE[0], linestyle="--", linewidth=0.6)
+        ax.plot(times, np.exp(row.nu * times), color=figures.GREY, linestyle="--", linewidth=0.6, label=bound)
     ax.set(yscale="log", xlabel="time t", ylabel=r"largest $\|\Delta(t)\| \,/\, \|\Delta(0)\|$", title="along the flow")
     if len(some):
-        ax.legend(loc="lower left")
+        ax.set_ylim(top=300.0)
+        ax.legend(loc="upper left", ncols=2, columnspacing=0.8, handlelength=1.4, fontsize=7)

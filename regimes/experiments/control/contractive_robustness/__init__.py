@@ -54,6 +54,11 @@ GRID = ("dataset", "seed", "net")
 BATCHED = ()
 RESUMABLE = True
 NAMES = {CONTRACTIVE: "contractive", PLAIN: "plain residual", DEEL: "deel-torchlip"}
+KINDS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("certified", "certified", {"linestyle": "-"}),
+    ("attacked", "attacked", {"linestyle": "--"}),
+    ("certified_part", "certified *", {"linestyle": ":", "linewidth": 1.0}),
+)
 SHOWN = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10, reduced: small net, few epochs"}
 
 
@@ -85,7 +90,7 @@ def judge(rows: "DataFrame") -> Judgement:
 
 
 def table(rows: "DataFrame") -> "DataFrame":
-    """Clean, certified and attacked accuracy of each net at each ε; the data set says where it is a reduced one."""
+    """Accuracy of each net at each ε: clean and certified of all test images, attacked of the first of them alone."""
     import pandas
 
     lines = []
@@ -94,7 +99,9 @@ def table(rows: "DataFrame") -> "DataFrame":
         line: dict[str, Any] = {"data": SHOWN[dataset], "net": NAMES[net], "ε": epsilon, "seeds": len(some)}
         for column in ("clean", "certified", "attacked"):
             line |= cells(column, mean(some[column]))
-        line |= {"images attacked": int(some.attacked_images.sum()), "broken though certified": int(some.broken.sum())}
+        line |= cells("certified of the attacked", mean(some.certified_part))
+        line |= {"test images": int(some.images.max()), "attacked images": int(some.attacked_images.max())}
+        line["broken though certified, all seeds"] = int(some.broken.sum())
         line |= {
             "Lipschitz constant": some.lipschitz.max(),
             "weights": some.weights.max(),
@@ -107,7 +114,7 @@ def table(rows: "DataFrame") -> "DataFrame":
 def draw(rows: "DataFrame") -> "Figure":
     """Accuracy against ε: certified and under attack, a panel for each data set."""
     sets = list(dict.fromkeys(rows.dataset))
-    made, panels = figures.figure(1, len(sets), width=figures.DOUBLE, height=4.4, squeeze=False, sharey=True)
+    made, panels = figures.figure(1, len(sets), width=figures.DOUBLE, height=3.9, squeeze=False, sharey=True)
     with figures.style():
         for ax, dataset in zip(panels[0], sets, strict=True):
             for number, (net, name) in enumerate(NAMES.items()):
@@ -115,11 +122,33 @@ def draw(rows: "DataFrame") -> "Figure":
                 if not len(some):
                     continue
                 clean = known({0.0: mean(some[some.epsilon == some.epsilon.min()].clean)})
-                for column, look in (("attacked", "--"), ("certified", "-")):
-                    values = clean | each(some, "epsilon", lambda group, column=column: mean(group[column]))
-                    figures.curve(ax, values, number=number, linestyle=look, label=f"{name}, {column}")
+                for column, words, look in KINDS[:2]:
+                    values = each(some, "epsilon", lambda group, column=column: mean(group[column]))
+                    start = clean if column == "certified" else {}
+                    figures.curve(ax, start | values, number=number, label=f"{name}, {words}", **look)
+                column, words, look = KINDS[2]
+                same = some.groupby("epsilon")[column].mean()
+                color = figures.PALETTE[number]
+                ax.plot(same.index, same, color=color, label=f"{name}, {words}", **look)
             ax.set(xlabel="ε, Euclidean, images in [0, 1]", title=SHOWN[dataset].partition(":")[0], ylim=(-0.03, 1.03))
         panels[0][0].set_ylabel("accuracy")
-        panels[0][0].legend(loc="upper left", bbox_to_anchor=(0.0, -0.2))
-        figures.explain(made, "At ε = 0 clean accuracy. No attack can come below the certificate of its net.")
+        figures.legend(made, *panels[0], ncols=len(set(rows.net)))
+        words = (
+            "Certified: of all test images, at ε = 0 their clean accuracy. Attacked and *: of the first of them alone, "
+        )
+        words += "where no attack can come below the certificate of its net. " + " ".join(_counted(rows, sets))
+        figures.explain(made, words)
     return made
+
+
+def _counted(rows: "DataFrame", sets: list[str]) -> list[str]:
+    """How many images and seeds each data set has, and by that what its bands are."""
+    lines = []
+    for dataset in sets:
+        some: Any = rows[rows.dataset == dataset]
+        seeds = {NAMES[net]: int(own.seed.nunique()) for net, own in some.groupby("net", sort=False)}
+        told = ", ".join(f"{name} {count}" for name, count in seeds.items())
+        images = f"{some.images.max():,} test images, {some.attacked_images.max():,} attacked"
+        bands = figures.intervals("bands", max(seeds.values()))
+        lines.append(f"{SHOWN[dataset].partition(':')[0]}: {images}; seeds: {told}; {bands}.")
+    return lines

@@ -102,8 +102,8 @@ def table(rows: "DataFrame") -> "DataFrame":
 
 
 def draw(rows: "DataFrame") -> "Figure":
-    """Distance against the step for every companion, and by layer at the shortest step."""
-    made, panels = figures.figure(1, 3, width=figures.DOUBLE, height=3.6, sharey=True)
+    """Distance against the step for every companion."""
+    made, panels = figures.figure(1, 3, width=figures.DOUBLE, height=4.0, sharey=True)
     with figures.style():
         for ax, (column, words) in zip(panels, COMPANIONS.items(), strict=True):
             for number, method in enumerate(METHODS):
@@ -111,14 +111,14 @@ def draw(rows: "DataFrame") -> "Figure":
                 if len(some):
                     known = {h: geometric_mean(some[some.h == h][column] + 1e-18) for h in sorted(set(some.h))}
                     shown = {h: one for h, one in known.items() if one is not None}
-                    figures.curve(ax, shown, number=number, label=method if column == PARTNER else None)
+                    figures.curve(ax, shown, number=number, label=method)
             ax.axhline(EXACT.high, color=figures.GREY, linestyle=":", linewidth=1)
             ax.set(xscale="log", yscale="log", xlabel="step h", title=words)
-        panels[0].set(ylabel="distance to back-propagation")
-        if len(rows):
-            panels[0].legend(loc="upper left")
+            figures.ticks_at(ax.xaxis, sorted(set(rows.h)))
+        panels[0].set(ylabel="relative distance to back-propagation")
+        figures.legend(made, *panels, ncols=4)
         seeds = rows.seed.nunique()
         words = f"Geometric means of {seeds} networks; {figures.intervals('bands', seeds)}."
-        words += " Dotted: 1e-12; zeros are drawn at 1e-18."
+        words += " Distance: over the largest gradient of a layer. Dotted: 1e-12; zeros are drawn at 1e-18."
         figures.explain(made, words)
     return made

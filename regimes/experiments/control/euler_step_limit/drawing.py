@@ -23,49 +23,52 @@ LEFT, RIGHT, UP = -5.0, 1.5, 4.0
 
 def draw(rows: "DataFrame") -> "Figure":
     """Largest growth of each method against h‖A‖², with 2r and the real interval; regions and disks of the explicit."""
-    made, panels = figures.figure(2, 4, width=figures.DOUBLE, height=4.4)
+    made, panels = figures.figure(2, 4, width=figures.DOUBLE, height=4.8)
     measured = [name for name in METHODS if name in set(rows.method)]
     shown = [name for name in measured if METHODS[name].explicit]
     with figures.style():
         for kind, ax in zip((True, False), panels[:, 0], strict=True):
             _growths(ax, rows, [name for name in measured if METHODS[name].explicit == kind])
-        panels[0, 0].set(title="explicit", ylabel="largest growth", ylim=(0.8, 2.0), xlim=(0.0, 4.0))
-        panels[1, 0].set(title="implicit", ylabel="largest growth", xscale="log", ylim=(0.8, 2.0))
+        panels[0, 0].set(title="explicit", ylim=(0.8, 2.0), xlim=(0.0, 4.0))
+        panels[1, 0].set(title="implicit", xscale="log", ylim=(0.8, 2.0))
         for number, ax in enumerate(panels[:, 1:].flat):
             if number < min(len(shown), REGIONS):
                 _region(ax, shown[number])
+                ax.set(ylabel="Im w" if ax is panels[0, 1] or ax is panels[1, 1] else "")
             else:
                 ax.set_axis_off()
-        words = "Left: largest growth of a distance over nets and activations; marks are filled up to 2r, open beyond. "
-        words += (
-            "Others: where |R(w)| ≤ 1, the disk of circle contractivity |w + r| ≤ r (dark), and the end x of the real "
+        figures.legend(made, *panels[:, 0], ncols=5, fontsize=7, columnspacing=1.2, handlelength=1.6)
+        words = (
+            "Left: largest growth of a distance over nets and activations; marks are small and filled up to 2r, open "
+            "beyond; implicit methods, for which r = ∞, are drawn side by side. Others: where |R(w)| ≤ 1, the disk of "
+            "circle contractivity |w + r| ≤ r (dark), and the end x of the real interval (bar). Implicit methods here "
+            "are stable in the whole left half-plane."
         )
-        words += "interval (bar). Implicit methods here are stable in the whole left half-plane."
         figures.explain(made, words)
     return made
 
 
 def _look(name: str) -> dict[str, Any]:
-    number = list(METHODS).index(name) % len(figures.PALETTE)
-    return {"color": figures.PALETTE[number], "marker": figures.MARKERS[number]}
+    look = figures.look(list(METHODS).index(name))
+    return {key: look[key] for key in ("color", "marker")}
 
 
 def _growths(ax: "Axes", rows: Any, names: list[str]) -> None:
-    for name in names:
+    for number, name in enumerate(names):
         own = rows[(rows.method == name) & (rows.half > 0)]
         if not len(own):
             continue
         by_step = own.groupby("half").growth.max()
         places, values = 2 * by_step.index.to_numpy(), by_step.to_numpy()
-        look = _look(name)
-        ax.plot(places, values, color=look["color"], linewidth=1, label=name)
         within = places <= 2 * contractivity_radius(METHODS[name]) * (1 + 1e-9)
-        ax.plot(places[within], values[within], linestyle="", markersize=3.5, **look)
+        if not METHODS[name].explicit:
+            places = places * 1.06 ** (number - (len(names) - 1) / 2)
+        look = _look(name)
+        ax.plot(places, values, linewidth=1, markersize=3.5, markerfacecolor="none", markevery=[0], label=name, **look)
+        ax.plot(places[within], values[within], linestyle="", markersize=2.5, **look)
         ax.plot(places[~within], values[~within], linestyle="", markersize=3.5, markerfacecolor="white", **look)
-    ax.axhline(1.0, color="black", linewidth=0.8)
-    ax.set(xlabel=r"step $h\|A\|^2$")
-    if names and not METHODS[names[0]].explicit:
-        ax.legend(loc="upper left", fontsize=6.5)
+    ax.axhline(1.0, color="black", linewidth=0.8, zorder=1)
+    ax.set(xlabel=r"step $h\|A\|^2$", ylabel="largest growth")
 
 
 def _region(ax: "Axes", name: str) -> None:
@@ -83,6 +86,8 @@ def _region(ax: "Axes", name: str) -> None:
     ax.plot([-end, -end], [-0.35, 0.35], color="black", linewidth=1)
     ax.axhline(0, color=figures.GREY, linewidth=0.5)
     ax.axvline(0, color=figures.GREY, linewidth=0.5)
-    ax.set_title(f"{name}\nr = {figures.signed(radius)}, x = {figures.signed(end)}", color=color)
-    ax.set(aspect="equal", xlim=(LEFT, RIGHT), ylim=(-UP, UP))
+    ax.set_title(f"{name}\nr = {figures.signed(radius)}, x = {figures.signed(end)}", color=color, fontsize=7)
+    ax.set(
+        aspect="equal", xlim=(LEFT, RIGHT), ylim=(-UP, UP), xlabel="Re w", xticks=[-4, -2, 0], yticks=[-4, -2, 0, 2, 4]
+    )
     ax.grid(False)

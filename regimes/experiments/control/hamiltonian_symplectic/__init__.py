@@ -100,22 +100,30 @@ def table(rows: "DataFrame") -> "DataFrame":
 
 def draw(rows: "DataFrame") -> "Figure":
     """The defect of the area against the step, for random and for trained nets."""
-    made, panels = figures.figure(1, 2, width=figures.DOUBLE, height=4.2, sharey=True)
+    made, panels = figures.figure(1, 2, width=figures.DOUBLE, height=3.9, sharey=True)
+    methods = list(dict.fromkeys(rows.method))
+    parts: list[Any] = [rows[rows.nets == nets] for nets in (RANDOM, TRAINED)]
+    orders = [LAWS.exponents(some, "area") for some in parts]
     with figures.style():
-        for ax, nets in zip(panels, (RANDOM, TRAINED), strict=True):
-            some: Any = rows[rows.nets == nets]
-            orders = LAWS.exponents(some, "area")
-            for number, method in enumerate(dict.fromkeys(some.method)):
-                label = method if method in SYMPLECTIC else figures.with_exponent(method, orders.get(method))
-                dashed = "-" if number < len(figures.PALETTE) else "--"
+        for ax, nets, some in zip(panels, (RANDOM, TRAINED), parts, strict=True):
+            for number, method in enumerate(methods):
+                alike = [one for one in methods if one in SYMPLECTIC]
+                label = (
+                    method
+                    if method in SYMPLECTIC
+                    else figures.with_exponents(method, [each.get(method) for each in orders])
+                )
                 values = LAWS.values(some, "area", method)
-                figures.curve(ax, values, number=number, label=label, linestyle=dashed)
+                if method in alike:
+                    values = figures.beside_by(values, alike.index(method), len(alike), 1.04)
+                figures.curve(ax, values, number=number, label=label)
             ax.axhline(EXACT.high, color=figures.GREY, linestyle=":", linewidth=1)
             ax.set(xscale="log", yscale="log", xlabel="step h", title=f"{nets} nets")
-            if len(some):
-                ax.legend(title="method: order", loc="upper left", bbox_to_anchor=(0.0, -0.2), ncols=2)
+            figures.ticks_at(ax.xaxis, sorted(set(rows.h)))
         panels[0].set(ylabel="‖JᵀΩJ − Ω‖ / ‖Ω‖ of a layer")
+        figures.legend(made, *panels, title="method: order in h, of random and trained nets", ncols=3)
         seeds = rows.seed.nunique()
-        words = f"Geometric means of {seeds} networks; {figures.intervals('bands', seeds)}. Dotted: 1e-12."
+        words = f"Geometric means of {seeds} networks, Frobenius norms; {figures.intervals('bands', seeds)}. Dotted: "
+        words += "1e-12. At 1e-16 the marks of the symplectic methods at a step are drawn side by side."
         figures.explain(made, words)
     return made

@@ -74,19 +74,19 @@ def table(rows: "DataFrame") -> "DataFrame":
 
 
 def draw(rows: "DataFrame") -> "Figure":
-    """Error against the step, a panel for each problem; orders are in the legends."""
-    made, panels = figures.figure(1, 2, width=figures.DOUBLE, height=4.8)
+    """Error against the step, a panel for each problem; orders are in the legend."""
+    made, panels = figures.figure(1, 2, width=figures.DOUBLE, height=4.2)
+    parts: list[Any] = [rows[rows.problem == problem] for problem in PROBLEMS]
+    orders = [LAWS.exponents(some, "error") for some in parts]
     with figures.style():
-        for ax, (problem, words) in zip(panels, PROBLEMS.items(), strict=True):
-            some: Any = rows[rows.problem == problem]
-            found = LAWS.exponents(some, "error")
-            for number, method in enumerate(dict.fromkeys(some.method)):
-                label = figures.with_exponent(method, found.get(method))
-                dashed = "-" if number < len(figures.PALETTE) else "--"
-                figures.curve(ax, LAWS.values(some, "error", method), number=number, label=label, linestyle=dashed)
-            ax.set(xscale="log", yscale="log", xlabel="step h", ylabel="error at the end", title=words)
-            if len(some):
-                ax.legend(title="method: order", loc="upper left", bbox_to_anchor=(0.0, -0.2))
+        for ax, some, words in zip(panels, parts, PROBLEMS.values(), strict=True):
+            for number, method in enumerate(dict.fromkeys(rows.method)):
+                label = figures.with_exponents(method, [found.get(method) for found in orders])
+                figures.curve(ax, LAWS.values(some, "error", method), number=number, label=label)
+            ax.set(xscale="log", yscale="log", xlabel="step h", title=words)
+        panels[0].set(ylabel="root mean square error at the end")
+        figures.legend(made, *panels, title=f"method: order, {' and '.join(PROBLEMS.values())}", ncols=3)
         seeds = rows.seed.nunique()
-        figures.explain(made, f"Geometric means of {seeds} problems; {figures.intervals('bands', seeds)}.")
+        words = f"Geometric means of {seeds} problems; {figures.intervals('bands', seeds)}. "
+        figures.explain(made, words + "Where two methods lie on each other, the later in the legend is seen.")
     return made

@@ -52,6 +52,8 @@ STATEMENT = Statement(
         Prediction(FOUND, Interval(0.0, 0.1), "chosen"),
     ),
 )
+FLOOR = 1e-100  # norms below count as that: their logarithms are averaged
+SHOWN = 1e-18  # the least that is drawn
 GRID = ("net", "weights", "depth", "seed")
 BATCHED = ("seed",)
 
@@ -65,13 +67,14 @@ def judge(rows: "DataFrame") -> Judgement:
         SENT: smallest(own.sent_least),
         AREA: largest(own.area),
         FALLS: _by_layer(rows[(rows.net == PLAIN) & (rows.weights == INITIAL)]),
-        FOUND: geometric_mean(hostile.sent.clip(lower=1e-100)),
+        FOUND: geometric_mean(hostile.sent.clip(lower=FLOOR)),
     }
     merits: dict[str, Number | None] = {}
     for net in dict.fromkeys(rows.net):
         for weights in dict.fromkeys(rows.weights):
             some, words = _deepest(rows, net, weights), f"{net}, {weights}, deepest"
-            merits[f"{words}: ‖∂z_N/∂z_0‖_F/√width"] = geometric_mean(some.sent.clip(lower=1e-100))
+            below = ", at most" if (some.sent < FLOOR).any() else ""
+            merits[f"{words}: ‖∂z_N/∂z_0‖_F/√width{below}"] = geometric_mean(some.sent.clip(lower=FLOOR))
             merits[f"{words}: smallest ratio of the loss's own gradients"] = smallest(some.own)
             merits[f"{words}: largest ‖∂z_N/∂z_j‖"] = largest(some.grown)
             merits[f"{words}: accuracy"] = mean(some.accuracy)
@@ -86,7 +89,7 @@ def _by_layer(rows: Any) -> Number | None:
     """The slope of ln(sent) against the depth, the mean over seeds."""
     if rows.depth.nunique() < 2:
         return None
-    logs = rows.assign(log=np.log(rows.sent.clip(lower=1e-100)))
+    logs = rows.assign(log=np.log(rows.sent.clip(lower=FLOOR)))
     return mean([np.polyfit(some.depth, some.log, 1)[0] for _, some in logs.groupby("seed")])
 
 
@@ -99,9 +102,17 @@ def table(rows: "DataFrame") -> "DataFrame":
         net, weights, depth = tuple(place)  # type: ignore[arg-type]
         line: dict[str, Any] = {"net": net, "weights": weights, "layers": depth}
         line |= {"smallest ‖M_j‖": float(some.norm.min()), "largest ‖M_j‖": float(some.grown.max())}
-        line |= cells("‖M_0‖_F/√width", geometric_mean(some.sent.clip(lower=1e-100)))
+        line |= _sent(some)
         lines.append(line | {"smallest own gradient": float(some.own.min()), "accuracy": float(some.accuracy.mean())})
     return pandas.DataFrame(lines)
+
+
+def _sent(some: Any) -> dict[str, float | str]:
+    """The cells of what is sent back; where some of it is below FLOOR, a bound without an interval."""
+    name, number = "‖M_0‖_F/√width", geometric_mean(some.sent.clip(lower=FLOOR))
+    if number is None or not (some.sent < FLOOR).any():
+        return cells(name, number)
+    return {name: f"< {FLOOR if (some.sent < FLOOR).all() else number.value:.3g}", f"{name}, 95 %": ""}
 
 
 def draw(rows: "DataFrame") -> "Figure":
@@ -112,13 +123,14 @@ def draw(rows: "DataFrame") -> "Figure":
         for ax, weights in zip(panels[0], kinds, strict=True):
             for number, net in enumerate(dict.fromkeys(rows.net)):
                 some = rows[(rows.net == net) & (rows.weights == weights)]
-                values = each(some, "depth", lambda few: geometric_mean(few.sent.clip(lower=1e-18)))
-                figures.curve(ax, values, number=number, label=net)
+                values = each(some, "depth", lambda few: geometric_mean(few.sent.clip(lower=SHOWN)))
+                figures.curve(ax, values, number=number, label=net, floor=SHOWN)
             ax.axhline(1.0, color=figures.GREY, linestyle=":", linewidth=1)
-            ax.set(xscale="log", yscale="log", xlabel="layers", title=f"{weights} weights")
-        panels[0][0].set(ylabel="‖∂z_N/∂z_0‖_F / √width")
-        panels[0][0].legend(loc="lower left")
+            ax.set(xscale="log", yscale="log", xlabel="layers N", title=f"{weights} weights")
+            figures.ticks_at(ax.xaxis, sorted(set(rows.depth)))
+        panels[0][0].set(ylabel=r"$\|\partial z_N / \partial z_0\|_F$ / √width")
+        figures.legend(made, *panels[0], ncols=3)
         seeds = rows.seed.nunique()
-        words = f"Geometric means of {seeds} networks; {figures.intervals('bands', seeds)}. Below 1e-18: drawn there."
-        figures.explain(made, words)
+        words = f"Geometric means of {seeds} networks; {figures.intervals('bands', seeds)}. "
+        figures.explain(made, words + "Norms below 1e-18 count as that.")
     return made

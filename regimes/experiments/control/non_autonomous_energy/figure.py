@@ -1,10 +1,11 @@
 """The figure of the energies: the change of K against the depth, and against the step."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from regimes.control.tableau import STORMER_VERLET
 from regimes.experiments.control.non_autonomous_energy.numbers import (
-    COLUMNS,
+    DRIFT,
     LAWS,
     ORDER,
     deep,
@@ -21,25 +22,40 @@ if TYPE_CHECKING:
 
 
 def draw(rows: "DataFrame") -> "Figure":
-    """The change of K against the depth, and against the step."""
-    made, panels = figures.figure(1, 2, width=figures.DOUBLE, height=4.6)
+    """The change of K against the depth, and change and drift of K against the step."""
+    made, panels = figures.figure(1, 3, width=figures.DOUBLE, height=3.9)
+    methods = list(dict.fromkeys(rows.method))
     with figures.style():
-        for number, name in enumerate(dict.fromkeys(rows.method)):
+        for number, name in enumerate(methods):
             values = known({n: value(rows, name, n) for n in depths(rows)})
-            label = figures.with_exponent(name, exponent(rows, name))
-            figures.curve(panels[0], values, number=number, label=label)
-            column = "spread" if name in ORDER else "drift"
-            some = LAWS.values(rows, column, name)
-            label = figures.with_exponent(f"{name}, {COLUMNS[column]}", LAWS.exponents(rows, column).get(name))
-            figures.curve(panels[1], some, number=number, label=label)
+            kept = name in ORDER
+            column = "spread" if kept else "drift"
+            exponents = [exponent(rows, name), LAWS.exponents(rows, column).get(name)]
+            figures.curve(panels[0], values, number=number, label=figures.with_exponents(name, exponents))
+            figures.curve(panels[1 if kept else 2], LAWS.values(rows, column, name), number=number)
         changes = known({n: geometric_mean(deep(rows, STORMER_VERLET.name).get(f"H_{n}", [])) for n in depths(rows)})
         if changes:
-            figures.curve(panels[0], changes, number=7, linestyle=":", label="H, Störmer-Verlet")
-        panels[0].set(xscale="log", yscale="log", xlabel="layers", ylabel="root mean square change of K", title="depth")
-        panels[1].set(xscale="log", yscale="log", xlabel="step h", ylabel="change, or drift by time", title="step")
-        for ax, words in zip(panels, ("method: exponent", "method: order"), strict=True):
-            if len(rows):
-                ax.legend(title=words, loc="upper left", bbox_to_anchor=(0.0, -0.2))
+            look: dict[str, Any] = {"linestyle": ":", "color": "black", "marker": ""}
+            figures.curve(panels[0], changes, label=f"H in place of K, {STORMER_VERLET.name}", **look)
+        panels[0].set(xlabel="layers", ylabel="root mean square of $K - K_0$", title="depth")
+        panels[1].set(xlabel="step h", ylabel="root mean square of $K - K_0$", title="step, symplectic")
+        panels[2].set(xlabel="step h", ylabel="root mean square of $dK/dt$", title="step, not symplectic")
+        for ax in panels:
+            ax.set(xscale="log", yscale="log")
+        for ax, some, apart in ((panels[1], ORDER, 1.5), (panels[2], DRIFT, 5.0)):
+            figures.ticks_at(ax.xaxis, _steps(rows, some, apart))
+        figures.legend(made, *panels, title="method: exponent in the depth, order in h", ncols=3)
         seeds = rows.seed.nunique()
-        figures.explain(made, f"Geometric means of {seeds} networks; {figures.intervals('bands', seeds)}.")
+        words = f"Geometric means of {seeds} networks; {figures.intervals('bands', seeds)}. Left: over the second half "
+        words += "of so many layers, at the longest step of each method. Right: dK/dt, the drift, is the slope of K "
+        figures.explain(made, words + "against time by least squares.")
     return made
+
+
+def _steps(rows: "DataFrame", methods: Iterable[str], apart: float) -> list[float]:
+    """Steps of these methods, from the shortest on, by at least this factor apart."""
+    found: list[float] = []
+    for step in sorted(set(rows[rows.method.isin(list(methods))].h)):
+        if not found or step >= apart * found[-1]:
+            found.append(float(step))
+    return found

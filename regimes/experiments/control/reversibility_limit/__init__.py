@@ -91,21 +91,30 @@ def table(rows: "DataFrame") -> "DataFrame":
 
 def draw(rows: "DataFrame") -> "Figure":
     """Error against depth for each λ, a panel for each precision: means over methods and seeds; dashed: predicted."""
-    made, panels = figures.figure(1, 2, width=figures.DOUBLE, height=3.6)
+    made, panels = figures.figure(1, 2, width=figures.DOUBLE, height=3.5)
     with figures.style():
         for ax, kind in zip(panels, PRECISIONS, strict=True):
             some: Any = rows[rows.precision == kind]
             for number, coupling in enumerate(dict.fromkeys(some.coupling)):
                 own = some[some.coupling == coupling]
-                label = "λ = e^(−1/N)" if coupling == DEFAULT else f"λ = {coupling}"
-                look: dict[str, Any] = {"number": number}
-                figures.curve(ax, each(own, "depth", lambda at: one_a_seed(at.seed, at.error)), label=label, **look)
+                label = r"$\lambda = e^{-1/N}$" if coupling == DEFAULT else f"λ = {coupling}"
+                figures.curve(
+                    ax, each(own, "depth", lambda at: one_a_seed(at.seed, at.error)), number=number, label=label
+                )
                 said = each(own, "depth", lambda at: one_a_seed(at.seed, at.predicted))
                 ax.plot(list(said), [one.value for one in said.values()], "--", color=figures.PALETTE[number], lw=0.8)
                 same = each(own[own["equal"] > 0], "depth", lambda at: one_a_seed(at.seed, at["equal"]))
                 ax.plot(list(same), [one.value for one in same.values()], ":", color=figures.PALETTE[number], lw=0.8)
-            ax.set(xscale="log", yscale="log", xlabel="depth N", ylabel="error of the rebuilt start", title=kind)
-            if len(some):
-                ax.legend(loc="upper left", bbox_to_anchor=(0.0, -0.2))
-        figures.explain(made, "Geometric means over methods and seeds; dashed: predicted; dotted: from equal copies.")
+            ax.plot([], [], "--", color=figures.GREY, lw=0.8, label="predicted")
+            ax.plot([], [], ":", color=figures.GREY, lw=0.8, label="from equal copies")
+            ax.set(xscale="log", yscale="log", xlabel="depth N", title=kind)
+        panels[0].set(ylabel="root mean square error\nof the rebuilt start")
+        figures.legend(made, *panels, ncols=3)
+        seeds, methods = rows.seed.nunique(), rows.method.nunique()
+        bands = figures.intervals("bands", seeds)
+        words = (
+            f"Geometric means over {methods} methods and {seeds} seeds; {bands} over the seeds. Marks and predicted: "
+        )
+        words += "from copies that stand apart. States are drawn from N(0, 1)."
+        figures.explain(made, words)
     return made

@@ -29,12 +29,19 @@ LOOKS: dict[tuple[str, str], dict[str, Any]] = {  # of each way to count, and en
     ("refreshed", "equal risk"): {"color": figures.PALETTE[5], "marker": "s", "markerfacecolor": "white"},
 }
 EXPLANATION = (
-    "Marks: means over at most {seeds} seeds, of differences paired by seed; {bars}. Left: the published count, the "
-    "largest accuracy over the epochs on one half of the test set; open marks are published, with 95 % over 50 runs. "
-    "Control: λ·risk without transport. Tuned: at the rate that is best by as many validation as training samples. "
-    "Scored with batch norm's running statistics, with fresh ones of the training set, or for nets with group norm, "
-    "after the epochs of the protocol; and with fresh ones at equal risk on the training set."
+    "Marks: means over {seeds}, of differences paired by seed; {bars}. Left: the published count, the largest accuracy "
+    "over the epochs on one half of the test set; open marks are published, with 95 % over 50 runs."
 )
+ARMS = {
+    CONTROL: "Control: λ·risk without transport.",
+    TUNED: "Tuned: at the rate that is best by as many validation as training samples.",
+}
+SCORES = {
+    ("running", "protocol"): "running: batch norm's running statistics",
+    ("refreshed", "protocol"): "refreshed: fresh statistics of the training set",
+    ("group norm", "protocol"): "group norm: nets with it in place of batch norm",
+    ("refreshed", "equal risk"): "equal risk: refreshed, where the risk on the training set is the same",
+}
 
 
 def draw(rows: "DataFrame") -> "Figure":
@@ -46,12 +53,23 @@ def draw(rows: "DataFrame") -> "Figure":
     )
     tuned = [gain(rows, LAP, TUNED, Cell(one, size, "refreshed")) for one in encoders for size in sizes]
     other = TUNED if any(one is not None for one in tuned) else VANILLA
+    cells = [(one, size) for one in encoders for size in sizes]
+    arms = [arm for arm in SHOWN if any(percent(rows, arm, Cell(*cell, "paper")) is not None for cell in cells)]
+    scores = [
+        (score, end)
+        for score, end in LOOKS
+        if any(
+            gain(rows, LAP, against, Cell(*cell, score, end)) is not None
+            for against in (CONTROL, other)
+            for cell in cells
+        )
+    ]
     with figures.style():
         for line, encoder in zip(axes, encoders, strict=True):
-            _accuracies(line[0], rows, encoder, sizes)
+            _accuracies(line[0], rows, encoder, sizes, arms)
             line[0].set(ylabel=f"{NAMES[encoder]}\ntest accuracy, %")
             for ax, against in ((line[1], CONTROL), (line[2], other)):
-                _differences(ax, rows, encoder, sizes, against)
+                _differences(ax, rows, encoder, sizes, against, scores)
         titles = (
             "published count",
             f"{named(LAP)} − {named(CONTROL)}, points",
@@ -61,11 +79,21 @@ def draw(rows: "DataFrame") -> "Figure":
             ax.set(title=title)
         for ax in axes[-1]:
             ax.set(xlabel="training samples")
-        made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
-        made.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside upper right", ncols=2)
-        seeds = int(rows.seed.nunique())
-        figures.explain(made, EXPLANATION.format(seeds=seeds, bars=figures.intervals("bars", seeds)))
+        made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=4, title="arm")
+        made.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside upper right", ncols=4, title="scored with")
+        figures.explain(made, _explained(rows, arms, scores))
     return made
+
+
+def _explained(rows: "DataFrame", arms: list[tuple[str, bool]], scores: list[tuple[str, str]]) -> str:
+    """What is drawn: of the arms and of the ways to score only those that the figure has."""
+    counts = {int(count) for count in rows.groupby(["encoder", "train_size"]).seed.nunique()}
+    most = max(counts, default=0)
+    seeds = f"{most} seeds" if len(counts) == 1 else f"at most {most} seeds"
+    words = [EXPLANATION.format(seeds=seeds, bars=figures.intervals("bars", most))]
+    words += [ARMS[arm] for arm in arms if arm in ARMS]
+    told = "; ".join(SCORES[one] for one in scores)
+    return " ".join([*words, f"Scored with {told}." if told else ""]).strip()
 
 
 def _places(sizes: list[int], number: int, count: int) -> dict[int, float]:
@@ -74,9 +102,12 @@ def _places(sizes: list[int], number: int, count: int) -> dict[int, float]:
     return {size: size + 0.012 * span * (number - (count - 1) / 2) for size in sizes}
 
 
-def _accuracies(ax: Any, rows: Any, encoder: str, sizes: list[int]) -> None:
+def _accuracies(ax: Any, rows: Any, encoder: str, sizes: list[int], arms: list[tuple[str, bool]]) -> None:
+    beside = _places(sizes, 0, len(arms) + 1)
     for number, key in enumerate(SHOWN):
-        places = _places(sizes, number, len(SHOWN))
+        if key not in arms:
+            continue
+        places = _places(sizes, arms.index(key) + 1, len(arms) + 1)
         found = numbers.known({places[size]: percent(rows, key, Cell(encoder, size, "paper")) for size in sizes})
         if found:
             figures.curve(ax, found, number=number, bars=True, label=named(key), linewidth=0.9)
@@ -84,13 +115,15 @@ def _accuracies(ax: Any, rows: Any, encoder: str, sizes: list[int]) -> None:
         for size in [one for one in sizes if one in known]:
             mean, low, high = known[size]
             look = {"color": figures.PALETTE[number], "markerfacecolor": "white", "markersize": 7, "zorder": 1.5}
-            ax.errorbar([size], [mean], yerr=[[mean - low], [high - mean]], fmt=figures.MARKERS[number], **look)
+            ax.errorbar([beside[size]], [mean], yerr=[[mean - low], [high - mean]], fmt=figures.MARKERS[number], **look)
     _ticks(ax, sizes)
 
 
-def _differences(ax: Any, rows: Any, encoder: str, sizes: list[int], other: tuple[str, bool]) -> None:
-    for number, ((score, end), look) in enumerate(LOOKS.items()):
-        places = _places(sizes, number, len(LOOKS))
+def _differences(
+    ax: Any, rows: Any, encoder: str, sizes: list[int], other: tuple[str, bool], scores: list[tuple[str, str]]
+) -> None:
+    for number, (score, end) in enumerate(scores):
+        look, places = LOOKS[score, end], _places(sizes, number, len(scores))
         cells = {size: Cell(encoder, size, score, end) for size in sizes}
         found = numbers.known({places[size]: gain(rows, LAP, other, cell) for size, cell in cells.items()})
         if found:
