@@ -10,12 +10,12 @@ What else differs between the two arms: the weights are passed 5 times, passes a
 are controls: the blocks passed 5 times with shared weights, 5 steps at λ = 0, and 5 times as many blocks, as costly.
 
 Predictions, made before the run; a pilot with the standard arm alone, on other seeds and smaller nets, chose rate and
-number of steps, so that its test loss does rise. Published as a direction: the final loss at λ = 1 is below that of the standard arm,
-and below that at λ = 0. Derived: a net that fits all its training images gains by larger outputs, and these cost test
-loss where it errs; steps that pay for their length make them slowly. That works late, and not on the lowest loss of the
-course: so the final losses have a smaller ratio than the best ones. Chosen, as what a better net would show: its final
-loss is below those of the controls too; its best loss is below that of the standard arm; so is its best one within a
-fifth of the steps, which cost as much as all those of the standard arm, to 2 %.
+number of steps, so that its test loss does rise. Published as a direction: the final loss at λ = 1 is below that of the
+standard arm, and below that at λ = 0. Derived: a net that fits all its training images gains by larger outputs, and
+these cost test loss where it errs; steps that pay for their length make them slowly. That works late, and not on the
+lowest loss of the course: so the final losses have a smaller ratio than the best ones. Chosen, as what a better net
+would show: its final loss is below those of the controls too; its best loss is below that of the standard arm; so is
+its best one within a fifth of the steps, which cost as much as all those of the standard arm, to 2 %.
 
 The lowest loss of a course is that of one of 20 looks at test images, and too low alike in all arms.
 """
