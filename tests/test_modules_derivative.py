@@ -119,9 +119,11 @@ def test_the_transpose_passes_and_another_matrix_does_not():
     assert adjoint(u, torch.full((4,), torch.nan), matrix.T @ u, v)
 
 
-def test_products_too_large_for_float32_are_compared_all_the_same():
+@pytest.mark.parametrize(("size", "other"), [(1e15, 1e15), (1e-25, 1.0), (1e-12, 1e-12), (1e-25, 1e25), (1e-15, 1e-15)])
+def test_products_too_large_or_small_for_float32_are_compared_all_the_same(size, other):
     source = torch.Generator().manual_seed(0)
-    matrix, u, v = (1e15 * torch.randn(*shape, generator=source) for shape in ((4, 3), (4,), (3,)))
+    sizes = (((4, 3), size), ((4,), other), ((3,), 1.0))
+    matrix, u, v = (factor * torch.randn(*shape, generator=source) for shape, factor in sizes)
     assert adjoint(u, matrix @ v, matrix.T @ u, v)
     assert not adjoint(u, matrix @ v, 1.01 * matrix.T @ u, v)
 

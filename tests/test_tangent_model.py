@@ -439,3 +439,13 @@ def test_a_rule_of_vmap_that_is_wrong_is_not_believed(wrong, monkeypatch):
     found = jacobian(net, x)
     for name, each in expected.items():
         assert_close(found[name], each)
+
+
+def test_a_hook_that_changes_a_gradient_is_named_and_one_that_does_not_is_fine():
+    model = Net()
+    handle = model.inner.bias.register_hook(lambda gradient: gradient / 2)
+    with pytest.raises(ValueError, match="hook on the parameter 'inner.bias'"):
+        ntk(model, X)
+    handle.remove()
+    model.inner.bias.register_hook(lambda gradient: gradient.clamp(-1e3, 1e3))
+    assert_close(ntk(model, X), slow_ntk(model, X, X))

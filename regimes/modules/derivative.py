@@ -147,19 +147,24 @@ def _parts(tensors: Tensors) -> list[Tensor]:
     return list(tensors.values()) if isinstance(tensors, Mapping) else [tensors]
 
 
+_SQUARED = (1e-15, 1e15)  # norms whose products float32 holds with all digits
+
+
 def _product(one: Tensors, other: Tensors) -> tuple[Tensor, Tensor]:
     """Re⟨one, other⟩, and the norm of one times that of the other, which bounds its rounding; both as float64.
 
-    Each tensor's part is added up as `_dot` does; all in float64 if it is too large for float32.
+    Each tensor's part is added up as `_dot` does; in float64 if it is too large or too small for float32.
     """
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         one = {name: one[name] for name in other}
     pairs = [(_real(a.reshape(-1)), _real(b.reshape(-1))) for a, b in zip(_parts(one), _parts(other), strict=True)]
-    found = [torch.stack([_dot(a, b), _norm(a) * _norm(b)]) for a, b in pairs]
-    products = torch.stack(found).sum(0)
-    if not bool(products.isfinite().all()):  # what is too large for float32
-        found = [torch.stack([a @ b, a.norm() * b.norm()]) for a, b in ((a.double(), b.double()) for a, b in pairs)]
-        products = torch.stack(found).sum(0)
+    sizes = torch.stack([torch.stack([_norm(a), _norm(b)]) for a, b in pairs])
+    fit = ((sizes > _SQUARED[0]) & (sizes < _SQUARED[1])).all(1).tolist()
+    products = torch.zeros_like(sizes[0])
+    for (a, b), size, plain in zip(pairs, sizes, fit, strict=True):
+        wide = (a, b) if plain else (a.double(), b.double())
+        size = size.prod() if plain else _norm(wide[0]) * _norm(wide[1])
+        products += torch.stack([_dot(*wide), size])
     return products[0], products[1]
 
 

@@ -19,7 +19,7 @@ from regimes.modules import (
     require_gradients,
     require_registered,
 )
-from regimes.tangent.functional import Functional
+from regimes.tangent.functional import Functional, trainable
 from regimes.tangent.plain import Plain
 
 
@@ -123,6 +123,11 @@ def _by_transforms(
         return Derivatives(False, False, first_line(error))
     require_registered(constant, (), plain.model, caller, lambda: again)
     odd = differing(pulled, gradients, value.dtype)
+    if odd is not None and trainable(plain.model)[odd]._backward_hooks:
+        raise ValueError(
+            f"{caller} needs derivatives; a hook on the parameter {odd!r} changes its gradient. Take the hook off (the "
+            "handle that register_hook gave has remove())."
+        )
     if odd is not None:
         raise ValueError(
             f"{caller} needs a model that reads its registered parameters in each call; here the gradient of {odd!r} "
