@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from regimes.transport.cost import Matrix, Vector, edge_cost
 from regimes.transport.pricing import Priced, Pricer
 from regimes.transport.restricted import Flow, by_assignment, solve_restricted
+from regimes.transport.showing import Said, silent
 from regimes.transport.stabilisation import stabilise
 
 NEW = 24  # violated pairs added to a row in one round; with 8 it takes many more rounds
@@ -79,15 +80,16 @@ def generate(
     deadline: float = math.inf,
     slack: float = 0.0,
     expected: float = 0.0,
+    said: Said = silent,
 ) -> Outcome:
     """Close the bracket [dual, primal] to `tolerance` · primal, or until rounds or the clock run out.
 
     `pairs` are i·m + j, among them the support of the feasible plan `incumbent`; u and v are feasible for all pairs.
     Each round lowers the duals of violated rows until they are feasible for ALL pairs, which makes the dual value a
     true lower bound: optimality is proved by weak duality, not by the solver's word. No round is begun that would end
-    after the deadline, going by the last one (the first by `expected`).
+    after the deadline, going by the last one (the first by `expected`). `said` is told of each half of a round.
     """
-    m = len(problem.y)
+    m, points = len(problem.y), max(len(problem.x), len(problem.y))
     # Costs are not negative, so zero potentials are feasible: the bracket is [0, incumbent] before any work.
     best = Outcome(*incumbent, problem.primal(*incumbent), np.zeros_like(u), np.zeros_like(v), 0.0, 0.0, 0, expected)
     best = _better_potentials(problem, best, u, np.zeros_like(u), v)
@@ -105,12 +107,14 @@ def generate(
         u, reduced = u + lift, reduced - lift[i]
         pairs, i, j, reduced = _keep_least(pairs, i, j, reduced, best, m, limit)
         cap = (math.inf if whole else _first_cap(reduced)) if cap is None else cap
+        said(points, count, f"solving on {len(pairs):,} pairs", best.primal, best.dual, best.seconds)
         precision = max(tolerance * best.primal / 64, 1e-4 * (best.primal - best.dual))
         flow = solve_restricted(i, j, reduced, problem.a, problem.b, cap=cap, precision=precision)
         flow = stabilise(flow, i, j, reduced, v)
         u, v = u + flow.u, v + flow.v
         width, dual = best.primal - best.dual, best.dual
         best = _better_plan(problem, best, flow)._replace(rounds=count)
+        said(points, count, "looking at all pairs", best.primal, best.dual, best.seconds)
         noise = tolerance * best.primal / NOISE
         priced = problem.pricer.price(u, v, level=-noise, most=NEW)
         best = _better_potentials(problem, best, u, np.minimum(priced.row_least, 0), v)

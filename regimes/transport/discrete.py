@@ -26,6 +26,7 @@ from regimes.transport.cost import (
 )
 from regimes.transport.merging import Merged, merge, spread
 from regimes.transport.restricted import by_assignment
+from regimes.transport.showing import Said, Shown, saying
 from regimes.transport.start import make_problem, masses, start
 from regimes.transport.units import converted, finest_unit, fits, lost, no_room, unit_of
 
@@ -66,6 +67,7 @@ def exact_transport(
     rounds: int = 100,
     seconds: float = math.inf,
     device: torch.device | str = "cpu",
+    progress: bool | Shown = False,
 ) -> Transport:
     """Least mean cost of moving one cloud onto the other, min Σ π_ij ‖x_i − y_j‖^p over plans π of total mass 1.
 
@@ -77,6 +79,7 @@ def exact_transport(
     primal − dual ≤ tolerance · primal; `certified` means primal − dual ≤ 1e-9 · primal, up to the rounding of
     u_i + v_j − ‖x_i − y_j‖^p itself (about (d + 4)·1e-16 of its largest term). Beyond `rounds` or `seconds` the
     bracket [dual_value, primal] is what remains. No round is begun that would not end in time, going by the one before.
+    `progress`: True shows it on stderr; a function is told the state (`Solving`) at each half of a round.
     """
     began = time.monotonic()
     fraction("exact_transport", "tolerance", tolerance)
@@ -97,11 +100,12 @@ def exact_transport(
     a = np.ones(len(x_array)) if a is None else a
     b = np.ones(len(y_array)) if b is None else b
     limits = {"tolerance": tolerance, "rounds": rounds, "deadline": began + seconds}
-    for unit in (unit_of(x_array, y_array, p), finest_unit(x_array, y_array, p)):
-        near_x, near_y = x_array / unit, y_array / unit
-        solved = _solve(near_x, near_y, p, a, b, paired, limits, device)
-        if not lost(solved.primal, near_x[solved.plan.row], near_y[solved.plan.col]):
-            return _in_units_of_the_points(solved._replace(unit=unit), extent(x_array, y_array), p)
+    with saying("exact_transport", progress, max(len(x_array), len(y_array))) as said:
+        for unit in (unit_of(x_array, y_array, p), finest_unit(x_array, y_array, p)):
+            near_x, near_y = x_array / unit, y_array / unit
+            solved = _solve(near_x, near_y, p, a, b, paired, limits, device, said)
+            if not lost(solved.primal, near_x[solved.plan.row], near_y[solved.plan.col]):
+                return _in_units_of_the_points(solved._replace(unit=unit), extent(x_array, y_array), p)
     raise no_room("exact_transport", p)
 
 
@@ -123,6 +127,7 @@ def _solve(
     paired: bool,
     limits: dict[str, Any],
     device: torch.device | str,
+    said: Said,
 ) -> Transport:
     kept_x, kept_y = np.flatnonzero(a), np.flatnonzero(b)
     a, b = masses(a[kept_x], b[kept_y])
@@ -133,8 +138,8 @@ def _solve(
     own = None
     if paired and len(kept_x) == len(x) == len(kept_y) and np.array_equal(a, b):
         own = (source.group, target.group, a)
-    first = start(problem, own, deadline=limits["deadline"])
-    outcome = generate(problem, *first[:4], slack=first.slack, expected=first.expected, **limits)
+    first = start(problem, own, deadline=limits["deadline"], said=said)
+    outcome = generate(problem, *first[:4], slack=first.slack, expected=first.expected, said=said, **limits)
     if own is not None and problem.primal(*own) <= outcome.primal:
         rows, columns, mass = np.arange(len(a)), np.arange(len(a)), a
     else:

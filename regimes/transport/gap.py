@@ -16,6 +16,7 @@ from regimes.transport.cost import Others, Points, as_array, as_matrix, as_pairi
 from regimes.transport.energy import Energy, Path, measure
 from regimes.transport.pairing import Gap, exact_gap
 from regimes.transport.power import Power, power
+from regimes.transport.showing import Shown, check_progress
 from regimes.transport.units import converted, unit_of
 from regimes.transport.verdict import RELATIVE_GAP, Verdict, judge
 
@@ -115,6 +116,7 @@ def ot_gap(
     rounds: int = 100,
     seconds: float = math.inf,
     device: torch.device | str = "cpu",
+    progress: bool | Shown = False,
 ) -> Assessment:
     """Is T an optimal-transport map on the points x, for the cost ‖x − y‖^p?
 
@@ -125,14 +127,15 @@ def ot_gap(
     The gap is exact and certified, but in many dimensions a gap of 0 says little. How little is measured by default
     where no gap is found: `with_power` = None; 3 to 18 more solves of the same size (True: always, False: never, and
     then the verdict of a gap of 0 without T is "undecided"). `seconds` bounds each solve; beyond, a bracket is what is
-    known. `generator` draws probes and departures (None: seed 0). `tolerance`, `rounds` and `device` are those of
-    `exact_transport`. A torch module sees x in its own precision and on its own device.
+    known. `generator` draws probes and departures (None: seed 0). `tolerance`, `rounds`, `device` and `progress`
+    (of every solve) are those of `exact_transport`. A torch module sees x in its own precision and on its own device.
     """
     p = check_exponent(p, "ot_gap")
     fraction("ot_gap", "tolerance", tolerance)
     count("ot_gap", "rounds", rounds)
     time_limit("ot_gap", seconds)
     checks.device("ot_gap", device)
+    check_progress("ot_gap", progress)
     if with_power is not None and not isinstance(with_power, bool):
         raise ValueError(f"ot_gap needs with_power as True, False or None; got {with_power!r}. Change with_power.")
     stream = torch.Generator().manual_seed(0) if generator is None else checks.generator("ot_gap", generator)
@@ -141,7 +144,8 @@ def ot_gap(
     x_array, t_array = as_pairing("ot_gap", p, any_size=True, x=x if known is None else known.points, target=images)
     if path is not None:
         _require_path(path, x, images)
-    exact = exact_gap(x_array, t_array, p, tolerance=tolerance, rounds=rounds, seconds=seconds, device=device)
+    common: dict[str, Any] = {"seconds": seconds, "device": device}
+    exact = exact_gap(x_array, t_array, p, tolerance=tolerance, rounds=rounds, progress=progress, **common)
     test, missing = None, CONSTANT if bool((t_array == t_array[:1]).all()) else None
     if known is not None:
         test, missing = _tested(known, stream, p)
@@ -150,7 +154,7 @@ def ot_gap(
     asked = exact.certified and exact.relative_low <= RELATIVE_GAP and differ if with_power is None else with_power
     if asked and exact.cost_network > 0:
         moved, at = (known.map, known.points) if known is not None and test is not None else (None, None)
-        options = {"own": exact, "seconds": seconds, "device": device, "transport_map": moved, "at": at}
+        options = {"own": exact, "transport_map": moved, "at": at, "solves": progress, **common}
         seen = power(x_array, t_array, generator=stream, p=p, **options)
     energies = None if path is None else _energies(path, p, unit_of(x_array, t_array, p), exact.unit)
     return Assessment(exact, test, missing, energies, seen)

@@ -1,13 +1,14 @@
 """The gap of a pairing x_i → y_i: what it costs above the optimal pairing of the same two clouds, certified."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from regimes.transport.cost import Matrix, Others, Points, as_pairing, check_exponent, extent, paired_cost
 from regimes.transport.discrete import Transport, exact_transport
 from regimes.transport.monotone import Cycle, rearrangement_cycles
+from regimes.transport.showing import Shown
 from regimes.transport.span import span
 from regimes.transport.units import converted, fits, lost, no_room, unit_of
 
@@ -59,6 +60,7 @@ def exact_gap(
     rounds: int = 100,
     seconds: float = math.inf,
     device: torch.device | str = "cpu",
+    progress: bool | Shown = False,
 ) -> Gap:
     """Certified gap 1/n Σ_i ‖x_i − T(x_i)‖^p − min over permutations; never negative.
 
@@ -72,9 +74,8 @@ def exact_gap(
     short = span(x_array)
     if short is not None:
         x_array, t_array = short.x_short, short.images(t_array)
-    solved = exact_transport(
-        x_array, t_array, p=p, paired=True, tolerance=tolerance, rounds=rounds, seconds=seconds, device=device
-    )
+    limits: dict[str, Any] = {"tolerance": tolerance, "rounds": rounds, "seconds": seconds}
+    solved = exact_transport(x_array, t_array, p=p, paired=True, **limits, device=device, progress=progress)
     found = pairing_gap(x_array, t_array, solved, p)
     return _in_units_of_the_points(found._replace(dim=dim, unit=found.unit * unit), size)
 

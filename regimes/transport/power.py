@@ -19,6 +19,7 @@ from regimes.modules.jacobian import Map
 from regimes.transport.brenier import brenier_test, by_point, check_map, probed, ratio, require_maps, widened
 from regimes.transport.cost import Others, Points, as_array, as_pairing, check_exponent
 from regimes.transport.pairing import Gap, exact_gap
+from regimes.transport.showing import Shown, check_progress
 from regimes.transport.span import span
 from regimes.transport.units import unit_of
 
@@ -152,6 +153,7 @@ def power(
     own: Gap | None = None,
     at: Float[Tensor, "k ..."] | None = None,
     progress: Callable[[str], None] = lambda name: None,
+    solves: bool | Shown = False,
 ) -> Power:
     """Run the tests on altered maps of several amplitudes (relative to the displacement size).
 
@@ -159,13 +161,16 @@ def power(
     sees nothing; `seconds` bounds each, and a gap counts as far as it is proved. With `transport_map` (on rows of x,
     flattened or not, as x is shaped) the Brenier test is run on T plus the rotation field too, at all amplitudes and
     at the first PROBED / d points (or at the points `at`, in the precision of the map). `own` is the gap of T where it
-    is known already. In d = 1 there is no rotation. `progress` is called with each kind before its solves.
+    is known already. In d = 1 there is no rotation. `progress` is called with each kind before its solves;
+    `solves` is the `progress` of each solve, as `exact_transport` takes it.
     """
     p = check_exponent(p, "power")
     x_array, t_array = as_pairing("power", p, any_size=True, x=x, t_of_x=t_of_x)
     checks.generator("power", generator)
     time_limit("power", seconds)
     checks.device("power", device)
+    checks.function("power", progress=progress)
+    check_progress("power", solves, "solves")
     if not isinstance(amplitudes, Sequence) or isinstance(amplitudes, str) or len(amplitudes) == 0:
         raise ValueError(f"power needs at least one amplitude, in a list or tuple; got {amplitudes!r}.")
     for amplitude in amplitudes:
@@ -183,7 +188,7 @@ def power(
 
     def gap_of(targets: Tensor) -> Gap:
         near = (x_flat, targets) if short is None else (short.x_short, short.images(targets.numpy()))
-        return exact_gap(*near, p, seconds=seconds, device=device)
+        return exact_gap(*near, p, seconds=seconds, device=device, progress=solves)
 
     base = (gap_of(t_flat) if own is None else own).relative_low
     tests = {}

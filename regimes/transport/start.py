@@ -13,6 +13,7 @@ from regimes.transport.cost import Matrix, Vector, cost_matrix
 from regimes.transport.merging import overlap
 from regimes.transport.partition import thin
 from regimes.transport.pricing import Pricer
+from regimes.transport.showing import Said, silent
 
 NEIGHBOURS = 24  # pairs of least reduced cost a row, and a column, to begin with; with 12 it takes more rounds
 COARSER = 4  # points for one point of the coarser problem
@@ -69,6 +70,7 @@ def start(
     ratio: int = COARSER,
     neighbours: int = NEIGHBOURS,
     deadline: float = math.inf,
+    said: Said = silent,
 ) -> Start:
     """First potentials and pairs; `own` is a plan at hand, to be beaten or confirmed.
 
@@ -92,10 +94,12 @@ def start(
     if own and _matched(own, n) and _mostly_nearest(problem):
         first = Potentials(problem.cost(own[0], own[1]), np.zeros(m), 0.0)
     else:
-        first = _coarse_potentials(problem, own, ratio, deadline)
+        first = _coarse_potentials(problem, own, ratio, deadline, said)
     if first is None:
         return nothing
     u, v, expected = first
+    best = problem.primal(*plan)
+    said(max(n, m), 0, "looking for good pairs", best, 0.0, expected)
     began, slack = time.monotonic(), _typical_slack(problem, u, v, neighbours)
     row_least, i, j = _good_pairs(problem.pricer, u, v, slack, neighbours)
     _, back, there = _good_pairs(problem.pricer.transposed(), v, u, slack, neighbours)
@@ -126,7 +130,9 @@ def _good_pairs(
     return first.row_least, np.concatenate(rows), np.concatenate(columns)
 
 
-def _coarse_potentials(problem: Problem, own: Plan | None, ratio: int, deadline: float) -> Potentials | None:
+def _coarse_potentials(
+    problem: Problem, own: Plan | None, ratio: int, deadline: float, said: Said
+) -> Potentials | None:
     """Solve for every `ratio`-th point, then extend the potentials to all points by the c-transform.
 
     None if there is no time to do so and look at all pairs afterwards. The coarser problem gets half of the time.
@@ -139,9 +145,9 @@ def _coarse_potentials(problem: Problem, own: Plan | None, ratio: int, deadline:
     coarse = make_problem(x[some_x], y[some_y], p, *masses(a[some_x], b[some_y]), device=pricer.device)
     identity = (np.arange(len(some_x)), np.arange(len(some_x)), coarse.a)
     own = identity if matched and np.array_equal(coarse.a, coarse.b) else None
-    first = start(coarse, own, ratio=ratio, deadline=half)
+    first = start(coarse, own, ratio=ratio, deadline=half, said=said)
     limits: dict[str, Any] = {"tolerance": 1e-6, "rounds": 12, "deadline": half, "expected": first.expected}
-    outcome = generate(coarse, *first[:4], slack=first.slack, **limits)
+    outcome = generate(coarse, *first[:4], slack=first.slack, said=said, **limits)
     if time.monotonic() + ratio**2 * first.pricing >= deadline:
         return None
     v = _sane(Pricer(y, x[some_x], p, device=pricer.device).least(outcome.u))

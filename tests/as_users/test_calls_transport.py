@@ -101,6 +101,8 @@ WRONG = {
     | {"nan": [X, X / 0, Y], "nothing in between": [X, None, Y], "a set": {1, 2}},
     "with_power": {"a word": "yes", "a number": 1, "a list": []},
     "paired": {"a word": "yes", "a number": 1, "none": None},
+    "progress": {"a word": "yes", "a number": 1, "none": None, "a list": [print], "a class": int},
+    "function": {"a truth": True, "a word": "yes", "a class": int},
     "members": {"a number": 3, "none": None, "beyond": (0, 8), "negative": (-1, 0), "empty": (), "fractions": (0.5, 1)}
     | {"a word": "01"},
     "amplitudes": {"a number": 1.0, "none": [], "a word": "1", "negative": [-1.0], "nothing": None, "words": ["1"]},
@@ -121,6 +123,7 @@ WRONG = {
     | {"nan": [X, X / 0], "nothing": None, "complex": [X, X * 1j], "a set": {1, 2}, "a vector of them": torch.ones(2)},
 }
 SOLVE = {"p": "p", "tolerance": "tolerance", "rounds": "count", "seconds": "seconds", "device": "device"}
+SOLVE |= {"progress": "progress"}
 PAIR = {"x": "cloud", "t_of_x": "cloud", "p": "p"}
 CALLS = {  # the door, its right arguments, and of which kind each is
     "exact_transport": (
@@ -142,7 +145,9 @@ CALLS = {  # the door, its right arguments, and of which kind each is
     ),
     "power": (
         {"x": X, "t_of_x": Y, "generator": stream(), "amplitudes": [1.0]},
-        PAIR | {"generator": "generator", "amplitudes": "amplitudes", "seconds": "seconds", "device": "device"},
+        PAIR
+        | {"generator": "generator", "amplitudes": "amplitudes", "seconds": "seconds", "device": "device"}
+        | {"solves": "progress", "progress": "function"},
     ),
     "cycle_gain": ({"x": X, "t_of_x": Y, "members": (0, 1)}, PAIR | {"members": "members"}),
     "worst_swap": ({"x": X, "t_of_x": Y}, PAIR),
