@@ -148,6 +148,28 @@ def test_without_the_solver_of_assignments_the_simplex_finds_the_same_optimum(mo
     assert_close(fast.cost, slow.cost, rtol=1e-9, atol=0.0)
 
 
+@pytest.mark.parametrize("fault", [ImportError("undefined symbol"), OSError("libstdc++ is too old")])
+def test_a_solver_that_is_installed_and_cannot_be_loaded_counts_as_none(monkeypatch, fault):
+    def broken(name):
+        raise fault
+
+    with monkeypatch.context() as patched:
+        patched.setattr(assignment, "import_module", broken)
+        assignment.available.cache_clear()
+        try:
+            assert not assignment.available()
+            assert not restricted.by_assignment(np.ones(3), np.ones(3))
+        finally:
+            assignment.available.cache_clear()
+    assert assignment.available()
+
+
+def test_costs_at_the_end_of_float64_are_solved_as_far_as_it_holds_them():
+    cost = 5e-324 * np.array([[0.0, 9.0, 9.0], [9.0, 0.0, 9.0], [9.0, 9.0, 1.0]])
+    found = assign(*complete(3), cost.ravel(), 3)
+    np.testing.assert_array_equal(found.mate, [0, 1, 2])
+
+
 def test_a_few_equal_points_leave_an_assignment():
     x, y = np.random.default_rng(7).normal(size=(2, 450, 2))
     x[:40], y[:60] = x[40:80], y[60:120]

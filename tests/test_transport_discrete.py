@@ -271,6 +271,15 @@ def test_only_a_bracket_of_one_billionth_certifies():
     assert max(widths) > 1e-9
 
 
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_a_tolerance_below_rounding_is_given_up_in_a_few_rounds(p):
+    x, y = gaussian(random(11), 120, 2)
+    solved = exact_transport(x, y, p=p, tolerance=1e-300)
+    assert solved.certified
+    assert solved.rounds < 12
+    assert_close(solved.dual_value, solved.cost, rtol=2e-14, atol=0.0)
+
+
 def test_lists_are_the_numbers_that_python_holds():
     x, y = gaussian(random(3), 6, 2)
     x = x + 1e9  # in float32 all points would be one

@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_matrix
+from torch.testing import assert_close
 
 from regimes.transport import energy
 from regimes.transport.brenier import brenier_test
-from regimes.transport.cost import extent
+from regimes.transport.cost import cost_matrix, extent
 from regimes.transport.discrete import exact_transport
 from regimes.transport.duality import certify
 from regimes.transport.gap import ot_gap
@@ -142,3 +144,16 @@ def test_points_that_are_all_one_cost_nothing(place, p):
     cloud = np.full((6, 3), place)
     assert exact_transport(cloud, cloud, p=p).cost == 0
     assert ot_gap(cloud, cloud, p=p).gap == 0
+
+
+@pytest.mark.parametrize("share", [1, 2])  # an assignment, and a problem for the simplex
+@pytest.mark.parametrize("small", [1e-150, 1e-160, 1e-200])
+def test_costs_that_float64_cannot_hold_beside_those_of_a_far_pair_are_held_in_another_unit(small, share):
+    rng = np.random.default_rng(0)
+    far = np.ones((1, 2))
+    x = np.concatenate([small * rng.normal(size=(60, 2)), *[far] * share])
+    y = np.concatenate([small * rng.normal(size=(60 // share, 2)), far])
+    solved = exact_transport(x, y)
+    cost = cost_matrix(x / solved.unit, np.repeat(y, share, axis=0) / solved.unit, 2.0)
+    assert solved.certified
+    assert_close(solved.cost, float(cost[linear_sum_assignment(cost)].mean()), rtol=1e-9, atol=0.0)

@@ -4,7 +4,8 @@ The solver takes integers of a limited size and returns no duals. Those are leng
 the assignment; what the integers have rounded off is solved again, as a problem in the scale of what remains.
 """
 
-from importlib.util import find_spec
+from functools import cache
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,10 @@ from scipy.sparse import coo_matrix
 
 from regimes.errors import RunFailed
 
+SOLVER = "ortools.graph.python.linear_sum_assignment"
 ROOM = 2.0**60  # the solver refuses costs above about 2^61 / (n + 1)², for its prices could overflow
 EXACT = 2.0**51  # sums of n costs, as lengths of paths are, must be integers of float64
+LEAST = 2.0**-1022  # a unit below would be 0, or have lost digits
 REFINEMENTS = 8  # at most; each gains six decimals or more
 SHARPER = 16.0  # times the largest slack of the assignment: the next cap
 SWEEPS = 32  # of Bellman-Ford, after which the lengths of all paths found so far are computed anew
@@ -29,9 +32,14 @@ class Assigned(NamedTuple):
     v: Float[np.ndarray, "n"]
 
 
+@cache
 def available() -> bool:
-    """Whether OR-tools is installed (`pip install "regimes[transport]"`)."""
-    return find_spec("ortools") is not None
+    """Whether OR-tools can be imported (`pip install "regimes[transport]"`): an old or a broken one counts as none."""
+    try:
+        import_module(SOLVER)
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def assign(
@@ -79,7 +87,7 @@ def integer_assignment(
     largest = float(cost.max())
     while True:
         cap = min(cap, largest) if cap > 0 else largest
-        unit = cap / min(ROOM / (n + 1) ** 2, EXACT / (n + 1)) if cap > 0 else 1.0
+        unit = max(cap / min(ROOM / (n + 1) ** 2, EXACT / (n + 1)), LEAST) if cap > 0 else 1.0
         while True:
             whole = np.floor(np.minimum(cost, cap) / unit)
             mate = _solve(rows, columns, whole.astype(np.int64), n)

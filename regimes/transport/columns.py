@@ -17,6 +17,7 @@ NEW = 24  # violated pairs added to a row in one round; with 8 it takes many mor
 KEPT = 40  # pairs kept a row, the least reduced costs first; more when forgetting costs progress
 COMPLETE = 150_000  # pairs up to which none is forgotten
 NOISE = 16  # a pair counts as violated from tolerance/NOISE of the optimum on
+AT_REST = 4  # times what rounding may hide in the dual value: a bracket of this width is as good as closed
 PATIENCE = 3  # rounds without a violated pair and without progress before rounding is taken to be the limit
 
 
@@ -43,14 +44,15 @@ class Problem(NamedTuple):
     def dual(self, u: Vector, v: np.ndarray, primal: float) -> float:
         """Mean dual value (Σ a u + Σ b v) / Σ a, less what rounding may have hidden in u_i + v_j ≤ cost.
 
-        On pairs that bind, the rounding is at most half of ε (|u_i| + |v_j| + (d + 4) p' cost), ε = 2.2e-16, p' = p/2
-        or 1 if that is more.
+        On pairs that bind, the rounding is at most half of what `rounding` says.
         """
-        size = (self.a @ np.abs(u) + self.b @ np.abs(v)) / self.a.sum() + (self.x.shape[1] + 4) * max(
-            1, self.p / 2
-        ) * primal
         value = math.fsum(np.concatenate([self.a * u, self.b * v])) / math.fsum(self.a)
-        return value - float(np.finfo(float).eps * size)
+        return value - self.rounding(u, v, primal)
+
+    def rounding(self, u: Vector, v: np.ndarray, primal: float) -> float:
+        """Mean of ε (|u_i| + |v_j| + (d + 4) p' cost), ε = 2.2e-16, p' = p/2 or 1 if that is more."""
+        potentials = (self.a @ np.abs(u) + self.b @ np.abs(v)) / self.a.sum()
+        return float(np.finfo(float).eps * (potentials + (self.x.shape[1] + 4) * max(1, self.p / 2) * primal))
 
 
 class Outcome(NamedTuple):
@@ -119,8 +121,11 @@ def generate(
         priced = problem.pricer.price(u, v, level=-noise, most=NEW)
         best = _better_potentials(problem, best, u, np.minimum(priced.row_least, 0), v)
         violation = float(-priced.row_least.min())
-        # Nothing left to add and still a gap: rounding in the simplex. Solve again in the scale of what remains.
-        idle = idle + 1 if len(priced.rows) == 0 and best.primal - best.dual > width / 2 else 0
+        # Nothing left to add and still a gap: rounding in the simplex. Solve again in the scale of what remains. Where
+        # the gap itself is of the size of rounding, the pairs left to add are made of it.
+        left = best.primal - best.dual
+        over = len(priced.rows) == 0 or left <= AT_REST * problem.rounding(best.u, best.v, best.primal)
+        idle = idle + 1 if over and left > width / 2 else 0
         limit = limit if best.dual > dual else int(1.5 * limit)
         cap = 1000 * max(violation, best.primal - best.dual)
         if best.primal - best.dual <= tolerance * best.primal:

@@ -56,7 +56,7 @@ def solve_restricted(
         capped = np.minimum(cost, cap)
         size = float(np.abs(capped).max())
         # The simplex adds 1 to the largest cost: make that 1 negligible. Powers of two change no digit.
-        scale = 2.0 ** (20 - np.ceil(np.log2(size))) if size > 0 else 1.0
+        scale = 2.0 ** min(20 - np.ceil(np.log2(size)), 1000) if size > 0 else 1.0
         flow = _simplex(rows, columns, capped * scale, a, b)
         flow = flow._replace(u=flow.u / scale, v=flow.v / scale)
         if cap >= largest or not _uses_lowered(flow, rows, columns, cost, cap, len(b)):
