@@ -256,6 +256,7 @@ def test_a_variable_of_a_comprehension_that_has_a_taken_name_is_found(source, na
     assert [found for _, found in shadowed(source)] == names_found
 
 
+@pytest.mark.slow
 def test_no_variable_of_a_comprehension_has_the_name_of_a_function():
     """Python 3.12.0 to 3.12.3 can raise UnboundLocalError in the function around such a comprehension."""
     folders = ("regimes", "tests", "benchmarks", "examples")

@@ -166,6 +166,7 @@ def test_a_step_that_was_not_accepted_stops_no_run():
     assert_close(solution.state[0].item(), 2.0, rtol=1e-3, atol=0)  # one step of error across the jump
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_event", [False, True])
 def test_dropping_finished_runs_changes_nothing_but_the_work(with_event):
     rates = torch.logspace(0, 3, 8, dtype=F64)
@@ -209,6 +210,7 @@ def test_a_smallest_step_lets_a_run_slide_along_a_jump_at_first_order(smallest):
     assert 0 < solution.forced.item() <= solution.steps.item() <= 20 / smallest
 
 
+@pytest.mark.slow
 def test_without_a_smallest_step_sliding_needs_too_many_steps():
     with pytest.raises(RuntimeError, match="has used all 2000 steps"):
         list(integrate(slide, (tensor([[1.0, 0.0]], dtype=F64),), [10.0], max_steps=2000))
@@ -279,6 +281,7 @@ def test_float32_states_stay_float32():
     assert_close(solution.state[0], logistic_solution(STARTS, 6.0).float(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_solution_that_blows_up_names_its_run_and_time():
     rates = tensor([0.1, 1.0], dtype=F64)[:, None]
     with pytest.raises(RuntimeError, match=r"run 1 at time 1 .*blows up"):

@@ -151,6 +151,7 @@ def test_the_arms_of_a_seed_start_from_the_same_weights():
     assert kinds == {"kaiming": False, "normal": False, "normal_bn": True, "normal_bn_transport": True}
 
 
+@pytest.mark.slow
 def test_the_wild_law_has_deviation_five_in_weights_and_biases():
     wild, default = (protocol.net(circles.Config(blocks=400), arm, 0) for arm in ("normal", "kaiming"))
     for net, name, deviation in ((wild, "weight", 5), (wild, "bias", 5), (default, "weight", 1)):

@@ -46,6 +46,7 @@ def test_the_derived_laws_support_the_statement():
     assert judged.merits["exponent of the upper bound in m, α = 1/m"] == pytest.approx(0.0, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("broken", "quantity"), [
     ({"linear": 1e-3}, LINEAR), ({"right": 0.97}, RIGHT), ({"right": 1.02}, RIGHT), ({"low": 1.001}, LOW),
     ({"high": 0.999}, HIGH),

@@ -29,6 +29,7 @@ def verdicts(rows):
     return {finding.quantity: finding.verdict for finding in exponent_p.judge(rows).findings}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "quantity"),
     [

@@ -74,6 +74,7 @@ def test_a_bias_lost_in_noise_decides_nothing():
     assert each[MEAN] == "supported"
 
 
+@pytest.mark.slow
 def test_the_slope_of_the_bias_has_the_interval_of_a_weighted_fit():
     """Against many draws: the slope of noisy means lies in the interval in at least 95 of 100 cases."""
     width, error = np.array([16.0, 32.0, 64.0, 128.0]), np.array([0.002, 0.001, 0.0008, 0.0005])

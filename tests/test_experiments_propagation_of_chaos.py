@@ -60,6 +60,7 @@ BREAKS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", BREAKS)
 def test_each_prediction_is_refuted_by_its_own_number(broken):
     judgement = judge(made_up(**{broken: BREAKS[broken]}))

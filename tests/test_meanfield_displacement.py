@@ -44,6 +44,7 @@ def test_the_magnified_flow_is_the_particle_flow(alpha):
         assert_close(weights.output, plain.particles.output, atol=1e-5, rtol=0.0)
 
 
+@pytest.mark.slow
 def test_a_unit_of_time_is_what_it_says():
     risk, start = example(3.0)
     unit = torch.tensor([1.0, 2.0, 0.5, 1.0], dtype=torch.float64)
@@ -78,6 +79,7 @@ def test_the_doors_are_passed_once_and_not_in_every_step(monkeypatch):
     assert not looked
 
 
+@pytest.mark.slow
 def test_a_run_stops_at_its_risk_and_only_there():
     risk, start = example(5.0)
     first = risk.risk(start)

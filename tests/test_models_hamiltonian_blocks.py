@@ -229,6 +229,7 @@ def test_weights_are_drawn_anew_from_a_seed():
     assert torch.equal(twin(x), nets[0].eval()(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: hamiltonian_dense(4, 3), lambda: hamiltonian_dense(4, 3, symmetric=False)])
 def test_its_tangent_kernel_is_that_of_its_gradients(make):
     net = ResidualNet(nn.Identity(), [Segment([make(), make()])], nn.Linear(4, 1)).double()

@@ -61,6 +61,7 @@ def cases(models):
     return [pytest.param(models[name], id=name, marks=[] if name in FAST else pytest.mark.slow) for name in models]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", cases(BENT))
 def test_kinks_and_jumps_are_found(build):
     assert "jumps at a distance of" in kink(build(), torch.randn(8, 3))
@@ -71,6 +72,7 @@ def test_smooth_models_have_none(build):
     assert kink(build(), torch.randn(8, 3)) is None
 
 
+@pytest.mark.slow
 def test_the_model_keeps_its_weights_and_its_precision():
     model = between(nn.ReLU())
     before = {name: value.clone() for name, value in model.state_dict().items()}

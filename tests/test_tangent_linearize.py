@@ -129,6 +129,7 @@ def test_trained_to_the_end_it_is_kernel_regression(regression):
     assert_close(tangent(x_test).detach(), expected, rtol=0, atol=1e-6)  # gradient at 1e-10, condition number 1e3
 
 
+@pytest.mark.slow
 def test_the_centred_model_is_linearised_with_its_scale():
     model, x = MLP([3, 6, 1], activation=ERF, generator=generator(0)), torch.randn(4, 3, dtype=torch.float64)
     tangent = linearize(Centred(model, 5.0))

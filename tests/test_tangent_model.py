@@ -241,6 +241,7 @@ def test_a_criterion_without_work_is_refused(wrong):
         lazy_criterion(Net(), X, torch.zeros(6, 2), generator=generator(0), **wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("around", [torch.no_grad, torch.enable_grad, torch.inference_mode])
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
 def test_recurrent_layers_in_single_precision_have_their_kernel(layer, around):
@@ -444,7 +445,7 @@ def test_a_rule_of_vmap_that_is_wrong_is_not_believed(wrong, monkeypatch):
 def test_a_hook_that_changes_a_gradient_is_named_and_one_that_does_not_is_fine():
     model = Net()
     handle = model.inner.bias.register_hook(lambda gradient: gradient / 2)
-    with pytest.raises(ValueError, match="hook on the parameter 'inner.bias'"):
+    with pytest.raises(ValueError, match=r"hook on the parameter 'inner.bias'"):
         ntk(model, X)
     handle.remove()
     model.inner.bias.register_hook(lambda gradient: gradient.clamp(-1e3, 1e3))

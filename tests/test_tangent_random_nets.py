@@ -10,6 +10,7 @@ from regimes.tangent.kernel import ntk
 from regimes.tangent.random_nets import random_dense_kernels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma_b", [0.0, 0.3])
 @pytest.mark.parametrize("activation", [RELU, ERF])
 @pytest.mark.parametrize("depth", [1, 3])

@@ -284,6 +284,7 @@ def same(one, other) -> bool:
     return one == other
 
 
+@pytest.mark.slow
 def test_of_hundreds_of_flipped_bits_each_is_refused_or_changes_nothing(file):
     good, held = file.read_bytes(), load_checkpoint(file)
     with zipfile.ZipFile(file) as opened:

@@ -28,6 +28,7 @@ def gradients(model, x, labels):
     return {name: weight.grad for name, weight in model.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ARCHES)
 def test_output_and_gradients_are_those_of_the_plain_layout(arch):
     x, labels = torch.randn(4, 3, 32, 32, dtype=torch.float64, generator=generator(1)), torch.tensor([0, 3, 5, 9])

@@ -194,6 +194,7 @@ def test_the_results_report_how_far_times_have_moved(run):
     assert "blocks as particles" in (path / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_rebuilt_with_its_times(run):
     held = load_checkpoint(run[0] / "last.pt")
     model = model_of(held)

@@ -136,6 +136,7 @@ def test_large_weighted_clouds_are_solved_too():
     assert_optimal(exact_transport(x, y, x_weights=a, y_weights=b), x, y, 2.0, dense_optimum(x, y, 2.0, a, b))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", EXPONENTS)
 def test_on_a_line_the_optimum_is_sorting(p):
     rng = random(3)

@@ -112,6 +112,7 @@ def test_the_identity_has_gap_zero():
     assert (found.gap, found.relative_gap, found.certified) == (0.0, 0.0, True)
 
 
+@pytest.mark.slow
 def test_a_stopped_solve_gives_brackets_only():
     rng = np.random.default_rng(5)
     x, t = rng.normal(size=(900, 2)), rng.normal(size=(900, 2))
@@ -126,6 +127,7 @@ def tilted(z):
     return 2 * z + z @ torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=z.dtype)
 
 
+@pytest.mark.slow
 def test_a_map_brings_its_test_and_the_power_of_both_where_no_gap_is_found():
     x = torch.randn(30, 2, dtype=torch.float64)
     found = ot_gap(x, lambda z: 2 * z)
@@ -136,6 +138,7 @@ def test_a_map_brings_its_test_and_the_power_of_both_where_no_gap_is_found():
     assert ot_gap(x, lambda z: 2 * z, with_power=False).power is None
 
 
+@pytest.mark.slow
 def test_a_gap_that_is_there_needs_no_power_to_be_believed():
     x = torch.randn(60, 2, dtype=torch.float64)
     found = ot_gap(x, tilted, path=[x, tilted(x)])
@@ -146,6 +149,7 @@ def test_a_gap_that_is_there_needs_no_power_to_be_believed():
     assert ot_gap(x, tilted, with_power=True).power is not None
 
 
+@pytest.mark.slow
 def test_a_rotation_in_many_dimensions_is_not_taken_for_optimal():
     # The gap is 0 for all of them, certified: 200 points in d = 50 are too far apart for another pairing to be better.
     x = torch.randn(200, 50, dtype=torch.float64)
@@ -160,6 +164,7 @@ def test_a_rotation_in_many_dimensions_is_not_taken_for_optimal():
     assert ot_gap(x, x @ turn, with_power=False).verdict == "undecided"
 
 
+@pytest.mark.slow
 def test_a_shift_is_judged_by_the_departures_that_alter_it():
     x = torch.randn(100, 2, dtype=torch.float64)
     found = ot_gap(x, x + 1)
