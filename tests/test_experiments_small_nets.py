@@ -131,6 +131,7 @@ def regular(stretch=0.5, inverse=0.5, lost=-4.0, other=CONTROL, away=None):
         for arm in ARMS:
             own = arm == other
             row = {"equal_stretch": 2.0, "equal_inverse_stretch": 2.0, "equal_noisy_1": 0.6, "equal_accuracy": 0.8}
+            row |= {"equal_steps": 9.0, "equal_train_risk": 0.1}
             if arm != LAP:
                 row["equal_stretch"] = wobble * 2 / (stretch if own else 0.5)
                 row["equal_inverse_stretch"] = wobble * 2 / (inverse if own else 0.5)
@@ -163,6 +164,11 @@ def test_nets_that_did_not_reach_equal_risk_are_left_out():
     assert list(first.index) == list(second.index) == [2, 3, 4, 5, 6, 7]
     assert set(verdicts(regular_map, rows).values()) == {"supported"}
     regular_map.draw(rows)
+    lines = regular_map.table(rows).set_index("arm")
+    assert list(lines["nets"]) == [8, 8, 6]
+    assert lines["stretch of T"].to_dict() == pytest.approx(
+        {"plain training": 4, "least action": 2, "control": 4}, rel=0.01
+    )
     assert regular_map.judge(rows).merits["share of nets that reached equal risk, control"] == 0.75
 
 

@@ -79,6 +79,22 @@ def judge(rows: "DataFrame") -> Judgement:
     return numbers.judged(STATEMENT, found, merits)
 
 
+def table(rows: "DataFrame") -> "DataFrame":
+    """A line an arm, at equal risk: risks, stretches, and accuracy in percent without noise and with it."""
+    import pandas
+
+    lines = []
+    for arm, some in rows[rows.reached == 1].groupby("arm", sort=False):
+        line: dict[str, Any] = {"arm": NAMES[str(arm)], "nets": len(some), "steps": some.equal_steps.mean()}
+        line |= {"training risk": some.equal_train_risk.mean(), "transport cost": some.equal_transport.mean()}
+        for column, words in (("stretch", "stretch of T"), ("inverse_stretch", "stretch of T⁻¹")):
+            line |= numbers.cells(words, numbers.geometric_mean(some[f"equal_{column}"]))
+        for size, column in {0.0: "equal_accuracy", **sizes(rows)}.items():
+            line |= numbers.cells(f"accuracy, noise {size:g}", numbers.mean(100 * some[column]))
+        lines.append(line)
+    return pandas.DataFrame(lines)
+
+
 def draw(rows: "DataFrame") -> "Figure":
     """Stretches of least action's maps against those of the other arms, seed by seed; accuracy against noise."""
     made, axes = figures.figure(1, 3, width=figures.DOUBLE, height=3.0)
