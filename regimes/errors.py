@@ -51,6 +51,23 @@ def out_of_memory(error: BaseException) -> bool:
 _FULL = ("DefaultCPUAllocator", "out of memory", "std::bad_alloc", "_STATUS_ALLOC_FAILED")
 
 
+def not_finite(error: BaseException) -> bool:
+    """Whether the error tells of numbers that are NaN or infinite, by a door of the library or by NumPy, SciPy, torch.
+
+    Where these are what a measurement has made itself, its settings are too large, or a net has diverged.
+    """
+    if isinstance(error, (OverflowError, FloatingPointError)):
+        return True
+    raised = isinstance(error, ValueError) or type(error).__name__ in ("LinAlgError", "_LinAlgError")
+    return raised and any(sign in str(error) for sign in _NOT_FINITE)
+
+
+_NOT_FINITE = (
+    *("NaN or infinite", "not finite", "non-finite", "infs or NaNs", "Infs or NaNs", "contains NaN"),
+    *("failed to converge", "did not converge", "cannot convert float NaN"),
+)
+
+
 @contextmanager
 def users_choice() -> Iterator[None]:
     """A `ValueError` raised within is a UserError with the same text.

@@ -25,6 +25,12 @@ CONSTANTS = {  # mean and standard deviation of each channel over the official t
 }
 PLANE_POINTS = 1000
 HELD_OUT = 0.2  # test share where there is no official test part
+SIZES = {  # samples for training and validation together, and for the test
+    **dict.fromkeys(POINTS, (800, 200)),
+    "digits": (1438, 359),
+    "mnist": (60_000, 10_000),
+    **dict.fromkeys(("cifar10", "cifar100"), (50_000, 10_000)),
+}
 
 
 class Labelled(NamedTuple):
@@ -134,6 +140,11 @@ def classification(
         classes=int(pool.labels.max()) + 1,
         normalise=normalise,
     )
+
+
+def refuse_sizes(name: str, train_size: int | None, validation: int = 0, test_size: int | None = None) -> None:
+    """UserError: `classification` cannot give these sizes of a data set of NAMES. Needs no files."""
+    _check(name, *SIZES[name], train_size, validation, test_size)
 
 
 def _points(name: str, seed: int) -> tuple[Labelled, Labelled, Normalise]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from regimes.errors import RunFailed, UserError, not_finite
 from regimes.lab.config import Settings
 from regimes.lab.log import Record
 from regimes.threads import threads_for
@@ -37,8 +38,15 @@ def measure_batch(
     """
     start = time.perf_counter()
     given = () if run is None else (unfinished(run, points) if run.is_dir() else None,)
-    with threads_for(work):
-        results = list(measure(config, [dict(point) for point in points], *given))
+    try:
+        with threads_for(work):
+            results = list(measure(config, [dict(point) for point in points], *given))
+    except Exception as error:
+        if isinstance(error, (UserError, RunFailed)) or not not_finite(error):
+            raise
+        raise RunFailed(
+            f"the numbers are no longer finite: a net has diverged, or a setting is too large or too small ({error})"
+        ) from error
     seconds = (time.perf_counter() - start) / len(points)
     if len(results) != len(points):
         raise TypeError(f"measure needs to return one entry a point; got {len(results)} for {len(points)} points")

@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from regimes.lab.shipped import found
 from regimes.lab.yaml_text import parse_yaml, read_yaml
 from regimes.paths import home
 
+HUGE = 1e30  # of a number: squares and products with others stay finite
 SettingsType = TypeVar("SettingsType", bound="Settings")
 
 
@@ -79,6 +80,24 @@ def parse_override(override: str) -> tuple[list[str], Any]:
     if not equals or not all(keys):
         raise UserError(f"--set needs key=value, for example --set width=100; got {override!r}")
     return keys, parse_yaml(text, f"--set {override}")
+
+
+def refuse_huge(config: BaseModel) -> None:
+    """UserError names the first number of the settings that is beyond 1e30: none can be computed with."""
+    for key, value in _numbers(dump(config), ""):
+        if abs(value) > HUGE:
+            raise UserError(f"{key}: should be of size {HUGE:g} at most; got {shown(value)}")
+
+
+def _numbers(value: Any, key: str) -> Iterator[tuple[str, int | float]]:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _numbers(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, (list, tuple)):
+        for place, item in enumerate(value):
+            yield from _numbers(item, f"{key}.{place}")
+    elif isinstance(value, (int, float)):
+        yield key, value
 
 
 def override(key: str, value: object) -> str:
@@ -150,7 +169,9 @@ def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
         need = f"should be a list, such as [{shown(first['input'], 40)}]"
     if first["type"] == "missing":
         return f"{key} is needed; pass --set {key}=VALUE"
-    text = f"{key}: {need}; got {shown(first['input'], 80)}" + (f" ({source})" if source else "")
+    told = first["type"] == "value_error" and isinstance(first["input"], Mapping)  # by a check of several settings
+    came = "" if told else f"; got {shown(first['input'], 80)}"
+    text = f"{key}: {need}{came}" + (f" ({source})" if source else "")
     return " ".join(text.split()) + (f"; and {len(others)} more" if others else "")
 
 

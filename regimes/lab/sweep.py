@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from regimes.errors import Interrupted, RunFailed, UserError, out_of_memory
 from regimes.lab.calls import UNFINISHED, Point, measure_batch, unfinished
 from regimes.lab.calls import describe as describe
-from regimes.lab.config import Settings
+from regimes.lab.config import Settings, refuse_huge
 from regimes.lab.console import track as show_progress
 from regimes.lab.fields import TABLE, read_table, value_of
 from regimes.lab.log import LOG, PointLog, Record, point_key, read_log
@@ -22,6 +22,7 @@ from regimes.lab.stamps import refuse_unlike
 if TYPE_CHECKING:
     import pandas
 
+MOST = 1_000_000  # seeds: their points are listed in memory
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
@@ -113,6 +114,9 @@ def grid_points(experiment: Any, config: Settings) -> list[Point]:
 
     The values of an axis are the list of that name in the configuration; the axis "seed" is 0..seeds−1.
     """
+    refuse_huge(config)
+    if (seeds := getattr(config, "seeds", 1)) > MOST:
+        raise UserError(f"the number of seeds needs to be at most {MOST:,}; got {seeds:,}")
     if hasattr(experiment, "points"):
         points = [dict(point) for point in experiment.points(config)]
     else:

@@ -21,7 +21,7 @@ The table is 120 runs of 300 epochs, which need a graphics card. Runs that are s
 "reduced" and fill no row.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -72,7 +72,9 @@ class Config(TableConfig):
     }
     CURVE: ClassVar[bool] = True
 
-    train_size: list[int] = Field([40], min_length=1, description="training images, the rows of the table")
+    train_size: list[Annotated[int, Field(ge=1)]] = Field(
+        [40], min_length=1, description="training images, the rows of the table"
+    )
     first_half: int = Field(40, ge=1, description="test images that choose the epoch")
     second_half: int = Field(40, ge=1, description="test images that are measured then")
     seeds: int = Field(1, ge=1, description="repetitions; intervals are over these")

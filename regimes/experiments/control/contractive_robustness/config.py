@@ -2,8 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from regimes.data.classification import SIZES, refuse_sizes
+from regimes.errors import UserError
 from regimes.lab.config import Settings
 
 CONTRACTIVE, PLAIN, DEEL = "contractive", "resnet", "deel"
@@ -44,6 +46,15 @@ class Task(Settings):
     dense_blocks: int = Field(1, ge=1, description="dense steps after convolutional ones")
     width: int = Field(16, ge=2, multiple_of=2, description="width of dense steps")
     hidden: int = Field(8, ge=2, multiple_of=2, description="rows of their matrices A")
+
+    @model_validator(mode="after")
+    def _fit(self) -> "Task":
+        """Sizes that the data set has, of the images attacked as well."""
+        refuse_sizes(self.dataset, self.train_size, self.validation, self.test_size)
+        tested = SIZES[self.dataset][1] if self.test_size is None else self.test_size
+        if self.attacked > tested:
+            raise UserError(f"attacked: of {tested} test images at most so many are attacked; got {self.attacked}")
+        return self
 
     def times(self, net: str) -> int:
         """Repetitions of a net."""

@@ -20,6 +20,6 @@ class Config(Settings):
     )
     seeds: int = Field(2, ge=1, description="nets of each kind; published ones turn at random to begin with")
     width: int = Field(4, ge=2, description="width of the random nets")
-    layers: int = Field(2000, ge=2, description="layers of a net: Euler steps")
+    layers: int = Field(2000, ge=16, description="layers of a net: Euler steps")
     gain: float = Field(20.0, gt=1, description="amplification of the equation at speed 1, which sets its time")
-    small: float = Field(1e-4, gt=0, description="size of the states at the start, where tanh is nearly linear")
+    small: float = Field(1e-4, gt=0, le=1, description="size of the states at the start, where tanh is nearly linear")

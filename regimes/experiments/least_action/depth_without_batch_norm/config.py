@@ -1,12 +1,12 @@
 """Settings, and the training of a net of some depth made of some blocks."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from regimes.experiments.least_action.low_data.arms import ArmName
-from regimes.experiments.least_action.low_data.config import TableConfig
+from regimes.experiments.least_action.low_data.config import TableConfig, refuse_other_sizes
 from regimes.experiments.least_action.low_data.course import Course
 from regimes.experiments.least_action.low_data.together import measured
 from regimes.training.config import TrainConfig
@@ -17,8 +17,10 @@ class Config(TableConfig):
 
     SMOKE: ClassVar[dict[str, Any]] = {"epochs": 2, "arch_options": {"filters": 4}}
 
-    train_size: list[int] = Field([100], min_length=1, max_length=1, description="training samples, one number")
-    depth: list[int] = Field([2, 6], min_length=2, description="residual blocks")
+    train_size: list[Annotated[int, Field(ge=1)]] = Field(
+        [100], min_length=1, max_length=1, description="training samples, one number"
+    )
+    depth: list[Annotated[int, Field(ge=1)]] = Field([2, 6], min_length=2, description="residual blocks")
     block: list[Literal["two_convolutions", "last_convolution"]] = Field(
         ["two_convolutions", "last_convolution"], description="kinds of block: as published, and as the code ran"
     )
@@ -31,6 +33,7 @@ class Config(TableConfig):
 
 def points(config: Config) -> list[dict[str, Any]]:
     """Seed after seed, so that a run cut short is a whole one of fewer seeds."""
+    refuse_other_sizes(config)
     return [
         {"seed": seed, "depth": depth, "block": block, "arm": arm}
         for seed in range(config.seeds)

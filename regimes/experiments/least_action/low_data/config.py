@@ -1,10 +1,11 @@
 """Settings of a table on CIFAR: rows and arms of the table, and the training, from the recipe of the data set."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from regimes.data.classification import refuse_sizes
 from regimes.errors import UserError
 from regimes.experiments.least_action.low_data.arms import METHODS, ArmName
 from regimes.experiments.least_action.low_data.course import Course
@@ -79,7 +80,7 @@ class TableConfig(Settings):
 
     dataset: Literal["digits", "mnist", "cifar10", "cifar100"] = Field("digits", description=DATASET)
     data_dir: str | None = Field(None, description=DATA_DIR)
-    train_size: list[int] = Field([60, 100], min_length=1, description=TRAIN_SIZE)
+    train_size: list[Annotated[int, Field(ge=1)]] = Field([60, 100], min_length=1, description=TRAIN_SIZE)
     arm: list[ArmName] = Field(["vanilla", "lap_divided", "lap", "control"], min_length=1, description=ARM)
     seeds: int = Field(2, ge=1, description=SEEDS)
     validation: int = Field(0, ge=0, description="validation samples, from the training part; 0: see above")
@@ -128,8 +129,15 @@ class TableConfig(Settings):
         return Course(train, None, self.first_look, self.look_every, precision, curve=self.CURVE)
 
 
+def refuse_other_sizes(config: TableConfig) -> None:
+    """UserError: the data set does not have so many samples."""
+    for size in config.train_size:
+        refuse_sizes(config.dataset, size, config.validation, config.first_half + config.second_half)
+
+
 def points(config: TableConfig) -> list[dict[str, Any]]:
     """Seed after seed, so that a run cut short is a whole one of fewer seeds."""
+    refuse_other_sizes(config)
     return [
         {"seed": seed, "train_size": size, "arm": arm}
         for seed in range(config.seeds)

@@ -1,9 +1,11 @@
 """Settings: which cells are run, and how nets are trained and looked at."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from regimes.data.classification import SIZES, refuse_sizes
+from regimes.errors import UserError
 from regimes.experiments.least_action.low_data.arms import ArmName
 from regimes.experiments.least_action.low_data.config import (
     ARM,
@@ -24,6 +26,8 @@ from regimes.training.config import TrainConfig
 
 Encoder = Literal["gain_0.01", "gain_1", "autoencoder"]
 Norm = Literal["batch", "group"]
+Size = Annotated[int, Field(ge=1)]
+CLASSES = 10  # of digits and MNIST
 ENCODERS: dict[str, float | None] = {"gain_0.01": 0.01, "gain_1": 1.0, "autoencoder": None}  # gain at the start
 
 
@@ -32,7 +36,7 @@ class Config(Settings):
 
     dataset: Literal["digits", "mnist"] = Field("digits", description=DATASET)
     data_dir: str | None = Field(None, description=DATA_DIR)
-    train_size: list[int] = Field([60], min_length=1, description=TRAIN_SIZE)
+    train_size: list[Size] = Field([60], min_length=1, description=TRAIN_SIZE)
     encoder: list[Encoder] = Field(
         ["gain_0.01", "gain_1", "autoencoder"],
         min_length=1,
@@ -42,7 +46,7 @@ class Config(Settings):
     arm: list[ArmName] = Field(["vanilla", "lap", "control", "vanilla_lr0.1"], min_length=1, description=ARM)
     seeds: int = Field(2, ge=1, description=SEEDS)
     further_seeds: int = Field(0, ge=0, description="more seeds, of the following sizes alone")
-    further_train_size: list[int] = Field([100], description="training samples of the further seeds")
+    further_train_size: list[Size] = Field([100], description="training samples of the further seeds")
     first_half: int = Field(40, ge=1, description=FIRST_HALF)
     second_half: int = Field(60, ge=1, description=SECOND_HALF)
     epochs: int = Field(4, ge=1, description="epochs of training by the published protocol")
@@ -71,6 +75,20 @@ class Config(Settings):
     device: Literal["cpu", "cuda"] = Field("cpu", description=DEVICE)
     compile: bool = Field(False, description=COMPILE)
     ensemble: int = Field(1, ge=1, description=ENSEMBLE)
+
+    @model_validator(mode="after")
+    def _fit(self) -> "Config":
+        """Sizes that the data set has, and groups that divide what they norm."""
+        for size in {*self.train_size, *(self.further_train_size if self.further_seeds else ())}:
+            refuse_sizes(self.dataset, size, size, self.first_half + self.second_half)
+        if (images := SIZES[self.dataset][0]) < (self.encoder_images or 0):
+            raise UserError(f"encoder_images: {self.dataset} has {images} training images; got {self.encoder_images}")
+        if "group" in self.norm and (self.filters % self.groups or 10 * CLASSES % self.groups):
+            raise UserError(
+                f"groups needs to divide filters and the {10 * CLASSES} features of the head; got {self.groups} groups "
+                f"and {self.filters} filters"
+            )
+        return self
 
     def training(self, norm: str) -> TrainConfig:
         """The training of all arms as `train` knows it, but for their own settings."""
