@@ -7,7 +7,7 @@ then; pages of its own for each large tensor. What a step keeps are the states a
 its gradients besides. To be expected are 1/K of the blocks' part, and the whole of what the first module has more than
 others, encoder and images.
 
-Run: python -m benchmarks.module_wise [--short]. Some minutes.
+Run: python -m benchmarks.module_wise [--short] [--net resnet9]. Some minutes.
 """
 
 import argparse
@@ -68,6 +68,7 @@ def measured(arch: str, modules: int, transport: bool, batch: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="a batch of 16")
+    parser.add_argument("--net", choices=NETS, help="one of the networks")
     parser.add_argument("--peak", nargs=4, metavar="OF", help="for the processes that measure")
     given = parser.parse_args()
     if given.peak:
@@ -75,13 +76,13 @@ def main() -> None:
         print(peak(arch, int(modules), transport == "1", int(batch)))
         return
     batch, least = 16 if given.short else 128, 1.0
-    for arch in NETS:
+    for arch in [given.net] if given.net else NETS:
         for transport in (False, True):
             whole = measured(arch, 0, transport, batch)
             words = [f"end to end {whole:.0f} MiB"]
             for modules in (1, 2, 4, 8):
                 found = measured(arch, modules, transport, batch)
-                words.append(f"{modules} modules {found:.0f} MiB ({found / whole:.2f})")
+                words.append(f"{modules} module{'s' if modules > 1 else ''} {found:.0f} MiB ({found / whole:.2f})")
                 least = min(least, found / whole)
             print(f"peak, {arch}, batch {batch}, transport {transport}: {', '.join(words)}", flush=True)
     print(f"ratio: {least:.3f}")

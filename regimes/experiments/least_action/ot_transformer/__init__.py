@@ -15,7 +15,7 @@ standard arm, and below that at λ = 0. Derived: a net that fits all its trainin
 these cost test loss where it errs; steps that pay for their length make them slowly. That works late, and not on the
 lowest loss of the course: so the final losses have a smaller ratio than the best ones. Chosen, as what a better net
 would show: its final loss is below those of the controls too; its best loss is below that of the standard arm; so is
-its best one within a fifth of the steps, which cost as much as all those of the standard arm, to 2 %.
+its best one within a fifth of the steps, which cost as much as all those of the standard arm, to 4 %.
 
 The lowest loss of a course is that of one of 20 looks at test images, and too low alike in all arms.
 """
@@ -86,7 +86,8 @@ def judge(rows: "DataFrame") -> Judgement:
         EQUAL: over(of(rows, OURS, LOOKS // PASSES), best_standard),
     }
     merits: dict[str, Any] = {"seeds": float(rows.seed.nunique())}
-    for name, some in rows.groupby("arm", sort=False):
+    arms: Any = rows.groupby("arm", sort=False)
+    for name, some in arms:
         label = ARMS[str(name)].label
         merits[f"{label}: training loss at the end"] = float(some.train_loss.mean())
         merits[f"{label}: best test loss"] = float(some[COURSE].min(axis=1).mean())

@@ -1,6 +1,6 @@
 """Settings of the small transformers, and the arms that are compared."""
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 from pydantic import Field, model_validator
 
@@ -33,7 +33,7 @@ ARMS: dict[str, Arm] = {
 class Config(Settings):
     """Arms, samples, nets and training; configs/ot_transformer.yaml is the real size."""
 
-    arm: tuple[Name, ...] = Field(tuple(ARMS), min_length=1, description="how the stack of blocks is passed")
+    arm: tuple[Name, ...] = Field(get_args(Name), min_length=1, description="how the stack of blocks is passed")
     seeds: Annotated[int, Field(ge=1)] = Field(2, description="samples, initial weights and batches")
     train: Annotated[int, Field(ge=2)] = Field(30, description="training images of digits, of each seed its own")
     test: Annotated[int, Field(ge=2)] = Field(50, description="test images, of each seed its own")

@@ -86,7 +86,8 @@ def _attention(joined: Tensor, heads: int) -> Tensor:
     """Softmax attention of queries, keys and values that lie side by side in the last axis."""
     seeds, n, tokens, features = joined.shape
     parts = joined.view(seeds * n, tokens, 3, heads, features // (3 * heads)).permute(2, 0, 3, 1, 4)
-    found = scaled_dot_product_attention(*parts.unbind())
+    queries, keys, values = parts.unbind()
+    found = scaled_dot_product_attention(queries, keys, values)
     return found.transpose(1, 2).reshape(seeds, n, tokens, features // 3)
 
 

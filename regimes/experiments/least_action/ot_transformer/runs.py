@@ -42,6 +42,7 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
     groups = [{"params": matrices, "weight_decay": config.decay}, {"params": norms, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.99), fused=True)
     rows: list[dict[str, float]] = [{"multiply_adds": float(multiply_adds(config, arm))} for _ in seeds]
+    tested: dict[str, Tensor] = {}
     for look in range(1, LOOKS + 1):
         for _ in range(config.spacing):
             chosen = torch.stack([torch.randperm(config.train, generator=one)[: config.batch] for one in orders])
