@@ -209,3 +209,18 @@ def test_the_certificate_of_any_functional_agrees_and_is_the_weaker_one(dim, sig
     assert (general.lower <= own.lower).all()
     assert_close(1 - general.lowest, own.peaks.height[:, 0])
     assert_close(general.worst[:, 0], own.worst)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_one_target_serves_several_starts(signed):
+    risk, _ = problem(1, signed, runs=1)
+    several = risk.repeated(3)
+    measure = Measure(torch.rand(3, 4, 1, dtype=torch.float64), torch.rand(3, 4, dtype=torch.float64))
+    one, each = certify_spikes(risk, measure), certify_spikes(several, measure)
+    assert_close(one.lower, each.lower)
+    assert_close(certify(risk, measure, highest_peak).lower, certify(several, measure, highest_peak).lower)
+    *_, last = forward_backward(risk, measure, iterations=5, births=True)
+    *_, expected = forward_backward(several, measure, iterations=5, births=True)
+    assert_close(last.measure.mass, expected.measure.mass)
+    with pytest.raises(ValueError, match="3 runs of its targets; got 2"):
+        certify_spikes(several, measure.select([0, 1]))

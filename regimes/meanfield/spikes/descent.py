@@ -66,6 +66,7 @@ def forward_backward(
     kind("forward_backward", "cone", cone, bool, "True or False")
     kind("forward_backward", "births", births, bool, "True or False")
     risk.value(measure)  # its checks
+    risk = risk.repeated(measure.runs)
     descent = _Descent(risk, measure, cone)
     everyone = torch.arange(risk.runs)
     counted, born = torch.zeros(risk.runs), torch.zeros(risk.runs)

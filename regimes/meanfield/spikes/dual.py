@@ -36,6 +36,7 @@ def highest_peak(field: Field) -> Found:
     risk = field.functional
     kind("highest_peak", "the functional", risk, SpikeRisk, "a SpikeRisk")
     assert isinstance(risk, SpikeRisk)
+    risk = risk.repeated(field.measure.runs)
     largest, found = bound(risk, risk.residual(field.measure))
     place = torch.where(found.sign * field.sign > 0, found.height, -torch.inf).argmax(1)
     at = found.position.gather(1, place[:, None, None].expand(-1, 1, risk.dim))
@@ -51,6 +52,7 @@ def certify_spikes(risk: SpikeRisk, measure: Measure) -> SpikeCertificate:
     value is a lower bound of F. At a minimiser the gap is 0; near it, it is about |μ|(max |η| − 1).
     Source: [DuvalPeyre2015] section 2; the rescaled dual point is that of the Lasso, [Fercoq2015].
     """
+    risk = risk.repeated(measure.runs)
     residual = risk.residual(measure)
     value = residual.square().sum((1, 2)) / (2 * risk.penalty) + measure.mass.abs().sum(1)
     largest, found = bound(risk, residual)

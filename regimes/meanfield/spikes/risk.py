@@ -62,6 +62,12 @@ class SpikeRisk:
         target = self.target[runs]
         return SpikeRisk(target[..., 0] if self.dim == 1 else target, penalty=self.penalty, signed=self.signed)
 
+    def repeated(self, runs: int) -> "SpikeRisk":
+        """With a target for each of so many runs, where there is one for all."""
+        if self.runs not in (1, runs):
+            raise ValueError(f"SpikeRisk needs measures of the {self.runs} runs of its targets; got {runs} runs.")
+        return self if self.runs == runs else self.select(self.target.new_zeros(runs, dtype=torch.int64))
+
     def value(self, measure: Measure) -> Float[Tensor, " runs"]:
         """F(μ)."""
         self._require(measure)
