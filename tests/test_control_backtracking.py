@@ -263,3 +263,12 @@ def test_the_state_of_another_descent_is_refused():
             descent.load_state_dict(bad)
         for name, part in descent.state_dict().items():
             assert torch.equal(part, state[name])
+
+
+def test_a_step_beyond_all_numbers_is_refused_and_not_projected():
+    scales, start = torch.tensor([[1e306], [1.0]], dtype=torch.float64), torch.full((2, 2), 0.7, dtype=torch.float64)
+    rule = ARMIJO._replace(first=1e4)
+    descent = Descent(bowl(scales), start, rule, lambda theta, runs: onto_simplex(theta))
+    assert descent.trial(torch.tensor([0, 1])).tolist() == [1]
+    assert descent.params[0].tolist() == [0.7, 0.7]
+    assert_close(descent.params[1], torch.tensor([0.5, 0.5]).double())

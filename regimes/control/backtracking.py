@@ -99,8 +99,12 @@ class Descent:
         )
         moved = torch.addcmul(theta, slope, step[:, None], value=-1)
         if self.project is not None:
-            moved = self.project(moved, runs)
-            shapes("Descent", projected=(moved, f"{len(runs)} {theta.shape[1]}"))
+            there = moved.isfinite().all(1)  # where a step is beyond all numbers there is nothing to project
+            if bool(there.any()):
+                of = slice(None) if bool(there.all()) else there
+                projected = self.project(moved[of], runs[of])
+                shapes("Descent", moved=(moved[of], "runs p"), projected=(projected, "runs p"))
+                moved[of] = projected
         change = moved - theta
         allowed = rule.share * (slope * change).sum(1) + rule.curvature * change.square().sum(1) / (2 * step)
         found, pull = self.objective(moved, runs)
