@@ -296,6 +296,13 @@ def test_the_margin_loss_is_cross_entropy_of_outputs_set_back():
     back = outputs.clone()
     back[torch.arange(5), labels] -= math.sqrt(2) * 0.3 * 2.0
     assert_close(risk(outputs, labels), cross_entropy(back / (0.5 * 2.0), labels))
+    labels[1] = -100  # torch's cross-entropy leaves it out
+    kept = torch.tensor([0, 2, 3, 4])
+    assert_close(risk(outputs, labels), risk(outputs[kept], labels[kept]))
+    assert_close(torch.vmap(risk)(outputs[None], labels[None])[0], risk(outputs, labels))
+    for wrong in (labels.float(), labels[:3], labels[:, None]):
+        with pytest.raises(ValueError, match="labels"):
+            risk(outputs, wrong)
     with pytest.raises(ValueError, match="temperature"):
         margin_cross_entropy(0.3, 1.0, 0.0)
 

@@ -33,6 +33,9 @@ def dense(width: int, hidden: int | None = None, *, batch_norm: bool = False) ->
 
 def convolution(channels_in: int, channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """Convolution without bias that keeps the resolution at stride 1."""
+    sizes = {"channels_in": channels_in, "channels": channels, "kernel": kernel, "stride": stride, "groups": groups}
+    for name, size in sizes.items():
+        count("convolution", name, size)
     return nn.Conv2d(channels_in, channels, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
 
 
@@ -98,7 +101,8 @@ def resnext(
     [Karkar2020] has after the last norm. The shortcut is the identity, or conv 1×1 with norm where the shape changes.
     Source: [Xie2017].
     """
-    for name, size in (("planes", planes), ("cardinality", cardinality), ("width", width)):
+    sizes = {"planes": planes, "cardinality": cardinality, "width": width, "expansion": expansion}
+    for name, size in sizes.items():
         count("resnext", name, size)
     inner = planes * width // 64 * cardinality
     if inner == 0:

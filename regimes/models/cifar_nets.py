@@ -25,6 +25,8 @@ def bottleneck(channels_in: int, planes: int, *, stride: int = 1, expansion: int
 
     Source: [HeZhang2016].
     """
+    for name, size in (("channels_in", channels_in), ("planes", planes), ("expansion", expansion)):
+        count("bottleneck", name, size)
     return nn.Sequential(
         nn.BatchNorm2d(channels_in),
         nn.ReLU(),

@@ -140,7 +140,11 @@ class NormedLinear(nn.Linear):
     W = 0 stays as it is.
     """
 
-    iterations = ITERATIONS
+    def __init__(self, inputs: int, outputs: int, *, iterations: int = ITERATIONS) -> None:
+        count("NormedLinear", "inputs", inputs)
+        count("NormedLinear", "outputs", outputs)
+        super().__init__(inputs, outputs)
+        self.iterations = count("NormedLinear", "iterations", iterations)
 
     def effective_weight(self) -> Float[Tensor, "out in"]:
         """W/‖W‖."""
@@ -161,6 +165,8 @@ class UnitRows(nn.Linear):
     """
 
     def __init__(self, inputs: int, outputs: int, *, scale: float = 1.0) -> None:
+        count("UnitRows", "inputs", inputs)
+        count("UnitRows", "outputs", outputs)
         super().__init__(inputs, outputs)
         positive("UnitRows", "scale", scale, single=True)
         self.scale = float(scale)
@@ -235,9 +241,7 @@ def contractive_net(
         )
 
     def normed(inputs: int) -> NormedLinear:
-        made = NormedLinear(inputs, width)
-        made.iterations = iterations
-        return made
+        return NormedLinear(inputs, width, iterations=iterations)
 
     def steps(number: int) -> list[Block]:
         fields = [GradientField(width, hidden, activation=RELU) for _ in range(number)]

@@ -124,6 +124,7 @@ def encoder_of(shape: Shape, classes: int, filters: int, downsample: bool | None
 
 def head_of(name: str, features: int, classes: int, groups: int | None = None) -> nn.Module:
     """F of ResNet9: "two_layer" or "one_layer"; see there."""
+    count("a head", "classes", classes)
     if name == "one_layer":
         return nn.Sequential(nn.Flatten(), nn.Linear(features, classes))
     if name == "two_layer":

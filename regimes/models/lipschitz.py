@@ -14,7 +14,7 @@ from math import inf
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy
 
 from regimes.checks import count, finite, not_negative, positive, real, shapes
 from regimes.errors import one_line, out_of_memory
@@ -30,7 +30,7 @@ from regimes.models.layer_bounds import (
 from regimes.models.norm_bounds import TINY
 from regimes.modules import tensor_of, without_autocast
 from regimes.modules.modes import eval_mode
-from regimes.modules.targets import Risk
+from regimes.modules.targets import Risk, refuse_misfit
 
 # Of outputs in float64, whose rounding in a network of this size is some 1e-13; it is taken off each margin.
 ROUNDING = 1e-9
@@ -110,8 +110,8 @@ def radii(outputs: Float[Tensor, "n k"], bounds: float | Float[Tensor, "k k"]) -
 def margin_cross_entropy(epsilon: float, lipschitz: float = 1.0, temperature: float = 1.0) -> Risk:
     """Cross-entropy of (f − √2 ε L y)/(T L), y one-hot: the right class has to win by √2 ε L to count as a tie.
 
-    L is the Lipschitz constant of f, T the temperature in units of the input; a mean over samples. Source:
-    [MeunierDelattre2022], whose training it is.
+    L is the Lipschitz constant of f, T the temperature in units of the input; a mean over samples, those with the label
+    −100 left out. Source: [MeunierDelattre2022], whose training it is.
     """
     not_negative("margin_cross_entropy", "epsilon", epsilon, single=True)
     positive("margin_cross_entropy", "lipschitz", lipschitz, single=True)
@@ -119,7 +119,14 @@ def margin_cross_entropy(epsilon: float, lipschitz: float = 1.0, temperature: fl
     offset = 2**0.5 * epsilon * lipschitz
 
     def risk(outputs: Tensor, labels: Tensor) -> Tensor:
-        ahead = offset * one_hot(labels, outputs.shape[1]).to(outputs.dtype)
+        refuse_misfit("margin_cross_entropy", outputs, labels)
+        if labels.shape != outputs.shape[:1] or labels.is_floating_point():
+            raise ValueError(
+                f"margin_cross_entropy needs labels, one integer for each sample; got shape {tuple(labels.shape)} of "
+                f"{labels.dtype}."
+            )
+        own = labels[:, None] == torch.arange(outputs.shape[1], device=labels.device)  # none for a label left out
+        ahead = offset * own.to(outputs.dtype)
         return cross_entropy((outputs - ahead) / (temperature * lipschitz), labels)
 
     return risk

@@ -38,6 +38,10 @@ ITERATIONS = 6
 
 def gram_norm(matrices: Float[Tensor, "*batch m n"], iterations: int = ITERATIONS) -> Float[Tensor, "*batch"]:
     """(Σ_i σ_i^p)^(1/p) ≥ ‖A‖ of each matrix, p = 2^(iterations + 1), up to rounding; 0 for zeros."""
+    if not torch.compiler.is_compiling():
+        shapes("gram_norm", matrices=(matrices, "*batch m n"))
+        real("gram_norm", half=True, matrices=matrices)
+        count("gram_norm", "iterations", iterations, at_least=0)
     w = matrices if matrices.shape[-2] >= matrices.shape[-1] else matrices.mT
     w, largest = scaled_down(w, (-2, -1))
     w, size, zero = _normalised(w)
@@ -67,6 +71,8 @@ def gram_norm_of_convolution(
     kernel: Float[Tensor, "out in height width"], size: tuple[int, int], iterations: int = ITERATIONS
 ) -> Float[Tensor, ""]:
     """The same bound of z ↦ conv2d(z, kernel, padding=kernel // 2) on images of `size`; stride 1, odd kernels."""
+    if not torch.compiler.is_compiling():
+        _require_kernel("gram_norm_of_convolution", kernel, size)
     return gram_norm(symbols(kernel, size), iterations).amax()
 
 
@@ -118,18 +124,20 @@ def norm_bound_of_convolution(
     Cosines are off by at most 32 u: the angle, below 2π, by three roundings, and the function by two. A sum over k taps
     adds γ_k; so the two parts of a block are off by less than (k + 40) u Σ|K|, each.
     """
-    shapes("norm_bound_of_convolution", kernel=(kernel, "out in height width"))
-    counts("norm_bound_of_convolution", "size", size, 2)
+    _require_kernel("norm_bound_of_convolution", kernel, size)
     real("norm_bound_of_convolution", kernel=kernel)
     finite("norm_bound_of_convolution", kernel=kernel)
-    if kernel.shape[2] % 2 == 0 or kernel.shape[3] % 2 == 0:
-        raise ValueError(
-            f"norm_bound_of_convolution needs a kernel of odd height and width; got {tuple(kernel.shape)}. Pad it by 0."
-        )
     exact = kernel.detach().cpu().double()
     whole = _up(_frobenius(exact.abs().sum((2, 3))))
     off = _up(2 * (kernel[0, 0].numel() + 40) * UNIT * whole * 1.1)
     return _up(norm_bound(symbols(exact, size), iterations).amax() + off)
+
+
+def _require_kernel(caller: str, kernel: Tensor, size: tuple[int, int]) -> None:
+    shapes(caller, kernel=(kernel, "out in height width"))
+    counts(caller, "size", size, 2)
+    if kernel.shape[2] % 2 == 0 or kernel.shape[3] % 2 == 0:
+        raise ValueError(f"{caller} needs a kernel of odd height and width; got {tuple(kernel.shape)}. Pad it by 0.")
 
 
 def _scaled(w: Tensor) -> tuple[Tensor, Tensor]:

@@ -164,7 +164,10 @@ def put_weight(module: nn.Module, weight: Tensor) -> None:
     `orthogonal` gives the nearest one in its QR decomposition. ValueError: a matrix of another shape, and where a
     parametrisation cannot be set.
     """
-    shape = tuple(module.weight.shape)  # type: ignore[union-attr,arg-type]
+    kind("put_weight", "weight", weight, Tensor, "a tensor")
+    own = getattr(module, "weight", None)
+    kind("put_weight", "module", module if isinstance(own, Tensor) else None, nn.Module, "a layer with a weight")
+    shape = tuple(own.shape)  # pyright: ignore[reportOptionalMemberAccess]
     if tuple(weight.shape) != shape:
         raise ValueError(f"put_weight needs a weight of shape {shape}; got {tuple(weight.shape)}. Change the weight.")
     if not parametrize.is_parametrized(module, "weight"):

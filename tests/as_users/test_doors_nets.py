@@ -5,8 +5,16 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
+from regimes.models.blocks import basic, convolution, last_convolution, resnext
 from regimes.models.build import ARCHITECTURES
+from regimes.models.cifar_nets import bottleneck
+from regimes.models.contractive import ContractiveStep, GradientConvolution, NormedLinear, UnitRows
+from regimes.models.gradient_blocks import GradientField
+from regimes.models.image_nets import head_of
+from regimes.models.norm_bounds import gram_norm, gram_norm_of_convolution
+from regimes.models.restricted import put_weight
 
 WRONG = {
     int: ("two", 0, -1, 1.5, None, [1], math.nan),
@@ -35,6 +43,47 @@ def test_an_option_of_another_kind_is_refused(name, option, kind):
             continue
         with torch.device("meta"), pytest.raises(ValueError):
             ARCHITECTURES[name]((3, 16, 16), **{"classes": 3, option: value})
+
+
+PARTS = {
+    "convolution": lambda value: convolution(value, 4),
+    "convolution kernel": lambda value: convolution(4, 4, value),
+    "convolution stride": lambda value: convolution(4, 4, stride=value),
+    "convolution groups": lambda value: convolution(4, 4, groups=value),
+    "last_convolution": last_convolution,
+    "basic groups": lambda value: basic(4, groups=value),
+    "resnext cardinality": lambda value: resnext(4, 64, cardinality=value, width=4),
+    "resnext expansion": lambda value: resnext(4, 64, cardinality=2, width=4, expansion=value),
+    "bottleneck": lambda value: bottleneck(value, 4),
+    "bottleneck planes": lambda value: bottleneck(4, value),
+    "head": lambda value: head_of("one_layer", 4, value),
+    "UnitRows": lambda value: UnitRows(4, value),
+    "NormedLinear": lambda value: NormedLinear(value, 4),
+    "NormedLinear iterations": lambda value: NormedLinear(4, 4, iterations=value),
+    "ContractiveStep iterations": lambda value: ContractiveStep(GradientField(4), iterations=value),
+    "GradientConvolution": lambda value: GradientConvolution(value, (3, 3)),
+    "gram_norm": lambda value: gram_norm(torch.eye(3), value or -1),  # 0 is the Frobenius norm
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_of_another_size_is_refused(part):
+    for value in ("two", 0, -1, 1.5, [1]):
+        with pytest.raises(ValueError, match="whole number"):
+            PARTS[part](value)
+
+
+def test_a_matrix_or_a_layer_that_is_none_is_refused():
+    for call, words in (
+        (lambda: gram_norm("a"), "matrices"),
+        (lambda: gram_norm(torch.ones(3)), "matrices"),
+        (lambda: gram_norm_of_convolution(torch.ones(1, 1, 2, 2), (3, 3)), "odd"),
+        (lambda: gram_norm_of_convolution(torch.ones(1, 1, 3, 3), 3), "2 whole numbers"),
+        (lambda: put_weight(nn.Linear(2, 2), "a"), "weight as a tensor"),
+        (lambda: put_weight(nn.ReLU(), torch.eye(2)), "a layer with a weight"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
 
 
 @pytest.mark.parametrize("value", ["two", 0, -1, 1.5])
