@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.func import jvp, vmap
+from torch.nn.modules import module as hooks
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -153,6 +154,25 @@ def watched(look):
     residual = chain(nn.Linear(4, 4))
     look(residual)
     return residual
+
+
+@pytest.mark.parametrize(
+    "register",
+    [
+        hooks.register_module_forward_hook,
+        hooks.register_module_forward_pre_hook,
+        hooks.register_module_full_backward_hook,
+        hooks.register_module_full_backward_pre_hook,
+    ],
+)
+def test_who_looks_at_all_modules_sees_the_last_layer_too(register):
+    residual, z, weight = chain(nn.Linear(4, 4)), torch.randn(3, 4, dtype=torch.float64), torch.tensor(0.7)
+    handle = register(lambda *_: None)
+    try:
+        assert weighted(residual, z, weight) is None
+    finally:
+        handle.remove()
+    assert weighted(residual, z, weight) is not None
 
 
 @pytest.mark.parametrize(

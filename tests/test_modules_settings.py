@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from regimes.modules import one_path, own_kernels, plain_attention, without_cudnn
+from regimes.modules import one_path, own_kernels, plain_attention, present_autocast, without_autocast, without_cudnn
 from regimes.modules.jacobian import by_graph, plain_kernels
 from regimes.tangent.precision import full_precision
 from regimes.transport.brenier import brenier_test
 
-CPU = torch.device("cpu")
+CPU, META = torch.device("cpu"), torch.device("meta")
 BACKENDS = torch.backends
 SETTINGS = {
     "fast path": BACKENDS.mha.get_fastpath_enabled,
@@ -95,6 +95,28 @@ def test_what_was_off_stays_off_and_an_error_leaves_nothing_behind(name, usual):
         assert settings() == before
     finally:
         BACKENDS.mha.set_fastpath_enabled(True)
+
+
+@pytest.mark.parametrize("change", [plain_kernels, full_precision, without_autocast])
+def test_autocast_is_off_within_and_the_meta_device_which_knows_none_is_left_alone(change):
+    with torch.autocast("cpu", torch.bfloat16):
+        with change(CPU):
+            assert not torch.is_autocast_enabled("cpu")
+        assert torch.is_autocast_enabled("cpu")
+    with change(META):
+        assert (torch.ones(2, 2, device=META) @ torch.ones(2, 2, device=META)).dtype == torch.float32
+
+
+def test_autocast_as_it_is_now_is_there_again_later():
+    with torch.autocast("cpu", torch.bfloat16):
+        on = present_autocast(CPU)
+    off = present_autocast(CPU)
+    with on():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+        with off():
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    with present_autocast(META)():
+        assert not torch.is_autocast_enabled("cpu")
 
 
 class OnCard(nn.Module):
