@@ -1,6 +1,7 @@
 """One look for all figures: column widths, colour-blind safe colours, curves with bands, reference slopes, saving."""
 
 import io
+import math
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -119,7 +120,7 @@ def ticks_at(axis: Axis, places: Sequence[Any]) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def beside(found: Mapping[float, Number], number: int, count: int, gap: float) -> dict[float, Number]:
+def beside(found: Mapping[Any, Number], number: int, count: int, gap: float) -> dict[float, Number]:
     """Numbers moved along x, so that the marks of `count` series at the same places stand a gap apart: of one of them.
 
     For a linear axis; on a logarithmic one use `beside_by`.
@@ -127,7 +128,7 @@ def beside(found: Mapping[float, Number], number: int, count: int, gap: float) -
     return {place + gap * (number - (count - 1) / 2): one for place, one in found.items()}
 
 
-def beside_by(found: Mapping[float, Number], number: int, count: int, factor: float) -> dict[float, Number]:
+def beside_by(found: Mapping[Any, Number], number: int, count: int, factor: float) -> dict[float, Number]:
     """As `beside`, for a logarithmic axis: neighbours are the factor apart."""
     return {place * factor ** (number - (count - 1) / 2): one for place, one in found.items()}
 
@@ -179,11 +180,16 @@ def logarithmic(ax: Axes, values: Sequence[float]) -> None:
 
 
 def _ticks(axis: Axis, low: float, high: float) -> None:
-    few = high < 10**DECADES * low
+    few = _few(low, high)
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=6))
     if few:
         axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _few(low: float, high: float) -> bool:
+    """Whether an axis has too few powers of ten: less than DECADES, or a single one of them."""
+    return bool(high < 10**DECADES * low) or math.floor(math.log10(high)) == math.ceil(math.log10(low))
 
 
 def _short_axes(made: Figure) -> None:
@@ -192,8 +198,11 @@ def _short_axes(made: Figure) -> None:
         for axis in (ax.xaxis, ax.yaxis):
             low, high = sorted(axis.get_view_interval())
             plain = isinstance(axis.get_major_formatter(), LogFormatterSciNotation)
-            if axis.get_scale() == "log" and plain and high < 10**DECADES * low:
-                _ticks(axis, low, high)
+            if axis.get_scale() == "log" and plain:
+                if _few(low, high):
+                    _ticks(axis, low, high)
+                else:  # else matplotlib labels 3·10⁴ between 10⁴ and 10⁵, in other digits
+                    axis.set_minor_formatter(NullFormatter())
 
 
 def explain(made: Figure | SubFigure, text: str) -> None:

@@ -5,6 +5,7 @@ symmetric, and AᵀDA ≤ AᵀA, so that its largest eigenvalue lies in
     −σ_min(A_l)² ≤ −λ_min(A_lᵀ D A_l) ≤ 0.
 The one-sided Lipschitz constant ν of a net is the largest of these over all states and layers:
     −μ*² ≤ ν ≤ 0,  μ* = min_l σ_min(A_l),  and ν = −μ*² if σ(s) = s.
+(For σ(s) = s both are predicted, of the same numbers: the equality implies the bound.)
 Then ‖z_2(t) − z_1(t)‖ ≤ e^{νt} ‖z_2(0) − z_1(0)‖, and the adjoint p' = −Jᵀp, solved backwards as back-propagation does,
 has ‖p(0)‖ ≤ e^{νT} ‖p(T)‖: both ways the net is stable. The ν that is found is attained by states or pairs, a lower
 bound, so the last two test the search as well. In the plane ν is known from a grid and from the cells of relu nets, and

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FITS = {"net": ("net", 1, "--"), "start": ("kernel at the start", 0, ":"), "after": ("after kernel", 2, "-")}
+APART = 1.12  # marks of neighbours at the same α
 OTHER = "after kernel of a net trained on shuffled labels"
 DISTANCES = {"after_start": ("after kernel, start kernel", 2, "-"), "net_start": ("net, start kernel", 0, ":"),
              "net_after": ("net, after kernel", 1, "--")}  # fmt: skip
@@ -27,10 +28,17 @@ def draw(rows: "DataFrame") -> "Figure":
     mine = true(kept)
     made, (left, right) = figures.figure(1, 2, width=figures.DOUBLE, height=3.9)
     with figures.style():
-        for fit in ("net", "after"):
+        for place, fit in enumerate(("net", "after")):
             label, number, line = FITS[fit]
-            figures.curve(left, squares(mine, fit), number=number, bars=True, label=label, ls=line)
-        other = squares(shuffled(kept).reset_index(), "after")
+            figures.curve(
+                left,
+                figures.beside_by(squares(mine, fit), place, 3, APART),
+                number=number,
+                bars=True,
+                label=label,
+                ls=line,
+            )
+        other = figures.beside_by(squares(shuffled(kept).reset_index(), "after"), 2, 3, APART)
         figures.curve(
             left, other, number=3, bars=True, ls="none", label="after kernel of a net trained on shuffled labels"
         )
@@ -40,15 +48,17 @@ def draw(rows: "DataFrame") -> "Figure":
             xlabel="output scale α",
             ylabel="mean square error on held-out\nimages over the start kernel's",
         )
-        for column, (label, number, line) in DISTANCES.items():
+        for place, (column, (label, number, line)) in enumerate(DISTANCES.items()):
             found = each(mine, "alpha", lambda some, column=column: geometric_mean(some[column]))
             if column != "net_after":
                 label = figures.with_exponent(label, exponent(kept, column))
+            found = figures.beside_by(found, place, 3, APART)
             figures.curve(right, found, number=number, bars=True, label=label, ls=line)
         right.set(xscale="log", yscale="log", xlabel="output scale α", ylabel="relative distance")
         left.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.2))
         right.legend(title="exponent from α = 100 on", loc="upper left", bbox_to_anchor=(-0.1, -0.2))
         seeds = rows.seed.nunique()
-        text = f"Held-out images, all fits at one training loss. Geometric means of {seeds} seeds; "
+        text = "Held-out images, all fits at one training loss. Marks at an α stand side by side. "
+        text += f"Geometric means of {seeds} seeds; "
         figures.explain(made, text + figures.intervals("bars", seeds) + ".")
     return made

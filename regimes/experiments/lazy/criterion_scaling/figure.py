@@ -1,5 +1,6 @@
 """Exponents of κ, and the figure that shows them."""
 
+import re
 from typing import TYPE_CHECKING
 
 from regimes.experiments.lazy.criterion_scaling.laws import EXPONENTS
@@ -26,7 +27,7 @@ def draw(rows: "DataFrame") -> "Figure":
             shown = [law for law in EXPONENTS if law.startswith(sign) and law in found]
             for number, law in enumerate(shown):
                 means = each(rows[rows.law == law], "factor", lambda at: geometric_mean(at.estimate))
-                label = figures.with_exponent(law[2:].strip(), found[law])
+                label = figures.with_exponent(re.sub(r"m\^(-\d/\d)", r"$m^{\1}$", law[2:].strip()), found[law])
                 figures.curve(ax, means, number=number, label=label)
             ax.set(xscale="log", yscale="log", xlabel=name)
             if shown:

@@ -76,6 +76,10 @@ def table(rows: "DataFrame") -> "DataFrame":
     return pandas.DataFrame(lines)
 
 
+def _shown(kind: str) -> str:
+    return kind.replace("alpha ", "α = ").replace("1/sqrt(m)", "1/√m")
+
+
 def draw(rows: "DataFrame") -> "Figure":
     """The gap of every net, by kind, beside the limit; colours are the regimes by construction."""
     made, ax = figures.figure(width=figures.DOUBLE, height=4.2)
@@ -91,13 +95,17 @@ def draw(rows: "DataFrame") -> "Figure":
                 ax.plot(gaps, shown, "o", ms=4, mfc=face, mec=colour, mew=0.9)
         limit = Limits().linearisation_gap
         ax.axvline(limit, color=figures.GREY, ls="--", lw=1.0)
-        ax.set_yticks(range(len(kinds)), [f"{kind} ({'lazy' if KINDS[kind].lazy else 'not lazy'})" for kind in kinds])
+        ax.set_yticks(
+            range(len(kinds)), [f"{_shown(kind)} ({'lazy' if KINDS[kind].lazy else 'not lazy'})" for kind in kinds]
+        )
         ax.set(xscale="log", xlabel="linearisation gap, weight decay set apart", ylim=(len(kinds) - 0.4, -0.6))
         found = share(rows.right)
         ax.set_title(
             "" if found is None else f"{int(rows.right.sum())} of {len(rows)} verdicts right: {found.estimate}"
         )
         figures.explain(
-            made, f"One mark a net; filled: judged rightly. Dashed: the limit, {limit:g}. 1e-6: that or less."
+            made,
+            "One mark a net; blue: lazy by construction, orange: not lazy; filled: judged rightly. Dashed: the limit, "
+            f"{limit:g}. 1e-6: that or less.",
         )
     return made

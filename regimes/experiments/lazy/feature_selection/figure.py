@@ -37,7 +37,7 @@ def draw(rows: "DataFrame") -> "Figure":
         for ax in (left, right):
             ax.set_xticks(places, [f"{place:g}" for place in places], minor=False)
             ax.minorticks_off()
-        figures.logarithmic(right, [0.5, *(rows.kernel / rows.net), *(rows.lazy / rows.net)])
+        figures.ticks_at(right.yaxis, [0.8, 1, 1.5, 2, 2.5, 3])
         seeds = rows.seed.nunique()
         figures.explain(made, f"Geometric means of {seeds} seeds; {figures.intervals('bands', seeds)}.")
     return made

@@ -39,7 +39,11 @@ def draw(rows: "DataFrame") -> "Figure":
         right.set(ylabel=bias, title="Deep: bias of the mean")
         made.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4)
         bars = figures.intervals("bars", rows.seed.nunique(), "95 % intervals of the mean")
-        text = f"Means over nets (left) and over blocks of nets (right); {bars}."
+        counts = {kind: some.seed.nunique() for kind, some in rows.groupby("network")}
+        text = (
+            f"Means over {counts.get('two_layer', 0)} nets a width (left) and {counts.get('deep', 0)} blocks (right); "
+        )
+        text += f"{bars}."
         figures.explain(made, f"{text} v: a fixed direction, in which the bias is seen best.")
     return made
 

@@ -24,11 +24,11 @@ def draw(rows: "DataFrame") -> "Figure":
     made, (left, right) = figures.figure(1, 2, width=figures.DOUBLE, height=3.9)
     with figures.style():
         for number, (part, words) in enumerate((("held", "held-out"), ("train", "training"))):
-            after = alignments(mine, f"{part}_after")
+            after = figures.beside_by(alignments(mine, f"{part}_after"), number, 3, 1.1)
             figures.curve(left, after, number=number, bars=True, label=f"after, {words} images")
             before = float(mine[f"{part}_before"].mean())
             left.axhline(before, color=figures.PALETTE[number], ls=":", lw=1.2, label=f"before, {words} images")
-        other = alignments(shuffled(kept).reset_index(), "held_after")
+        other = figures.beside_by(alignments(shuffled(kept).reset_index(), "held_after"), 2, 3, 1.1)
         figures.curve(left, other, number=3, bars=True, ls="none", label="after, trained on shuffled labels, held-out")
         left.set(xscale="log", xlabel="output scale α", ylabel="alignment with the labels", ylim=(0, None))
         drifts = each(mine, "alpha", lambda some: geometric_mean(some.drift))

@@ -26,7 +26,7 @@ def draw(rows: "DataFrame") -> "Figure":
     with figures.style():
         for place, (column, name) in enumerate(COLUMNS.items()):
             for precision, look in LOOKS.items():
-                found = numbers.lost(whole, precision, column)
+                found = figures.beside_by(numbers.lost(whole, precision, column), place, 2, 1.6)
                 figures.curve(left, found, number=place, bars=True, unit=100.0, label=f"{name}, {precision}", **look)
             _tangent(left, whole, column, place, f"{name}, tangent model")
         for number, (precision, look) in enumerate(LOOKS.items(), 2):
@@ -39,8 +39,9 @@ def draw(rows: "DataFrame") -> "Figure":
         right.set(ylabel="distance to the tangent model\n" + r"$\|f-\bar f\|/\|\bar f\|$ on test images", yscale="log")
         for ax in (left, middle, right):
             ax.set(xscale="log", xlabel="output scale α")
-            ax.set_xlim(0.5 * whole.alpha.min(), 2 * whole.alpha.max())
-            ax.legend(loc="upper left", bbox_to_anchor=(-0.2, -0.22))
+            ax.set_xlim(0.4 * whole.alpha.min(), 4 * whole.alpha.max())
+        left.legend(loc="upper left", bbox_to_anchor=(-0.2, -0.22))
+        middle.legend(title="middle and right", loc="upper left", bbox_to_anchor=(0.2, -0.22))
         seeds = whole.seed.nunique()
         text = f"Means of {seeds} seeds; {figures.intervals('bars', seeds)}. Accuracy lost: that at α = {smallest} less"
         figures.explain(made, f"{text} that at α, paired by seed. Distances: geometric means.")

@@ -52,9 +52,9 @@ def figure(rows: "DataFrame") -> "Figure":
         span = late(rows, LOGISTIC).log_time
         if len(span):
             growing.axvspan(span.min(), span.max(), color="#f2f2f2", zorder=0)
-        fixed.set(title=f"at log t = {FIXED:g}: powers of α", xlabel="scale α")
-        growing.set(title=f"at α = {largest:g}: powers of log t", xlabel="log t")
-        left.set(title=f"log T until {LEFT:.0%}: powers of α", xlabel="scale α")
+        fixed.set(title=f"at log t = {FIXED:g}: powers of α", xlabel="scale α", ylabel="distance")
+        growing.set(title=f"at α = {largest:g}: powers of log t", xlabel="log t", ylabel="distance")
+        left.set(title=f"T until {100 * LEFT:g} %: powers of α", xlabel="scale α", ylabel="log T")
         for ax in (fixed, growing, left):
             ax.set(xscale="log", yscale="log")
             if ax.lines:

@@ -28,7 +28,7 @@ def draw(rows: "DataFrame") -> "Figure":
                 if not len(widest):
                     continue
                 label = f"{label}, m = {widest.width.max()}" if arm in (NET, FINITE) else label
-                found = numbers.errors(widest)
+                found = figures.beside_by(numbers.errors(widest), number, len(LOOKS), 1.06)
                 figures.curve(ax, found, number=number, bars=True, unit=100.0, label=label, linestyle=line)
             values = [
                 100 * max(one.value, 1e-3)
@@ -37,8 +37,8 @@ def draw(rows: "DataFrame") -> "Figure":
             ]
             if values:
                 figures.logarithmic(ax, values)
-                ax.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.22))
             ax.set(xscale="log", xlabel="training images n", ylabel="test error, %")
+            figures.ticks_at(ax.xaxis, sorted(set(some[some.dataset == dataset].n)))
             ax.set_title(TITLES[dataset])
         last = axes[-1]
         for number, dataset in enumerate(datasets):
@@ -51,8 +51,13 @@ def draw(rows: "DataFrame") -> "Figure":
             widths = sorted({float(width) for _, width in drawn})
             figures.reference_slope(last, widths, 1.2 * max(drawn.values()), -0.5, "slope −1/2")
             figures.logarithmic(last, list(drawn.values()))
+            figures.ticks_at(last.xaxis, widths)
         last.set_title("finite to infinite kernel")
-        last.legend(title="exponent of m", loc="upper left", bbox_to_anchor=(-0.1, -0.22))
+        last.legend(title="exponent of m", loc="lower left", fontsize=7, handlelength=1.6)
+        figures.legend(made, *axes[:-1], ncols=4, columnspacing=1.2, handlelength=1.6, fontsize=7.5)
         seeds = some.seed.nunique()
-        figures.explain(made, f"Means of {seeds} seeds, fewer at large n; {figures.intervals('bars', seeds)}.")
+        figures.explain(
+            made,
+            f"Means of {seeds} seeds, fewer at large n; {figures.intervals('bars', seeds)}. Marks stand side by side.",
+        )
     return made

@@ -44,7 +44,8 @@ def figure(rows: "DataFrame", found: Mapping[str, Mapping[Any, Number]]) -> "Fig
         made.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         seeds = rows.seed.nunique()
         text = (
-            f"Geometric means of {seeds} seeds; {figures.intervals('bands', seeds)}. Grey: where exponents are fitted."
+            f"Geometric means of {seeds} seeds; {figures.intervals('bands', seeds)}. Grey: where exponents are fitted; "
+            "in the legend, one for each panel. Lines on each other: the later in the legend is seen."
         )
         figures.explain(made, text)
     return made

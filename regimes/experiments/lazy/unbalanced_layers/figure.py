@@ -37,7 +37,7 @@ def draw(rows: "DataFrame") -> "Figure":
         above.set(xscale="log", yscale="log", ylabel=r"$\|\Theta_T - \Theta_0\| \,/\, \|\Theta_0\|$")
         above.legend(loc="lower center")
         _parts(below, rows[rows.activation == RELU_NET])
-        below.set(xscale="log", xlabel="β₁/β₂, output over input weights", ylabel="ReLU nets")
+        below.set(xscale="log", xlabel="β₁/β₂, output over input weights", ylabel="share or relative change, ReLU")
         seeds = rows.seed.nunique()
         figures.explain(
             made,

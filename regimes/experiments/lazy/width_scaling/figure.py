@@ -29,5 +29,6 @@ def draw(rows: "DataFrame") -> "Figure":
         ax.set(xscale="log", xlabel="width m", ylabel="test loss, % of that of f = 0")
         ax.set_ylim(bottom=0, top=200 * LINEAR_SHARE)
         ax.legend(loc="upper right")
-        figures.explain(made, f"Dots: trials; lines: their means; {figures.intervals('bands', rows.seed.nunique())}.")
+        trials = rows.seed.nunique()
+        figures.explain(made, f"Dots: trials, {trials} a width; lines: means; {figures.intervals('bands', trials)}.")
     return made

@@ -107,12 +107,17 @@ def draw(rows: "DataFrame") -> "Figure":
             look: dict[str, Any] = {"color": figures.PALETTE[1], "linestyle": "--", "label": "made for the bound"}
             left.axvline(float(np.max(tight.ratio_at_0)), **look)
         left.set(xscale="log", xlabel=r"$\|p(0)\|$ over its bound", ylabel="measures")
-        left.legend()
+        left.set_ylim(top=1.35 * left.get_ylim()[1])
+        left.legend(loc="upper right")
         if len(some):
             label = figures.with_exponent("exponent in L", slope(some.layers, some.difference, some.seed))
             figures.curve(right, differences(rows), label=label)
             right.legend()
         right.set(xscale="log", yscale="log", xlabel="number L of blocks", ylabel=r"$\|P_L - p\|\,/\,\|p(1)\|$")
         seeds = rows.seed.nunique()
-        figures.explain(made, f"Right: geometric means of {seeds} problems; {figures.intervals('bands', seeds)}.")
+        figures.explain(
+            made,
+            f"Left: {len(deepest)} random measures. Right: geometric means of {seeds} problems; "
+            f"{figures.intervals('bands', seeds)}.",
+        )
     return made

@@ -129,7 +129,7 @@ def draw(rows: Any, bands: dict[str, float], m0: int) -> "Figure":
         for ax, unit in zip(axes[0], units, strict=True):
             some = rows[rows.unit == unit]
             ax.axhspan(bands[unit] / 1e3, bands[unit], color="#dddddd", linewidth=0, label="below optimisation error")
-            ax.axvline(m0, color="black", linewidth=0.8, linestyle=":", label=f"m0 = {m0}, the teacher")
+            ax.axvline(m0, color="black", linewidth=0.8, linestyle=":", label=f"$m_0$ = {m0}, the teacher")
             for way, look in LOOKS.items():
                 these = some[some.way == way]
                 color = figures.PALETTE[look["number"]]

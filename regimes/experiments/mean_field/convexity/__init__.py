@@ -102,5 +102,8 @@ def draw(rows: "DataFrame") -> "Figure":
             ax.minorticks_off()
         axes[0][0].set_ylabel("risk at the middle / mean of the ends")
         axes[0][0].legend()
-        figures.explain(made, "A point for each pair of nets; above the line the risk is not convex.")
+        figures.explain(
+            made,
+            f"A point for each of {rows.seed.nunique()} pairs of nets a width; above the line the risk is not convex.",
+        )
     return made

@@ -41,7 +41,7 @@ def draw(rows: "DataFrame") -> "Figure":
             made,
             f"Above left: geometric means of {seeds} seeds; {figures.intervals('bands', seeds)}. The rest is the first "
             "seed. Below: the particles of each cell at its depth, crosses at the start, disks at the end (as large as "
-            "their mass), lines on the way; v_1 is the part of v that sees x_1, u·w what the particle adds to outputs.",
+            "their mass), lines on the way; $v_1$: the part of v that sees $x_1$; u·w: what it adds to outputs.",
         )
     return made
 
@@ -52,7 +52,7 @@ def _risks(ax: Any, rows: "DataFrame") -> None:
         if found:
             figures.curve(ax, found, number=number, label=arm, markersize=2.5)
     ax.set(xscale="log", yscale="log", xlabel="flow time", ylabel="risk / risk of f = 0")
-    ax.legend(fontsize=6, loc="lower left")
+    ax.legend(fontsize=7, loc="lower left", labelspacing=0.15, handlelength=1.4, borderaxespad=0.1)
 
 
 def _steepness(ax: Any, rows: "DataFrame", shown: list[str]) -> None:
@@ -64,7 +64,7 @@ def _steepness(ax: Any, rows: "DataFrame", shown: list[str]) -> None:
         if arm == FLAT:
             ax.plot(depth, some.steep_inside, linestyle="--", label="flat, inside", **look)
     ax.set(xlabel="depth t", ylabel="S: −min of δE/δρ, |u| ≤ 1", yscale="log")
-    ax.legend(fontsize=6, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0.74), columnspacing=0.8, handlelength=1.4)
+    ax.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0.76), columnspacing=0.8, handlelength=1.4)
 
 
 def _particles(ax: Any, some: Any, arm: str, limit: float) -> Any:
@@ -81,5 +81,5 @@ def _particles(ax: Any, some: Any, arm: str, limit: float) -> Any:
     sizes = 8 * last.mass * many
     look: dict[str, Any] = {"cmap": "coolwarm", "vmin": -limit, "vmax": limit, "edgecolors": "0.2", "linewidths": 0.3}
     points = ax.scatter(last.place, last.v1, s=sizes, c=last.u, zorder=3, **look)
-    ax.set(title=arm, xlabel="depth t", ylabel="v_1" if arm == FULL else "", xlim=(-1 / cells, 1.0))
+    ax.set(title=arm, xlabel="depth t", ylabel="$v_1$" if arm == FULL else "", xlim=(-1 / cells, 1.0))
     return points

@@ -34,10 +34,14 @@ def draw(rows: "DataFrame") -> "Figure":
             departures = each(some[some.deleted > 1], "deleted", lambda part: geometric_mean(part.departure))
             figures.curve(right, changes, label=f"L = {layers}", **look)
             figures.curve(right, departures, linestyle="--", **look)
-        right.set(xscale="log", yscale="log", xlabel="blocks deleted", ylabel="change (dashed: departure) of outputs")
+        right.set(xscale="log", yscale="log", xlabel="blocks deleted", ylabel="change of the outputs")
         right.set(title="residual 1/L")
         if right.lines:
             right.legend(fontsize=7, loc="lower right")
         seeds = rows.seed.nunique()
-        figures.explain(made, f"Means of {seeds} seeds, right geometric; {figures.intervals('bands', seeds)}.")
+        figures.explain(
+            made,
+            f"Means of {seeds} seeds, right geometric; {figures.intervals('bands', seeds)}. Dashed: departure "
+            "of the change from the sum of those of the single blocks.",
+        )
     return made

@@ -26,9 +26,7 @@ def picture(box: "DataFrame", distances: Mapping[str, tuple[Mapping[Any, Number]
         for number, (label, (values, exponent)) in enumerate(distances.items()):
             figures.curve(axes[2], values, number=number + 3, label=figures.with_exponent(label, exponent))
         axes[2].set(xscale="log", yscale="log", xlabel="depth L", ylabel="distance", title="output to its limit")
-        for ax, title in zip(axes, ("embedding D", "embedding D", "width: exponent of L"), strict=True):
-            if ax.get_legend_handles_labels()[0]:
-                ax.legend(title=title, loc="upper left", bbox_to_anchor=(-0.05, -0.25))
+        figures.legend(made, *axes, title="embedding D; right, width: exponent of L", ncols=6, columnspacing=1.2)
         seeds = box.seed.nunique()
         shown = [one for values, _ in distances.values() for one in values.values()]
         beside = max((one.estimate.repetitions or 0 for one in shown), default=0)
@@ -50,7 +48,7 @@ def _shapes(ax: Any, box: "DataFrame", column: str, scaled: bool) -> None:
             here.append((inputs if scaled else 1) / (layers * width))
             there.append(found.value if found is not None else float("nan"))
         look = {"color": figures.PALETTE[number], "marker": figures.MARKERS[number], "ms": 5 - number}
-        ax.plot(here, there, linestyle="none", label=str(inputs), **look)
+        ax.plot(here, there, linestyle="none", label=f"D = {inputs}", **look)
         places, values = places + here, values + there
     if places:
         factor = geometric_mean([value / place**0.5 for place, value in zip(places, values, strict=True)])

@@ -37,8 +37,9 @@ def draw(rows: "DataFrame") -> "Figure":
             found = {d: error for (kind, d), error in errors(rows).items() if kind == trained and d > 2}
             figures.curve(right, found, number=2 * number, bars=True, label=trained)
         right.set(xlabel="dimension d of the inputs", ylabel="test error", ylim=(-0.01, None))
+        figures.ticks_at(right.xaxis, sorted({d for _, d in errors(rows) if d > 2}))
         right.legend()
         seeds = rows.seed.nunique()
         text = f"Means of {seeds} sets of samples; {figures.intervals('bands and bars', seeds)}"
-        figures.explain(made, f"{text}. Left: four arcs of the circle; right: y = sign of x_1 x_2.")
+        figures.explain(made, f"{text}. Left: four arcs of the circle; right: y = sign of $x_1x_2$.")
     return made

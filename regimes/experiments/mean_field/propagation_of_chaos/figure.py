@@ -31,16 +31,17 @@ _CLOUDS = (
 
 def draw(rows: "DataFrame") -> "Figure":
     """Distances and W2 against m, distances over time, and the density beside the particles."""
-    made, axes = figures.figure(2, 2, width=1.15 * figures.DOUBLE, height=7.6)
+    made, axes = figures.figure(2, 2, width=figures.DOUBLE, height=7.2)
     with figures.style():
         _powers(axes[0][0], rows, _OUTPUTS, "largest distance to the limit")
-        _powers(axes[0][1], rows, _CLOUDS, "W2")
+        _powers(axes[0][1], rows, _CLOUDS, "$W_2$")
         _over_time(axes[1][0], rows)
         _density(axes[1][1], rows)
         seeds = rows.seed.nunique()
         text = (
-            f"Geometric means of {seeds} seeds, of fewer for W2; {figures.intervals('bands', seeds)}. In the legends: "
-            "exponents in m. Lower left: one seed, dark for the largest m, light for the smallest; loss of the limit."
+            f"Geometric means of {seeds} seeds, of fewer for $W_2$; {figures.intervals('bands', seeds)}. In the "
+            "legends: exponents in m. Lower left: one seed, dark for the largest m, light for the smallest; loss of "
+            "the limit."
         )
         figures.explain(made, text)
     return made
@@ -68,7 +69,7 @@ def _over_time(ax: "Axes", rows: "DataFrame") -> None:
         if widths:
             at = some[some.width == widths[-1]]
             ax.plot(at.time, at.loss, ":", color=color, label=f"{problem}: loss")
-    ax.set(xscale="log", yscale="log", xlabel="flow time t", ylabel="distance of the outputs; loss")
+    ax.set(xscale="log", yscale="log", xlabel="flow time t", ylabel="distance of the outputs\n(dotted: loss)")
     _legend(ax)
 
 
@@ -86,4 +87,6 @@ def _density(ax: "Axes", rows: "DataFrame") -> None:
 def _legend(ax: "Axes") -> None:
     """Below the panel; none where nothing is drawn."""
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="upper left", bbox_to_anchor=(-0.2, -0.2), ncols=2, columnspacing=0.8, handlelength=1.4)
+        ax.legend(
+            loc="upper left", bbox_to_anchor=(-0.24, -0.2), ncols=2, columnspacing=0.8, handlelength=1.4, fontsize=7
+        )

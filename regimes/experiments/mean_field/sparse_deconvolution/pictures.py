@@ -29,12 +29,14 @@ def panels(rows: Any, rates: dict[tuple[int, str, str], dict[int, Number]]) -> "
             _shares(ax, dim, rates)
         for ax in (*axes[0][len(_examples(rows)) :], *axes[1][len(kinds) :]):
             ax.set_axis_off()
+        axes[0][0].set_ylabel("η; mass over the largest")
         axes[1][0].set_ylabel("share of successes")
         figures.explain(
             made,
             "Above: the line is the dual certificate η; at a minimum it stays between −1 and 1 and touches them at the "
             "spikes. Open circles: true spikes, dots: found ones, each at its mass over the largest true one. Below: "
-            "bars are Wilson's 95 % intervals; the star is births and deaths from m0 + 2 particles.",
+            "bars, side by side, are Wilson's 95 % intervals; the star is births and deaths from $m_0$ + 2 particles, "
+            "$m_0$ the true number.",
         )
     return made
 
@@ -87,11 +89,12 @@ def _certificate(ax: "Axes", row: Any, title: str) -> None:
 
 
 def _shares(ax: "Axes", dim: int, rates: dict[tuple[int, str, str], dict[int, Number]]) -> None:
-    number = 0
+    kinds = list(dict.fromkeys((way, spikes) for _, spikes, way in rates if way in (PARTICLES, CONE)))
     for (where, spikes, way), found in rates.items():
         if where == dim and way in (PARTICLES, CONE):
-            figures.curve(ax, found, number=number, bars=True, label=f"{way}, {spikes}")
-            number += 1
+            number = kinds.index((way, spikes))
+            apart = figures.beside_by(found, number, len(kinds), 1.025)
+            figures.curve(ax, apart, number=number, bars=True, label=f"{way}, {spikes}")
         if where == dim and way == BIRTHS:
             ((m, born),) = found.items()
             ax.plot([m], [born.value], "*", color="black", markersize=9, zorder=5)
