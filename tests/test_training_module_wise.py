@@ -5,6 +5,7 @@ from itertools import islice
 
 import pytest
 import torch
+from command import command
 from short_training import STEPS, train
 from test_training_resume import assert_same, stop_after
 from torch.testing import assert_close
@@ -150,3 +151,14 @@ def test_a_step_that_is_no_positive_number_is_refused(step):
 def test_a_plain_output_has_no_transport():
     with pytest.raises(ValueError, match="needs the steps of residual blocks"):
         MinimisingMovement(step=1.0)(torch.zeros(2, 3), torch.tensor([0, 1]))
+
+
+@pytest.mark.slow
+def test_the_tests_of_a_trained_network_take_its_checkpoint(tmp_path):
+    train(tmp_path / "run", **GREEDY)
+    for name, more in (("ot-gap", ["--points", "20"]), ("diagnose", ["--set", "points=20"])):
+        ended = command(name, str(tmp_path / "run" / "last.pt"), *more, "--out", str(tmp_path / name))
+        assert ended.code == 0, ended.err
+    assert "Trained module-wise; the tangent model is that of the whole network" in (
+        tmp_path / "diagnose" / "table.md"
+    ).read_text(encoding="utf-8")
