@@ -51,6 +51,14 @@ def test_the_gain_is_paired_with_the_cost_of_plain_training_from_the_same_start(
     assert found.moved == pytest.approx(1e4)
 
 
+def test_the_table_has_a_line_for_each_initialisation():
+    lines = bad_initialisations.table(table()).set_index(["law", "gain"])
+    assert len(lines) == 6
+    line = lines.loc[("normal", 0.2)]
+    assert line["transport cost, plain training"] == pytest.approx(1e4)
+    assert line["gain over control at equal risk"] == pytest.approx(4.0)
+
+
 def test_nets_of_several_starts_are_those_of_each_alone():
     config = Config(kaiming=(0.3,), orthogonal=(0.2,), normal=(0.05,), blocks=1, steps=2, most_steps=3, seeds=2)
     asked = [point for point in points(config) if point["arm"] == LAP]

@@ -75,3 +75,19 @@ def judge(rows: "DataFrame") -> Judgement:
             mean = numbers.mean(numbers.by_seed(some, "advantage")) if len(some) else None
             merits |= numbers.spread(f"gain over {NAMES[other]}, mean over initialisations, {words}, points", mean)
     return numbers.judged(STATEMENT, found, merits)
+
+
+def table(rows: "DataFrame") -> "DataFrame":
+    """A line an initialisation: the transport cost of plain training, and the gains of least action in points."""
+    import pandas
+
+    lines = []
+    for (law, gain), some in rows.groupby(["law", "gain"], sort=False):
+        cost = numbers.geometric_mean(contrasts.of_arm(some, VANILLA, "transport"))
+        line = {"law": law, "gain": gain, **numbers.cells("transport cost, plain training", cost)}
+        for prefix, words in ENDS.items():
+            for other in OTHERS:
+                found = numbers.mean(advantages(some, other, prefix).advantage)
+                line |= numbers.cells(f"gain over {NAMES[other]} {words}", found)
+        lines.append(line)
+    return pandas.DataFrame(lines)

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+LAWS = {"kaiming": "Kaiming"}
 ENDS = {"": "after the protocol's steps", "equal_": "at equal risk"}
 
 
 def draw(rows: "DataFrame") -> "Figure":
     """A point a start, and the median of each initialisation, after the protocol's steps and at equal risk."""
-    made, axes = figures.figure(2, 2, width=figures.DOUBLE, height=5.6)
+    made, axes = figures.figure(2, 2, width=figures.DOUBLE, height=5.9)
     with figures.style():
         for row, (prefix, words) in zip(axes, ENDS.items(), strict=True):
             for ax, other in zip(row, OTHERS, strict=True):
@@ -25,9 +26,16 @@ def draw(rows: "DataFrame") -> "Figure":
                     look: dict[str, Any] = {"color": figures.PALETTE[number], "marker": figures.MARKERS[number]}
                     ax.plot(some.moved, some.advantage, linestyle="", markersize=2, alpha=0.5, **look)
                     middle = some.groupby("gain")[["moved", "advantage"]].median()
-                    ax.plot(middle.moved, middle.advantage, linestyle="", markersize=6, label=str(law), **look)
+                    ax.plot(
+                        middle.moved,
+                        middle.advantage,
+                        linestyle="",
+                        markersize=6,
+                        label=LAWS.get(str(law), str(law)),
+                        **look,
+                    )
                 ax.axhline(0.0, color="black", linewidth=0.8)
-                ax.set(xscale="log", title=f"{words}: {_words(growth(rows, other, prefix))}")
+                ax.set(xscale="log", title=f"{words}\n{_words(growth(rows, other, prefix))}")
                 ax.set(xlabel="transport cost of plain training", ylabel=f"gain over {NAMES[other]}, points")
         made.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
         text = (
