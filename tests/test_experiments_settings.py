@@ -31,6 +31,11 @@ from regimes.lab.sweep import grid_points
     ("contractive_robustness", "task=[{dataset: digits, validation: 5000}]", "digits has 1438 samples"),
     ("contractive_robustness", "task=[{dataset: digits, attacked: 60, test_size: 50}]", "attacked: of 50 test images"),
     ("contractive_robustness", "task=[{attacked: 360, test_size: null}]", "attacked: of 359 test images"),
+    ("contraction_bound", "radius=1e308", "radius: should be less"),
+    ("contraction_bound", "horizon=1e4", "horizon: should be less"),
+    ("diversity", "times=[-1]", "times.0: should be greater"),
+    ("max_margin", "levels=[0]", "levels.0: should be greater"),
+    ("low_energy_bias", "kaiming=[-1]", "kaiming.0: should be greater"),
     ("frozen_eigenvalues_mislead", "small=2", "small: should be less"),
     ("frozen_eigenvalues_mislead", "layers=15", "layers: should be greater"),
 ])  # fmt: skip

@@ -144,7 +144,8 @@ def classification(
 
 def refuse_sizes(name: str, train_size: int | None, validation: int = 0, test_size: int | None = None) -> None:
     """UserError: `classification` cannot give these sizes of a data set of NAMES. Needs no files."""
-    _check(name, *SIZES[name], train_size, validation, test_size)
+    pool, held = SIZES[name]
+    _check(name, pool, held, train_size, validation, test_size)
 
 
 def _points(name: str, seed: int) -> tuple[Labelled, Labelled, Normalise]:

@@ -1,6 +1,6 @@
 """One vanilla training from one initialisation, and how far its nets move the data before and after."""
 
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -21,6 +21,7 @@ from regimes.training.assemble import training_work
 from regimes.training.loop import Training, descend
 from regimes.training.objectives import Plain
 
+Gain = Annotated[float, Field(gt=0)]
 COMPARED = ("kaiming", "orthogonal", "normal")  # laws of the initial weights
 
 
@@ -30,11 +31,11 @@ class Config(Settings):
     dataset: Literal["digits", "mnist", "cifar10", "cifar100"] = Field(
         "digits", description="data set; digits needs no files"
     )
-    orthogonal: tuple[float, ...] = Field((0.01, 0.1, 1.0), description="gains of orthogonal initial weights")
-    kaiming: tuple[float, ...] = Field(
+    orthogonal: tuple[Gain, ...] = Field((0.01, 0.1, 1.0), description="gains of orthogonal initial weights")
+    kaiming: tuple[Gain, ...] = Field(
         (0.3, 1.0, 2.0), description="gains of Kaiming normal initial weights, N(0, 2/fan_out) times the gain"
     )
-    normal: tuple[float, ...] = Field((0.01, 0.1), description="standard deviations of normal initial weights")
+    normal: tuple[Gain, ...] = Field((0.01, 0.1), description="standard deviations of normal initial weights")
     seeds: int = Field(2, ge=2, description="number of seeds: training sets, test sets, orders of batches")
     train_size: int = Field(100, ge=2, description="training samples")
     test_size: int | None = Field(None, ge=1, description="test samples; none: the whole test set")

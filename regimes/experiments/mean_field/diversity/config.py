@@ -1,6 +1,6 @@
 """Settings of the diversity of the start: the defaults are a smoke run of seconds."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ class Config(Settings):
     seeds: int = Field(2, ge=1, description="repetitions: teacher and start drawn afresh")
     neurons: int = Field(16, ge=4, description="neurons m of the student; few neurons: as many as the teacher has")
     penalty: float = Field(0.003, gt=0, description="λ of λ ∫ |u|²/2 dμ for ReLU")
-    times: tuple[float, ...] = Field(
+    times: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (5.0, 15.0), min_length=1, description="flow times at which nets are looked at; of erf three times these"
     )
     tolerance: float = Field(1e-4, gt=0, description="relative tolerance of the flow")

@@ -24,7 +24,7 @@ class Config(Settings):
     samples: int = Field(40, ge=8, description="training samples n")
     neurons: int = Field(60, ge=2, description="neurons m")
     step: float = Field(0.05, gt=0, description="step η of the flow of both layers")
-    levels: tuple[float, ...] = Field(
+    levels: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (1.0, 2.0, 5.0), min_length=1, description="least y f at which the nets of both layers are looked at"
     )
     iterations: int = Field(3_000, ge=10, description="steps at most; those of the output layer, whose step is 1/L")
