@@ -17,13 +17,18 @@ COLOURS = "PuOr_r"  # diverging, and told apart with any colour vision
 
 
 def exponents_over(rows: "DataFrame", axes: tuple[str, str], column: str) -> Any:
-    """Slope of the log of the column against log width, by both axes and seed, where no width is missing."""
-    values = rows.pivot_table(index=[*axes, "seed"], columns="width", values=column).dropna()
+    """Slope of the log of the column against log width, by both axes and seed, where no width is missing.
+
+    NaN where the column is at one of the widths.
+    """
+    by = rows.set_index([*axes, "seed", "width"])[column]
+    whole = by.isna().unstack().notna().all(axis=1)
+    values = by.unstack()[whole]
     log_width = np.log(values.columns.to_numpy(dtype=float))
     centred = log_width - log_width.mean()
     if not centred.any():
         return values.iloc[:0].sum(axis=1)
-    return (np.log(values) * centred).sum(axis=1) / (centred**2).sum()
+    return (np.log(values) * centred).sum(axis=1, skipna=False) / (centred**2).sum()
 
 
 def of_points(found: Any) -> dict[tuple[float, float], Number]:
@@ -32,7 +37,12 @@ def of_points(found: Any) -> dict[tuple[float, float], Number]:
 
 
 def crossing(places: np.ndarray, values: np.ndarray) -> float:
-    """Place at which the values pass from below 0 to 0 or above for good, by straight lines; NaN where they do not."""
+    """Place at which the values pass from below 0 to 0 or above for good, by straight lines.
+
+    NaN where they do not, or one of them is.
+    """
+    if np.isnan(values).any():
+        return float("nan")
     below = np.flatnonzero(values < 0)
     if not below.size or below[-1] + 1 == values.size:
         return float("nan")

@@ -22,8 +22,8 @@ class Config(Settings):
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (1, 3), min_length=1, description="rows of A over its columns"
     )
-    horizon: float = Field(2.0, gt=0, le=1e3, description="time T of all layers together")
-    radius: float = Field(2.0, gt=0, le=1e6, description="of the ball in which states start")
+    horizon: float = Field(2.0, gt=0, le=40, description="time T of all layers together")
+    radius: float = Field(2.0, gt=0, le=100, description="of the ball in which states start")
     states: int = Field(16, ge=2, description="states sampled in each layer")
     pairs: int = Field(8, ge=2, description="pairs from which the search starts, and pairs of the flow")
     hops: int = Field(2, ge=0, description="random searches around the worst state")

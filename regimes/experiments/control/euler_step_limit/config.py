@@ -28,7 +28,7 @@ class Config(Settings):
     )
     seeds: int = Field(2, ge=1, description="nets of one layer")
     width: int = Field(3, ge=2, description="width of the states, and rows of A")
-    radius: float = Field(3.0, gt=0, le=1e6, description="of the ball in which the search starts")
+    radius: float = Field(3.0, gt=0, le=100, description="of the ball in which the search starts")
     pairs: int = Field(12, ge=2, description="pairs from which the search starts")
     search: int = Field(80, ge=0, description="steps of the search for the pair that expands most")
     implicit_search: int = Field(20, ge=0, description="the same for implicit methods, each step of which takes long")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas
 
 from regimes.experiments.lazy.planes import crossing, exponents_over, of_points
-from regimes.lab.numbers import Number, mean
+from regimes.lab.numbers import Number, mean, means
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -46,12 +46,12 @@ def deviation(found: Any, holds: Callable[[float, float], bool]) -> Number | Non
     """Exponent of the features' change + r, mean over the points where this holds, over the seeds."""
     some = _where(found, holds)
     apart = some + [richness(s, a) for s, a, _ in some.index]
-    return mean(apart.groupby(level="seed").mean().to_numpy(dtype=float))
+    return mean(means(apart.groupby(level="seed")).to_numpy(dtype=float))
 
 
 def average(found: Any, holds: Callable[[float, float], bool]) -> Number | None:
     """The exponent itself, mean over the points where this holds, over the seeds."""
-    return mean(_where(found, holds).groupby(level="seed").mean().to_numpy(dtype=float))
+    return mean(means(_where(found, holds).groupby(level="seed")).to_numpy(dtype=float))
 
 
 def stability(rows: "DataFrame") -> Any:
@@ -66,7 +66,7 @@ def stability_error(rows: "DataFrame") -> Number | None:
     """Measured − theoretical a of the boundary of stability, mean over s ≤ 1 and seeds; NaN if one has no zero."""
     places = stability(rows)
     apart = places - [boundary(s) for s, _ in places.index]
-    return mean(apart.groupby(level="seed").agg(lambda some: some.mean(skipna=False)).to_numpy(dtype=float))
+    return mean(means(apart.groupby(level="seed")).to_numpy(dtype=float))
 
 
 def vanishing(found: Any) -> Any:
@@ -85,7 +85,7 @@ def vanishing(found: Any) -> Any:
 
 def vanishing_error(found: Any) -> Number | None:
     """a at which the features' exponent vanishes, mean over s ≥ 1, over the seeds."""
-    return mean(vanishing(found).groupby(level="seed").mean().to_numpy(dtype=float))
+    return mean(means(vanishing(found).groupby(level="seed")).to_numpy(dtype=float))
 
 
 def merits(rows: "DataFrame") -> dict[str, float]:

@@ -28,7 +28,7 @@ from regimes.experiments.lazy.scaled_numbers import at_the_loss, exponent, shuff
 from regimes.experiments.lazy.scaled_settings import Config as Config
 from regimes.experiments.lazy.scaled_settings import points as points
 from regimes.lab.intervals import CORRELATION, SHARE
-from regimes.lab.numbers import cells, geometric_mean, judged, mean
+from regimes.lab.numbers import cells, geometric_mean, judged, mean, paired
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -66,14 +66,14 @@ def judge(rows: "DataFrame") -> Judgement:
         BETTER: geometric_mean(small.after_square / small.start_square),
         NEAR: geometric_mean(small.net_after / small.net_start),
         ERRORS: mean(small.net_error - small.after_error, within=CORRELATION),
-        LABELS: geometric_mean((small.after_square / other.after_square).dropna()),
+        LABELS: geometric_mean(paired(small.after_square, other.after_square, np.divide)),
         AFTER_RATE: exponent(kept, "after_start"),
         NET_RATE: exponent(kept, "net_start"),
     }
     merits = {
         "runs that did not come to the loss": float(len(rows) - len(kept)),
         "shuffled labels: mean square error, after kernel over start kernel": geometric_mean(
-            (other.after_square / other.start_square).dropna()
+            other.after_square / other.start_square
         ),
         "smallest α: mean square error, net over start kernel": geometric_mean(small.net_square / small.start_square),
     }

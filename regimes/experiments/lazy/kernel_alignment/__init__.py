@@ -20,13 +20,15 @@ mean alignment with the labels in random order, in closed form.
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from regimes.experiments.lazy.kernel_alignment.figure import draw as draw
 from regimes.experiments.lazy.kernel_alignment.runs import measure as measure
 from regimes.experiments.lazy.scaled_numbers import at_the_loss, exponent, shuffled, smallest, true
 from regimes.experiments.lazy.scaled_settings import Config as Config
 from regimes.experiments.lazy.scaled_settings import points as points
 from regimes.lab.intervals import CORRELATION
-from regimes.lab.numbers import cells, judged, mean
+from regimes.lab.numbers import cells, judged, mean, paired
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def judge(rows: "DataFrame") -> Judgement:
     found = {
         RISE: mean(rises(small), within=CORRELATION),
         STAYS: mean(rises(last), within=CORRELATION),
-        LABELS: mean((rises(small) - rises(shuffled(kept))).dropna(), within=CORRELATION),
+        LABELS: mean(paired(rises(small), rises(shuffled(kept)), np.subtract), within=CORRELATION),
         RATE: exponent(kept, "drift"),
     }
     merits = {

@@ -6,7 +6,7 @@ import numpy as np
 
 from regimes.experiments.lazy.ntk_real_data.config import CURVE, LIMIT, TUNED
 from regimes.lab.intervals import CORRELATION, SHARE
-from regimes.lab.numbers import Number, each, geometric_mean, mean, slope
+from regimes.lab.numbers import Number, each, geometric_mean, mean, means, slope
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -61,5 +61,5 @@ def foretold(rows: "DataFrame", dataset: str) -> Number | None:
     some = rows[(rows.dataset == dataset) & (rows.arm == CURVE)]
     if not len(some):
         return None
-    logs = np.log(some.square / some.foretold).groupby(some.seed).mean()
+    logs = means(np.log(some.square / some.foretold).groupby(some.seed))
     return geometric_mean(np.exp(logs))

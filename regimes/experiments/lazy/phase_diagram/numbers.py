@@ -7,7 +7,7 @@ import numpy as np
 
 from regimes.experiments.lazy.phase_diagram.theory import Region, boundary, exponent, one_sample_exponent, region
 from regimes.experiments.lazy.planes import crossing, exponents_over, of_points
-from regimes.lab.numbers import Number, mean
+from regimes.lab.numbers import Number, mean, means
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -26,7 +26,7 @@ def deviations(found: Any, inside: Region) -> Any:
     """Measured − derived exponent, the mean over the points inside a region, by seed."""
     apart = found - [exponent(gamma, gamma_prime) for gamma, gamma_prime, _ in found.index]
     chosen = [region(gamma, gamma_prime) is inside for gamma, gamma_prime, _ in found.index]
-    return apart[chosen].groupby(level="seed").mean()
+    return means(apart[chosen].groupby(level="seed"))
 
 
 def zeros(found: Any) -> Any:
@@ -40,7 +40,7 @@ def boundary_errors(found: Any, *, positive: bool) -> Any:
     places = zeros(found)
     apart = places - [boundary(gamma_prime) for gamma_prime, _ in places.index]
     chosen = (places.index.get_level_values("gamma_prime") > 0) == positive
-    return apart[chosen].groupby(level="seed").agg(lambda some: some.mean(skipna=False))
+    return means(apart[chosen].groupby(level="seed"))
 
 
 def with_error(found: Sequence[Any], quantity: Callable[[Any], Any]) -> Number | None:
@@ -51,7 +51,7 @@ def with_error(found: Sequence[Any], quantity: Callable[[Any], Any]) -> Number |
     fine, coarse = (mean(quantity(some).to_numpy(dtype=float)) for some in found)
     if fine is None or coarse is None:
         return None
-    return Number.of(fine.estimate, float(np.nan_to_num(abs(fine.value - coarse.value))))
+    return Number.of(fine.estimate, 0.0 if np.isnan(fine.value) else abs(fine.value - coarse.value))
 
 
 def merits(rows: "DataFrame") -> dict[str, float]:

@@ -37,13 +37,14 @@ def in_number(some: Any, column: str) -> Number | None:
     whole = some[some.deleted == 0].set_index("seed")[column]
     few = some[(some.deleted > 0) & (some.deleted <= some.layers / 4)]
     risen = few[column] - few.seed.map(whole)
-    return slope(few.deleted[risen > 0], risen[risen > 0], few.seed[risen > 0])
+    kept = ~(risen <= 0)  # NaN stays: the exponent is then not known
+    return slope(few.deleted[kept], risen[kept], few.seed[kept])
 
 
 def departure_share(some: Any, part: int) -> Number | None:
     """Departure from additivity over change of the outputs where one of so many parts of a net is deleted."""
     found = some[some.deleted == some.layers // part]
-    return geometric_mean(found.departure / found.change) if (found.departure > 0).all() else mean([0.0])
+    return mean([0.0]) if (found.departure <= 0).any() else geometric_mean(found.departure / found.change)
 
 
 def rise(some: Any, deleted: int = 1) -> Number | None:
