@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -450,3 +451,31 @@ def test_a_hook_that_changes_a_gradient_is_named_and_one_that_does_not_is_fine()
     handle.remove()
     model.inner.bias.register_hook(lambda gradient: gradient.clamp(-1e3, 1e3))
     assert_close(ntk(model, X), slow_ntk(model, X, X))
+
+
+class Summed(nn.Module):
+    """Of two inputs, with a learned slope that goes by plain autograd row by row."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.slopes, self.outer = nn.Linear(3, 4), nn.Parameter(torch.rand(4)), nn.Linear(4, 2)
+
+    def forward(self, one, other):
+        return self.outer(torch.tanh(self.inner(one + other) * self.slopes.exp()))
+
+
+def test_threads_take_turns_on_a_model():
+    model = Summed().double()
+    samples = [tuple(torch.randn(2, n, 3, dtype=torch.float64)) for n in (5, 2, 3, 4)]
+    shared = tangent_operator(model, samples[0])
+    expected = [ntk(model, samples[0], each) for each in samples]
+
+    def work(number):
+        return [
+            part for _ in range(4) for part in (shared.gram(samples[number]), ntk(model, samples[0], samples[number]))
+        ]
+
+    with ThreadPoolExecutor(3) as pool:
+        for number, found in zip((1, 2, 3), pool.map(work, (1, 2, 3)), strict=True):
+            for kernel in found:
+                assert_close(kernel, expected[number])

@@ -11,13 +11,15 @@ from regimes.tangent.gram.showing import Shown
 from regimes.tangent.inputs import Forward, Samples, adapted, outer_names
 from regimes.tangent.model import tangent_model
 from regimes.tangent.operator import MEMORY, TangentOperator
+from regimes.tangent.turns import turn
 
 
 def jacobian(model: nn.Module, x: Samples, *, forward: Forward | None = None) -> Params:
     """Derivative of every output of every sample: name -> (n, k, *shape of the parameter), outputs flattened to k."""
     module, batch = adapted(model, x, forward, "jacobian")
-    tangent = tangent_model(module, batch, "jacobian")
-    return outer_names(module, tangent.rows(batch.detach(), slice(0, tangent.outputs)))
+    with turn(module):
+        tangent = tangent_model(module, batch, "jacobian")
+        return outer_names(module, tangent.rows(batch.detach(), slice(0, tangent.outputs)))
 
 
 def ntk(

@@ -34,6 +34,7 @@ from regimes.tangent.inputs import (
 from regimes.tangent.model import require_samples, tangent_model
 from regimes.tangent.pieces import Pieces
 from regimes.tangent.precision import full_precision
+from regimes.tangent.turns import turn
 
 MEMORY = 512 * 2**20  # bytes that the work on one kernel may take beside its result
 _NAMED = ("full", "trace", "diagonal")
@@ -59,7 +60,8 @@ class TangentOperator:
         self.memory = count(caller, "memory", memory)
         self.caller = caller
         model, batch = adapted(model, x, forward, caller)
-        self.tangent = tangent_model(model, batch, caller)
+        with turn(model):
+            self.tangent = tangent_model(model, batch, caller)
         self.model, self.x, self.outputs = self.tangent.plain.model, batch.detach(), self.tangent.outputs
         self._covered: Coverage | None = None
         self._names: list[str] = []  # of the parameters that were trainable then
@@ -75,7 +77,8 @@ class TangentOperator:
         """Jᵀ of several cotangents, which share the forward pass. The results are not counted in `memory`."""
         for cotangent in cotangents:
             self._require_vector("cotangent", cotangent, len(self.x))
-        pulled = self._pieces.pull_back(self.x, [cotangent.detach() for cotangent in cotangents]) if cotangents else []
+        with turn(self.model):
+            pulled = self._pieces.pull_back(self.x, [each.detach() for each in cotangents]) if cotangents else []
         return [outer_names(self.model, each) for each in pulled]
 
     def jvp(self, direction: Params, x: Samples | None = None) -> Float[Tensor, "n k"]:
@@ -210,10 +213,11 @@ class TangentOperator:
     @contextmanager
     def _beside(self, x: Any, name: str = "x2") -> Iterator[Tensor]:
         """Samples of the kind of those of the operator, which an adapted model holds no longer than this."""
-        try:
-            yield self._others(x, name)
-        finally:
-            alone(self.model)
+        with turn(self.model):
+            try:
+                yield self._others(x, name)
+            finally:
+                alone(self.model)
 
     def _others(self, x: Any, name: str = "x2") -> Tensor:
         """Samples of the kind of those of the operator; these where none are given."""
@@ -248,7 +252,7 @@ def tangent_operator(
     tensor in it.
     memory: bytes that the work on a kernel may take beside its result, where one sample and one output fit at all.
     Frozen parameters do not count; shared ones count once with all their uses. Full precision, whatever autocast and
-    torch.set_float32_matmul_precision say.
+    torch.set_float32_matmul_precision say. Threads take turns on one model, whose parameters are replaced meanwhile.
     ValueError: what ntk refuses.
     Source: [JacotGabrielHongler2018].
     """
