@@ -234,6 +234,11 @@ def test_what_is_no_rule_projection_or_objective_is_refused():
     own = Descent(bowl(CURVATURES), START, ARMIJO)
     with pytest.raises(ValueError, match="project as a function"):
         unwrap(Descent.__init__)(own, bowl(CURVATURES), START, ARMIJO, 3)
+    for objective in (lambda theta, runs: theta.sum(1), lambda theta, runs: (theta.sum(1), None)):
+        with pytest.raises(ValueError, match="a function that gives their gradients"):
+            Descent(objective, START, ARMIJO)
+    with pytest.raises(ValueError, match="as a dict"):
+        unwrap(Descent.load_state_dict)(own, 3)
     with pytest.raises(ValueError, match="one value a run"):
         Descent(lambda theta, runs: (theta, lambda chosen: theta[chosen]), START, ARMIJO)
     with pytest.raises(ValueError, match="one value a run"):

@@ -1,4 +1,5 @@
 import math
+from inspect import unwrap  # annotations, checked in tests alone, stop wrong types before the doors do
 
 import pytest
 import torch
@@ -141,6 +142,13 @@ def test_a_cost_without_a_derivative_is_refused(road):
     for cost in (lambda end: torch.tensor(1.0), lambda end: end.detach().sum()):
         with pytest.raises(ValueError, match="depends on the state"):
             road(layers, z, cost)
+
+
+@pytest.mark.parametrize("road", [optimise_then_discretise, backwards_in_time])
+def test_no_cost_is_refused(road):
+    layers, z, _ = problem(EULER)
+    with pytest.raises(ValueError, match="needs cost; got None"):
+        unwrap(road)(layers, z, None)
 
 
 def test_places_can_be_cut_like_any_sequence():

@@ -6,14 +6,14 @@ and the step grows; else the run stays where it is, and the step shrinks. A valu
 never taken.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regimes.checks import fraction, function, kind, not_negative, positive, real, shapes
+from regimes.checks import fraction, function, given, kind, not_negative, positive, real, shapes
 from regimes.errors import RunFailed
 
 Pull = Callable[[Int[Tensor, " chosen"]], Float[Tensor, "chosen p"]]
@@ -73,12 +73,19 @@ class Descent:
     ) -> None:
         shapes("Descent", start=(start, "runs p"))
         real("Descent", start=start)
+        given("Descent", objective=objective)
         function("Descent", objective=objective, project=project)
         require_rule("Descent", rule)
         self.objective, self.rule, self.project = objective, rule, project
         self.every = torch.arange(len(start), device=start.device)
         self.params = start.detach().clone()
-        values, pull = objective(self.params, self.every)
+        found = objective(self.params, self.every)
+        if not isinstance(found, tuple) or len(found) != 2 or not callable(found[1]):
+            raise ValueError(
+                "Descent needs an objective that gives the values of runs, and a function that gives their gradients; "
+                f"got {type(found).__name__}. Return (values, pull)."
+            )
+        values, pull = found
         gradients = pull(self.every)
         cure = "The objective gives one value a run, and the gradients of the runs that are asked for"
         shapes("Descent", start=(start, "runs p"), values=(values, "runs"), cure=cure)
@@ -141,8 +148,11 @@ class Descent:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put the same back. ValueError: other names, or tensors of another shape or dtype."""
+        kind("Descent", "state", state, Mapping, "a dict such as state_dict gives")
         if set(state) != set(_STATE):
-            raise ValueError(f"Descent needs a state of {', '.join(_STATE)}; got {', '.join(map(str, state))}.")
+            raise ValueError(
+                f"Descent needs a state of {', '.join(_STATE)}; got {', '.join(map(str, state)) or 'none'}."
+            )
         for name, value in state.items():
             own = getattr(self, name)
             if not isinstance(value, Tensor) or value.shape != own.shape or value.dtype != own.dtype:

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from regimes.checks import function
+from regimes.checks import function, given
 from regimes.control.layers import Layers, Params, require_layers
 from regimes.control.stepper import Parts, Size, settled, stages, step
 
@@ -70,6 +70,7 @@ def optimise_then_discretise(
     method's own `tableau.a` for the adjoint by the same method.
     """
     require_layers("optimise_then_discretise", layers, z)
+    given("optimise_then_discretise", cost=cost)
     function("optimise_then_discretise", cost=cost)
     tableau = layers.tableau
     chosen = tableau.partner() if companion is None else companion
@@ -105,6 +106,7 @@ def backwards_in_time(layers: Layers, z: Float[Tensor, "n *feature"], cost: Cost
     Source: [Chen2018].
     """
     require_layers("backwards_in_time", layers, z)
+    given("backwards_in_time", cost=cost)
     function("backwards_in_time", cost=cost)
     with torch.no_grad():
         state = layers.end(z)
@@ -181,6 +183,7 @@ def _forward(
 ) -> tuple[Tensor, list[Tensor], list[Params]]:
     """The cost, the states before each step and at the end, and the parameters, with their graph."""
     require_layers("the gradient", layers, z)
+    given("the gradient", cost=cost)
     function("the gradient", cost=cost)
     leaves = [{name: each.detach().requires_grad_() for name, each in params.items()} for params in layers.params]
     own = layers._replace(params=leaves)

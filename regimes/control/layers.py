@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.checks import alike, count, function, kind, positive, real, shapes
+from regimes.checks import alike, count, function, given, kind, positive, real, shapes
 from regimes.control.stepper import Step, step
 from regimes.control.tableau import Tableau
 
@@ -93,6 +93,7 @@ def require_layers(caller: str, layers: Layers, z: Tensor) -> None:
     What the field gives is looked at where it is called, see `Layers.velocity`.
     """
     kind(caller, "layers", layers, Layers, "Layers(field, params, tableau)")
+    given(caller, field=layers.field)
     function(caller, field=layers.field)
     kind(caller, "tableau", layers.tableau, Tableau, "a Tableau such as KUTTA4")
     positive(caller, "horizon", layers.horizon, single=True)

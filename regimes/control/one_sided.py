@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes import checks
-from regimes.checks import alike, count, finite, function, real, shapes
+from regimes.checks import alike, count, finite, function, given, real, shapes
 from regimes.control.pairs import Pairs, Region, require_region, worst_pairs
 from regimes.control.state_fields import Field, require_field, velocity
 from regimes.eigenvalues import least_eigenvalues
@@ -43,6 +43,7 @@ def quotients(
 
     ValueError: two equal states (or so near that ‖x − y‖² is rounded to 0), and a field that is not finite there.
     """
+    given("quotients", field=field)
     function("quotients", field=field)
     count("quotients", "batch_axes", batch_axes)
     axes = " ".join(f"axis_{place}" for place in range(batch_axes)) + " feature *features"

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.checks import alike, count, finite, function, positive, real, shapes
+from regimes.checks import alike, count, finite, function, given, positive, real, shapes
 
 Score = Callable[[Tensor, Tensor], Tensor]
 Region = Callable[[Tensor], Tensor]
@@ -40,6 +40,7 @@ def worst_pairs(
     score found is a lower bound of the largest one: from many starts it is often that, and nothing certifies it. A
     pair whose score is NaN at the start has no way to go: its score stays NaN.
     """
+    given("worst_pairs", score=score)
     function("worst_pairs", score=score, within=within)
     count("worst_pairs", "steps", steps, at_least=0)
     positive("worst_pairs", "rate", rate, single=True)

@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from regimes.checks import count, finite, function, real, shapes
+from regimes.checks import count, finite, function, given, real, shapes
 from regimes.errors import RunFailed, one_line, out_of_memory
 from regimes.modules import chance_restored, require_deterministic, require_separate_samples
 
@@ -22,6 +22,7 @@ def require_field(caller: str, field: Field, z: Tensor, batch_axes: int, *, any_
     those of one state the same beside other states. any_number: another number of states, too, has to be possible
     along the last batch axis, and their places may not matter. ValueError where one of it fails.
     """
+    given(caller, field=field)
     function(caller, field=field)
     count(caller, "batch_axes", batch_axes)
     shapes(caller, z=(z, " ".join([f"batch_{axis}" for axis in range(batch_axes)] + ["feature", "*_"])))

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.checks import count, function, not_negative, positive
+from regimes.checks import count, function, given, not_negative, positive
 from regimes.control.backtracking import UPPER_BOUND, Rule, require_rule
 from regimes.control.gradients import Cost, Gradients, discretise_then_optimise
 from regimes.control.layers import Layers, Params, require_layers
@@ -66,6 +66,7 @@ def forward_backward_sweeps(
     not at the start.
     """
     require_layers("forward_backward_sweeps", layers, z)
+    given("forward_backward_sweeps", cost=cost, road=road)
     function("forward_backward_sweeps", cost=cost, road=road)
     require_rule("forward_backward_sweeps", rule)
     count("forward_backward_sweeps", "ascents", ascents)
