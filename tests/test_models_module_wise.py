@@ -38,7 +38,7 @@ def test_modules_are_as_equal_as_blocks_allow(blocks, modules, sizes):
         ("dense", {"blocks": 3, "width": 4}),
         ("resnet9", {"blocks": 3, "filters": 4}),
         ("preact_resnet", {"depth": 8}),
-        ("resnext50", {}),
+        pytest.param("resnext50", {}, marks=pytest.mark.slow),
         ("hamiltonian", {"blocks": 3}),
         ("odenet", {"blocks": 3}),
         ("contractive", {"blocks": 3}),
@@ -127,6 +127,11 @@ def test_the_graph_of_one_module_is_alive_at_a_time():
 def test_what_cannot_be_cut_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         module_wise(change(build("dense", IMAGE, 10, blocks=3, width=4)), 7, IMAGE)
+
+
+def test_a_network_without_blocks_is_refused():
+    with pytest.raises(ValueError, match="this one has none"):
+        module_wise(build("vgg11", (1, 8, 8), 10, width=4), 1, IMAGE)
 
 
 def test_segments_that_do_more_than_to_act_in_turn_are_refused():

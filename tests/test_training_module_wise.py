@@ -122,7 +122,7 @@ def test_a_run_loads_as_its_network_alone(tmp_path):
     ("changes", "message"),
     [
         ({"arch": "dense", "arch_options": {"blocks": 3}, "module_wise": 4}, "there are 3: take at most 3"),
-        ({"arch": "vgg11"}, "vgg11 cannot be trained with --module-wise: 2 modules need .* there are 0"),
+        ({"arch": "vgg11"}, "vgg11 cannot be trained with --module-wise: it has no residual blocks"),
         ({"arch": "odenet", "arch_options": {"simplex": True}}, "odenet cannot be trained with --module-wise"),
         ({"reversible": True}, "--reversible rebuilds states"),
         ({"mean_field": True}, "--mean-field sorts blocks"),
@@ -135,6 +135,19 @@ def test_what_does_not_go_with_modules_is_refused_in_one_line(changes, message):
     with pytest.raises(UserError, match=message) as found:
         check(settings(**changes))
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(("step", "larger"), [(0.01, True), (1.0, False)])
+def test_after_a_divergence_a_small_step_is_advised_against(step, larger):
+    config = settings(movement_step=step, **SMALL)
+    assert ("a larger movement_step" in results.advice(config, assemble(config), kept=False)) == larger
+
+
+def test_several_processes_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    with pytest.raises(UserError, match="--module-wise has not been tried with 2 processes"):
+        check(settings())
 
 
 def test_seeds_side_by_side_are_refused():

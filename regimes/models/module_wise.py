@@ -84,6 +84,10 @@ def module_wise(model: ResidualNet, modules: int, shape: Sequence[int]) -> Modul
             "out one of the two."
         )
     blocks = len(_blocks(model))
+    if blocks == 0:
+        raise ValueError(
+            "module_wise needs a network with residual blocks, of which modules are made; this one has none."
+        )
     if modules > blocks:
         raise ValueError(f"{modules} modules need a residual block each, and there are {blocks}: take at most {blocks}")
     sizes = [blocks // modules + (number < blocks % modules) for number in range(modules)]

@@ -58,6 +58,11 @@ def _in_modules(config: TrainConfig, model: ResidualNet, shape: Sequence[int]) -
             flag = name if name in ("compile", "cuda_graphs") else f"--{name.replace('_', '-')}"
             raise UserError(f"{flag} {why}: leave out it or --module-wise")
     _refuse_processes("--module-wise")
+    if len(model.segments) == 0:
+        raise UserError(
+            f"{config.arch} cannot be trained with --module-wise: it has no residual blocks to make modules of. "
+            "Pass another --arch, for example resnet20."
+        )
     try:
         return module_wise(model, config.module_wise, shape)
     except ValueError as error:

@@ -292,4 +292,6 @@ def advice(config: StepSettings, setup: Setup, kept: bool) -> str:
     calmer = grown if config.lap and config.form != "divided" else ""
     if config.lap and config.form == "divided" and config.multiplier < 1:
         calmer = " or a larger multiplier (the penalty counts 1/λ, so that steps grow as λ falls)"
+    if (getattr(config, "movement_step", None) or 1.0) < 0.5:
+        calmer = " or a larger movement_step τ (transport counts 1/(2τ), so that steps grow as τ falls)"
     return f"take a smaller learning rate, for example {asked}{calmer}{kept_weights}"
