@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
 from regimes.experiments.least_action import narrower_intervals, regular_map
+from regimes.experiments.least_action.narrower_intervals.ratios import largest, ratio
 from regimes.experiments.least_action.small_nets import contrasts, course, maps
 from regimes.experiments.least_action.small_nets.settings import ARMS, CONTROL, LAP, VANILLA, SmallNets
 from regimes.lab.statistics import pitman_morgan
@@ -206,6 +207,13 @@ def test_each_prediction_on_variances_can_fail_alone_at_any_size(column, other):
         found = verdicts(narrower_intervals, rows)
         assert found.pop(narrower_intervals.RATIO[column, other]) == "refuted"
         assert set(found.values()) == {"supported"}
+
+
+def test_the_interval_at_the_largest_ratio_is_for_all_sizes_together():
+    rows = accuracies(ratio=0.9)
+    size, found = largest(rows, "accuracy", CONTROL)
+    assert size == 300
+    assert found.interval == ratio(rows[rows.train_size == 300], "accuracy", CONTROL).estimate.at(0.975)
 
 
 def test_the_table_of_variances_has_a_line_for_each_comparison():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def draw(rows: "DataFrame") -> "Figure":
     """Accuracies of all seeds, and the ratios of their variances."""
     sizes = sorted(set(rows.train_size))
-    made, axes = figures.figure(1, 3, width=figures.DOUBLE, height=3.2)
+    made, axes = figures.figure(1, 3, width=figures.DOUBLE, height=3.3)
     with figures.style():
         for ax, (column, words) in zip(axes, ENDS.items(), strict=False):
             for number, arm in enumerate(ARMS):
@@ -29,23 +29,23 @@ def draw(rows: "DataFrame") -> "Figure":
                     ax.plot(at, values, linestyle="", markersize=1.5, label=name, **look)
             ax.set(title=words, ylabel="test accuracy, %")
             ax.set_xticks([4 * place + 1 for place in range(len(sizes))], [f"n = {size}" for size in sizes])
-        for number, ((column, other), _) in enumerate(RATIO.items()):
+        for number, (column, other) in enumerate(RATIO):
             found = {
                 place + 0.15 * (number - 1.5): one
                 for place, size in enumerate(sizes)
                 if (one := ratio(rows[rows.train_size == size], column, other)) is not None
             }
-            label = f"to {NAMES[other]},\n{ENDS[column]}"
-            figures.curve(axes[2], found, number=number, bars=True, linestyle="", label=label)
+            look = {"linestyle": ""} | ({"markerfacecolor": "white"} if column == "accuracy" else {})
+            figures.curve(axes[2], found, number=ARMS.index(other), bars=True, **look)
         axes[2].axhline(1.0, color="black", linewidth=0.8)
         axes[2].set(title="ratio of variances", yscale="log")
         axes[2].set_xticks(range(len(sizes)), [f"n = {size}" for size in sizes])
         made.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=3, markerscale=3)
-        axes[2].legend(fontsize=6, loc="best")
         seeds = rows.seed.nunique()
         figures.explain(
             made,
-            f"A point a seed ({seeds}). Right: below the line least action varies less; "
+            f"A point a seed ({seeds}). Right: variance with least action over that of the arm of this mark, "
+            "open after the protocol's steps, filled at equal risk; below the line least action varies less; "
             f"{figures.intervals('bars', seeds)}.",
         )
     return made

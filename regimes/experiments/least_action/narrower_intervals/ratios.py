@@ -5,6 +5,7 @@ from typing import Any
 from regimes.experiments.least_action.small_nets import contrasts
 from regimes.experiments.least_action.small_nets.contrasts import NAMES, OTHERS
 from regimes.lab import numbers
+from regimes.lab.intervals import LEVEL, Estimate
 from regimes.lab.variances import FEWEST, variance_ratio
 
 ENDS = {"accuracy": "after the protocol's steps", "equal_accuracy": "at equal risk"}
@@ -21,3 +22,19 @@ def ratio(rows: Any, column: str, other: str, of: Any = variance_ratio) -> numbe
     if len(first) < FEWEST or first.nunique() < 2 or second.nunique() < 2:
         return None
     return numbers.Number.of(of(first, second))
+
+
+def largest(rows: Any, column: str, other: str) -> tuple[Any, numbers.Number | None]:
+    """The size at which the ratio is largest, and the ratio there.
+
+    Its interval holds for all k sizes together: at level 1 − (1 − level)/k, as the size was not chosen beforehand.
+    """
+    each = numbers.each(rows, "train_size", lambda some: ratio(some, column, other))
+    if not each:
+        return None, None
+    size = max(each, key=lambda key: each[key].value)
+    found, count = each[size].estimate, len(each)
+    wider = Estimate.of(
+        found.value, lambda level: found.at(1 - (1 - level) / count), LEVEL, found.repetitions or 0, found.average
+    )
+    return size, numbers.Number.of(wider)

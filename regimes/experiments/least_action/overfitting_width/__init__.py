@@ -89,7 +89,7 @@ def draw(rows: "DataFrame") -> "Figure":
             ax.set_xticks(widths, [str(width) for width in widths])
             ax.minorticks_off()
         axes[0].legend()
-        axes[2].legend(fontsize=6)
+        axes[2].legend(fontsize=figures.NOTE)
         seeds = rows.seed.nunique()
         text = (
             f"Left and middle: after the protocol's steps. Means of {seeds} seeds; {figures.intervals('bars', seeds)}."
