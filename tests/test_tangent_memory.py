@@ -54,6 +54,7 @@ def product(operator):
     }.get(work, lambda: operator.gram(outputs=work))()
 
 nets |= {"sequence": (Sequence, (16, 64))}
+nets |= {"broad": (lambda: nn.Sequential(nn.Linear(64, 4000), nn.ReLU(), nn.Linear(4000, 1)), (64,))}
 nets |= {"tokens": (lambda: Tokens(8), (64,)), "wide tokens": (lambda: Tokens(128), (64,))}
 create, shape = nets[name]
 model = create().eval()
@@ -74,6 +75,7 @@ print((resident("VmHWM") - before - result.nbytes) / memory)
         ("dense", "full", 400, 32),
         ("dense", "trace", 3000, 64),
         ("dense", "full", 200, 256),
+        ("broad", "trace", 4000, 64),
         ("resnet9", "full", 40, 96),
         ("tokens", "full", 160, 128),
         ("tokens", "trace", 320, 128),

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from regimes.machine import give_back_memory
 from regimes.tangent.gram.forms import Form, Piece
 
 COUNTED = 0.8  # share of the memory promised that is planned with; libraries and the allocator take the rest unseen
@@ -149,7 +150,7 @@ class Store:
             return self._held[index]
         if index in self._shapes:
             return _read(self._file(index), self._shapes[index])
-        pieces = self._form(self.blocks[index])
+        pieces = self._formed(index)
         if self._on_disk:
             self._shapes[index] = _written(self._file(index), pieces)
         return pieces
@@ -162,7 +163,7 @@ class Store:
         start = 0
         for index in blocks:
             known = index in self._shapes
-            pieces = _read(self._file(index), self._shapes[index]) if known else self._form(self.blocks[index])
+            pieces = _read(self._file(index), self._shapes[index]) if known else self._formed(index)
             joined = joined or [_empty(form, piece, rows) for form, piece in zip(forms, pieces, strict=True)]
             stop = start + _length(self.blocks[index].rows)
             for form, whole in zip(forms, joined, strict=True):
@@ -170,6 +171,12 @@ class Store:
                     target.copy_(tensor)
             start = stop
         return joined
+
+    def _formed(self, index: int) -> list[Piece]:
+        """Where not all can stay, what malloc keeps of the work is given back."""
+        pieces = self._form(self.blocks[index])
+        give_back_memory()
+        return pieces
 
     def _file(self, index: int) -> Path:
         return self._folder / str(self.blocks[index])
