@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regimes.errors import first_line
+
 _SLICE = 2**18  # entries that are looked at together
 _SAFE, _HALF = (torch.float32, torch.float64), (torch.float16, torch.bfloat16)
 
@@ -270,7 +272,7 @@ def device(caller: str, value: Any) -> torch.device:
         found = torch.device(value)
         torch.empty(0, device=found)
     except (TypeError, ValueError, RuntimeError, AssertionError, ImportError) as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")[:160]
+        reason = first_line(error, 160).partition(". ")[0]
         raise ValueError(
             f'{caller} needs device as the name of one that is there, such as "cpu" or "cuda"; got {value!r} '
             f"({reason}). Change device."

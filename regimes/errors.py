@@ -96,5 +96,15 @@ def shown(value: Any, most: int = 60) -> str:
 
 
 def one_line(error: BaseException, most: int = 200) -> str:
-    """What an error says, on one line and cut where it is longer; the name of its kind where it says nothing."""
-    return " ".join(str(error).split())[:most] or type(error).__name__
+    """What an error says, on one line without its last stop; cut between words if longer, its kind if it is silent."""
+    return _shortened(str(error), most) or type(error).__name__
+
+
+def first_line(error: BaseException, most: int = 200) -> str:
+    """The same of its first line: what follows that in torch's errors is a traceback."""
+    return _shortened(next(iter(str(error).strip().splitlines()), ""), most) or type(error).__name__
+
+
+def _shortened(text: str, most: int) -> str:
+    line = " ".join(text.split()).rstrip(".")
+    return line if len(line) <= most else f"{line[: most - 4].rpartition(' ')[0] or line[: most - 4]} ..."

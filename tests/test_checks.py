@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from regimes.checks import alike, count, counts, finite, function, kind, not_negative, positive, real, shapes
-from regimes.errors import one_line
+from regimes.errors import first_line, one_line
 from regimes.tangent.gram.footprint import most_bytes
 
 ones = torch.ones
@@ -193,4 +193,9 @@ def test_what_has_no_values_is_not_finite():
 def test_what_an_error_says_is_told_on_one_line_and_one_without_words_by_its_kind():
     assert one_line(RuntimeError("two\n  lines")) == "two lines"
     assert one_line(KeyError()) == "KeyError"
-    assert one_line(ValueError("x" * 300), 100) == "x" * 100
+    assert one_line(ValueError("x" * 300), 100) == "x" * 96 + " ..."
+    long = RuntimeError("Batch norm got confused. " * 20 + "\nTraceback of torch")
+    assert len(one_line(long)) <= 200
+    assert set(one_line(long).split()) == {"Batch", "norm", "got", "confused.", "..."}
+    assert first_line(RuntimeError("cannot differentiate.\nTraceback of torch")) == "cannot differentiate"
+    assert first_line(KeyError()) == "KeyError"

@@ -126,7 +126,7 @@ def road_for(functions: tuple[Map, ...], x: Float[Tensor, "n *feature"], caller:
         return road
     raise ValueError(
         f"{caller} needs a map that torch can differentiate, forward and backward; this one it cannot: "
-        f"{reasons[-1][:200].rstrip('.')}. Write it with differentiable operations of torch."
+        f"{reasons[-1]}. Write it with differentiable operations of torch."
     )
 
 

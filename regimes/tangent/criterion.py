@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from regimes import checks
 from regimes.checks import count, finite, positive, real, shapes
-from regimes.errors import out_of_memory
+from regimes.errors import first_line, out_of_memory
 from regimes.tangent.bend import Bend, climb, share
 from regimes.tangent.functional import flatten
 from regimes.tangent.inputs import Forward, Samples
 from regimes.tangent.kinks import kink
 from regimes.tangent.lanczos import Step, ceiling, lanczos
-from regimes.tangent.look import first_line
 from regimes.tangent.operator import TangentOperator
 
 Said = Callable[[str], object]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import vjp
 
 from regimes.conventions import Params
-from regimes.errors import out_of_memory
+from regimes.errors import first_line, out_of_memory
 from regimes.modules import (
     NO_GRAD,
     PLACES,
@@ -185,7 +185,3 @@ def _padding_kept(model: nn.Module, values: Params, params: Params) -> Params:
 def scripted(model: nn.Module) -> bool:
     """Whether a part of it comes from torch.jit."""
     return any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
-
-
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200].rstrip(".")

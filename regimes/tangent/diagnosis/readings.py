@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.errors import out_of_memory
-from regimes.tangent.look import first_line
+from regimes.errors import first_line, out_of_memory
 
 HALVES = 200  # half subsamples behind an interval
 KERNEL_HALVES = 60  # the same where each is a piece of a kernel

@@ -8,9 +8,9 @@ from jaxtyping import Num, Shaped
 from torch import Tensor, nn
 
 from regimes.checks import count, kind
+from regimes.errors import first_line
 from regimes.modules import copied, unwrapped
 from regimes.tangent.diagnosis.diagnose import Diagnosis, diagnose
-from regimes.tangent.look import first_line
 
 COSTLY = frozenset({"kappa", "tangent_disagreement", "layers"})
 ROW = ("weight_motion", "linearisation_gap", "gap_after_decay", "kernel_drift", "kernel_cka", "alignment_end",
