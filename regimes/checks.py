@@ -272,10 +272,9 @@ def device(caller: str, value: Any) -> torch.device:
         found = torch.device(value)
         torch.empty(0, device=found)
     except (TypeError, ValueError, RuntimeError, AssertionError, ImportError) as error:
-        reason = first_line(error, 160).partition(". ")[0]
         raise ValueError(
             f'{caller} needs device as the name of one that is there, such as "cpu" or "cuda"; got {value!r} '
-            f"({reason}). Change device."
+            f"({first_line(error, 160).partition('. ')[0]}). Change device."
         ) from None
     return found
 

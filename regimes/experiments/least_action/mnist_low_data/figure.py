@@ -28,9 +28,14 @@ LOOKS: dict[tuple[str, str], dict[str, Any]] = {  # of each way to count, and en
     ("group norm", "protocol"): {"color": figures.PALETTE[6], "marker": "X"},
     ("refreshed", "equal risk"): {"color": figures.PALETTE[5], "marker": "s", "markerfacecolor": "white"},
 }
-EXPLANATION = (
-    "Marks: means over {seeds}, of differences paired by seed; {bars}. Left: the published count, the largest accuracy "
-    "over the epochs on one half of the test set; open marks are published, with 95 % over 50 runs."
+COUNTS = {  # what the left panels show: the published count, or the group norm's accuracies where there is none
+    "paper": "published count",
+    "group norm": "nets with group norm",
+}
+EXPLANATION = "Marks: means over {seeds}, of differences paired by seed; {bars}."
+PUBLISHED_COUNT = (
+    "Left: the published count, the largest accuracy over the epochs on one half of the test set; open marks are "
+    "published, with 95 % over 50 runs."
 )
 ARMS = {
     CONTROL: "Control: λ·risk without transport.",
@@ -54,7 +59,12 @@ def draw(rows: "DataFrame") -> "Figure":
     tuned = [gain(rows, LAP, TUNED, Cell(one, size, "refreshed")) for one in encoders for size in sizes]
     other = TUNED if any(one is not None for one in tuned) else VANILLA
     cells = [(one, size) for one in encoders for size in sizes]
-    arms = [arm for arm in SHOWN if any(percent(rows, arm, Cell(*cell, "paper")) is not None for cell in cells)]
+    shown = {
+        count: [arm for arm in SHOWN if any(percent(rows, arm, Cell(*cell, count)) is not None for cell in cells)]
+        for count in COUNTS
+    }
+    count = next((count for count in COUNTS if shown[count]), "paper")
+    arms = shown[count]
     scores = [
         (score, end)
         for score, end in LOOKS
@@ -66,12 +76,12 @@ def draw(rows: "DataFrame") -> "Figure":
     ]
     with figures.style():
         for line, encoder in zip(axes, encoders, strict=True):
-            _accuracies(line[0], rows, encoder, sizes, arms)
+            _accuracies(line[0], rows, encoder, sizes, arms, count)
             line[0].set(ylabel=f"{NAMES[encoder]}\ntest accuracy, %")
             for ax, against in ((line[1], CONTROL), (line[2], other)):
                 _differences(ax, rows, encoder, sizes, against, scores)
         titles = (
-            "published count",
+            COUNTS[count],
             f"{named(LAP)} − {named(CONTROL)}, points",
             f"{named(LAP)} − {named(other)}, points",
         )
@@ -81,16 +91,17 @@ def draw(rows: "DataFrame") -> "Figure":
             ax.set(xlabel="training samples")
         made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=4, title="arm")
         made.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside upper right", ncols=4, title="scored with")
-        figures.explain(made, _explained(rows, arms, scores))
+        figures.explain(made, _explained(rows, arms, scores, count))
     return made
 
 
-def _explained(rows: "DataFrame", arms: list[tuple[str, bool]], scores: list[tuple[str, str]]) -> str:
+def _explained(rows: "DataFrame", arms: list[tuple[str, bool]], scores: list[tuple[str, str]], count: str) -> str:
     """What is drawn: of the arms and of the ways to score only those that the figure has."""
     counts = {int(count) for count in rows.groupby(["encoder", "train_size"]).seed.nunique()}
     most = max(counts, default=0)
     seeds = f"{most} seeds" if len(counts) == 1 else f"at most {most} seeds"
     words = [EXPLANATION.format(seeds=seeds, bars=figures.intervals("bars", most))]
+    words += [PUBLISHED_COUNT] if count == "paper" else []
     words += [ARMS[arm] for arm in arms if arm in ARMS]
     told = "; ".join(SCORES[one] for one in scores)
     return " ".join([*words, f"Scored with {told}." if told else ""]).strip()
@@ -102,16 +113,16 @@ def _places(sizes: list[int], number: int, count: int) -> dict[int, float]:
     return {size: size + 0.012 * span * (number - (count - 1) / 2) for size in sizes}
 
 
-def _accuracies(ax: Any, rows: Any, encoder: str, sizes: list[int], arms: list[tuple[str, bool]]) -> None:
+def _accuracies(ax: Any, rows: Any, encoder: str, sizes: list[int], arms: list[tuple[str, bool]], count: str) -> None:
     beside = _places(sizes, 0, len(arms) + 1)
     for number, key in enumerate(SHOWN):
         if key not in arms:
             continue
         places = _places(sizes, arms.index(key) + 1, len(arms) + 1)
-        found = numbers.known({places[size]: percent(rows, key, Cell(encoder, size, "paper")) for size in sizes})
+        found = numbers.known({places[size]: percent(rows, key, Cell(encoder, size, count)) for size in sizes})
         if found:
             figures.curve(ax, found, number=number, bars=True, label=named(key), linewidth=0.9)
-        known = {} if key[1] else PUBLISHED.get(key[0], {})
+        known = PUBLISHED.get(key[0], {}) if count == "paper" and not key[1] else {}
         for size in [one for one in sizes if one in known]:
             mean, low, high = known[size]
             look = {"color": figures.PALETTE[number], "markerfacecolor": "white", "markersize": 7, "zorder": 1.5}
