@@ -148,6 +148,15 @@ def test_the_figure_tells_of_what_is_drawn_and_keeps_no_place_for_what_is_not():
     assert_close((len(marks), sum(marks) / 2), (2, 100.0))
 
 
+def test_where_no_net_has_batch_norm_the_figure_shows_the_accuracies_of_group_norm():
+    rows = table()
+    made = mnist_low_data.draw(rows[rows.norm == "group"])
+    assert made.axes[0].get_title() == "nets with group norm"
+    drawn = {bar.get_label(): bar.lines[0].get_ydata() for bar in made.axes[0].containers}
+    assert "LAP" in drawn
+    assert not any("published" in text.get_text() for text in made.texts)
+
+
 def test_seeds_are_outermost_and_the_real_size_is_that_of_the_plan():
     config = load(mnist_low_data.Config, "configs/mnist_low_data.yaml")
     points = grid_points(mnist_low_data, config)
