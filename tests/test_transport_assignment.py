@@ -178,3 +178,17 @@ def test_a_few_equal_points_leave_an_assignment():
     assert solved.certified
     assert len(solved.plan.data) == 450
     assert_close(solved.cost, float(cost[linear_sum_assignment(cost)].mean()), rtol=1e-9, atol=0.0)
+
+
+@pytest.mark.parametrize(("copies", "points", "left"), [(12, 2, True), (5, 30, False), (30, 1, False)])
+def test_many_copies_of_few_points_leave_an_assignment(monkeypatch, copies, points, left):
+    x, y = np.random.default_rng(9).normal(size=(2, 450, 2))
+    for cloud in (x, y):
+        cloud[: copies * points] = np.repeat(cloud[:points], copies, axis=0)
+    solves = []
+    monkeypatch.setattr(restricted, "_simplex", lambda *given, own=restricted._simplex: solves.append(1) or own(*given))
+    cost = cost_matrix(x, y, 2.0)
+    solved = exact_transport(x, y)
+    assert solved.certified
+    assert (solves == []) == left
+    assert_close(solved.cost, float(cost[linear_sum_assignment(cost)].mean()), rtol=1e-9, atol=0.0)

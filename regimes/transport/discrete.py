@@ -30,7 +30,9 @@ from regimes.transport.showing import Said, Shown, saying
 from regimes.transport.start import make_problem, masses, start
 from regimes.transport.units import converted, finest_unit, fits, lost, no_room, unit_of
 
-COPIES = 4  # of one point up to which an assignment stays one; with more the joint masses make an easier problem
+COPIES = 4  # of one point up to which an assignment stays one; with more the joint masses make an easier problem ...
+RARE_COPIES = 24  # ... or, where few points have copies, up to this number
+RARE = 0.9  # of the points that have to remain when equal ones are merged
 CERTIFIED = 1e-9  # relative width of the bracket [dual, primal] below which the optimum counts as proved
 
 
@@ -132,7 +134,7 @@ def _solve(
     kept_x, kept_y = np.flatnonzero(a), np.flatnonzero(b)
     a, b = masses(a[kept_x], b[kept_y])
     source, target = merge(x[kept_x], a), merge(y[kept_y], b)
-    if by_assignment(a, b) and max(source.mass.max(), target.mass.max()) <= COPIES:
+    if by_assignment(a, b) and max(source.mass.max(), target.mass.max()) <= _most_copies(source, target):
         source, target = (Merged(z, mass, np.arange(len(z))) for z, mass in ((x[kept_x], a), (y[kept_y], b)))
     problem = make_problem(source.points, target.points, p, source.mass, target.mass, device=device)
     own = None
@@ -162,6 +164,11 @@ def _solve(
         u,
         v,
     )
+
+
+def _most_copies(*clouds: Merged) -> int:
+    """How often a point may occur in an assignment."""
+    return RARE_COPIES if min(len(cloud.points) / len(cloud.group) for cloud in clouds) >= RARE else COPIES
 
 
 def _fill(x: Matrix, y: Float[np.ndarray, "m d"], p: float, u: Vector, v: Float[np.ndarray, "m"]) -> None:
