@@ -99,7 +99,7 @@ def generate(
     whole = by_assignment(problem.a, problem.b)
     for count in range(1, rounds + 1):
         began = time.monotonic()
-        if best.primal <= 0 or idle == PATIENCE or began + best.seconds >= deadline:
+        if closed(best, tolerance) or idle == PATIENCE or began + best.seconds >= deadline:
             break
         i, j = np.divmod(pairs, m)
         reduced = problem.cost(i, j) - u[i] - v[j]
@@ -128,11 +128,16 @@ def generate(
         idle = idle + 1 if over and left > width / 2 else 0
         limit = limit if best.dual > dual else int(1.5 * limit)
         cap = 1000 * max(violation, best.primal - best.dual)
-        if best.primal - best.dual <= tolerance * best.primal:
+        if closed(best, tolerance):
             break
         best = best._replace(seconds=time.monotonic() - began)
         pairs = distinct(pairs, priced.rows * m + priced.columns, *_around(problem, u, v, priced, slack))
     return best
+
+
+def closed(best: Outcome, tolerance: float) -> bool:
+    """Whether the bracket is as narrow as was asked for."""
+    return best.primal - best.dual <= tolerance * best.primal
 
 
 def _first_cap(reduced: Float[np.ndarray, "e"]) -> float:
