@@ -213,3 +213,25 @@ def test_masses_keep_their_signs_in_steps_that_are_far_too_large(velocity):
     assert (1 - step * velocity.growth * SIGNED.mass.sign() * RISK.variation(SIGNED) < 0).any()
     ((_, after),) = measure_steps(RISK, SIGNED, velocity, step=step, iterations=1, record=[1])
     assert (after.mass.sign() == SIGNED.mass.sign()).all()
+
+
+@pytest.mark.parametrize("velocity", [fisher_rao(), wasserstein_fisher_rao(balanced=True)], ids=str)
+def test_a_run_without_mass_stays_without_and_lets_the_others_flow(velocity):
+    mass = POSITIVE.mass.clone()
+    mass[1] = 0
+    (end,) = measure_flow(RISK, POSITIVE._replace(mass=mass), [0.05], velocity)
+    assert (end.measure.mass[1] == 0).all()
+    others = POSITIVE.select([0, 2])
+    (alone,) = measure_flow(RISK, others, [0.05], velocity)
+    assert_close(end.measure.mass[[0, 2]], alone.measure.mass)
+    assert_close(end.value[[0, 2]], alone.value)
+
+
+def test_a_loss_with_an_infinite_slope_in_another_run_is_not_one_of_several_runs():
+    risk = FeatureRisk(bumps, lambda output: output.square().sum(1).sqrt())
+    mass = POSITIVE.mass.clone()
+    mass[1] = 0
+    measure = POSITIVE._replace(mass=mass)
+    assert_close(risk.value(measure), risk.output(measure).norm(dim=1))
+    with pytest.raises(ValueError, match="a loss of each run for itself"):
+        FeatureRisk(bumps, lambda output: output.square().sum(1).sqrt() + output.mean()).value(POSITIVE)

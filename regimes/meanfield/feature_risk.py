@@ -166,7 +166,7 @@ class FeatureRisk:
                 "FeatureRisk needs a loss that torch can differentiate; got one that is cut off from the outputs. "
                 "Leave out detach, numpy, rounding and counting."
             )
-        if not self._looked_at:
+        if not self._looked_at and bool(output.isfinite().all()):
             _require_own_runs(risk, output)
             self._looked_at = True
         with torch.enable_grad():
@@ -186,7 +186,7 @@ def _require_own_runs(risk: Tensor, output: Tensor) -> None:
     with torch.enable_grad():
         first = risk[0]
     (slope,) = torch.autograd.grad(first, output, retain_graph=True)
-    if bool(slope[1:].any()):
+    if bool(slope[1:].nan_to_num(nan=0.0).any()):  # NaN: 0 times the slope of another run, which may be infinite
         raise ValueError(
             "FeatureRisk needs a loss of each run for itself; the first run's depends on the outputs of others. "
             "Take means and norms over the last axis only."

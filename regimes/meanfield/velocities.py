@@ -78,7 +78,10 @@ class Coordinates:
         self.law, self.start = velocity, start
         self.signs = signs_of(start.mass)
         self.moving = len(leaves(start.position)) if velocity.transport else 0
-        self._logarithms = start.mass.abs().log() if velocity.growth and not velocity.root else None
+        self._logarithms = None
+        if velocity.growth and not velocity.root:
+            sizes = start.mass.abs()  # of a run without mass, whose shares are of nothing, any will do
+            self._logarithms = sizes.masked_fill(~(sizes > 0).any(1, keepdim=True), 1).log()
 
     def state(self) -> State:
         """That of the start: the positions where they move, then the coordinate of mass where it changes."""
@@ -123,7 +126,8 @@ class Coordinates:
             return coordinate * along * (-self.law.growth / 2)
         if self.law.balanced:
             share = mass.abs()
-            along = along - (share * along).sum(1, keepdim=True) / share.sum(1, keepdim=True)
+            total = share.sum(1, keepdim=True)
+            along = along - (share * along).sum(1, keepdim=True) / total.masked_fill(total == 0, 1)
         return along * -self.law.growth
 
 
