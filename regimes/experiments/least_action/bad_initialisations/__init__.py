@@ -25,7 +25,7 @@ size. Of the rest the gain over the control was 2 to 4 points at the three start
 elsewhere.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.least_action.bad_initialisations.course import Config as Config
 from regimes.experiments.least_action.bad_initialisations.course import advantages, growth
@@ -82,7 +82,8 @@ def table(rows: "DataFrame") -> "DataFrame":
     import pandas
 
     lines = []
-    for (law, gain), some in rows.groupby(["law", "gain"], sort=False):
+    groups: Any = rows.groupby(["law", "gain"], sort=False)
+    for (law, gain), some in groups:
         cost = numbers.geometric_mean(contrasts.of_arm(some, VANILLA, "transport"))
         line = {"law": law, "gain": gain, **numbers.cells("transport cost, plain training", cost)}
         for prefix, words in ENDS.items():
