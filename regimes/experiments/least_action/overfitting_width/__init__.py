@@ -80,19 +80,21 @@ def draw(rows: "DataFrame") -> "Figure":
             accuracy = 100 * contrasts.of_arm(rows, arm, "accuracy", ("width", "seed"))
             figures.curve(axes[0], at_widths(accuracy), number=number, bars=True, label=NAMES[arm])
             figures.curve(axes[1], at_widths(overfitting(rows, arm)), number=number, bars=True, label=NAMES[arm])
-        for number, ((column, other), _) in enumerate(GROWS.items()):
-            label = f"over {NAMES[other]},\n{ENDS[column]}"
-            figures.curve(axes[2], at_widths(gains(rows, other, column)), number=number, bars=True, label=label)
+        for number, (column, other) in enumerate(GROWS):
+            found = {1.05 ** (number - 1.5) * at: one for at, one in at_widths(gains(rows, other, column)).items()}
+            look = {"linestyle": ":", "markerfacecolor": "white"} if column == "accuracy" else {}
+            figures.curve(axes[2], found, number=ARMS.index(other), bars=True, **look)
         axes[2].axhline(0.0, color="black", linewidth=0.8)
         for ax, words in zip(axes, ("test accuracy, %", "test risk − training risk", "gain, points"), strict=True):
             ax.set(xscale="log", xlabel="width", ylabel=words)
             ax.set_xticks(widths, [str(width) for width in widths])
             ax.minorticks_off()
         axes[0].legend()
-        axes[2].legend(fontsize=figures.NOTE)
         seeds = rows.seed.nunique()
         text = (
-            f"Left and middle: after the protocol's steps. Means of {seeds} seeds; {figures.intervals('bars', seeds)}."
+            "Left and middle: after the protocol's steps. Right: gain of least action over the arm of this mark, open "
         )
+        bars = figures.intervals("bars", seeds)
+        text += f"after the protocol's steps, filled at equal risk. Means of {seeds} seeds; {bars}."
         figures.explain(made, text)
     return made
