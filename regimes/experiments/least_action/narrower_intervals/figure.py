@@ -35,8 +35,8 @@ def draw(rows: "DataFrame") -> "Figure":
                 for place, size in enumerate(sizes)
                 if (one := ratio(rows[rows.train_size == size], column, other)) is not None
             }
-            look = {"linestyle": ""} | ({"markerfacecolor": "white"} if column == "accuracy" else {})
-            figures.curve(axes[2], found, number=ARMS.index(other), bars=True, **look)
+            marks: dict[str, Any] = {"linestyle": ""} | ({"markerfacecolor": "white"} if column == "accuracy" else {})
+            figures.curve(axes[2], found, number=ARMS.index(other), bars=True, **marks)
         axes[2].axhline(1.0, color="black", linewidth=0.8)
         axes[2].set(title="ratio of variances", yscale="log")
         axes[2].set_xticks(range(len(sizes)), [f"n = {size}" for size in sizes])

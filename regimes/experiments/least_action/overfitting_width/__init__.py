@@ -82,7 +82,7 @@ def draw(rows: "DataFrame") -> "Figure":
             figures.curve(axes[1], at_widths(overfitting(rows, arm)), number=number, bars=True, label=NAMES[arm])
         for number, (column, other) in enumerate(GROWS):
             found = {1.05 ** (number - 1.5) * at: one for at, one in at_widths(gains(rows, other, column)).items()}
-            look = {"linestyle": ":", "markerfacecolor": "white"} if column == "accuracy" else {}
+            look: dict[str, Any] = {"linestyle": ":", "markerfacecolor": "white"} if column == "accuracy" else {}
             figures.curve(axes[2], found, number=ARMS.index(other), bars=True, **look)
         axes[2].axhline(0.0, color="black", linewidth=0.8)
         for ax, words in zip(axes, ("test accuracy, %", "test risk − training risk", "gain, points"), strict=True):
