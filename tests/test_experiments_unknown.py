@@ -8,8 +8,12 @@ import pytest
 
 from regimes import experiments
 from regimes.experiments.control.benning_networks import numbers as benning
+from regimes.experiments.control.benning_networks.config import SIMPLEX
 from regimes.experiments.lazy.planes import crossing, exponents_over
+from regimes.experiments.lazy.unbalanced_layers import LINEAR, peak
+from regimes.experiments.mean_field.complexity.numbers import thresholds
 from regimes.experiments.mean_field.deleted_blocks.numbers import departure_share, in_number
+from regimes.lab.numbers import slope
 
 
 def plane():
@@ -61,6 +65,22 @@ def test_a_diverged_net_has_neither_negative_steps_nor_steps_that_are_not():
     rows["step_1"] = [0.5, math.nan]
     assert benning.negative(rows[:1], "donut2d").value == 1.0
     assert math.isnan(benning.negative(rows, "donut2d").value)
+    assert benning.zeros(rows[:1].replace({"net": {"ODENet": SIMPLEX}}), "donut2d").value == 0.0
+    assert math.isnan(benning.zeros(rows.replace({"net": {"ODENet": SIMPLEX}}), "donut2d").value)
+
+
+def test_a_width_from_which_on_losses_are_small_is_not_known_where_one_of_them_is_not():
+    rows = pd.DataFrame(
+        {"seed": [0] * 3 + [1] * 3, "width": [8, 16, 32] * 2, "loss": [1.0, 0.1, 0.1, 1.0, 0.1, math.nan]}
+    )
+    assert thresholds(rows, 0.5) == pytest.approx([16.0, math.nan], nan_ok=True)
+
+
+def test_the_largest_drift_is_not_at_a_known_balance_where_one_of_them_is_not_known():
+    rows = pd.DataFrame({"activation": LINEAR, "imbalance": [-1.0, 0.0, 1.0], "seed": 0, "drift": [1.0, 3.0, 2.0]})
+    assert peak(rows).value == 0.0
+    rows.loc[2, "drift"] = math.nan
+    assert math.isnan(peak(rows).value)
 
 
 @pytest.mark.parametrize("name", ["convexity", "spurious_minima", "sparse_deconvolution", "diversity"])
@@ -83,3 +103,19 @@ def test_a_share_of_runs_of_which_one_is_not_known_is_not_known(name):
     for column in ("geodesic", "risk", "excess", "value"):
         rows.loc[2, column] = math.nan
     assert math.isnan(share(*of).value)
+
+
+def test_the_worst_rate_along_a_flow_is_not_known_where_one_of_them_is_not():
+    from regimes.experiments.control.contraction_bound import _worst
+
+    excess, error = pd.Series([1.0, math.nan, 2.0]), pd.Series([0.0, 0.0, 0.1])
+    assert _worst(excess.fillna(0.0), error) == (2.0, (2.0, 2.0), 0.1)
+    assert math.isnan(_worst(excess, error).value)
+    assert math.isnan(_worst(excess.fillna(0.0), error.where(error > 0)).error)
+
+
+def test_a_slope_over_places_of_which_one_is_not_known_is_not_known():
+    rows = pd.DataFrame({"x": [1.0, 2.0, 4.0] * 2, "y": [1.0, 2.0, 4.0] * 2, "seed": [0] * 3 + [1] * 3})
+    assert slope(rows.x, rows.y, rows.seed).value == pytest.approx(1.0)
+    rows.loc[4, "x"] = math.nan
+    assert math.isnan(slope(rows.x, rows.y, rows.seed).value)

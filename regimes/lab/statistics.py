@@ -155,7 +155,7 @@ def slope_error(x: ArrayLike, y: ArrayLike, error: ArrayLike, groups: Iterable[H
 def _fit(log_x: np.ndarray, log_y: np.ndarray, level: float) -> Estimate:
     centred = log_x - log_x.mean()
     spread = float((centred**2).sum())
-    if not spread > 0:
+    if spread == 0:
         raise ValueError(f"loglog_slope needs at least two different x (in every group); got x = {np.exp(log_x)}")
     slope = float((centred * log_y).sum() / spread)
     freedom = log_x.size - 2

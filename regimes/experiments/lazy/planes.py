@@ -23,7 +23,7 @@ def exponents_over(rows: "DataFrame", axes: tuple[str, str], column: str) -> Any
     """
     by = rows.set_index([*axes, "seed", "width"])[column]
     whole = by.isna().unstack().notna().all(axis=1)
-    values = by.unstack()[whole]
+    values: Any = by.unstack()[whole]
     log_width = np.log(values.columns.to_numpy(dtype=float))
     centred = log_width - log_width.mean()
     if not centred.any():

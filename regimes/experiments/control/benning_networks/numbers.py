@@ -53,4 +53,4 @@ def variation(rows: Any, dataset: str) -> Number | None:
 def zeros(rows: Any, dataset: str) -> Number | None:
     """Share of the projected steps that are exactly zero."""
     found = steps(rows, dataset, SIMPLEX)
-    return mean((found == 0).mean(1), within=SHARE) if len(found) else None
+    return mean(np.where(np.isnan(found), np.nan, found == 0).mean(1), within=SHARE) if len(found) else None

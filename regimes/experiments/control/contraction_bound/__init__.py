@@ -74,13 +74,12 @@ def missed(rows: Any) -> "Series":
 
 def judge(rows: "DataFrame") -> Judgement:
     """The constants against their bounds, the exact ones and the flows."""
-    plane: Any = rows[rows.exact.notna()]
     linear: Any = rows[rows.activation == "identity"]
     wide: Any = rows[rows.width == rows.width.max()]
     found: dict[str, Number | None] = {_bound(name): _outside(rows[rows.activation == name]) for name in UNITS}
     found |= {
         LINEAR: extent((linear.nu + linear.least) / linear.largest),
-        EXACT: extent(missed(plane)),
+        EXACT: extent(missed(rows[rows.width == 2])),
         FORWARD: _worst(rows.rate - rows.nu, rows.rate_error),
         BACKWARD: _worst(rows.adjoint_rate - rows.nu, rows.adjoint_error),
         COUNTER: smallest(wide.plain),
@@ -99,7 +98,7 @@ def _worst(excess: Any, error: Any) -> Number | None:
     """That of the net which is largest when widened by its own integration error."""
     if not len(excess):
         return None
-    place = int(np.argmax(excess + ERROR_FACTOR * error))
+    place = int(np.argmax((excess + ERROR_FACTOR * error).to_numpy()))  # the first NaN, if there is one
     return largest([excess.iloc[place]], error.iloc[place])
 
 

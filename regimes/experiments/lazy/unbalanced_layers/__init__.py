@@ -68,9 +68,9 @@ def exponent(rows: Any, activation: str, side: int, column: str = "drift") -> Nu
 
 
 def peak(rows: Any) -> Number | None:
-    """lg β₁/β₂ at which linear nets have their largest drift, by seed."""
-    some = rows[rows.activation == LINEAR]
-    return mean([float(one.imbalance[one.drift.idxmax()]) for _, one in some.groupby("seed")])
+    """lg β₁/β₂ at which linear nets have their largest drift, by seed; NaN where a drift is."""
+    some = [one for _, one in rows[rows.activation == LINEAR].groupby("seed")]
+    return mean([np.nan if one.drift.isna().any() else float(one.imbalance[one.drift.idxmax()]) for one in some])
 
 
 def sides(rows: Any) -> Number | None:

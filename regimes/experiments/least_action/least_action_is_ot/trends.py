@@ -81,7 +81,7 @@ class Ends(NamedTuple):
 
         Accuracy is that of all rows, also where the rows asked for are fewer.
         """
-        accuracy = self.of(*names).groupby("weight").accuracy.mean()
+        accuracy = numbers.means(self.of(*names).groupby("weight").accuracy)
         some = self.of(*names) if rows is None else self.of(*names, rows)
         paid = accuracy[accuracy.index > 0]
         if paid.empty or 0.0 not in accuracy.index:

@@ -91,13 +91,17 @@ def teachers(rows: Any) -> int:
 
 
 def thresholds(flow: Any, band: float) -> list[float]:
-    """For each trial the smallest width from which on all its losses are below the band; inf if the last is not."""
+    """For each trial the smallest width from which on all its losses are below the band; inf if the last is not.
+
+    NaN if one of its losses is.
+    """
     found = []
     for _, trial in flow.groupby("seed"):
         ordered = trial.sort_values("width")
         above = ordered.width[ordered.loss >= band]
         later = ordered.width[ordered.width > above.max()] if len(above) else ordered.width
-        found.append(float(later.min()) if len(later) else np.inf)
+        least = float(later.min()) if len(later) else np.inf
+        found.append(np.nan if ordered.loss.isna().any() else least)
     return found
 
 

@@ -28,7 +28,7 @@ from regimes.experiments.mean_field.lazy_ode.config import Config as Config
 from regimes.experiments.mean_field.lazy_ode.figure import draw as draw
 from regimes.experiments.mean_field.lazy_ode.figure import exponent
 from regimes.experiments.mean_field.lazy_ode.runs import measure as measure
-from regimes.lab.numbers import Number, geometric_mean, judged
+from regimes.lab.numbers import Number, by_seed, geometric_mean, judged
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def judge(rows: "DataFrame") -> Judgement:
             found[_exponent(law, words)] = exponent(own, column)
         for depth in DEPTHS:
             found[_exponent(law, ODE, depth)] = exponent(own.query("layers == @depth"), "to_ode")
-        control = own.query("alpha == 1").groupby("seed").kernel.mean()
-        found[_control(law)] = geometric_mean(control)
+        found[_control(law)] = geometric_mean(by_seed(own.query("alpha == 1"), "kernel"))
         for alpha, some in own.groupby("alpha"):
             if alpha in (own.alpha.min(), own.alpha.max()):
                 merits[f"{law}, α = {alpha:g}: share of the risk left"] = geometric_mean(some.risk / some.risk_0)
