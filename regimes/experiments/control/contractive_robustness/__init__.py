@@ -17,16 +17,16 @@ a certificate by the same function, true and useless; and deel-torchlip's dense 
 
 from typing import TYPE_CHECKING, Any
 
-from regimes.experiments.control.contractive_robustness.config import CONTRACTIVE, DEEL, PLAIN
+from regimes.experiments.control.contractive_robustness.config import CONTRACTIVE, PLAIN
 from regimes.experiments.control.contractive_robustness.config import Config as Config
 from regimes.experiments.control.contractive_robustness.config import points as points
+from regimes.experiments.control.contractive_robustness.figure import NAMES, SHOWN
+from regimes.experiments.control.contractive_robustness.figure import draw as draw
 from regimes.experiments.control.contractive_robustness.runs import measure as measure
-from regimes.lab import figures
-from regimes.lab.numbers import cells, each, judged, known, largest, mean
+from regimes.lab.numbers import cells, judged, largest, mean
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from pandas import DataFrame, Series
 
 SIZE = 1.58
@@ -53,13 +53,6 @@ STATEMENT = Statement(
 GRID = ("dataset", "seed", "net")
 BATCHED = ()
 RESUMABLE = True
-NAMES = {CONTRACTIVE: "contractive", PLAIN: "plain residual", DEEL: "deel-torchlip"}
-KINDS: tuple[tuple[str, str, dict[str, Any]], ...] = (
-    ("certified", "certified", {"linestyle": "-"}),
-    ("attacked", "attacked", {"linestyle": "--"}),
-    ("certified_part", "certified *", {"linestyle": ":", "linewidth": 1.0}),
-)
-SHOWN = {"digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10, reduced: small net, few epochs"}
 
 
 def _of(rows: "DataFrame", net: str, column: str) -> "Series":
@@ -109,46 +102,3 @@ def table(rows: "DataFrame") -> "DataFrame":
         }
         lines.append(line)
     return pandas.DataFrame(lines)
-
-
-def draw(rows: "DataFrame") -> "Figure":
-    """Accuracy against ε: certified and under attack, a panel for each data set."""
-    sets = list(dict.fromkeys(rows.dataset))
-    made, panels = figures.figure(1, len(sets), width=figures.DOUBLE, height=3.9, squeeze=False, sharey=True)
-    with figures.style():
-        for ax, dataset in zip(panels[0], sets, strict=True):
-            for number, (net, name) in enumerate(NAMES.items()):
-                some: Any = rows[(rows.dataset == dataset) & (rows.net == net)]
-                if not len(some):
-                    continue
-                clean = known({0.0: mean(some[some.epsilon == some.epsilon.min()].clean)})
-                for column, words, look in KINDS[:2]:
-                    values = each(some, "epsilon", lambda group, column=column: mean(group[column]))
-                    start = clean if column == "certified" else {}
-                    figures.curve(ax, start | values, number=number, label=f"{name}, {words}", **look)
-                column, words, look = KINDS[2]
-                same = some.groupby("epsilon")[column].mean()
-                color = figures.PALETTE[number]
-                ax.plot(same.index, same, color=color, label=f"{name}, {words}", **look)
-            ax.set(xlabel="ε, Euclidean, images in [0, 1]", title=SHOWN[dataset].partition(":")[0], ylim=(-0.03, 1.03))
-        panels[0][0].set_ylabel("accuracy")
-        figures.legend(made, *panels[0], ncols=len(set(rows.net)))
-        words = (
-            "Certified: of all test images, at ε = 0 their clean accuracy. Attacked and *: of the first of them alone, "
-        )
-        words += "where no attack can come below the certificate of its net. " + " ".join(_counted(rows, sets))
-        figures.explain(made, words)
-    return made
-
-
-def _counted(rows: "DataFrame", sets: list[str]) -> list[str]:
-    """How many images and seeds each data set has, and by that what its bands are."""
-    lines = []
-    for dataset in sets:
-        some: Any = rows[rows.dataset == dataset]
-        seeds = {NAMES[net]: int(own.seed.nunique()) for net, own in some.groupby("net", sort=False)}
-        told = ", ".join(f"{name} {count}" for name, count in seeds.items())
-        images = f"{some.images.max():,} test images, {some.attacked_images.max():,} attacked"
-        bands = figures.intervals("bands", max(seeds.values()))
-        lines.append(f"{SHOWN[dataset].partition(':')[0]}: {images}; seeds: {told}; {bands}.")
-    return lines

@@ -22,17 +22,15 @@ from regimes.control.trees import product_order
 from regimes.experiments.control.halves import SYMPLECTIC
 from regimes.experiments.control.hamiltonian_symplectic.config import RANDOM, TRAINED
 from regimes.experiments.control.hamiltonian_symplectic.config import Config as Config
+from regimes.experiments.control.hamiltonian_symplectic.figure import EXACT, LAWS
+from regimes.experiments.control.hamiltonian_symplectic.figure import draw as draw
 from regimes.experiments.control.hamiltonian_symplectic.runs import measure as measure
-from regimes.experiments.mean_field.powers import PowerLaws
-from regimes.lab import figures
 from regimes.lab.numbers import Number, judged, known, largest, mean
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from pandas import DataFrame
 
-EXACT = Interval(0.0, 1e-12)
 AREA = "symplectic methods, a layer: largest ‖JᵀΩJ − Ω‖ / ‖Ω‖"
 VOLUME = "symplectic methods, a layer: largest |det J − 1|"
 WHOLE = "symplectic methods, the network: largest ‖MᵀΩM − Ω‖ / ‖M‖²"
@@ -66,7 +64,6 @@ STATEMENT = Statement(
 )
 GRID = ("nets", "method", "halvings", "seed")
 BATCHED = ("seed",)
-LAWS = PowerLaws({"area": "defect of the area", "volume": "defect of the volume"}, ("h", "h"), ("method", "method"))
 
 
 def judge(rows: "DataFrame") -> Judgement:
@@ -96,34 +93,3 @@ def table(rows: "DataFrame") -> "DataFrame":
         order = None if method in SYMPLECTIC else LAWS.exponents(some, "area").get(method)
         lines.append(line | {"order of the area's": "" if order is None else order.value})
     return pandas.DataFrame(lines)
-
-
-def draw(rows: "DataFrame") -> "Figure":
-    """The defect of the area against the step, for random and for trained nets."""
-    made, panels = figures.figure(1, 2, width=figures.DOUBLE, height=3.9, sharey=True)
-    methods = list(dict.fromkeys(rows.method))
-    parts: list[Any] = [rows[rows.nets == nets] for nets in (RANDOM, TRAINED)]
-    orders = [LAWS.exponents(some, "area") for some in parts]
-    with figures.style():
-        for ax, nets, some in zip(panels, (RANDOM, TRAINED), parts, strict=True):
-            for number, method in enumerate(methods):
-                alike = [one for one in methods if one in SYMPLECTIC]
-                label = (
-                    method
-                    if method in SYMPLECTIC
-                    else figures.with_exponents(method, [each.get(method) for each in orders])
-                )
-                values = LAWS.values(some, "area", method)
-                if method in alike:
-                    values = figures.beside_by(values, alike.index(method), len(alike), 1.04)
-                figures.curve(ax, values, number=number, label=label)
-            ax.axhline(EXACT.high, color=figures.GREY, linestyle=":", linewidth=1)
-            ax.set(xscale="log", yscale="log", xlabel="step h", title=f"{nets} nets")
-            figures.ticks_at(ax.xaxis, sorted(set(rows.h)))
-        panels[0].set(ylabel="‖JᵀΩJ − Ω‖ / ‖Ω‖ of a layer")
-        figures.legend(made, *panels, title="method: order in h, of random and trained nets", ncols=3)
-        seeds = rows.seed.nunique()
-        words = f"Geometric means of {seeds} networks, Frobenius norms; {figures.intervals('bands', seeds)}. Dotted: "
-        words += "1e-12. At 1e-16 the marks of the symplectic methods at a step are drawn side by side."
-        figures.explain(made, words)
-    return made

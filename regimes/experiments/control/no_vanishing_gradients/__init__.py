@@ -24,13 +24,12 @@ import numpy as np
 
 from regimes.experiments.control.no_vanishing_gradients.config import HAMILTONIAN, HOSTILE, INITIAL, PLAIN, RESNET
 from regimes.experiments.control.no_vanishing_gradients.config import Config as Config
+from regimes.experiments.control.no_vanishing_gradients.figure import draw as draw
 from regimes.experiments.control.no_vanishing_gradients.runs import measure as measure
-from regimes.lab import figures
-from regimes.lab.numbers import Number, cells, each, geometric_mean, judged, known, largest, mean, smallest
+from regimes.lab.numbers import Number, cells, geometric_mean, judged, known, largest, mean, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from pandas import DataFrame
 
 AT_LEAST_ONE = Interval(1 - 1e-9, float("inf"))
@@ -53,7 +52,6 @@ STATEMENT = Statement(
     ),
 )
 FLOOR = 1e-100  # norms below count as that: their logarithms are averaged
-SHOWN = 1e-18  # the least that is drawn
 GRID = ("net", "weights", "depth", "seed")
 BATCHED = ("seed",)
 
@@ -113,24 +111,3 @@ def _sent(some: Any) -> dict[str, float | str]:
     if number is None or not (some.sent < FLOOR).any():
         return cells(name, number)
     return {name: f"< {FLOOR if (some.sent < FLOOR).all() else number.value:.3g}", f"{name}, 95 %": ""}
-
-
-def draw(rows: "DataFrame") -> "Figure":
-    """What comes back to the input against the depth, a panel for each kind of weights."""
-    kinds = list(dict.fromkeys(rows.weights)) or [INITIAL]
-    made, panels = figures.figure(1, len(kinds), width=figures.DOUBLE, height=3.4, sharey=True, squeeze=False)
-    with figures.style():
-        for ax, weights in zip(panels[0], kinds, strict=True):
-            for number, net in enumerate(dict.fromkeys(rows.net)):
-                some = rows[(rows.net == net) & (rows.weights == weights)]
-                values = each(some, "depth", lambda few: geometric_mean(few.sent.clip(lower=SHOWN)))
-                figures.curve(ax, values, number=number, label=net, floor=SHOWN)
-            ax.axhline(1.0, color=figures.GREY, linestyle=":", linewidth=1)
-            ax.set(xscale="log", yscale="log", xlabel="layers N", title=f"{weights} weights")
-            figures.ticks_at(ax.xaxis, sorted(set(rows.depth)))
-        panels[0][0].set(ylabel=r"$\|\partial z_N / \partial z_0\|_F$ / √width")
-        figures.legend(made, *panels[0], ncols=3)
-        seeds = rows.seed.nunique()
-        words = f"Geometric means of {seeds} networks; {figures.intervals('bands', seeds)}. "
-        figures.explain(made, words + "Norms below 1e-18 count as that.")
-    return made
