@@ -228,6 +228,16 @@ def test_the_table_of_variances_has_a_line_for_each_comparison():
     narrower_intervals.draw(rows)
 
 
+def test_an_arm_that_never_came_to_equal_risk_has_no_line_there():
+    rows = accuracies()
+    rows.loc[rows.arm == CONTROL, "reached"] = 0.0
+    assert len(narrower_intervals.table(rows)) == 6
+    found = verdicts(narrower_intervals, rows)
+    assert found.pop(narrower_intervals.RATIO["equal_accuracy", CONTROL]) == "not measured"
+    assert set(found.values()) == {"supported"}
+    narrower_intervals.draw(rows)
+
+
 def test_two_seeds_have_no_ratio_of_variances():
     rows = accuracies()
     few = rows[rows.seed < 2]

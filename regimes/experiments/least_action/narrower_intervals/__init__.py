@@ -75,6 +75,8 @@ def table(rows: "DataFrame") -> "DataFrame":
     for size, some in rows.groupby("train_size"):
         for (column, other), _ in RATIO.items():
             first, second = contrasts.pairs(some, column, other)
+            if len(first) == 0:  # an arm that never came to equal risk
+                continue
             line = {
                 "n": size,
                 "trained to": ENDS[column].removeprefix("after ").removeprefix("at "),
