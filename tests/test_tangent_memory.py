@@ -11,6 +11,7 @@ from torch import nn
 from regimes import tangent_operator
 from regimes.tangent.gram import whole
 from regimes.tangent.gram.blocks import Store
+from regimes.tangent.gram.footprint import most_bytes
 
 PROGRAM = """
 import sys
@@ -115,3 +116,14 @@ def test_the_disk_is_asked_for_all_that_goes_to_it_however_the_outputs_are_split
     tangent_operator(model, torch.randn(3, 2000), memory=2**16).gram()
     assert parts[0] > 1
     assert written[0] == pytest.approx(asked[0], rel=0.1)
+
+
+def test_few_of_many_outputs_do_not_take_the_square_of_their_number():
+    model, x = nn.Linear(2, 3000), torch.randn(3, 2)
+    operator = tangent_operator(model, x)
+    for work in (
+        lambda: operator.gram(outputs=[1, 4]),
+        lambda: operator.tangent.rows(x, torch.tensor([1, 4])),
+    ):
+        most, _ = most_bytes(work, [*model.parameters(), x])
+        assert most < 3000**2

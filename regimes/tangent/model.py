@@ -94,10 +94,16 @@ class TangentModel:
     def _row(
         self, f: Functional, params: Params, sample: Tensor, outputs: slice | Tensor, names: Sequence[str]
     ) -> Params:
-        cotangents = torch.eye(self.outputs, dtype=self.dtype, device=self.device)[outputs]
+        cotangents = unit_rows(torch.arange(self.outputs, device=self.device)[outputs], self.outputs, self.dtype)
         moved = {name: params[name] for name in names}
         _, pull = vjp(lambda values: f(params | values, sample[None]).reshape(-1), moved)[:2]
         return vmap(lambda cotangent: pull(cotangent)[0])(cotangents)
+
+
+def unit_rows(numbers: Tensor, k: int, dtype: torch.dtype) -> Tensor:
+    """The rows of the identity of size k with these numbers; the identity itself may be too large."""
+    rows = torch.zeros(len(numbers), k, dtype=dtype, device=numbers.device)
+    return rows.scatter(1, numbers[:, None], 1.0)
 
 
 def tangent_model(model: nn.Module, x: Tensor, caller: str) -> TangentModel:

@@ -12,6 +12,7 @@ from regimes.tangent.gram.capture import Group, capture
 from regimes.tangent.gram.coverage import Coverage
 from regimes.tangent.gram.footprint import most_bytes
 from regimes.tangent.gram.forms import FORMS, ROWS, Form, Outputs, Piece, Sizes, cheapest
+from regimes.tangent.model import unit_rows
 from regimes.tangent.products import real_rows
 
 # Derivatives of chosen outputs by named parameters: (x, outputs, names) -> name -> (n, K, *shape of the parameter).
@@ -48,7 +49,7 @@ class Features(NamedTuple):
         pieces: list[Piece] = []
         if self.covered.groups:
             names = [name for group in self.covered.groups for name in group.names]
-            units = torch.eye(self.width, dtype=self.dtype, device=x.device)[chosen]
+            units = unit_rows(chosen, self.width, self.dtype)
             known = {name: self.params[name] for name in (*names, *self.covered.absent)}
             cotangents = [unit.expand(len(x), -1) for unit in units]
             groups = self.covered.groups
