@@ -223,6 +223,7 @@ def test_neither_a_value_nor_a_gradient_that_is_not_finite_is_taken(value):
         ({"share": 1.5}, "share"),
         ({"curvature": -1.0}, "curvature"),
         ({"longest": 0.0}, "longest"),
+        ({"longest": 0.05}, "first step of at most longest"),
     ],
 )
 def test_rules_by_which_no_descent_can_go_are_refused(changes, message):

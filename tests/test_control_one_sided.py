@@ -275,3 +275,10 @@ def test_a_score_has_to_give_a_tensor_and_a_pair_without_a_number_leaves_the_oth
     found = worst_pairs(score, one, other, steps=20).score
     assert found.isnan().tolist() == [False, True, False, False]
     assert_close(found[[0, 2, 3]], whole[[0, 2, 3]])
+
+
+def test_a_field_that_overflows_away_from_the_states_has_the_rate_of_where_it_does_not():
+    draws = 5 * torch.randn(20, 2, generator=stream())
+    found = one_sided_constant(lambda z: (z.exp() + 1).log(), draws, generator=stream())
+    assert 0.99 < float(found.value) < 1.01
+    assert 0.5 < float(found.between_pairs) < 1.01

@@ -77,6 +77,18 @@ def test_a_parameter_that_is_not_used_has_no_gradient_and_no_error():
     assert torch.autograd.grad(end.sum(), extra)[0].item() == 0
 
 
+def test_weights_of_a_field_that_are_no_parameters_of_its_layers_are_refused():
+    layers, z = problem(EULER)
+    own = torch.ones(2, dtype=F64, requires_grad=True)
+    other = layers._replace(field=lambda time, z, params: own * field(time, z, params))
+    reversible(other, z, rebuild=False).sum().backward()
+    assert own.grad is not None
+    with pytest.raises(ValueError, match="among the parameters of its layers"):
+        reversible(other, z)
+    with torch.no_grad():
+        assert_close(reversible(other, z), reversible(layers, z))
+
+
 def test_what_cannot_be_reversed_is_refused():
     layers, z = problem(EULER)
     with pytest.raises(ValueError, match="explicit method"):

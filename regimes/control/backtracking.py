@@ -54,6 +54,8 @@ def require_rule(caller: str, rule: Rule) -> None:
         not_negative(caller, name, getattr(rule, name), single=True)
     if rule.longer < 1:
         raise ValueError(f"{caller} needs longer as a factor of at least 1; got {rule.longer}. Change longer.")
+    if rule.first > rule.longest:
+        raise ValueError(f"{caller} needs first step of at most longest, {rule.longest}; got {rule.first}. Change one.")
     if rule.share > 1:
         raise ValueError(f"{caller} needs share as a number of at most 1; got {rule.share}. Change share.")
 

@@ -142,7 +142,8 @@ def one_sided_constant(
         return torch.where(found.isfinite(), found, -inf)  # a number that none is takes no place among the largest
 
     def score(one: Tensor, other: Tensor) -> Tensor:
-        return _quotients(field, one, other, batch_axes)
+        found = _quotients(field, one, other, batch_axes)
+        return torch.where(found.isfinite(), found, torch.nan)  # as a field that overflows at one end makes it
 
     at_z = norms(z)
     finite("one_sided_constant", **{"derivatives of the field": at_z})

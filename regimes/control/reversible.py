@@ -100,12 +100,13 @@ def reversible(
 
     coupling: λ, by default e^(−1/N) of the N steps. rebuild=False keeps all states, as autograd does by itself: the
     same values, and the gradient to compare with. A field with a `pull` of its own (`PulledField`) is faster.
-    ValueError: an implicit method, or a coupling outside (0, 1].
+    ValueError: an implicit method, a coupling outside (0, 1], or, to be rebuilt, a field with weights of its own.
     """
     coupling = _required("reversible", layers, Copies(z, z), coupling)
     kind("reversible", "rebuild", rebuild, bool, "True or False")
     if not rebuild:
         return _end_of(_path(layers, Copies(z, z), coupling)).y
+    _require_own_params(layers, z)
     return _Rebuilt.apply(layers, coupling, z, *_unique(layers))  # pyright: ignore
 
 
@@ -168,6 +169,18 @@ def _moved(layers: Layers, layer: int, time: float, base: Tensor, z: Tensor, siz
     """base + factor Σ_i b_i k_i with the velocities of a step of this size from z: ±Ψ is added for factor = ±size."""
     slopes = _stages(layers, layer, time, z, size, layers.params[layer])[1]
     return _end(base, factor, slopes, layers.tableau.b)
+
+
+def _require_own_params(layers: Layers, z: Tensor) -> None:
+    """Refuse a field with weights that are not among the layers' parameters: they would get no gradient, in silence."""
+    if not torch.is_grad_enabled() or isinstance(layers.field, PulledField):
+        return
+    params = {name: each.detach() for name, each in layers.params[0].items()}
+    if layers.velocity(0.0, z.detach(), params).requires_grad:
+        raise ValueError(
+            "reversible needs all weights of the field among the parameters of its layers; this one has others, which "
+            "would get no gradient. Hand them over in params, or pass rebuild=False."
+        )
 
 
 def _unique(layers: Layers) -> list[Tensor]:
