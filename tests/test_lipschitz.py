@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import prune
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import regimes
 from regimes.models.blocks import basic
@@ -311,3 +312,25 @@ def test_the_library_offers_both():
     net = ResidualNet(nn.Flatten(), [Segment([Block(nn.Linear(4, 4))])], UnitRows(4, 2))
     assert regimes.lipschitz_bound(net) > 1
     assert regimes.certified_radius(net, torch.rand(3, 2, 2)).shape == (3,)
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers in a tensor that was made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.numbers = max(self.numbers, made.numel())
+        return made
+
+
+def test_bounds_of_pairs_of_classes_need_no_tensor_of_pairs_and_features():
+    classes, features = 20, 30
+    layer = nn.Linear(features, classes)
+    with Largest() as seen:
+        found = class_bounds(layer)
+    assert seen.numbers <= classes * features
+    rows = layer.weight.detach().double()
+    assert_close(found, torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist"))

@@ -59,7 +59,7 @@ def class_bounds(model: nn.Module) -> float | Float[Tensor, "k k"]:
         if weight is None:
             return require_finite(2**0.5 * layer_bound(model) * UP, model)
         weight = weight.double()
-        apart = (weight[:, None] - weight[None]).square().sum(2).sqrt()
+        apart = torch.stack([(weight - row).square().sum(1) for row in weight]).sqrt()  # all at once take k² d numbers
         found = apart * require_finite(product_bound(parts[:-1]), model) * UP + 2.0**-900
         require_finite(float(found.amax()), model)
         return found
