@@ -92,6 +92,14 @@ def seeds(*accuracies, name="net", **changes):
     ]
 
 
+def test_groups_trained_in_modules_are_not_called_risk_alone():
+    modules = {"module_wise": 2, "movement_step": 0.5}
+    groups = grouped([*seeds(0.8, 0.9, name="m", **modules), *seeds(0.8, 0.9, name="l", lap=True)])
+    assert [group.label for group in groups] == ["minimising movement in 2 modules", "least action"]
+    plain = grouped([*seeds(0.8, 0.9, name="m", module_wise=2), *seeds(0.8, 0.9, name="r")])
+    assert [group.label for group in plain] == ["risk alone in 2 modules", "risk alone"]
+
+
 def rows(found):
     return {row["quantity"]: row for row in table(grouped(found))}
 

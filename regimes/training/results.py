@@ -229,7 +229,8 @@ def _entry(row: Mapping[str, Any], ends: Ends) -> dict[str, Any]:
 
 
 def _page(config: StepSettings, setup: Setup, result: Mapping[str, Any]) -> str:
-    what = "least action" if config.lap else "risk alone"
+    tau = getattr(config, "movement_step", None)
+    what = "least action" if config.lap else f"minimising movement, τ = {tau:g}" if tau else "risk alone"
     what += ", blocks as particles (θ, τ)" if setup.head.get("mean_field") else ""
     what += f", {modules} modules trained greedily" if (modules := getattr(config, "module_wise", None)) else ""
     counts = result["samples"]

@@ -126,6 +126,8 @@ def _measured(config: Config, cases: list[Case]) -> Iterator[Measured | None]:
                 "dataset": case.config["dataset"],
                 "arch": case.config["arch"],
                 "lap": case.config.get("lap", False),
+                "module_wise": case.config.get("module_wise"),
+                "movement_step": case.config.get("movement_step"),
                 "seed": case.config.get("seed", 0),
                 "recipe": recipe(case.config),
                 "split": config.split,

@@ -57,7 +57,8 @@ def _names(groups: Sequence[tuple[Numbers, ...]]) -> list[str]:
 
 
 def _objective(numbers: Numbers) -> str:
-    name = "least action" if numbers["lap"] else "risk alone"
+    name = "least action" if numbers["lap"] else "minimising movement" if numbers.get("movement_step") else "risk alone"
+    name += f" in {numbers['module_wise']} modules" if numbers.get("module_wise") else ""
     return f"{name}, stage {numbers['stage']}" if numbers["stages"] > 1 else name
 
 
