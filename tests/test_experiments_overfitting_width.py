@@ -45,6 +45,18 @@ def test_the_prediction_that_wider_nets_overfit_more_can_fail_alone():
     overfitting_width.draw(table())
 
 
+def test_the_table_has_at_equal_risk_the_means_of_the_nets_that_reached_it():
+    rows = table()
+    missed = (rows.arm == VANILLA) & (rows.width == 8) & (rows.seed > 1)
+    rows.loc[missed, ["reached", "equal_accuracy"]] = [0.0, 0.0]
+    rows.loc[(rows.arm == CONTROL) & (rows.width == 16), "reached"] = 0.0
+    found = overfitting_width.table(rows).set_index(["width", "arm"])
+    assert found.equal_accuracy[8, VANILLA] == pytest.approx(0.7)
+    assert found.reached[8, VANILLA] == 0.4
+    assert found.accuracy[8, VANILLA] == pytest.approx(0.7)
+    assert pd.isna(found.equal_accuracy[16, CONTROL])
+
+
 def test_slopes_are_per_doubling_and_paired_by_seed():
     number = slope(overfitting_width.gains(table(), CONTROL, "accuracy"))
     assert number.value == pytest.approx(2.0)

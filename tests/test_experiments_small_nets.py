@@ -209,6 +209,12 @@ def test_each_prediction_on_variances_can_fail_alone_at_any_size(column, other):
         assert set(found.values()) == {"supported"}
 
 
+def test_published_is_what_the_talk_compares():
+    origins = {one.quantity: one.origin for one in narrower_intervals.STATEMENT.predictions}
+    published = narrower_intervals.RATIO["accuracy", VANILLA]
+    assert [quantity for quantity, origin in origins.items() if origin == "published"] == [published]
+
+
 def test_the_interval_at_the_largest_ratio_is_for_all_sizes_together():
     rows = accuracies(ratio=0.9)
     size, found = largest(rows, "accuracy", CONTROL)

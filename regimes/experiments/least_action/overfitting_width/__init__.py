@@ -67,6 +67,15 @@ def judge(rows: "DataFrame") -> Judgement:
     return numbers.judged(STATEMENT, found, merits)
 
 
+def table(rows: "DataFrame") -> "DataFrame":
+    """Arithmetic means over the seeds; at equal risk (equal_) over the nets that reached it."""
+    axes, equal = ["width", "arm"], [name for name in rows.columns if name.startswith(contrasts.EQUAL)]
+    there = rows.assign(**{name: rows[name].where(rows.reached == 1) for name in equal})
+    numbers = [name for name in rows.columns if name not in (*axes, "seed")]
+    groups: Any = there.groupby(axes, sort=False)
+    return groups[numbers].mean().reset_index()
+
+
 def draw(rows: "DataFrame") -> "Figure":
     """Accuracy of each arm against the width, what plain training overfits, and the gains of least action."""
     made, axes = figures.figure(1, 3, width=figures.DOUBLE, height=3.0)
