@@ -99,6 +99,12 @@ def test_rows_are_those_of_each_net(trained):
         assert row["equal_relative"] == pytest.approx(float(sum(one.sum() for one in sizes)) / 20, rel=1e-4)
 
 
+def test_a_map_is_differentiated_at_no_more_points_than_there_are():
+    assert regular_map.Config(points=5, test_size=5).points == 5
+    with pytest.raises(ValueError, match="points 20 is more than test_size 1"):
+        regular_map.Config(test_size=1)
+
+
 def test_a_linear_map_stretches_by_its_singular_values():
     matrix = torch.diag(torch.tensor([3.0, 1.0, 0.25])) @ torch.linalg.qr(torch.randn(3, 3)).Q
     most, least = maps.stretches(lambda z: z @ matrix.T + z.new_ones(3), torch.randn(5, 3))

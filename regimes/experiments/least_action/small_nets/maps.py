@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.func import jacrev, vmap
 
@@ -24,6 +24,13 @@ class Config(SmallNets):
     noise: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (0.5, 1.0), min_length=1, description="deviations of the noise; 1 is that of the pixels"
     )
+
+    @model_validator(mode="after")
+    def fitting(self) -> "Config":
+        """The map is differentiated at test images."""
+        if self.points > self.test_size:
+            raise ValueError(f"points {self.points} is more than test_size {self.test_size}")
+        return self
 
 
 def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, float]]:
