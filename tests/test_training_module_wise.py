@@ -170,6 +170,8 @@ def test_a_plain_output_has_no_transport():
 @pytest.mark.slow
 def test_the_tests_of_a_trained_network_take_its_checkpoint(tmp_path):
     train(tmp_path / "run", **GREEDY)
+    head = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
+    assert (head["module_wise"], head["movement_step"]) == (GREEDY["module_wise"], GREEDY.get("movement_step"))
     for name, more in (("ot-gap", ["--points", "20"]), ("diagnose", ["--set", "points=20"])):
         ended = command(name, str(tmp_path / "run" / "last.pt"), *more, "--out", str(tmp_path / name))
         assert ended.code == 0, ended.err

@@ -26,7 +26,7 @@ from regimes.processes import SINGLE, SingleProcess
 from regimes.streams import Run
 from regimes.training.batch_norm import join_batch_norms
 from regimes.training.checkpoint import PROGRAM, Origin, data_of, network_of
-from regimes.training.config import CLASSES, MOST_SEED, RECIPES, SHAPES, TEST, StepSettings, TrainConfig
+from regimes.training.config import CLASSES, HEAD, MOST_SEED, RECIPES, SHAPES, TEST, StepSettings, TrainConfig
 from regimes.training.loop import Training
 from regimes.training.module_wise import MinimisingMovement
 from regimes.training.objectives import LeastAction, Plain, Risk
@@ -164,7 +164,7 @@ def assemble(config: TrainConfig, ranks: SingleProcess = SINGLE) -> Setup:
         channels_last=config.channels_last,
         origin=Origin(PROGRAM, f"{config.arch} on {config.dataset}", data.shape, data.classes, samples),
         work=work,
-        head={"name": "train"} | {name: getattr(config, name) for name in ("dataset", "arch", "lap", "mean_field")},
+        head={"name": "train"} | {name: getattr(config, name) for name in HEAD},
         usual_lr=RECIPES[config.dataset]["lr"],
         all_tests=TEST[config.dataset],
     )

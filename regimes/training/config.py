@@ -174,6 +174,7 @@ def folder_of(config: TrainConfig) -> Path:
     return default_folder("-".join(parts), config, named)
 
 
+HEAD = ("dataset", "arch", "lap", "mean_field", "module_wise", "movement_step")  # what results begin with
 PLANE = ("circles", "donut1d", "donut2d", "squares2d", "spiral2d")
 # Samples for training and validation.
 POOL = {**dict.fromkeys(PLANE, 800), "digits": 1438, "mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}

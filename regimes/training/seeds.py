@@ -12,7 +12,7 @@ from regimes.lab.report import markdown_table, number, origin, to_json
 from regimes.lab.runs import RunFolder
 from regimes.processes import SingleProcess
 from regimes.training.checkpoint import RESULT
-from regimes.training.config import TrainConfig
+from regimes.training.config import HEAD, TrainConfig
 from regimes.training.metrics import METRICS
 from regimes.training.run import Outcome, Say, open_run, train_one
 from regimes.training.side_by_side import refuse_unfit, train_side_by_side
@@ -100,10 +100,7 @@ def _conclude(folder: RunFolder | None, config: TrainConfig, results: Sequence[M
         )
     result = {
         "name": "train",
-        "dataset": config.dataset,
-        "arch": config.arch,
-        "lap": config.lap,
-        "mean_field": config.mean_field,
+        **{name: getattr(config, name) for name in HEAD},
         "seeds": seeds,
         "diverged": gone,
         **summary,
