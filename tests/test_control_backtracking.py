@@ -273,7 +273,7 @@ def test_the_state_of_another_descent_is_refused():
 
 def test_a_step_beyond_all_numbers_is_refused_and_not_projected():
     scales, start = torch.tensor([[1e306], [1.0]], dtype=torch.float64), torch.full((2, 2), 0.7, dtype=torch.float64)
-    rule = ARMIJO._replace(first=1e4)
+    rule = ARMIJO._replace(first=1e4, longest=1e4)
     descent = Descent(bowl(scales), start, rule, lambda theta, runs: onto_simplex(theta))
     assert descent.trial(torch.tensor([0, 1])).tolist() == [1]
     assert descent.params[0].tolist() == [0.7, 0.7]

@@ -86,7 +86,7 @@ def test_blocks_without_a_test_and_a_map_without_one_are_drawn():
         "asymmetry of the Jacobian",
     ]
     assert "of variance" in drawn.axes[0].get_xlabel()
-    assert "10 to 90 %" in drawn.get_supxlabel()
+    assert "10 to 90 %" in drawn.get_supxlabel().replace("\N{NO-BREAK SPACE}", " ")
 
 
 def insets(drawn):

@@ -128,7 +128,9 @@ class History:
             command = ["git", "-C", str(self.root), "archive", "--format=tar", commit, self.home.split("/")[0]]
             packed = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
             with tarfile.open(fileobj=BytesIO(packed)) as tree:
-                tree.extractall(folder, filter="data")
+                if hasattr(tarfile, "data_filter"):  # not before Python 3.11.4
+                    tree.extraction_filter = tarfile.data_filter
+                tree.extractall(folder)
             self._trees[commit] = folder
         return self._trees[commit]
 
