@@ -23,20 +23,22 @@ LEFT, RIGHT, UP = -5.0, 1.5, 4.0
 
 def draw(rows: "DataFrame") -> "Figure":
     """Largest growth of each method against h‖A‖², with 2r and the real interval; regions and disks of the explicit."""
-    made, panels = figures.figure(2, 4, width=figures.DOUBLE, height=4.8)
     measured = [name for name in METHODS if name in set(rows.method)]
     shown = [name for name in measured if METHODS[name].explicit]
+    lines = 1 if shown == measured and len(shown) <= REGIONS // 2 else 2
+    made, panels = figures.figure(lines, 4, width=figures.DOUBLE, height=2.4 * lines + 0.8 * (2 - lines), squeeze=False)
     with figures.style():
-        for kind, ax in zip((True, False), panels[:, 0], strict=True):
+        for kind, ax in zip((True, False), panels[:, 0], strict=False):
             _growths(ax, rows, [name for name in measured if METHODS[name].explicit == kind])
         panels[0, 0].set(title="explicit", ylim=(0.8, 2.0), xlim=(0.0, 4.0))
-        panels[1, 0].set(title="implicit", xscale="log", ylim=(0.8, 2.0))
+        if lines == 2:
+            panels[1, 0].set(title="implicit", xscale="log", ylim=(0.8, 2.0))
         for number, ax in enumerate(panels[:, 1:].flat):
             if number < min(len(shown), REGIONS):
                 _region(ax, shown[number])
-                ax.set(ylabel="Im w" if ax is panels[0, 1] or ax is panels[1, 1] else "")
+                ax.set(ylabel="Im w" if ax in panels[:, 1] else "")
             else:
-                ax.set_axis_off()
+                ax.remove()
         figures.legend(made, *panels[:, 0], ncols=5, fontsize=7, columnspacing=1.2, handlelength=1.6)
         words = (
             "Left: largest growth of a distance over nets and activations; marks are small and filled up to 2r, open "

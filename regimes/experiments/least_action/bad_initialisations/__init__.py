@@ -31,11 +31,10 @@ from regimes.experiments.least_action.bad_initialisations.course import Config a
 from regimes.experiments.least_action.bad_initialisations.course import advantages, growth
 from regimes.experiments.least_action.bad_initialisations.course import measure as measure
 from regimes.experiments.least_action.bad_initialisations.course import points as points
-from regimes.experiments.least_action.bad_initialisations.figure import ENDS
 from regimes.experiments.least_action.bad_initialisations.figure import draw as draw
 from regimes.experiments.least_action.initialisations import correlations
 from regimes.experiments.least_action.small_nets import contrasts
-from regimes.experiments.least_action.small_nets.contrasts import NAMES, OTHERS
+from regimes.experiments.least_action.small_nets.contrasts import ENDS, NAMES, OTHERS
 from regimes.experiments.least_action.small_nets.settings import VANILLA
 from regimes.lab import numbers
 from regimes.lab.report import Interval, Judgement, Prediction, Statement

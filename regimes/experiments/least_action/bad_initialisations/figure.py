@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.least_action.bad_initialisations.course import advantages, growth
-from regimes.experiments.least_action.small_nets.contrasts import NAMES, OTHERS
+from regimes.experiments.least_action.small_nets.contrasts import ENDS, NAMES, OTHERS
 from regimes.lab import figures
 from regimes.lab.numbers import Number
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 LAWS = {"kaiming": "Kaiming"}
-ENDS = {"": "after the protocol's steps", "equal_": "at equal risk"}
 
 
 def draw(rows: "DataFrame") -> "Figure":

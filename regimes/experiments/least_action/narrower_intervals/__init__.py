@@ -23,11 +23,11 @@ of steps, had shown deviations of accuracy of 3 to 5 points in all arms, in no c
 from typing import TYPE_CHECKING
 
 from regimes.experiments.least_action.narrower_intervals.figure import draw as draw
-from regimes.experiments.least_action.narrower_intervals.ratios import ENDS, RATIO, largest, ratio
+from regimes.experiments.least_action.narrower_intervals.ratios import RATIO, largest, ratio
 from regimes.experiments.least_action.small_nets import contrasts
 from regimes.experiments.least_action.small_nets.accuracies import Config as Config
 from regimes.experiments.least_action.small_nets.accuracies import measure as measure
-from regimes.experiments.least_action.small_nets.contrasts import NAMES
+from regimes.experiments.least_action.small_nets.contrasts import ACCURACIES, NAMES
 from regimes.experiments.least_action.small_nets.settings import VANILLA
 from regimes.lab import numbers
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
@@ -79,7 +79,7 @@ def table(rows: "DataFrame") -> "DataFrame":
                 continue
             line = {
                 "n": size,
-                "trained to": ENDS[column].removeprefix("after ").removeprefix("at "),
+                "trained to": ACCURACIES[column].removeprefix("after ").removeprefix("at "),
                 "other arm": NAMES[other],
             }
             for place, values in (("least action", first), ("other", second)):

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from regimes.experiments.least_action.narrower_intervals.ratios import ENDS, RATIO, ratio
+from regimes.experiments.least_action.narrower_intervals.ratios import RATIO, ratio
 from regimes.experiments.least_action.small_nets import contrasts
-from regimes.experiments.least_action.small_nets.contrasts import NAMES
+from regimes.experiments.least_action.small_nets.contrasts import ACCURACIES, NAMES
 from regimes.experiments.least_action.small_nets.settings import ARMS
 from regimes.lab import figures
 
@@ -18,7 +18,7 @@ def draw(rows: "DataFrame") -> "Figure":
     sizes = sorted(set(rows.train_size))
     made, axes = figures.figure(1, 3, width=figures.DOUBLE, height=3.3)
     with figures.style():
-        for ax, (column, words) in zip(axes, ENDS.items(), strict=False):
+        for ax, (column, words) in zip(axes, ACCURACIES.items(), strict=False):
             for number, arm in enumerate(ARMS):
                 for place, size in enumerate(sizes):
                     values = 100 * contrasts.of_arm(rows[rows.train_size == size], arm, column).dropna()

@@ -3,15 +3,14 @@
 from typing import Any
 
 from regimes.experiments.least_action.small_nets import contrasts
-from regimes.experiments.least_action.small_nets.contrasts import NAMES, OTHERS
+from regimes.experiments.least_action.small_nets.contrasts import ACCURACIES, NAMES, OTHERS
 from regimes.lab import numbers
 from regimes.lab.intervals import LEVEL, Estimate
 from regimes.lab.variances import FEWEST, variance_ratio
 
-ENDS = {"accuracy": "after the protocol's steps", "equal_accuracy": "at equal risk"}
 RATIO = {
     (column, other): f"ratio of variances {words}, least action over {NAMES[other]}, largest of the sizes"
-    for column, words in ENDS.items()
+    for column, words in ACCURACIES.items()
     for other in OTHERS
 }
 

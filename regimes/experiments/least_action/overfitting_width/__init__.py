@@ -22,7 +22,7 @@ from regimes.experiments.least_action.overfitting_width.course import Config as 
 from regimes.experiments.least_action.overfitting_width.course import gains, slope
 from regimes.experiments.least_action.overfitting_width.course import measure as measure
 from regimes.experiments.least_action.small_nets import contrasts
-from regimes.experiments.least_action.small_nets.contrasts import NAMES, OTHERS
+from regimes.experiments.least_action.small_nets.contrasts import ACCURACIES, NAMES, OTHERS
 from regimes.experiments.least_action.small_nets.settings import ARMS, VANILLA
 from regimes.lab import figures, numbers
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
@@ -31,11 +31,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-ENDS = {"accuracy": "after the protocol's steps", "equal_accuracy": "at equal risk"}
 OVERFITS = "plain training: test risk less training risk, slope per doubling of the width"
 GROWS = {
     (column, other): f"gain over {NAMES[other]} {words}, slope per doubling of the width, points"
-    for column, words in ENDS.items()
+    for column, words in ACCURACIES.items()
     for other in OTHERS
 }
 STATEMENT = Statement(
@@ -62,7 +61,7 @@ def judge(rows: "DataFrame") -> Judgement:
     merits: dict[str, Any] = {"seeds": float(rows.seed.nunique()), **contrasts.reached(rows)}
     for width, some in rows.groupby("width"):
         for (column, other), _ in GROWS.items():
-            name = f"width {width}: gain over {NAMES[other]} {ENDS[column]}, points"
+            name = f"width {width}: gain over {NAMES[other]} {ACCURACIES[column]}, points"
             merits |= numbers.spread(name, numbers.mean(gains(some, other, column)))
     return numbers.judged(STATEMENT, found, merits)
 

@@ -10,6 +10,8 @@ from regimes.lab.numbers import Number
 Rows = Any  # a pandas.DataFrame
 OTHERS = (VANILLA, CONTROL)
 EQUAL = "equal_"  # of columns at equal risk, which only nets have that reached it
+ENDS = {"": "after the protocol's steps", EQUAL: "at equal risk"}  # by the prefix of their columns
+ACCURACIES = {f"{prefix}accuracy": words for prefix, words in ENDS.items()}
 NAMES = {VANILLA: "plain training", LAP: "least action", CONTROL: "control"}
 SEED = ("seed",)
 
