@@ -23,7 +23,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,11 +34,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.kernel_rivals import RIVALS, Way
 from benchmarks.tangent_nets import NETS, OUTPUTS, made
-from benchmarks.timing import spread, turn
+from benchmarks.timing import Seconds, spread, turn
 from regimes.lab.provenance import git_state
 from regimes.tangent.kernel import ntk
 
 OWN = 3  # calls of regimes before, and after, a rival's turn
+LONG = 60.0  # seconds of processor after which calls are not repeated any more
 FEW, ENOUGH = 20, 40  # samples by which times are foreseen, and on which peaks of rivals are measured
 
 
@@ -95,6 +96,17 @@ def _of_addmm(_: Any, left: Any, right: Any, **__: Any) -> int:
     return 2 * left[0] * left[1] * right[1]
 
 
+def times(work: Callable[[], object], most: int) -> Iterator[Seconds]:
+    """Of `most` calls one by one, or of fewer once these have taken long."""
+    spent = 0.0
+    for _ in range(most):
+        taken = turn(work, "cpu")
+        yield taken
+        spent += taken.process
+        if spent > LONG:
+            return
+
+
 def rate(name: str, outputs: str, samples: int) -> None:
     """Print the rate that regimes reaches, and its share of that of a matrix product."""
     model, x = made(name, samples)
@@ -104,9 +116,9 @@ def rate(name: str, outputs: str, samples: int) -> None:
         regimes(model, x, outputs)
     shares, rates = [], []
     turn(lambda: a @ b, "cpu")
-    for _ in range(5):
+    for own in times(lambda: regimes(model, x, outputs), 5):
         product = 2 * 2000**3 / turn(lambda: a @ b, "cpu", 3).process
-        rates.append(counter.get_total_flops() / turn(lambda: regimes(model, x, outputs), "cpu").process)
+        rates.append(counter.get_total_flops() / own.process)
         shares.append(rates[-1] / product)
     print(f"  rate: {median(rates) / 1e9:.1f} GFlop a second of processor, {spread(shares)} of a matrix product")
 
@@ -137,9 +149,9 @@ class Record:
 def one_turn(record: Record, what: dict[str, Any], work: Callable[[], object], own: Callable[[], object]) -> None:
     """Regimes, the rival, regimes; printed and recorded."""
     own()
-    before = [turn(own, "cpu") for _ in range(OWN)]
+    before = list(times(own, OWN))
     taken = turn(work, "cpu")
-    after = [turn(own, "cpu") for _ in range(OWN)]
+    after = list(times(own, OWN))
     mine = {clock: median(getattr(each, clock) for each in (*before, *after)) for clock in ("process", "wall")}
     ratios = {clock: getattr(taken, clock) / mine[clock] for clock in mine}
     record.add(**what, process=taken.process, wall=taken.wall, own=mine, ratio=ratios)
