@@ -18,7 +18,7 @@ from launch import environment
 
 from regimes.experiments import cards, homes
 from regimes.lab.kept import documents as with_marks
-from regimes.lab.kept import with_results
+from regimes.lab.kept import results_in, with_results
 from regimes.training.config import TrainConfig, folder_of
 
 ROOT = Path(__file__).parent.parent
@@ -225,6 +225,36 @@ def test_a_page_with_an_old_table_is_found(tmp_path):
         "| inconclusive |  | [`circles`](results/circles/table.md) |",
         "| not run | `other` |  |",
     ]
+
+
+def test_a_page_of_findings_says_the_verdict_under_each_heading(tmp_path):
+    shutil.copytree(ROOT / "results" / "lazy_rate", tmp_path / "results" / "lazy_rate")
+    page = tmp_path / "docs" / "findings_lazy.md"
+    page.parent.mkdir()
+    page.write_text("### lazy_rate\n\n*Refuted.*\n\nText.\n\n### circles\n\nMore.\n\n### Words\n\n*Stays.*\n")
+    known = {"lazy_rate": "A rate", "circles": "Circles"}
+    new = with_results(page, tmp_path, known, {"lazy_rate": "lazy", "circles": "least_action"})
+    links = "[Table](../results/lazy_rate/table.md), [figure](../results/lazy_rate/figure.png)"
+    assert new.startswith(f"### lazy_rate\n\n*Supported: 10 of 10 predictions. {links}.*\n\nText.\n\n")
+    assert "### circles\n\n*Not run.*\n\nMore." in new
+    assert new.endswith("### Words\n\n*Stays.*\n")
+    page.write_text(new)
+    assert with_results(page, tmp_path, known, {}) == new
+
+
+def test_every_statement_and_every_result_has_an_entry_on_the_page_of_its_theory():
+    entries = {
+        (file.stem.removeprefix("findings_"), name)
+        for file in (ROOT / "docs").glob("findings_*.md")
+        for name in re.findall(r"^### (\w+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    home = homes()
+    expected = {(theory, name) for name, theory in home.items()}
+    expected |= {(home[str(kept.content["name"])], kept.path.name) for kept in results_in(ROOT / "results")}
+    missing = (
+        expected - entries - {(home[name], name) for name in home if any(n.startswith(f"{name}_") for _, n in entries)}
+    )
+    assert (missing, entries - expected) == (set(), set())
 
 
 def test_every_source_that_is_cited_is_in_the_bibliography():

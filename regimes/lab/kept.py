@@ -18,6 +18,7 @@ from regimes.lab.statements import NO_VERDICT, Verdict, because
 NOT_RUN = "not run"
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 _MARKED = re.compile(f"({re.escape(BEGIN)}\n).*?({re.escape(END)})", re.DOTALL)
+_ENTRY = re.compile(r"^### (\w+)\n\n(?:\*.*\*\n\n?)?", re.MULTILINE)  # a finding; we write the line in italics
 
 
 class Kept(NamedTuple):
@@ -141,17 +142,36 @@ def _linked(kept: Kept, link: str) -> str:
 
 
 def documents(root: Path) -> list[Path]:
-    """README.md and the pages of docs/ that have a place for the table."""
+    """README.md and the pages of docs/ that have a place for the table, and the pages of findings."""
     pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
-    return [page for page in pages if page.is_file() and BEGIN in page.read_text(encoding="utf-8")]
+    return [page for page in pages if page.is_file() and (_finds(page) or BEGIN in page.read_text(encoding="utf-8"))]
+
+
+def _finds(page: Path) -> bool:
+    return page.name.startswith("findings_")
 
 
 def with_results(page: Path, root: Path, titles: Mapping[str, str], theories: Mapping[str, str]) -> str:
-    """The text of a page with the table as it is now: by verdict and theory on the front page, in full elsewhere."""
+    """The text of a page with the results as they are now.
+
+    The front page has a table by verdict and theory, other pages the full one. Pages of findings have a line under
+    each heading that names a result or a statement: its verdict, how many predictions are supported, and links.
+    """
     link = Path(os.path.relpath(root / "results", page.parent)).as_posix()
-    brief, folder = page.parent == root, root / "results"
+    brief, folder, text = page.parent == root, root / "results", page.read_text(encoding="utf-8")
+    if _finds(page):
+        return _with_verdicts(text, folder, titles, link)
     table = verdicts_table(folder, theories, link) if brief else statements_table(folder, titles, link)
-    return _MARKED.sub(lambda match: f"{match[1]}\n{table}\n{match[2]}", page.read_text(encoding="utf-8"))
+    return _MARKED.sub(lambda match: f"{match[1]}\n{table}\n{match[2]}", text)
+
+
+def _with_verdicts(text: str, folder: Path, known: Iterable[str], link: str) -> str:
+    lines = {name: f"{NOT_RUN.capitalize()}." for name in known}
+    for kept in results_in(folder):
+        name, held = kept.path.name, f": {kept.held()} predictions" if kept.held() else ""
+        files = f"[Table]({link}/{name}/table.md), [figure]({link}/{name}/figure.png)"
+        lines[name] = f"{(kept.verdict or NO_VERDICT).capitalize()}{held}. {files}."
+    return _ENTRY.sub(lambda at: f"### {at[1]}\n\n*{lines[at[1]]}*\n\n" if at[1] in lines else at[0], text)
 
 
 def rewrite_documents(root: Path, titles: Mapping[str, str], theories: Mapping[str, str]) -> list[Path]:
