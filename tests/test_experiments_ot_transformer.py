@@ -10,20 +10,22 @@ from torch.testing import assert_close
 from regimes.conventions import generator
 from regimes.experiments.least_action import ot_transformer as statement
 from regimes.experiments.least_action.ot_transformer import nets, runs
-from regimes.experiments.least_action.ot_transformer.config import ARMS, LOOKS, Config
+from regimes.experiments.least_action.ot_transformer.config import ARMS, LAST, LOOKS, Config
 
 GOOD = {"vanilla": (0.5, 1.0), "deep": (0.5, 1.1), "passes": (0.5, 0.9), "steps": (0.5, 0.8), "transport": (0.4, 0.5)}
 
 
 def courses(early=0.45, **changes):
-    """Made-up rows: each arm falls to its best loss in the middle and rises to its final one."""
+    """Made-up rows: each arm falls to its best loss in the middle, rises to its final one and stays there."""
+    times = [1, LOOKS // 5, LOOKS // 2, LOOKS - LAST]
     rows = []
     for arm, (best, final) in (GOOD | changes).items():
         for seed in range(6):
             wobble = 1 + 0.02 * (seed - 2.5) + 0.001 * len(arm)
-            course = np.interp(np.arange(1, LOOKS + 1), [1, 4, 10, LOOKS], [2.0, max(best, early), best, final])
+            course = np.interp(np.arange(1, LOOKS + 1), times, [2.0, max(best, early), best, final])
             row = {f"test_{look}": wobble * loss for look, loss in enumerate(course, 1)}
             rows.append({"arm": arm, "seed": seed, "train_loss": 0.01, "accuracy": 0.9, "transport": 1.0} | row)
+            rows[-1]["multiply_adds"] = 1.0
     return pd.DataFrame(rows)
 
 
@@ -48,6 +50,14 @@ def test_each_prediction_can_fail(changes, refuted):
     found = verdicts(courses(**changes))
     assert {name for name, verdict in found.items() if verdict == "refuted"} == refuted
     assert set(found.values()) <= {"supported", "refuted"}
+
+
+def test_the_final_loss_is_no_single_look():
+    rows = courses()
+    before = statement.of(rows, "transport", last=True)
+    rows[f"test_{LOOKS}"] *= 1 + LAST
+    assert_close(torch.tensor((statement.of(rows, "transport", last=True) / before).to_list()), torch.full((6,), 2.0))
+    assert set(statement.table(rows).columns) >= {"test loss after 10 %", "test loss after 100 %", "accuracy"}
 
 
 def test_rows_of_some_arms_are_judged_and_drawn():
@@ -112,10 +122,12 @@ def test_a_fifth_of_the_steps_costs_as_much_as_one_pass_in_all():
 
 @pytest.mark.slow
 def test_seeds_trained_together_are_those_trained_alone_and_the_penalty_shortens_steps():
-    config = Config(arm=("steps", "transport"), spacing=3, train=12, test=20)
+    config = Config(arm=("steps", "transport"), spacing=1, train=12, test=20)
     both = {name: runs.measure(config, [{"arm": name, "seed": seed} for seed in (0, 1)]) for name in config.arm}
     (alone,) = runs.measure(config, [{"arm": "transport", "seed": 1}])
     assert alone == pytest.approx(both["transport"][1], rel=1e-3)
+    later = config.model_copy(update={"first_seed": 1})
+    assert runs.measure(later, [{"arm": "transport", "seed": 0}]) == [alone]
     assert both["transport"][0]["transport"] < both["steps"][0]["transport"]
 
 

@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 from regimes.lab.config import Settings
 
 Name = Literal["vanilla", "deep", "passes", "steps", "transport"]
-LOOKS = 20  # measurements of the test loss, evenly spaced
+LOOKS = 60  # measurements of the test loss, evenly spaced
+LAST = LOOKS // 10  # of these the final loss is the mean
 PASSES = 5
 
 
@@ -35,13 +36,14 @@ class Config(Settings):
 
     arm: tuple[Name, ...] = Field(get_args(Name), min_length=1, description="how the stack of blocks is passed")
     seeds: Annotated[int, Field(ge=1)] = Field(2, description="samples, initial weights and batches")
+    first_seed: int = Field(0, ge=0, description="seed of the first; a pilot takes others than the run")
     train: Annotated[int, Field(ge=2)] = Field(30, description="training images of digits, of each seed its own")
     test: Annotated[int, Field(ge=2)] = Field(50, description="test images, of each seed its own")
     width: Annotated[int, Field(ge=2)] = Field(8, description="features of a token")
     heads: Annotated[int, Field(ge=1)] = Field(2, description="heads of the attention")
     blocks: Annotated[int, Field(ge=1)] = Field(1, description="blocks of the stack")
     batch: Annotated[int, Field(ge=1)] = Field(10, description="images a step")
-    spacing: Annotated[int, Field(ge=1)] = Field(2, description="steps between two of the 20 looks at the test loss")
+    spacing: Annotated[int, Field(ge=1)] = Field(1, description="steps between two of the 60 looks at the test loss")
     rate: Annotated[float, Field(gt=0)] = Field(0.003, description="learning rate of AdamW, constant")
     decay: Annotated[float, Field(ge=0)] = Field(0.1, description="weight decay of AdamW, of matrices")
 

@@ -31,7 +31,7 @@ def losses(found: Tensor, labels: Tensor) -> Tensor:
 
 def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, float]]:
     """One row a seed of an arm: test loss at each look, and what the net ends with."""
-    arm, seeds = ARMS[points[0]["arm"]], [point["seed"] for point in points]
+    arm, seeds = ARMS[points[0]["arm"]], [config.first_seed + point["seed"] for point in points]
     x, labels, x_test, labels_test = (
         torch.stack(part) for part in zip(*(samples(config, seed) for seed in seeds), strict=True)
     )
