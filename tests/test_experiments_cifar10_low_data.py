@@ -86,13 +86,21 @@ def test_the_figure_shows_accuracy_and_differences_beside_the_published_ones():
     assert not free.axison
 
 
+def test_the_table_says_what_share_of_the_objective_the_penalty_is():
+    some = rows(sizes=(4000,)).assign(transport=3.0, multiplier=100.0, train_risk=1.5)
+    shown = table2.table(some).set_index(["n", "arm"])["penalty over risk"]
+    assert shown[4000, "LAP, divided"] == pytest.approx(3 / (100 * 1.5))
+    assert shown[4000, "LAP"] == shown[4000, "LAP, divided"]
+    assert shown[4000, "vanilla"] == shown[4000, "control"] == ""  # their objective has none
+
+
 def test_the_real_size_is_the_published_one_and_fills_the_table():
     config = load(table2.Config, Path(__file__).parent.parent / "configs" / "cifar10_low_data.yaml")
     assert config.as_published
     assert config.train_size == SIZES
     assert config.training["arch_options"] == {"filters": 64}
     points = grid_points(table2, config)
-    assert len(points) == 20 * 6 * 4
+    assert len(points) == 20 * 6 * 5
     assert [point["seed"] for point in points] == sorted(point["seed"] for point in points)
 
 

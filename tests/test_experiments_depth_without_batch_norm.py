@@ -5,6 +5,7 @@ import pytest
 
 from regimes.experiments.least_action import depth_without_batch_norm as depth
 from regimes.experiments.least_action.depth_without_batch_norm.config import course
+from regimes.experiments.least_action.low_data.arms import read_arm
 from regimes.experiments.least_action.low_data.comparison import DIVIDED, VANILLA
 from regimes.experiments.least_action.low_data.course import data, fresh_model
 from regimes.lab.config import load
@@ -106,6 +107,20 @@ def test_the_table_and_the_figure_show_both_blocks_and_rates():
     assert {text.get_text() for text in made.legends[0].get_texts()} == {
         "vanilla", "LAP, divided", "vanilla, tuned", "LAP, divided, tuned", "guessing one of ten",
     }  # fmt: skip
+
+
+def test_the_penalty_is_tuned_as_the_rate_is_and_the_table_names_the_arm():
+    shown = depth.table(rows(**{"lap_divided_lr0.01_multiplier100": (71.0, 72.0, 73.0)}))
+    shown = shown.set_index(["block", "depth", "method"])
+    tuned = shown.loc[("last_convolution", 15, "LAP, divided, tuned"), ["arm", "held-out"]]
+    assert tuned.tolist() == ["lap_divided_lr0.01_multiplier100", pytest.approx(76.0)]
+
+
+def test_the_run_has_three_penalties_at_the_smaller_rate_and_may_take_up_one_with_fewer_arms():
+    config = load(depth.Config, Path(__file__).parent.parent / "configs" / "depth_without_batch_norm.yaml")
+    trained = [read_arm(arm, course(config, 2, "two_convolutions").train).train for arm in config.arm]
+    assert [train.multiplier for train in trained if train.lap and train.lr == 0.01] == [1.0, 100.0, 10_000.0]
+    assert "arm" in depth.PLAN
 
 
 def test_the_figure_names_no_method_that_was_not_run():

@@ -13,6 +13,7 @@ from regimes.lab.intervals import Interval
 from regimes.lab.ranks import rank_correlation
 from regimes.lab.sweep import grid_points
 from regimes.models.image_nets import resnet9
+from regimes.models.initialise import LAWS
 
 TINY = bias.Config(filters=2, blocks=2, epochs=1, train_size=40, batch=20, test_size=50, kaiming=(1.0,), normal=(0.1,))
 
@@ -33,6 +34,7 @@ def table(transport, accuracy, start=None, train_accuracy=1.0):
         for place, (law, gain) in enumerate(laws, 1):
             figures = {"transport": (1 + seed) * transport(place), "test_accuracy": accuracy(place) + 0.1 * seed}
             other = {"transport_start": start(place), "relative": transport(place), "train_accuracy": train_accuracy}
+            other["relative_start"] = start(place)
             rows.append({"law": law, "gain": gain, "seed": seed, **figures, **other})
     return pd.DataFrame(rows)
 
@@ -109,8 +111,25 @@ def test_the_grid_holds_every_gain_of_every_law():
         *(("kaiming", gain) for gain in (0.3, 1.0, 2.0)),
         *(("normal", gain) for gain in (0.01, 0.1)),
     }
-    assert {point["law"] for point in points} == set(course.COMPARED)
     assert len(points) == 8 * bias.Config().seeds
+
+
+def test_the_real_run_has_every_law_and_kaiming_is_a_quarter_of_it():
+    points = grid_points(bias, load(bias.Config, "configs/low_energy_bias.yaml"))
+    laws = [point["law"] for point in points if point["seed"] == 0]
+    assert set(laws) == set(LAWS)
+    assert (len(laws), sum(law.startswith("kaiming") for law in laws)) == (20, 5)
+    assert [point["seed"] for point in points] == [seed for seed in range(3) for _ in laws]  # seed after seed
+
+
+def test_a_correlation_that_one_law_makes_shows_when_that_law_is_left_out():
+    rows = table(
+        lambda k: 10 - k, lambda k: (0.1, 0.11, 0.93, 0.92, 0.91, 0.9)[k - 1]
+    )  # all but Kaiming's the other way
+    merits = bias.judge(rows).merits
+    assert merits[bias.BIAS] < 0
+    assert merits["ρ of transport cost and test accuracy, weakest with one law left out"] == pytest.approx(1)
+    assert bias.table(rows).columns.tolist()[:3] == ["law", "gain", "train_accuracy"]
 
 
 def test_the_real_size_is_mnist_and_the_smoke_run_needs_no_files():

@@ -16,7 +16,6 @@ from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.training.config import TrainConfig
 
-USUAL = {"tau_lr_factor": 1.0}  # of the statement; not the default of `train`
 SETTINGS = {"dataset": "digits", "train_size": 40, "validation": 30, "test_size": 50, **SMOKE, "epochs": 2, "batch": 20}
 
 
@@ -92,17 +91,19 @@ def test_the_figure_has_a_mark_for_every_arm_and_the_published_range():
     [
         ("vanilla", {"mean_field": False}),
         ("vanilla_lr0.2", {"mean_field": False, "lr": 0.2}),
-        ("mean_field", {"mean_field": True, "tau_lr_factor": 1.0}),
-        ("mean_field_never", {"mean_field": True, "tau_sort": "never", **USUAL}),
+        ("mean_field", {"mean_field": True}),
+        ("mean_field_tau1", {"mean_field": True, "tau_lr_factor": 1.0}),
+        ("mean_field_never", {"mean_field": True, "tau_sort": "never"}),
         ("mean_field_epoch_tau0.1", {"mean_field": True, "tau_sort": "epoch", "tau_lr_factor": 0.1}),
-        ("mean_field_nofirst_random", {"mean_field": True, "tau_first_gap": False, "tau_start": "random", **USUAL}),
-        ("mean_field_clip2_decay0.01", {"mean_field": True, "tau_clip": 2.0, "tau_weight_decay": 0.01, **USUAL}),
+        ("mean_field_nofirst_random", {"mean_field": True, "tau_first_gap": False, "tau_start": "random"}),
+        ("mean_field_clip2_decay0.01", {"mean_field": True, "tau_clip": 2.0, "tau_weight_decay": 0.01}),
     ],
 )
 def test_an_arm_is_its_settings(name, settings):
     assert arms.read_arm(name) == settings
     read = TrainConfig.model_validate({**SETTINGS, **settings})
     assert settings.items() <= read.model_dump().items()
+    assert read.tau_lr_factor == settings.get("tau_lr_factor")  # none, the default: 1/L²
 
 
 @pytest.mark.parametrize("name", ["lap", "mean_field_", "mean_field_tau", "vanilla_never", "mean_field_epoch_never"])

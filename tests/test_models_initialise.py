@@ -7,7 +7,18 @@ from torch.testing import assert_close
 
 from regimes.conventions import generator
 from regimes.models.build import build
-from regimes.models.initialise import LAWS, initialise, kaiming, normal, orthogonal, xavier
+from regimes.models.initialise import (
+    LAWS,
+    initialise,
+    kaiming,
+    kaiming_uniform,
+    lecun,
+    normal,
+    orthogonal,
+    truncated,
+    uniform,
+    xavier,
+)
 
 
 def weights(layer, law, gain=1.0, seed=0, **options):
@@ -38,6 +49,24 @@ def test_kaiming_has_variance_two_over_the_outputs(layer, fan_out, gain):
 def test_xavier_has_variance_two_over_the_inputs_and_outputs():
     within_five_errors(weights(nn.Linear(300, 200), xavier, 1.3), 1.3 * math.sqrt(2 / 500))
     within_five_errors(weights(nn.Conv2d(30, 60, 3), xavier), math.sqrt(2 / (90 * 9)))
+
+
+def test_lecun_has_variance_one_over_the_inputs():
+    within_five_errors(weights(nn.Linear(300, 200), lecun, 1.3), 1.3 * math.sqrt(1 / 300))
+    within_five_errors(weights(nn.Conv2d(30, 60, 3), lecun), math.sqrt(1 / (30 * 9)))
+
+
+@pytest.mark.parametrize(("law", "deviation"), [(uniform, 0.3), (kaiming_uniform, 0.3 * math.sqrt(2 / 200))])
+def test_uniform_weights_have_the_variance_of_normal_ones_and_end_at_root_three_deviations(law, deviation):
+    found = weights(nn.Linear(300, 200), law, 0.3)
+    within_five_errors(found, deviation)
+    assert 0.999 * math.sqrt(3) * deviation < found.abs().max() <= math.sqrt(3) * deviation * (1 + 1e-6)
+
+
+def test_truncated_weights_are_normal_ones_within_two_deviations():
+    found = weights(nn.Linear(300, 200), truncated, 0.3)
+    within_five_errors(found, 0.3 * math.sqrt(0.7737413))  # 1 − 4 φ(2)/(2 Φ(2) − 1)
+    assert 0.59 < found.abs().max() <= 0.6
 
 
 @pytest.mark.parametrize("gain", [5.0, 0.01])

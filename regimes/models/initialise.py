@@ -1,5 +1,6 @@
 """Laws from which the weights of a network are drawn anew; batch norms start as the identity."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -33,7 +34,38 @@ def xavier(weight: Tensor, gain: float, generator: torch.Generator) -> None:
     nn.init.xavier_normal_(weight, gain, generator=generator)
 
 
-LAWS: dict[str, Law] = {"kaiming": kaiming, "orthogonal": orthogonal, "normal": normal, "xavier": xavier}
+def lecun(weight: Tensor, gain: float, generator: torch.Generator) -> None:
+    """N(0, gain²/fan_in)."""
+    nn.init.kaiming_normal_(weight, nonlinearity="linear", generator=generator)
+    weight.mul_(gain)
+
+
+def kaiming_uniform(weight: Tensor, gain: float, generator: torch.Generator) -> None:
+    """Uniform around 0, of the variance of kaiming, gain²·2/fan_out."""
+    nn.init.kaiming_uniform_(weight, mode="fan_out", nonlinearity="relu", generator=generator)
+    weight.mul_(gain)
+
+
+def uniform(weight: Tensor, gain: float, generator: torch.Generator) -> None:
+    """Uniform around 0, of variance gain², whatever the fan."""
+    nn.init.uniform_(weight, -math.sqrt(3) * gain, math.sqrt(3) * gain, generator=generator)
+
+
+def truncated(weight: Tensor, gain: float, generator: torch.Generator) -> None:
+    """N(0, gain²) given a size of at most 2·gain, whatever the fan; its variance is 0.774 gain²."""
+    nn.init.trunc_normal_(weight, 0.0, gain, -2 * gain, 2 * gain, generator=generator)
+
+
+LAWS: dict[str, Law] = {
+    "kaiming": kaiming,
+    "orthogonal": orthogonal,
+    "normal": normal,
+    "xavier": xavier,
+    "lecun": lecun,
+    "kaiming_uniform": kaiming_uniform,
+    "uniform": uniform,
+    "truncated": truncated,
+}
 
 
 @torch.no_grad()

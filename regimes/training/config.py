@@ -34,7 +34,9 @@ class NetSettings(Settings):
 
     arch: str = Field(description="architecture")
     arch_options: dict[str, Any] = Field(description="options of the architecture, such as filters and blocks")
-    init: Literal["kaiming", "orthogonal", "normal", "xavier"] = Field(description="law of the initial weights")
+    init: Literal["kaiming", "orthogonal", "normal", "xavier", "lecun", "kaiming_uniform", "uniform", "truncated"] = (
+        Field(description="law of the initial weights")
+    )
     gain: Positive = Field(description="factor on the initial weights")
     init_biases: bool = Field(False, description="draw the biases too, in place of zeros")
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 EXPLANATION = (
     "Marks: means over {seeds} seeds; {bars}. ×: of so many seeds so many diverged; they count with "
-    "the accuracy of their best epoch before, or of guessing. Divided: risk + transport/λ. Tuned: at the rate that is "
-    "best by validation, at each depth."
+    "the accuracy of their best epoch before, or of guessing. Divided: risk + transport/λ. Tuned: with the settings "
+    "(rate, and λ0) that are best by validation, at each depth."
 )
 
 

@@ -208,6 +208,7 @@ def _lines(rows: Table, published: Published, protocols: Sequence[str], run: str
 def line(some: Table, known: tuple[float, float, float] | None, protocols: Sequence[str]) -> dict[str, Any]:
     """Accuracy in percent by each protocol beside the published one, medians of transport and λ, number of seeds.
 
+    "penalty over risk" is the median of transport / (λ · risk) on the training set: how much of the objective it is.
     "diverged" are the seeds that end without a finite risk; they count in all means with the accuracies that they have,
     those of an epoch before or of guessing. Without rows the published value stands alone.
     """
@@ -219,8 +220,16 @@ def line(some: Table, known: tuple[float, float, float] | None, protocols: Seque
     for protocol in protocols:
         found |= numbers.cells(spelled(protocol), percent(some, protocol))
     found |= {"lowest held-out": 100 * some.held_out.min(), "transport": some.transport.median()}
-    found |= {"λ": some.multiplier.median(), "seeds": len(some), "diverged": int(lost(some).sum())}
+    found |= {"λ": some.multiplier.median(), "penalty over risk": _share(some)}
+    found |= {"seeds": len(some), "diverged": int(lost(some).sum())}
     return found | ({"seeds refreshed": int(some.refreshed.notna().sum())} if "refreshed" in protocols else {})
+
+
+def _share(some: Table) -> float | str:
+    """Of a method with transport in its objective; else nothing."""
+    if not set(some.method) <= {"lap", "lap_divided"}:
+        return ""
+    return float((some.transport / (some.multiplier * some.train_risk)).astype(float).median())
 
 
 def to_table(found: Sequence[Mapping[str, Any]]) -> Table:

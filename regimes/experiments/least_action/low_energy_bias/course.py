@@ -22,7 +22,6 @@ from regimes.training.loop import Training, descend
 from regimes.training.objectives import Plain
 
 Gain = Annotated[float, Field(gt=0)]
-COMPARED = ("kaiming", "orthogonal", "normal")  # laws of the initial weights
 
 
 class Config(Settings):
@@ -32,10 +31,13 @@ class Config(Settings):
         "digits", description="data set; digits needs no files"
     )
     orthogonal: tuple[Gain, ...] = Field((0.01, 0.1, 1.0), description="gains of orthogonal initial weights")
-    kaiming: tuple[Gain, ...] = Field(
-        (0.3, 1.0, 2.0), description="gains of Kaiming normal initial weights, N(0, 2/fan_out) times the gain"
-    )
+    kaiming: tuple[Gain, ...] = Field((0.3, 1.0, 2.0), description="gains of Kaiming normal initial weights")
     normal: tuple[Gain, ...] = Field((0.01, 0.1), description="standard deviations of normal initial weights")
+    xavier: tuple[Gain, ...] = Field((), description="gains of Xavier normal initial weights")
+    lecun: tuple[Gain, ...] = Field((), description="gains of LeCun's initial weights, N(0, 1/fan_in)")
+    kaiming_uniform: tuple[Gain, ...] = Field((), description="gains of Kaiming uniform initial weights")
+    uniform: tuple[Gain, ...] = Field((), description="standard deviations of uniform initial weights")
+    truncated: tuple[Gain, ...] = Field((), description="standard deviations of normal initial weights, cut at two")
     seeds: int = Field(2, ge=2, description="number of seeds: training sets, test sets, orders of batches")
     train_size: int = Field(100, ge=2, description="training samples")
     test_size: int | None = Field(None, ge=1, description="test samples; none: the whole test set")
@@ -110,12 +112,12 @@ def _squares(step: Tensor) -> Tensor:
 
 
 def points(config: Config) -> list[dict[str, Any]]:
-    """Every gain of every law, with every seed."""
+    """Every gain of every law; seed after seed, so that a run cut short is a whole one of fewer seeds."""
     return [
         {"law": law, "gain": gain, "seed": seed}
-        for law in COMPARED
-        for gain in getattr(config, law)
         for seed in range(config.seeds)
+        for law in LAWS
+        for gain in getattr(config, law)
     ]
 
 

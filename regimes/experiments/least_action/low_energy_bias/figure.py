@@ -18,7 +18,7 @@ PANELS = (
     ("relative", "test_accuracy", r"relative $\Sigma_k \|v_k\|^2 / \|z_{k-1}\|^2$", "test accuracy"),
     ("transport_start", "transport", "transport cost at the start", "transport cost at the end"),
 )
-NAMES = {"kaiming": "Kaiming", "orthogonal": "orthogonal", "normal": "normal"}
+NAMES = {"kaiming": "Kaiming", "kaiming_uniform": "Kaiming, uniform", "xavier": "Xavier", "lecun": "LeCun"}
 EXPLANATION = (
     "Small marks: runs of {} seeds; large marks: their medians; filled: Kaiming, open: the rest. ρ: Spearman's rank "
     "correlation over the initialisations of a seed, mean over the seeds; 95 % intervals resample initialisations and "
@@ -36,7 +36,7 @@ def draw(rows: "DataFrame") -> "Figure":
             for place, (gain, runs) in enumerate(some.groupby("gain", sort=False)):
                 color = figures.PALETTE[number]
                 look = {"marker": figures.MARKERS[place], "color": color, "linestyle": "none"}
-                look |= {} if law == "kaiming" else {"markerfacecolor": "white"}
+                look |= {} if str(law).startswith("kaiming") else {"markerfacecolor": "white"}
                 for ax, (x, y, _, _) in zip(axes, PANELS, strict=True):
                     ax.plot(runs[x], runs[y], markersize=3, alpha=0.5, **look)
                     ax.plot([runs[x].median()], [runs[y].median()], markersize=7, **look)
@@ -56,8 +56,13 @@ def draw(rows: "DataFrame") -> "Figure":
     return made
 
 
+def other_laws(rows: Any) -> Any:
+    """The rows of all laws but Kaiming's two."""
+    return rows[~rows.law.str.startswith("kaiming")]
+
+
 def _correlation(rows: Any, x: str, y: str) -> str:
-    all_of_them, rest = correlations(rows, x, y), correlations(rows[rows.law != "kaiming"], x, y)
+    all_of_them, rest = correlations(rows, x, y), correlations(other_laws(rows), x, y)
     return f"ρ = {_signed(all_of_them)}\nwithout Kaiming:\n{_signed(rest)}"
 
 

@@ -6,8 +6,8 @@ most C), `_random` (τ starts uniform on [0, 1]), `_decayD` (weight decay on τ)
 
 The learning rate of θ on τ moves the weights of blocks by L² times what it would move a weight of the net. In 8 epochs
 on 400 digits (resnet9, nine blocks in one stage, 5 seeds) they went from −87 to 72 with it, from −8 to 11 with a tenth,
-from 0.11 to 1.89 with a hundredth, at validation errors of 5.3, 5.0 and 4.9 % (vanilla 5.0). So `train` takes 1/L² for
-`tau_lr_factor` where nothing else is said; arms here have the factor 1, or their own.
+from 0.11 to 1.89 with a hundredth, at validation errors of 5.3, 5.0 and 4.9 % (vanilla 5.0). So the factor is 1/L²
+where an arm does not say it, as in `train`; `mean_field_tau1` has that of θ.
 """
 
 import re
@@ -34,7 +34,7 @@ from regimes.training.unfinished import Unfinished
 VANILLA, MEAN_FIELD = "vanilla", "mean_field"
 METHODS: dict[str, dict[str, Any]] = {
     VANILLA: {"mean_field": False},
-    MEAN_FIELD: {"mean_field": True, "tau_lr_factor": 1.0},
+    MEAN_FIELD: {"mean_field": True},
 }
 WORDS: dict[str, tuple[str, Any]] = {
     "epoch": ("tau_sort", "epoch"),
