@@ -99,6 +99,8 @@ def test_an_unknown_nested_key_lists_the_keys_of_its_group(tmp_path):
         ("width=", ["width", "integer", "None"]),
         ("optimiser.step=nan", ["optimiser.step", "finite"]),
         ("optimiser.step=.inf", ["optimiser.step", "finite"]),
+        ("optimiser.step=1e-320", ["optimiser.step: should be 0 or of size 2.2e-308 at least; got 1e-320"]),
+        ("alpha=[1, -1.0e-310]", ["alpha: should be 0 or of size 2.2e-308"]),
         ("optimiser=3", ["optimiser", "3"]),
         ("width.a=3", ["'width'", "no keys below"]),
         ("name=[1]", ["name", "string", "[1]"]),

@@ -10,7 +10,10 @@ from short_training import STEPS, train
 from test_training_resume import assert_same, stop_after
 from torch.testing import assert_close
 
+import regimes
 from regimes.errors import Interrupted, UserError
+from regimes.models.build import build
+from regimes.models.module_wise import module_wise
 from regimes.processes import SINGLE
 from regimes.training import results
 from regimes.training.assemble import assemble, check
@@ -154,6 +157,39 @@ def test_several_processes_are_refused(monkeypatch):
 def test_seeds_side_by_side_are_refused():
     with pytest.raises(UserError, match="side by side are trained end to end"):
         refuse_unfit(settings(seeds=2), SINGLE)
+
+
+def fit_in_modules(path, **changes):
+    torch.manual_seed(0)
+    model = module_wise(build("dense", (5,), 3, blocks=2, width=6), 2, (5,))
+    start = model.auxiliaries[0][1].weight.detach().clone()
+    x = torch.randn(40, 5)
+    regimes.fit(model, (x, x[:, :3].argmax(1)), out=path / "run", epochs=2, batch=16, lr=0.02, **changes)
+    return (model.auxiliaries[0][1].weight - start).abs().max()
+
+
+def test_fit_trains_modules_each_by_its_own_classifier(tmp_path):
+    assert fit_in_modules(tmp_path) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lap": True}, "fit: lap moves its λ by the risk of the whole network"),
+        ({"blocks": "segments.?.blocks.?"}, "has blocks and an output of its own; got blocks"),
+        ({"output": torch.exp, "shortcuts": ()}, "got shortcuts, output"),
+    ],
+)
+def test_fit_refuses_what_does_not_go_with_modules_before_there_is_a_folder(tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        fit_in_modules(tmp_path, **changes)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["movement_step", "multiplier", "gain"])
+def test_a_number_that_training_would_take_for_zero_is_refused(name):
+    with pytest.raises(ValueError, match="should be 0 or of size"):
+        settings(**{name: 1e-320})
 
 
 @pytest.mark.parametrize("step", [0.0, -1.0, float("nan"), float("inf")])

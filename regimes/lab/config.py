@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,11 +17,12 @@ from regimes.lab.yaml_text import parse_yaml, read_yaml
 from regimes.paths import home
 
 HUGE = 1e30  # of a number: squares and products with others stay finite
+TINY = sys.float_info.min  # what is smaller counts as 0 wherever denormal numbers are flushed, as they are in training
 SettingsType = TypeVar("SettingsType", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of every configuration: frozen, unknown keys and non-finite numbers are errors."""
+    """Base of every configuration: frozen; unknown keys, non-finite and denormal numbers are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
 
@@ -37,6 +39,14 @@ class Settings(BaseModel):
         field = cls.model_fields[str(info.field_name)]
         if _holds_bool(value) and re.search(r"\b(bool|Any)\b", str(field.annotation)) is None:
             raise PydanticCustomError("bool_as_number", "Input should not be true or false")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _none_that_counts_as_zero(cls, value: Any) -> Any:
+        numbers = [number for _, number in _numbers(value, "")]
+        if any(0 < abs(number) < TINY for number in numbers):
+            raise PydanticCustomError("denormal", f"Input should be 0 or of size {TINY:.1e} at least")
         return value
 
 

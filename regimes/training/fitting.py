@@ -14,6 +14,7 @@ from regimes.errors import UserError, users_choice
 from regimes.lab.endings import full_card_told
 from regimes.lab.runs import default_folder
 from regimes.models.costs import evaluation_batch, typical_work
+from regimes.models.module_wise import ModuleWiseNet
 from regimes.models.residual import ResidualNet, Trace, as_trace
 from regimes.models.selection import Chosen
 from regimes.models.tracing import TracedModel, trace_residuals
@@ -145,11 +146,26 @@ def _traced(
         raise UserError(f"fit needs a torch module to train; got {type(model).__name__}.")
     with users_choice():
         model = unwrapped(model, "fit")
+    if isinstance(model, ModuleWiseNet):
+        _refuse_beside_modules(lap, blocks=blocks, shortcuts=shortcuts, output=output)
     if isinstance(model, ResidualNet) and blocks is None and output is None:
         return model
     if lap or blocks is not None:
         return trace_residuals(model, blocks, shortcuts=shortcuts, output=output)
     return Untraced(model, output)
+
+
+def _refuse_beside_modules(lap: bool, **named: Any) -> None:
+    if lap:
+        raise UserError(
+            "fit: lap moves its λ by the risk of the whole network, and a ModuleWiseNet learns by that of each module: "
+            "leave lap out, or pass the network that was cut."
+        )
+    given = [name for name, value in named.items() if value is not None]
+    if given:
+        raise UserError(
+            f"fit: a ModuleWiseNet has blocks and an output of its own; got {', '.join(given)}. Leave them out."
+        )
 
 
 def _settings(given: dict[str, Any]) -> FitConfig:

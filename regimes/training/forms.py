@@ -56,7 +56,7 @@ def _in_modules(config: TrainConfig, model: ResidualNet, shape: Sequence[int]) -
     ):
         if getattr(config, name):
             flag = name if name in ("compile", "cuda_graphs") else f"--{name.replace('_', '-')}"
-            raise UserError(f"{flag} {why}: leave out it or --module-wise")
+            raise UserError(f"{flag} {why}: leave out {flag} or --module-wise")
     _refuse_processes("--module-wise")
     if len(model.segments) == 0:
         raise UserError(
