@@ -147,3 +147,35 @@ def test_a_share_is_unknown_if_one_of_its_trials_is():
         assert math.isnan(found.value)
         assert math.isnan(found.interval.low)
         assert found.estimate.repetitions > 1
+
+
+def test_copies_within_a_group_do_not_narrow_the_interval_of_a_share():
+    hits, seeds = np.array([1, 1, 0, 1, 0]), np.arange(5)
+    once = numbers.share(hits)
+    for copies in (2, 13):
+        found = numbers.share(np.tile(hits, copies), groups=np.tile(seeds, copies))
+        for level in (0.95, 0.99):
+            assert tuple(found.estimate.at(level)) == pytest.approx(tuple(once.estimate.at(level)))
+        assert found.estimate.repetitions == 5
+        assert numbers.share(np.tile(hits, copies)).interval.inside(once.interval)  # without groups they do
+    assert numbers.share(np.ones(260), groups=np.arange(260) % 20).interval == share_interval(20, 20).interval
+
+
+def test_the_share_over_groups_is_the_mean_of_theirs_whatever_the_labels_are():
+    found = numbers.share([1, 0, 0, 0, 1], groups=["b", "b", "b", "b", "a"])
+    assert (found.value, found.interval) == (0.625, share_interval(1.25, 2).interval)
+    assert numbers.share([1, math.nan, 1], groups=[0, 0, 1]).estimate.repetitions == 2
+    with pytest.raises(ValueError, match="a group for each hit"):
+        numbers.share([1, 0], groups=[1])
+
+
+@pytest.mark.parametrize("common", [0.0, 0.5, 1.0])
+def test_the_interval_over_groups_covers_however_the_hits_of_a_group_hang_together(common):
+    """Each hit of a group is the group's own with the probability `common`, else drawn for itself."""
+    rng = np.random.default_rng(0)
+    groups, share, covered = np.repeat(np.arange(40), 6), 0.8, []
+    for _ in range(400):
+        own, shared = rng.random(240) < share, (rng.random(40) < share)[groups]
+        low, high = numbers.share(np.where(rng.random(240) < common, shared, own), groups=groups).interval
+        covered.append(low <= share <= high)
+    assert np.mean(covered) > 0.95 - 5 * math.sqrt(0.05 * 0.95 / 400)

@@ -79,18 +79,26 @@ def median(values: ArrayLike, level: float = LEVEL) -> Number | None:
     return Number.of(median_interval(values, level)) if np.size(values) else None
 
 
-def share(hits: ArrayLike, of: ArrayLike | None = None) -> Number | None:
+def share(hits: ArrayLike, of: ArrayLike | None = None, groups: ArrayLike | None = None) -> Number | None:
     """Share of hits (true, or 1) with the interval of `share_interval`; None without values.
 
+    Hits that share random draws, as settings of one seed do, hang together and need groups: a label for each hit, such
+    as its seed. The share is then the mean over the groups of their shares, and only groups count as repetitions:
+    valid however the hits of a group depend on each other.
     It is not known if a hit is NaN, or one of the values `of` which the hits are: NaN compares as false.
     """
     sample = np.asarray(hits, dtype=float)
     if not sample.size:
         return None
+    labels = np.arange(sample.size) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if len(labels) != sample.size:
+        raise ValueError(f"share needs a group for each hit; got {len(labels)} groups for {sample.size} hits.")
+    count = int(labels.max()) + 1
     if np.isnan(sample).any() or (of is not None and np.isnan(np.asarray(of, dtype=float)).any()):
         nothing = Interval(np.nan, np.nan)
-        return Number.of(Estimate(np.nan, nothing, repetitions=sample.size))
-    return Number.of(share_interval(int(sample.sum()), sample.size))
+        return Number.of(Estimate(np.nan, nothing, repetitions=count))
+    shares = np.bincount(labels, sample) / np.bincount(labels)
+    return Number.of(share_interval(float(shares.sum()), count))
 
 
 def largest(values: ArrayLike, error: Any = 0.0) -> Number | None:

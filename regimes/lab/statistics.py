@@ -89,10 +89,12 @@ def median_interval(values: ArrayLike, level: float = LEVEL) -> Estimate:
     return Estimate.of(float(np.median(sample)), at, level, sample.size, "median")
 
 
-def share_interval(hits: int, trials: int, level: float = LEVEL) -> Estimate:
+def share_interval(hits: float | int, trials: int, level: float = LEVEL) -> Estimate:
     """Share of hits among independent trials, with Wilson's score interval; it stays inside [0, 1].
 
     Centre (p + z²/2n)/(1 + z²/n), half width z √(p(1−p)/n + z²/4n²)/(1 + z²/n), z the normal quantile.
+    A trial may be a share itself, of tries that hang together, and hits the sum of these: numbers in [0, 1] of mean p
+    have the variance p(1−p) at most, that of a single try. So the interval covers no less then, and often more.
     """
     if not 0 <= hits <= trials or trials < 1:
         raise ValueError(f"share_interval needs 0 ≤ hits ≤ trials and a trial; got {hits} of {trials}")

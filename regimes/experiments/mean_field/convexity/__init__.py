@@ -7,7 +7,8 @@ Training moves neurons: its geometry is that of Wasserstein geodesics, along whi
 that optimal transport pairs it with. There f is not linear, and F need not be convex. For two nets that training has
 brought to a small risk from two starts, the mean of the ends is small, while half way the neurons are something else:
 the risk there should be above that mean. (That it is in more than half of the pairs is a choice, not a derivation.) So
-the convexity in μ alone does not say why training finds the minimum.
+the convexity in μ alone does not say why training finds the minimum. Nets of all widths have the samples of their seed:
+the interval is over the seeds.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -49,9 +50,9 @@ def excess(rows: Any, way: str) -> "Series":
 
 
 def violations(rows: Any, way: str) -> Number | None:
-    """The share of pairs whose middle lies above the mean of the ends, with its binomial interval."""
+    """The share of pairs whose middle lies above the mean of the ends; pairs of one seed have the same samples."""
     over = excess(rows, way)
-    return share(over > 0, over)
+    return share(over > 0, over, rows.seed)
 
 
 def judge(rows: "DataFrame") -> Judgement:

@@ -26,8 +26,13 @@ def ends(rows: "DataFrame") -> Any:
 
 
 def share(some: Any, column: str = "proved") -> Number | None:
-    """Share of the runs where the column is true, with its binomial interval; None without runs."""
-    return numbers.share(some[column], some.value - (some.best if column == "spurious" else some.lower))
+    """Share of the runs where the column is true, over their problems; None without runs."""
+    return numbers.share(some[column], some.value - (some.best if column == "spurious" else some.lower), draws(some))
+
+
+def draws(some: Any) -> Any:
+    """Which runs share random numbers: teachers and starts of one seed in the same dimension, whatever the lift."""
+    return some.groupby([some.problem.str.split().str[-1], "seed"]).ngroup()
 
 
 def shares(rows: "DataFrame", column: str = "proved") -> dict[tuple[str, str], Number]:
@@ -41,7 +46,7 @@ def in_its_sign(rows: "DataFrame") -> Number | None:
     last = ends(rows)
     some = last[last.start == "one sign"]
     above = some.value - some.lower_positive
-    return numbers.share(above <= NEAR * some["first"], above)
+    return numbers.share(above <= NEAR * some["first"], above, draws(some))
 
 
 def slack(rows: "DataFrame") -> "Series":

@@ -69,7 +69,7 @@ WAYS = (PARTICLES, CONE)
 
 
 def judge(rows: "DataFrame") -> Judgement:
-    """Shares over all trials of a kind, positive and signed together; certificates and distances over all ways."""
+    """Shares over all trials of a kind, positive and signed, which are drawn apart; certificates over all ways."""
     known = with_excess(rows)
     particles: Any = known[known.way.isin(WAYS)]
     circle, torus = (particles[particles.dim == dim] for dim in (1, 2))

@@ -20,8 +20,8 @@ def with_excess(rows: Any) -> Any:
 
 
 def share(rows: Any) -> Number | None:
-    """Share of successes with Wilson's interval."""
-    return numbers.share(rows.success, rows.excess)
+    """Share of successes with Wilson's interval; ways that look for the same spikes count as one trial."""
+    return numbers.share(rows.success, rows.excess, rows.groupby(["dim", "spikes", "seed"]).ngroup())
 
 
 def rates(rows: Any) -> dict[tuple[int, str, str], dict[int, Number]]:

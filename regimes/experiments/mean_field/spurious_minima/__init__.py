@@ -16,7 +16,8 @@ At an end with R ≈ 0 there is no such point: h(θ) ≥ −√(2R) (E relu²)^�
 Then descent goes on with the neuron that was added, and once more where it ends in a minimum that is spurious again:
 four such neurons should lead nearly all runs to R ≈ 0. (Trial runs at k = 10 and 19, of other seeds, needed one or more
 than one.) The control is one neuron at a random point where R falls too: it says whether the place matters, or only
-that there is one neuron more.
+that there is one neuron more. Starts of different sizes are drawn independently, those of one seed as well, and count
+as so many trials.
 """
 
 from typing import TYPE_CHECKING, Any

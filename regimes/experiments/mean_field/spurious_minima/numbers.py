@@ -19,7 +19,7 @@ def spurious(rows: Any) -> Any:
 
 
 def share(rows: Any, column: str = "stuck") -> Number | None:
-    """Share of the rows where the column is true, with its binomial interval; None without rows."""
+    """Share of the rows where the column is true, with its binomial interval: all starts are independent."""
     return numbers.share(rows[column], rows.risk)
 
 
