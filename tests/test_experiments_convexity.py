@@ -19,7 +19,7 @@ def made_up(bend=-1.0, above=10, mixture=0.9):
 
 
 @pytest.mark.parametrize(("rows", "verdict"), [
-    (made_up(), "supported"), (made_up(bend=-2.0), "refuted"), (made_up(above=2), "refuted"),
+    (made_up(), "supported"), (made_up(bend=-2.0), "refuted"), (made_up(above=1), "refuted"),
     (made_up(above=6), "inconclusive"), (made_up(mixture=1.1, bend=1.0), "refuted"),
 ])  # fmt: skip
 def test_each_prediction_is_judged_by_its_own_number(rows, verdict):

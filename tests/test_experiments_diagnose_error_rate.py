@@ -22,11 +22,18 @@ def rows(wrong=0, unknown=0, count=260):
 
 
 def test_few_mistakes_support_the_rate_and_many_refute_it():
-    assert judge(rows()).verdict == "supported"
-    assert judge(rows(wrong=2, unknown=2)).verdict == "supported"
-    assert judge(rows(unknown=40)).verdict == "refuted"  # cannot tell is not right
-    assert judge(rows(wrong=40)).verdict == "refuted"
-    assert judge(rows(wrong=10)).verdict == "inconclusive"
+    """Of 160 seeds."""
+    every = 160 * len(KINDS)
+    assert judge(rows(count=every)).verdict == "supported"
+    assert judge(rows(wrong=16, unknown=16, count=every)).verdict == "supported"
+    assert judge(rows(unknown=320, count=every)).verdict == "refuted"  # cannot tell is not right
+    assert judge(rows(wrong=320, count=every)).verdict == "refuted"
+    assert judge(rows(wrong=80, count=every)).verdict == "inconclusive"
+
+
+def test_kinds_of_one_seed_share_their_draws_and_are_one_repetition():
+    found = judge(rows()).findings[0]
+    assert (found.value, found.repetitions, found.verdict) == (1.0, 20, "inconclusive")
 
 
 def test_two_nets_without_a_mistake_prove_nothing():

@@ -50,7 +50,7 @@ def certify_spikes(risk: SpikeRisk, measure: Measure) -> SpikeCertificate:
     Dual problem: max over p of ⟨y, p⟩ − λ‖p‖²/2 with |⟨D_n(· − θ), p⟩| ≤ 1 for all θ (positive μ: without | |).
     p = t(y − D_n * μ)/λ, with the best t that `bound` proves to be allowed: t ≤ 1/max |η|. By weak duality every such
     value is a lower bound of F. At a minimiser the gap is 0; near it, it is about |μ|(max |η| − 1).
-    Source: [DuvalPeyre2015] section 2; the rescaled dual point is that of the Lasso, [Fercoq2015].
+    Source: [DuvalPeyre2015]; the rescaled dual point is that of the Lasso, [Fercoq2015].
     """
     risk = risk.repeated(measure.runs)
     residual = risk.residual(measure)

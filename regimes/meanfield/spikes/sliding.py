@@ -152,7 +152,7 @@ def first_order_shift(risk: SpikeRisk, position: Float[Tensor, "m d"], mass: Flo
     """How far the penalty moves the spikes that were seen, to first order in λ: the largest |δθ_j|.
 
     At spikes with residual 0 the gradient of F is (s, 0) and its Hessian H is JᵀJ/λ, so that (δw, δθ) = −H⁻¹(s, 0): it
-    is proportional to λ. Source: [DuvalPeyre2015] section 4.
+    is proportional to λ. Source: [DuvalPeyre2015].
     """
     gradient, hessian = newton_system(risk, Spikes(position, mass), 1.0)
     gradient[len(mass) :] = 0

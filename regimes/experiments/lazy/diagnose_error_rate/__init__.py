@@ -11,6 +11,10 @@ interval above; and at most 5 % wrong. The limits of `diagnose` were set before,
 1000 on) chose widths and steps at which the nets train; it changed no limit.
 It chose the target, too: a first one, even in the inputs, was hard for tanh nets, which are odd, so that they had not
 trained. Regimes in between have no known truth and are left out, so the rate is one for clear cases.
+
+All kinds of one seed have the same samples, and those of one architecture the same first weights. So the interval is
+over the seeds, each with the share of its thirteen nets: twenty seeds without a mistake leave it open from 0.84 on, and
+it takes 73 to prove 95 %. The kinds themselves are as they were picked, and no sample of others.
 """
 
 from typing import TYPE_CHECKING
@@ -43,7 +47,7 @@ BATCHED = ("seed",)
 
 def judge(rows: "DataFrame") -> Judgement:
     """Both shares over all nets; beside them the shares of the lazy and of the other nets."""
-    found = {RIGHT: share(rows.right), WRONG: share(rows.wrong)}
+    found = {RIGHT: share(rows.right, groups=rows.seed), WRONG: share(rows.wrong, groups=rows.seed)}
     merits = {
         "nets": float(len(rows)),
         "right, lazy nets": share(rows.right[rows.truth > 0]),
@@ -99,7 +103,7 @@ def draw(rows: "DataFrame") -> "Figure":
             range(len(kinds)), [f"{_shown(kind)} ({'lazy' if KINDS[kind].lazy else 'not lazy'})" for kind in kinds]
         )
         ax.set(xscale="log", xlabel="linearisation gap, weight decay set apart", ylim=(len(kinds) - 0.4, -0.6))
-        found = share(rows.right)
+        found = share(rows.right, groups=rows.seed)
         ax.set_title(
             "" if found is None else f"{int(rows.right.sum())} of {len(rows)} verdicts right: {found.estimate}"
         )

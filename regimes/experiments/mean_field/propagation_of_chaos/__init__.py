@@ -16,10 +16,11 @@ the atoms unevenly, by m^−1/2, and leave it after a time of order log m. The e
 
 What the rate measures is the sampling of the start: a particle in each of m arcs has errors of order m^−3/2 in smooth
 functions, and 1/m in W2. W2 to the copies is Δ at most, −½ in any dimension D. W2 between two seeds, or to the law, is
-that of m independent points [FournierGuillin2015]: −½ for D = 1; √(log m/m) for D = 2, whose exponent at m = 130, the
-middle of 33 ... 513, is −½ + 1/(2 log m) = −0.40; −1/D for D > 2. The equation for the density on the circle is a
-second truth, of order 2 in the width of its cells. A pilot with seeds from 1000 on chose sizes and tolerances, and
-whether angles are taken modulo 2π (they are not: the largest W2 in 3-d would meet the size of the torus).
+that of m independent points whose density lies between two positive numbers [Divol2021]: −½ for D = 1; √(log m/m) for
+D = 2, whose exponent at m = 130, the middle of 33 ... 513, is −½ + 1/(2 log m) = −0.40; −1/D for D > 2. The equation
+for the density on the circle is a second truth, of order 2 in the width of its cells. A pilot with seeds from 1000 on
+chose sizes and tolerances, and whether angles are taken modulo 2π (they are not: the largest W2 in 3-d would meet the
+size of the torus).
 """
 
 from typing import TYPE_CHECKING
@@ -79,7 +80,7 @@ STATEMENT = Statement(
     title="Nets of m neurons stay m^−1/2 away from their limit",
     claim="m particles from independent starts stay of order m^−1/2 away from their limit, over all times where "
     "the loss decays faster than t^−2; a stratified start is nearer; where the loss does not decay the limit is lost.",
-    source="[ChenRotskoff2020], [FournierGuillin2015]",
+    source="[ChenRotskoff2020], [Divol2021]",
     predictions=(
         *(Prediction(decay_words(problem), interval, "derived") for problem, interval in DECAYS.items()),
         Prediction(AFTER, Interval(0.0, 1.0), "derived"),

@@ -57,7 +57,7 @@ STATEMENT = Statement(
     claim="Gradient descent for two-layer ReLU nets as wide as their orthogonal teacher mostly ends in spurious local "
     "minima; the share falls to 0 with one and two neurons more. None of them is a minimum over measures: the first "
     "variation shows where a neuron is missing.",
-    source="[SafranShamir2018] Table 1",
+    source="[SafranShamir2018]",
     predictions=(
         *(Prediction(share_of(*key), Interval.around(known, 0.1), "published") for key, known in PUBLISHED.items()),
         Prediction(NONE, Interval(0.0, 0.02), "published"),
