@@ -10,12 +10,13 @@ from pydantic import ValidationError
 from torch.testing import assert_close
 
 from regimes.experiments.mean_field import mean_field_resnet
-from regimes.experiments.mean_field.mean_field_resnet import GAIN, MEAN_FIELD, VANILLA, Config, arms
+from regimes.experiments.mean_field.mean_field_resnet import GAIN, MEAN_FIELD, USUAL_RATE, VANILLA, Config, arms
 from regimes.experiments.mean_field.mean_field_resnet.config import SMOKE
 from regimes.lab.config import load
 from regimes.lab.sweep import grid_points
 from regimes.training.config import TrainConfig
 
+USUAL = {"tau_lr_factor": 1.0}  # of the statement; not the default of `train`
 SETTINGS = {"dataset": "digits", "train_size": 40, "validation": 30, "test_size": 50, **SMOKE, "epochs": 2, "batch": 20}
 
 
@@ -32,8 +33,9 @@ def rows_of(errors, seeds=5):
 
 
 def test_a_lower_error_in_every_seed_supports_the_claim():
-    judged = mean_field_resnet.judge(rows_of({VANILLA: 30.0, MEAN_FIELD: 29.4}))
+    judged = mean_field_resnet.judge(rows_of({VANILLA: 30.0, MEAN_FIELD: 29.4, "mean_field_default": 29.5}))
     assert judged.verdict == "supported"
+    assert judged.merits[USUAL_RATE] == pytest.approx(0.5)
     assert judged.merits[GAIN] == pytest.approx(0.6)
     half = 2.776445 * 0.1 * math.sqrt(2.5) / math.sqrt(5)  # the 2 points a seed that both have cancel
     assert judged.findings[0].measured == pytest.approx((0.6 - half, 0.6 + half), rel=1e-4)  # kept to ± 100 points
@@ -46,6 +48,11 @@ def test_a_higher_error_in_every_seed_refutes_it():
 def test_a_difference_within_its_scatter_is_inconclusive():
     assert mean_field_resnet.judge(rows_of({VANILLA: 30.0, MEAN_FIELD: 29.99})).verdict == "inconclusive"
     assert mean_field_resnet.judge(rows_of({VANILLA: 30.0, MEAN_FIELD: 20.0}, seeds=1)).verdict == "inconclusive"
+
+
+def test_without_the_default_rate_its_prediction_is_not_measured():
+    found = mean_field_resnet.judge(rows_of({VANILLA: 30.0, MEAN_FIELD: 29.4})).findings
+    assert [finding.verdict for finding in found] == ["supported", "not measured"]
 
 
 def test_only_seeds_that_have_both_count():
@@ -91,22 +98,24 @@ def test_the_figure_has_a_mark_for_every_arm_and_the_published_range():
     [
         ("vanilla", {"mean_field": False}),
         ("vanilla_lr0.2", {"mean_field": False, "lr": 0.2}),
-        ("mean_field", {"mean_field": True}),
-        ("mean_field_tau1", {"mean_field": True, "tau_lr_factor": 1.0}),
-        ("mean_field_never", {"mean_field": True, "tau_sort": "never"}),
+        ("mean_field", {"mean_field": True, "tau_lr_factor": 1.0}),
+        ("mean_field_default", {"mean_field": True, "tau_lr_factor": None}),
+        ("mean_field_never", {"mean_field": True, "tau_sort": "never", **USUAL}),
         ("mean_field_epoch_tau0.1", {"mean_field": True, "tau_sort": "epoch", "tau_lr_factor": 0.1}),
-        ("mean_field_nofirst_random", {"mean_field": True, "tau_first_gap": False, "tau_start": "random"}),
-        ("mean_field_clip2_decay0.01", {"mean_field": True, "tau_clip": 2.0, "tau_weight_decay": 0.01}),
+        ("mean_field_nofirst_random", {"mean_field": True, "tau_first_gap": False, "tau_start": "random", **USUAL}),
+        ("mean_field_clip2_decay0.01", {"mean_field": True, "tau_clip": 2.0, "tau_weight_decay": 0.01, **USUAL}),
     ],
 )
 def test_an_arm_is_its_settings(name, settings):
     assert arms.read_arm(name) == settings
     read = TrainConfig.model_validate({**SETTINGS, **settings})
     assert settings.items() <= read.model_dump().items()
-    assert read.tau_lr_factor == settings.get("tau_lr_factor")  # none, the default: 1/L²
 
 
-@pytest.mark.parametrize("name", ["lap", "mean_field_", "mean_field_tau", "vanilla_never", "mean_field_epoch_never"])
+@pytest.mark.parametrize(
+    "name",
+    ["lap", "mean_field_", "mean_field_tau", "vanilla_never", "mean_field_epoch_never", "mean_field_default_tau1"],
+)
 def test_what_is_no_arm_is_refused_before_anything_is_trained(name):
     with pytest.raises(ValueError, match=f"an arm needs .*; got '{name}'"):
         arms.read_arm(name)

@@ -6,8 +6,8 @@ most C), `_random` (τ starts uniform on [0, 1]), `_decayD` (weight decay on τ)
 
 The learning rate of θ on τ moves the weights of blocks by L² times what it would move a weight of the net. In 8 epochs
 on 400 digits (resnet9, nine blocks in one stage, 5 seeds) they went from −87 to 72 with it, from −8 to 11 with a tenth,
-from 0.11 to 1.89 with a hundredth, at validation errors of 5.3, 5.0 and 4.9 % (vanilla 5.0). So the factor is 1/L²
-where an arm does not say it, as in `train`; `mean_field_tau1` has that of θ.
+from 0.11 to 1.89 with a hundredth, at validation errors of 5.3, 5.0 and 4.9 % (vanilla 5.0). So `train` takes 1/L² for
+`tau_lr_factor` where nothing else is said, and so does the arm `_default` here; others have the factor 1, or their own.
 """
 
 import re
@@ -31,16 +31,17 @@ from regimes.training.metrics import evaluate
 from regimes.training.runtime import autocast
 from regimes.training.unfinished import Unfinished
 
-VANILLA, MEAN_FIELD = "vanilla", "mean_field"
+VANILLA, MEAN_FIELD, DEFAULT = "vanilla", "mean_field", "mean_field_default"
 METHODS: dict[str, dict[str, Any]] = {
     VANILLA: {"mean_field": False},
-    MEAN_FIELD: {"mean_field": True},
+    MEAN_FIELD: {"mean_field": True, "tau_lr_factor": 1.0},
 }
 WORDS: dict[str, tuple[str, Any]] = {
     "epoch": ("tau_sort", "epoch"),
     "never": ("tau_sort", "never"),
     "nofirst": ("tau_first_gap", False),
     "random": ("tau_start", "random"),
+    "default": ("tau_lr_factor", None),
 }
 NUMBERS = {"lr": "lr", "tau": "tau_lr_factor", "clip": "tau_clip", "decay": "tau_weight_decay"}
 SPELLED = {
@@ -48,6 +49,7 @@ SPELLED = {
     "never": "never sorted",
     "nofirst": "first gap fixed at 1",
     "random": "random start",
+    "default": "rate of times over L²",
     "lr": "learning rate {}",
     "tau": "rate of times × {}",
     "clip": "gradient of times clipped at {}",
@@ -68,7 +70,7 @@ def read_arm(name: str) -> dict[str, Any]:
     own: dict[str, Any] = {}
     for part in rest.split("_")[1:]:
         word = part.rstrip("0123456789.")
-        setting, value = WORDS.get(word) or (NUMBERS[word], float(part[len(word) :]))
+        setting, value = WORDS[word] if word in WORDS else (NUMBERS[word], float(part[len(word) :]))
         if setting in own or (method == "vanilla" and setting != "lr"):
             raise UserError(f"an arm needs each setting once, and vanilla has none of times; got {name!r}.")
         own[setting] = value

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from regimes.errors import UserError
-from regimes.experiments.mean_field.mean_field_resnet.arms import MEAN_FIELD, VANILLA, read_arm
+from regimes.experiments.mean_field.mean_field_resnet.arms import DEFAULT, MEAN_FIELD, VANILLA, read_arm
 from regimes.lab.config import Settings
 
 OWN = {
@@ -23,7 +23,7 @@ class Config(Settings):
 
     dataset: Literal["digits", "cifar10", "cifar100"] = Field("digits", description="data set")
     data_dir: str | None = Field(None, description="folder with the data files; null: REGIMES_DATA_DIR")
-    arm: list[str] = Field([VANILLA, MEAN_FIELD], min_length=1, description="nets that are compared")
+    arm: list[str] = Field([VANILLA, MEAN_FIELD, DEFAULT], min_length=1, description="nets that are compared")
     seeds: int = Field(2, ge=1, description="repetitions; intervals are over these")
     first_seed: int = Field(0, ge=0, description="the first of the seeds")
     extra_arm: list[str] = Field(
