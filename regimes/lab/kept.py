@@ -168,7 +168,7 @@ def with_results(page: Path, root: Path, titles: Mapping[str, str], theories: Ma
 def _with_verdicts(text: str, folder: Path, known: Iterable[str], link: str) -> str:
     lines = {name: f"{NOT_RUN.capitalize()}." for name in known}
     for kept in results_in(folder):
-        name, held = kept.path.name, f": {kept.held()} predictions" if kept.held() else ""
+        name, held = kept.path.name, f"; {kept.held()} predictions supported" if kept.held() else ""
         files = f"[Table]({link}/{name}/table.md), [figure]({link}/{name}/figure.png)"
         lines[name] = f"{(kept.verdict or NO_VERDICT).capitalize()}{held}. {files}."
     return _ENTRY.sub(lambda at: f"### {at[1]}\n\n*{lines[at[1]]}*\n\n" if at[1] in lines else at[0], text)

@@ -41,7 +41,7 @@ COURSE = "λ at the end over that of the exact course, worst risk"
 RESIDUAL = "hinge: objective over the least one − 1"
 PREDICTED = {"hinge": Interval.at_most(0.7), "square": Interval(1.15, 1.4), "logistic": Interval(1.3, 1.65)}
 STATEMENT = Statement(
-    title="The multiplier rests for the hinge, not for other risks",
+    title="λ comes to rest for the hinge loss, not for other risks",
     claim="The multiplier of least action comes to rest for the hinge loss; for the square loss it grows like t^(1/3) "
     "and for cross-entropy like √(t log t), where margins have to be paid by transport.",
     source="[Karkar2020] section 4, method of multipliers; exponents derived here",

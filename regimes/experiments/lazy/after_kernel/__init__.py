@@ -41,7 +41,7 @@ LABELS = "smallest α: mean square error, after kernel over that of a net traine
 AFTER_RATE = "exponent in α of the distance of the after kernel's fit from the start kernel's"
 NET_RATE = "exponent in α of the distance of the net from the start kernel's fit"
 STATEMENT = Statement(
-    title="A trained net is a regression with its after kernel",
+    title="A trained net is nearly a regression with its final kernel",
     claim="At the same training loss, the kernel of a net trained at the mean-field scale fits held-out images better "
     "than the kernel at the start, as the net does, and because of the labels; for lazy nets all three are one.",
     source="[Long2021] and [Fort2020] for the after kernel, [ChizatOyallonBach2019] for the rates",

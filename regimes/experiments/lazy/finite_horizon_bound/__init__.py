@@ -32,7 +32,7 @@ ROUNDING = 1e-6  # of difference quotients of float64 numbers down to 1e-9 apart
 SHARPER = 4.0  # (2 + 4K/3) / (½ + K/3)
 
 STATEMENT = Statement(
-    title="The bound on the distance to the tangent model",
+    title="A bound on the distance to the tangent model holds",
     claim="At time T = K/Lip(h)² the net is within (K²/α) (Lip(Dh)/Lip(h)²) ‖αh(w_0) − y*‖² of its tangent model.",
     source="[ChizatOyallonBach2019] Theorem 2.3 and appendix B.2",
     predictions=(

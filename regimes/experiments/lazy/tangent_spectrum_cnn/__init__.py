@@ -34,7 +34,7 @@ SLOPE = "slope of log λ_i against log i beyond the first k"
 PUBLISHED_GAP = 10.0  # about an order of magnitude
 
 STATEMENT = Statement(
-    title="The spectrum of a convolutional net's tangent kernel",
+    title="A CNN's tangent kernel has a gap after its first k eigenvalues",
     claim="The tangent kernel of a convolutional net on images has as many large eigenvalues as outputs, a gap of "
     "about an order of magnitude after them, and then a tail like 1/i.",
     source="[ChizatOyallonBach2019] Fig. 7b",
