@@ -20,6 +20,7 @@ from regimes.errors import first_line
 
 _SLICE = 2**18  # entries that are looked at together
 _SAFE, _HALF = (torch.float32, torch.float64), (torch.float16, torch.bfloat16)
+_SAFE_ARRAYS, _HALF_ARRAYS = (np.float32, np.float64), (np.float16,)
 
 
 class _Spec(NamedTuple):
@@ -121,27 +122,26 @@ def without_values(array: Any) -> bool:
 
 
 def real(caller: str, /, *, half: bool = False, numpy: bool = False, **arrays: Any) -> None:
-    """Refuse all but float32 and float64: complex, integer, and (unless `half`) 16-bit entries. None is left out.
-
-    Refuses all but tensors too, or with `numpy` all but tensors and arrays.
-    """
+    """Refuse all but tensors, with `numpy` arrays too, of float32, float64 or with `half` 16 bits. None is left out."""
     for name, array in arrays.items():
         if array is None:
             continue
-        dtype = getattr(array, "dtype", None) if numpy or isinstance(array, Tensor) else None
-        if dtype in _SAFE or (half and dtype in _HALF):
-            continue
-        if isinstance(array, np.ndarray) and dtype in (np.float32, np.float64):
-            continue
-        if dtype is None:
+        own = numpy and isinstance(array, np.ndarray)
+        if not own and not isinstance(array, Tensor):
             raise ValueError(f"{caller} needs {name} as a tensor; got {type(array).__name__}. Use torch.as_tensor.")
-        kind = str(dtype).removeprefix("torch.")
-        if "complex" in kind:
+        dtype = array.dtype
+        if dtype in (_SAFE_ARRAYS if own else _SAFE) or (half and dtype in (_HALF_ARRAYS if own else _HALF)):
+            continue
+        kind, cure = str(dtype).removeprefix("torch."), f"Convert: {name}.{'astype(float)' if own else 'double()'}"
+        if getattr(dtype, "kind", "f") not in "biufc":
+            why, cure = "it holds no numbers", "Pass numbers"
+        elif "complex" in kind:
             why, cure = "its imaginary part would be lost", "Pass real and imaginary parts side by side"
         elif "float" in kind:
-            why, cure = "16 bits are not enough here", f"Convert: {name}.float()"
+            why = "it would be rounded" if dtype.itemsize > 8 else "16 bits are not enough here"
+            cure = cure.replace("double", "float")
         else:
-            why, cure = "it has no fractions", f"Convert: {name}.double()"
+            why = "it has no fractions"
         raise ValueError(f"{caller} needs {name} in float32 or float64; got {kind}: {why}. {cure}.")
 
 

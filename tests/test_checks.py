@@ -1,5 +1,6 @@
 """Door checks: what they take, what they refuse and in which words, and what they cost."""
 
+import re
 import time
 
 import numpy as np
@@ -89,6 +90,29 @@ def test_sixteen_bits_pass_where_they_are_asked_for():
         real("f", half=True, x=ones(2, dtype=torch.complex64))
     with pytest.raises(ValueError, match="int64"):
         real("f", numpy=True, x=np.ones(2, dtype=np.int64))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.ones(2, np.int64), "no fractions. Convert: x.astype(float)"),
+        (np.ones(2, np.float16), "got float16: 16 bits are not enough here. Convert: x.astype(float)"),
+        (np.ones(2, np.longdouble), "it would be rounded"),
+        (np.array(["a"]), "it holds no numbers"),
+        (np.ones(2, object), "got object: it holds no numbers"),
+        (np.float64(1), "as a tensor; got float64"),
+        (torch.ones(2, dtype=torch.int64), "Convert: x.double()"),
+    ],
+)
+def test_a_refusal_names_what_is_wrong_with_an_array_and_its_own_cure(values, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        real("f", numpy=True, x=values)
+
+
+def test_arrays_of_sixteen_bits_pass_like_tensors():
+    real("f", half=True, numpy=True, x=np.ones(2, np.float16))
+    with pytest.raises(ValueError, match="as a tensor; got ndarray"):
+        real("f", half=True, x=np.ones(2, np.float16))
 
 
 def test_tensors_of_one_precision_pass_and_of_two_do_not():
