@@ -23,11 +23,6 @@ had hardly begun, so that the gain over it was largest where nothing moved: they
 of gain 1 least action diverged, plain training and the control did not: left out, too, as that is a matter of step
 size. Of the rest the gain over the control was 2 to 4 points at the three starts that move data farthest, and smaller
 elsewhere.
-
-A first run, of eight initialisations and six other seeds, left all four predictions open: each ρ was positive, with an
-interval, over starts and seeds, from below 0 to above 0.8. So the gains now lie closer between the same ends of each
-law, 16 in all, with ten seeds that no run has seen; the predictions are the same. Kaiming's law and the normal one
-differ in the last layer alone here, as all other layers have as many outputs as there are features.
 """
 
 from typing import TYPE_CHECKING, Any
