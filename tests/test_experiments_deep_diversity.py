@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import torch
+from panels import colours
 from torch.testing import assert_close
 
 from regimes.conventions import generator
@@ -39,7 +40,17 @@ def test_rows_that_obey_support_the_statement_and_each_broken_prediction_refutes
     for change in broken:
         assert deep_diversity.judge(made(**change)).verdict == "refuted", change
     assert len(deep_diversity.table(made())) == len(ARMS)
-    assert deep_diversity.draw(made()).axes
+
+
+def test_a_name_has_one_colour_in_all_panels():
+    cells = [{"kind": "cell", "arm": arm, "seed": 0, "cell": 0, "steep": 0.1, "steep_inside": 0.1} for arm in ARMS]
+    particles = [
+        {"kind": "particle", "arm": arm, "seed": 0, "cell": 0, "particle": 0, "time": t, "v1": t, "u": 1.0, "mass": 1.0}
+        for arm in ARMS for t in (0.0, 1.0)
+    ]  # fmt: skip
+    drawn = colours(deep_diversity.draw(pd.concat([made(), pd.DataFrame(cells + particles)])))
+    assert set(drawn) == {*ARMS, "flat, inside"}
+    assert max(map(len, drawn.values())) == 1
 
 
 def test_rows_of_some_arms_are_judged_as_far_as_they_go():

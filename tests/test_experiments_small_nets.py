@@ -3,6 +3,7 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 import torch
+from panels import colours
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
@@ -170,7 +171,10 @@ def test_nets_that_did_not_reach_equal_risk_are_left_out():
     first, second = contrasts.pairs(rows, "equal_stretch", CONTROL)
     assert list(first.index) == list(second.index) == [2, 3, 4, 5, 6, 7]
     assert set(verdicts(regular_map, rows).values()) == {"supported"}
-    regular_map.draw(rows)
+    drawn = colours(regular_map.draw(rows))
+    assert (len(drawn), max(map(len, drawn.values()))) == (3, 1)  # a name has one colour in all panels
+    for name, color in colours(narrower_intervals.draw(accuracies())).items():
+        assert drawn[name] == color  # and in both figures
     lines = regular_map.table(rows).set_index("arm")
     assert list(lines["nets"]) == [8, 8, 6]
     assert lines["stretch of T"].to_dict() == pytest.approx(

@@ -102,7 +102,7 @@ def audit(
         raise UserError("there is nothing to audit: no results/ here; give the folders of runs")
     for run in runs or []:
         if not (run / "run.json").exists():
-            raise UserError(f"{run} is not the folder of a run: it has no run.json")
+            raise UserError(f"{run} is not the folder of a run: it has no run.json; give one under runs/ or results/")
     found = audited(folders)
     for one in found:
         print("\n".join(lines_of(one)))

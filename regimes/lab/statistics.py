@@ -176,7 +176,7 @@ def _quantile(freedom: int, level: float) -> float:
 
 def _check_level(level: float) -> None:
     if not 0 < level < 1:
-        raise ValueError(f"a confidence level needs to lie between 0 and 1; got {level}")
+        raise ValueError(f"a confidence level needs to lie between 0 and 1; got {level}. Pass 0.95 for 95 %")
 
 
 def _sample(caller: str, values: ArrayLike) -> np.ndarray:

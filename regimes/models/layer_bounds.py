@@ -176,7 +176,10 @@ def _convolution(layer: nn.Conv2d) -> float:
 def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d) -> float:
     """The largest factor of a channel, by the running statistics."""
     if layer.running_var is None:
-        raise ValueError("lipschitz_bound needs batch norms with running statistics.")
+        raise ValueError(
+            "lipschitz_bound needs batch norms with running statistics; got one that takes those of each batch, which "
+            "mixes samples. Make it with track_running_stats=True."
+        )
     factor = (layer.running_var.double() + layer.eps).rsqrt()
     return float((factor if layer.weight is None else factor * layer.weight.double().abs()).amax()) * UP
 

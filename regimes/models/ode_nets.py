@@ -54,8 +54,10 @@ class SimplexSegment(Segment):
 
     def __init__(self, blocks: Iterable[nn.Module]) -> None:
         super().__init__(blocks)
-        if not all(isinstance(block, StepBlock) for block in self.blocks):
-            raise ValueError("SimplexSegment needs blocks with trained steps: StepBlock(r, h).")
+        if strange := [type(block).__name__ for block in self.blocks if not isinstance(block, StepBlock)]:
+            raise ValueError(
+                f"SimplexSegment needs blocks with trained steps; got {strange[0]}. Wrap it: StepBlock(r, h)."
+            )
         self.register_load_state_dict_post_hook(_project)
 
     def steps(self) -> list[Tensor]:

@@ -83,7 +83,10 @@ def similarity(one: Probed, other: Probed) -> Estimated:
     _require_common("similarity", one, other)
 
     if not (one.products.any() and other.products.any()):
-        raise ValueError("similarity needs kernels that are not zero.")
+        raise ValueError(
+            "similarity needs kernels that are not zero; all products of one with its directions are 0. "
+            "Does its output depend on its parameters?"
+        )
 
     def cosine(chosen: Tensor) -> float:
         product = _inner(one, one, chosen) * _inner(other, other, chosen)
@@ -155,10 +158,13 @@ def _inner(one: Probed, other: Probed, chosen: Tensor) -> float:
 
 def _aligned(probed: Probed, size: Statistic) -> Estimated:
     if probed.target is None:
-        raise ValueError("An alignment needs targets: pass y to probe.")
+        raise ValueError("alignment needs targets; probe was called without them. Pass y to probe.")
     along = float(probed.target @ probed.products @ probed.target)
     if not probed.products.any():
-        raise ValueError("An alignment needs a kernel that is not zero.")
+        raise ValueError(
+            "alignment needs a kernel that is not zero; all products with its directions are 0. "
+            "Does the output depend on the parameters?"
+        )
 
     def share(chosen: Tensor) -> float:
         below = size(chosen)

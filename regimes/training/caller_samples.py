@@ -59,7 +59,10 @@ def checked(
         if weight is None:
             raise UserError("fit needs a model with weights to train; this one has none.")
         if not any(weight.requires_grad for weight in model.parameters()):
-            raise UserError("fit needs a model with weights to train; all of this one have requires_grad=False.")
+            raise UserError(
+                "fit needs a model with weights to train; all of this one have requires_grad=False. "
+                "Set it to True for those to train."
+            )
         shown = first.x[:2].to(weight.device)
         if shown.is_floating_point() and shown.dtype != weight.dtype:
             raise UserError(

@@ -94,7 +94,10 @@ def certify(
         )
     finite("certify", plan=plan.data)
     if plan.data.min(initial=0.0) < 0 or plan.data.sum() <= 0:
-        raise ValueError("certify needs a plan of masses: not negative, not all zero.")
+        raise ValueError(
+            "certify needs a plan of masses, not negative and not all zero; got a least mass of "
+            f"{plan.data.min(initial=0.0):g} and a sum of {plan.data.sum():g}. Pass the plan of exact_transport."
+        )
     excess = np.empty(len(x_array))
     for part, cost in _row_blocks(x_array, y_array, p):
         excess[part] = (u[part, None] + v - cost).max(1)

@@ -180,7 +180,9 @@ def power(
     x_flat, t_flat = torch.from_numpy(x_array), torch.from_numpy(t_array)
     scale = displacement_size(x_flat, t_flat)
     if scale == 0:
-        raise ValueError("power needs a map that moves points: every T(x) equals x here.")
+        raise ValueError(
+            "power needs a map that moves points; every T(x) equals x here. The identity is optimal: leave power out."
+        )
     kinds = DEPARTURES if departures is None else departures
     if x_flat.shape[1] == 1:
         kinds = {name: kind for name, kind in kinds.items() if kind is not rotated}

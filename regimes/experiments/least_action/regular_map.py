@@ -23,7 +23,7 @@ from regimes.experiments.least_action.small_nets import contrasts
 from regimes.experiments.least_action.small_nets.contrasts import NAMES, OTHERS
 from regimes.experiments.least_action.small_nets.maps import Config as Config
 from regimes.experiments.least_action.small_nets.maps import measure as measure
-from regimes.experiments.least_action.small_nets.settings import LAP
+from regimes.experiments.least_action.small_nets.settings import ARMS
 from regimes.lab import figures, numbers
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -102,18 +102,19 @@ def draw(rows: "DataFrame") -> "Figure":
     with figures.style():
         for ax, column, words in zip(axes, ("stretch", "inverse_stretch"), ("T", "T⁻¹"), strict=False):
             ends = []
-            for number, other in enumerate(OTHERS):
+            for other in OTHERS:
+                number = ARMS.index(other)
                 first, second = contrasts.pairs(rows, f"equal_{column}", other)
                 look: dict[str, Any] = {"color": figures.PALETTE[number], "markersize": 3, "label": NAMES[other]}
                 ax.plot(second, first, figures.MARKERS[number], **look)
                 ends += [*first, *second]
             if ends:
                 ax.plot([min(ends), max(ends)], [min(ends), max(ends)], ":", color=figures.GREY)
-            ax.set(xscale="log", yscale="log", xlabel="other arm", title=f"stretch of {words}")
+            ax.set(xscale="log", yscale="log", xlabel="plain training, or control", title=f"stretch of {words}")
         axes[0].set_ylabel("least action")
         axes[0].legend(loc="upper left")
         curve = {0.0: "equal_accuracy", **sizes(rows)}
-        for number, arm in enumerate((*OTHERS, LAP)):
+        for number, arm in enumerate(ARMS):
             found = {size: numbers.mean(100 * contrasts.of_arm(rows, arm, column)) for size, column in curve.items()}
             figures.curve(axes[2], numbers.known(found), number=number, bars=True, label=NAMES[arm])
         axes[2].set(xlabel="noise on the images", ylabel="test accuracy, %", title="accuracy under noise")

@@ -28,7 +28,7 @@ def draw(rows: "DataFrame") -> "Figure":
                 some = found.rows[found.rows.alpha == alpha]
                 look: dict[str, Any] = {"color": figures.PALETTE[place], "marker": figures.MARKERS[place]}
                 ax.plot(some[name], some.distance, ls="", ms=3.5, label=f"α = {alpha:g}", **look)
-            ax.set(xscale="log", yscale="log", xlabel=PREDICTORS[name])
+            ax.set(xscale="log", yscale="log", xlabel=PREDICTORS[name].replace(" of the", "\nof the"))
             if found.count:
                 parts = [getattr(found, of)(name)[0] for of in ("over_all", "within")]
                 ax.set_title("ρ = {}, within an α {}".format(*map(figures.signed, parts)), fontsize=8)

@@ -50,6 +50,7 @@ def draw(rows: "DataFrame") -> "Figure":
         for ax, title in ((gap, f"exponent of α ≥ {LAZY_FROM:g}"), (number, None), (drop, None)):
             ax.legend(title=title, loc="upper left", bbox_to_anchor=(-0.05, -0.25))
         seeds = rows.seed.nunique()
-        text = f"Means of {seeds} seeds, geometric on the left and in the middle; {figures.intervals('bands', seeds)}."
+        text = f"Means of {seeds} seeds, geometric on the left and in the middle; {figures.intervals('bands', seeds)}. "
+        text += "f: how training changed the output; $\\Delta_l$: what of that goes when layer l alone is put back."
         figures.explain(made, text)
     return made

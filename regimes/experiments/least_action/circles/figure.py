@@ -53,7 +53,7 @@ def draw(rows: "DataFrame") -> "Figure":
         for ax, column in zip(below.subplots(1, len(PANELS)), PANELS, strict=True):
             _arms(ax, runs, arms, column)
         left_out = [NAMES[arm].split(":")[0] for arm in arms if _wild(runs[runs.arm == arm])]
-        text = f"arm {' and '.join(left_out)}, whose cost is huge" if left_out else "no arm"
+        text = f"row {' and '.join(left_out)}, whose cost is huge" if left_out else "no row"
         figures.explain(below, EXPLANATION.format(runs.seed.nunique(), text))
     return made
 
@@ -128,5 +128,5 @@ def _arms(ax: Any, runs: Any, arms: list[str], column: str) -> None:
         ax.axhline(value, linestyle=":", color=figures.GREY, linewidth=1)
     ax.set_title(PANELS[column], fontsize=8)
     ax.set_xticks(range(len(arms)), [NAMES[arm].split(":")[0] for arm in arms])
-    ax.set(xlabel="arm", xlim=(-0.6, len(arms) - 0.4))
+    ax.set(xlabel="row above", xlim=(-0.6, len(arms) - 0.4))
     ax.tick_params(labelsize=figures.NOTE)

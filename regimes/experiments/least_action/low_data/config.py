@@ -106,7 +106,7 @@ class TableConfig(Settings):
             return values
         given = dict(values.get("training", {}))
         if taken := OWN & given.keys():
-            raise UserError(f"training cannot set {', '.join(sorted(taken))}: the table decides it")
+            raise UserError(f"training cannot set {', '.join(sorted(taken))}: the table decides it. Leave it out")
         dataset = values.get("dataset", "digits")
         small = cls.SMOKE if dataset == "digits" else {}
         settings = {**small, **given, "dataset": dataset}

@@ -44,7 +44,7 @@ def draw(rows: "DataFrame") -> "Figure":
         seeds = rows.seed.nunique()
         figures.explain(
             made,
-            f"A point a seed ({seeds}). Right: variance with least action over that of the arm of this mark, "
+            f"A point a seed ({seeds}). Right: variance with least action over that of the training with this mark, "
             "open after the protocol's steps, filled at equal risk; below the line least action varies less; "
             f"{figures.intervals('bars', seeds)}.",
         )

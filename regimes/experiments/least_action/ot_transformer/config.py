@@ -51,7 +51,7 @@ class Config(Settings):
     def fitting(self) -> "Config":
         """Heads share the width, and a batch is drawn from the training images."""
         if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not divisible by heads {self.heads}")
+            raise ValueError(f"width {self.width} is not divisible by heads {self.heads}: take a multiple of heads")
         if self.batch > self.train:
-            raise ValueError(f"batch {self.batch} is larger than train {self.train}")
+            raise ValueError(f"batch {self.batch} is larger than train {self.train}: lower batch, or raise train")
         return self

@@ -29,7 +29,9 @@ class Config(SmallNets):
     def fitting(self) -> "Config":
         """The map is differentiated at test images."""
         if self.points > self.test_size:
-            raise ValueError(f"points {self.points} is more than test_size {self.test_size}")
+            raise ValueError(
+                f"points {self.points} is more than test_size {self.test_size}: lower points, or raise test_size"
+            )
         return self
 
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from regimes.experiments.mean_field.deep_diversity.config import BALL, FLAT, FLAT_FULL, FULL
+from regimes.experiments.mean_field.deep_diversity.config import ARMS, BALL, FLAT, FLAT_FULL, FULL
 from regimes.experiments.mean_field.deep_diversity.numbers import courses, ends
 from regimes.lab import figures
 
@@ -39,30 +39,32 @@ def draw(rows: "DataFrame") -> "Figure":
         seeds = ends(rows).seed.nunique()
         figures.explain(
             made,
-            f"Above left: geometric means of {seeds} seeds; {figures.intervals('bands', seeds)}. The rest is the first "
-            "seed. Below: the particles of each cell at its depth, crosses at the start, disks at the end (as large as "
-            "their mass), lines on the way; $v_1$: the part of v that sees $x_1$; u·w: what it adds to outputs.",
+            "Starts: full support; flat, in the plane $v_1$ = 0; thin, next to that plane; in a small ball. Then: "
+            "with particles added later. Above left: geometric means of "
+            f"{seeds} seeds; {figures.intervals('bands', seeds)}. The rest is the first seed. Below: the particles of "
+            "each cell at its depth, crosses at the start, disks at the end (as large as their mass), lines on the "
+            "way; $v_1$: the part of v that sees $x_1$; u·w: what it adds to outputs.",
         )
     return made
 
 
 def _risks(ax: Any, rows: "DataFrame") -> None:
-    for number, arm in enumerate(dict.fromkeys(ends(rows).arm)):
+    for arm in dict.fromkeys(ends(rows).arm):
         found = {time: value for time, value in courses(rows, arm).items() if time > 0}
         if found:
-            figures.curve(ax, found, number=number, label=arm, markersize=2.5)
+            figures.curve(ax, found, number=ARMS.index(arm), label=arm, markersize=2.5)
     ax.set(xscale="log", yscale="log", xlabel="flow time", ylabel="risk / risk of f = 0")
     ax.legend(fontsize=7, loc="lower left", labelspacing=0.15, handlelength=1.4, borderaxespad=0.1)
 
 
 def _steepness(ax: Any, rows: "DataFrame", shown: list[str]) -> None:
-    for number, arm in enumerate(shown):
+    for arm in shown:
         some: Any = rows[(rows.kind == "cell") & (rows.arm == arm)]
         depth = some.cell / max(1, len(some))
-        look: dict[str, Any] = {"color": figures.PALETTE[number], "marker": figures.MARKERS[number], "markersize": 3}
+        look: dict[str, Any] = figures.look(ARMS.index(arm)) | {"markersize": 3}
         ax.plot(depth, some.steep, label=arm, **look)
         if arm == FLAT:
-            ax.plot(depth, some.steep_inside, linestyle="--", label="flat, inside", **look)
+            ax.plot(depth, some.steep_inside, label="flat, inside", **look | {"linestyle": "--"})
     ax.set(xlabel="depth t", ylabel="S: −min of δE/δρ, |u| ≤ 1", yscale="log")
     ax.legend(fontsize=7, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0.76), columnspacing=0.8, handlelength=1.4)
 
