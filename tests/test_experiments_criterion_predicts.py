@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from command import command
 from scipy.stats import spearmanr
 from torch.testing import assert_close
 
@@ -130,6 +131,20 @@ def test_a_net_that_did_not_arrive_at_one_alpha_is_left_out_and_counted():
     assert table(rows.assign(trained=0.0)) is not None
 
 
+@pytest.mark.parametrize("column", ["kappa", "kappa_low", "motion", "second_order", "distance"])
+def test_a_correlation_of_numbers_of_which_one_is_not_known_is_not_known(column):
+    rows = made_up()
+    rows.loc[4, column] = math.nan
+    judged = judge(rows)
+    lost = [finding for finding in judged.findings if math.isnan(finding.value)]
+    assert lost
+    assert {(finding.verdict, finding.reason) for finding in lost} == {("inconclusive", "the number is not known")}
+    if column == "distance":
+        assert len(lost) == len(judged.findings)
+        assert math.isnan(judged.merits["share of models with distance <= K² κ"])
+    assert table(rows) is not None
+
+
 def test_few_nets_have_no_interval():
     assert number(np.array([0.5, 0.4, 0.6]), 2).bounded is False
     assert number(np.array([math.nan, 0.4]), 9) is None
@@ -165,6 +180,16 @@ def test_a_net_whose_tangent_model_is_too_slow_is_drawn_again():
     assert task(strict, 2).stretch == next(one for one in drawn if one <= limit)
     with pytest.raises(RunFailed, match="raise stiffest"):
         task(Config(stiffest=1 + 1e-9), 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1e29, 1e-29])
+def test_a_scale_with_which_no_net_is_smooth_is_a_mistake_of_the_user_or_measured(tmp_path, scale):
+    ended = command(
+        "verify", "criterion_predicts", "--set", f"scale=[{scale}]", "--set", "seeds=1", "--out", str(tmp_path / "run")
+    )
+    assert ended.code == (2 if scale > 1 else 0)
+    assert ("Take smaller weights" in ended.err) == (scale > 1)
 
 
 @pytest.mark.slow

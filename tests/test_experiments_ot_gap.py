@@ -274,3 +274,15 @@ def test_progress_counts_the_parts_of_a_measurement(checkpoints):
     *parts, last = measure_stage(case, stage, Config(checkpoints=[File(path="", sha256="")], points=20))
     assert parts == [None] * (PARTS - 1)
     assert last.numbers["certified"] is True
+
+
+def test_progress_of_the_exact_solves_is_passed_on(checkpoints, monkeypatch, capsys):
+    monkeypatch.setattr("regimes.transport.showing._MINUTE", 0.0)
+    config = Config(checkpoints=[File(path="", sha256="")], points=20)
+    case = stages.open_case(str(checkpoints["shear"]), config)
+    (stage,), _ = stages.transported(case, 2.0, "cpu")
+    measured = measure_stage(case, stage, config)
+    next(measured)
+    assert "exact transport of 20 points" in capsys.readouterr().err
+    list(measured)
+    assert "exact transport of 20 points" in capsys.readouterr().err  # of the altered maps

@@ -1,6 +1,8 @@
 """Numbers of a net that has diverged (NaN) decide nothing: what is made of them is not known."""
 
 import math
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,8 @@ from regimes.experiments.lazy.unbalanced_layers import LINEAR, peak
 from regimes.experiments.mean_field.complexity.numbers import thresholds
 from regimes.experiments.mean_field.deleted_blocks.numbers import departure_share, in_number
 from regimes.lab.numbers import slope
+
+RESULTS = Path(__file__).parent.parent / "results"
 
 
 def plane():
@@ -119,3 +123,32 @@ def test_a_slope_over_places_of_which_one_is_not_known_is_not_known():
     assert slope(rows.x, rows.y, rows.seed).value == pytest.approx(1.0)
     rows.loc[4, "x"] = math.nan
     assert math.isnan(slope(rows.x, rows.y, rows.seed).value)
+
+
+# Of these NaN says that a net did not arrive where others were measured: it is left out, and counted.
+LEFT_OUT = {"propagation_of_chaos", "sparse_deconvolution", "spurious_minima"}
+JUDGED = [
+    name
+    for name, theory in experiments.homes().items()
+    if theory != "least_action" and name not in LEFT_OUT and (RESULTS / name / "rows.csv").exists()
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", JUDGED)
+def test_no_number_of_a_kept_result_comes_out_of_a_row_without_numbers(name, monkeypatch):
+    monkeypatch.setattr("regimes.experiments.lazy.criterion_predicts.ranks.RESAMPLES", 50)
+    experiment, rows = experiments.load(name), pd.read_csv(RESULTS / name / "rows.csv")
+    numbers = [
+        column
+        for column in rows.select_dtypes("float").columns
+        if column not in {*experiment.GRID, "seed", "reached", "trained", "stopped"}
+    ]
+    lost = rows.copy()
+    lost.loc[len(rows) // 2, numbers] = math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before, after = experiment.judge(rows), experiment.judge(lost)
+    found = {finding.quantity: finding.value for finding in after.findings} | dict(after.merits)
+    held = {finding.quantity: finding.value for finding in before.findings} | dict(before.merits)
+    assert {name: (held[name], value) for name, value in found.items() if value == value and value != held[name]} == {}

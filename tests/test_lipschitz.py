@@ -334,3 +334,14 @@ def test_bounds_of_pairs_of_classes_need_no_tensor_of_pairs_and_features():
     assert seen.numbers <= classes * features
     rows = layer.weight.detach().double()
     assert_close(found, torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist"))
+
+
+@pytest.mark.parametrize("terms", [10, 20_000])
+def test_bounds_of_pairs_of_classes_have_room_for_the_rounding_of_all_their_terms_and_for_underflow(terms):
+    layer = nn.Linear(terms, 2)
+    for size in (1.0, 1e-170):  # squares of the latter are 0
+        layer = layer.double()
+        layer.weight.data[:] = torch.tensor([[0.0], [size]])
+        found, exact = float(class_bounds(layer)[0, 1]), math.sqrt(terms) * size
+        assert found >= exact * (1 + terms * 2.0**-54)  # half of γ of that many terms, as of a square root
+    assert float(class_bounds(layer)[0, 1]) < 1e-150

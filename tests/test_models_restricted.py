@@ -195,6 +195,11 @@ def test_weights_of_which_no_form_can_be_made_are_refused(make):
         for weight in (torch.zeros(5, 5), torch.zeros(3), torch.zeros(1, 1)):
             with pytest.raises(ValueError, match="shape"):
                 put_weight(module, weight)
+        before = module.weight.detach().clone()
+        for value in (torch.nan, -torch.inf):
+            with pytest.raises(ValueError, match="put_weight needs finite weight"):
+                put_weight(module, torch.eye(3).fill_diagonal_(value))
+        assert_close(module.weight, before)
 
 
 def test_layers_that_cannot_have_the_form_are_refused():

@@ -168,7 +168,7 @@ def test_a_run_that_stops_at_a_divergence_leaves_a_result_that_says_so(tmp_path,
     assert (result["outcome"], result["epochs"], result["last"]) == ("diverged", 1, None)
     assert result["reason"].startswith("epoch 2, step 2:")
     assert caught.value.outcome.table == [{"weights": "none: diverged", "whole epochs": 1}]
-    assert "# dense on digits: diverged" in (tmp_path / "run" / "table.md").read_text()
+    assert "# dense on digits, least action: diverged" in (tmp_path / "run" / "table.md").read_text()
 
 
 def test_a_diverging_seed_does_not_block_the_others(tmp_path, monkeypatch):
@@ -180,7 +180,9 @@ def test_a_diverging_seed_does_not_block_the_others(tmp_path, monkeypatch):
     assert [(line["weights"], line["seeds"]) for line in outcome.table] == [
         ("best", 2), ("last", 2), ("diverged: seed 1", 1),
     ]  # fmt: skip
-    assert "over the 2 seeds that did not diverge" in (tmp_path / "runs" / "table.md").read_text()
+    page = (tmp_path / "runs" / "table.md").read_text()
+    assert page.startswith("# dense on digits, least action, 3 seeds\n")
+    assert "over the 2 seeds that did not diverge" in page
     assert any("diverged at epoch 2" in line for line in said)
     assert (tmp_path / "runs" / "figure.png").exists()
 

@@ -101,6 +101,11 @@ def share(hits: ArrayLike, of: ArrayLike | None = None, groups: ArrayLike | None
     return Number.of(share_interval(float(shares.sum()), count))
 
 
+def count(hits: ArrayLike, of: ArrayLike) -> float:
+    """How many hits there are among the values `of` which they are; NaN if one of these is NaN."""
+    return np.nan if np.isnan(np.asarray(of, dtype=float)).any() else float(np.sum(np.asarray(hits)))
+
+
 def largest(values: ArrayLike, error: Any = 0.0) -> Number | None:
     """The largest of all values as a single point, with the largest of the errors; None without values."""
     return _point(np.max(np.asarray(values)), error) if np.size(values) else None

@@ -27,7 +27,7 @@ from regimes.models.layer_bounds import (
     require_own_layers,
     weight_of,
 )
-from regimes.models.norm_bounds import TINY
+from regimes.models.norm_bounds import TINY, gamma
 from regimes.modules import tensor_of, without_autocast
 from regimes.modules.modes import eval_mode
 from regimes.modules.targets import Risk, refuse_misfit
@@ -59,8 +59,10 @@ def class_bounds(model: nn.Module) -> float | Float[Tensor, "k k"]:
         if weight is None:
             return require_finite(2**0.5 * layer_bound(model) * UP, model)
         weight = weight.double()
-        apart = torch.stack([(weight - row).square().sum(1) for row in weight]).sqrt()  # all at once take k² d numbers
-        found = apart * require_finite(product_bound(parts[:-1]), model) * UP + 2.0**-900
+        squares = torch.stack([(weight - row).square().sum(1) for row in weight])  # all at once take k² d numbers
+        terms = weight.shape[1]
+        apart = ((squares + terms * 2.0**-1074) * (1 + gamma(terms))).sqrt()  # of each term, what underflow has lost
+        found = apart * require_finite(product_bound(parts[:-1]), model) * UP + TINY
         require_finite(float(found.amax()), model)
         return found
 

@@ -106,7 +106,7 @@ def norm_bound(matrices: Float[Tensor, "*batch m n"], iterations: int = 12) -> F
     w, scale = _scaled(w if w.shape[-2] >= w.shape[-1] else w.mT)
     scales, errors = [scale], []
     for _ in range(iterations):
-        errors.append(_up(_gamma(w.shape[-2]) * _frobenius(w).square()))
+        errors.append(_up(gamma(w.shape[-2]) * _frobenius(w).square()))
         w, scale = _scaled(w.mT @ w)
         scales.append(scale)
     bound = _frobenius(w)
@@ -151,7 +151,7 @@ def _times_power(value: Tensor, exponent: Tensor) -> Tensor:
     return torch.as_tensor(np.ldexp(value.numpy(), exponent.numpy()))
 
 
-def _gamma(terms: int) -> float:
+def gamma(terms: int) -> float:
     """Above γ of that many terms and of eight more, for up to 10¹³ of them."""
     return 1.01 * (terms + 8) * UNIT
 
@@ -164,7 +164,7 @@ def _up(value: Tensor) -> Tensor:
 def _frobenius(w: Tensor) -> Tensor:
     """Above ‖W‖_F."""
     size = w.square().sum((-2, -1)).sqrt()
-    return _up(size * (1 + _gamma(w.shape[-2] * w.shape[-1])))
+    return _up(size * (1 + gamma(w.shape[-2] * w.shape[-1])))
 
 
 @torch.no_grad()

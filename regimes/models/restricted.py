@@ -170,6 +170,9 @@ def put_weight(module: nn.Module, weight: Tensor) -> None:
     shape = tuple(own.shape)  # pyright: ignore[reportOptionalMemberAccess]
     if tuple(weight.shape) != shape:
         raise ValueError(f"put_weight needs a weight of shape {shape}; got {tuple(weight.shape)}. Change the weight.")
+    real("put_weight", half=True, weight=weight)
+    if not without_values(weight):
+        finite("put_weight", weight=weight)
     if not parametrize.is_parametrized(module, "weight"):
         module.weight.copy_(weight)  # type: ignore[union-attr,operator]
         return

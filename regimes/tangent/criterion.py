@@ -240,9 +240,10 @@ def _require_smooth(operator: TangentOperator, u: Tensor) -> None:
     if missed is not None and "jumps" in missed:
         raise ValueError(
             f"lazy_criterion needs a model that bends smoothly with its parameters; {missed}, as with ReLU, leaky ReLU,"
-            " hardtanh or max pooling. The second derivative misses what happens there, so a small κ would prove "
-            "nothing. Put a smooth activation in its place, such as GELU or softplus, and average pooling; or judge "
-            "the training itself by regimes.laziness."
+            " hardtanh or max pooling, or with weights so large that a smooth activation turns into a step. The second "
+            "derivative misses what happens there, so a small κ would prove nothing. Take smaller weights, a smooth "
+            "activation such as GELU or softplus, and average pooling; or judge the training itself by "
+            "regimes.laziness."
         )
     if missed is not None:
         raise ValueError(f"lazy_criterion needs a model that can be differentiated twice; here {missed}.")

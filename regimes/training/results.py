@@ -113,7 +113,7 @@ def conclude(
 
 
 def conclude_diverged(
-    folder: RunFolder, setup: Setup, rows: Sequence[Mapping[str, Any]], reason: str
+    folder: RunFolder, config: StepSettings, setup: Setup, rows: Sequence[Mapping[str, Any]], reason: str
 ) -> dict[str, Any]:
     """Write result.json and table.md of a run that came to no end."""
     result = {
@@ -129,7 +129,7 @@ def conclude_diverged(
         **folder.record(),
     }
     page = [
-        f"# {setup.origin.title}: diverged\n",
+        f"# {setup.origin.title}, {minimised(config)}: diverged\n",
         f"Diverged at {reason}.\n",
         markdown_table(summary_rows(result)),
         f"Reproduce: `{result.get('command')}` {_at(result)}.\n",
@@ -149,9 +149,7 @@ def summary_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         entry = result[which]
         same = entry["epoch"] == result["last"]["epoch"]
         line = {"weights": f"{which}, epoch {entry['epoch']}{', diverged' if gone and same else ''}"}
-        for name in ("train_accuracy", "validation_accuracy", "test_accuracy", "test_risk", "transport", "multiplier"):
-            if entry[name] is not None:
-                line[COLUMNS[name]] = entry[name]
+        line |= {words: entry[name] for name, words in COLUMNS.items() if entry[name] is not None}
         if entry["test_risk"] is None:
             line["train risk"] = entry["train_risk"]
         if "times" in entry:
@@ -228,11 +226,15 @@ def _entry(row: Mapping[str, Any], ends: Ends) -> dict[str, Any]:
     }
 
 
-def _page(config: StepSettings, setup: Setup, result: Mapping[str, Any]) -> str:
-    tau = getattr(config, "movement_step", None)
+def minimised(config: StepSettings) -> str:
+    """What training minimises, and in which form of the net, for a title."""
+    tau, modules = getattr(config, "movement_step", None), getattr(config, "module_wise", None)
     what = "least action" if config.lap else f"minimising movement, τ = {tau:g}" if tau else "risk alone"
-    what += ", blocks as particles (θ, τ)" if setup.head.get("mean_field") else ""
-    what += f", {modules} modules trained greedily" if (modules := getattr(config, "module_wise", None)) else ""
+    what += ", blocks as particles (θ, τ)" if getattr(config, "mean_field", False) else ""
+    return what + (f", {modules} modules trained greedily" if modules else "")
+
+
+def _page(config: StepSettings, setup: Setup, result: Mapping[str, Any]) -> str:
     counts = result["samples"]
     part = "test" if counts["test"] else "training"
     cost = f" Transport cost: sum over blocks, {config.convention}, p = {config.p:g}, on the {part} samples."
@@ -243,7 +245,7 @@ def _page(config: StepSettings, setup: Setup, result: Mapping[str, Any]) -> str:
     fitted = "all" if counts["train_measured"] == counts["train"] else f"the first {counts['train_measured']}"
     measured = f"Accuracies and risks are those of the weights named, in eval mode, on {fitted} training samples."
     lines = [
-        f"# {setup.origin.title}, {what}\n",
+        f"# {setup.origin.title}, {minimised(config)}\n",
         f"{counts['train']} training, {counts['validation']} validation{validated}, {counts['test']} test "
         f"samples{fewer}; {result['parameters']} parameters; seed {config.seed}. {result['protocol'].capitalize()}"
         f"{_tests(result) if counts['test'] else ''}. {measured}{cost}\n",

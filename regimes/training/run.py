@@ -153,7 +153,7 @@ def carry_out(run: "TrainingRun", say: Say) -> Outcome:
         raise Interrupted(f"interrupted; {run.way_on()}") from None
     except Diverged as error:
         told = error.reason
-        result = ranks.from_first(lambda: conclude_diverged(run.open_folder, setup, state.rows, told))
+        result = ranks.from_first(lambda: conclude_diverged(run.open_folder, config, setup, state.rows, told))
         error.outcome = Outcome(result, summary_rows(result))
         raise
     except RuntimeError as error:

@@ -14,6 +14,7 @@ from regimes.processes import SingleProcess
 from regimes.training.checkpoint import RESULT
 from regimes.training.config import HEAD, TrainConfig
 from regimes.training.metrics import METRICS
+from regimes.training.results import minimised
 from regimes.training.run import Outcome, Say, open_run, train_one
 from regimes.training.side_by_side import refuse_unfit, train_side_by_side
 
@@ -108,7 +109,8 @@ def _conclude(folder: RunFolder | None, config: TrainConfig, results: Sequence[M
         **folder.record(),
     }
     without = f" over the {len(whole)} seeds that did not diverge" if gone else ""
-    page = f"# {config.arch} on {config.dataset}, {config.seeds} seeds\n\nMeans with 95 % intervals{without}.\n\n"
+    title = f"# {config.arch} on {config.dataset}, {minimised(config)}, {config.seeds} seeds"
+    page = f"{title}\n\nMeans with 95 % intervals{without}.\n\n"
     folder.write("table.md", f"{page}{markdown_table(table)}\nReproduce: `{result.get('command')}`\n\n{origin(result)}")
     folder.write("result.json", to_json(result))
     if len(whole) > 1:

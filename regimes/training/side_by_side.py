@@ -214,7 +214,7 @@ class SideBySide:
     def _conclude(self, run: TrainingRun, reason: str) -> None:
         """Write the result of a member that has diverged."""
         self.say(f"seed {run.config.seed}: diverged at {reason}; {run.advice()}")
-        found = conclude_diverged(run.open_folder, run.setup, run.state.rows, reason)
+        found = conclude_diverged(run.open_folder, run.config, run.setup, run.state.rows, reason)
         self.lost[run.config.seed] = found
 
     def _way_on(self) -> str:

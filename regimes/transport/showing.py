@@ -84,12 +84,17 @@ def _shown(progress: bool | Shown) -> Iterator[Shown | None]:
         with Console(stderr=True).status("exact transport") as status:
             yield lambda state: status.update(escape(state.line()))
     else:
-        last = time.monotonic()
+        yield lines()
 
-        def line(state: Solving) -> None:
-            nonlocal last
-            if time.monotonic() - last >= _MINUTE:
-                last = time.monotonic()
-                print(state.line(), file=sys.stderr, flush=True)
 
-        yield line
+def lines() -> Shown:
+    """A line a minute on stderr, from now on; above a bar that rich draws there."""
+    last = time.monotonic()
+
+    def line(state: Solving) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _MINUTE:
+            last = time.monotonic()
+            print(state.line(), file=sys.stderr, flush=True)
+
+    return line

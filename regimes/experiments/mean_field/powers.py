@@ -61,7 +61,7 @@ class PowerLaws(NamedTuple):
                     values = self.values(rows, column, group)
                     figures.curve(ax, values, number=place if alone else number, **look)
             ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
-            ax.legend(title=legend, loc="upper left", bbox_to_anchor=(0.0, -0.25))
+            figures.legend(made, ax, title=legend)
             seeds = rows.seed.nunique()
             figures.explain(made, f"Geometric means of {seeds} seeds; {figures.intervals('bands', seeds)}.")
         return made

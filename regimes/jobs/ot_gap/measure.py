@@ -23,6 +23,7 @@ from regimes.transport.energy import straight_share
 from regimes.transport.pairing import Gap, pairing_gap
 from regimes.transport.power import PROBED, power
 from regimes.transport.regularity import regularity
+from regimes.transport.showing import lines
 from regimes.transport.span import span
 
 PARTS = 4  # of the measurement of a stage, for progress
@@ -47,10 +48,11 @@ def measure_stage(case: Case, stage: Stage, config: Config) -> Iterator[Measured
     """
     start = time.monotonic()
     x, t, p = stage.x, stage.t, config.p
-    seconds = math.inf if config.seconds is None else config.seconds
+    told, seconds = lines(), math.inf if config.seconds is None else config.seconds
+    solving: dict[str, Any] = {"p": p, "seconds": seconds, "device": config.device}
     short = span(x)
     near = (x, t) if short is None else (short.x_short, short.images(t))
-    solved = exact_transport(*near, p=p, paired=True, seconds=seconds, device=config.device)
+    solved = exact_transport(*near, paired=True, progress=told, **solving)
     gap = pairing_gap(*near, solved, p)._replace(dim=x.shape[1])
     yield None
     local, some, block_tests = _derivatives(case, stage, config)
@@ -64,7 +66,7 @@ def measure_stage(case: Case, stage: Stage, config: Config) -> Iterator[Measured
         **local,
         **energies,
         **stretch,
-        **_power(case, stage, gap, config, some, seconds),
+        **_power(case, stage, config.seed, some, own=gap, solves=told, **solving),
         "blocks": len(blocks(case.network, stage.number)),
         "block_step_length": stage.steps.mean(0).tolist(),
         "block_asymmetry": [test and test.asymmetry for test in block_tests],
@@ -146,15 +148,14 @@ def _stretch(x: np.ndarray, t: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _power(case: Case, stage: Stage, gap: Gap, config: Config, at: Tensor | None, seconds: float) -> dict[str, Any]:
+def _power(case: Case, stage: Stage, seed: int, at: Tensor | None, *, own: Gap, **solving: Any) -> dict[str, Any]:
     """What the tests could have seen; nothing to compare with where no point moves."""
-    if gap.cost_network == 0:
+    if own.cost_network == 0:
         return {"power": None, "power_line": None}
     transport = case.network.segment(stage.number).transport
-    stream = generator(config.seed, GapJob.PROBES, stage.number, 1000)
-    limits = {"p": config.p, "seconds": seconds, "own": gap, "device": config.device}
+    stream = generator(seed, GapJob.PROBES, stage.number, 1000)
     tested = {"transport_map": None if at is None else transport, "at": at}
-    found = power(stage.x, stage.t, generator=stream, **limits, **tested)
+    found = power(stage.x, stage.t, generator=stream, own=own, **tested, **solving)
     values = {**found._asdict(), "departed": [one._asdict() for one in found.departed]}
     return {"power": values, "power_line": found.line()}
 

@@ -30,7 +30,7 @@ from regimes.experiments.control.contraction_bound.drawing import draw as draw
 from regimes.experiments.control.contraction_bound.runs import GRADIENT, PLAIN, TIMES
 from regimes.experiments.control.contraction_bound.runs import measure as measure
 from regimes.experiments.control.gradient_nets import UNITS
-from regimes.lab.numbers import Number, extent, judged, largest, mean, smallest
+from regimes.lab.numbers import Number, extent, judged, largest, share, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 from regimes.lab.statements import ERROR_FACTOR
 
@@ -87,7 +87,7 @@ def judge(rows: "DataFrame") -> Judgement:
     pairs: Any = rows.nu_states - rows.nu_pairs
     merits = {
         "ν by states less ν by pairs, over μ*²: largest": largest(pairs / rows.least),
-        "share of plain nets, largest width, whose adjoint grows": mean((wide.plain_adjoint > 1).astype(float)),
+        "share of plain nets, largest width, whose adjoint grows": share(wide.plain_adjoint > 1, wide.plain_adjoint),
         "plain nets, largest width: largest ‖p(0)‖/‖p(T)‖": largest(wide.plain_adjoint),
         "plain nets, largest width: largest ‖Δ(T)‖/‖Δ(0)‖": largest(wide[f"{PLAIN}_{TIMES}"]),
     }

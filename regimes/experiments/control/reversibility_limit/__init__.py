@@ -68,7 +68,7 @@ def judge(rows: "DataFrame") -> Judgement:
     usual = rows[rows.coupling == DEFAULT]
     exponents = each(rows[rows.coupling != DEFAULT], ["method", "precision"], lambda some: exponent(some, "growth"))
     shares = each(rows, ["precision", "coupling"], lambda some: over_predicted(some, "error"))
-    equal = each(rows[rows["equal"] > 0], "precision", lambda some: over_predicted(some, "equal"))
+    equal = each(rows[~(rows["equal"] <= 0)], "precision", lambda some: over_predicted(some, "equal"))
     found: dict[str, Number | None] = {_exponent(*key): one for key, one in exponents.items()}
     found |= {_prefactor(*key): one for key, one in shares.items()} | {_equal(kind): one for kind, one in equal.items()}
     roots = each(usual, "precision", lambda some: exponent(some, "depth"))

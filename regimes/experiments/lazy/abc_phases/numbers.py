@@ -98,6 +98,6 @@ def merits(rows: "DataFrame") -> dict[str, float]:
     return {
         "stable points": float(len(found)),
         "exponent of the features + r, root mean square over the points": float(np.sqrt((apart**2).mean())),
-        "exponent of the features + r, largest": float(abs(apart).max()),
-        "share of the risk left at stable points, median": float(trained.share.median()),
+        "exponent of the features + r, largest": float(np.abs(apart).max()),
+        "share of the risk left at stable points, median": float(np.median(trained.share)),
     }

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING
 from regimes.experiments.lazy.criterion_predicts.config import Config as Config
 from regimes.experiments.lazy.criterion_predicts.figure import PREDICTORS
 from regimes.experiments.lazy.criterion_predicts.figure import draw as draw
-from regimes.experiments.lazy.criterion_predicts.ranks import correlation, nets, number
+from regimes.experiments.lazy.criterion_predicts.ranks import correlation, nets
 from regimes.experiments.lazy.criterion_predicts.runs import measure as measure
-from regimes.lab.numbers import Number, cells, geometric_mean, judged, largest
+from regimes.lab.numbers import Number, cells, geometric_mean, judged, largest, share
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -67,16 +67,20 @@ def judge(rows: "DataFrame") -> Judgement:
         LOW: correlation(found, "over_all", "kappa_low"),
         ESTIMATE: correlation(found, "over_all", "kappa"),
         WITHIN: correlation(found, "within", "kappa"),
-        OVER_ALPHA: number(all_kappa - found.over_all("inverse_alpha"), found.count),
-        OVER_MOTION: number(all_kappa - found.over_all("motion"), found.count),
+        OVER_ALPHA: found.number(all_kappa - found.over_all("inverse_alpha"), "kappa"),
+        OVER_MOTION: found.number(all_kappa - found.over_all("motion"), "kappa", "motion"),
         SECOND: correlation(found, "within", "second_order"),
     }
     merits: dict[str, float | Number | None] = {
         "models": float(len(found.rows)),
         "models left out": float(len(rows) - len(found.rows)),
-        "ρ within an α: κ minus weight motion": number(found.within("kappa") - found.within("motion"), found.count),
+        "ρ within an α: κ minus weight motion": found.number(
+            found.within("kappa") - found.within("motion"), "kappa", "motion"
+        ),
         "κ, upper over lower bound, largest": largest(found.rows.kappa_high / found.rows.kappa_low),
-        "share of models with distance <= K² κ": float((found.rows.distance <= found.rows.bound).mean()),
+        "share of models with distance <= K² κ": share(
+            found.rows.distance <= found.rows.bound, of=found.rows.distance + found.rows.bound
+        ),
         "change of the distance with ten times the tolerance, geometric mean of the ratio": geometric_mean(
             found.rows.distance_coarse / found.rows.distance
         ),
@@ -94,5 +98,5 @@ def table(rows: "DataFrame") -> "DataFrame":
         some = {"all models": found.over_all(name), "within an α, mean": found.within(name)} if found.count else {}
         some |= {f"α = {alpha:g}": found.at(alpha, name) for alpha in found.alpha if found.count}
         for where, values in some.items():
-            lines.append({"predictor": words, "models": where} | cells("ρ", number(values, found.count)))
+            lines.append({"predictor": words, "models": where} | cells("ρ", found.number(values, name)))
     return pandas.DataFrame(lines)

@@ -25,7 +25,7 @@ class Nets:
     """Columns of the rows as arrays (nets, α), of the nets that were trained at every α."""
 
     def __init__(self, rows: Any) -> None:
-        done = rows.groupby("seed").trained.min() == 1
+        done = (rows.trained == 1).groupby(rows.seed).all()
         whole = rows.groupby("seed").alpha.nunique() == rows.alpha.nunique()
         kept = rows.seed.isin(done.index[done & whole])
         self.rows = rows[kept].sort_values(["seed", "alpha"])
@@ -51,6 +51,12 @@ class Nets:
         """The same among the models of this α alone."""
         place = self.alpha.index(alpha)
         return self._each(name, target, place)
+
+    def number(self, values: np.ndarray, *names: str, error: float = 0.0) -> Number | None:
+        """`number` of correlations of these columns; not known (NaN) where one of them or a distance is not."""
+        if self.rows[[*names, "distance"]].isna().any(axis=None):
+            return Number.of(Estimate(np.nan, Interval(np.nan, np.nan), repetitions=self.count))
+        return number(values, self.count, error)
 
     def _each(self, name: str, target: str, place: int | None) -> np.ndarray:
         return (self._ranked(name, place) * self._ranked(target, place)).sum(-1)
@@ -86,4 +92,4 @@ def nets(rows: Any) -> Nets:
 def correlation(found: Nets, of: str, name: str) -> Number | None:
     """ρ of a predictor over all models or within; its error is the change with ten times the tolerance."""
     fine, coarse = (getattr(found, of)(name, target) for target in ("distance", "distance_coarse"))
-    return number(fine, found.count, abs(float(fine[0] - coarse[0]))) if found.count else None
+    return found.number(fine, name, "distance_coarse", error=abs(float(fine[0] - coarse[0]))) if found.count else None

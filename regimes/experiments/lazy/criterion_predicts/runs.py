@@ -9,6 +9,7 @@ from torch.func import functional_call, grad, vmap
 
 from regimes.control.adaptive import integrate
 from regimes.conventions import function_norm, generator, square_risk
+from regimes.errors import users_choice
 from regimes.experiments.lazy.criterion_predicts.config import Config
 from regimes.experiments.lazy.criterion_predicts.models import Task, task
 from regimes.models.scaling import Centred
@@ -74,7 +75,9 @@ def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, floa
     made, alpha = task(config, seed), torch.tensor([point["alpha"] for point in points]).double()
     draw = generator(seed, Criterion.SEARCH)
     # Centred, so κ at any α is exactly 1/α times that at α = 1; see criterion_scaling.
-    found = lazy_criterion(Centred(made.net, 1.0), made.x, made.y, generator=draw, starts=config.starts, iterations=200)
+    at_one, how = Centred(made.net, 1.0), {"generator": draw, "starts": config.starts, "iterations": 200}
+    with users_choice():  # of a scale, with which a net may be no longer smooth
+        found = lazy_criterion(at_one, made.x, made.y, **how)
     across, tangent = ntk(made.net, made.x_test, made.x), made.tangent
     horizon = config.patience * made.time
     ends = [flow(made, alpha, config.loss_ratio, horizon, by * config.tolerance) for by in (1, 10)]

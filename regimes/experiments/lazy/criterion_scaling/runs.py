@@ -3,6 +3,7 @@
 from typing import Any
 
 from regimes.conventions import generator
+from regimes.errors import users_choice
 from regimes.experiments.lazy.criterion_scaling.config import Config
 from regimes.experiments.lazy.criterion_scaling.laws import EXPONENTS, LAWS, Problem, Size
 from regimes.streams import Criterion
@@ -30,7 +31,9 @@ def criterion(config: Config, point: dict[str, Any]) -> LazyCriterion:
     model, x, y, _ = problem(config, point)
     draw = generator(config.first_seed + point["seed"], Criterion.SEARCH, point["factor"])
     tolerance = config.tolerance if point["law"] in EXPONENTS else config.quadratic_tolerance
-    return lazy_criterion(model, x, y, generator=draw, starts=config.starts, iterations=200, tolerance=tolerance)
+    how = {"generator": draw, "starts": config.starts, "iterations": 200, "tolerance": tolerance}
+    with users_choice():  # of a factor, with which a net may be no longer smooth
+        return lazy_criterion(model, x, y, **how)
 
 
 def measure(config: Config, points: list[dict[str, Any]]) -> list[dict[str, float]]:

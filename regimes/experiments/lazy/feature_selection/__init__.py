@@ -76,8 +76,8 @@ def judge(rows: "DataFrame") -> Judgement:
     }
     merits = {
         "bound 1 − n/N": float(rows.least.iloc[0]),
-        "largest share of the training risk left, net": float(rows.net_left.max()),
-        "largest share of the training risk left, lazy net": float(rows.lazy_left.max()),
+        "largest share of the training risk left, net": largest(rows.net_left),
+        "largest share of the training risk left, lazy net": largest(rows.lazy_left),
         "test error of lazy nets over that of their tangent models": geometric_mean(rows.lazy / rows.tangent),
     }
     return judged(STATEMENT, found, merits)

@@ -16,7 +16,7 @@ import numpy as np
 from regimes.experiments.lazy.finite_horizon_bound.config import Config as Config
 from regimes.experiments.lazy.finite_horizon_bound.figure import draw as draw
 from regimes.experiments.lazy.finite_horizon_bound.runs import measure as measure
-from regimes.lab.numbers import judged, largest, smallest
+from regimes.lab.numbers import count, judged, largest, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def judge(rows: "DataFrame") -> Judgement:
     }
     merits = {
         "problems": float(len(rows)),
-        "violations of the bound on outputs": float((rows.output_ratio > 1).sum()),
-        "violations of the bound on weights": float((rows.weight_ratio > 1).sum()),
-        "median of measured / bound, outputs": float(rows.output_ratio.median()),
-        "largest ‖w(T) − w_0‖ / r": float(rows.reach.max()),
+        "violations of the bound on outputs": count(rows.output_ratio > 1, of=rows.output_ratio),
+        "violations of the bound on weights": count(rows.weight_ratio > 1, of=rows.weight_ratio),
+        "median of measured / bound, outputs": float(np.median(rows.output_ratio)),
+        "largest ‖w(T) − w_0‖ / r": largest(rows.reach),
     }
     return judged(STATEMENT, found, merits)
 
@@ -77,12 +77,14 @@ def table(rows: "DataFrame") -> "DataFrame":
         {
             "family": family,
             "problems": len(some),
-            "violations": int(np.sum((some.output_ratio > 1) | (some.weight_ratio > 1))),
-            "largest measured / bound, outputs": float(np.max(some.output_ratio)),
+            "violations": count(
+                (some.output_ratio > 1) | (some.weight_ratio > 1), of=some.output_ratio + some.weight_ratio
+            ),
+            "largest measured / bound, outputs": float(np.max(some.output_ratio.to_numpy())),
             "median": float(np.median(some.output_ratio)),
-            "largest measured / bound, weights": float(np.max(some.weight_ratio)),
-            "K from": float(np.min(some.horizon)),
-            "K to": float(np.max(some.horizon)),
+            "largest measured / bound, weights": float(np.max(some.weight_ratio.to_numpy())),
+            "K from": float(np.min(some.horizon.to_numpy())),
+            "K to": float(np.max(some.horizon.to_numpy())),
         }
         for family, some in rows.groupby("family", sort=False)
     )

@@ -27,7 +27,7 @@ from regimes.experiments.lazy.grokking_lazy_rich.figure import LAZY_FROM, at_eac
 from regimes.experiments.lazy.grokking_lazy_rich.figure import draw as draw
 from regimes.experiments.lazy.grokking_lazy_rich.runs import measure as measure
 from regimes.experiments.lazy.grokking_lazy_rich.runs import work as work
-from regimes.lab.numbers import cells, geometric_mean, judged, slope
+from regimes.lab.numbers import cells, count, geometric_mean, judged, largest, slope
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -72,10 +72,10 @@ def judge(rows: "DataFrame") -> Judgement:
         BOUND: geometric_mean(lazy.tangent_end / lazy.least),
     }
     merits = {
-        "runs below α = 1,000 whose test loss does not pass the level": float((below.met == 0).sum()),
-        "runs from α = 1,000 on whose test loss passes the level": float((lazy.met > 0).sum()),
-        "largest training loss at the end": float(rows.train_end.max()),
-        "largest integration error / delay": float((rows.delay_error / rows.delay).max()),
+        "runs below α = 1,000 whose test loss does not pass the level": count(below.met == 0, of=below.met),
+        "runs from α = 1,000 on whose test loss passes the level": count(lazy.met > 0, of=lazy.met),
+        "largest training loss at the end": largest(rows.train_end),
+        "largest integration error / delay": largest(rows.delay_error / rows.delay),
         "bound on the test loss of the tangent model": float(rows.least.iloc[0]),
     }
     return judged(STATEMENT, found, merits)

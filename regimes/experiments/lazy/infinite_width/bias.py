@@ -22,7 +22,7 @@ def biases(rows: "DataFrame", name: str, kernel: str) -> dict[int, Number]:
 
     def of(some: Any) -> Number:
         values = some[f"{kernel}_bias"]
-        return Number.of(_normal(float(values.mean()), float(values.sem()), len(values)))
+        return Number.of(_normal(values.mean(skipna=False), values.sem(skipna=False), len(values)))
 
     return each(rows[(rows.network == "deep") & (rows.activation == name)], "width", of)
 

@@ -17,13 +17,11 @@ The limits are approached with relative corrections of order 1/√m or 1/m, henc
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from regimes.experiments.lazy.kernel_drift.config import MEAN_FIELD, ONE_SIGN, SYMMETRIC
 from regimes.experiments.lazy.kernel_drift.config import Config as Config
 from regimes.experiments.lazy.kernel_drift.runs import measure as measure
 from regimes.lab import figures
-from regimes.lab.numbers import Number, cells, each, geometric_mean, judged, slope
+from regimes.lab.numbers import Number, cells, each, geometric_mean, judged, largest, slope
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -64,7 +62,7 @@ def judge(rows: "DataFrame") -> Judgement:
     """The exponents against those derived."""
     found = {EXPONENTS[scaling][0]: one for scaling, one in exponents(rows).items()}
     merits = {
-        "largest error / drift": float(np.max(rows.drift_error / rows.drift)),
+        "largest error / drift": largest(rows.drift_error / rows.drift),
         "share of the risk left, geometric mean": geometric_mean(rows.risk / rows.risk_before),
     }
     return judged(STATEMENT, found, merits)

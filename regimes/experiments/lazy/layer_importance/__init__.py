@@ -27,7 +27,7 @@ from regimes.experiments.lazy.layer_importance.figure import at_each, exponent, 
 from regimes.experiments.lazy.layer_importance.figure import draw as draw
 from regimes.experiments.lazy.layer_importance.runs import measure as measure
 from regimes.lab.intervals import CORRELATION
-from regimes.lab.numbers import by_seed, cells, geometric_mean, judged, mean, paired
+from regimes.lab.numbers import by_seed, cells, geometric_mean, judged, largest, mean, paired
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -62,23 +62,23 @@ BATCHED = ("alpha", "seed")
 def judge(rows: "DataFrame") -> Judgement:
     """One exponent a seed; means over seeds, of both activations where none is named."""
     tanh, relu = (rows[rows.activation == name] for name in ("tanh", "relu"))
-    smallest, largest = (rows[rows.alpha == end] for end in (rows.alpha.min(), rows.alpha.max()))
-    smooth: list[Any] = [some[some.activation == "tanh"] for some in (smallest, largest)]
+    least, most = (rows[rows.alpha == end] for end in (rows.alpha.min(), rows.alpha.max()))
+    smooth: list[Any] = [some[some.activation == "tanh"] for some in (least, most)]
     few = paired(by_seed(smooth[0], "effective"), by_seed(smooth[1], "effective"), lambda rich, lazy: rich / lazy)
-    drops = paired(by_seed(smallest, "largest_drop"), by_seed(largest, "largest_drop"), lambda rich, lazy: rich - lazy)
+    drops = paired(by_seed(least, "largest_drop"), by_seed(most, "largest_drop"), lambda rich, lazy: rich - lazy)
     found = {
         SMOOTH: exponent(tanh),
         KINK: exponent(relu),
         RICH_GAP: geometric_mean(smooth[0].gap),
         FEW: geometric_mean(few),
         CRITICAL: mean(drops, within=CORRELATION),
-        FIRST: mean(by_seed(smallest, "first_over_others"), within=CORRELATION),
-        ROBUST: mean(by_seed(largest, "largest_drop"), within=CORRELATION),
+        FIRST: mean(by_seed(least, "first_over_others"), within=CORRELATION),
+        ROBUST: mean(by_seed(most, "largest_drop"), within=CORRELATION),
     }
     merits = {
-        "largest share of the training loss left": float(rows.left.max()),
-        "test accuracy, smallest α": mean(smallest.accuracy),
-        "test accuracy, largest α": mean(largest.accuracy),
+        "largest share of the training loss left": largest(rows.left),
+        "test accuracy, smallest α": mean(least.accuracy),
+        "test accuracy, largest α": mean(most.accuracy),
     }
     return judged(STATEMENT, found, merits)
 

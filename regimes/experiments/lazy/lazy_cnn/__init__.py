@@ -23,7 +23,7 @@ from regimes.experiments.lazy.lazy_cnn.config import Config as Config
 from regimes.experiments.lazy.lazy_cnn.config import points as points
 from regimes.experiments.lazy.lazy_cnn.figure import draw as draw
 from regimes.experiments.lazy.lazy_cnn.runs import measure as measure
-from regimes.lab.numbers import judged
+from regimes.lab.numbers import judged, mean
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -71,9 +71,9 @@ def judge(rows: "DataFrame") -> Judgement:
     merits |= {"smallest α": float(double.alpha.min()), "largest α": float(double.alpha.max())}
     ends = {name: double[double.alpha == merits[name]] for name in ("smallest α", "largest α")}
     for column, words in (("test_accuracy", "test accuracy"), ("train_accuracy", "training accuracy")):
-        merits |= {f"{words}, {name}": float(some[column].mean()) for name, some in ends.items()}
-        merits[f"{words}, tangent model"] = float(ends["largest α"][f"tangent_{column}"].mean())
-    merits |= {f"stability, {name}": float(some.stability.mean()) for name, some in ends.items()}
+        merits |= {f"{words}, {name}": mean(some[column]) for name, some in ends.items()}
+        merits[f"{words}, tangent model"] = mean(ends["largest α"][f"tangent_{column}"])
+    merits |= {f"stability, {name}": mean(some.stability) for name, some in ends.items()}
     merits |= {f"{name}: geometric mean": found[name] for name in (TANGENT, FLOAT32)}
     return judged(STATEMENT, found, merits)
 

@@ -22,12 +22,10 @@ that error is not given.
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from regimes.experiments.lazy.lazy_rate.config import Config as Config
 from regimes.experiments.lazy.lazy_rate.runs import measure as measure
 from regimes.lab import figures
-from regimes.lab.numbers import Number, each, geometric_mean, judged, slope
+from regimes.lab.numbers import Number, each, geometric_mean, judged, largest, slope
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -79,7 +77,7 @@ def exponents(rows: "DataFrame", name: str) -> dict[str, Number]:
 def judge(rows: "DataFrame") -> Judgement:
     """The exponents against those of the theorem."""
     found = {f"{start}: {name}": one for name in QUANTITIES for start, one in exponents(rows, name).items()}
-    worst = {f"largest error / {name}": float(np.max(rows[f"{name}_error"] / rows[name])) for name in QUANTITIES}
+    worst = {f"largest error / {name}": largest(rows[f"{name}_error"] / rows[name]) for name in QUANTITIES}
     return judged(STATEMENT, found | {PARITY: found.get("doubled: outputs")}, worst)
 
 

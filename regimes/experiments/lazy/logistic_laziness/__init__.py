@@ -44,7 +44,7 @@ from regimes.experiments.lazy.logistic_laziness.numbers import (
     leavings,
 )
 from regimes.experiments.lazy.logistic_laziness.runs import measure as measure
-from regimes.lab.numbers import cells, judged
+from regimes.lab.numbers import cells, judged, largest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -94,10 +94,10 @@ def judge(rows: "DataFrame") -> Judgement:
     found |= {MOVED: leaving(rows, "weights"), APART: leaving(rows, "held_out"), RATE: leaving_rate(rows)}
     moving: Any = rows[rows.loss == LOGISTIC]
     merits = {
-        f"largest error / {words}": float((moving[f"{column}_error"] / moving[column]).max())
+        f"largest error / {words}": largest(moving[f"{column}_error"] / moving[column])
         for column, (words, _) in QUANTITIES.items()
     }
-    return judged(STATEMENT, found, merits if len(moving) else None)
+    return judged(STATEMENT, found, merits)
 
 
 def table(rows: "DataFrame") -> "DataFrame":

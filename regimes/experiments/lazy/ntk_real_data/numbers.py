@@ -36,10 +36,13 @@ def lost(rows: "DataFrame", dataset: str, arm: str, other: str) -> Number | None
     some = arms(rows)
     some = some[(some.dataset == dataset) & some.arm.isin([arm, other])]
     some = some[some.width == some.groupby("arm").width.transform("max")]
-    wide = some.pivot_table(index=["n", "seed"], columns="arm", values="error")
-    if not {arm, other} <= set(wide.columns):
+    first, second = (some[some.arm == one].set_index(["n", "seed"]).error for one in (arm, other))
+    both = first.index.intersection(second.index)
+    if not len(both):
         return None
-    differences = (wide[arm] - wide[other]).dropna().unstack("n")
+    if (first[both] - second[both]).isna().any():
+        return mean([np.nan])
+    differences = (first[both] - second[both]).unstack("n")
     seeds = differences.count()
     return mean(differences.loc[:, seeds == seeds.max()].dropna().mean(axis=1), within=CORRELATION)
 

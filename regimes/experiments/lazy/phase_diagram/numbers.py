@@ -7,7 +7,7 @@ import numpy as np
 
 from regimes.experiments.lazy.phase_diagram.theory import Region, boundary, exponent, one_sample_exponent, region
 from regimes.experiments.lazy.planes import crossing, exponents_over, of_points
-from regimes.lab.numbers import Number, mean, means
+from regimes.lab.numbers import Number, mean, means, share
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -54,7 +54,7 @@ def with_error(found: Sequence[Any], quantity: Callable[[Any], Any]) -> Number |
     return Number.of(fine.estimate, 0.0 if np.isnan(fine.value) else abs(fine.value - coarse.value))
 
 
-def merits(rows: "DataFrame") -> dict[str, float]:
+def merits(rows: "DataFrame") -> dict[str, float | Number | None]:
     """How far single points lie from theory, on how many the sign is right, and how the trainings ended."""
     found = {point: number.value for point, number in of_points(exponents(rows)).items()}
     output = {point: number.value for point, number in of_points(exponents(rows, "output_motion")).items()}
@@ -68,9 +68,11 @@ def merits(rows: "DataFrame") -> dict[str, float]:
     return {
         "points of the plane": float(len(found)),
         "measured − derived, root mean square over the points": float(np.sqrt((apart**2).mean())),
-        "measured − derived, largest": float(abs(apart).max()),
+        "measured − derived, largest": float(np.abs(apart).max()),
         "measured − one-sample formula at these widths, root mean square": float(np.sqrt((formula**2).mean())),
         "output weights: measured − derived with −γ' for γ', root mean square": float(np.sqrt((other**2).mean())),
-        "share of points off the boundary with the right sign": float(np.mean([a * b > 0 for a, b in clear])),
-        "share of trainings that reached their risk": float(rows.stopped.mean()),
+        "share of points off the boundary with the right sign": share(
+            [a * b > 0 for a, b in clear], of=[a * b for a, b in clear]
+        ),
+        "share of trainings that reached their risk": mean(rows.stopped),
     }

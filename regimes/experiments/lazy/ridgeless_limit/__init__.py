@@ -20,13 +20,11 @@ starts:
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from regimes.experiments.lazy.ridgeless_limit.config import Config as Config
 from regimes.experiments.lazy.ridgeless_limit.config import points as points
 from regimes.experiments.lazy.ridgeless_limit.runs import measure as measure
 from regimes.lab import figures
-from regimes.lab.numbers import Number, each, geometric_mean, judged, slope, smallest
+from regimes.lab.numbers import Number, each, geometric_mean, judged, largest, slope, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -77,8 +75,8 @@ def judge(rows: "DataFrame") -> Judgement:
     measured = {f"{name}: exponent": curve.exponent for name, curve in curves(rows).items()}
     measured |= {BOUND: measured.get("wide: exponent"), RANK: smallest(rows["rank"])}
     merits = {
-        "largest error / distance": float(np.max(rows.error / rows.distance)),
-        "largest condition of Θ": float(np.max(rows.condition)),
+        "largest error / distance": largest(rows.error / rows.distance),
+        "largest condition of Θ": largest(rows.condition),
     }
     return judged(STATEMENT, measured, merits)
 

@@ -27,7 +27,7 @@ from regimes.experiments.lazy.unbalanced_layers.config import Config as Config
 from regimes.experiments.lazy.unbalanced_layers.figure import draw as draw
 from regimes.experiments.lazy.unbalanced_layers.figure import drifts
 from regimes.experiments.lazy.unbalanced_layers.runs import measure as measure
-from regimes.lab.numbers import Number, by_seed, cells, geometric_mean, judged, mean, paired, slope
+from regimes.lab.numbers import Number, by_seed, cells, geometric_mean, judged, largest, mean, paired, slope
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ def judge(rows: "DataFrame") -> Judgement:
         SIDES: sides(rows),
     }
     merits = {
-        "largest error / drift": float(np.max(rows.drift_error / rows.drift)),
-        "share of trainings that reached their risk": float(rows.stopped.mean()),
+        "largest error / drift": largest(rows.drift_error / rows.drift),
+        "share of trainings that reached their risk": mean(rows.stopped),
     }
     return judged(STATEMENT, found, merits)
 

@@ -24,7 +24,7 @@ from regimes.experiments.lazy.under_parameterised.config import Config as Config
 from regimes.experiments.lazy.under_parameterised.figure import draw as draw
 from regimes.experiments.lazy.under_parameterised.fits import fits
 from regimes.experiments.lazy.under_parameterised.flow import measure as measure
-from regimes.lab.numbers import extent, judged, slope
+from regimes.lab.numbers import extent, judged, largest, slope, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ BATCHED = ("alpha", "seed")
 def judge(rows: "DataFrame") -> Judgement:
     """Ranges over all runs; exponents one a seed, with Student's interval over the seeds."""
     runs = fits(rows)
-    largest = runs[runs.alpha == runs.alpha.max()]
+    laziest = runs[runs.alpha == runs.alpha.max()]
     excess = runs.risk / runs.tangent_risk - 1
     measured = {
         STRAIGHT: extent(runs.r2),
         DECADES: extent(2 * runs.decades),
         HESSIAN_RATE: extent(runs.rate / runs.curvature, runs.error),
-        KERNEL_RATE: extent(largest.rate, largest.error),
+        KERNEL_RATE: extent(laziest.rate, laziest.error),
         RATE_EXPONENT: slope(runs.alpha, (runs.curvature - 1).abs(), runs.seed),
         GRADIENT: extent(runs.gradient),
         CURVATURE: extent(runs.curvature),
@@ -83,9 +83,9 @@ def judge(rows: "DataFrame") -> Judgement:
         RANK: extent(runs["rank"]),
     }
     merits = {
-        "largest ‖f(T) − f_∞‖ / ‖f(0) − f_∞‖ removed by Newton's method": float(runs.polish.max()),
-        "largest R(f_∞) / R(tangent model's limit) − 1": float(excess.max()),
-        "smallest R(f_∞) / R(tangent model's limit) − 1": float(excess.min()),
+        "largest ‖f(T) − f_∞‖ / ‖f(0) − f_∞‖ removed by Newton's method": largest(runs.polish),
+        "largest R(f_∞) / R(tangent model's limit) − 1": largest(excess),
+        "smallest R(f_∞) / R(tangent model's limit) − 1": smallest(excess),
     }
     return judged(STATEMENT, measured, merits)
 
