@@ -1,9 +1,9 @@
 """How often is `diagnose` right about nets whose regime is known by construction?
 
 Thirteen kinds of nets, see `nets`: eight are lazy by theory and five are not. A hundred nets of each, 1,300 in all,
-with weights and samples drawn afresh. All nets of a kind are trained as one ensemble by full-batch gradient descent until
-the training loss has fallen by a factor of ten. Then each is judged by `regimes.diagnose` from its two states and its
-training samples, with the limits that `diagnose` has for everybody. "Cannot tell" counts as not right, and not as
+with weights and samples drawn afresh. All nets of a kind are trained as one ensemble by full-batch gradient descent
+until the training loss has fallen by a factor of ten. Then each is judged by `regimes.diagnose` from its two states and
+its training samples, with the limits that `diagnose` has for everybody. "Cannot tell" counts as not right, and not as
 wrong.
 
 Predictions. The goal was set before any net was measured: 95 % of the verdicts right, with the whole of Wilson's 95 %
