@@ -151,8 +151,13 @@ def test_parameters_changed_before_the_way_back_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", EXPLICIT)
-@pytest.mark.parametrize(("depth", "bound"), [(100, 1e-12), (10_000, 1e-9)])
+@pytest.mark.parametrize(
+    ("method", "depth", "bound"),
+    [
+        *(pytest.param(*each.values, 100, 1e-12, id=f"{each.id}, 100") for each in EXPLICIT),
+        *(pytest.param(each, 10_000, 1e-9, id=f"{each.name}, 10,000") for each in (EULER, KUTTA4)),
+    ],
+)
 def test_the_gradient_at_great_depth_is_that_of_stored_states(method, depth, bound):
     layers, z = problem(method, 1, depth)
     leaves = [z, *layers.params[0].values()]
