@@ -11,6 +11,7 @@ from torch import nn
 from regimes import tangent_operator
 from regimes.tangent.gram import whole
 from regimes.tangent.gram.blocks import Store
+from regimes.tangent.gram.features import Features
 from regimes.tangent.gram.footprint import most_bytes
 
 PROGRAM = """
@@ -116,6 +117,23 @@ def test_the_disk_is_asked_for_all_that_goes_to_it_however_the_outputs_are_split
     tangent_operator(model, torch.randn(3, 2000), memory=2**16).gram()
     assert parts[0] > 1
     assert written[0] == pytest.approx(asked[0], rel=0.1)
+
+
+def test_a_kernel_that_surely_fits_is_measured_by_one_call(monkeypatch):
+    measured = []
+    pieces = Features.pieces
+
+    def counted(self, x, outputs=slice(None), *, checked=True):
+        if not checked:
+            measured.append(len(x))
+        return pieces(self, x, outputs, checked=checked)
+
+    monkeypatch.setattr(Features, "pieces", counted)
+    model, x = nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 4)), torch.randn(50, 20)
+    for memory, calls in ((2**29, [4]), (2**14, [4, 2, 4])):
+        measured.clear()
+        tangent_operator(model, x, memory=memory).gram()
+        assert measured == calls
 
 
 def test_few_of_many_outputs_do_not_take_the_square_of_their_number():

@@ -17,6 +17,7 @@ from regimes.tangent.criterion import lazy_criterion
 from regimes.tangent.functional import evaluator, functional, push_forward
 from regimes.tangent.kernel import jacobian, ntk, ntk_vector_product
 from regimes.tangent.linearize import linearize
+from regimes.tangent.plain import Plain
 from regimes.tangent.precision import full_precision
 
 X = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
@@ -280,6 +281,19 @@ def reduced():
     torch.set_float32_matmul_precision("medium")
     yield
     torch.set_float32_matmul_precision(before)
+
+
+def test_the_look_takes_one_gradient_by_plain_autograd_and_one_by_torch_func(monkeypatch):
+    pulled = []
+    pull = Plain.pull
+
+    def counted(self, x, cotangent):
+        pulled.append(len(x))
+        return pull(self, x, cotangent)
+
+    monkeypatch.setattr(Plain, "pull", counted)
+    tangent_operator(Net(), X)
+    assert pulled == [4]  # the gradient by torch.func, of two samples at other places, is what it is held against
 
 
 def test_reduced_products_are_switched_off_inside_and_on_again_after(reduced):

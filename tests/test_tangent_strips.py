@@ -7,7 +7,9 @@ from torch.testing import assert_close
 
 from regimes import ntk, tangent_operator
 from regimes.tangent.gram import blocks, features, whole
-from regimes.tangent.gram.blocks import Bytes, Layout, layout
+from regimes.tangent.gram.blocks import Block, Bytes, Layout, layout, strips
+from regimes.tangent.gram.forms import Outputs
+from regimes.tangent.gram.tiles import units
 
 
 def convolutions():
@@ -66,6 +68,20 @@ def test_each_block_is_formed_once_and_those_of_the_first_strip_never_go_to_the_
     ntk(convolutions(), x)
     assert formed[3:] == [row.tolist() for row in x.flatten(1).sum(1).split(2)]  # three to measure
     assert written == ["4_0", "6_0", "8_0"]  # blocks begin at samples 0, 2, 4, 6, 8
+
+
+@pytest.mark.parametrize("side", [1, 7, 30, 100, 1000])
+def test_tiles_of_a_block_cover_its_upper_half_once_within_the_pairs_of_a_square(side):
+    n, covered = 100, torch.zeros(100, 100)
+    strip = strips([Block(slice(0, n), slice(0, 10))], 1)
+    found = list(units(strip, [Block(slice(0, n), slice(0, 10))], Outputs("full"), side, symmetric=True))
+    for unit in found:
+        covered[unit.parts] += 1
+        assert covered[unit.parts].numel() <= max(side, 1) ** 2
+        assert unit.square == (unit.parts[0] == unit.parts[1])
+    assert torch.equal(covered.triu(), torch.ones(n, n).triu())
+    assert covered.max() == 1
+    assert side < 1000 or len(found) == 7  # four parts of 26 rows, and what is right of the first three
 
 
 @pytest.mark.parametrize("k", [1, 10])

@@ -40,10 +40,10 @@ def look(f: Functional, params: Params, plain: Plain, x: Tensor, caller: str) ->
     """
     few, source = x[:2].detach(), torch.Generator().manual_seed(0)
     u, gradients = _reverse(plain, few, source, caller)
-    v = random_like(params, source)
-    _require_one_place(plain, x, caller)
+    v = {name: _random_bytes(each, source) for name, each in params.items()}
     found = _by_transforms(f, params, plain, few, u, v, gradients, caller)
     if not found.transforms:
+        _require_one_place(plain, few, u, gradients, caller)
         try:
             pushed = plain.push(few, v)[1]
             found = found._replace(forward=adjoint(u, pushed, gradients, v), reason="it cannot be differentiated twice")
@@ -57,54 +57,56 @@ def look(f: Functional, params: Params, plain: Plain, x: Tensor, caller: str) ->
 
 
 def _reverse(plain: Plain, few: Tensor, source: torch.Generator, caller: str) -> tuple[Tensor, Params]:
-    """A random cotangent u, and Jᵀu by plain autograd."""
+    """A random cotangent u of the few samples, and Jᵀu by plain autograd.
+
+    It comes from a batch of four in which each sample has other places and neighbours than among the few, so that one
+    comparison with a gradient of these sees what depends on the place, too.
+    """
+    places = torch.arange(3, -1, -1, device=few.device) % len(few)
+    u = few.new_empty(0)
 
     def cotangent(value: Tensor, leaves: Params) -> Tensor:
+        nonlocal u
         again = lambda: called(plain.model, few.clone(), caller)  # noqa: E731
         require_registered(value, leaves.values(), plain.model, caller, again)
-        return random_like(value, source)
+        u = random_like(value[: len(few)], source)
+        parts = torch.tensor([1, 3, 3, 1], dtype=u.dtype, device=u.device) * (len(few) / 8)  # of a sample add up to 1
+        return u[places] * parts.view(-1, *[1] * (u.ndim - 1))
 
     try:
-        return plain.pull(few, cotangent)
+        gradients = plain.pull(few[places], cotangent)[1]
     except Exception as error:
         if isinstance(error, ValueError) or out_of_memory(error):
             raise
         raise ValueError(
             f"{caller} needs a model that autograd can differentiate; its backward pass ends in: {first_line(error)}"
         ) from error
+    return u, gradients
 
 
-def _require_one_place(plain: Plain, x: Tensor, caller: str) -> None:
+def _random_bytes(like: Tensor, source: torch.Generator) -> Tensor:
+    """Random whole numbers of a byte each: a draw gives eight of them, where normal ones take longer than a pass."""
+    size = like.numel() * (2 if like.is_complex() else 1)
+    drawn = torch.randint(-(2**63), 2**63 - 1, (size // 8 + 1,), generator=source).view(torch.int8)[:size]
+    numbers = drawn.to(like.device, like.dtype.to_real())
+    return torch.view_as_complex(numbers.view(-1, 2)).view(like.shape) if like.is_complex() else numbers.view_as(like)
+
+
+def _require_one_place(plain: Plain, few: Tensor, u: Tensor, gradients: Params, caller: str) -> None:
     """Refuse a model by whose gradient one sample counts otherwise at another place of the batch.
 
     Its value may be the same at all places, as with a parameter for each place that starts at 0.
     """
-    four = x[:1].detach().expand(4, *x.shape[1:])
-
-    def at(weights: dict[int, float] | None) -> Params:
-        """The gradient of a random row of the output: at places of a batch of equal samples, or alone."""
-
-        def cotangent(value: Tensor, _: Params) -> Tensor:
-            row = random_like(value[:1].detach(), torch.Generator().manual_seed(0))
-            if weights is None:
-                return row
-            found = torch.zeros_like(value)
-            for place, weight in weights.items():
-                found[place] = weight * row[0]
-            return found
-
-        return plain.pull(four[:1] if weights is None else four, cotangent)[1]
-
-    alone = at(None)
-    dtype = next(iter(alone.values())).dtype
-    if differing(at({1: 0.75, 3: 0.25}), alone, dtype) is not None:  # both places in one pass
-        for name, module in plain.model.named_modules():
-            if getattr(module, "scale_grad_by_freq", False):
-                raise ValueError(
-                    f"{caller} needs derivatives; layer {name!r} ({type(module).__name__}) divides its gradient by how "
-                    "often an index comes in the batch, which is no derivative. Set its scale_grad_by_freq = False."
-                )
-        raise ValueError(f"{caller} needs a model that maps each sample by itself; {PLACES}")
+    alone = plain.pull(few, lambda *_: u)[1]
+    if differing(gradients, alone, u.dtype) is None:
+        return
+    for name, module in plain.model.named_modules():
+        if getattr(module, "scale_grad_by_freq", False):
+            raise ValueError(
+                f"{caller} needs derivatives; layer {name!r} ({type(module).__name__}) divides its gradient by how "
+                "often an index comes in the batch, which is no derivative. Set its scale_grad_by_freq = False."
+            )
+    raise ValueError(f"{caller} needs a model that maps each sample by itself; {PLACES}")
 
 
 def _by_transforms(
@@ -116,13 +118,16 @@ def _by_transforms(
         with torch.inference_mode(False), torch.enable_grad():
             value, pull = vjp(lambda values: f(values, few), params)[:2]
             pulled = pull(u)[0]
-            constant, again = (f(params, few[:1]) for _ in range(2))
+            constant = f(params, few[:1])
     except Exception as error:
         if out_of_memory(error):
             raise
         return Derivatives(False, False, first_line(error))
-    require_registered(constant, (), plain.model, caller, lambda: again)
+    with torch.inference_mode(False), torch.enable_grad():
+        require_registered(constant, (), plain.model, caller, lambda: f(params, few[:1]))
     odd = differing(pulled, gradients, value.dtype)
+    if odd is not None:
+        _require_one_place(plain, few, u, gradients, caller)
     if odd is not None and trainable(plain.model)[odd]._backward_hooks:
         raise ValueError(
             f"{caller} needs derivatives; a hook on the parameter {odd!r} changes its gradient. Take the hook off (the "

@@ -19,6 +19,7 @@ from regimes.tangent.gram.features import Features
 from regimes.tangent.gram.files import KernelFile, fingerprint
 from regimes.tangent.gram.forms import Outputs
 from regimes.tangent.gram.showing import Shown
+from regimes.tangent.gram.tiles import TILING
 from regimes.tangent.gram.whole import Task, by_layer, contents, whole
 from regimes.tangent.inputs import (
     Forward,
@@ -131,7 +132,8 @@ class TangentOperator:
                 nonlocal file
                 task = self._task(chosen, form, other, block, progress)
                 if out is not None and file is None:
-                    plan = fingerprint(contents(task, pool_of(self.model))) + f" {form.name} {block} {self.memory}"
+                    which = fingerprint(contents(task, pool_of(self.model)))
+                    plan = f"{which} {form.name} {block} {self.memory} {TILING}"
                     file = KernelFile(self.caller, out, task.shape, self.tangent.dtype, plan)
                     if file.sizes.get("by_rows", False):
                         self._go_by_rows()

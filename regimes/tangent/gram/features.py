@@ -69,18 +69,24 @@ class Features(NamedTuple):
         rooms = [group.form.room(size) for group, size in zip(self.covered.groups, sizes, strict=True)]
         return 2 * tile + max([tile, *rooms])
 
-    def measured(self, two: Tensor) -> tuple[Bytes, Bytes]:
-        """(most bytes alive while pieces are formed, bytes that they keep), from a few samples and outputs."""
+    def measured(self, two: Tensor, enough: Callable[[Bytes, Bytes], bool]) -> tuple[Bytes, Bytes]:
+        """(most bytes alive while pieces are formed, bytes that they keep), from a few samples and outputs.
+
+        Bounds by what four samples take come first: where they are `enough`, one call serves for three.
+        """
         few = two[[0, 1, 0, 1]]
         known = [*self.model.parameters(), *self.model.buffers(), few]
-        peaks, kept = [], []
-        for samples, outputs in ((2, 1), (4, 1), (4, min(2, len(self.chosen)))):
-            most, pieces = most_bytes(
-                lambda m=samples, k=outputs: self.pieces(few[:m], slice(0, k), checked=False), known
-            )
-            peaks.append(most)
-            kept.append(sum(tensor.nbytes for piece in pieces for tensor in piece))
-        return fitted(*peaks), fitted(*kept)
+
+        def of(samples: int, outputs: int) -> tuple[int, int]:
+            most, pieces = most_bytes(lambda: self.pieces(few[:samples], slice(0, outputs), checked=False), known)
+            return most, sum(tensor.nbytes for piece in pieces for tensor in piece)
+
+        outputs = min(2, len(self.chosen))
+        four_two = of(4, outputs)
+        peak, kept = (Bytes(each, 0, each / (4 * outputs)) for each in four_two)
+        if not enough(peak, kept):
+            peak, kept = (fitted(*each) for each in zip(of(2, 1), of(4, 1), four_two, strict=True))
+        return peak, kept
 
     def former(self, x: Tensor) -> Callable[[Block], list[Piece]]:
         return lambda block: self.pieces(x[block.rows], block.outputs)

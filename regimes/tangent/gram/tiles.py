@@ -9,6 +9,7 @@ from torch import Tensor
 from regimes.tangent.gram.blocks import Block, Held, Strip
 from regimes.tangent.gram.forms import Form, Outputs, Piece
 
+TILING = 2  # goes up with each change of the order of tiles: a file that was begun in another order cannot go on
 _PARTS = 8  # a block on the diagonal is cut into at least so many parts, to leave out what lies below
 _ROWS = 256  # but not into parts of fewer rows: small products are slow
 Target = tuple[Tensor, Sequence[int]]  # a kernel, and the numbers of the pieces that it is made of
@@ -116,11 +117,14 @@ def _tiles(one: Strip, other: Block, inside: bool, side: int) -> Iterator[tuple[
     n1, n2 = _length(one.rows), _length(other.rows)
     alone = len(one.blocks) == 1
     if not inside or alone:
-        if inside:
-            side = min(side, max(ceil(n1 / _PARTS), ceil(_ROWS / _length(one.outputs))))
-        for a in range(0, n1, side):
-            for b in range(a if inside else 0, n2, side):
-                yield (slice(a, min(a + side, n1)), slice(b, min(b + side, n2))), inside and a == b
+        high = min(side, max(ceil(n1 / _PARTS), ceil(_ROWS / _length(one.outputs)))) if inside else side
+        wide = side**2 // high  # no more pairs of samples than in a square
+        for a in range(0, n1, high):
+            rows = slice(a, min(a + high, n1))
+            if inside:
+                yield (rows, rows), True
+            for b in range(rows.stop if inside else 0, n2, wide):
+                yield (rows, slice(b, min(b + wide, n2))), False
         return
     offset = other.rows.start - one.rows.start
     for b in range(0, n2, side):

@@ -37,8 +37,17 @@ class Task(NamedTuple):
     def sized(self) -> "Sized":
         """How samples and outputs are cut into blocks, and how many samples a tile has."""
         n, k = len(self.x), len(self.features.chosen)
-        peak, kept = self.features.measured(self.two)
-        sizes = layout(n if self.x2 is None else n + len(self.x2), k, peak, kept, self.memory, self.block)
+        total = n if self.x2 is None else n + len(self.x2)
+
+        def cut_by(peak: Bytes, kept: Bytes) -> Layout:
+            return layout(total, k, peak, kept, self.memory, self.block)
+
+        def fits(peak: Bytes, kept: Bytes) -> bool:
+            found = cut_by(peak, kept)
+            return found.stays and found.samples == min(total, self.block or total)
+
+        peak, kept = self.features.measured(self.two, fits)
+        sizes = cut_by(peak, kept)
         pair = self.features.dtype.itemsize * self.features.room(min(k, sizes.outputs), n)
         return Sized(sizes, side_of(sizes.tile, pair), kept)
 
