@@ -608,6 +608,17 @@ def double(build: Callable[[], tuple[nn.Module, Tensor]]) -> Callable[[], tuple[
     return doubled
 
 
+class Radial(nn.Module):
+    """Radial functions about centres; torch's rule of vmap for distances is right for one output only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.centres, self.head = nn.Parameter(torch.randn(5, 3)), nn.Parameter(torch.randn(5, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.exp(-torch.cdist(x, self.centres)) @ self.head
+
+
 def tokens(**options: Any) -> Callable[[], tuple[nn.Module, Tensor]]:
     return lambda: (Tokens(nn.Embedding(5, 4, **options)), torch.randint(5, (4, 3)))
 
@@ -682,6 +693,7 @@ CASES = {
     "embedding with a largest norm": Case(tokens(max_norm=0.5), "rescales", "rescales"),
     "embedding bag": Case(bag, RIGHT, "embedding_bag"),
     "packed sequences": Case(lambda: (Packed(), images(5, 3))),
+    "radial functions": Case(lambda: (Radial(), images(3)), RIGHT, "_cdist_backward"),
     "script": Case(scripted, RIGHT, "script"),
     "trace": Case(traced, RIGHT, "script"),
     "a scripted part": Case(scripted_part, RIGHT, "script"),

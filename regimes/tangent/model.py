@@ -39,7 +39,7 @@ class TangentModel:
         self.dtype, self.device = row.dtype, row.device
         self.recurrent = recurrent(model)
         self.batched = found.transforms and not self.recurrent  # whether vmap over samples has not failed yet
-        self._compared = False  # whether what vmap gave was held against plain autograd
+        self._compared: set[tuple[bool, bool, tuple[str, ...]]] = set()  # kinds of calls held against plain autograd
 
     @property
     def f(self) -> Functional:
@@ -70,14 +70,16 @@ class TangentModel:
             return self.plain.rows(x, outputs, names)
 
     def _right(self, found: Params, x: Tensor, outputs: slice | Tensor) -> bool:
-        """Whether rows have the shapes of derivatives and, looked at once, are those of plain autograd.
+        """Whether rows have the shapes of derivatives and, looked at once for each kind of call, are those of autograd.
 
-        Rules of vmap for single operations were seen to leave out a sum over samples (PReLU), without an error.
+        Rules of vmap for single operations were seen to leave out a sum over samples (PReLU), or to be right for one
+        output only (cdist), without an error.
         """
         params, chosen = self.params, torch.arange(self.outputs, device=self.device)[outputs]
         if any(each.shape != (len(x), len(chosen), *params[name].shape) for name, each in found.items()):
             return False
-        if not self._compared:
+        kind = (len(x) > 1, len(chosen) > 1, tuple(found))
+        if kind not in self._compared:
             weights = torch.randn(len(chosen), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
             cotangent = torch.zeros(self.outputs, dtype=self.dtype, device=self.device)
             cotangent[chosen] = weights.to(cotangent)
@@ -88,7 +90,7 @@ class TangentModel:
                 }
                 if differing(rows, {name: plain[name] for name in found}, self.dtype) is not None:
                     return False
-            self._compared = True
+            self._compared.add(kind)
         return True
 
     def _row(
