@@ -81,6 +81,7 @@ MIXING = {
     "sums from here on": lambda x: x.flip(0).cumsum(0).flip(0),
     "a softmax over the batch": lambda x: x.softmax(0),
     "the largest": lambda x: x - x.amax(0),
+    "divided by the largest of all": lambda x: x / x.abs().max(),
 }
 
 
@@ -90,6 +91,13 @@ MIXING = {
 def test_mixed_samples_are_found(name, n, dtype):
     with pytest.raises(ValueError, match=r"this needs a model that maps each sample by itself.*other samples"):
         require_separate_samples(MIXING[name], torch.randn(n, 5, dtype=dtype), "this")
+
+
+def test_the_sample_that_holds_the_largest_entry_does_not_hide_a_division_by_it():
+    x = torch.randn(6, 5)
+    x[0, 0] = 9.0
+    with pytest.raises(ValueError, match=r"maps each sample by itself.*other samples"):
+        require_separate_samples(MIXING["divided by the largest of all"], x, "this")
 
 
 @pytest.mark.parametrize("x", [torch.ones(6, 3), torch.zeros(1, 3), torch.ones(6, 3).cumsum(0)])
@@ -139,9 +147,9 @@ def test_the_first_batch_of_two_is_looked_at_and_no_other():
 
     assert not first.look(call, torch.randn(1, 3), "this")
     assert first.look(call, torch.randn(2, 3), "this")
-    assert calls == [4, 4, 4]
+    assert calls == [4, 4, 4, 4]
     assert not first.look(call, torch.randn(2, 3), "this")
-    assert calls == [4, 4, 4]
+    assert calls == [4, 4, 4, 4]
 
 
 def test_the_first_batch_waits_inside_a_transform():

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from regimes.activations import ERF, RELU
 from regimes.conventions import generator
+from regimes.models.doubling import Doubled
 from regimes.models.mlp import MLP
 from regimes.models.scaling import Centred
 from regimes.tangent.kernel import jacobian, ntk
@@ -163,3 +164,38 @@ def test_the_remainder_is_of_second_order():
 def test_models_without_a_tangent_model_are_refused(model, message):
     with pytest.raises(ValueError, match=message):
         linearize(model)
+
+
+class Ending(nn.Module):
+    def __init__(self, end):
+        super().__init__()
+        self.layer, self.end = nn.Linear(3, 1), end
+
+    def forward(self, x):
+        return self.end(self.layer(x))
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        (torch.squeeze, r"a row for each sample; one sample gave shape \(\)"),
+        (lambda y: y[:, :0], r"a row for each sample; one sample gave shape \(1, 0\)"),
+        (lambda y: y.argmax(1), "outputs have derivatives; this one gives torch.int64"),
+        (lambda y: y > 0, "outputs have derivatives; this one gives torch.bool"),
+    ],
+)
+@pytest.mark.parametrize("door", [ntk, lambda model, x: linearize(model)(x)], ids=["ntk", "linearize"])
+def test_outputs_that_have_no_derivative_or_no_row_for_one_sample_are_refused_in_words(door, end, message):
+    with pytest.raises(ValueError, match=message):
+        door(Ending(end), torch.randn(4, 3))
+
+
+@pytest.mark.parametrize("wrap", [linearize, lambda model: Centred(model, 2.0), Doubled])
+def test_made_and_called_under_inference_mode_a_wrapped_model_can_be_trained_afterwards(wrap):
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), torch.randn(5, 3)
+    with torch.inference_mode():
+        wrapped = wrap(model)
+        there = wrapped(x)
+    assert_close(there.clone(), wrapped(x).detach())
+    wrapped(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in wrapped.parameters())

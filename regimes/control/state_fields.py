@@ -64,9 +64,9 @@ def _require_alone(caller: str, field: Field, z: Tensor, moved: Tensor, batch_ax
     states, values = z.reshape(number, -1), moved.reshape(number, -1)
     turned = states.roll(1, 0)
     others = torch.where((turned == states).all(1, keepdim=True), 2 * states + 1, turned)
-    codes = torch.arange(number)
+    codes = torch.arange(number, device="cpu")
     if number > CODES:
-        codes = torch.randint(CODES, (number,), generator=torch.Generator().manual_seed(0))
+        codes = torch.randint(CODES, (number,), generator=torch.Generator().manual_seed(0), device="cpu")
     with chance_restored():
         for bit in range(CODES.bit_length() - 1):
             half = (codes >> bit & 1 == 1).to(z.device)

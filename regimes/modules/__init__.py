@@ -1,7 +1,7 @@
 """What every package asks of a torch module: to act on one sample, to have one derivative, to give a frozen copy."""
 
 from regimes.modules.attention import one_path, plain_attention
-from regimes.modules.buffers import untouched_attributes, untouched_buffers
+from regimes.modules.buffers import dense_parts, untouched_attributes, untouched_buffers
 from regimes.modules.chance import Generators, chance_restored, drawn, generators
 from regimes.modules.copies import copied, frozen_copy, require_python
 from regimes.modules.derivative import NO_GRAD, adjoint, by_backward, push_forward, random_like, require_gradients
@@ -16,6 +16,7 @@ from regimes.modules.samples import (
     made_up,
     readable,
     require_batch,
+    require_dense,
     require_deterministic,
     require_separate_samples,
     require_values,
@@ -33,6 +34,7 @@ __all__ = [
     "chance_restored",
     "copied",
     "counted",
+    "dense_parts",
     "described",
     "drawn",
     "draws_chance",
@@ -50,6 +52,7 @@ __all__ = [
     "random_like",
     "readable",
     "require_batch",
+    "require_dense",
     "require_deterministic",
     "require_gradients",
     "require_own_tensors",

@@ -63,4 +63,20 @@ def _attributes(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
+    if one.layout != torch.strided:
+        return all(
+            a.shape == b.shape and _same(a, b) for a, b in zip(dense_parts(one), dense_parts(other), strict=True)
+        )
     return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())
+
+
+def dense_parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """Places and values of a sparse tensor, such as the adjacency of a graph; any other tensor itself."""
+    if tensor.layout == torch.strided:
+        return (tensor,)
+    if tensor.layout == torch.sparse_coo:
+        tensor = tensor.coalesce()
+        return tensor.indices(), tensor.values()
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    return tensor.ccol_indices(), tensor.row_indices(), tensor.values()

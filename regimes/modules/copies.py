@@ -23,14 +23,15 @@ def copied(model: nn.Module) -> nn.Module:
     """Deep copy, also of a model that holds tensors derived from its parameters, as torch.nn.utils.weight_norm does.
 
     A derived tensor becomes a leaf of its own: one that the next call forms anew is replaced then, and one that is
-    used as it is can be found in the graph (see leaves).
+    used as it is can be found in the graph (see leaves). Under inference_mode, too, the copy can be trained.
     """
     made: dict[int, Any] = {}
-    for module in model.modules():
-        for tensor in _tensors(vars(module), 3):
-            if not tensor.is_leaf:
-                made[id(tensor)] = tensor.detach().clone().requires_grad_()
-    return deepcopy(model, made)
+    with torch.inference_mode(False):
+        for module in model.modules():
+            for tensor in _tensors(vars(module), 3):
+                if not tensor.is_leaf:
+                    made[id(tensor)] = tensor.detach().clone().requires_grad_()
+        return deepcopy(model, made)
 
 
 def _tensors(value: Any, depth: int) -> Iterator[Tensor]:

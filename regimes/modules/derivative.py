@@ -140,7 +140,7 @@ def random_like(like: Any, source: torch.Generator) -> Any:
     if isinstance(like, Mapping):
         return {name: random_like(each, source) for name, each in like.items()}
     dtype = torch.complex128 if like.is_complex() else torch.float32 if like.dtype == torch.float32 else torch.float64
-    return torch.randn(like.shape, generator=source, dtype=dtype).to(like)
+    return torch.randn(like.shape, generator=source, dtype=dtype, device=source.device).to(like)
 
 
 def _parts(tensors: Tensors) -> list[Tensor]:

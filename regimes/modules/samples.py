@@ -3,7 +3,7 @@
 Per-sample Jacobians, kernels and centred models exist only for models whose output is a function of one sample.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -82,6 +82,14 @@ def require_batch(caller: str, x: Any) -> None:
             else "a single number"
         )
         raise ValueError(f"{caller} needs x as a tensor of inputs (n, ...); got {got}. Use torch.as_tensor.")
+    require_dense(caller, "x", x)
+
+
+def require_dense(caller: str, name: str, x: Tensor) -> None:
+    """Refuse sparse and nested tensors, whose rows cannot be taken."""
+    if x.is_nested or x.layout != torch.strided:
+        kind, cure = ("nested", "torch.nested.to_padded_tensor") if x.is_nested else ("sparse", "to_dense()")
+        raise ValueError(f"{caller} needs {name} as a dense tensor (n, ...); got a {kind} one. Use {cure}.")
 
 
 def require_values(model: nn.Module, caller: str) -> None:
@@ -108,8 +116,9 @@ def require_values(model: nn.Module, caller: str) -> None:
 def require_separate_samples(call: Callable[[Tensor], Any], x: Tensor, caller: str) -> None:
     """Refuse a map whose output for one sample depends on its place in the batch, the other samples of it, or chance.
 
-    call: from a batch to a tensor with a row for each sample. One sample of x is put into two batches of four, at the
-    same place and with different neighbours: its row has to be the same in both, up to rounding.
+    call: from a batch to a tensor with a row for each sample. Two samples of x are put into batches of four, at the
+    same place and with different neighbours: their rows have to be the same, up to rounding. One would not do: the
+    sample that holds the largest entry is divided by the same number in every batch.
     ValueError: rows that differ, another number of rows than samples, another output at a second call or with gradients
     on. The generators of random numbers stand afterwards where they stood.
     """
@@ -121,7 +130,8 @@ def require_separate_samples(call: Callable[[Tensor], Any], x: Tensor, caller: s
 
 def _require_separate_samples(call: Callable[[Tensor], Any], batches: tuple[Tensor, Tensor], caller: str) -> None:
     alone, among = call(batches[0]), call(batches[1])
-    for rows in (alone, among):
+    neighbour = call(batches[1][:1].expand_as(batches[1]))
+    for rows in (alone, among, neighbour):
         if not isinstance(rows, Tensor) or rows.ndim < 1 or len(rows) != len(batches[0]):
             got = f"shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else type(rows).__name__
             raise ValueError(
@@ -149,8 +159,11 @@ def _require_separate_samples(call: Callable[[Tensor], Any], batches: tuple[Tens
             "Call model.eval() first, or switch off what draws random numbers in its forward (stochastic depth, "
             "functional.dropout with training=True, say)."
         )
-    change = (alone[1] - among[1]).abs().nan_to_num(nan=0.0)
-    if not bool((change <= _ROUNDING * unit * scale + 100 * noise).all()):
+    for one, beside in ((alone[1], among[1]), (neighbour[0], among[0])):
+        change = (one - beside).abs().nan_to_num(nan=0.0)
+        size = torch.maximum(one.abs().amax(), beside.abs().amax()).nan_to_num(nan=0.0)
+        if bool((change <= _ROUNDING * unit * size + 100 * noise).all()):
+            continue
         raise ValueError(
             f"{caller} needs a model that maps each sample by itself; here the output of one sample changes with the "
             "other samples of its batch. Look for sums or means over axis 0, and for sequence layers without "
@@ -172,8 +185,8 @@ def _with_gradients(call: Callable[[Tensor], Any], batch: Tensor) -> Tensor:
         return call(batch)
 
 
-def made_up(sample: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor | None:
-    """A sample other than the given one (1, ...), on which the call is finite; None if none of the tries is.
+def made_up(sample: Tensor, call: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+    """Samples other than the given one (1, ...), on which the call is finite; none where no try is.
 
     Its entries turned round, which keep their range and size; its half; its double. A model may have a domain: what it
     does outside of that counts as no value.
@@ -183,12 +196,13 @@ def made_up(sample: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor | None:
         if torch.equal(other, sample):
             continue
         try:
-            if bool(call(other).isfinite().all()):
-                return other
+            finite = bool(call(other).isfinite().all())
         except Exception as error:
             if out_of_memory(error):
                 raise
-    return None
+            continue
+        if finite:
+            yield other
 
 
 def _batches(x: Tensor, call: Callable[[Tensor], Any]) -> tuple[Tensor, Tensor] | None:
@@ -197,10 +211,10 @@ def _batches(x: Tensor, call: Callable[[Tensor], Any]) -> tuple[Tensor, Tensor] 
     differs = (pool != sample).reshape(len(pool), -1).any(1).tolist()
     others = [each for each, differ in zip(pool, differs, strict=True) if differ]
     if not others:
-        other = made_up(sample, call)
-        if other is None and not x.is_floating_point():
+        others = [other[0] for other in made_up(sample, call)]
+        if not others and not x.is_floating_point():
             return None
-        others = [x[0] if other is None else other[0]]
+        others = others or [x[0]]
     first, *rest = (others[place % len(others)] for place in range(3))
     return sample.expand(4, *x.shape[1:]).clone(), torch.stack([first, x[0], *rest])
 

@@ -34,7 +34,8 @@ def cholesky_solve(kernel: Float[Tensor, "n n"], y: Float[Tensor, "n columns"], 
             f"diagonal does not (largest entry {float(matrix.abs().max()):.3g}). Raise the ridge, or compute the "
             "kernel in float64."
         )
-    start = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(matrix.device)
+    source = torch.Generator().manual_seed(0)
+    start = torch.randn(size, generator=source, dtype=torch.float64, device="cpu").to(matrix.device)
     *_, top = lanczos(lambda v: matrix @ v, start, min(_STEPS, size))
     *_, end = lanczos(lambda v: torch.cholesky_solve(v[:, None], factor)[:, 0], start, min(_STEPS, size))
     least = 1 / end.value

@@ -73,7 +73,8 @@ def _direction(params: Params, source: torch.Generator) -> Params:
     whole = torch.stack(list(sizes.values())).max()
     whole = whole if whole > 0 else torch.ones_like(whole)
     return {
-        name: torch.randn(value.shape, generator=source).to(value) * (sizes[name] if sizes[name] > 0 else whole)
+        name: torch.randn(value.shape, generator=source, device=source.device).to(value)
+        * (sizes[name] if sizes[name] > 0 else whole)
         for name, value in params.items()
     }
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from regimes.conventions import Params
 from regimes.modules import (
     FirstBatch,
+    called,
     chance_restored,
     frozen_copy,
     in_modes,
@@ -20,7 +21,7 @@ from regimes.modules import (
 )
 from regimes.tangent.functional import evaluator, functional, push_forward
 from regimes.tangent.look import Derivatives, look
-from regimes.tangent.model import require_precise
+from regimes.tangent.model import require_precise, require_row
 from regimes.tangent.plain import Plain, PlainStep
 
 
@@ -42,7 +43,8 @@ class Linearized(nn.Module):
         self._found: Derivatives | None = None
         self.names = list(params)
         self.start = frozen_copy(model)
-        self.displacement = nn.ParameterList([nn.Parameter(torch.zeros_like(value)) for value in params.values()])
+        with torch.inference_mode(False):
+            self.displacement = nn.ParameterList([nn.Parameter(torch.zeros_like(value)) for value in params.values()])
 
     def displacements(self) -> Params:
         """δ under the names that the parameters have in the model."""
@@ -54,7 +56,8 @@ class Linearized(nn.Module):
         f = evaluator(self.start, "linearize")
         if self._found is None and len(x) and readable():
             with chance_restored():  # what it keeps from its first call it keeps as in training, with gradients
-                Plain(self.start, start).run(lambda _: self.start(x[:1].detach().clone()))
+                row = Plain(self.start, start).run(lambda _: called(self.start, x[:1].detach().clone(), "linearize"))
+            require_row(row, "linearize")
         self._first.look(lambda batch: f(start, batch), x, "linearize")
         if readable() and self._first.waits(self._modes):  # as the model that was copied would be trained
             with in_modes(self.start, self._modes), untouched_buffers(self.start, "linearize"):

@@ -14,6 +14,8 @@ from regimes.modules import (
     called,
     chance_restored,
     misfit,
+    random_like,
+    require_dense,
     require_deterministic,
     require_separate_samples,
     require_values,
@@ -80,9 +82,8 @@ class TangentModel:
             return False
         kind = (len(x) > 1, len(chosen) > 1, tuple(found))
         if kind not in self._compared:
-            weights = torch.randn(len(chosen), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
             cotangent = torch.zeros(self.outputs, dtype=self.dtype, device=self.device)
-            cotangent[chosen] = weights.to(cotangent)
+            cotangent[chosen] = random_like(cotangent[chosen], torch.Generator().manual_seed(0))
             for place in {0, len(x) - 1}:
                 plain = self.plain.pull(x[place : place + 1], lambda value, _: cotangent.view(value.shape))[1]
                 rows = {
@@ -152,9 +153,10 @@ def require_precise(params: Params, caller: str) -> None:
 
 
 def require_samples(x: Tensor, caller: str, name: str = "inputs") -> None:
-    """Refuse inputs that are no tensor, empty or complex."""
+    """Refuse inputs that are no tensor, sparse, nested, empty or complex."""
     if not isinstance(x, Tensor):
         raise ValueError(f"{caller} needs {name} as a tensor (n, ...); got {type(x).__name__}. Use torch.as_tensor.")
+    require_dense(caller, name, x)
     if x.ndim < 1 or x.numel() == 0:
         raise ValueError(f"{caller} needs at least one sample in {name}; got shape {tuple(x.shape)}.")
     if x.is_complex():
@@ -197,11 +199,21 @@ def _one_row(model: nn.Module, x: Tensor, caller: str) -> Tensor:
             raise
         shape = tuple(x.shape[1:])
         raise ValueError(f"{caller} needs samples that fit the model: with shape {shape} {reason}.") from error
+    require_row(row, caller)
+    real(caller, half=False, numpy=False, **{"the output of the model": row})
+    finite(caller, **{"outputs of the model": row})  # the kernel of a linear layer would not show its NaN weights
+    return row
+
+
+def require_row(row: Any, caller: str) -> None:
+    """Refuse what a model has given for one sample, if it is not one tensor with one row, of numbers with fractions."""
     if not isinstance(row, Tensor) or row.ndim < 1 or len(row) != 1 or row.numel() == 0:
         got = f"shape {tuple(row.shape)}" if isinstance(row, Tensor) else type(row).__name__
         raise ValueError(
             f"{caller} needs a model that returns one tensor with a row for each sample; one sample gave {got}."
         )
-    real(caller, half=False, numpy=False, **{"the output of the model": row})
-    finite(caller, **{"outputs of the model": row})  # the kernel of a linear layer would not show its NaN weights
-    return row
+    if not (row.is_floating_point() or row.is_complex()):
+        raise ValueError(
+            f"{caller} needs a model whose outputs have derivatives; this one gives {row.dtype}, as argmax and "
+            "comparisons do. Return the numbers before that step."
+        )

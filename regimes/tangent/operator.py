@@ -209,7 +209,7 @@ class TangentOperator:
             differs = (others != first).flatten(1).any(1) if first.ndim > 1 else others != first
             if differs.any():
                 return torch.cat([first, others.index_select(0, differs.int().argmax()[None])])
-        other = made_up(first, lambda sample: recorded(self.model, sample))
+        other = next(made_up(first, lambda sample: recorded(self.model, sample)), None)
         return torch.cat([first, first if other is None else other])
 
     @contextmanager

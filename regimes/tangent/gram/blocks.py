@@ -216,7 +216,7 @@ def _read(file: Path, shapes: Sequence[Sequence[_Shape]]) -> list[Piece]:
 
 
 def _entries(source: FileIO, shape: _Shape) -> Tensor:
-    tensor = torch.empty(shape.size, dtype=shape.dtype)
+    tensor = torch.empty(shape.size, dtype=shape.dtype, device="cpu")
     target = memoryview(tensor.reshape(-1).view(torch.uint8).numpy().data) if tensor.numel() else memoryview(b"")
     start = 0
     while start < len(target):  # a call reads 2 GiB at most

@@ -143,9 +143,10 @@ def capture_some(
 
 def _local(output: Tensor, n: int, groups: Sequence[Group], keys: Sequence[Sequence[Key]]) -> list[bool]:
     """For each group: whether what is pulled back from half of the samples arrives in their rows only."""
-    outside = (torch.randperm(n, generator=torch.Generator().manual_seed(n)) >= n // 2).to(output.device)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(n), device="cpu")
+    outside = (order >= n // 2).to(output.device)
     source = torch.Generator().manual_seed(0)
-    cotangent = torch.randn(output.shape, generator=source, dtype=torch.float64).to(output).reshape(n, -1)
+    cotangent = torch.randn(output.shape, generator=source, dtype=torch.float64, device="cpu").to(output).reshape(n, -1)
     cotangent[outside] = 0
     deltas = _pull_back(output, {key for each in keys for key in each}, [cotangent])
     return [

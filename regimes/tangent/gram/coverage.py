@@ -31,7 +31,7 @@ def coverage(model: nn.Module, parameters: Mapping[str, Tensor], two: Tensor, k:
     source = torch.Generator().manual_seed(0)
     try:
         output = recorded(model, two)
-        cotangent = torch.randn(2, k, generator=source, dtype=torch.float64).to(output)
+        cotangent = torch.randn(2, k, generator=source, dtype=torch.float64, device="cpu").to(output)
         if output.grad_fn is None:
             return nothing
         found, dtype = uses(output, parameters), output.dtype

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regimes.modules import dense_parts
+
 _SECONDS = 5.0  # between two notes
 
 
@@ -22,8 +24,9 @@ def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
     found = hashlib.sha256()
     for name, tensor in tensors:
         found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
-        plain = tensor.detach().cpu().contiguous()
-        found.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
+        for part in dense_parts(tensor.detach()):
+            plain = part.cpu().contiguous()
+            found.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
     return found.hexdigest()
 
 

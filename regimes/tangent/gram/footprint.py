@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from regimes.modules import dense_parts
+
 
 class _Live(TorchDispatchMode):
     """Bytes of all storages made inside that are alive, and the most that were."""
@@ -16,7 +18,7 @@ class _Live(TorchDispatchMode):
     def __init__(self, known: Iterable[Tensor]) -> None:
         super().__init__()
         self.now, self.most = 0, 0
-        self._seen = {tensor.untyped_storage()._cdata for tensor in known}
+        self._seen = {part.untyped_storage()._cdata for tensor in known for part in dense_parts(tensor)}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default and not isinstance(args[0], Tensor):
