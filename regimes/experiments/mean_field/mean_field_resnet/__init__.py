@@ -30,7 +30,7 @@ same of mean_field_default, made when the other arms had been run (at a tenth of
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regimes.experiments.mean_field.mean_field_resnet.arms import DEFAULT, MEAN_FIELD, VANILLA, run, spelled
+from regimes.experiments.mean_field.mean_field_resnet.arms import DEFAULT, MEAN_FIELD, PUBLISHED, VANILLA, run, spelled
 from regimes.experiments.mean_field.mean_field_resnet.config import Config
 from regimes.experiments.mean_field.mean_field_resnet.config import points as points
 from regimes.experiments.mean_field.mean_field_resnet.pictures import panels
@@ -43,15 +43,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-# Test error in percent, [Lu2020]: depth: (vanilla, quoted there from other papers; mean-field). CIFAR-10.
-PUBLISHED = {
-    20: (8.75, 8.19),
-    32: (7.51, 7.15),
-    44: (7.17, 6.91),
-    56: (6.97, 6.72),
-    110: (6.37, 6.10),
-    164: (5.46, 5.19),
-}
 GAIN = "vanilla − mean_field, test error after the last epoch, points"
 USUAL_RATE = "vanilla − mean_field_default, test error after the last epoch, points"
 STATEMENT = Statement(

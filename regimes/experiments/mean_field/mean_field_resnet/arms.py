@@ -31,6 +31,15 @@ from regimes.training.metrics import evaluate
 from regimes.training.runtime import autocast
 from regimes.training.unfinished import Unfinished
 
+# Test error in percent, [Lu2020]: depth: (vanilla, quoted there from other papers; mean-field). CIFAR-10.
+PUBLISHED = {
+    20: (8.75, 8.19),
+    32: (7.51, 7.15),
+    44: (7.17, 6.91),
+    56: (6.97, 6.72),
+    110: (6.37, 6.10),
+    164: (5.46, 5.19),
+}
 VANILLA, MEAN_FIELD, DEFAULT = "vanilla", "mean_field", "mean_field_default"
 METHODS: dict[str, dict[str, Any]] = {
     VANILLA: {"mean_field": False},
