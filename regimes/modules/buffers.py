@@ -72,11 +72,10 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 def dense_parts(tensor: Tensor) -> tuple[Tensor, ...]:
     """Places and values of a sparse tensor, such as the adjacency of a graph; any other tensor itself."""
-    if tensor.layout == torch.strided:
-        return (tensor,)
     if tensor.layout == torch.sparse_coo:
-        tensor = tensor.coalesce()
-        return tensor.indices(), tensor.values()
+        return tensor._indices(), tensor._values()
     if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
         return tensor.crow_indices(), tensor.col_indices(), tensor.values()
-    return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    return (tensor,)

@@ -25,8 +25,8 @@ class _Live(TorchDispatchMode):
             return args[0]  # a number that a graph saved comes as a number, which this operation does not take
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._add(leaf.untyped_storage())
+            for part in dense_parts(leaf) if isinstance(leaf, Tensor) else ():
+                self._add(part.untyped_storage())
         return result
 
     def _add(self, storage: torch.UntypedStorage) -> None:

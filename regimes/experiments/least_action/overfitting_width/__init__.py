@@ -100,7 +100,7 @@ def draw(rows: "DataFrame") -> "Figure":
         axes[0].legend()
         seeds = rows.seed.nunique()
         text = (
-            "Left and middle: after the protocol's steps. Right: gain of least action over the training of this mark, open "
+            "Left and middle: after the protocol's steps. Right: gain of least action over training of this mark, open "
         )
         bars = figures.intervals("bars", seeds)
         text += f"after the protocol's steps, filled at equal risk. Means of {seeds} seeds; {bars}."
