@@ -98,8 +98,8 @@ def draw(rows: "DataFrame") -> "Figure":
 def _explained(rows: "DataFrame", arms: list[tuple[str, bool]], scores: list[tuple[str, str]], count: str) -> str:
     """What is drawn: of the arms and of the ways to score only those that the figure has."""
     counts = {int(count) for count in rows.groupby(["encoder", "train_size"]).seed.nunique()}
-    most = max(counts, default=0)
-    seeds = f"{most} seeds" if len(counts) == 1 else f"at most {most} seeds"
+    least, most = min(counts, default=0), max(counts, default=0)
+    seeds = f"{most} seeds" if len(counts) == 1 else f"{least} to {most} seeds"
     words = [EXPLANATION.format(seeds=seeds, bars=figures.intervals("bars", most))]
     words += [PUBLISHED_COUNT] if count == "paper" else []
     words += [ARMS[arm] for arm in arms if arm in ARMS]
