@@ -28,3 +28,4 @@ class Config(Settings):
     width: int = Field(100, ge=2, description="neurons of a layer; 20 times as many in wide two-layer nets")
     steps: int = Field(1500, ge=1, description="most steps of gradient descent")
     loss_ratio: float = Field(0.1, gt=0, lt=1, description="training ends when the loss has fallen by this factor")
+    ensemble: int = Field(20, ge=1, description="nets of a kind trained side by side: how fast, not what")
