@@ -103,8 +103,7 @@ def draw(rows: "DataFrame") -> "Figure":
         for ax, column, words in zip(axes, ("stretch", "inverse_stretch"), ("T", "T⁻¹"), strict=False):
             ends = []
             for other in OTHERS:
-                number = ARMS.index(other)
-                first, second = contrasts.pairs(rows, f"equal_{column}", other)
+                number, (first, second) = ARMS.index(other), contrasts.pairs(rows, f"equal_{column}", other)
                 look: dict[str, Any] = {"color": figures.PALETTE[number], "markersize": 3, "label": NAMES[other]}
                 ax.plot(second, first, figures.MARKERS[number], **look)
                 ends += [*first, *second]
