@@ -46,7 +46,9 @@ class Settings(BaseModel):
     def _none_that_counts_as_zero(cls, value: Any) -> Any:
         numbers = [number for _, number in _numbers(value, "")]
         if any(0 < abs(number) < TINY for number in numbers):
-            raise PydanticCustomError("denormal", f"Input should be 0 or of size {TINY:.1e} at least")
+            raise PydanticCustomError(
+                "denormal", "Input should be 0 or of size {least} at least", {"least": f"{TINY:.1e}"}
+            )
         return value
 
 

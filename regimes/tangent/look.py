@@ -154,8 +154,8 @@ def _by_transforms(
 
 
 def differing(one: Params, other: Params, dtype: torch.dtype) -> str | None:
-    """The first name whose two gradients are not the same up to rounding."""
-    unit = torch.finfo(dtype).eps
+    """The first name whose two gradients are not the same up to rounding: in `dtype`, or coarser if they are."""
+    unit = max(torch.finfo(each).eps for each in (dtype, *(gradient.dtype for gradient in other.values())))
     sizes = {name: each.norm() for name, each in other.items()}
     whole = torch.stack([each.double() for each in sizes.values()]).norm()
     for name, each in other.items():

@@ -90,7 +90,7 @@ def judge(rows: "DataFrame") -> Judgement:
     return numbers.judged(STATEMENT, found, merits)
 
 
-def table(rows: "DataFrame") -> Any:
+def table(rows: "DataFrame") -> "DataFrame":
     """Means over the seeds. Transport is in the units of the features, which a norm undoes; "relative" has none."""
     columns = ["train_accuracy", "test_accuracy", "transport", "relative", "transport_start", "relative_start"]
-    return rows.groupby(["law", "gain"], sort=False)[columns].mean().reset_index()
+    return rows.groupby(["law", "gain"], sort=False, as_index=False)[columns].mean()
