@@ -87,8 +87,8 @@ def _reverse(plain: Plain, few: Tensor, source: torch.Generator, caller: str) ->
 def _random_bytes(like: Tensor, source: torch.Generator) -> Tensor:
     """Random whole numbers of a byte each: a draw gives eight of them, where normal ones take longer than a pass."""
     size = like.numel() * (2 if like.is_complex() else 1)
-    drawn = torch.randint(-(2**63), 2**63 - 1, (size // 8 + 1,), generator=source).view(torch.int8)[:size]
-    numbers = drawn.to(like.device, like.dtype.to_real())
+    drawn = torch.randint(-(2**63), 2**63 - 1, (size // 8 + 1,), generator=source, device=source.device)
+    numbers = drawn.view(torch.int8)[:size].to(like.device, like.dtype.to_real())
     return torch.view_as_complex(numbers.view(-1, 2)).view(like.shape) if like.is_complex() else numbers.view_as(like)
 
 

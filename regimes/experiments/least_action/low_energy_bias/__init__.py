@@ -93,4 +93,6 @@ def judge(rows: "DataFrame") -> Judgement:
 def table(rows: "DataFrame") -> "DataFrame":
     """Means over the seeds. Transport is in the units of the features, which a norm undoes; "relative" has none."""
     columns = ["train_accuracy", "test_accuracy", "transport", "relative", "transport_start", "relative_start"]
-    return rows.groupby(["law", "gain"], sort=False, as_index=False)[columns].mean()
+    import pandas
+
+    return pandas.DataFrame(rows.groupby(["law", "gain"], sort=False)[columns].mean()).reset_index()
