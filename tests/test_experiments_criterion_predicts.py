@@ -183,13 +183,12 @@ def test_a_net_whose_tangent_model_is_too_slow_is_drawn_again():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scale", [1e29, 1e-29])
-def test_a_scale_with_which_no_net_is_smooth_is_a_mistake_of_the_user_or_measured(tmp_path, scale):
+def test_a_scale_with_which_no_net_is_smooth_is_a_mistake_of_the_user(tmp_path):
     ended = command(
-        "verify", "criterion_predicts", "--set", f"scale=[{scale}]", "--set", "seeds=1", "--out", str(tmp_path / "run")
+        "verify", "criterion_predicts", "--set", "scale=[1e29]", "--set", "seeds=1", "--out", str(tmp_path / "run")
     )
-    assert ended.code == (2 if scale > 1 else 0)
-    assert ("Take smaller weights" in ended.err) == (scale > 1)
+    assert ended.code == 2
+    assert "Take smaller weights" in ended.err
 
 
 @pytest.mark.slow
