@@ -154,7 +154,7 @@ def test_a_state_that_is_nan_misshapen_or_complex_makes_no_number_of_a_path(walk
 
 def test_numpy_arrays_are_held_to_the_same():
     x = np.random.default_rng(0).normal(size=(8, 3))
-    kinds = (x + 1j, x.astype(int), x.astype(np.float16), np.where(x > 0, np.nan, x))
+    kinds = (x + 1j, x.astype(int), x.astype(np.longdouble), np.where(x > 0, np.nan, x))
     for bad in (*kinds, x[:0], x[:, :2], x[:4], x[:4].tolist(), "points"):
         with pytest.raises(ValueError, match="exact_gap needs"):
             exact_gap(x, bad)
