@@ -183,26 +183,6 @@ def test_a_gradient_divided_by_how_often_an_index_comes_is_refused_as_no_derivat
         door(Words(), torch.tensor([[0, 1, 1], [2, 3, 1], [4, 4, 4]]))
 
 
-@pytest.mark.parametrize("door", [ntk, lambda model, x: linearize(model)(x)], ids=["ntk", "linearize"])
-@pytest.mark.parametrize(
-    ("x", "message"),
-    [
-        (lambda: torch.eye(3).to_sparse(), r"dense tensor .* got a sparse one. Use to_dense\(\)"),
-        (
-            lambda: torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)]),
-            "got a nested one. Use torch.nested.",
-        ),
-    ],
-    ids=["sparse", "nested"],
-)
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-def test_sparse_and_nested_inputs_are_refused(door, x, message):
-    if door is ntk and x().is_nested:
-        pytest.skip("the check of shape annotations cannot read the sizes of a nested tensor")
-    with pytest.raises(ValueError, match=message):
-        door(nn.Linear(3, 2), x())
-
-
 def test_a_default_device_of_the_caller_changes_nothing():
     model, x = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)), torch.randn(4, 3)
     expected, tangent = ntk(model, x), linearize(model)

@@ -25,6 +25,7 @@ from regimes.tangent.infinite import (
 from regimes.tangent.iterative import iterative_ridge, predict_iterative
 from regimes.tangent.kernel import jacobian, ntk, ntk_vector_product
 from regimes.tangent.laziness import activation_flips, alignment, kernel_drift, tangent_distance, weight_motion
+from regimes.tangent.linearize import linearize
 from regimes.tangent.random_nets import random_dense_kernels
 from regimes.tangent.regression import GradientFlow, kernel_ridge, predict
 from regimes.tangent.spectrum import merge_outputs, spectrum
@@ -287,3 +288,22 @@ def test_a_model_with_nan_weights_has_no_kernel():
     torch.nn.init.constant_(model.weight, float("nan"))
     with pytest.raises(ValueError, match="ntk needs finite outputs of the model"):
         ntk(model, torch.randn(4, 3))
+
+
+@pytest.mark.parametrize("door", [ntk, lambda model, x: linearize(model)(x)], ids=["ntk", "linearize"])
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (lambda: torch.eye(3).to_sparse(), r"dense tensor .* got a sparse one. Use to_dense\(\)"),
+        (
+            lambda: torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)]),
+            "got a nested one. Use torch.nested.",
+        ),
+    ],
+    ids=["sparse", "nested"],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_sparse_and_nested_inputs_are_refused(door, x, message):
+    """Here, where no check of shapes runs: it cannot read the sizes of a nested tensor."""
+    with pytest.raises(ValueError, match=message):
+        door(torch.nn.Linear(3, 2), x())
