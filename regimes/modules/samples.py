@@ -130,8 +130,7 @@ def require_separate_samples(call: Callable[[Tensor], Any], x: Tensor, caller: s
 
 def _require_separate_samples(call: Callable[[Tensor], Any], batches: tuple[Tensor, Tensor], caller: str) -> None:
     alone, among = call(batches[0]), call(batches[1])
-    neighbour = call(batches[1][:1].expand_as(batches[1]))
-    for rows in (alone, among, neighbour):
+    for rows in (alone, among):
         if not isinstance(rows, Tensor) or rows.ndim < 1 or len(rows) != len(batches[0]):
             got = f"shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else type(rows).__name__
             raise ValueError(
@@ -159,6 +158,7 @@ def _require_separate_samples(call: Callable[[Tensor], Any], batches: tuple[Tens
             "Call model.eval() first, or switch off what draws random numbers in its forward (stochastic depth, "
             "functional.dropout with training=True, say)."
         )
+    neighbour = call(batches[1][:1].expand_as(batches[1]))
     for one, beside in ((alone[1], among[1]), (neighbour[0], among[0])):
         change = (one - beside).abs().nan_to_num(nan=0.0)
         size = torch.maximum(one.abs().amax(), beside.abs().amax()).nan_to_num(nan=0.0)
