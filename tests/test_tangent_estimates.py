@@ -278,7 +278,7 @@ def test_bad_input_is_named():
         probe([one], torch.ones_like(y), generator=source, centred=True)
     with pytest.raises(ValueError, match="two samples"):
         probe([tangent_operator(start, x[:1])], generator=source, centred=True)
-    with pytest.raises(ValueError, match="pass y"):
+    with pytest.raises(ValueError, match="Pass y"):
         estimates.alignment(probe([one], generator=source, probes=3)[0])
     with pytest.raises(ValueError, match="one dtype"):
         probe([one, tangent_operator(copy.deepcopy(start).float(), x.float())], generator=source)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from regimes.machine import give_back_memory
 from regimes.tangent.gram.blocks import Block, Held, Strip
 from regimes.tangent.gram.forms import Form, Outputs, Piece
 
@@ -106,6 +107,7 @@ def fill(
                 above = slice(parts[0].start, parts[0].stop - square * _length(parts[1]))
                 _mirror(kernel, (strip, block), (above, parts[1]), outputs)
         after(number + 1, len(order))
+        give_back_memory()  # the products of the next tile have other sizes
 
 
 def _length(part: slice) -> int:
