@@ -14,6 +14,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from regimes.errors import UserError
+from regimes.lab.checkpoint_fields import COLUMNS
 from regimes.lab.config import dump
 from regimes.training import checkpoint as checkpoints
 from regimes.training.assemble import assemble
@@ -53,6 +54,9 @@ def made(assembly, config: TrainConfig = CONFIG, **more) -> Checkpoint:
     return Checkpoint(dump(config), state, rng_state(), assembly.data.shape, assembly.data.classes, **more)
 
 
+ROW = {**dict.fromkeys(COLUMNS), "epoch": 1, "steps": 20, "risk": 0.1}
+
+
 @pytest.fixture(scope="module")
 def assembly():
     return trained()
@@ -61,7 +65,7 @@ def assembly():
 @pytest.fixture
 def file(tmp_path, assembly) -> Path:
     path = tmp_path / "last.pt"
-    save_checkpoint(path, made(assembly, rows=[{"epoch": 1, "risk": 0.1, "multiplier": None}]))
+    save_checkpoint(path, made(assembly, rows=[ROW]))
     return path
 
 
@@ -71,7 +75,7 @@ def test_everything_comes_back_bit_for_bit(file, assembly):
     assert held.config == dump(CONFIG)
     assert TrainConfig.model_validate(held.config) == CONFIG
     assert (held.shape, held.classes) == ((1, 8, 8), 10)
-    assert held.rows == [{"epoch": 1, "risk": 0.1, "multiplier": None}]
+    assert held.rows == [ROW]
     assert_close(held.state["model"], dict(state["model"]), rtol=0, atol=0)
     assert_close(held.state["optimizer"]["state"], state["optimizer"]["state"], rtol=0, atol=0)
     assert_close(held.state["objective"]["multiplier"], state["objective"]["multiplier"], rtol=0, atol=0)
@@ -215,7 +219,7 @@ BAD = {
     "another program's": "of another program",
     "a tensor": "of another program",
     "newer": "format 99",
-    "without version": "format None",
+    "without version": "format is None",
     "parts missing": "lacks parts",
     "state incomplete": "lacks parts",
     "unknown setting": "warmup",
@@ -262,6 +266,15 @@ def test_complex_weights_are_refused_for_their_imaginary_part_would_be_lost(file
     name, weight = next(item for item in held.state["model"].items() if item[1].is_floating_point())
     weights = {**held.state["model"], name: weight.to(torch.complex64)}
     with pytest.raises(UserError, match=f"{name} is complex in the checkpoint"):
+        model_of(held._replace(state={**held.state, "model": weights}))
+
+
+@pytest.mark.parametrize(("change", "kind"), [(torch.Tensor.int, "integer"), (torch.Tensor.to_sparse, "sparse")])
+def test_weights_that_are_no_plain_real_numbers_are_refused(file, change, kind):
+    held = load_checkpoint(file)
+    name, weight = next(item for item in held.state["model"].items() if item[1].is_floating_point())
+    weights = {**held.state["model"], name: change(weight)}
+    with pytest.raises(UserError, match=f"{name} is {kind} in the checkpoint, and real here"):
         model_of(held._replace(state={**held.state, "model": weights}))
 
 
@@ -318,7 +331,15 @@ TAMPERED = {
     "shape": ([[8], [0, 8, 8], [1, 8, 10**9], ["a", 8, 8], [], [1.0, 8, 8], "188", None, -1, [[1], 8, 8]], "shape"),
     "classes": ([0, -1, 10**12, "ten", None, 10.0, True], "classes"),
     "rows": (
-        [3, [1], [{"epoch": 0}], [{"epoch": 2}, {"epoch": 2}], [{"epoch": 1}, {}], [{"epoch": 1, "risk": "low"}]],
+        [
+            3,
+            [1],
+            [{"epoch": 0}],
+            [{"epoch": 2}, {"epoch": 2}],
+            [{"epoch": 1}, {}],
+            [{"epoch": 1}],
+            [{"epoch": 1, "risk": "low"}],
+        ],
         "row",
     ),
     "best": ([3, {"epoch": 9, "score": [0.1]}, {"epoch": "1", "score": [0.1]}, {"epoch": 1}], "best"),
@@ -326,7 +347,8 @@ TAMPERED = {
     "rng": ([{}, {"cpu": 3, "cuda": None}, []], "rng"),
     "start": (["0", None], "start"),
     "run": ([3], "run"),
-    "version": ([0, -1, True, "2", 2.0], "format"),
+    "version": ([0, -1, True, "2", 2.0], "was altered: its format"),
+    "tests": ([-1, "x", None, 1.0], "tests"),
     "state": ([[], {"model": 3}], "state"),
     "config": ([[], {"dataset": "digits", "arch": 3}], "config|setting"),
 }

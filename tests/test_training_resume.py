@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import math
 import os
 import random
 import shutil
@@ -280,10 +281,21 @@ def test_another_configuration_is_refused_and_fresh_moves_the_old_run_aside(tmp_
     assert (tmp_path / "run.1" / "last.pt").read_bytes() == before
 
 
+def weights_by(held, change):
+    """A checkpoint with its real weights changed."""
+    weights = {name: change(w) if w.is_floating_point() else w for name, w in held.state["model"].items()}
+    return held._replace(state={**held.state, "model": weights})
+
+
 @pytest.mark.parametrize(
     ("change", "part"),
     [
         (lambda held: held._replace(state={**held.state, "model": {}}), "do not fit dense"),
+        (lambda held: weights_by(held, lambda w: w * math.nan), r"last\.pt was altered: .* is NaN or infinite"),
+        (
+            lambda held: weights_by(held, torch.Tensor.half),
+            r"last\.pt was altered: .* is torch.float16, not torch.float",
+        ),
         (lambda held: held._replace(state={**held.state, "objective": {}}), "does not fit this run"),
         (lambda held: held._replace(state={**held.state, "optimizer": {"state": {}, "param_groups": []}}), "not fit"),
     ],

@@ -12,10 +12,14 @@ from regimes.errors import shown
 MAPPINGS = ("config", "state", "rng", "sums", "best")
 TEXTS = ("run", "data", "program")
 PARTS = ("model", "objective", "optimizer", "scheduler", "epoch", "step")
+COLUMNS = (  # of a row, that a run which goes on reads
+    *("epoch", "steps", "running_risk", "running_accuracy", "penalty_share", "validation_risk", "validation_accuracy"),
+    *("multiplier", "seconds", "images_per_second", "peak_memory_mib"),
+)
 
 
-def misfit(found: Mapping[str, Any]) -> str | None:
-    """The first part that is not of its kind, and what it is; None if all are."""
+def misfit(found: Mapping[str, Any], columns: Sequence[str] = COLUMNS) -> str | None:
+    """The first part that is not of its kind, and what it is; None if all are. columns: those that every row needs."""
     for name in MAPPINGS:
         if not isinstance(found[name], dict):
             return f"{name} is {shown(found[name])}, not a mapping"
@@ -24,7 +28,10 @@ def misfit(found: Mapping[str, Any]) -> str | None:
             return f"{name} is {shown(found[name])}, not a text"
     if not isinstance(found["start"], float | int):
         return f"start is {shown(found['start'])}, not a number"
-    return _state(found["state"]) or _rng(found["rng"]) or _rows(found["rows"]) or _best(found["best"], found["rows"])
+    if not _count(found["tests"], 0):
+        return f"tests is {shown(found['tests'])}, not a whole number of at least 0"
+    wrong = _state(found["state"]) or _rng(found["rng"]) or _rows(found["rows"], columns)
+    return wrong or _best(found["best"], found["rows"])
 
 
 def misfit_shape(
@@ -65,12 +72,12 @@ def _rng(rng: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _rows(rows: Any) -> str | None:
+def _rows(rows: Any, columns: Sequence[str]) -> str | None:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return f"rows is {shown(rows)}, not a list of mappings"
     last = 0
     for number, row in enumerate(rows, 1):
-        for name in rows[0]:
+        for name in dict.fromkeys([*rows[0], *columns]):
             if name not in row:
                 return f"row {number} lacks the field {name!r}"
         for name, value in row.items():

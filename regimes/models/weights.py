@@ -1,7 +1,9 @@
 """Saved weights into a network made anew."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from regimes.errors import UserError
@@ -18,6 +20,29 @@ def put_weights(model: nn.Module, weights: Mapping[str, Tensor], arch: str) -> N
                 f"the weights do not fit {arch}: {name} needs {needs}, the checkpoint has {got}; "
                 "use the architecture and options that it was trained with"
             )
-        if came.is_complex() and not needed.is_complex():
-            raise UserError(f"the weights do not fit {arch}: {name} is complex in the checkpoint, and real here")
+        kind, usual = _kind(came), _kind(needed)
+        if kind != usual and (kind, usual) != ("real", "complex"):
+            raise UserError(
+                f"the weights do not fit {arch}: {name} is {kind} in the checkpoint, and {usual} here; take the file "
+                "that the training wrote"
+            )
     model.load_state_dict(weights)
+
+
+def refuse_altered(file: Path, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """UserError where weights that fit the model are none that its own run has saved: of other precision, not finite.
+
+    A run saves finite weights alone, and goes on to the bit from these.
+    """
+    for name, needed in model.state_dict().items():
+        came = weights[name]
+        finite = not came.is_floating_point() or bool(came.isfinite().all())
+        if came.dtype != needed.dtype or not finite:
+            got = f"{came.dtype}, not {needed.dtype}" if finite else "NaN or infinite"
+            raise UserError(f"{file} was altered: {name} in it is {got}; restore the file, or pass --fresh")
+
+
+def _kind(weight: Tensor) -> str:
+    if weight.layout is not torch.strided:
+        return "sparse"
+    return "complex" if weight.is_complex() else "real" if weight.is_floating_point() else "integer"

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from regimes.data import images
 from regimes.data.classification import Classification, classification
-from regimes.errors import UserError, out_of_memory, users_choice
-from regimes.lab.checkpoint_fields import misfit, misfit_shape
+from regimes.errors import UserError, out_of_memory, shown, users_choice
+from regimes.lab.checkpoint_fields import COLUMNS, misfit, misfit_shape
 from regimes.lab.checkpoint_run import refuse_foreign
 from regimes.lab.config import dump
 from regimes.lab.files import link_whole
@@ -24,7 +24,7 @@ from regimes.models.build import build
 from regimes.models.module_wise import ModuleWiseNet
 from regimes.models.residual import ResidualNet
 from regimes.models.size import refuse_too_large
-from regimes.models.weights import put_weights
+from regimes.models.weights import put_weights, refuse_altered
 from regimes.paths import home
 from regimes.training.config import CLASSES, SHAPES, StepSettings, TrainConfig
 from regimes.training.forms import formed
@@ -78,14 +78,16 @@ def checkpoint_in(path: Path, content: Any) -> Checkpoint:
         what = "the weights of a model alone" if tensors else "of another program"
         raise UserError(f"{path} is {what}, not a checkpoint of `train`; {_ADVICE}")
     version = content.get("version")
-    if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= VERSION:
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise UserError(f"{path} was altered: its format is {shown(version)}, not a whole number from 1; {_ADVICE}")
+    if version > VERSION:
         raise UserError(f"{path} has format {version}, this regimes reads up to {VERSION}; read it with the newer one")
     later = {"tests"} | ({"run", "data", "start"} if version == 1 else set())
     lost = [name for name in Checkpoint._fields if name not in content and name not in later]
     if lost:
         raise UserError(f"{path} lacks parts of a checkpoint ({', '.join(lost)}); {_ADVICE}")
     found = Checkpoint(**{name: content[name] for name in Checkpoint._fields if name in content})
-    wrong = misfit(found._asdict())
+    wrong = misfit(found._asdict(), COLUMNS if version == VERSION else ())
     try:
         dataset = None if wrong or found.program != PROGRAM else TrainConfig.model_validate(found.config).dataset
         known = None if dataset is None else (SHAPES[dataset], CLASSES[dataset])
@@ -232,6 +234,7 @@ class RunState:
 
     def _restore(self, last: Checkpoint) -> None:
         put_weights(self.training.model, last.state["model"], self.origin.title)
+        refuse_altered(self.path / LAST, self.training.model, last.state["model"])
         try:
             self.training.load_state_dict(last.state)
             self.sums = Sums(self.training.lr, last.sums)
