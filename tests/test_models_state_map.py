@@ -101,6 +101,21 @@ def test_blocks_that_are_no_map_of_the_state_are_refused():
         state_map(regimes.trace_residuals(nn.Sequential(Remembering()).eval(), "0"), X)
 
 
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        (X * torch.nan, "finite x; .* NaN or infinite"),
+        (X.double(), "inputs that the model takes; .* of torch.float64 ends in"),
+        (X[:, :-1], "inputs that the model takes"),
+    ],
+)
+def test_inputs_that_the_model_does_not_take_are_not_blamed_on_its_blocks(x, text):
+    traced = regimes.trace_residuals(Net().eval(), "one.?")
+    for model in (traced, build("dense", tuple(X.shape[1:]), 2, blocks=1, width=4).eval()):
+        with pytest.raises(ValueError, match=f"state_map needs {text}"):
+            state_map(model, x)
+
+
 def test_the_wrong_model_mode_or_number_is_refused():
     traced = regimes.trace_residuals(Net().eval(), "one.?")
     with pytest.raises(ValueError, match="the model has 1 segments, numbered from 0; got 1"):

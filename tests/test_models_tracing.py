@@ -537,7 +537,7 @@ class OnNothing(nn.Module):
             nn.Linear,
             r"no block keeps the shape .*\(3, 2\) to \(3, 3\)",
         ),
-        (OnNothing(), "block", "block 'block' is called without a tensor"),
+        (OnNothing(), "block", "block 'block' is called without a tensor of floats"),
     ],
 )
 def test_models_whose_blocks_have_no_steps_are_refused(model, blocks, message):

@@ -166,6 +166,13 @@ def test_models_without_a_tangent_model_are_refused(model, message):
         linearize(model)
 
 
+def test_inputs_that_are_not_finite_are_not_blamed_on_the_model():
+    x = torch.randn(4, 3)
+    x[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="linearize needs finite x; 1 of its 12 entries is NaN"):
+        linearize(nn.Linear(3, 2))(x)
+
+
 class Ending(nn.Module):
     def __init__(self, end):
         super().__init__()

@@ -58,7 +58,10 @@ def recorded(model: nn.Module, blocks: Sequence[str], shortcuts: Sequence[str]) 
         if start is None:  # all by keyword: the first parameter that holds a tensor
             start = first_tensor(tuple(inspect.signature(block.forward).bind(*inputs, **named).arguments.values()))
         if start is None:
-            raise ValueError(f"block {name!r} is called without a tensor, so it has no state to start from.")
+            raise ValueError(
+                f"block {name!r} is called without a tensor of floats, so it has no state to start from. Convert what "
+                "it is given, or choose other blocks, behind an embedding say."
+            )
         running.append((start, version(start), False))
 
     def link(name: str, shortcut: nn.Module, inputs: tuple[Any, ...], result: Any) -> None:

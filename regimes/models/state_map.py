@@ -1,12 +1,12 @@
 """The map T that a segment of residual blocks makes between states: what is to be compared with optimal transport."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from regimes.checks import kind
+from regimes.checks import finite, kind
 from regimes.errors import one_line, out_of_memory
 from regimes.models.recording import chains
 from regimes.models.residual import ResidualNet, cloud
@@ -38,6 +38,7 @@ def state_map(model: nn.Module, x: Tensor, *, segment: int = 0) -> StateMap:
     """
     require_deterministic(model, "state_map")
     require_batch("state_map", x)
+    finite("state_map", x=x)
     kind("state_map", "segment", segment, int, "a whole number")
     model = unwrapped(model)
     if isinstance(model, TracedModel) and isinstance(model.own, ResidualNet):
@@ -48,12 +49,12 @@ def state_map(model: nn.Module, x: Tensor, *, segment: int = 0) -> StateMap:
             raise ValueError(
                 f"segment {segment} only changes the space: it has no block within it. Choose another one."
             )
-        return _made(cloud(model(x, trace=True), model, segment), own.transport, segment)
+        return _made(cloud(_run(lambda: model(x, trace=True), x), model, segment), own.transport, segment)
     if not isinstance(model, TracedModel):
         raise ValueError(
             f"state_map needs a ResidualNet, or trace_residuals(model, blocks=...); got {type(model).__name__}."
         )
-    found = chains(model.calls(x)[1])
+    found = chains(_run(lambda: model.calls(x), x)[1])
     if not -len(found) <= segment < len(found):
         raise ValueError(f"the model has {len(found)} segments, numbered from 0; got {segment}. Choose one of these.")
     inside = [call for call in found[segment] if not call.enters]
@@ -62,6 +63,18 @@ def state_map(model: nn.Module, x: Tensor, *, segment: int = 0) -> StateMap:
     path = (inside[0].start, *(call.end for call in inside))
     blocks = [model.own.get_submodule(call.name) for call in inside]
     return _made(path, _composed(blocks), segment)
+
+
+def _run(call: Callable[[], Any], x: Tensor) -> Any:
+    try:
+        return call()
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        raise ValueError(
+            f"state_map needs inputs that the model takes; {tuple(x.shape)} of {x.dtype} ends in: "
+            f"{one_line(error, 100)}. Reshape or convert them."
+        ) from None
 
 
 def _composed(blocks: Sequence[nn.Module]) -> Callable[[Tensor], Tensor]:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from regimes.checks import finite
 from regimes.conventions import Params
 from regimes.modules import (
     FirstBatch,
@@ -55,6 +56,7 @@ class Linearized(nn.Module):
         require_batch("linearize", x)
         f = evaluator(self.start, "linearize")
         if self._found is None and len(x) and readable():
+            finite("linearize", x=x)  # the looks below would see NaN as a fault of the model
             with chance_restored():  # what it keeps from its first call it keeps as in training, with gradients
                 row = Plain(self.start, start).run(lambda _: called(self.start, x[:1].detach().clone(), "linearize"))
             require_row(row, "linearize")

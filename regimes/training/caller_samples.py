@@ -11,6 +11,7 @@ from regimes.data.classification import Labelled
 from regimes.errors import UserError, out_of_memory, users_choice
 from regimes.models.residual import as_trace
 from regimes.modules.modes import eval_mode
+from regimes.modules.samples import require_dense
 from regimes.modules.targets import Risk, refuse_many, refuse_misfit, unfit_risk
 
 Pair = tuple[Tensor, Tensor]
@@ -36,8 +37,13 @@ def checked(
             parts[name] = None
             continue
         if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(part, Tensor) for part in pair):
-            raise UserError(f"fit needs {name} as a pair of tensors (inputs, targets); got {type(pair).__name__}.")
+            got = type(pair).__name__
+            if isinstance(pair, tuple | list):
+                got += f" of {', '.join(type(part).__name__ for part in pair[:3]) or 'nothing'}"
+            raise UserError(f"fit needs {name} as a pair of tensors (inputs, targets); got {got}. Use torch.as_tensor.")
         x, y = pair
+        require_dense(f"fit: {name}", "inputs", x)
+        require_dense(f"fit: {name}", "targets", y)
         shapes(f"fit: {name}", inputs=(x, "n *feature"), targets=(y, "n *target"))
         finite(f"fit: {name}", inputs=x, targets=y)
         labels = y.detach() if y.is_floating_point() or y.is_complex() else y.detach().long()
