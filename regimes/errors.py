@@ -85,7 +85,7 @@ def users_choice() -> Iterator[None]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The hint " Did you mean 'x'?" if a known name is near, otherwise an empty text."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(name, list(known), n=1)
     return f" Did you mean {matches[0]!r}?" if matches else ""
 
 

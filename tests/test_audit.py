@@ -172,4 +172,4 @@ def test_the_command_ends_with_1_if_a_run_fails_and_with_2_without_runs(reposito
     (tmp_path / "results" / "toy" / "run.json").write_text(json.dumps(record))
     ended = command("audit")
     assert ended.code == 0, ended.err
-    assert "All 1 runs pass." in ended.out
+    assert "The run passes." in ended.out

@@ -269,7 +269,10 @@ def test_complex_weights_are_refused_for_their_imaginary_part_would_be_lost(file
         model_of(held._replace(state={**held.state, "model": weights}))
 
 
-@pytest.mark.parametrize(("change", "kind"), [(torch.Tensor.int, "integer"), (torch.Tensor.to_sparse, "sparse")])
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [(torch.Tensor.int, "integer"), (torch.Tensor.half, "of 16 bits"), (torch.Tensor.to_sparse, "sparse")],
+)
 def test_weights_that_are_no_plain_real_numbers_are_refused(file, change, kind):
     held = load_checkpoint(file)
     name, weight = next(item for item in held.state["model"].items() if item[1].is_floating_point())

@@ -109,7 +109,7 @@ def audit(
     failed = [one.run.name for one in found if not one.passed]
     if failed:
         raise RunFailed(f"{len(failed)} of {len(found)} runs fail the audit: {', '.join(failed)}")
-    print(f"All {len(found)} runs pass.")
+    print(f"All {len(found)} runs pass." if len(found) > 1 else "The run passes.")
 
 
 @app.command()

@@ -73,12 +73,15 @@ def _bug(error: BaseException) -> str:
 def _came(error: BaseException) -> str:
     """The value that the parser refused, for the reader."""
     options = getattr(getattr(error, "param", None), "opts", [])
-    for option, value in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+    came = ""
+    for option, value in zip(
+        sys.argv, [*sys.argv[1:], ""], strict=True
+    ):  # of an option given twice the last one counts
         if option in options and value:
-            return f"; got {value!r}"
-        if any(option.startswith(f"{name}=") for name in options):
-            return f"; got {option.partition('=')[2]!r}"
-    return ""
+            came = f"; got {value!r}"
+        elif any(option.startswith(f"{name}=") for name in options):
+            came = f"; got {option.partition('=')[2]!r}"
+    return came
 
 
 def _print_error(message: str, prefix: str = "error: ") -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from regimes.errors import UserError
+from regimes.lab.files import cannot_write
 
 LOCK, SOFT = ".lock", ".lock.held"  # of the system; a file that is there as long as the folder is held
 WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # what file systems without locks answer
@@ -33,7 +34,7 @@ def take_lock(path: Path) -> BaseFileLock:
         return _soft_lock(path)
     except OSError as error:
         if error.errno not in WITHOUT_LOCKS:
-            raise
+            cannot_write(path / LOCK, error)
         return _soft_lock(path)
     if isinstance(lock, SoftFileLock):
         _say(path / LOCK)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from regimes.errors import UserError
 
+WIDER = {("real", "complex"), ("real", "of 16 bits")}  # kinds of weights that go into a model of the second kind
+
 
 def put_weights(model: nn.Module, weights: Mapping[str, Tensor], arch: str) -> None:
     """Load weights into a model; ValueError names the architecture and the first mismatch."""
@@ -21,7 +23,7 @@ def put_weights(model: nn.Module, weights: Mapping[str, Tensor], arch: str) -> N
                 "use the architecture and options that it was trained with"
             )
         kind, usual = _kind(came), _kind(needed)
-        if kind != usual and (kind, usual) != ("real", "complex"):
+        if kind != usual and (kind, usual) not in WIDER:
             raise UserError(
                 f"the weights do not fit {arch}: {name} is {kind} in the checkpoint, and {usual} here; take the file "
                 "that the training wrote"
@@ -45,4 +47,6 @@ def refuse_altered(file: Path, model: nn.Module, weights: Mapping[str, Tensor]) 
 def _kind(weight: Tensor) -> str:
     if weight.layout is not torch.strided:
         return "sparse"
-    return "complex" if weight.is_complex() else "real" if weight.is_floating_point() else "integer"
+    if weight.is_complex() or not weight.is_floating_point():
+        return "complex" if weight.is_complex() else "integer"
+    return "real" if weight.element_size() > 2 else "of 16 bits"

@@ -62,8 +62,10 @@ def read(measure: Callable[[], Reading]) -> Reading:
     except NotMeasured as error:
         found = Reading(None, reason=str(error))
     except (ValueError, RuntimeError, MemoryError) as error:
+        text = first_line(error, 1000)
+        reason = text if len(text) <= 200 else text.partition(". ")[0]  # a whole sentence: what is wrong
         full = out_of_memory(error)
-        found = Reading(None, reason="it does not fit into memory; take fewer points" if full else first_line(error))
+        found = Reading(None, reason="it does not fit into memory; take fewer points" if full else reason)
     if found.value is not None and not abs(found.value) < float("inf"):
         found = Reading(None, passes=found.passes, reason="it came out as NaN or infinite")
     return found._replace(seconds=time.perf_counter() - begun)
