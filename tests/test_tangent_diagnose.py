@@ -301,6 +301,7 @@ def pairs():
         "batch statistics": (nn.BatchNorm1d(4).double(), nn.BatchNorm1d(4).double(), "model.eval"),
         "mixed samples": (Mixing(), Mixing(), "maps each sample by itself"),
         "half precision": (net().half(), net(seed=1).half(), "float32 or float64"),
+        "two precisions": (net(), net(seed=1).float(), "is in torch.float64 and in torch.float32"),
         "two widths": (net(), net(width=31), "one network before and after"),
         "two activations": (tanh, relu, "their code or settings differ"),
         "two kinds": (net(), nn.Linear(4, 1).double(), "one network before and after"),
@@ -316,6 +317,17 @@ def test_broken_models_are_refused_in_words(case):
     start, end, words = pairs()[case]
     with pytest.raises(ValueError, match=words):
         judged(start, end)
+
+
+def test_masks_may_hold_minus_infinity_and_no_other_buffer_may():
+    start, end = net(), net(seed=1)
+    for model in (start, end):
+        model.register_buffer("mask", torch.tensor([-inf, 0.0]))
+    make_pair(start, end, X)
+    for odd in (inf, nan):
+        start.mask[0] = odd
+        with pytest.raises(ValueError, match="finite buffer 'mask' of model_0"):
+            make_pair(start, end, X)
 
 
 @pytest.mark.slow

@@ -267,6 +267,13 @@ def test_what_cannot_be_trained_is_refused_before_there_is_a_folder(tmp_path, mo
     assert not (tmp_path / "run").exists()
 
 
+def test_a_mask_of_minus_infinity_in_a_buffer_is_no_divergence(tmp_path):
+    for length in ({"max_steps": 2}, {}):  # from the start, and from its checkpoint
+        model = net()
+        model.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+        assert fit(tmp_path / "run", model, epochs=2, **length).result["outcome"] == "trained"
+
+
 def test_no_card_is_no_crash(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="needs a graphics card"):

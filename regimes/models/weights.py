@@ -1,5 +1,6 @@
 """Saved weights into a network made anew."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,12 +37,23 @@ def refuse_altered(file: Path, model: nn.Module, weights: Mapping[str, Tensor]) 
 
     A run saves finite weights alone, and goes on to the bit from these.
     """
+    wrong = None if (odd := odd_weight(model, weights)) is None else f"{odd} in it is NaN or infinite"
     for name, needed in model.state_dict().items():
-        came = weights[name]
-        finite = not came.is_floating_point() or bool(came.isfinite().all())
-        if came.dtype != needed.dtype or not finite:
-            got = f"{came.dtype}, not {needed.dtype}" if finite else "NaN or infinite"
-            raise UserError(f"{file} was altered: {name} in it is {got}; restore the file, or pass --fresh")
+        if weights[name].dtype != needed.dtype:
+            wrong = f"{name} in it is {weights[name].dtype}, not {needed.dtype}"
+    if wrong:
+        raise UserError(f"{file} was altered: {wrong}; restore the file, or pass --fresh")
+
+
+def odd_weight(model: nn.Module, weights: Mapping[str, Tensor]) -> str | None:
+    """The first of a model's weights and buffers that is NaN or infinite; masks, which are buffers, may hold −inf."""
+    own = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    for name, weight in weights.items():
+        if weight.is_floating_point():
+            fine = weight.isfinite() if name in own else weight.isfinite() | (weight == -math.inf)
+            if not bool(fine.all()):
+                return name
+    return None
 
 
 def _kind(weight: Tensor) -> str:

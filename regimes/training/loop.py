@@ -1,7 +1,7 @@
 """The one training loop: a generator of optimiser steps. The caller measures, saves, draws and stops."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from regimes.models.compiling import uncompiled
 from regimes.models.module_wise import ModuleWiseNet
 from regimes.models.residual import Trace, as_trace
 from regimes.models.timed import timed_segments
+from regimes.models.weights import odd_weight
 from regimes.modules.modes import batch_statistics, buffers_restored, with_running_statistics
 from regimes.processes import SINGLE, SingleProcess
 from regimes.training.module_wise import joined
@@ -230,18 +231,13 @@ class Guard:
         """Look at all losses so far and at all weights; to be called before they are saved."""
         self.read()
         for member, model in enumerate(models):
-            if self.step is not None and not all_finite(model.state_dict().values()):
+            if self.step is not None and odd_weight(model, model.state_dict()) is not None:
                 self._lose(member, self.step, "a weight is no longer finite")
 
     def _lose(self, member: int, step: Step, what: str) -> None:
         last = self.losses[member]
         before = "no loss before was finite" if math.isnan(last) else f"the last finite loss was {last:.4g}"
         self.lost.setdefault(member, f"epoch {step.epoch + 1}, step {step.number + 1}: {what}, {before}")
-
-
-def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether no tensor holds NaN or infinity."""
-    return all(bool(tensor.isfinite().all()) for tensor in tensors if tensor.is_floating_point())
 
 
 def right_answers(outputs: Tensor, targets: Tensor, *, members: bool = False) -> Bool[Tensor, "*members n"] | None:

@@ -1,5 +1,6 @@
 """Two states of one network: what they have to be so that their difference is a training, and the network between."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -123,8 +124,8 @@ def _checked(name: str, model: Any) -> nn.Module:
     require_precise({key: value.detach() for key, value in parameters.items()}, CALLER)
     given = {f"parameter {key!r} of {name}": value for key, value in parameters.items()}
     finite(CALLER, **given)
-    finite(CALLER, **{f"buffer {key!r} of {name}": value for key, value in model.named_buffers()
-                      if value.is_floating_point()})  # fmt: skip
+    finite(CALLER, **{f"buffer {key!r} of {name}": value.masked_fill(value == -math.inf, 0.0)  # masks may hold it
+                      for key, value in model.named_buffers() if value.is_floating_point()})  # fmt: skip
     return model
 
 
@@ -136,6 +137,9 @@ def _trained(start: nn.Module, end: nn.Module) -> set[str]:
     }:
         odd = sorted(set(one) ^ set(other)) or [name for name in one if one[name].shape != other[name].shape]
         raise _other(f"parameter {odd[0]!r} is not in both, or has another shape")
+    for name in one:
+        if one[name].dtype != other[name].dtype:
+            raise _other(f"parameter {name!r} is in {one[name].dtype} and in {other[name].dtype}")
     names = {name for name in one if one[name].requires_grad or other[name].requires_grad}
     for name in set(one) - names:
         if not torch.equal(one[name], other[name].to(one[name])):
