@@ -291,7 +291,7 @@ def _number(caller: str, name: str, value: Any, needed: str, holds: Any, infinit
     else:
         try:
             good = not isinstance(value, bool | str | bytes) and holds(float(value)) and (infinite or isfinite(value))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # the last for whole numbers that no float holds
             good = False
     if not good:
         shape = tuple(getattr(value, "shape", ()))

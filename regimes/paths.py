@@ -12,6 +12,8 @@ def home(path: Path | str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise UserError(f"{path} needs a home folder, and there is none of that name; write it out") from None
+    except TypeError:
+        raise UserError(f"a path is needed, as text or a Path; got {path!r}") from None
 
 
 def typed(path: Path | str) -> str:

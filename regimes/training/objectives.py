@@ -156,7 +156,7 @@ class LeastAction:
     ) -> None:
         positive("LeastAction", "the multiplier λ0", multiplier)
         not_negative("LeastAction", "the growth τ", growth)
-        count("LeastAction", "every, steps between two updates of λ,", every)
+        count("LeastAction", "every (steps from one λ to the next)", every)
         not_negative("LeastAction", "memory", memory)
         if level not in LEVELS:
             raise ValueError(f"LeastAction needs a level out of {', '.join(LEVELS)}; got {level!r}.")
@@ -173,7 +173,7 @@ class LeastAction:
         self.running = torch.zeros((), dtype=torch.float64)
         self._begun = torch.zeros((), dtype=torch.bool)  # whether the running mean holds a risk
         self.left_out, self.count = torch.zeros((), dtype=torch.int64), 0
-        self._window = Window(count("LeastAction", "accumulate, batches of one step,", accumulate))
+        self._window = Window(count("LeastAction", "accumulate (batches of a step)", accumulate))
         self._own_group = join is None
         self.join = alone if join is None else join
         self._before = self.state_dict()

@@ -18,7 +18,7 @@ def outputs(*shape, dtype=torch.float32):
 
 @pytest.mark.parametrize("accumulate", [0, -1, 1.5, True, "2", None, float("nan")])
 def test_impossible_numbers_of_batches_are_refused(accumulate):
-    with pytest.raises(ValueError, match="LeastAction needs accumulate, batches of one step, as a whole number"):
+    with pytest.raises(ValueError, match=r"LeastAction needs accumulate \(batches of a step\) as a whole number"):
         LeastAction(accumulate=accumulate)
 
 

@@ -250,6 +250,12 @@ class Pairs(nn.Linear):
         return super().forward(x), x
 
 
+@pytest.mark.parametrize("given", [3, None, ["a"]])
+def test_what_is_no_path_is_refused_by_load(given):
+    with pytest.raises(ValueError, match="a path is needed, as text or a Path; got"):
+        regimes.load(given)
+
+
 def test_models_that_are_none_are_refused_by_fit_and_load(tmp_path):
     x, labels = torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 0, 1])
     with pytest.raises(ValueError, match="one tensor; got tuple"):
