@@ -215,10 +215,10 @@ def means(groups: Any) -> Any:
     return groups.mean().where(groups.count() == groups.size())
 
 
-def paired(first: Any, second: Any, combine: Callable[[Any, Any], Any]) -> np.ndarray:
+def paired(first: Any, second: Any, combine: Callable[[Any, Any], Any]) -> Any:
     """combine(first, second) of two series by seed, for each seed that has both; NaN where one of the two is."""
     found = combine(first, second)
-    return found[found.index.isin(first.index) & found.index.isin(second.index)].to_numpy(dtype=float)
+    return found[found.index.isin(first.index) & found.index.isin(second.index)].astype(float)
 
 
 def _point(value: Any, error: Any) -> Number:

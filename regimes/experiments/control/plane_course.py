@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -103,9 +102,7 @@ def ends(rows: Any, dataset: str, kind: str) -> Any:
     return rows[(rows.dataset == dataset) & (rows[column] == kind) & rows["last"].astype(bool)]
 
 
-def compared(
-    rows: Any, dataset: str, one: str, other: str, column: str, combine: Callable[[Any, Any], Any]
-) -> np.ndarray:
+def compared(rows: Any, dataset: str, one: str, other: str, column: str, combine: Callable[[Any, Any], Any]) -> Any:
     """combine(one, other) of a column of two kinds of nets after training, for each seed that has both."""
     first, second = (by_seed(ends(rows, dataset, kind), column) for kind in (one, other))
     return paired(first, second, combine)

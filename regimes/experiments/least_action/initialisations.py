@@ -19,24 +19,21 @@ def correlations(rows: Any, x: str, y: str) -> Number | None:
 
     Initialisations and seeds are resampled (`two_way`): the initialisations were picked by hand, and others would give
     another ρ. Where seeds lack initialisations (runs that did not fit are left out) it is over the seeds alone.
-    Seeds in which one of the two columns is constant are left out; NaN if it is in all.
+    Seeds in which one of the two columns is constant are left out; NaN if it is in all, or if a value is not known.
     """
     seeds = [some for _, some in rows.groupby("seed") if len(some) >= FEWEST]
     if not seeds:
         return None
+    if any(some[[x, y]].isna().any(axis=None) for some in seeds):
+        return numbers.mean([math.nan] * len(seeds), within=CORRELATION)
     found = [rank_correlation(some[x], some[y]) for some in seeds]
     known = [some for some, one in zip(seeds, found, strict=True) if not math.isnan(one)]
     starts = [[*zip(some.law, some.gain, strict=True)] for some in known]
     if not known or any(set(one) != set(starts[0]) for one in starts):
         return numbers.mean([one for one in found if not math.isnan(one)] or found, within=CORRELATION)
     ordered = [some.sort_values(["law", "gain"]) for some in known]
-    tables = (np.stack([_finite(some[column]) for some in ordered]) for column in (x, y))
+    tables = (np.stack([some[column].to_numpy(dtype=float) for some in ordered]) for column in (x, y))
     return Number.of(two_way(mean_correlation, *tables, within=CORRELATION))
-
-
-def _finite(column: Any) -> np.ndarray:
-    """What is not a number ranks last, as in `rank_correlation`."""
-    return np.nan_to_num(np.asarray(column, dtype=float), nan=np.inf, posinf=np.inf, neginf=-np.inf)
 
 
 def mean_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ def sizes(rows: "DataFrame") -> dict[float, str]:
 
 def judge(rows: "DataFrame") -> Judgement:
     """Ratios and differences paired by seed."""
-    noisy = rows[[*sizes(rows).values()]].mean(axis=1)
+    noisy = rows[[*sizes(rows).values()]].mean(axis=1, skipna=False)
     rows = rows.assign(equal_lost=100 * (rows.equal_accuracy - noisy))
     found = {}
     for other in OTHERS:

@@ -3,10 +3,8 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from regimes.lab.intervals import POSITIVE
-from regimes.lab.numbers import Number, by_seed, each, mean, paired
+from regimes.lab.numbers import Number, by_seed, each, mean, means, paired
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -32,16 +30,20 @@ def lazy(rows: "DataFrame", setting: str, column: str) -> Any:
 
 
 def best_scale(rows: "DataFrame", setting: str) -> float | None:
-    """The scale whose test loss at the end is least in the mean of all trials."""
-    some = _of(rows, setting)
-    return float(some.groupby("tau").test_end.mean().idxmin()) if len(some) else None
+    """The scale whose test loss at the end is least in the mean of all trials; NaN where one loss is not known."""
+    found = means(_of(rows, setting).groupby("tau").test_end)
+    if found.isna().any():
+        return math.nan
+    return float(found.idxmin()) if len(found) else None
 
 
-def gain(rows: "DataFrame", setting: str) -> np.ndarray:
+def gain(rows: "DataFrame", setting: str) -> Any:
     """In each trial: mean loss of the lazy scales over the loss at the best scale."""
-    some = _of(rows, setting)
-    best = some[some.tau == best_scale(rows, setting)].set_index("seed").test_end
-    return paired(lazy(rows, setting, "test_end"), best, lambda above, below: above / below)
+    some, above, scale = _of(rows, setting), lazy(rows, setting, "test_end"), best_scale(rows, setting)
+    if scale is not None and math.isnan(scale):
+        return above * math.nan
+    best = some[some.tau == scale].set_index("seed").test_end
+    return paired(above, best, lambda above, below: above / below)
 
 
 def _of(rows: "DataFrame", setting: str) -> Any:

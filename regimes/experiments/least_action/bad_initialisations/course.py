@@ -51,8 +51,8 @@ def advantages(rows: Any, other: str, prefix: str) -> Any:
     keys = ("law", "gain", "seed")
     first, second = contrasts.pairs(rows, prefix + "accuracy", other, keys)
     moved = contrasts.of_arm(rows, VANILLA, prefix + "transport", keys)
-    found = pandas.DataFrame({"advantage": 100 * (first - second), "moved": moved})
-    return found.dropna(subset="advantage").dropna().reset_index()
+    both = first.index.intersection(moved.index, sort=None)
+    return pandas.DataFrame({"advantage": 100 * (first - second)[both], "moved": moved[both]}).reset_index()
 
 
 def growth(rows: Any, other: str, prefix: str) -> Number | None:

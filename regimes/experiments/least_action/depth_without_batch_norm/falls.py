@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from regimes.experiments.least_action.low_data.comparison import DIVIDED, POINTS, VANILLA, Key, named, read, select
 from regimes.lab import numbers
 from regimes.lab.numbers import Number
@@ -49,7 +51,7 @@ class Falls(NamedTuple):
     def by_seed(self, block: str, key: Key) -> Any:
         """Held-out accuracy at the least depth less that at the greatest, in points, for each seed that has both."""
         least, greatest = (self.of(block, depth, key).held_out for depth in (self.depths[0], self.depths[-1]))
-        return 100 * (least - greatest).dropna()
+        return numbers.paired(least, greatest, lambda one, less: 100 * (one - less))
 
     def numbers(self) -> dict[str, Number | None]:
         """The falls and their paired differences, and the differences at each depth: means over the seeds."""
@@ -58,9 +60,11 @@ class Falls(NamedTuple):
             for vanilla, lap in KEYS:
                 plain, least = self.by_seed(block, vanilla), self.by_seed(block, lap)
                 found |= {fall(block, vanilla): points_of(plain), fall(block, lap): points_of(least)}
-                found[spared(block, vanilla)] = numbers.mean((plain - least).dropna(), within=POINTS.widened(100.0))
+                found[spared(block, vanilla)] = numbers.mean(
+                    numbers.paired(plain, least, np.subtract), within=POINTS.widened(100.0)
+                )
                 for depth in self.depths:
                     one, other = (self.of(block, depth, key).held_out for key in (lap, vanilla))
                     name = f"{block}, depth {depth}: {named(lap)} − {named(vanilla)}, points"
-                    found[name] = points_of(100 * (one - other).dropna())
+                    found[name] = points_of(numbers.paired(one, other, lambda lap, less: 100 * (lap - less)))
         return found

@@ -111,8 +111,8 @@ def judge(rows: "DataFrame") -> Judgement:
     }
     merits: dict[str, float | Number | None] = {
         "runs": float(len(ends.rows)),
-        "runs whose gaps are certified": float(ends.rows.certified.sum()),
-        "seeds with a gap above ε² at weight 0": float((told.weight == 0).sum()),
+        "runs whose gaps are certified": numbers.count(ends.rows.certified, ends.rows.certified),
+        "seeds with a gap above ε² at weight 0": numbers.count(told.weight == 0, told.first_gap),
         "largest excess of a known problem's objective over its minimum, largest weight": numbers.largest(
             ends.top(*KNOWN).excess_objective
         ),

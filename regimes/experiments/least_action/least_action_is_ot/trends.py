@@ -19,7 +19,7 @@ UNKNOWN = Number(math.nan, REAL)  # of problems that were run and have nothing t
 
 
 class Ends(NamedTuple):
-    """The trained nets, with a column more: the gap of the same problem and seed at weight 0."""
+    """The trained nets, with the gap of the same problem and seed at weight 0, and whether there is one to lower."""
 
     rows: Any
 
@@ -28,11 +28,12 @@ class Ends(NamedTuple):
         """Of the rows of a run."""
         ends = rows[rows.kind == "end"]
         first = ends[(ends.weight == 0) & (ends.scheme == "fixed")].set_index(["problem", "seed"]).gap
-        return cls(ends.join(first.rename("first_gap"), on=["problem", "seed"]))
+        known = first.to_frame("first_gap").assign(told=~(first <= TOLD))  # also where the gap is not known
+        return cls(ends.join(known, on=["problem", "seed"]))
 
     def told(self) -> Any:
-        """Rows of problems and seeds whose net of weight 0 has a gap to lower."""
-        return self.rows[self.rows.first_gap > TOLD]
+        """Rows of problems and seeds whose net of weight 0 has a gap to lower, or one that is not known."""
+        return self.rows[self.rows.told.eq(True)]
 
     def of(self, *args: Any, scheme: str = "fixed") -> Any:
         """Rows of some problems, given by name; a table among the arguments takes the place of all rows."""
@@ -73,8 +74,8 @@ class Ends(NamedTuple):
     def crossed(self) -> Any:
         """The crossing classes at the largest weight at which the true map's whole-cloud gap is above 1/2."""
         some = self.of("crossing")
-        true = some.groupby("weight").gap_whole_true.mean()
-        return some[some.weight == true[true > 0.5].index.max()]
+        true = numbers.means(some.groupby("weight").gap_whole_true)
+        return _at(some, true[~(true <= 0.5)].index.max(), true)
 
     def usable(self, names: tuple[str, ...], rows: Any = None) -> Any:
         """Rows of the largest weight with mean accuracy at most 0.05 below that of weight 0, else of the least above 0.
@@ -87,7 +88,15 @@ class Ends(NamedTuple):
         if paid.empty or 0.0 not in accuracy.index:
             return some[:0]
         kept = paid[paid >= accuracy.loc[0.0] - KEPT]
-        return some[some.weight == (kept.index.max() if len(kept) else paid.index.min())]
+        return _at(some, kept.index.max() if len(kept) else paid.index.min(), accuracy)
+
+
+def _at(some: Any, weight: float, by: Any) -> Any:
+    """The rows at the weight that was chosen by these numbers; what they hold is not known if one of these is not."""
+    found = some[some.weight == weight]
+    if by.notna().all():
+        return found
+    return found.assign(**dict.fromkeys(("weight", "gap", "gap_null", "gap_whole", "gap_whole_true"), math.nan))
 
 
 def floored(gap: Any) -> Any:

@@ -118,7 +118,8 @@ def usual(rows: Table, arm: str, train_size: int) -> Table:
 def tuned(rows: Table, method: str, train_size: int) -> Table:
     """The rows of the arm of a method with the best mean validation accuracy over the seeds.
 
-    Only seeds count for which all arms of the method were run; no row if there is only one.
+    Only seeds count for which all arms of the method were run; no row if there is only one. Where one validation
+    accuracy is not known, the best arm is not known, and neither are its accuracies.
     """
     some = rows[(rows.method == method) & (rows.train_size == train_size)]
     arms = some.arm.nunique()
@@ -127,7 +128,9 @@ def tuned(rows: Table, method: str, train_size: int) -> Table:
     whole = some[some.groupby("seed").arm.transform("nunique") == arms]
     if whole.empty:
         return whole
-    return whole[whole.arm == whole.groupby("arm").validation.mean().idxmax()]
+    found = numbers.means(whole.groupby("arm").validation)
+    best = whole[whole.arm == found.fillna(-1.0).idxmax()]
+    return best if found.notna().all() else best.assign(paper=np.nan, held_out=np.nan)
 
 
 def select(rows: Table, key: Key, train_size: int) -> Table:
@@ -142,7 +145,7 @@ def gains(rows: Table, key: Key, other: Key, train_size: int, protocol: str) -> 
     A seed in which both have diverged says nothing of their difference and is left out.
     """
     first, second = (select(rows, one, train_size).set_index("seed") for one in (key, other))
-    found = 100 * (first[protocol] - second[protocol]).dropna()
+    found = numbers.paired(first[protocol], second[protocol], lambda one, less: 100 * (one - less))
     without = first.index[lost(first)].intersection(second.index[lost(second)])
     return found[~found.index.isin(without)]
 
@@ -153,8 +156,8 @@ def gain(rows: Table, key: Key, other: Key, train_size: int, protocol: str) -> N
 
 
 def percent(rows: Table, protocol: str) -> Number | None:
-    """Mean accuracy in percent with its interval over the seeds that have it."""
-    return numbers.mean(100 * rows[protocol].dropna().astype(float), within=PERCENT)
+    """Mean accuracy in percent with its interval over the seeds."""
+    return numbers.mean(100 * rows[protocol].astype(float), within=PERCENT)
 
 
 def lost(rows: Table) -> Any:

@@ -38,7 +38,7 @@ LAP − control 3.6 ± 3.6 points by running statistics, LAP − control −1.0 
 for it.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.least_action.mnist_low_data import contrasts
 from regimes.experiments.least_action.mnist_low_data.config import ENCODERS
@@ -76,11 +76,14 @@ def judge(rows: "DataFrame") -> Judgement:
     merits["diverged runs"] = float(contrasts.lost(rows).sum())
     merits["runs that reached equal risk"] = float(rows.equal_epoch.notna().sum())
     for encoder in [one for one in ENCODERS if one in set(rows.encoder)]:
-        some = rows[rows.encoder == encoder]
-        merits[f"{encoder}: size of the features at the start, root mean square"] = float(some.feature_size.median())
-        variance = some.norm_variance.astype(float).dropna()
+        some: Any = rows[rows.encoder == encoder]
+        merits[f"{encoder}: size of the features at the start, root mean square"] = float(
+            some.feature_size.median(skipna=False)
+        )
+        variance = some[some.norm == "batch"].norm_variance.astype(float)
         if len(variance):
-            merits[f"{encoder}: largest mean variance that enters a batch norm at the start"] = float(variance.median())
+            name = f"{encoder}: largest mean variance that enters a batch norm at the start"
+            merits[name] = float(variance.median(skipna=False))
     return numbers.judged(STATEMENT, contrasts.measured(rows, COMPARED), merits | contrasts.beyond_chance(rows))
 
 

@@ -84,7 +84,7 @@ def cells(rows: Table) -> Iterator[Cell]:
             for score, (norm, column, _) in SCORES.items():
                 for end, prefix in ENDS.items():
                     some = rows[(rows.encoder == encoder) & (rows.train_size == size) & (rows.norm == norm)]
-                    if prefix + column in some and some[prefix + column].notna().any():
+                    if prefix + column in some and (some.equal_epoch.notna().any() if prefix else len(some)):
                         yield Cell(encoder, size, score, end)
 
 
@@ -98,23 +98,33 @@ def of_cell(rows: Table, cell: Cell, method: str) -> Table:
 def select(rows: Table, key: Key, cell: Cell) -> Table:
     """The rows of an arm in a cell by seed; of a tuned method in each seed those of its best rate by validation.
 
-    The validation samples of a seed are as many as its training samples. Of equal rates the smallest counts; only seeds
-    in which all rates were run. A rate whose validation accuracy is not known (equal risk not reached) is not chosen.
+    At equal risk of the nets that reached it. The validation samples of a seed are as many as its training samples. Of
+    equal rates the smallest counts; only seeds in which all rates were run. A rate that did not reach equal risk is not
+    chosen. Where a validation accuracy is not known, the accuracy at the best rate of its seed is not known.
     """
-    method, is_tuned = key
+    (method, is_tuned), (column, validation) = key, columns(cell)
     some = of_cell(rows, cell, method)
+    arms = some.arm.nunique()
     if not is_tuned:
-        return some[some.arm == method].set_index("seed")
-    arms, (_, validation) = some.arm.nunique(), columns(cell)
-    whole = some[some.groupby("seed").arm.transform("nunique") == arms] if arms > 1 else some.iloc[:0]
-    whole = whole.assign(chosen_by=whole[validation].astype(float)).dropna(subset="chosen_by")
-    best = whole.sort_values(["seed", "chosen_by", "learning_rate"], ascending=[True, False, True])
-    return best.drop_duplicates("seed").set_index("seed")
+        some = some[some.arm == method]
+    elif arms > 1:
+        some = some[some.groupby("seed").arm.transform("nunique") == arms]
+    else:
+        some = some.iloc[:0]
+    some = some[some.equal_epoch.notna()] if ENDS[cell.end] else some
+    if not is_tuned:
+        return some.set_index("seed")
+    order = {"seed": True, "chosen_by": False, "learning_rate": True}
+    ranked = some.assign(chosen_by=some[validation].astype(float)).sort_values(
+        [*order], ascending=[*order.values()], na_position="first"
+    )
+    best = ranked.drop_duplicates("seed").set_index("seed")
+    return best.assign(**{column: best[column].where(best.chosen_by.notna())})
 
 
 def accuracies(rows: Table, key: Key, cell: Cell) -> Table:
-    """Accuracy in percent by seed, as far as it is known."""
-    return 100 * select(rows, key, cell)[columns(cell)[0]].dropna().astype(float)
+    """Accuracy in percent by seed."""
+    return 100 * select(rows, key, cell)[columns(cell)[0]].astype(float)
 
 
 def differences(rows: Table, key: Key, other: Key, cell: Cell) -> Table:
@@ -123,7 +133,7 @@ def differences(rows: Table, key: Key, other: Key, cell: Cell) -> Table:
     A seed in which both have diverged says nothing of their difference and is left out.
     """
     first, second = select(rows, key, cell), select(rows, other, cell)
-    found = (accuracies(rows, key, cell) - accuracies(rows, other, cell)).dropna()
+    found = numbers.paired(accuracies(rows, key, cell), accuracies(rows, other, cell), np.subtract)
     without = first.index[lost(first)].intersection(second.index[lost(second)])
     return found[~found.index.isin(without)]
 
@@ -206,7 +216,10 @@ def lines(rows: Table) -> list[dict[str, Any]]:
             if len(values) == 0:
                 continue
             pair = [accuracies(rows, one, cell)[values.index] for one in (key, other)]
-            both = {f"{place} arm, %": float(one.mean()) for place, one in zip(("first", "second"), pair, strict=True)}
+            both = {
+                f"{place} arm, %": float(one.mean(skipna=False))
+                for place, one in zip(("first", "second"), pair, strict=True)
+            }
             line = {"encoder": cell.encoder, "n": cell.train_size, "scored": cell.score, "trained to": cell.end}
             line |= {"compared": f"{named(key)} − {named(other)}", **both}
             line |= numbers.cells("difference", numbers.mean(values, within=POINTS))
@@ -222,9 +235,12 @@ def beyond_chance(rows: Table) -> dict[str, float]:
     found: dict[str, float] = {}
     for line in lines(rows):
         name, small = line["compared"], line["p, Holm"] < 0.05
+        known = not np.isnan(line["difference"])
         for side, sign in (("above", 1), ("below", -1)):
             words = f"cells in which {name} is {side} 0 (Holm, 5 %)"
-            found[words] = found.get(words, 0.0) + float(small and np.sign(line["difference"]) == sign)
+            found[words] = found.get(words, 0.0) + (
+                float(small and np.sign(line["difference"]) == sign) if known else np.nan
+            )
         words = f"cells in which {name} was compared"
         found[words] = found.get(words, 0.0) + 1
     return found

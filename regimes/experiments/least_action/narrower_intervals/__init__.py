@@ -83,7 +83,8 @@ def table(rows: "DataFrame") -> "DataFrame":
                 "other arm": NAMES[other],
             }
             for place, values in (("least action", first), ("other", second)):
-                line |= {f"{place}, mean, %": 100 * values.mean(), f"{place}, deviation, points": 100 * values.std()}
+                line |= {f"{place}, mean, %": 100 * values.mean(skipna=False)}
+                line[f"{place}, deviation, points"] = 100 * values.std(skipna=False)
             line |= numbers.cells("ratio of variances", ratio(some, column, other))
             lines.append(line | {"seeds": len(first), "p, Pitman-Morgan": pitman_morgan(first, second)[1]})
     for line, corrected in zip(lines, holm([line["p, Pitman-Morgan"] for line in lines]), strict=True):

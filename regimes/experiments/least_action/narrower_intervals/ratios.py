@@ -1,5 +1,6 @@
 """Ratios of the variances of accuracy over seeds, least action's over another arm's."""
 
+import math
 from typing import Any
 
 from regimes.experiments.least_action.small_nets import contrasts
@@ -16,8 +17,10 @@ RATIO = {
 
 
 def ratio(rows: Any, column: str, other: str, of: Any = variance_ratio) -> numbers.Number | None:
-    """Ratio of the variances over seeds, where both arms have three or more and vary."""
+    """Ratio of the variances over seeds, where both arms have three or more and vary; NaN if one value is not known."""
     first, second = contrasts.pairs(rows, column, other)
+    if (first - second).isna().any():
+        return numbers.mean([math.nan] * len(first))
     if len(first) < FEWEST or first.nunique() < 2 or second.nunique() < 2:
         return None
     return numbers.Number.of(of(first, second))
@@ -31,9 +34,13 @@ def largest(rows: Any, column: str, other: str) -> tuple[Any, numbers.Number | N
     each = numbers.each(rows, "train_size", lambda some: ratio(some, column, other))
     if not each:
         return None, None
-    size = max(each, key=lambda key: each[key].value)
-    found, count = each[size].estimate, len(each)
+    size, found = next((size, one) for size, one in each.items() if one is numbers.worst(each.values()))
+    estimate, count = found.estimate, len(each)
     wider = Estimate.of(
-        found.value, lambda level: found.at(1 - (1 - level) / count), LEVEL, found.repetitions or 0, found.average
+        estimate.value,
+        lambda level: estimate.at(1 - (1 - level) / count),
+        LEVEL,
+        estimate.repetitions or 0,
+        estimate.average,
     )
     return size, numbers.Number.of(wider)

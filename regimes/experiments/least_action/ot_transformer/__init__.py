@@ -69,12 +69,12 @@ COURSE = [f"test_{look}" for look in range(1, LOOKS + 1)]
 def of(rows: Any, arm: str, looks: int = LOOKS, *, last: bool = False) -> Any:
     """Loss of an arm by seed: the mean of its last tenth, or the best of its first looks."""
     some = rows[rows.arm == arm].set_index("seed")
-    return some[COURSE[-LAST:]].mean(axis=1) if last else some[COURSE[:looks]].min(axis=1)
+    return some[COURSE[-LAST:]].mean(axis=1, skipna=False) if last else some[COURSE[:looks]].min(axis=1, skipna=False)
 
 
-def over(first: Any, second: Any) -> numbers.Number | None:
-    """The ratio of two losses, paired by seed: its geometric mean."""
-    return numbers.geometric_mean((first / second).dropna())
+def over(first: Any, second: Any) -> Any:
+    """The ratio of two losses, paired by seed."""
+    return numbers.paired(first, second, lambda one, other: one / other)
 
 
 def judge(rows: "DataFrame") -> Judgement:
@@ -84,22 +84,22 @@ def judge(rows: "DataFrame") -> Judgement:
     found = {
         FINAL: over(ours, standard),
         STEPS: over(ours, of(rows, "steps", last=True)),
-        SHIFT: over(ours / standard, best / best_standard),
+        SHIFT: over(over(ours, standard), over(best, best_standard)),
         SHARED: over(ours, of(rows, "passes", last=True)),
         DEEP: over(ours, of(rows, "deep", last=True)),
         BEST: over(best, best_standard),
         EQUAL: over(of(rows, OURS, LOOKS // PASSES), best_standard),
     }
+    means = {name: numbers.geometric_mean(ratios) for name, ratios in found.items()}
     merits: dict[str, Any] = {"seeds": float(rows.seed.nunique())}
-    arms: Any = rows.groupby("arm", sort=False)
-    for name, some in arms:
+    for name, some in rows.groupby("arm", sort=False):
         label = ARMS[str(name)].label
-        merits[f"{label}: training loss at the end"] = float(some.train_loss.mean())
-        merits[f"{label}: best test loss"] = float(of(some, str(name)).mean())
-        merits[f"{label}: mean test loss of the last tenth"] = float(of(some, str(name), last=True).mean())
-        merits[f"{label}: test accuracy at the end"] = float(some.accuracy.mean())
+        merits[f"{label}: training loss at the end"] = numbers.mean(some.train_loss)
+        merits[f"{label}: best test loss"] = numbers.mean(of(some, str(name)))
+        merits[f"{label}: mean test loss of the last tenth"] = numbers.mean(of(some, str(name), last=True))
+        merits[f"{label}: test accuracy at the end"] = numbers.mean(some.accuracy)
     note = "The published 46 % is of another set-up (nanoGPT on Shakespeare) and is not judged: only directions are."
-    return numbers.judged(STATEMENT, found, merits, (note,))
+    return numbers.judged(STATEMENT, means, merits, (note,))
 
 
 def table(rows: "DataFrame") -> "DataFrame":

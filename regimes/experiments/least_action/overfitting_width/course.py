@@ -32,11 +32,12 @@ def gains(rows: Any, other: str, column: str) -> Any:
 
 
 def slope(values: Any) -> Number | None:
-    """Of values by width and seed, finite ones: least-squares slope against log₂ width in each seed; their mean.
+    """Of values by width and seed: least-squares slope against log₂ width in each seed; their mean.
 
     Seeds with fewer than two widths are left out.
     """
-    values = values[np.isfinite(values)]
+    if values.isna().any():
+        return numbers.mean([np.nan] * values.index.get_level_values("seed").nunique())
     found = [
         np.polyfit(np.log2(some.index.get_level_values("width").to_numpy(dtype=float)), some.to_numpy(), 1)[0]
         for _, some in values.groupby("seed")

@@ -25,9 +25,9 @@ def of_arm(rows: Rows, arm: str, column: str, keys: Sequence[str] = SEED) -> Any
 
 
 def pairs(rows: Rows, column: str, other: str, keys: Sequence[str] = SEED) -> tuple[Any, Any]:
-    """The column of least action and of the other arm, where both have it."""
+    """The column of least action and of the other arm, by what both were run for; what is not known stays NaN."""
     first, second = of_arm(rows, LAP, column, keys), of_arm(rows, other, column, keys)
-    both = (first + second).dropna().index
+    both = first.index.intersection(second.index, sort=None)
     return first[both], second[both]
 
 
