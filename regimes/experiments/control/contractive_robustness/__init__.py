@@ -23,7 +23,7 @@ from regimes.experiments.control.contractive_robustness.config import points as 
 from regimes.experiments.control.contractive_robustness.figure import NAMES, SHOWN
 from regimes.experiments.control.contractive_robustness.figure import draw as draw
 from regimes.experiments.control.contractive_robustness.runs import measure as measure
-from regimes.lab.numbers import cells, judged, largest, mean
+from regimes.lab.numbers import cells, judged, largest, mean, paired
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def judge(rows: "DataFrame") -> Judgement:
         ABOVE: largest(rows.certified_part - rows.attacked),
         CLEAN: mean(clean[CONTRACTIVE]),
         CERTIFIED: certified[CONTRACTIVE],
-        KEPT: mean((attacked[CONTRACTIVE] - attacked[PLAIN]).dropna()),
-        APART: mean((clean[PLAIN] - clean[CONTRACTIVE]).dropna()),
+        KEPT: mean(paired(attacked[CONTRACTIVE], attacked[PLAIN], lambda one, other: one - other)),
+        APART: mean(paired(clean[PLAIN], clean[CONTRACTIVE], lambda one, other: one - other)),
     }
     merits: dict[str, Any] = {}
     for net, name in NAMES.items():

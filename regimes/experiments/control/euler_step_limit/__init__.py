@@ -81,9 +81,9 @@ def judge(rows: "DataFrame") -> Judgement:
     }
     for method in dict.fromkeys(others[others.zone == OPEN].method):
         between: Any = others[(others.zone == OPEN) & (others.method == method)]
-        expanding = between[between.growth > 1 + EXPANDS]
+        steps = 2 * between.half.where(between.growth.notna())
         merits[f"{method}, between 2r/‖A‖² and the real interval: largest growth found"] = largest(between.growth)
-        merits[f"{method}: shortest expanding step found, h‖A‖²"] = smallest(2 * expanding.half)
+        merits[f"{method}: shortest expanding step found, h‖A‖²"] = smallest(steps[~(between.growth <= 1 + EXPANDS)])
     return judged(STATEMENT, found, merits)
 
 

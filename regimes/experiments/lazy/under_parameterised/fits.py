@@ -23,7 +23,9 @@ class Fit(NamedTuple):
 
 
 def fit(time: np.ndarray, distance: np.ndarray) -> Fit:
-    """Least squares where the distance lies between LOW and HIGH; NaN where fewer than four points do."""
+    """Least squares where the distance lies between LOW and HIGH; NaN where fewer than four do, or one is not known."""
+    if np.isnan(time + distance).any():
+        return Fit(np.nan, np.nan, np.nan)
     inside = (distance < HIGH) & (distance > LOW)
     if inside.sum() < 4:
         return Fit(np.nan, np.nan, 0.0)

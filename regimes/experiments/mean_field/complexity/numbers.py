@@ -57,11 +57,13 @@ def numbers(rows: Any, unit: str, band: float, m0: int) -> tuple[dict[str, Numbe
         FIXED: geometric_mean(fixed.loss / band),
         FREE: smallest(most.loss / band, _worst(most, band)),
     }
-    below, above = ([float(width) for width, one in curve(flow).items() if (one.value < band) == wanted]
-                    for wanted in (True, False))  # fmt: skip
+    means = curve(flow)  # a width whose mean is not known may be on either side
+    widths = {width: np.nan if np.isnan(one.value) else float(width) for width, one in means.items()}
+    below = [widths[width] for width, one in means.items() if not one.value >= band]
+    above = [widths[width] for width, one in means.items() if not one.value < band]
     merits = {
-        "smallest m with a geometric mean of the losses below the band": min(below, default=None),
-        "largest m with a geometric mean of the losses above the band": max(above, default=None),
+        "smallest m with a geometric mean of the losses below the band": smallest(below),
+        "largest m with a geometric mean of the losses above the band": largest(above),
         "largest ratio of the loss after half of the steps to that at the end, m < m0": largest(
             narrow.half / narrow.loss
         ),

@@ -49,15 +49,15 @@ def departure_share(some: Any, part: int) -> Number | None:
 
 def rise(some: Any, deleted: int = 1) -> Number | None:
     """The rise of the test error by so many deletions, in points: mean over the seeds."""
-    by = some.pivot_table(index="seed", columns="deleted", values="test_error")
-    return mean((by[deleted] - by[0]).dropna(), within=POINTS) if {0, deleted} <= set(by) else None
+    by = some.pivot(index="seed", columns="deleted", values="test_error")
+    return mean(by[deleted] - by[0], within=POINTS) if {0, deleted} <= set(by) else None
 
 
 def largest_rise(some: Any) -> Number | None:
     """The largest rise of the test error by one more deletion, of each seed, in points: mean over the seeds."""
-    by = some.pivot_table(index="seed", columns="deleted", values="test_error")
+    by = some.pivot(index="seed", columns="deleted", values="test_error")
     numbers = by.columns.to_numpy(dtype=float)
     if len(numbers) < 2:
         return None
     steps = by.diff(axis=1).iloc[:, 1:] / (numbers[1:] - numbers[:-1])
-    return mean(steps.max(axis=1).dropna(), within=POINTS)
+    return mean(steps.max(axis=1, skipna=False), within=POINTS)

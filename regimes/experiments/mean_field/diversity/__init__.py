@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.mean_field.diversity.config import Config as Config
 from regimes.experiments.mean_field.diversity.figure import draw as draw
-from regimes.experiments.mean_field.diversity.numbers import ends, falls, in_its_sign, share, shares, slack
+from regimes.experiments.mean_field.diversity.numbers import ends, falls, in_its_sign, merits, share, shares, slack
 from regimes.experiments.mean_field.diversity.runs import measure as measure
-from regimes.lab.numbers import Number, cells, extent, judged, largest, smallest
+from regimes.lab.numbers import Number, cells, extent, judged, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -81,26 +81,17 @@ def judge(rows: "DataFrame") -> Judgement:
     """Shares of proved limits by start, and whether bounds and falls are what convexity says."""
     last, found = ends(rows), shares(rows)
     relu = last[last.problem.str.startswith("relu")]
-    differs = last[last.start == "few points"]
     numbers: dict[str, Number | None] = {FULL[name]: found.get((name, "everywhere")) for name in FULL}
     numbers |= {
         HALF: share(relu[relu.start == "half"]),
         CAP: found.get(("relu 2-d", "cap")),
         SIGN: share(relu[relu.start == "one sign"]),
         OWN: in_its_sign(rows),
-        POINTS: share(differs),
+        POINTS: share(last[last.start == "few points"]),
         HOLDS: smallest(slack(rows)),
         FALL: extent(falls(rows)),
     }
-    merits = {
-        "limits": float(len(last)),
-        "proved global": float(last.proved.sum()),
-        "known not to be global": float(last.spurious.sum()),
-        "left open by the certificate": float((~last.proved & ~last.spurious).sum()),
-        "few points: largest distance of copies over the largest neuron": largest(differs.copies),
-        "largest relative change of F in the last part of the flow, proved limits": largest(last[last.proved].settled),
-    }
-    return judged(STATEMENT, numbers, merits)
+    return judged(STATEMENT, numbers, merits(last))
 
 
 def table(rows: "DataFrame") -> "DataFrame":

@@ -19,15 +19,44 @@ def ends(rows: "DataFrame") -> Any:
     """
     last: Any = rows[rows.kind == "end"].copy()
     same = last.groupby(["problem", "seed"])
-    last["best"], last["bound"] = same.value.transform("min"), same.lower.transform("max")
+    last["best"] = same.value.transform(lambda values: values.min(skipna=False))
+    last["bound"] = same.lower.transform(lambda bounds: bounds.max(skipna=False))
     last["proved"] = last.value - last.lower <= NEAR * last["first"]
     last["spurious"] = last.value - last.best > NEAR * last["first"]
     return last
 
 
+def over(some: Any, column: str) -> Any:
+    """What the column compares with NEAR; NaN where it is not known whether the column is true."""
+    return (some.value - (some.best if column == "spurious" else some.lower)) / some["first"]
+
+
+def where(last: Any, column: str, values: Any) -> Any:
+    """The values of the runs where the column is true, and NaN for each of which that is not known."""
+    unknown = over(last, column).isna()
+    return values.where(~unknown)[last[column] | unknown]
+
+
 def share(some: Any, column: str = "proved") -> Number | None:
     """Share of the runs where the column is true, over their problems; None without runs."""
-    return numbers.share(some[column], some.value - (some.best if column == "spurious" else some.lower), draws(some))
+    return numbers.share(some[column], over(some, column), draws(some))
+
+
+def merits(last: Any) -> dict[str, float | Number | None]:
+    """How many limits are proved to be global, how many are known not to be, how many are neither; and two extremes."""
+    proved, spurious = over(last, "proved"), over(last, "spurious")
+    return {
+        "limits": float(len(last)),
+        "proved global": numbers.count(last.proved, proved),
+        "known not to be global": numbers.count(last.spurious, spurious),
+        "left open by the certificate": numbers.count(~(last.proved | last.spurious), proved + spurious),
+        "few points: largest distance of copies over the largest neuron": numbers.largest(
+            last[last.start == "few points"].copies
+        ),
+        "largest relative change of F in the last part of the flow, proved limits": numbers.largest(
+            where(last, "proved", last.settled)
+        ),
+    }
 
 
 def draws(some: Any) -> Any:
@@ -46,7 +75,7 @@ def in_its_sign(rows: "DataFrame") -> Number | None:
     last = ends(rows)
     some = last[last.start == "one sign"]
     above = some.value - some.lower_positive
-    return numbers.share(above <= NEAR * some["first"], above, draws(some))
+    return numbers.share(above <= NEAR * some["first"], above / some["first"], draws(some))
 
 
 def slack(rows: "DataFrame") -> "Series":
@@ -59,5 +88,4 @@ def slack(rows: "DataFrame") -> "Series":
 def falls(rows: "DataFrame") -> "Series":
     """What one neuron takes off F at limits that are not global, over what convexity foretells."""
     last = ends(rows)
-    last = last[last.spurious]
-    return last.fall / last.foretold
+    return where(last, "spurious", last.fall / last.foretold)

@@ -26,7 +26,7 @@ from regimes.experiments.mean_field.max_margin.numbers import OUTPUT as OUTPUT_L
 from regimes.experiments.mean_field.max_margin.numbers import ends, errors, gaps, in_plane
 from regimes.experiments.mean_field.max_margin.runs import measure as measure
 from regimes.lab.intervals import CORRELATION, POSITIVE
-from regimes.lab.numbers import Number, cells, geometric_mean, judged, largest, mean, paired, smallest
+from regimes.lab.numbers import Number, cells, count, geometric_mean, judged, largest, mean, paired, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -72,11 +72,10 @@ def judge(rows: "DataFrame") -> Judgement:
         ABOVE: largest([*both.variation_share, *output.variation_share]),
         ERROR: mean(paired(one, other, lambda output, both: output - both), within=CORRELATION),
     }
+    levels = ends(rows[rows.trained == BOTH_LAYERS]).level
     merits = {
         "runs": float(len(ends(rows))),
-        f"runs of both layers that had not reached min y f = {TO:g}": float(
-            (ends(rows[rows.trained == BOTH_LAYERS]).level < TO).sum()
-        ),
+        f"runs of both layers that had not reached min y f = {TO:g}": count(levels < TO, levels),
         "output layer: least min y f at the end": smallest(ends(rows[rows.trained == OUTPUT_LAYER]).least),
     }
     return judged(STATEMENT, found, merits)

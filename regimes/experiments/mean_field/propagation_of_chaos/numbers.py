@@ -41,9 +41,11 @@ def along(rows: "DataFrame", problem: str, column: str) -> dict[Any, Number]:
 
 
 def known(rows: "DataFrame", problem: str, column: str) -> Any:
-    """Rows of the problem that have the column."""
+    """Rows of the problem if it has the column; of a W2 those that have it, as it is measured for some seeds only."""
     some = of(rows, problem)
-    return some[some[column].notna()] if column in rows else some[:0]
+    if column not in rows or some[column].isna().all():
+        return some[:0]
+    return some[some[column].notna()] if WORDS.get(column, "").startswith("W2") else some
 
 
 def spread(rows: "DataFrame", problem: str, column: str) -> Number | None:

@@ -31,8 +31,8 @@ from regimes.experiments.mean_field.sparse_deconvolution.config import BIRTHS, C
 from regimes.experiments.mean_field.sparse_deconvolution.config import Config as Config
 from regimes.experiments.mean_field.sparse_deconvolution.config import points as points
 from regimes.experiments.mean_field.sparse_deconvolution.runs import measure as measure
-from regimes.experiments.mean_field.sparse_deconvolution.shares import rates, share, with_excess
-from regimes.lab.numbers import cells, extent, judged, largest
+from regimes.experiments.mean_field.sparse_deconvolution.shares import rates, share, where, with_excess
+from regimes.lab.numbers import cells, count, extent, judged, largest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -74,23 +74,22 @@ def judge(rows: "DataFrame") -> Judgement:
     particles: Any = known[known.way.isin(WAYS)]
     circle, torus = (particles[particles.dim == dim] for dim in (1, 2))
     m0 = known[known.way == BIRTHS].m.min() - 2
-    good, bad = known[known.success], known[~known.success]
     found = {
         MANY: share(circle[circle.m == circle.m.max()]),
         FEW: share(circle[circle.m == m0 + 1]),
         TORUS: share(torus[torus.m == torus.m.max()]),
         BORN: share(known[known.way == BIRTHS]),
         SLID: share(known[known.way == SLIDING]),
-        AWAY: extent(good.distance),
-        HELD: extent(good.largest - 1),
-        BROKEN: extent(bad.attained - 1),
+        AWAY: extent(where(known, True, known.distance)),
+        HELD: extent(where(known, True, known.largest - 1)),
+        BROKEN: extent(where(known, False, known.attained - 1)),
     }
     solved = known[known.way == SLIDING]
     merits = {
         "sliding Frank-Wolfe: largest gap": largest(solved.value - solved.lower),
         "largest first-order shift": largest(solved["shift"]),
-        "successes": float(len(good)),
-        "failures": float(len(bad)),
+        "successes": count(known.success, known.excess),
+        "failures": count(~known.success, known.excess),
     }
     return judged(STATEMENT, found, merits)
 

@@ -34,7 +34,7 @@ from regimes.experiments.mean_field.spurious_minima.numbers import (
     spurious,
 )
 from regimes.experiments.mean_field.spurious_minima.runs import measure as measure
-from regimes.lab.numbers import Number, cells, extent, judged, largest, smallest
+from regimes.lab.numbers import Number, cells, count, extent, judged, largest, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -84,10 +84,10 @@ def judge(rows: "DataFrame") -> Judgement:
         FALL: extent((ends.fall / ends.lowest**2).dropna()),
         CURED: cured_at_last(rows),
     }
-    rest: Any = rows[rows.risk <= GLOBAL]
+    rest: Any = rows[~(rows.risk > GLOBAL)]  # also where that is not known
     merits = {
         "starts": float(len(rows)),
-        "runs that had not ended": float((~rows.stuck & (rows.risk > GLOBAL)).sum()),
+        "runs that had not ended": count(~rows.stuck & (rows.risk > GLOBAL), rows.risk),
         "minima whose Hessian was computed": float(len(proved)),
         "share from which one neuron at the lowest point leads to R ≈ 0": cured(rows, "after_worst"),
         "share from which one at a random point does": cured(rows, "after_random"),
