@@ -1,8 +1,6 @@
 """Numbers of a net that has diverged (NaN) decide nothing: what is made of them is not known."""
 
 import math
-import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,11 +11,15 @@ from regimes.experiments.control.benning_networks import numbers as benning
 from regimes.experiments.control.benning_networks.config import SIMPLEX
 from regimes.experiments.lazy.planes import crossing, exponents_over
 from regimes.experiments.lazy.unbalanced_layers import LINEAR, peak
+from regimes.experiments.least_action.initialisations import correlations
+from regimes.experiments.least_action.least_action_is_ot.trends import Ends, gap_ratio
+from regimes.experiments.least_action.low_data.comparison import tuned
+from regimes.experiments.least_action.narrower_intervals.ratios import largest
+from regimes.experiments.least_action.small_nets import contrasts
+from regimes.experiments.least_action.small_nets.settings import ARMS
 from regimes.experiments.mean_field.complexity.numbers import thresholds
-from regimes.experiments.mean_field.deleted_blocks.numbers import departure_share, in_number
+from regimes.experiments.mean_field.deleted_blocks.numbers import departure_share, in_number, largest_rise, rise
 from regimes.lab.numbers import slope
-
-RESULTS = Path(__file__).parent.parent / "results"
 
 
 def plane():
@@ -101,7 +103,7 @@ def test_a_share_of_runs_of_which_one_is_not_known_is_not_known(name):
     share = getattr(import_module(f"{experiments.load(name).__name__}{place}"), function)
     rows = pd.DataFrame({"one": 1.0, "other": 1.0, "geodesic": [2.0, 2.0, 0.5]})
     rows = rows.assign(stuck=[True, True, False], risk=1.0, success=rows.geodesic > 1, excess=1.0)
-    rows = rows.assign(proved=rows.success, value=1.0, lower=0.5, seed=[0, 1, 2], problem="relu 2-d")
+    rows = rows.assign(proved=rows.success, value=1.0, lower=0.5, first=1.0, seed=[0, 1, 2], problem="relu 2-d")
     of = (rows, "geodesic") if name == "convexity" else (rows,)
     assert share(*of).value == pytest.approx(2 / 3)
     for column in ("geodesic", "risk", "excess", "value"):
@@ -125,30 +127,84 @@ def test_a_slope_over_places_of_which_one_is_not_known_is_not_known():
     assert math.isnan(slope(rows.x, rows.y, rows.seed).value)
 
 
-# Of these NaN says that a net did not arrive where others were measured: it is left out, and counted.
-LEFT_OUT = {"propagation_of_chaos", "sparse_deconvolution", "spurious_minima"}
-JUDGED = [
-    name
-    for name, theory in experiments.homes().items()
-    if theory != "least_action" and name not in LEFT_OUT and (RESULTS / name / "rows.csv").exists()
-]
+def starts(**columns):
+    """Runs of five seeds from four initialisations, one number each."""
+    places = [(seed, gain) for seed in range(5) for gain in (1.0, 2.0, 3.0, 4.0)]
+    rows = [{"law": "normal", "gain": gain, "seed": seed, "cost": gain, "accuracy": gain} for seed, gain in places]
+    return pd.DataFrame(rows).assign(**columns)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", JUDGED)
-def test_no_number_of_a_kept_result_comes_out_of_a_row_without_numbers(name, monkeypatch):
-    monkeypatch.setattr("regimes.experiments.lazy.criterion_predicts.ranks.RESAMPLES", 50)
-    experiment, rows = experiments.load(name), pd.read_csv(RESULTS / name / "rows.csv")
-    numbers = [
-        column
-        for column in rows.select_dtypes("float").columns
-        if column not in {*experiment.GRID, "seed", "reached", "trained", "stopped"}
+def test_a_rank_correlation_over_runs_of_which_one_is_not_known_is_not_known():
+    rows = starts()
+    assert correlations(rows, "cost", "accuracy").value == pytest.approx(1.0)
+    rows.loc[3, "cost"] = math.inf  # the largest, as it was
+    assert correlations(rows, "cost", "accuracy").value == pytest.approx(1.0)
+    rows.loc[3, "cost"] = math.nan
+    found = correlations(rows, "cost", "accuracy")
+    assert math.isnan(found.value + found.interval.low)
+    assert correlations(rows, "accuracy", "gain").value == pytest.approx(1.0)
+
+
+def small_nets():
+    """Accuracies of five seeds of each arm."""
+    rows = [{"arm": arm, "seed": seed, "reached": 1.0, "x": 1 + seed / 9} for arm in ARMS for seed in range(5)]
+    rows = pd.DataFrame(rows)
+    return rows.assign(equal_x=rows.x * (1 + (rows.arm == "lap") * rows.seed))
+
+
+def test_arms_are_paired_by_the_seeds_that_both_were_run_with_and_one_that_is_not_known_is_not_left_out():
+    rows = small_nets()
+    rows.loc[rows.arm == "lap", "equal_x"] *= 2
+    known = contrasts.ratio(rows[rows.seed > 0], "equal_x", "control").value
+    rows.loc[0, "reached"] = 0.0  # of plain training, so that it has one pair less
+    assert len(contrasts.pairs(rows, "equal_x", "vanilla")[0]) == 4
+    assert contrasts.ratio(rows[~((rows.arm == "lap") & (rows.seed == 0))], "equal_x", "control").value == known
+    rows.loc[7, "equal_x"] = math.nan  # of least action
+    assert math.isnan(contrasts.ratio(rows, "equal_x", "control").value)
+    assert math.isnan(contrasts.difference(rows, "equal_x", "vanilla").value)
+
+
+def test_a_ratio_of_variances_with_a_size_that_is_not_known_is_not_the_largest_of_the_others():
+    rows = pd.concat([small_nets().assign(train_size=size, accuracy=lambda some: some.equal_x) for size in (50, 80)])
+    rows = rows.reset_index(drop=True)
+    assert largest(rows, "accuracy", "vanilla")[1].value > 1
+    rows.loc[(rows.train_size == 50) & (rows.arm == "vanilla") & (rows.seed == 2), "accuracy"] = math.nan
+    size, found = largest(rows, "accuracy", "vanilla")
+    assert (size, math.isnan(found.value)) == (50, True)
+    assert largest(rows, "accuracy", "control")[1].value > 1
+
+
+def test_the_best_rate_is_not_known_where_a_validation_accuracy_is_not():
+    rows = pd.DataFrame([
+        {"method": "vanilla", "arm": arm, "seed": seed, "train_size": 50, "validation": best, "held_out": best}
+        for arm, best in (("vanilla", 0.4), ("vanilla_lr0.1", 0.6))
+        for seed in range(3)
+    ])  # fmt: skip
+    assert tuned(rows, "vanilla", 50).held_out.tolist() == [0.6] * 3
+    rows.loc[0, "validation"] = math.nan
+    assert tuned(rows, "vanilla", 50).held_out.isna().all()
+
+
+def test_the_largest_weight_that_keeps_the_accuracy_is_not_known_where_an_accuracy_is_not():
+    rows = [
+        {"problem": "circles", "scheme": "fixed", "kind": "end", "weight": weight, "seed": seed, "accuracy": right}
+        for weight, right in ((0.0, 1.0), (0.1, 1.0), (0.3, 0.99), (1.0, 0.7))
+        for seed in range(2)
     ]
-    lost = rows.copy()
-    lost.loc[len(rows) // 2, numbers] = math.nan
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        before, after = experiment.judge(rows), experiment.judge(lost)
-    found = {finding.quantity: finding.value for finding in after.findings} | dict(after.merits)
-    held = {finding.quantity: finding.value for finding in before.findings} | dict(before.merits)
-    assert {name: (held[name], value) for name, value in found.items() if value == value and value != held[name]} == {}
+    rows = pd.DataFrame(rows).assign(gap=0.1, gap_null=0.2)
+    assert set(Ends.read(rows).usable(("circles",)).weight) == {0.3}
+    rows.loc[4, "accuracy"] = math.nan  # at weight 0.3
+    found = Ends.read(rows).usable(("circles",))
+    assert (len(found), found[["weight", "gap", "gap_null"]].isna().all(axis=None)) == (2, True)
+    rows.loc[0, "gap"] = math.nan  # at weight 0
+    assert gap_ratio(Ends.read(rows).told()).value != 1.0
+
+
+def test_the_rise_by_a_deletion_is_not_known_where_one_error_is_not():
+    rows = pd.DataFrame(
+        {"seed": [0, 0, 1, 1, 2, 2], "deleted": [0, 1] * 3, "test_error": [1.0, 2.0, 1.0, 3.0, 2.0, 2.5]}
+    )
+    assert (rise(rows).value, largest_rise(rows).value) == pytest.approx((3.5 / 3, 3.5 / 3))
+    rows.loc[3, "test_error"] = math.nan
+    assert math.isnan(rise(rows).value)
+    assert math.isnan(largest_rise(rows).value)
