@@ -370,8 +370,12 @@ def test_other_code_goes_on_with_a_training_only_when_that_is_asked_for(tmp_path
     few = {"seeds": 2, "schedule": "constant"}
     training.train(short(**few, epochs=1), tmp_path / "run", across_commits=False)
     training.train(short(**few, epochs=1), tmp_path / "run", across_commits=False)  # a finished set is shown again
-    with pytest.raises(UserError, match="pass --across-commits"):
-        training.train(short(**few, epochs=2), tmp_path / "run", across_commits=False)
+    train_one(short(epochs=1), tmp_path / "one")
+    held = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and file.name != ".lock"}
+    for config, path in ((short(**few, epochs=2), "run"), (short(epochs=2), "one")):
+        with pytest.raises(UserError, match="pass --across-commits"):
+            training.train(config, tmp_path / path, across_commits=False)
+    assert all(file.exists() and file.read_bytes() == content for file, content in held.items())  # nothing is lost
     outcome = training.train(short(**few, epochs=2), tmp_path / "run", across_commits=True)
     assert len(outcome.result["commits"]) == 2
     launches = json.loads((tmp_path / "run" / "seed0" / "run.json").read_text())["launches"]

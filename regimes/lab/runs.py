@@ -127,11 +127,8 @@ class RunFolder:
 
     def begin(self) -> None:
         """Record configuration and launch: from here on it adds results. A new folder's first launch has begun."""
+        self.refuse_unlike()
         if self._launch is not None:
-            if before := measuring(self._launches):
-                refuse_other_data(self.path, before[-1], self._launch)
-                if not self._across_commits:
-                    _refuse_other_code(self.path, before[-1], self._launch)
             if not self._launch.get("joined"):
                 self._launch.setdefault("device", device_of(self.config))
             if self._launch.get("uncommitted_changes") and (diff := uncommitted_diff()):
@@ -141,6 +138,13 @@ class RunFolder:
             self._launches.append(self._launch)
             self._launch, self._start = None, time.monotonic()
             self._write_run()
+
+    def refuse_unlike(self) -> None:
+        """UserError where this launch may not add to the results held: by other data, or by other code unless asked."""
+        if self._launch is not None and (before := measuring(self._launches)):
+            refuse_other_data(self.path, before[-1], self._launch)
+            if not self._across_commits:
+                _refuse_other_code(self.path, before[-1], self._launch)
 
     @property
     def commit(self) -> str | None:

@@ -86,9 +86,9 @@ def open_run(
 ) -> RunFolder:
     """The folder of a run, or of several seeds, new or as it was left; `LENGTH` may differ from what it holds.
 
-    name: "train" or "fit". UserError where what was trained is not the beginning of the run that is asked for. Else the
-    result of a run of another length is gone. data: digest of the samples, for the stamp of the launch. What a killed
-    ensemble has saved of some of its seeds alone is undone first, also where one of its seeds is gone on with.
+    name: "train" or "fit". UserError, nothing touched, where what is held is no beginning of the run asked for; else
+    the result of a run of another length is gone. data: digest of the samples, for the stamp. What a killed ensemble
+    has saved of some of its seeds alone is undone first, also where one of its seeds is gone on with.
     """
     how: dict[str, Any] = {"across_commits": across_commits, "stamp": job_stamp(config, data=data)}
     _settle_ensemble(path.absolute().parent)
@@ -98,9 +98,9 @@ def open_run(
         if read_yaml(path / CONFIG) != folder.config:
             from regimes.training.longer import refuse_another_beginning
 
-            for last in (path / LAST, *sorted(path.glob(f"seed*/{LAST}"))):
-                if last.exists():
-                    refuse_another_beginning(last, config)
+            for last in filter(Path.exists, (path / LAST, *sorted(path.glob(f"seed*/{LAST}")))):
+                refuse_another_beginning(last, config)
+            folder.refuse_unlike()
             (path / RESULT).unlink(missing_ok=True)
     except BaseException:
         folder.close()
