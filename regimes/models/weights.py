@@ -45,6 +45,15 @@ def refuse_altered(file: Path, model: nn.Module, weights: Mapping[str, Tensor]) 
         raise UserError(f"{file} was altered: {wrong}; restore the file, or pass --fresh")
 
 
+def refuse_not_finite(model: nn.Module, arch: str) -> None:
+    """UserError where weights that were put in are NaN or infinite: a run saves none such."""
+    if (odd := odd_weight(model, model.state_dict())) is not None:
+        raise UserError(
+            f"the weights of {arch} are damaged: {odd} is NaN or infinite in the checkpoint, as no run saves it; "
+            "take the file that the training wrote"
+        )
+
+
 def odd_weight(model: nn.Module, weights: Mapping[str, Tensor]) -> str | None:
     """The first of a model's weights and buffers that is NaN or infinite; masks, which are buffers, may hold −inf."""
     own = {name for name, _ in model.named_parameters(remove_duplicate=False)}
