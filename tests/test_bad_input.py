@@ -155,6 +155,10 @@ def diverged(model: torch.nn.Module) -> None:
         weight.fill_(float("nan"))
 
 
+def head_of_infinity(model: torch.nn.Module) -> None:
+    list(model.parameters())[-1][0] = float("inf")
+
+
 class Trap:
     """What a checkpoint that runs code holds: reading it makes the file `sprung`."""
 
@@ -194,6 +198,7 @@ CASES = {
     "p below 1": Case((*GAP, "--p", "0.5"), ("p: should be greater than or equal to 1; got 0.5",), checkpoint()),
     "p nan": Case((*GAP, "--p", "nan"), ("p: should be a finite number",), checkpoint()),
     "no seconds": Case((*GAP, "--seconds", "0"), ("seconds", "greater than 0"), checkpoint()),
+    "a head that is infinite": Case(GAP, ("a.pt", "NaN or infinite"), checkpoint(edit=head_of_infinity)),
     "states that are NaN": Case(GAP, ("a.pt", "NaN or infinite", "diverged"), checkpoint(edit=diverged)),
     "no data for the checkpoint": Case(GAP, ("MNIST", "--data-dir"), checkpoint(dataset="mnist")),
     # the parser

@@ -45,12 +45,12 @@ def refuse_altered(file: Path, model: nn.Module, weights: Mapping[str, Tensor]) 
         raise UserError(f"{file} was altered: {wrong}; restore the file, or pass --fresh")
 
 
-def refuse_not_finite(model: nn.Module, arch: str) -> None:
-    """UserError where weights that were put in are NaN or infinite: a run saves none such."""
+def refuse_not_finite(file: Path, model: nn.Module) -> None:
+    """UserError where the weights that a file has put into the model are NaN or infinite."""
     if (odd := odd_weight(model, model.state_dict())) is not None:
         raise UserError(
-            f"the weights of {arch} are damaged: {odd} is NaN or infinite in the checkpoint, as no run saves it; "
-            "take the file that the training wrote"
+            f"{file} has weights that are NaN or infinite ({odd}): its training has diverged, or the file was altered; "
+            "give a checkpoint from before that"
         )
 
 

@@ -24,7 +24,7 @@ from regimes.models.build import build
 from regimes.models.module_wise import ModuleWiseNet
 from regimes.models.residual import ResidualNet
 from regimes.models.size import refuse_too_large
-from regimes.models.weights import put_weights, refuse_altered, refuse_not_finite
+from regimes.models.weights import put_weights, refuse_altered
 from regimes.paths import home
 from regimes.training.config import CLASSES, SHAPES, StepSettings, TrainConfig
 from regimes.training.forms import formed
@@ -268,7 +268,6 @@ def model_of(checkpoint: Checkpoint) -> ResidualNet:
         )
     model = network_of(checkpoint.config, checkpoint.shape, checkpoint.classes)
     put_weights(model, checkpoint.state["model"], checkpoint.config["arch"])
-    refuse_not_finite(model, checkpoint.config["arch"])
     return (model.whole() if isinstance(model, ModuleWiseNet) else model).eval()
 
 

@@ -16,7 +16,7 @@ from regimes.lab.checkpoint_run import refuse_mismatch
 from regimes.lab.fields import read_object, read_table, table_in
 from regimes.lab.runs import CONFIG, RUN, read_run
 from regimes.lab.yaml_text import read_yaml
-from regimes.models.weights import put_weights
+from regimes.models.weights import put_weights, refuse_not_finite
 from regimes.paths import home
 from regimes.training.checkpoint import (
     FIT,
@@ -99,8 +99,10 @@ def load(
         raise UserError(f"{path} is not the folder of a run of `train` or `regimes.fit` with a {weights}.pt in it")
     checkpoint = load_checkpoint(path / f"{weights}.pt")
     refuse_mismatch(path / f"{weights}.pt", checkpoint, read_yaml(path / CONFIG), read_run(path))
+    network = network_in(checkpoint, model)
+    refuse_not_finite(path / f"{weights}.pt", network)
     return Loaded(
-        network_in(checkpoint, model),
+        network,
         samples_in(checkpoint, data_dir),
         metrics_of(path),
         read_object(path / RESULT),

@@ -15,6 +15,7 @@ from regimes.errors import UserError
 from regimes.jobs.ot_gap.config import DEFAULT_POINTS, Config
 from regimes.models.costs import typical_work
 from regimes.models.residual import ResidualNet, cloud
+from regimes.models.weights import refuse_not_finite
 from regimes.streams import GapJob
 from regimes.threads import threads_for
 from regimes.training.checkpoint import data_of, load_checkpoint, model_of
@@ -51,6 +52,7 @@ def open_case(path: str, config: Config) -> Case:
     """Load a checkpoint and draw its points; every mistake of the user is a ValueError that names the file."""
     checkpoint = load_checkpoint(path)
     network = model_of(checkpoint)
+    refuse_not_finite(Path(path), network)
     try:
         data = data_of(checkpoint.config, data_dir=config.data_dir)
     except FileNotFoundError as error:
