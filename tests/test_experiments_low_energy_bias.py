@@ -115,7 +115,7 @@ def test_the_grid_holds_every_gain_of_every_law():
 
 
 def test_a_run_has_every_law_and_kaiming_is_a_quarter_of_it():
-    points = grid_points(bias, load(bias.Config, "configs/prepared/low_energy_bias.yaml"))
+    points = grid_points(bias, load(bias.Config, "configs/laws/low_energy_bias.yaml"))
     laws = [point["law"] for point in points if point["seed"] == 0]
     assert set(laws) == set(LAWS)
     assert (len(laws), sum(law.startswith("kaiming") for law in laws)) == (20, 5)

@@ -25,9 +25,9 @@ Predictions, made before any run (with intervals over the seeds alone, which are
 cost and test accuracy over initialisations, mean over seeds, in [−1, −0.3]; ρ of transport cost before and after
 training in [0.3, 1].
 
-The kept runs have eight initialisations of the three laws, of which three are Kaiming's; without these the first ρ is
-−0.52 on MNIST in place of −0.84, and 0.12 on CIFAR-10 in place of −0.43. configs/prepared/low_energy_bias.yaml has 20
-of eight laws at half the filters and two thirds of the epochs.
+Two kept runs have eight initialisations of the three laws, of which three are Kaiming's; without these the first ρ is
+−0.52 on MNIST in place of −0.84, and 0.12 on CIFAR-10 in place of −0.43. configs/laws/low_energy_bias.yaml has 20 of
+eight laws on MNIST, at half the filters and two thirds of the epochs.
 """
 
 from typing import TYPE_CHECKING, Any
