@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regimes.conventions import Params
+from regimes.tangent.finite import require_finite
 from regimes.tangent.gram.showing import Shown
 from regimes.tangent.inputs import Forward, Samples, adapted, outer_names
 from regimes.tangent.model import tangent_model
@@ -19,7 +20,9 @@ def jacobian(model: nn.Module, x: Samples, *, forward: Forward | None = None) ->
     module, batch = adapted(model, x, forward, "jacobian")
     with turn(module):
         tangent = tangent_model(module, batch, "jacobian")
-        return outer_names(module, tangent.rows(batch.detach(), slice(0, tangent.outputs)))
+        rows = tangent.rows(batch.detach(), slice(0, tangent.outputs))
+        require_finite("jacobian", {f"parameter {name!r}": value for name, value in rows.items()})
+        return outer_names(module, rows)
 
 
 def ntk(
@@ -52,7 +55,8 @@ def ntk(
     Computed in full precision, whatever autocast and torch.set_float32_matmul_precision say.
     ValueError: a model that does not map each sample by itself (BatchNorm or Dropout in train mode, samples that mix),
     trained tensors that are not registered, parts under torch.no_grad or detach, parameters of 16 bits, inputs that are
-    not finite or of another dtype, device or sample shape, and the rest of regimes.tangent.model.
+    not finite or of another dtype, device or sample shape, derivatives that are not finite, and the rest of
+    regimes.tangent.model.
     Source: [JacotGabrielHongler2018].
     """
     operator = TangentOperator(model, x1, forward=forward, memory=memory, caller="ntk")

@@ -19,6 +19,7 @@ from regimes.modules import (
     require_gradients,
     require_registered,
 )
+from regimes.tangent.finite import require_finite
 from regimes.tangent.functional import Functional, trainable
 from regimes.tangent.plain import Plain
 
@@ -34,13 +35,14 @@ class Derivatives(NamedTuple):
 def look(f: Functional, params: Params, plain: Plain, x: Tensor, caller: str) -> Derivatives:
     """Compare the derivatives by plain autograd, torch.func in reverse and in forward mode, for one random pair u, v.
 
-    ValueError: trained tensors that are not registered, or are read from another place than their own; a forward mode
-    that differs from the reverse mode; an output that moves with a parameter whose gradient is 0; a backward pass that
-    fails.
+    ValueError: trained tensors that are not registered, or are read from another place than their own; derivatives that
+    are not finite; a forward mode that differs from the reverse mode; an output that moves with a parameter whose
+    gradient is 0; a backward pass that fails.
     """
     few, source = x[:2].detach(), torch.Generator().manual_seed(0)
     u, gradients = _reverse(plain, few, source, caller)
     v = {name: _random_bytes(each, source) for name, each in params.items()}
+    require_finite(caller, {f"parameter {name!r}": value for name, value in gradients.items()})
     found = _by_transforms(f, params, plain, few, u, v, gradients, caller)
     if not found.transforms:
         _require_one_place(plain, few, u, gradients, caller)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from regimes.checks import alike, count, finite, shapes
 from regimes.conventions import Params
 from regimes.modules import made_up
+from regimes.tangent.finite import require_finite
 from regimes.tangent.functional import trainable
 from regimes.tangent.gram.capture import Unread, recorded
 from regimes.tangent.gram.coverage import Coverage, coverage
@@ -72,14 +73,14 @@ class TangentOperator:
         """Jᵀ·cotangent: name -> shape of the parameter. x: other inputs than those of the operator."""
         with self._beside(x, "x") as other:
             self._require_vector("cotangent", cotangent, len(other))
-            return outer_names(self.model, self._pieces.pull_back(other, [cotangent.detach()])[0])
+            return outer_names(self.model, self._pulled(other, [cotangent])[0])
 
     def vjps(self, cotangents: Sequence[Float[Tensor, "n k"]]) -> list[Params]:
         """Jᵀ of several cotangents, which share the forward pass. The results are not counted in `memory`."""
         for cotangent in cotangents:
             self._require_vector("cotangent", cotangent, len(self.x))
         with turn(self.model):
-            pulled = self._pieces.pull_back(self.x, [each.detach() for each in cotangents]) if cotangents else []
+            pulled = self._pulled(self.x, cotangents) if cotangents else []
         return [outer_names(self.model, each) for each in pulled]
 
     def jvp(self, direction: Params, x: Samples | None = None) -> Float[Tensor, "n k"]:
@@ -94,13 +95,13 @@ class TangentOperator:
             )
         finite(self.caller, **{f"direction {name!r}": value for name, value in direction.items()})
         with self._beside(x, "x") as other:
-            return self._pieces.push(other, {name: direction[name] for name in needed})
+            return self._pushed(other, {name: direction[name] for name in needed})
 
     def matvec(self, vector: Float[Tensor, "rows columns"], x2: Samples | None = None) -> Float[Tensor, "n1 k"]:
         """Σ_jb Θ(x_i, x2_j)_ab v_jb without Θ: one pass back at x2, one forward at x. x2 = None means x."""
         with self._beside(x2) as other:
             self._require_vector("vector", vector, len(other), " of x2")
-            return self._pieces.push(self.x, self._pieces.pull_back(other, [vector.detach()])[0])
+            return self._pushed(self.x, self._pulled(other, [vector])[0])
 
     def gram(
         self,
@@ -138,7 +139,7 @@ class TangentOperator:
                     if file.sizes.get("by_rows", False):
                         self._go_by_rows()
                         task = self._task(chosen, form, other, block, progress)
-                return whole(task, file, self.caller)
+                return whole(task, file)
 
             try:
                 return work()
@@ -172,6 +173,17 @@ class TangentOperator:
                 found = by_layer(self._task(chosen, form, other, block, progress))
         return outer_layers(self.model, found)
 
+    def _pulled(self, x: Tensor, cotangents: Sequence[Tensor]) -> list[Params]:
+        found = self._pieces.pull_back(x, [each.detach() for each in cotangents])
+        for pulled in found:
+            require_finite(self.caller, {f"parameter {name!r}": value for name, value in pulled.items()})
+        return found
+
+    def _pushed(self, x: Tensor, direction: Params) -> Tensor:
+        pushed = self._pieces.push(x, direction)
+        require_finite(self.caller, {"the output": pushed})
+        return pushed
+
     def _go_by_rows(self) -> None:
         """Read nothing from the graph: it is another one on other samples."""
         self._covered = Coverage((), (), tuple(self._names))
@@ -187,7 +199,7 @@ class TangentOperator:
         features = Features(
             self.model, params, self._covered, self.tangent.rows, chosen, self.outputs, outputs, self.tangent.dtype
         ).sized(len(self.x))
-        return Task(features, self.x, x2, self._two(x2), self.memory, block, progress)
+        return Task(features, self.x, x2, self._two(x2), self.memory, block, progress, self.caller)
 
     def _chosen(self, outputs: str | Sequence[int]) -> tuple[Tensor, Outputs]:
         k, device = self.outputs, self.tangent.device
@@ -255,7 +267,7 @@ def tangent_operator(
     memory: bytes that the work on a kernel may take beside its result, where one sample and one output fit at all.
     Frozen parameters do not count; shared ones count once with all their uses. Full precision, whatever autocast and
     torch.set_float32_matmul_precision say. Threads take turns on one model, whose parameters are replaced meanwhile.
-    ValueError: what ntk refuses.
+    ValueError: what ntk refuses; derivatives that are not finite, at any sample.
     Source: [JacotGabrielHongler2018].
     """
     return TangentOperator(model, x, forward=forward, memory=memory)

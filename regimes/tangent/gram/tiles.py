@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from regimes.machine import give_back_memory
+from regimes.tangent.finite import CURE
 from regimes.tangent.gram.blocks import Block, Held, Strip
 from regimes.tangent.gram.forms import Form, Outputs, Piece
 
@@ -69,12 +70,14 @@ def fill(
     outputs: Outputs,
     side: int,
     *,
+    caller: str,
     done: int = 0,
     after: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Write the kernels of the pieces of two sides; other = None: of the first with itself, exactly symmetric.
 
-    done: so many tiles are there already. after: is told how many are, of how many, after each.
+    done: so many tiles are there already. after: is told how many are, of how many, after each. ValueError: an entry
+    that is NaN or infinite.
     """
     order = list(units(*blocks, outputs, side, symmetric=other is None))
     right = one if other is None else other
@@ -99,6 +102,7 @@ def fill(
         strip, block = blocks[0][pairs[0][0]], blocks[1][pairs[0][1]]
         for (kernel, _), tile in zip(targets, tiles, strict=True):
             assert tile is not None
+            _require_finite(tile, (strip, block), parts, caller)
             if square:
                 last = tile[:, -_length(parts[1]) :]
                 last.copy_((last + last.permute(0, 3, 4, 1, 2)) / 2)
@@ -112,6 +116,15 @@ def fill(
 
 def _length(part: slice) -> int:
     return part.stop - part.start
+
+
+def _require_finite(tile: Tensor, blocks: tuple[Strip, Block], parts: tuple[slice, slice], caller: str) -> None:
+    finite = tile.isfinite()
+    if bool(finite.all()):
+        return
+    _, i, _, j, _ = (~finite).nonzero()[0].tolist()
+    (i, j) = (block.rows.start + part.start + at for block, part, at in zip(blocks, parts, (i, j), strict=True))
+    raise ValueError(f"{caller} needs finite derivatives; the kernel of samples {i} and {j} is NaN or infinite. {CURE}")
 
 
 def _tiles(one: Strip, other: Block, inside: bool, side: int) -> Iterator[tuple[tuple[slice, slice], bool]]:

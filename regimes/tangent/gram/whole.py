@@ -24,6 +24,7 @@ class Task(NamedTuple):
     memory: int
     block: int | None
     progress: bool | Shown
+    caller: str
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,7 +72,7 @@ class Sized(NamedTuple):
     kept: Bytes
 
 
-def whole(task: Task, file: KernelFile | None, caller: str) -> Tensor:
+def whole(task: Task, file: KernelFile | None) -> Tensor:
     """The kernel, in memory or in the file."""
     if file is None:
         sized, kernel = task.sized(), task.empty()
@@ -82,7 +83,7 @@ def whole(task: Task, file: KernelFile | None, caller: str) -> Tensor:
             file.begin({**cut_as, "by_rows": not task.features.covered.groups})
         known = file.sizes
         sized = Sized(Layout(*known["layout"]), known["side"], Bytes(*known["kept"]))
-        kernel = file.opened(caller)
+        kernel = file.opened(task.caller)
     with torch.no_grad(), folder() as place, shown(task.progress) as show:
 
         def after(done: int, total: int) -> None:
@@ -118,7 +119,8 @@ def _filled(
     features = task.features
     other = stores[1] if len(stores) > 1 else None
     blocks = (strips(stores[0].blocks, sized.layout.strip), stores[-1].blocks)
-    fill(targets, stores[0], other, blocks, features.forms, features.outputs, sized.side, done=done, after=after)
+    call = {"caller": task.caller, "done": done, "after": after}
+    fill(targets, stores[0], other, blocks, features.forms, features.outputs, sized.side, **call)
 
 
 def contents(task: Task, pools: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
