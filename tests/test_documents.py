@@ -13,6 +13,7 @@ from glob import glob
 from pathlib import Path
 
 import pytest
+from command import command
 from documents import Block, blocks, pages, value, without
 from launch import environment
 
@@ -99,15 +100,16 @@ def shell_blocks(page: Path) -> list[Block]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", pages(ROOT), ids=lambda page: page.name)
-def test_every_command_of_a_page_works_in_its_order(page, copy):
+def test_every_command_of_a_page_works_in_its_order(page, copy, monkeypatch):
+    monkeypatch.chdir(copy)
     for block in shell_blocks(page):
         for words in block.commands:
             arguments = small(words)
             if arguments is None:
                 continue
-            done = run(["cli.py", *in_folder(arguments, copy)], copy)
+            ended = command(*in_folder(arguments, copy))
             allowed = (0, 1) if arguments[0] == "audit" else (0,)
-            assert done.returncode in allowed, f"{page.name}, line {block.line}: {' '.join(words)}\n{done.stderr}"
+            assert ended.code in allowed, f"{page.name}, line {block.line}: {' '.join(words)}\n{ended.err}"
 
 
 @pytest.mark.slow
