@@ -17,6 +17,7 @@ from regimes.lab.journal import all_or_none
 from regimes.lab.locks import release, take_lock
 from regimes.processes import SINGLE
 from regimes.training import assemble, results, run, side_by_side, train
+from regimes.training import seeds as seeds_of_run
 from regimes.training.checkpoint import load_checkpoint
 from regimes.training.loop import Guard
 
@@ -37,7 +38,10 @@ RESNET = {"arch": "resnet9", "arch_options": {"filters": 2, "blocks": 1}, "augme
 
 @pytest.fixture(autouse=True)
 def without_figure(monkeypatch):
+    """Nor the machine's rate, which is measured for each run: both take longer than these runs."""
     monkeypatch.setattr(results, "_figure", lambda folder, rows: {})
+    monkeypatch.setattr(seeds_of_run, "_figure", lambda folder, seeds: {})
+    monkeypatch.setattr(results, "matrix_rate", lambda *_, **__: 1e9)
 
 
 def together(path, ensemble=True, **changes):
