@@ -92,6 +92,13 @@ def test_a_prediction_made_before_the_rows_passes(repository, run):
     assert (found.faults, found.verdict, found.since.name) == ((), "supported", first)
 
 
+def test_an_audit_says_how_long_it_takes(repository, run, monkeypatch, capsys):
+    monkeypatch.setattr("regimes.lab.console.SECONDS_BETWEEN_LINES", 0.0)
+    path = run(repository.says(1.9, 2.1))
+    assert len(audit([path, path.parent / "no run", path], repository.history())) == 2
+    assert "audit: 1 of 2, " in capsys.readouterr().err
+
+
 def test_an_old_result_with_a_younger_prediction_is_caught(repository, run):
     old = repository.says(1.0, 1.5)
     young = repository.says(1.9, 2.1, time=LATER)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from regimes import experiments
 from regimes.audit.history import Commit, History, Said, absent
 from regimes.lab.config import load
+from regimes.lab.console import track
 from regimes.lab.log import read_log
 from regimes.lab.provenance import measuring
 from regimes.lab.runs import CONFIG, RUN, read_run
@@ -38,9 +39,10 @@ class Audit(NamedTuple):
 
 
 def audit(runs: Sequence[Path], history: History | None = None) -> list[Audit]:
-    """Audit each run folder; those that are none, such as benchmarks, are left out."""
+    """Audit each run folder, with progress on stderr; those that are none, such as benchmarks, are left out."""
+    folders = [run for run in runs if (run / RUN).exists()]
     with history or History() as past:
-        return [_audit(run, past) for run in runs if (run / RUN).exists()]
+        return [_audit(run, past) for run in track(folders, len(folders), "audit")]
 
 
 def _audit(run: Path, past: History) -> Audit:
