@@ -117,7 +117,7 @@ def test_the_penalty_is_tuned_as_the_rate_is_and_the_table_names_the_arm():
 
 
 def test_the_run_has_three_penalties_at_the_smaller_rate_and_may_take_up_one_with_fewer_arms():
-    config = load(depth.Config, Path(__file__).parent.parent / "configs/prepared/depth_without_batch_norm.yaml")
+    config = load(depth.Config, Path(__file__).parent.parent / "configs/depth_without_batch_norm.yaml")
     trained = [read_arm(arm, course(config, 2, "two_convolutions").train).train for arm in config.arm]
     assert [train.multiplier for train in trained if train.lap and train.lr == 0.01] == [1.0, 100.0, 10_000.0]
     assert "arm" in depth.PLAN
