@@ -21,7 +21,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 	$(USERS)
 
-# All of them: half an hour of two cores, in two processes, each of which takes whole files.
+# All of them: an hour of two cores or less, in two processes, each of which takes whole files.
 slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not gpu" $(if $(filter-out 1,$(PROCESSES)),-n $(PROCESSES) --dist loadfile)
 	$(USERS)
