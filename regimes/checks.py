@@ -160,7 +160,7 @@ def finite(caller: str, /, **arrays: Any) -> None:
             continue
         if without_values(array):
             raise ValueError(f"{caller} needs {name} with values; it is on the meta device. Make it on another one.")
-        if bad := int(_not_finite(array)):
+        if bad := not_finite(array):
             raise ValueError(
                 f"{caller} needs finite {name}; {bad} of its {np.prod(np.shape(array))} entries "
                 f"{'is' if bad == 1 else 'are'} NaN or infinite. Look at where it comes from: a diverged run, a "
@@ -168,13 +168,13 @@ def finite(caller: str, /, **arrays: Any) -> None:
             )
 
 
-def _not_finite(array: Any) -> Any:
+def not_finite(array: Any) -> int:
     """How many entries are NaN or infinite, in parts: to ask it of all makes temporaries larger than the array."""
     rows, size = len(array) if np.ndim(array) else 1, int(np.prod(np.shape(array)))
     if size > _SLICE:
         step = max(1, _SLICE * rows // size)
-        return sum(_not_finite(array[i : i + step] if rows > 1 else array[0]) for i in range(0, rows, step))
-    return (~(array.isfinite() if isinstance(array, Tensor) else np.isfinite(array))).sum()
+        return sum(not_finite(array[i : i + step] if rows > 1 else array[0]) for i in range(0, rows, step))
+    return int((~(array.isfinite() if isinstance(array, Tensor) else np.isfinite(array))).sum())
 
 
 def count(caller: str, name: str, value: Any, at_least: int = 1) -> int:

@@ -101,7 +101,7 @@ def test_every_configuration_belongs_to_an_experiment():
 
 @each
 @pytest.mark.slow
-def test_its_smoke_run_ends_in_a_report(name, tmp_path):
+def test_its_smoke_run_ends_in_a_report(name, tmp_path, monkeypatch):
     ended = command("verify", name, "--out", str(tmp_path / name))
     assert ended.code == 0, ended.err
     assert {file.name for file in (tmp_path / name).iterdir()} >= FILES
@@ -113,6 +113,9 @@ def test_its_smoke_run_ends_in_a_report(name, tmp_path):
     assert [finding["quantity"] for finding in result["findings"]] == [
         prediction.quantity for prediction in experiments.load(name).STATEMENT.predictions
     ]
+    monkeypatch.setattr("regimes.lab.figures.save", lambda figure, folder: None)  # it was written once
+    assert command("judge", str(tmp_path / name)).code == 0
+    assert json.loads((tmp_path / name / "result.json").read_text())["findings"] == result["findings"]
 
 
 def test_what_a_statement_says_of_itself_can_be_read_without_importing_it():

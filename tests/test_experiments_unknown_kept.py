@@ -15,7 +15,7 @@ from regimes import experiments
 from regimes.lab.resampling import two_way
 
 RESULTS = Path(__file__).parent.parent / "results"
-COLUMNS, TRIED = 5, 3  # of a statement; and rows of each that lose their value
+COLUMNS, TRIED = 10, 3  # of a statement; and rows of each that lose their value
 # Columns in which NaN is data: a run that did not arrive or has diverged, or what few of the runs are asked for.
 FLAGS = {"reached", "trained", "stopped"}
 DIVERGED = {"train_risk"}

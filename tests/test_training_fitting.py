@@ -189,7 +189,7 @@ def test_a_regression_has_risks_and_no_accuracy(tmp_path):
 
 def test_other_samples_or_another_model_do_not_go_on(tmp_path):
     fit(tmp_path / "run", epochs=1)
-    with pytest.raises(ValueError, match="was measured on other data"):
+    with pytest.raises(ValueError, match="was trained on other samples"):
         fit(tmp_path / "run", train=(X[:40] + 1, Y[:40]))
     with pytest.raises(ValueError, match="model is 'Net' there, 'ResidualNet' here"):
         fit(tmp_path / "run", build("dense", (5,), 3, blocks=2, width=6), blocks=None)

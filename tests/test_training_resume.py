@@ -323,8 +323,8 @@ def test_ctrl_c_on_the_command_line_saves_says_how_to_go_on_and_ends_with_130(tm
 
 
 def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(tmp_path):
-    """Five kill -9 in processes of their own, from within the start of training to near its end."""
-    settings = dump(short(epochs=30, checkpoint_seconds=0.0, train_size=400))
+    """Ten kill -9 in processes of their own, from within the start of training to near its end."""
+    settings = dump(short(epochs=60, checkpoint_seconds=0.0, train_size=400))
     (tmp_path / "settings.yaml").write_text(to_yaml(settings))
 
     def start(name: str, *more: str) -> subprocess.Popen:
@@ -347,16 +347,16 @@ def test_a_run_killed_at_random_moments_ends_as_the_undisturbed_one(tmp_path):
         begun = last.stat().st_mtime_ns if last.exists() else 0
         while process.poll() is None and (not last.exists() or last.stat().st_mtime_ns == begun):
             time.sleep(0.01)  # until this process has saved something of its own
-        if kills < 5:
+        if kills < 10:
             time.sleep(moments.uniform(0, 0.4))
-        if kills == 5 or process.poll() is not None:
+        if kills == 10 or process.poll() is not None:
             output, _ = process.communicate()
             assert process.returncode == 0, output
             break
         process.kill()
         process.communicate()
         kills += 1
-    assert kills == 5
+    assert kills == 10
     assert_same(tmp_path / "parts", tmp_path / "whole")
 
 

@@ -37,13 +37,18 @@ def refuse_foreign(path: Path, checkpoint: Owned, config: BaseModel, run: str, d
             "--fresh to train anew, or --out for another folder"
         )
     _refuse_other_settings(path, checkpoint, dump(config))
+    refuse_other_samples(path, checkpoint, data)
+    if checkpoint.run != run:
+        raise UserError(f"{path} is of another run of the same settings (its first launch differs); {WAY_OUT}")
+
+
+def refuse_other_samples(path: Path, checkpoint: Owned, data: str) -> None:
+    """UserError unless a checkpoint is of the samples with this digest."""
     if checkpoint.data != data:
         raise UserError(
             f"{path} was trained on other samples than those of this run, or tested on others (digest "
             f"{checkpoint.data} there, {data} here): the data have changed, or the file is of another run; {WAY_OUT}"
         )
-    if checkpoint.run != run:
-        raise UserError(f"{path} is of another run of the same settings (its first launch differs); {WAY_OUT}")
 
 
 def refuse_mismatch(path: Path, checkpoint: Owned, config: Mapping[str, Any], run: Mapping[str, Any]) -> None:

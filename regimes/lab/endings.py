@@ -73,10 +73,8 @@ def _bug(error: BaseException) -> str:
 def _came(error: BaseException) -> str:
     """The value that the parser refused, for the reader."""
     options = getattr(getattr(error, "param", None), "opts", [])
-    came = ""
-    for option, value in zip(
-        sys.argv, [*sys.argv[1:], ""], strict=True
-    ):  # of an option given twice the last one counts
+    came = ""  # of an option given twice the last one counts
+    for option, value in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
         if option in options and value:
             came = f"; got {value!r}"
         elif any(option.startswith(f"{name}=") for name in options):

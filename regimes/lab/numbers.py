@@ -106,6 +106,12 @@ def count(hits: ArrayLike, of: ArrayLike) -> float:
     return np.nan if np.isnan(np.asarray(of, dtype=float)).any() else float(np.sum(np.asarray(hits)))
 
 
+def among(values: Any, hits: Any, of: Any) -> Any:
+    """The values, a series, where there is a hit; NaN where the value `of` which it is one is NaN: it may be a hit."""
+    unknown = of.isna()
+    return values.where(~unknown)[hits | unknown]
+
+
 def largest(values: ArrayLike, error: Any = 0.0) -> Number | None:
     """The largest of all values as a single point, with the largest of the errors; None without values."""
     return _point(np.max(np.asarray(values)), error) if np.size(values) else None

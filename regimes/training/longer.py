@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from regimes.errors import UserError
+from regimes.lab.checkpoint_run import refuse_other_samples
 from regimes.training.checkpoint import load_checkpoint
 from regimes.training.config import StepSettings
 from regimes.training.metrics import early
@@ -10,9 +11,14 @@ from regimes.training.metrics import early
 WAY_OUT = "pass --out for another folder, or --fresh to train anew"
 
 
-def refuse_another_beginning(last: Path, config: StepSettings) -> None:
-    """UserError unless what a checkpoint holds is the beginning of the run that is asked for."""
+def refuse_another_beginning(last: Path, config: StepSettings, data: str | None) -> None:
+    """UserError unless what a checkpoint holds is the beginning of the run that is asked for.
+
+    data: digest of its samples, None where that is not known.
+    """
     checkpoint = load_checkpoint(last)
+    if data and checkpoint.data:  # files of the first format have none
+        refuse_other_samples(last, checkpoint, data)
     rows, epoch, step = checkpoint.rows, int(checkpoint.state["epoch"]), int(checkpoint.state["step"])
     last_row = rows[-1] if rows else {"epoch": 0, "steps": 0}
     cut = bool(rows) and early(last_row, epoch, config.evaluate_every)  # its last row is none of a longer run

@@ -99,7 +99,7 @@ def open_run(
             from regimes.training.longer import refuse_another_beginning
 
             for last in filter(Path.exists, (path / LAST, *sorted(path.glob(f"seed*/{LAST}")))):
-                refuse_another_beginning(last, config)
+                refuse_another_beginning(last, config, data if last.parent == path else None)
             folder.refuse_unlike()
             (path / RESULT).unlink(missing_ok=True)
     except BaseException:

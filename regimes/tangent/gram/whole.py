@@ -119,8 +119,18 @@ def _filled(
     features = task.features
     other = stores[1] if len(stores) > 1 else None
     blocks = (strips(stores[0].blocks, sized.layout.strip), stores[-1].blocks)
-    call = {"caller": task.caller, "done": done, "after": after}
-    fill(targets, stores[0], other, blocks, features.forms, features.outputs, sized.side, **call)
+    fill(
+        targets,
+        stores[0],
+        other,
+        blocks,
+        features.forms,
+        features.outputs,
+        sized.side,
+        caller=task.caller,
+        done=done,
+        after=after,
+    )
 
 
 def contents(task: Task, pools: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:

@@ -31,12 +31,6 @@ def over(some: Any, column: str) -> Any:
     return (some.value - (some.best if column == "spurious" else some.lower)) / some["first"]
 
 
-def where(last: Any, column: str, values: Any) -> Any:
-    """The values of the runs where the column is true, and NaN for each of which that is not known."""
-    unknown = over(last, column).isna()
-    return values.where(~unknown)[last[column] | unknown]
-
-
 def share(some: Any, column: str = "proved") -> Number | None:
     """Share of the runs where the column is true, over their problems; None without runs."""
     return numbers.share(some[column], over(some, column), draws(some))
@@ -54,7 +48,7 @@ def merits(last: Any) -> dict[str, float | Number | None]:
             last[last.start == "few points"].copies
         ),
         "largest relative change of F in the last part of the flow, proved limits": numbers.largest(
-            where(last, "proved", last.settled)
+            numbers.among(last.settled, last.proved, proved)
         ),
     }
 
@@ -88,4 +82,4 @@ def slack(rows: "DataFrame") -> "Series":
 def falls(rows: "DataFrame") -> "Series":
     """What one neuron takes off F at limits that are not global, over what convexity foretells."""
     last = ends(rows)
-    return where(last, "spurious", last.fall / last.foretold)
+    return numbers.among(last.fall / last.foretold, last.spurious, over(last, "spurious"))

@@ -31,8 +31,8 @@ from regimes.experiments.mean_field.sparse_deconvolution.config import BIRTHS, C
 from regimes.experiments.mean_field.sparse_deconvolution.config import Config as Config
 from regimes.experiments.mean_field.sparse_deconvolution.config import points as points
 from regimes.experiments.mean_field.sparse_deconvolution.runs import measure as measure
-from regimes.experiments.mean_field.sparse_deconvolution.shares import rates, share, where, with_excess
-from regimes.lab.numbers import cells, count, extent, judged, largest
+from regimes.experiments.mean_field.sparse_deconvolution.shares import rates, share, with_excess
+from regimes.lab.numbers import among, cells, count, extent, judged, largest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def judge(rows: "DataFrame") -> Judgement:
         TORUS: share(torus[torus.m == torus.m.max()]),
         BORN: share(known[known.way == BIRTHS]),
         SLID: share(known[known.way == SLIDING]),
-        AWAY: extent(where(known, True, known.distance)),
-        HELD: extent(where(known, True, known.largest - 1)),
-        BROKEN: extent(where(known, False, known.attained - 1)),
+        AWAY: extent(among(known.distance, known.success, known.excess)),
+        HELD: extent(among(known.largest - 1, known.success, known.excess)),
+        BROKEN: extent(among(known.attained - 1, ~known.success, known.excess)),
     }
     solved = known[known.way == SLIDING]
     merits = {

@@ -19,12 +19,6 @@ def with_excess(rows: Any) -> Any:
     return known
 
 
-def where(known: Any, success: bool, values: Any) -> Any:
-    """The values of the trials that succeed, or fail, and NaN for each of which that is not known."""
-    unknown = known.excess.isna()
-    return values.where(~unknown)[(known.success == success) | unknown]
-
-
 def share(rows: Any) -> Number | None:
     """Share of successes with Wilson's interval; ways that look for the same spikes count as one trial."""
     return numbers.share(rows.success, rows.excess, rows.groupby(["dim", "spikes", "seed"]).ngroup())
