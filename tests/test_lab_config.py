@@ -3,7 +3,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from regimes.lab.config import Settings, dump, load, override
 from regimes.lab.yaml_text import parse_yaml, read_yaml, to_yaml
@@ -182,3 +182,19 @@ def test_infinite_numbers_can_be_written_and_read(tmp_path):
 
 def test_one_value_where_several_are_needed_is_told_how_to_be_written():
     assert message(None, ["alpha=3"]) == "alpha: should be a list, such as [3]; got 3 (from --set alpha=3)"
+
+
+class Named(Settings):
+    name: str = "a"
+
+    @field_validator("name")
+    @classmethod
+    def known(cls, name: str) -> str:
+        if name not in "ab":
+            raise ValueError(f"needs to be a or b; got {name!r}.")
+        return name
+
+
+def test_a_check_that_says_itself_what_came_says_it_once():
+    with pytest.raises(ValueError, match=r"^name: needs to be a or b; got 'c' \(from --set name=c\)$"):
+        load(Named, overrides=["name=c"])

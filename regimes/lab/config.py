@@ -181,7 +181,10 @@ def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
         need = f"should be a list, such as [{shown(first['input'], 40)}]"
     if first["type"] == "missing":
         return f"{key} is needed; pass --set {key}=VALUE"
-    told = first["type"] == "value_error" and isinstance(first["input"], Mapping)  # by a check of several settings
+    checked = first["type"] == "value_error"
+    told = checked and isinstance(first["input"], Mapping)  # by a check of several settings
+    if checked and "; got " in need:
+        told, need = True, need.removesuffix(".")
     came = "" if told else f"; got {shown(first['input'], 80)}"
     text = f"{key}: {need}{came}" + (f" ({source})" if source else "")
     return " ".join(text.split()) + (f"; and {len(others)} more" if others else "")
