@@ -87,6 +87,8 @@ print((resident("VmHWM") - before - result.nbytes) / memory)
         ("dense", "matvec", 20_000, 64),
         ("sequence", "vjp", 3000, 128),
         ("sequence", "jvp", 3000, 128),
+        ("sequence", "trace", 200, 64),
+        ("sequence", "full", 60, 64),
         ("resnet9", "jvp", 300, 96),
     ],
 )

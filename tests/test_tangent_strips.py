@@ -27,11 +27,47 @@ class Tokens(nn.Module):
         return self.out(self.table(x).tanh().mean(1))
 
 
+class Steps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 5)).double()
+
+    def forward(self, x):
+        return self.layers(x).square().mean(1)
+
+
+@pytest.mark.parametrize("outputs", ["trace", "diagonal"])
+def test_outputs_go_one_after_the_other_where_blocks_would_be_small(outputs, monkeypatch):
+    model, x, x2 = Steps(), *(torch.randn(n, 20, 6, dtype=torch.float64) for n in (30, 4))
+    plain = [ntk(model, x, outputs=outputs), ntk(model, x, x2, outputs=outputs)]
+    layers = tangent_operator(model, x).layers(outputs=outputs)
+    parts, counts, shown = whole.Task.parts, [], []
+
+    def looked(self):
+        found = parts(self)
+        counts.append(len(found))
+        return found
+
+    monkeypatch.setattr(whole.Task, "parts", looked)
+    operator = tangent_operator(model, x, memory=2**16)
+    found = [operator.gram(outputs=outputs, progress=lambda *at: shown.append(at)), operator.gram(x2, outputs=outputs)]
+    by_layer = operator.layers(outputs=outputs)
+    assert min(counts) > 1
+    for one, other in zip([*found, *by_layer.values()], [*plain, *layers.values()], strict=True):
+        assert_close(one, other, rtol=1e-12, atol=1e-12)  # sharper than the default
+    assert torch.equal(found[0], found[0].transpose(0, 1))
+    assert shown == [(done, len(shown)) for done in range(1, len(shown) + 1)]
+    counts.clear()
+    operator.gram(outputs="full")
+    tangent_operator(model, x).gram(outputs=outputs)
+    assert counts == [1, 1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("tile", [1.0, 3000.0, 1e9])
 @pytest.mark.parametrize("outputs", ["full", "trace", "diagonal"])
 @pytest.mark.parametrize("name", ["convolutions", "tokens"])
-def test_strips_of_blocks_give_the_same_kernel(name, outputs, tile, monkeypatch):
+def test_strips_of_blocks_give_the_same_kernel(name, outputs, tile, monkeypatch, tmp_path):
     model = convolutions() if name == "convolutions" else Tokens()
     x, x2 = (
         torch.randn(n, 2, 5, 5, dtype=torch.float64) if name == "convolutions" else torch.randint(0, 7, (n, 6))
@@ -41,7 +77,8 @@ def test_strips_of_blocks_give_the_same_kernel(name, outputs, tile, monkeypatch)
     layers = tangent_operator(model, x).layers(outputs=outputs)
     monkeypatch.setattr(whole, "layout", lambda n, k, *_: Layout(2, k, False, tile, 3))
     found = [ntk(model, x, outputs=outputs), ntk(model, x, x2, outputs=outputs)]
-    for one, other in zip(found, plain, strict=True):
+    found.append(ntk(model, x, outputs=outputs, out=tmp_path / "kernel.npy"))  # all outputs together, in a file
+    for one, other in zip(found, [*plain, plain[0]], strict=True):
         assert_close(one, other, rtol=1e-12, atol=1e-12)  # sharper than the default
     turned = found[0].transpose(0, 1)
     assert torch.equal(found[0], turned.transpose(2, 3) if outputs == "full" else turned)

@@ -38,7 +38,7 @@ from regimes.tangent.pieces import Pieces
 from regimes.tangent.precision import full_precision
 from regimes.tangent.turns import turn
 
-MEMORY = 512 * 2**20  # bytes that the work on one kernel may take beside its result
+MEMORY = 2 * 2**30  # bytes that the work on one kernel may take beside its result
 _NAMED = ("full", "trace", "diagonal")
 
 

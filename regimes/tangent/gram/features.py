@@ -69,6 +69,11 @@ class Features(NamedTuple):
         rooms = [group.form.room(size) for group, size in zip(self.covered.groups, sizes, strict=True)]
         return 2 * tile + max([tile, *rooms])
 
+    def cost(self, n: int) -> int | float:
+        """Multiply-adds for one pair of n samples, by what is read from the graph."""
+        sizes = self.outputs.sizes(len(self.chosen))
+        return sum(group.form.cost(_sizes(group, *sizes, n)) for group in self.covered.groups)
+
     def measured(self, two: Tensor, enough: Callable[[Bytes, Bytes], bool]) -> tuple[Bytes, Bytes]:
         """(most bytes alive while pieces are formed, bytes that they keep), from a few samples and outputs.
 

@@ -6,13 +6,15 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from regimes.checks import not_finite
 from regimes.machine import give_back_memory
 from regimes.tangent.finite import CURE
 from regimes.tangent.gram.blocks import Block, Held, Strip
 from regimes.tangent.gram.forms import Form, Outputs, Piece
 
-TILING = 2  # goes up with each change of the order of tiles: a file that was begun in another order cannot go on
+TILING = 3  # goes up with each change of the order of tiles: a file that was begun in another order cannot go on
 _PARTS = 8  # a block on the diagonal is cut into at least so many parts, to leave out what lies below
+_CACHE = 32 * 2**20  # bytes of the work on a tile at most: of more, parts leave the cache before they are read
 _ROWS = 256  # but not into parts of fewer rows: small products are slow
 Target = tuple[Tensor, Sequence[int]]  # a kernel, and the numbers of the pieces that it is made of
 
@@ -57,8 +59,8 @@ def _together(blocks: Sequence[Block] | Sequence[Strip], outputs: Outputs) -> li
 
 
 def side_of(room: int | float, pair: int | float) -> int:
-    """Samples of a side of a tile: `room` bytes for the work on it, `pair` bytes for each pair of samples."""
-    return max(1, int((room / max(1.0, pair)) ** 0.5))
+    """Samples of a side of a tile: `room` bytes for the work on it, at most _CACHE; `pair` bytes for each pair."""
+    return max(1, int((min(room, _CACHE) / max(1.0, pair)) ** 0.5))
 
 
 def fill(
@@ -72,12 +74,13 @@ def fill(
     *,
     caller: str,
     done: int = 0,
+    onto: bool = False,
     after: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Write the kernels of the pieces of two sides; other = None: of the first with itself, exactly symmetric.
 
-    done: so many tiles are there already. after: is told how many are, of how many, after each. ValueError: an entry
-    that is NaN or infinite.
+    done: so many tiles are there already. onto: a trace is added to what is there. after: is told how many are, of how
+    many, after each. ValueError: an entry that is NaN or infinite.
     """
     order = list(units(*blocks, outputs, side, symmetric=other is None))
     right = one if other is None else other
@@ -106,7 +109,7 @@ def fill(
             if square:
                 last = tile[:, -_length(parts[1]) :]
                 last.copy_((last + last.permute(0, 3, 4, 1, 2)) / 2)
-            _put(kernel, tile, (strip, block), parts, outputs)
+            _put(kernel, tile, (strip, block), parts, outputs, onto)
             if other is None:
                 above = slice(parts[0].start, parts[0].stop - square * _length(parts[1]))
                 _mirror(kernel, (strip, block), (above, parts[1]), outputs)
@@ -119,10 +122,9 @@ def _length(part: slice) -> int:
 
 
 def _require_finite(tile: Tensor, blocks: tuple[Strip, Block], parts: tuple[slice, slice], caller: str) -> None:
-    finite = tile.isfinite()
-    if bool(finite.all()):
+    if not not_finite(tile):
         return
-    _, i, _, j, _ = (~finite).nonzero()[0].tolist()
+    _, i, _, j, _ = (~tile.isfinite()).nonzero()[0].tolist()
     (i, j) = (block.rows.start + part.start + at for block, part, at in zip(blocks, parts, (i, j), strict=True))
     raise ValueError(f"{caller} needs finite derivatives; the kernel of samples {i} and {j} is NaN or infinite. {CURE}")
 
@@ -174,11 +176,12 @@ def _added(
 
 
 def _put(
-    kernel: Tensor, tile: Tensor, blocks: tuple[Strip, Block], parts: tuple[slice, slice], outputs: Outputs
+    kernel: Tensor, tile: Tensor, blocks: tuple[Strip, Block], parts: tuple[slice, slice], outputs: Outputs, onto: bool
 ) -> None:
     target = _place(kernel, blocks, parts, outputs)
     if outputs.name == "trace":
-        target.copy_(tile[0, :, 0, :, 0])
+        entries = tile[0, :, 0, :, 0]
+        target.copy_(target + entries if onto else entries)
     elif outputs.name == "full":
         target.copy_(tile[0].permute(0, 2, 1, 3))
     else:

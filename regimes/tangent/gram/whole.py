@@ -1,6 +1,7 @@
 """One kernel from beginning to end: sizes of blocks, pieces of all samples, tiles; whole, by layers, or into a file."""
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ from regimes.tangent.gram.features import Features
 from regimes.tangent.gram.files import KernelFile
 from regimes.tangent.gram.showing import Shown, shown
 from regimes.tangent.gram.tiles import Target, fill, side_of
+
+_FEW = 32  # passes over fewer samples are slow
+_MORE = 2.0  # times the multiply-adds that may be spent on passes over more
 
 
 class Task(NamedTuple):
@@ -52,6 +56,29 @@ class Task(NamedTuple):
         pair = self.features.dtype.itemsize * self.features.room(min(k, sizes.outputs), n)
         return Sized(sizes, side_of(sizes.tile, pair), kept)
 
+    def parts(self) -> list["Part"]:
+        """The whole; of a trace or diagonal whose blocks would have few samples, outputs after outputs.
+
+        Their pairs are those of each output with itself, so that no output waits for another.
+        """
+        n, k, sized = len(self.x), len(self.features.chosen), self.sized()
+        together = [Part(self, slice(0, k), sized)]
+        enough = sized.layout.stays or sized.layout.samples >= _FEW or self.block is not None
+        if k == 1 or enough or not self.features.outputs.matched:
+            return together
+        size = k
+        while size > 1 and not sized.layout.stays:
+            size = ceil(size / 2)
+            sized = self._of(slice(0, size), n).sized()
+        tasks = [(each, self._of(each, n)) for each in (slice(a, min(a + size, k)) for a in range(0, k, size))]
+        if sum(task.features.cost(n) for _, task in tasks) > _MORE * self.features.cost(n):
+            return together
+        return [Part(task, outputs, sized) for outputs, task in tasks]
+
+    def _of(self, outputs: slice, n: int) -> "Task":
+        """The same for some of the chosen outputs."""
+        return self._replace(features=self.features._replace(chosen=self.features.chosen[outputs]).sized(n))
+
     def stores(self, sized: "Sized", place: str) -> list[Store]:
         """The pieces of one side, or of both."""
         k, found, sizes = len(self.features.chosen), [], sized.layout
@@ -72,30 +99,38 @@ class Sized(NamedTuple):
     kept: Bytes
 
 
+class Part(NamedTuple):
+    """What is formed at once: a task, its outputs among those chosen, and its sizes."""
+
+    task: Task
+    outputs: slice
+    sized: Sized
+
+    def target(self, kernel: Tensor) -> Tensor:
+        """Where it goes in the kernel of all outputs; to the trace it is added."""
+        return kernel[..., self.outputs] if self.task.features.outputs.name == "diagonal" else kernel
+
+
 def whole(task: Task, file: KernelFile | None) -> Tensor:
     """The kernel, in memory or in the file."""
+    every = range(len(task.features.forms))
     if file is None:
-        sized, kernel = task.sized(), task.empty()
-    else:
-        if not file.sizes:
-            sized = task.sized()
-            cut_as = {"layout": list(sized.layout), "side": sized.side, "kept": list(sized.kept)}
-            file.begin({**cut_as, "by_rows": not task.features.covered.groups})
-        known = file.sizes
-        sized = Sized(Layout(*known["layout"]), known["side"], Bytes(*known["kept"]))
-        kernel = file.opened(task.caller)
+        return _in_memory(task, [every])[0]
+    if not file.sizes:
+        sized = task.sized()
+        cut_as = {"layout": list(sized.layout), "side": sized.side, "kept": list(sized.kept)}
+        file.begin({**cut_as, "by_rows": not task.features.covered.groups})
+    known = file.sizes
+    sized = Sized(Layout(*known["layout"]), known["side"], Bytes(*known["kept"]))
+    kernel = file.opened(task.caller)
     with torch.no_grad(), folder() as place, shown(task.progress) as show:
 
         def after(done: int, total: int) -> None:
-            if file is not None:
-                file.finished(done, total)
+            file.finished(done, total)
             show(done, total)
 
-        if file is not None and file.complete:
-            return kernel
-        stores = task.stores(sized, place)
-        every = range(len(task.features.forms))
-        _filled([(kernel, every)], task, stores, sized, after, 0 if file is None else file.done)
+        if not file.complete:
+            _filled([(kernel, every)], task, task.stores(sized, place), sized, after, done=file.done)
     return kernel
 
 
@@ -106,15 +141,36 @@ def by_layer(task: Task) -> dict[str, Tensor]:
     for name in task.features.params:  # modules in their own order
         if name in names:
             places.setdefault(name.rpartition(".")[0], []).append(names.index(name))
-    sized, kernels = task.sized(), {layer: task.empty() for layer in places}
-    with torch.no_grad(), folder() as place, shown(task.progress) as show:
-        targets = [(kernels[layer], chosen) for layer, chosen in places.items()]
-        _filled(targets, task, task.stores(sized, place), sized, show, 0)
+    return dict(zip(places, _in_memory(task, list(places.values())), strict=True))
+
+
+def _in_memory(task: Task, chosen: Sequence[Sequence[int]]) -> list[Tensor]:
+    """A kernel for each choice of pieces, by their numbers."""
+    parts = task.parts()
+    kernels = [task.empty() for _ in chosen]
+    with torch.no_grad(), shown(task.progress) as show:
+        for number, part in enumerate(parts):
+            with folder() as place:
+                _filled(
+                    [(part.target(kernel), each) for kernel, each in zip(kernels, chosen, strict=True)],
+                    part.task,
+                    part.task.stores(part.sized, place),
+                    part.sized,
+                    lambda done, total, number=number: show(number * total + done, len(parts) * total),
+                    onto=number > 0,
+                )
     return kernels
 
 
 def _filled(
-    targets: Sequence[Target], task: Task, stores: Sequence[Store], sized: Sized, after: Shown, done: int
+    targets: Sequence[Target],
+    task: Task,
+    stores: Sequence[Store],
+    sized: Sized,
+    after: Shown,
+    *,
+    done: int = 0,
+    onto: bool = False,
 ) -> None:
     features = task.features
     other = stores[1] if len(stores) > 1 else None
@@ -129,6 +185,7 @@ def _filled(
         sized.side,
         caller=task.caller,
         done=done,
+        onto=onto,
         after=after,
     )
 
