@@ -13,7 +13,7 @@ published values. The paper writes λ·risk + transport (arm `lap`), whose steps
 that with τ = 1 the penalty is soon nothing: at the end of a reduced run λ was 3,669 and the penalty 0.0005 of the risk.
 `lap_divided_growth0.001` has τ = 0.001, by which λ would have ended near 5. Others are arms, too, such as
 `lap_divided_multiplier5` or `lap_divided_growth0.1_every50`; of the several arms of a method the best by validation is
-reported as "tuned". configs/prepared/cifar10_low_data.yaml is a reduced run with τ = 0.001 in all arms.
+reported as "tuned". configs/slow_growth/cifar10_low_data.yaml is a reduced run with τ = 0.001 in all arms.
 
 Two ways to count accuracy. `paper`: the largest over the epochs on one random half of the test set, as in the author
 code. `held_out`: on the other half, at the epoch that was best on the first half, which so plays the validation set
