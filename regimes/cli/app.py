@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from regimes import __version__
+from regimes.cli.once import Commands
 
 app = typer.Typer(
     name="regimes",
+    cls=Commands,
     help="Which theory of neural-network training holds where: lazy, mean-field, least action. Decided by measurement.",
     epilog="Start with: python cli.py lazy-vs-meanfield --alpha 100\n\n"
     "Exit codes: 0 done (whatever the verdict); 1 a run failed, such as a diverged training, or a bug; 2 a mistake in "

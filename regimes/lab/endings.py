@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from regimes import __version__
-from regimes.errors import Interrupted, RunFailed, UserError, out_of_memory
+from regimes.errors import Interrupted, RunFailed, UserError, out_of_memory, shown
 
 PATIENCE = 20.0  # seconds in which one of several processes waits for the first to say what both have met
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
@@ -73,12 +73,12 @@ def _bug(error: BaseException) -> str:
 def _came(error: BaseException) -> str:
     """The value that the parser refused, for the reader."""
     options = getattr(getattr(error, "param", None), "opts", [])
-    came = ""  # of an option given twice the last one counts
+    came = ""
     for option, value in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
         if option in options and value:
-            came = f"; got {value!r}"
+            came = f"; got {shown(value, 200)}"
         elif any(option.startswith(f"{name}=") for name in options):
-            came = f"; got {option.partition('=')[2]!r}"
+            came = f"; got {shown(option.partition('=')[2], 200)}"
     return came
 
 
