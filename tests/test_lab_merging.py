@@ -160,3 +160,11 @@ def test_the_command_line_splits_and_joins(tmp_path):
     refused = command("verify", "lazy_rate", "--part", "3/2", "--out", str(tmp_path / "3"))
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert not (tmp_path / "3").exists()
+
+
+def test_one_run_by_two_names_is_refused_and_nothing_is_made(parts, tmp_path):
+    (tmp_path / "link").symlink_to(parts[0])
+    for other in (parts[0], tmp_path / "part2" / ".." / "part1", tmp_path / "link"):
+        with pytest.raises(UserError, match=r"each run can be named once.*leave one out"):
+            merge(toy, "toy", [parts[0], parts[1], other], tmp_path / "joined", CONFIG)
+    assert not (tmp_path / "joined").exists()

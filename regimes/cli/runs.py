@@ -11,7 +11,7 @@ from regimes.cli.jobs import JOBS
 from regimes.cli.options import ConfigFile, Overrides, path
 from regimes.cli.statements import print_conclusion
 from regimes.errors import RunFailed, UserError
-from regimes.paths import typed
+from regimes.paths import refuse_twice, typed
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", parser=path, help="Folder of a run, for example runs/lazy_rate.")]
 
@@ -97,6 +97,7 @@ def audit(
     from regimes.audit import audit as audited
     from regimes.audit import report as lines_of
 
+    refuse_twice(runs or [], "and would count as two")
     folders = runs or sorted(Path("results").glob("*/"))
     if not folders:
         raise UserError("there is nothing to audit: no results/ here; give the folders of runs")

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from regimes.errors import UserError
+from regimes.errors import UserError, shown
 from regimes.lab.config import Settings, dump, load
 from regimes.lab.log import PointLog, Record, point_key, read_log
 from regimes.lab.runs import CONFIG, RunFolder, differences
 from regimes.lab.stamps import KINDS, refuse_unlike
 from regimes.lab.sweep import describe, grid_points, to_csv
+from regimes.paths import refuse_twice
 
 
 class Part(NamedTuple):
@@ -23,10 +24,10 @@ class Part(NamedTuple):
     @classmethod
     def read(cls, text: str) -> "Part":
         """Part 2 of 4 from "2/4"."""
-        found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        found = re.fullmatch(r"(\d{1,18})/(\d{1,18})", text.strip())
         part = cls(int(found[1]), int(found[2])) if found else cls(0, 0)
         if not 1 <= part.number <= part.of:
-            raise UserError(f"--part needs the number of this part and of all, such as 2/4; got {text!r}.")
+            raise UserError(f"--part needs the number of this part and of all, such as 2/4; got {shown(text)}.")
         return part
 
     def has(self, index: int) -> bool:
@@ -52,8 +53,10 @@ def merge(experiment: Any, name: str, runs: Sequence[Path], path: Path, config: 
 
     The settings must agree; those that an experiment names in PLAN say what is measured, not how, and may differ:
     `config` has the points that the whole run shall have.
-    ValueError: other settings, a point that `config` does not have, or one measured twice with unlike numbers.
+    ValueError: other settings, a point that `config` does not have, or one measured twice with unlike numbers; or a
+    run that is named twice.
     """
+    refuse_twice(runs, "and another part may have been meant")
     planned = grid_points(experiment, config)
     keys = [point_key(point) for point in planned]
     wanted: dict[str, str] = {}  # stamps that all rows share
