@@ -182,6 +182,12 @@ CASES = {
     "merge of a training run": Case(
         ("merge", "run", "--out", "all"), ("run holds a training run", "verify --part", "train --seeds"), training
     ),
+    "merge of one run twice": Case(
+        ("merge", "run", "run/../run/", "--out", "all"),
+        ("run and run/../run are one folder", "leave one out"),
+        finished(),
+    ),
+    "audit of one run twice": Case(("audit", "run", "./run"), ("run is named twice", "leave one out"), finished()),
     "an empty checkpoint": Case(GAP, ("a.pt is empty",), checkpoint(lambda data: b"")),
     "half a checkpoint": Case(GAP, ("a.pt", "truncated or damaged"), checkpoint(lambda data: data[: len(data) // 2])),
     "a text for a checkpoint": Case(GAP, ("a.pt", "no checkpoint"), checkpoint(lambda data: b"weights: none")),
@@ -210,6 +216,11 @@ CASES = {
     "alpha is a word": Case((*MAIN, "--alpha", "large"), ("--alpha", "number", "'large'")),
     "width is a fraction": Case((*MAIN, "--width", "10.5"), ("--width", "integer", "'10.5'")),
     "workers is a word": Case((*VERIFY, "--workers=many"), ("--workers", "integer", "'many'")),
+    "an option twice": Case((*VERIFY, "--out", "a", "--out=b"), ("--out may be given once", "came twice", "Leave out")),
+    "an option three times": Case((*TRAIN, "--epochs=1", "--epochs=2", "--epochs=3"), ("--epochs", "came 3 times")),
+    "two files of settings": Case(
+        ("merge", "a", "--out", "b", "--config", "a", "--config", "b"), ("--config", "twice")
+    ),
     # names
     "unknown statement": Case(("verify", "lazy_rat"), ("unknown statement 'lazy_rat'", "Known statements: toy")),
     "unknown data set": Case(
@@ -232,7 +243,21 @@ CASES = {
     "empty axis": Case((*VERIFY, "--set", "x=[]"), ("axis 'x'", "at least one value")),
     "the same point twice": Case((*VERIFY, "--set", "x=[1, 1]"), ("x=1.0", "twice")),
     "workers 0": Case((*VERIFY, "--workers", "0"), ("workers", "at least 1; got 0")),
+    "endless epochs": Case(
+        (*TRAIN, "--epochs", str(10**20)),
+        ("epochs", "of size 9,223,372,036,854,775,807 at most", f"--epochs {10**20})"),
+    ),
+    "endless batches": Case((*TRAIN, "--batch", str(2**63)), ("batch", "at most", f"got {2**63}")),
+    "an endless cutout": Case((*TRAIN, "--set", f"cutout={10**20}"), ("cutout", "at most")),
+    "endless milestones": Case((*TRAIN, "--set", f"milestones=[1, {10**20}]"), ("milestones", "at most")),
+    "endless workers": Case((*VERIFY, "--workers", str(10**20)), ("number of workers", "at most", f"{10**20:,}")),
+    "a part of too many digits": Case((*VERIFY, "--part", f"1/{'9' * 5000}"), ("--part", "such as 2/4")),
+    "a number of too many digits": Case((*TRAIN, "--epochs", "9" * 5000), ("--epochs", "integer", "999...")),
     # --set
+    "a setting of too many digits": Case((*VERIFY, "--set", f"seeds={'9' * 5000}"), ("cannot be read", "5000 digits")),
+    "a day that is none": Case((*VERIFY, "--set", "seeds=2024-13-45"), ("cannot be read", "month")),
+    "brackets without end": Case((*VERIFY, "--set", f"x={'[' * 3000}"), ("--set x=[[[", "cannot be read")),
+    "a list in itself": Case((*VERIFY, "--set", "x=&a [1, *a]"), ("--set x=&a [1, *a]", "cannot be read")),
     "unknown key": Case(
         (*VERIFY, "--set", "sead=3"), ("unknown key 'sead'", "Did you mean 'seeds'?", "Known keys: x, seeds")
     ),

@@ -17,12 +17,13 @@ from regimes.lab.yaml_text import parse_yaml, read_yaml
 from regimes.paths import home
 
 HUGE = 1e30  # of a number: squares and products with others stay finite
+MOST = 2**63 - 1  # of a whole number, by its size: what torch and NumPy count with
 TINY = sys.float_info.min  # what is smaller counts as 0 wherever denormal numbers are flushed, as they are in training
 SettingsType = TypeVar("SettingsType", bound="Settings")
 
 
 class Settings(BaseModel):
-    """Base of every configuration: frozen; unknown keys, non-finite and denormal numbers are errors."""
+    """Base of every configuration: frozen; unknown keys, non-finite, denormal and endless numbers are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
 
@@ -43,11 +44,16 @@ class Settings(BaseModel):
 
     @field_validator("*")
     @classmethod
-    def _none_that_counts_as_zero(cls, value: Any) -> Any:
+    def _none_that_cannot_be_counted_with(cls, value: Any) -> Any:
         numbers = [number for _, number in _numbers(value, "")]
         if any(0 < abs(number) < TINY for number in numbers):
             raise PydanticCustomError(
                 "denormal", "Input should be 0 or of size {least} at least", {"least": f"{TINY:.1e}"}
+            )
+        free = isinstance(value, Mapping)  # options of something else, which knows what it takes
+        if not free and any(isinstance(number, int) and abs(number) > MOST for number in numbers):
+            raise PydanticCustomError(
+                "endless", "Input should be of size {most} at most, as a whole number", {"most": f"{MOST:,}"}
             )
         return value
 

@@ -287,9 +287,10 @@ def _failed(failures: list[Outcome], batches: int, kept: str) -> Exception:
     shared = {axis: value for axis, value in first.points[0].items() if all(p[axis] == value for p in first.points)}
     where = describe(shared if shared else first.points[0])
     kind = "" if isinstance(error, (UserError, OSError, RunFailed)) else f"{type(error).__name__}: "
+    if full := error is not None and out_of_memory(error):
+        kind, kept = "the memory is too small for this: ", f"; choose smaller settings{kept}"
     count = f" ({len(failures)} of {batches} calls failed)" if batches > 1 else ""
     message = f"measuring {where} failed{count}: {kind}{text}{kept}"
     if isinstance(error, (UserError, OSError)):
         return UserError(message)
-    ended = isinstance(error, (RunFailed, BrokenExecutor)) or (error is not None and out_of_memory(error))
-    return RunFailed(message) if ended else SweepFailed(message)
+    return RunFailed(message) if full or isinstance(error, (RunFailed, BrokenExecutor)) else SweepFailed(message)

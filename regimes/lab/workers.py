@@ -13,6 +13,8 @@ from regimes.errors import UserError
 from regimes.lab.drawing import draw_plainly
 from regimes.threads import share_cores, wait_quietly
 
+MOST = 2**31 - 2  # processes that 32 bits count, in which systems do, beside the call that waits for one
+
 
 @contextmanager
 def worker_pool(workers: int) -> Iterator[Executor | None]:
@@ -22,6 +24,8 @@ def worker_pool(workers: int) -> Iterator[Executor | None]:
     """
     if workers < 1:
         raise UserError(f"the number of workers needs to be at least 1; got {workers}")
+    if workers > MOST:
+        raise UserError(f"the number of workers needs to be at most {MOST:,}; got {workers:,}")
     if workers == 1:
         yield None
         return

@@ -1,11 +1,12 @@
 """YAML for configurations, by the rules of YAML 1.2: 1e4 is a number, yes and on are texts, no key comes twice."""
 
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from regimes.errors import UserError, nearest
+from regimes.errors import UserError, nearest, one_line
 from regimes.lab.shipped import all_shipped
 
 try:
@@ -67,9 +68,13 @@ def read_yaml(file: Path | str) -> dict[str, Any]:
 def parse_yaml(text: str, where: str) -> Any:
     """The value of a YAML text; a mistake in it is told with its line and column `where` it stands."""
     try:
-        return loaded(text)
+        value = loaded(text)
+        json.dumps(value, default=str, skipkeys=True)  # ValueError for what holds itself (&a [*a])
+        return value
     except YAMLError as error:
         mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise UserError(f"{where} is not valid YAML{place}: {' '.join(problem.split())}") from None
+    except (ValueError, RecursionError) as error:  # no such day, more digits than Python reads, brackets without end
+        raise UserError(f"{where[:160]} holds what cannot be read: {one_line(error)}") from None
