@@ -1,6 +1,7 @@
 """How a run can end before its result: by the user's mistake, by a failure, by Ctrl-C. All else is a bug."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -81,6 +82,34 @@ def users_choice() -> Iterator[None]:
         raise
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+@contextmanager
+def arguments_named() -> Iterator[None]:
+    """Within, a mistake names the arguments of a Python function in place of a command's options: fresh=True, out=.
+
+    For the doors of the library that share what they call with a command.
+    """
+    try:
+        yield
+    except (UserError, OSError) as error:
+        error.args = tuple(_as_arguments(part) if isinstance(part, str) else part for part in error.args)
+        if isinstance(error, OSError) and isinstance(error.strerror, str):
+            error.strerror = _as_arguments(error.strerror)
+        raise
+
+
+def _as_arguments(text: str) -> str:
+    return _OPTION.sub(_as_argument, text.replace(" (in Python across_commits=True)", ""))
+
+
+def _as_argument(option: re.Match[str]) -> str:
+    name = option[1].replace("-", "_")
+    return f"{name}=True" if name in _SWITCHES else f"{name}={option[2] or ''}"
+
+
+_OPTION = re.compile(r"(?<!\S)--([a-z]+(?:-[a-z]+)*)(?: (\d+))?(?![\w-])")
+_SWITCHES = ("across_commits", "fresh", "resume")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

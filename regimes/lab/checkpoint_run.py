@@ -36,7 +36,7 @@ def refuse_foreign(path: Path, checkpoint: Owned, config: BaseModel, run: str, d
             f"{path} is of an older format, {checkpoint.version}, which can be read but not gone on with: pass "
             "--fresh to train anew, or --out for another folder"
         )
-    _refuse_other_settings(path, checkpoint, dump(config))
+    _refuse_other_settings(path, checkpoint, dump(config), WAY_OUT)
     refuse_other_samples(path, checkpoint, data)
     if checkpoint.run != run:
         raise UserError(f"{path} is of another run of the same settings (its first launch differs); {WAY_OUT}")
@@ -53,13 +53,13 @@ def refuse_other_samples(path: Path, checkpoint: Owned, data: str) -> None:
 
 def refuse_mismatch(path: Path, checkpoint: Owned, config: Mapping[str, Any], run: Mapping[str, Any]) -> None:
     """The same for a folder that is only read, from its config.yaml and run.json."""
-    _refuse_other_settings(path, checkpoint, config)
+    _refuse_other_settings(path, checkpoint, config, "put the run's own file back")
     if checkpoint.run and checkpoint.run != run_identity(run["name"], run["launches"]):
         raise UserError(f"{path} is of another run of the same settings (its first launch differs); put its own back")
 
 
-def _refuse_other_settings(path: Path, checkpoint: Owned, config: Mapping[str, Any]) -> None:
+def _refuse_other_settings(path: Path, checkpoint: Owned, config: Mapping[str, Any], way_out: str) -> None:
     for key, there, here in differences(checkpoint.config, config, ""):
         if key not in LENGTH:
             was, asked = ("nothing" if value is MISSING else shown(value) for value in (there, here))
-            raise UserError(f"{path} is of another run: {key} is {was} in it, {asked} here; {WAY_OUT}")
+            raise UserError(f"{path} is of another run: {key} is {was} in it, {asked} here; {way_out}")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from regimes.data.digest import digest
-from regimes.errors import UserError, users_choice
+from regimes.errors import UserError, arguments_named, users_choice
 from regimes.lab.endings import full_card_told
 from regimes.lab.runs import default_folder
 from regimes.models.costs import evaluation_batch, typical_work
@@ -85,6 +85,7 @@ class Untraced(nn.Module):
         return as_trace(found) if trace else found
 
 
+@arguments_named()
 def fit(
     model: nn.Module,
     train: Pair,

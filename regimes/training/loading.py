@@ -11,7 +11,7 @@ from torch import nn
 
 from regimes.data.classification import Classification, Labelled
 from regimes.data.digest import digest
-from regimes.errors import UserError
+from regimes.errors import UserError, arguments_named
 from regimes.lab.checkpoint_run import refuse_mismatch
 from regimes.lab.fields import read_object, read_table, table_in
 from regimes.lab.runs import CONFIG, RUN, read_run
@@ -76,6 +76,7 @@ class Loaded(NamedTuple):
     config: dict[str, Any]
 
 
+@arguments_named()
 def load(
     run: Path | str,
     *,
@@ -132,7 +133,7 @@ def network_in(checkpoint: Checkpoint, model: nn.Module | None) -> nn.Module:
         warnings.warn(
             f"the weights fit this {type(model).__name__}, but its code or settings are not those of the network that "
             "was trained (another activation, say): its outputs may be others",
-            stacklevel=3,
+            stacklevel=4,
         )
     return model.eval()
 
