@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regimes.errors import shown
 
+MOST = 2**63 - 1  # of a whole number
 MAPPINGS = ("config", "state", "rng", "sums", "best")
 TEXTS = ("run", "data", "program")
 PARTS = ("model", "objective", "optimizer", "scheduler", "epoch", "step")
@@ -26,8 +27,8 @@ def misfit(found: Mapping[str, Any], columns: Sequence[str] = COLUMNS) -> str | 
     for name in TEXTS:
         if not isinstance(found[name], str):
             return f"{name} is {shown(found[name])}, not a text"
-    if not isinstance(found["start"], float | int):
-        return f"start is {shown(found['start'])}, not a number"
+    if not _number(found["start"]) or math.isnan(found["start"]) or math.isinf(found["start"]):
+        return f"start is {shown(found['start'])}, not a finite number"
     if not _count(found["tests"], 0):
         return f"tests is {shown(found['tests'])}, not a whole number of at least 0"
     wrong = _state(found["state"]) or _rng(found["rng"]) or _rows(found["rows"], columns)
@@ -81,10 +82,12 @@ def _rows(rows: Any, columns: Sequence[str]) -> str | None:
             if name not in row:
                 return f"row {number} lacks the field {name!r}"
         for name, value in row.items():
-            if isinstance(value, bool) or not (value is None or isinstance(value, float | int)):
+            if value is not None and not _number(value):
                 return f"row {number}: field {name!r} is {shown(value)}, not a number"
         if not _count(row.get("epoch"), last + 1):
             return f"row {number}: field 'epoch' is {shown(row.get('epoch'))}, after {last}"
+        if "steps" in row and not _count(row["steps"], 1):
+            return f"row {number}: field 'steps' is {shown(row['steps'])}, not a whole number of at least 1"
         last = row["epoch"]
     return None
 
@@ -95,10 +98,17 @@ def _best(best: Mapping[str, Any], rows: Sequence[Any]) -> str | None:
     epoch, score = best.get("epoch"), best.get("score")
     if not _count(epoch, 1) or epoch not in [row["epoch"] for row in rows]:
         return f"best.epoch is {shown(epoch)}, not one of {len(rows)} epochs"
-    if not isinstance(score, list) or not all(isinstance(part, float | int) for part in score):
-        return f"best.score is {shown(score)}, not numbers"
-    return None
+    if not isinstance(score, list) or not score or not all(map(_number, score)) or not all(map(math.isfinite, score)):
+        return f"best.score is {shown(score)}, not finite numbers"
+    before = best.get("before", {})
+    if not isinstance(before, dict):
+        return f"best.before is {shown(before)}, not a mapping"
+    return None if (wrong := _best(before, rows)) is None else wrong.replace("best.", "best.before.", 1)
 
 
 def _count(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value < math.inf
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MOST)

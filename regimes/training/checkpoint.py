@@ -13,7 +13,7 @@ from torch import Tensor
 
 from regimes.data import images
 from regimes.data.classification import Classification, classification
-from regimes.errors import UserError, out_of_memory, shown, users_choice
+from regimes.errors import UserError, shown, users_choice
 from regimes.lab.checkpoint_fields import COLUMNS, misfit, misfit_shape
 from regimes.lab.checkpoint_run import refuse_foreign
 from regimes.lab.config import dump
@@ -30,11 +30,13 @@ from regimes.training.config import CLASSES, SHAPES, StepSettings, TrainConfig
 from regimes.training.forms import formed
 from regimes.training.loop import Training
 from regimes.training.metrics import Sums, early
+from regimes.training.restored import misfits_told, refuse_misplaced, refuse_odd_sums
 
 LAST, BEST, INITIAL, RESULT = "last.pt", "best.pt", "initial.pt", "result.json"
 BEFORE = "before.pt"  # the best weights before the best ones: until LAST knows of these, or a longer run would not
 PROGRAM, VERSION = "regimes train", 2
 FIT = "regimes.fit"  # the program of a checkpoint whose model is the user's own
+_Steps = tuple[int, int]
 _ADVICE = "give a last.pt or best.pt that `train` has written"
 
 
@@ -114,11 +116,13 @@ class RunState:
     """All that a run goes on from, in memory and on the disk: the training, and its numbers so far.
 
     rows: one an epoch; best: epoch and score of the best one; sums: of the epoch under way; start: risk of the first
-    step; tests: how often the test samples were measured. Of several processes the first reads and writes.
+    step; tests: how often the test samples were measured; steps: of an epoch, and of the run. Of several processes the
+    first reads and writes.
     """
 
-    def __init__(self, path: Path, config: StepSettings, training: Training, origin: Origin, run: str) -> None:
+    def __init__(self, path: Path, config: StepSettings, training: Training, origin: Origin, run: str, steps: _Steps):
         self.path, self.config, self.training, self.origin, self.run = path, config, training, origin, run
+        self.steps = steps
         self.ranks = training.ranks
         self.rows: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
@@ -235,13 +239,11 @@ class RunState:
     def _restore(self, last: Checkpoint) -> None:
         put_weights(self.training.model, last.state["model"], self.origin.title)
         refuse_altered(self.path / LAST, self.training.model, last.state["model"])
-        try:
+        with misfits_told(self.path / LAST):
+            refuse_odd_sums(last.sums, self.sums.state_dict(), refuse_misplaced(last.state, *self.steps))
             self.training.load_state_dict(last.state)
             self.sums = Sums(self.training.lr, last.sums)
             set_rng_state(last.rng)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            unfit = UserError(f"{self.path / LAST} does not fit this run ({error}); restore it, or pass --fresh")
-            raise error if out_of_memory(error) else unfit from None
         self.rows, self.best, self.tests = list(last.rows), dict(last.best), last.tests
         self.first_risk = torch.tensor(last.start, dtype=torch.float64)
         self.ranks.by_first(self._settle_best)

@@ -22,6 +22,7 @@ from regimes.modules.modes import batch_statistics, buffers_restored, with_runni
 from regimes.processes import SINGLE, SingleProcess
 from regimes.training.module_wise import joined
 from regimes.training.objectives import Loss, Objective, Risk
+from regimes.training.restored import refuse_unlike_objective, refuse_unlike_optimiser, refuse_unlike_schedule
 
 
 class Step(NamedTuple):
@@ -86,7 +87,11 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the same into objects made alike."""
+        """Restore the same into objects made alike; ValueError says what in it is none of theirs, nothing changed."""
+        refuse_unlike_objective(self.objective.state_dict(), state["objective"])
+        refuse_unlike_optimiser(self.optimizer, state["optimizer"])
+        if self.scheduler is not None:
+            refuse_unlike_schedule(self.scheduler, state["scheduler"], int(state["epoch"]))
         self.model.load_state_dict(state["model"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -181,9 +181,9 @@ class TrainingRun:
     def __init__(self, config: StepSettings, setup: Setup, path: Path, folder: RunFolder | None) -> None:
         self.config, self.setup, self.path, self.folder = config, setup, path, folder
         self.training, self.batches, self.ranks = setup.training, setup.batches, setup.training.ranks
-        self.total = min(config.max_steps or 10**18, config.epochs * len(self.batches))
+        self.total = min(config.max_steps or 2**126, config.epochs * len(self.batches))
         run = self.ranks.from_first(lambda: run_identity(self.open_folder.name, self.open_folder.launches))
-        self.state = RunState(path, config, self.training, setup.origin, run)
+        self.state = RunState(path, config, self.training, setup.origin, run, (len(self.batches), self.total))
         if self.done < self.total:
             self.state.reopen_epoch()
 
