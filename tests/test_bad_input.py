@@ -103,10 +103,17 @@ def main_job(measurement: bytes | None) -> Callable[[Path], None]:
     return make
 
 
-def training(folder: Path) -> None:
-    """The folder of a training run that has ended."""
-    with RunFolder.open(folder / "run", "train", TrainConfig(dataset="digits")) as run:
-        run.write("result.json", "{}")
+def training_of(name: str) -> Callable[[Path], None]:
+    """The folder of a training run, by `train` or `fit`, that has ended."""
+
+    def make(folder: Path) -> None:
+        with RunFolder.open(folder / "run", name, TrainConfig(dataset="digits")) as run:
+            run.write("result.json", "{}")
+
+    return make
+
+
+training = training_of("train")
 
 
 def trainings(folder: Path) -> None:
@@ -299,6 +306,7 @@ CASES = {
     "judge no name": Case(("judge", ""), ("RUN", "needs a path")),
     "judge a training run": Case(("judge", "run"), ("a training run", "run/table.md", "ot-gap run/best.pt"), training),
     "judge training runs": Case(("judge", "run"), ("a training run", "ot-gap run/seed0/best.pt"), trainings),
+    "judge a run of fit": Case(("judge", "run"), ("regimes.fit", "no verdict", "run/table.md"), training_of("fit")),
     "judge nothing": Case(("judge", "absent"), ("absent does not exist", "folder of a run")),
     "judge a file": Case(("judge", "a"), ("a is a file", "folder of a run"), content(a="text")),
     "judge an empty folder": Case(("judge", "empty"), ("empty is not the folder of a run",)),

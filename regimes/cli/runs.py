@@ -40,6 +40,11 @@ def judge(run: Run) -> None:
                 f"{run} holds a training run, which has no verdict; its table is {run}/table.md. Ask whether its map "
                 f"is an optimal-transport map: {program()} ot-gap {typed(several[0] if several else run / 'best.pt')}"
             )
+        elif folder.name == "fit":
+            raise UserError(
+                f"{run} holds a run of regimes.fit, which has no verdict; its table is {run}/table.md. Ask in Python "
+                "whether its training was lazy: regimes.diagnose"
+            )
         else:
             raise UserError(f"{run} holds a run of {folder.name!r}, which is not known; known: {', '.join(names())}")
 
