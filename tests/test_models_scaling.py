@@ -200,3 +200,12 @@ def test_dropout_with_probability_zero_is_no_dropout():
 def test_a_model_that_mixes_samples_is_refused_at_its_first_batch():
     with pytest.raises(ValueError, match="Centred needs a model that maps each sample by itself"):
         Centred(Mixing(), 2.0)(torch.randn(4, 3))
+
+
+@pytest.mark.parametrize("alpha", [1e300, 1e39, 1e-44, 1e-300])
+def test_a_scale_that_the_precision_cannot_hold_is_refused(alpha):
+    x = torch.randn(4, 3)
+    with pytest.raises(ValueError, match=r"Centred needs an alpha that float32 can hold, .*; got .*, or model\.double"):
+        Centred(nn.Linear(3, 2), alpha)(x)
+    if 1e-300 < alpha < 1e300:
+        assert not Centred(nn.Linear(3, 2).double(), alpha)(x.double()).any()

@@ -235,3 +235,12 @@ def test_the_package_exports_what_is_public():
     assert all(getattr(package, name).__doc__ for name in package.__all__)
     with pytest.raises(AttributeError, match="it has AffineMap"):
         package.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("images", [torch.ones(5, 3), torch.randn(5, 3), torch.round])
+@pytest.mark.parametrize("n", [1, 5])
+def test_points_that_are_all_the_same_decide_nothing(n, images):
+    x = torch.randn(1, 3).expand(n, 3)
+    found = ot_gap(x, images if callable(images) else images[:n])
+    assert found.verdict == "undecided"
+    assert "all points are one and the same" in found.explanation

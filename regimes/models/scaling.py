@@ -30,6 +30,7 @@ class Centred(nn.Module):
     The output is the model's, or its `logits`, or the only tensor in what it returns.
     w_0 is copied when Centred is made, as buffers: it follows state_dict, .to() and deepcopy, and is no parameter. The
     state of another alpha is refused (ValueError); one that was saved without its alpha is taken.
+    An alpha that the output's precision cannot hold is refused (ValueError), at each call.
     BatchNorm and Dropout in train mode are refused (ValueError), at construction and at each call: h(w_0) would not be
     a function. So are models that mix the samples of a batch, draw random numbers (stochastic depth), or use trained
     tensors that are no registered parameters, at the first batch of two or more in each mode.
@@ -54,7 +55,17 @@ class Centred(nn.Module):
             require_own_tensors(self.start, x, (), "Centred")
         self._first.look(self._held, x, "Centred", modes_of(self.model))  # the start in eval mode shows no chance
         start = called(self.start, x.clone(), "Centred")  # before the model, which may write into x
+        self._require_held(start.dtype)
         return self.alpha * (called(self.model, x, "Centred") - start)
+
+    def _require_held(self, dtype: torch.dtype) -> None:
+        """Refuse a scale at which the output would be 0 or NaN whatever the model does."""
+        held = torch.finfo(dtype)
+        if not held.tiny <= self.alpha <= held.max:
+            raise ValueError(
+                f"Centred needs an alpha that {str(dtype).removeprefix('torch.')} can hold, from {held.tiny:.3g} to "
+                f"{held.max:.3g}; got {self.alpha:g}. Take another alpha, or model.double()."
+            )
 
     def _held(self, x: Tensor) -> Tensor:
         with untouched_buffers(self.model, "Centred"):

@@ -32,7 +32,7 @@ CHUNK = 2**19  # numbers in the states that are probed at a time; what the map k
 
 
 class NoJacobianTest(ValueError):
-    """The test says nothing of this map on these points, and why: `CONSTANT`, `FLAT` or `STILL`."""
+    """The test says nothing of this map on these points, and why: `CONSTANT`, `FLAT`, `ALIKE` or `STILL`."""
 
     def __init__(self, reason: str, text: str):
         super().__init__(text)
@@ -41,6 +41,7 @@ class NoJacobianTest(ValueError):
 
 CONSTANT = "the map is constant"  # then it is optimal, wherever the points are
 FLAT = "the Jacobian of the map vanishes at every point, although its values differ"
+ALIKE = "all points are one and the same"  # no other pairing of them, and no other point to compare with
 STILL = "no point moves under the map"
 
 
@@ -206,6 +207,8 @@ def _moved(transport_map: Map, x: Float[Tensor, "n *feature"], p: float, encoder
 def _refuse_flat(transport_map: Map, x: Float[Tensor, "n *feature"], encoder: Map | None) -> None:
     """NoJacobianTest for a map whose derivatives all vanish: there is no symmetry to look at."""
     found = values(transport_map, x if encoder is None else values(encoder, x))
+    if bool((x == x[:1]).all()):
+        raise NoJacobianTest(ALIKE, f"{ALIKE}, and there the Jacobian of the map vanishes: pass other points too.")
     reason = CONSTANT if bool((found == found[:1]).all()) else FLAT
     raise NoJacobianTest(reason, f"{reason}: the symmetry of its Jacobian is undefined.")
 

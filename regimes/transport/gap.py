@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from regimes import checks
 from regimes.checks import count, fraction, time_limit
 from regimes.modules.jacobian import Map
-from regimes.transport.brenier import CONSTANT, BrenierTest, NoJacobianTest, brenier_test, called
+from regimes.transport.brenier import ALIKE, CONSTANT, BrenierTest, NoJacobianTest, brenier_test, called
 from regimes.transport.cost import Others, Points, as_array, as_matrix, as_pairing, check_exponent
 from regimes.transport.energy import Energy, Path, measure
 from regimes.transport.pairing import Gap, exact_gap
@@ -146,11 +146,12 @@ def ot_gap(
         _require_path(path, x, images)
     common: dict[str, Any] = {"seconds": seconds, "device": device}
     exact = exact_gap(x_array, t_array, p, tolerance=tolerance, rounds=rounds, progress=progress, **common)
-    test, missing = None, CONSTANT if bool((t_array == t_array[:1]).all()) else None
+    differ = bool((x_array != x_array[:1]).any())  # from one point alone nothing can be turned or dealt anew
+    constant = bool((t_array == t_array[:1]).all())
+    test, missing = None, ALIKE if not differ else CONSTANT if constant else None
     if known is not None:
         test, missing = _tested(known, stream, p)
     seen = None
-    differ = bool((x_array != x_array[:1]).any())  # from one point alone nothing can be turned or dealt anew
     asked = exact.certified and exact.relative_low <= RELATIVE_GAP and differ if with_power is None else with_power
     if asked and exact.cost_network > 0:
         moved, at = (known.map, known.points) if known is not None and test is not None else (None, None)
