@@ -234,11 +234,12 @@ def holm(p: Sequence[float]) -> list[float]:
     """Holm's p of each of m tests: in ascending order p_(i) becomes the largest of min(1, (m − j + 1) p_(j)), j ≤ i.
 
     Below a level, these reject no true hypothesis with at least one minus that probability, however the tests depend
-    on each other. What is not known (NaN) stays so and does not count among the m. Source: [Holm1979].
+    on each other. What is not known (NaN) stays so and counts among the m: the others are the largest that
+    they can be, whatever it was. Source: [Holm1979].
     """
     known = sorted((value, place) for place, value in enumerate(p) if value == value)
     found, least = [float("nan")] * len(p), 0.0
     for number, (value, place) in enumerate(known):
-        least = max(least, min(1.0, (len(known) - number) * value))
+        least = max(least, min(1.0, (len(p) - number) * value))
         found[place] = least
     return found

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regimes.errors import UserError
+from regimes.lab.averages import averages
 from regimes.lab.cluster import cluster
 from regimes.lab.config import Settings, dump, load, override
 from regimes.lab.drawing import attempt
@@ -178,8 +179,7 @@ def table_rows(experiment: Any, rows: "pandas.DataFrame") -> list[dict[str, Any]
     else:
         axes = [axis for axis in experiment.GRID if axis != "seed" and axis in rows]
         numbers = [name for name in rows.select_dtypes("number").columns if name not in (*axes, "seed")]
-        groups: Any = rows.groupby(axes if axes else [0] * len(rows), sort=False)
-        table = groups[numbers].mean().reset_index(drop=not axes)
+        table = averages(rows, axes, numbers)
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from regimes.experiments.least_action.known_least.tasks import Config as Config
 from regimes.experiments.least_action.known_least.tasks import measure as measure
 from regimes.lab import figures, numbers
+from regimes.lab.averages import average
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def draw(rows: "DataFrame") -> "Figure":
     made, ax = figures.figure(height=3.3)
     with figures.style():
         for number, (method, some) in enumerate(rows.groupby("method", sort=False)):
-            at = some.groupby("distance").least_transport.mean()
+            at = some.groupby("distance").least_transport.agg(average)
             found = numbers.each(some, "distance", lambda one: numbers.geometric_mean(one.transport))
             figures.curve(ax, {at[key]: one for key, one in found.items()}, number=number, label=NAMES[str(method)])
         ends = [float(rows.least_transport.min()), float(rows.least_transport.max())]

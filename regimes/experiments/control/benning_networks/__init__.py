@@ -33,8 +33,9 @@ from regimes.experiments.control.benning_networks.config import NET, ODENET, RES
 from regimes.experiments.control.benning_networks.config import Config as Config
 from regimes.experiments.control.benning_networks.figure import draw as draw
 from regimes.experiments.control.benning_networks.runs import measure as measure
+from regimes.lab.averages import average
 from regimes.lab.intervals import SHARE
-from regimes.lab.numbers import Number, cells, judged, mean
+from regimes.lab.numbers import Number, cells, count, judged, mean
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -105,9 +106,10 @@ def table(rows: "DataFrame") -> "DataFrame":
             some: Any = numbers.ends(rows, dataset, net)
             if not len(some):
                 continue
-            line = {"data": dataset, "net": net, "loss": float(some.loss.mean())}
-            line |= {"fresh loss": float(some.fresh_loss.mean()), "accuracy": float(some.accuracy.mean())}
+            line = {"data": dataset, "net": net, "loss": average(some.loss)}
+            line |= {"fresh loss": average(some.fresh_loss), "accuracy": average(some.accuracy)}
             line |= cells("fresh accuracy", mean(some.fresh_accuracy, within=SHARE))
             steps = numbers.steps(rows, dataset, net)
-            lines.append(line | {"steps < 0": float((steps < 0).mean()), "steps = 0": float((steps == 0).mean())})
+            counts = {"steps < 0": count(steps < 0, steps), "steps = 0": count(steps == 0, steps)}
+            lines.append(line | {words: number / steps.size for words, number in counts.items()})
     return pandas.DataFrame(lines)

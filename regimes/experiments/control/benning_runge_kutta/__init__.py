@@ -29,6 +29,7 @@ from regimes.experiments.control.benning_runge_kutta.config import Config as Con
 from regimes.experiments.control.benning_runge_kutta.figure import draw as draw
 from regimes.experiments.control.benning_runge_kutta.runs import measure as measure
 from regimes.experiments.control.plane_course import compared, ends
+from regimes.lab.averages import average
 from regimes.lab.intervals import CORRELATION, SHARE
 from regimes.lab.numbers import Number, cells, geometric_mean, judged, largest, mean
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
@@ -102,8 +103,8 @@ def table(rows: "DataFrame") -> "DataFrame":
             if not len(some):
                 continue
             line = {"data": dataset, "method": method} | cells("loss", geometric_mean(some.loss))
-            line |= {"accuracy": float(some.accuracy.mean())}
+            line |= {"accuracy": average(some.accuracy)}
             line |= cells("fresh accuracy", mean(some.fresh_accuracy, within=SHARE))
             line |= cells("moved by the exact flow", mean(some.moved_by_flow, within=SHARE))
-            lines.append(line | {"trials / iteration": float((some.trials / some.iteration).mean())})
+            lines.append(line | {"trials / iteration": average(some.trials / some.iteration)})
     return pandas.DataFrame(lines)

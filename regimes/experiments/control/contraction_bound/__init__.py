@@ -30,6 +30,7 @@ from regimes.experiments.control.contraction_bound.drawing import draw as draw
 from regimes.experiments.control.contraction_bound.runs import GRADIENT, PLAIN, TIMES
 from regimes.experiments.control.contraction_bound.runs import measure as measure
 from regimes.experiments.control.gradient_nets import UNITS
+from regimes.lab.averages import least, most
 from regimes.lab.numbers import Number, extent, judged, largest, share, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 from regimes.lab.statements import ERROR_FACTOR
@@ -116,9 +117,9 @@ def table(rows: "DataFrame") -> "DataFrame":
     for (name, width, hidden), some in groups:
         share = some.nu / some.least
         line: dict[str, Any] = {"σ": name, "width": width, "rows of A": hidden * width, "nets": len(some)}
-        line |= {"ν/μ*² from": float(share.min()), "to": float(share.max())}
-        line["largest miss of the exact ν, over μ*²"] = "" if some.exact.isna().all() else float(missed(some).max())
-        line["largest ‖Δ(T)‖/‖Δ(0)‖"] = float(some[f"{GRADIENT}_{TIMES}"].max())
-        line |= {"plain: ν from": float(some.plain.min()), "plain: ν to": float(some.plain.max())}
-        lines.append(line | {"plain: largest ‖Δ(T)‖/‖Δ(0)‖": float(some[f"{PLAIN}_{TIMES}"].max())})
+        line |= {"ν/μ*² from": least(share), "to": most(share)}
+        line["largest miss of the exact ν, over μ*²"] = "" if some.exact.isna().all() else most(missed(some))
+        line["largest ‖Δ(T)‖/‖Δ(0)‖"] = most(some[f"{GRADIENT}_{TIMES}"])
+        line |= {"plain: ν from": least(some.plain), "plain: ν to": most(some.plain)}
+        lines.append(line | {"plain: largest ‖Δ(T)‖/‖Δ(0)‖": most(some[f"{PLAIN}_{TIMES}"])})
     return pandas.DataFrame(lines)

@@ -23,6 +23,7 @@ from regimes.experiments.control.contractive_robustness.config import points as 
 from regimes.experiments.control.contractive_robustness.figure import NAMES, SHOWN
 from regimes.experiments.control.contractive_robustness.figure import draw as draw
 from regimes.experiments.control.contractive_robustness.runs import measure as measure
+from regimes.lab.averages import average, most
 from regimes.lab.numbers import cells, judged, largest, mean, paired
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -96,9 +97,9 @@ def table(rows: "DataFrame") -> "DataFrame":
         line |= {"test images": int(some.images.max()), "attacked images": int(some.attacked_images.max())}
         line["broken though certified, all seeds"] = int(some.broken.sum())
         line |= {
-            "Lipschitz constant": some.lipschitz.max(),
-            "weights": some.weights.max(),
-            "epochs": some.epochs.mean(),
+            "Lipschitz constant": most(some.lipschitz),
+            "weights": most(some.weights),
+            "epochs": average(some.epochs),
         }
         lines.append(line)
     return pandas.DataFrame(lines)

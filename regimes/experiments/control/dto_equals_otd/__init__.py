@@ -22,6 +22,7 @@ from regimes.experiments.control.dto_equals_otd.runs import BACK, METHODS, PARTN
 from regimes.experiments.control.dto_equals_otd.runs import measure as measure
 from regimes.experiments.mean_field.powers import PowerLaws
 from regimes.lab import figures
+from regimes.lab.averages import most
 from regimes.lab.numbers import Number, cells, geometric_mean, judged, largest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -93,7 +94,7 @@ def table(rows: "DataFrame") -> "DataFrame":
             line: dict[str, Any] = {"method": method, "adjoint by": words}
             shortest = some[some.h == some.h.min()]
             for layer in range(sum(name.startswith(f"{column}_") for name in rows.columns)):
-                line[f"layer {layer}"] = float(shortest[f"{column}_{layer}"].max())
+                line[f"layer {layer}"] = most(shortest[f"{column}_{layer}"])
             lines.append(
                 line
                 | cells("order", LAWS.exponents(some, column).get(method) if some[column].min() > EXACT.high else None)

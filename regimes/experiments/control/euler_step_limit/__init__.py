@@ -25,7 +25,8 @@ from regimes.experiments.control.euler_step_limit.config import Config as Config
 from regimes.experiments.control.euler_step_limit.drawing import draw as draw
 from regimes.experiments.control.euler_step_limit.runs import BEYOND, METHODS, OPEN, WITHIN
 from regimes.experiments.control.euler_step_limit.runs import measure as measure
-from regimes.lab.numbers import Number, extent, judged, largest, share, smallest
+from regimes.lab.averages import least, most
+from regimes.lab.numbers import Number, count, extent, judged, largest, share, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -96,6 +97,6 @@ def table(rows: "DataFrame") -> "DataFrame":
         own: Any = rows[(rows.method == method) & (rows.half > 0)]
         for (half, zone), some in own.groupby(["half", "zone"]):
             line: dict[str, Any] = {"method": method, "h‖A‖²": 2 * float(half), "zone": zone, "nets": len(some)}
-            line |= {"largest growth found": float(some.growth.max()), "least": float(some.growth.min())}
-            lines.append(line | {"nets with an expanding pair": int((some.growth > 1 + EXPANDS).sum())})
+            line |= {"largest growth found": most(some.growth), "least": least(some.growth)}
+            lines.append(line | {"nets with an expanding pair": count(some.growth > 1 + EXPANDS, some.growth)})
     return pandas.DataFrame(lines)

@@ -10,6 +10,7 @@ from regimes.control.stability import contractivity_radius, real_interval, stabi
 from regimes.control.tableau import Tableau
 from regimes.experiments.control.euler_step_limit.runs import METHODS
 from regimes.lab import figures
+from regimes.lab.averages import most
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +61,7 @@ def _growths(ax: "Axes", rows: Any, names: list[str]) -> None:
         own = rows[(rows.method == name) & (rows.half > 0)]
         if not len(own):
             continue
-        by_step = own.groupby("half").growth.max()
+        by_step = own.groupby("half").growth.agg(most)
         places, values = 2 * by_step.index.to_numpy(), by_step.to_numpy()
         within = places <= 2 * contractivity_radius(METHODS[name]) * (1 + 1e-9)
         if not METHODS[name].explicit:

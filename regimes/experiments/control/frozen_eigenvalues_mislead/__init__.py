@@ -22,6 +22,7 @@ from regimes.experiments.control.frozen_eigenvalues_mislead.config import Config
 from regimes.experiments.control.frozen_eigenvalues_mislead.drawing import draw as draw
 from regimes.experiments.control.frozen_eigenvalues_mislead.runs import TANH
 from regimes.experiments.control.frozen_eigenvalues_mislead.runs import measure as measure
+from regimes.lab.averages import least, most
 from regimes.lab.numbers import Number, extent, judged, largest, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -87,9 +88,9 @@ def table(rows: "DataFrame") -> "DataFrame":
     groups: Any = rows.groupby(["net", "speed"], sort=False)
     for (net, speed), some in groups:
         line: dict[str, Any] = {"net": net, "speed": speed, "nets": len(some)}
-        line |= {"largest Re λ": float(some.frozen.max()), "largest radius of a layer": float(some.radius.max())}
-        line |= {"amplification from": float(some.net_growth.min()), "to": float(some.net_growth.max())}
-        line["largest by the bound e^∫μ"] = float((some.flow / some.bound).max())
-        line |= {"normal, at most": float(some.normal.max()), "negative μ, at most": float(some.negative.max())}
+        line |= {"largest Re λ": most(some.frozen), "largest radius of a layer": most(some.radius)}
+        line |= {"amplification from": least(some.net_growth), "to": most(some.net_growth)}
+        line["largest by the bound e^∫μ"] = most(some.flow / some.bound)
+        line |= {"normal, at most": most(some.normal), "negative μ, at most": most(some.negative)}
         lines.append(line)
     return pandas.DataFrame(lines)

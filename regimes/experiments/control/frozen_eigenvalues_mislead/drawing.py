@@ -6,6 +6,7 @@ import numpy as np
 
 from regimes.experiments.control.frozen_eigenvalues_mislead.runs import LOOKED_AT
 from regimes.lab import figures
+from regimes.lab.averages import average
 from regimes.lab.numbers import each, geometric_mean
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _speeds(ax: "Axes", rows: Any, names: list[str]) -> None:
         own, number = rows[rows.net == name], FIRST + place
         values = figures.beside(each(own, "speed", lambda at: geometric_mean(at.net_growth)), place, len(names), 0.04)
         figures.curve(ax, values, number=number, markersize=3, linewidth=0.8, label=name)
-        closed = own.groupby("speed").closed.apply(lambda values: np.exp(np.log(values).mean()))
+        closed = own.groupby("speed").closed.apply(lambda values: np.exp(average(np.log(values))))
         if "tanh" not in name:
             where = [at + 0.04 * (place - (len(names) - 1) / 2) for at in closed.index]
             ax.plot(where, closed, linestyle="", marker=".", markersize=2, color="white", zorder=3)

@@ -25,6 +25,7 @@ from regimes.experiments.control.hamiltonian_symplectic.config import Config as 
 from regimes.experiments.control.hamiltonian_symplectic.figure import EXACT, LAWS
 from regimes.experiments.control.hamiltonian_symplectic.figure import draw as draw
 from regimes.experiments.control.hamiltonian_symplectic.runs import measure as measure
+from regimes.lab.averages import most
 from regimes.lab.numbers import Number, judged, known, largest, mean
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -89,7 +90,7 @@ def table(rows: "DataFrame") -> "DataFrame":
         some: Any = rows[(rows.nets == nets) & (rows.method == method)]
         longest = some[some.h == some.h.max()]
         line: dict[str, Any] = {"nets": nets, "method": method, "h": float(some.h.max())}
-        line |= {column: float(longest[column].max()) for column in COLUMNS.values()}
+        line |= {column: most(longest[column]) for column in COLUMNS.values()}
         order = None if method in SYMPLECTIC else LAWS.exponents(some, "area").get(method)
         lines.append(line | {"order of the area's": "" if order is None else order.value})
     return pandas.DataFrame(lines)

@@ -26,6 +26,7 @@ from regimes.experiments.control.no_vanishing_gradients.config import HAMILTONIA
 from regimes.experiments.control.no_vanishing_gradients.config import Config as Config
 from regimes.experiments.control.no_vanishing_gradients.figure import draw as draw
 from regimes.experiments.control.no_vanishing_gradients.runs import measure as measure
+from regimes.lab.averages import average, least, most
 from regimes.lab.numbers import Number, cells, geometric_mean, judged, known, largest, mean, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -99,9 +100,9 @@ def table(rows: "DataFrame") -> "DataFrame":
     for place, some in rows.groupby(["net", "weights", "depth"], sort=False):
         net, weights, depth = tuple(place)  # type: ignore[arg-type]
         line: dict[str, Any] = {"net": net, "weights": weights, "layers": depth}
-        line |= {"smallest ‖M_j‖": float(some.norm.min()), "largest ‖M_j‖": float(some.grown.max())}
+        line |= {"smallest ‖M_j‖": least(some.norm), "largest ‖M_j‖": most(some.grown)}
         line |= _sent(some)
-        lines.append(line | {"smallest own gradient": float(some.own.min()), "accuracy": float(some.accuracy.mean())})
+        lines.append(line | {"smallest own gradient": least(some.own), "accuracy": average(some.accuracy)})
     return pandas.DataFrame(lines)
 
 

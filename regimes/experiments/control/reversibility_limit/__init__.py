@@ -26,6 +26,7 @@ from regimes.experiments.control.reversibility_limit.config import Config as Con
 from regimes.experiments.control.reversibility_limit.numbers import exponent, one_a_seed, over_predicted
 from regimes.experiments.control.reversibility_limit.runs import measure as measure
 from regimes.lab import figures
+from regimes.lab.averages import average
 from regimes.lab.numbers import Number, cells, each, geometric_mean, judged
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -85,7 +86,7 @@ def table(rows: "DataFrame") -> "DataFrame":
     for (method, kind, coupling, depth), some in groups:
         line = {"method": method, "precision": kind, "λ": coupling, "N": depth, "λ^(−N)": some.growth.iloc[0]}
         line |= cells("error", geometric_mean(some.error)) | cells("predicted", geometric_mean(some.predicted))
-        lines.append(line | {"error from equal copies": some["equal"].mean()})
+        lines.append(line | {"error from equal copies": average(some["equal"])})
     return pandas.DataFrame(lines)
 
 

@@ -27,6 +27,7 @@ from regimes.experiments.lazy.after_kernel.runs import measure as measure
 from regimes.experiments.lazy.scaled_numbers import at_the_loss, exponent, shuffled, smallest
 from regimes.experiments.lazy.scaled_settings import Config as Config
 from regimes.experiments.lazy.scaled_settings import points as points
+from regimes.lab.averages import average
 from regimes.lab.intervals import CORRELATION, SHARE
 from regimes.lab.numbers import cells, geometric_mean, judged, mean, paired
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
@@ -90,5 +91,6 @@ def table(rows: "DataFrame") -> "DataFrame":
         line |= {f"error, {FITS[fit][0]}": mean(some[f"{fit}_error"], within=SHARE).value for fit in FITS}  # pyright: ignore
         for fit in ("net", "after"):
             line |= cells(f"mean square, {fit} over start", geometric_mean(some[f"{fit}_square"] / some.start_square))
-        lines.append(line | {words: float(np.exp(np.log(some[key]).mean())) for key, (words, *_) in DISTANCES.items()})
+        logs = {words: average(np.log(some[key])) for key, (words, *_) in DISTANCES.items()}
+        lines.append(line | {words: float(np.exp(value)) for words, value in logs.items()})
     return pandas.DataFrame(lines)

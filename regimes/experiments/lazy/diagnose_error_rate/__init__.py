@@ -24,7 +24,8 @@ from regimes.experiments.lazy.diagnose_error_rate.config import Config as Config
 from regimes.experiments.lazy.diagnose_error_rate.nets import KINDS
 from regimes.experiments.lazy.diagnose_error_rate.runs import measure as measure
 from regimes.lab import figures
-from regimes.lab.numbers import judged, share
+from regimes.lab.averages import least, middle, most
+from regimes.lab.numbers import count, judged, share
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 from regimes.tangent.diagnosis.judgement import Limits
 
@@ -69,13 +70,13 @@ def table(rows: "DataFrame") -> "DataFrame":
                 "kind": kind,
                 "regime": "lazy" if KINDS[str(kind)].lazy else "not lazy",
                 "nets": len(some),
-                "right": int(some.right.sum()),
-                "wrong": int(some.wrong.sum()),
-                "gap, median": float(some.gap.median()),
-                "least": float(some.gap.min()),
-                "largest": float(some.gap.max()),
-                "‖w − w₀‖/‖w₀‖": float(some.motion.median()),
-                "loss left": float(some.ratio.median()),
+                "right": count(some.right, some.right),
+                "wrong": count(some.wrong, some.wrong),
+                "gap, median": middle(some.gap),
+                "least": least(some.gap),
+                "largest": most(some.gap),
+                "‖w − w₀‖/‖w₀‖": middle(some.motion),
+                "loss left": middle(some.ratio),
             }
         )
     return pandas.DataFrame(lines)

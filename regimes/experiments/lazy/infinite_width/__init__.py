@@ -23,6 +23,7 @@ from regimes.experiments.lazy.infinite_width.config import points as points
 from regimes.experiments.lazy.infinite_width.figure import draw as draw
 from regimes.experiments.lazy.infinite_width.runs import KERNELS
 from regimes.experiments.lazy.infinite_width.runs import measure as measure
+from regimes.lab.averages import average, most
 from regimes.lab.numbers import judged, largest, slope
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -83,9 +84,9 @@ def table(rows: "DataFrame") -> "DataFrame":
     for (network, name, width), some in groups:
         line: dict[str, Any] = {"network": network, "activation": name, "width": width, "seeds": len(some)}
         for kernel in KERNELS:
-            line[f"{kernel} scatter"] = some[f"{kernel}_scatter"].mean()
+            line[f"{kernel} scatter"] = average(some[f"{kernel}_scatter"])
             if network == "two_layer":
-                off = f"at most {some[f'{kernel}_standard_errors'].max():.1f} standard errors"
+                off = f"at most {most(some[f'{kernel}_standard_errors']):.1f} standard errors"
             else:
                 bias = biases(some, name, kernel)[width]
                 off = f"{bias.value:.2e} ± {bias.interval.high - bias.value:.0e} along v"

@@ -27,6 +27,7 @@ from regimes.experiments.lazy.kernel_alignment.runs import measure as measure
 from regimes.experiments.lazy.scaled_numbers import at_the_loss, exponent, shuffled, smallest, true
 from regimes.experiments.lazy.scaled_settings import Config as Config
 from regimes.experiments.lazy.scaled_settings import points as points
+from regimes.lab.averages import average
 from regimes.lab.intervals import CORRELATION
 from regimes.lab.numbers import cells, judged, mean, paired
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
@@ -84,9 +85,9 @@ def table(rows: "DataFrame") -> "DataFrame":
 
     lines = []
     for (labels, alpha), some in at_the_loss(rows).groupby(["labels", "alpha"], sort=False):
-        line = {"labels": labels, "α": alpha, "seeds": len(some), "before": float(some.held_before.mean())}
+        line = {"labels": labels, "α": alpha, "seeds": len(some), "before": average(some.held_before)}
         line |= cells("after", mean(some.held_after, within=CORRELATION)) | cells("rise", mean(rises(some)))
         for time in ("before", "after"):
-            line[f"chance {time}"] = float(some[f"held_{time}_chance"].mean())
-        lines.append(line | {"training images, rise": float(rises(some, "train").mean()), "drift": some.drift.mean()})
+            line[f"chance {time}"] = average(some[f"held_{time}_chance"])
+        lines.append(line | {"training images, rise": average(rises(some, "train")), "drift": average(some.drift)})
     return pandas.DataFrame(lines)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.lazy.scaled_numbers import at_the_loss, exponent, shuffled, true
 from regimes.lab import figures
+from regimes.lab.averages import average
 from regimes.lab.intervals import CORRELATION
 from regimes.lab.numbers import Number, each, geometric_mean, mean
 
@@ -26,7 +27,7 @@ def draw(rows: "DataFrame") -> "Figure":
         for number, (part, words) in enumerate((("held", "held-out"), ("train", "training"))):
             after = figures.beside_by(alignments(mine, f"{part}_after"), number, 3, 1.1)
             figures.curve(left, after, number=number, bars=True, label=f"after, {words} images")
-            before = float(mine[f"{part}_before"].mean())
+            before = average(mine[f"{part}_before"])
             left.axhline(before, color=figures.PALETTE[number], ls=":", lw=1.2, label=f"before, {words} images")
         other = figures.beside_by(alignments(shuffled(kept).reset_index(), "held_after"), 2, 3, 1.1)
         figures.curve(left, other, number=3, bars=True, ls="none", label="after, trained on shuffled labels, held-out")

@@ -26,6 +26,7 @@ from regimes.experiments.lazy.layer_importance.config import Config as Config
 from regimes.experiments.lazy.layer_importance.figure import at_each, exponent, layers
 from regimes.experiments.lazy.layer_importance.figure import draw as draw
 from regimes.experiments.lazy.layer_importance.runs import measure as measure
+from regimes.lab.averages import average
 from regimes.lab.intervals import CORRELATION
 from regimes.lab.numbers import by_seed, cells, geometric_mean, judged, largest, mean, paired
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
@@ -92,7 +93,7 @@ def table(rows: "DataFrame") -> "DataFrame":
         for alpha, gap in at_each(some, "gap").items():
             at: Any = some[some.alpha == alpha]
             line: dict[str, Any] = {"activation": name, "α": alpha} | cells("gap", gap)
-            line |= cells("effective layers", geometric_mean(at.effective)) | {"accuracy": float(at.accuracy.mean())}
-            line |= {f"loss, layer {place}": float(at[key].mean()) for place, key in enumerate(layers(rows, "drop"), 1)}
+            line |= cells("effective layers", geometric_mean(at.effective)) | {"accuracy": average(at.accuracy)}
+            line |= {f"loss, layer {place}": average(at[key]) for place, key in enumerate(layers(rows, "drop"), 1)}
             lines.append(line)
     return pandas.DataFrame(lines)

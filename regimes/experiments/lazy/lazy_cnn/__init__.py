@@ -23,6 +23,7 @@ from regimes.experiments.lazy.lazy_cnn.config import Config as Config
 from regimes.experiments.lazy.lazy_cnn.config import points as points
 from regimes.experiments.lazy.lazy_cnn.figure import draw as draw
 from regimes.experiments.lazy.lazy_cnn.runs import measure as measure
+from regimes.lab.averages import averages
 from regimes.lab.numbers import judged, mean
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -81,5 +82,4 @@ def judge(rows: "DataFrame") -> Judgement:
 def table(rows: "DataFrame") -> Any:
     """Arithmetic means over the seeds, for each number format and scale."""
     shown = ["train_accuracy", "test_accuracy", "stability", "motion", "distance"]
-    means: Any = rows.groupby(["precision", "alpha"], sort=False)[shown].mean()
-    return means.reset_index().astype(object)
+    return averages(rows, ["precision", "alpha"], shown).astype(object)

@@ -35,6 +35,7 @@ from regimes.experiments.lazy.optimisers_and_laziness.config import Config as Co
 from regimes.experiments.lazy.optimisers_and_laziness.figure import LARGE, QUANTITIES, figure
 from regimes.experiments.lazy.optimisers_and_laziness.runs import TUNED
 from regimes.experiments.lazy.optimisers_and_laziness.runs import measure as measure
+from regimes.lab.averages import middle
 from regimes.lab.numbers import Number, cells, each, geometric_mean, judged, slope
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -104,7 +105,7 @@ def table(rows: "DataFrame") -> "DataFrame":
             line |= cells(f"exponent of {words}", exponents(some, column).get(str(name)))
         for words, alpha in (("smallest", rows.alpha.min()), ("largest", rows.alpha.max())):
             at = some[some.alpha == alpha]
-            line |= {f"risk left, {words} α": float(at.risk_left.median()) if len(at) else ""}
+            line |= {f"risk left, {words} α": middle(at.risk_left) if len(at) else ""}
         lines.append(line)
     return pandas.DataFrame(lines)
 

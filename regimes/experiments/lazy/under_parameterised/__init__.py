@@ -18,12 +18,11 @@ The protocol is in `flow`, the fit of the rate in `fits`.
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from regimes.experiments.lazy.under_parameterised.config import Config as Config
 from regimes.experiments.lazy.under_parameterised.figure import draw as draw
 from regimes.experiments.lazy.under_parameterised.fits import fits
 from regimes.experiments.lazy.under_parameterised.flow import measure as measure
+from regimes.lab.averages import averages
 from regimes.lab.numbers import extent, judged, largest, slope, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -93,4 +92,4 @@ def judge(rows: "DataFrame") -> Judgement:
 def table(rows: "DataFrame") -> "DataFrame":
     """Arithmetic means over the seeds, for each scale."""
     shown = ["rate", "r2", "decades", "curvature", "risk", "tangent_risk", "tangent_distance"]
-    return fits(rows).groupby("alpha")[shown].agg(np.mean).reset_index()
+    return averages(fits(rows), ["alpha"], shown)

@@ -23,6 +23,7 @@ from regimes.experiments.lazy.width_scaling.figure import draw as draw
 from regimes.experiments.lazy.width_scaling.numbers import losses, of_zero
 from regimes.experiments.lazy.width_scaling.runs import measure as measure
 from regimes.experiments.lazy.width_scaling.runs import work as work
+from regimes.lab.averages import average
 from regimes.lab.intervals import POSITIVE
 from regimes.lab.numbers import by_seed, cells, geometric_mean, judged, mean, paired, slope
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
@@ -84,9 +85,9 @@ def table(rows: "DataFrame") -> "DataFrame":
     groups: Any = rows.groupby(["width", "scaling"], sort=False)
     for (width, scaling), some in groups:
         others = {
-            "best test loss": float(of_zero(some, "test_best").mean()),
-            "train loss": float(of_zero(some, "train_end").mean()),
-            "‖w − w0‖/‖w0‖": float(some.weight_motion.mean()),
+            "best test loss": average(of_zero(some, "test_best")),
+            "train loss": average(of_zero(some, "train_end")),
+            "‖w − w0‖/‖w0‖": average(some.weight_motion),
         }
         shown = cells("test loss / that of f = 0", losses(some, scaling)[width])
         lines.append({"m": width, "scaling": scaling} | shown | others)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from regimes.experiments.least_action.bad_initialisations.course import advantages, growth
 from regimes.experiments.least_action.small_nets.contrasts import ENDS, NAMES, OTHERS
 from regimes.lab import figures
+from regimes.lab.averages import middle
 from regimes.lab.numbers import Number
 
 if TYPE_CHECKING:
@@ -24,10 +25,10 @@ def draw(rows: "DataFrame") -> "Figure":
                 for number, (law, some) in enumerate(found.groupby("law", sort=False)):
                     look: dict[str, Any] = {"color": figures.PALETTE[number], "marker": figures.MARKERS[number]}
                     ax.plot(some.moved, some.advantage, linestyle="", markersize=2, alpha=0.5, **look)
-                    middle = some.groupby("gain")[["moved", "advantage"]].median()
+                    typical = some.groupby("gain")[["moved", "advantage"]].agg(middle)
                     ax.plot(
-                        middle.moved,
-                        middle.advantage,
+                        typical.moved,
+                        typical.advantage,
                         linestyle="",
                         markersize=6,
                         label=LAWS.get(str(law), str(law)),

@@ -6,6 +6,7 @@ import numpy as np
 
 from regimes.experiments.least_action.circles.protocol import OFFSET
 from regimes.lab import figures, numbers
+from regimes.lab.averages import middle
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -79,7 +80,7 @@ def _clouds(above: "SubFigure", clouds: Any, arms: list[str]) -> None:
 
 def _wild(some: Any) -> bool:
     """Whether the cost of an arm is so large that the gap over it says nothing."""
-    return bool((some.transport / some.least).astype(float).median() > WILD)
+    return bool(middle(some.transport / some.least) > WILD)
 
 
 def _cloud(ax: Any, cloud: Any) -> None:
@@ -117,7 +118,7 @@ def _arms(ax: Any, runs: Any, arms: list[str], column: str) -> None:
     if column in LOG:
         ax.set_yscale("log")
     if column == "transport":
-        least = float(runs.least.median())
+        least = middle(runs.least)
         ax.axhline(least, linestyle=":", color=figures.GREY, linewidth=1)
         ax.set_ylim(bottom=least / 50)
         ax.annotate(

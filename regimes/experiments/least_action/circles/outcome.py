@@ -138,7 +138,7 @@ def table(rows: "DataFrame") -> "DataFrame":
     for arm, some in runs.groupby("arm", sort=False):
         line: dict[str, Any] = {"medians of the arm": arm}
         for name, words in COLUMNS.items():
-            if name in some:
-                line |= numbers.cells(words, numbers.median(some[name].dropna().astype(float)))
+            if name in some and some[name].notna().any():
+                line |= numbers.cells(words, numbers.median(some[name].astype(float)))
         lines.append(line)
     return pandas.DataFrame(lines)

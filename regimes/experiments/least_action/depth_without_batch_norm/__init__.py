@@ -39,6 +39,7 @@ from regimes.experiments.least_action.depth_without_batch_norm.falls import BLOC
 from regimes.experiments.least_action.depth_without_batch_norm.figure import draw as draw
 from regimes.experiments.least_action.low_data.comparison import lost, named, percent, spelled, to_table
 from regimes.lab import numbers
+from regimes.lab.averages import average, middle
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -83,6 +84,6 @@ def table(rows: "DataFrame") -> "DataFrame":
             line |= {"learning rate": float(own.learning_rate.iloc[0]), "arm": own.arm.iloc[0]}
             for protocol in ("paper", "held_out"):
                 line |= numbers.cells(spelled(protocol), percent(own, protocol))
-            line |= {"training accuracy": 100 * own.train_accuracy.mean(), "transport": own.transport.median()}
+            line |= {"training accuracy": 100 * average(own.train_accuracy), "transport": middle(own.transport)}
             lines.append(line | {"seeds": len(own), "diverged": int(lost(own).sum())})
     return to_table(lines)

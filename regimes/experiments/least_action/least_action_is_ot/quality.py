@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regimes.conventions import generator
 from regimes.experiments.least_action.least_action_is_ot.problems import Problem
+from regimes.lab.averages import averages
 from regimes.streams import KnownMap
 from regimes.transport.brenier import brenier_test
 from regimes.transport.energy import measure
@@ -137,5 +138,4 @@ def path_rows(posed: Problem) -> list[dict[str, Any]]:
 def table(rows: "DataFrame") -> "DataFrame":
     """Arithmetic means over the seeds, a line a problem, scheme and weight."""
     ends: Any = rows[rows.kind == "end"]
-    groups = ends.groupby(["problem", "scheme", "weight"], sort=False)
-    return groups[list(COLUMNS)].mean().rename(columns=COLUMNS).reset_index()
+    return averages(ends, ["problem", "scheme", "weight"], list(COLUMNS)).rename(columns=COLUMNS)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from regimes.lab import numbers
+from regimes.lab.averages import least, middle
 from regimes.lab.numbers import Number
 from regimes.lab.report import Baseline, Interval, Origin, Prediction
 
@@ -222,8 +223,8 @@ def line(some: Table, known: tuple[float, float, float] | None, protocols: Seque
     found: dict[str, Any] = {"learning rate": float(some.learning_rate.iloc[0]), **shown}
     for protocol in protocols:
         found |= numbers.cells(spelled(protocol), percent(some, protocol))
-    found |= {"lowest held-out": 100 * some.held_out.min(), "transport": some.transport.median()}
-    found |= {"λ": some.multiplier.median(), "penalty over risk": _share(some)}
+    found |= {"lowest held-out": 100 * least(some.held_out), "transport": middle(some.transport)}
+    found |= {"λ": middle(some.multiplier), "penalty over risk": _share(some)}
     found |= {"seeds": len(some), "diverged": int(lost(some).sum())}
     return found | ({"seeds refreshed": int(some.refreshed.notna().sum())} if "refreshed" in protocols else {})
 
@@ -232,7 +233,7 @@ def _share(some: Table) -> float | str:
     """Of a method with transport in its objective; else nothing."""
     if not set(some.method) <= {"lap", "lap_divided"}:
         return ""
-    return float((some.transport / (some.multiplier * some.train_risk)).astype(float).median())
+    return middle(some.transport / (some.multiplier * some.train_risk))
 
 
 def to_table(found: Sequence[Mapping[str, Any]]) -> Table:

@@ -36,6 +36,7 @@ from regimes.experiments.least_action.initialisations import correlations
 from regimes.experiments.least_action.low_energy_bias.course import Config, measure, points
 from regimes.experiments.least_action.low_energy_bias.figure import draw, other_laws
 from regimes.lab import numbers
+from regimes.lab.averages import averages
 from regimes.lab.numbers import Number
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -95,6 +96,4 @@ def judge(rows: "DataFrame") -> Judgement:
 def table(rows: "DataFrame") -> "DataFrame":
     """Means over the seeds. Transport is in the units of the features, which a norm undoes; "relative" has none."""
     columns = ["train_accuracy", "test_accuracy", "transport", "relative", "transport_start", "relative_start"]
-    import pandas
-
-    return pandas.DataFrame(rows.groupby(["law", "gain"], sort=False)[columns].mean()).reset_index()
+    return averages(rows, ["law", "gain"], columns)

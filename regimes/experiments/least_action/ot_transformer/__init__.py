@@ -31,6 +31,7 @@ from regimes.experiments.least_action.ot_transformer.config import ARMS, LAST, L
 from regimes.experiments.least_action.ot_transformer.config import Config as Config
 from regimes.experiments.least_action.ot_transformer.runs import measure as measure
 from regimes.lab import figures, numbers
+from regimes.lab.averages import averages
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -106,8 +107,7 @@ def table(rows: "DataFrame") -> "DataFrame":
     """Arithmetic means over the seeds: the test loss after each tenth of the steps, and what the nets end with."""
     tenths = {COURSE[look - 1]: f"test loss after {100 * look // LOOKS} %" for look in range(LAST, LOOKS + 1, LAST)}
     numbers = [*tenths, "accuracy", "transport", "train_loss", "multiply_adds"]
-    groups: Any = rows.groupby("arm", sort=False)
-    return groups[numbers].mean().rename(columns=tenths).reset_index()
+    return averages(rows, ["arm"], numbers).rename(columns=tenths)
 
 
 def draw(rows: "DataFrame") -> "Figure":

@@ -25,6 +25,7 @@ from regimes.experiments.least_action.small_nets import contrasts
 from regimes.experiments.least_action.small_nets.contrasts import ACCURACIES, NAMES, OTHERS
 from regimes.experiments.least_action.small_nets.settings import ARMS, VANILLA
 from regimes.lab import figures, numbers
+from regimes.lab.averages import averages
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -68,11 +69,12 @@ def judge(rows: "DataFrame") -> Judgement:
 
 def table(rows: "DataFrame") -> "DataFrame":
     """Arithmetic means over the seeds; at equal risk (equal_) over the nets that reached it."""
-    axes, equal = ["width", "arm"], [name for name in rows.columns if name.startswith(contrasts.EQUAL)]
-    there = rows.assign(**{name: rows[name].where(rows.reached == 1) for name in equal})
+    axes = ["width", "arm"]
     numbers = [name for name in rows.columns if name not in (*axes, "seed")]
-    groups: Any = there.groupby(axes, sort=False)
-    return groups[numbers].mean().reset_index()
+    equal = [name for name in numbers if name.startswith(contrasts.EQUAL)]
+    others = averages(rows, axes, [name for name in numbers if name not in equal])
+    there = averages(rows[rows.reached == 1], axes, equal)
+    return others.merge(there, on=axes, how="left")[[*axes, *numbers]]
 
 
 def draw(rows: "DataFrame") -> "Figure":

@@ -19,6 +19,7 @@ from regimes.experiments.mean_field.adjoint_bound.config import RANDOM, TIGHT
 from regimes.experiments.mean_field.adjoint_bound.config import Config as Config
 from regimes.experiments.mean_field.adjoint_bound.flow import drawn, flow, norm
 from regimes.lab import figures
+from regimes.lab.averages import least, most
 from regimes.lab.numbers import Number, cells, each, extent, geometric_mean, judged, slope
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -90,7 +91,7 @@ def table(rows: "DataFrame") -> "DataFrame":
     groups: Any = rows.groupby(["problems", "layers"], sort=False)
     for (kind, layers), some in groups:
         line: dict[str, Any] = {"measures": kind, "L": layers, "problems": len(some)}
-        line |= {"smallest ‖p‖ / bound": some.ratio.min(), "largest ‖p(0)‖ / bound": some.ratio_at_0.max()}
+        line |= {"smallest ‖p‖ / bound": least(some.ratio), "largest ‖p(0)‖ / bound": most(some.ratio_at_0)}
         lines.append(line | cells("‖P_L − p‖ / ‖p(1)‖", geometric_mean(some.difference)))
     return pandas.DataFrame(lines)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from regimes.experiments.mean_field.complexity.config import CONVEX, FLOW
 from regimes.lab import figures
+from regimes.lab.averages import average, least, most
 from regimes.lab.numbers import Number, cells, each, geometric_mean, largest, smallest
 from regimes.lab.report import Interval, Prediction
 
@@ -121,8 +122,8 @@ def table(rows: "DataFrame") -> "DataFrame":
     for (unit, way, width), some in groups:
         line: dict[str, Any] = {"activation": unit, "trained": WORDS[way], "m": width, "trials": len(some)}
         line |= cells("loss", geometric_mean(some.loss))
-        line |= {"smallest loss": float(some.loss.min()), "largest loss": float(some.loss.max())}
-        line |= {"lower bound for m neurons": float(some.bound.mean()), "steps": float(some.steps.mean())}
+        line |= {"smallest loss": least(some.loss), "largest loss": most(some.loss)}
+        line |= {"lower bound for m neurons": average(some.bound), "steps": average(some.steps)}
         lines.append(line)
     return pandas.DataFrame(lines)
 
@@ -141,7 +142,7 @@ def draw(rows: Any, bands: dict[str, float], m0: int) -> "Figure":
                 color = figures.PALETTE[look["number"]]
                 ax.plot(these.width, these.loss, ".", color=color, markersize=3, alpha=0.6)
                 figures.curve(ax, curve(these), label=WORDS[way], markersize=3, **look)
-            bounds = some[(some.way == FLOW) & (some.width < m0)].groupby("width").bound.mean()
+            bounds = some[(some.way == FLOW) & (some.width < m0)].groupby("width").bound.agg(average)
             ax.plot(bounds.index, bounds, color=figures.GREY, linewidth=1.0, label="no net of m neurons is below")
             ax.set(xscale="log", yscale="log", xlabel="number m of neurons", title=unit)
             ax.set_ylim(bottom=0.02 * bands[unit])

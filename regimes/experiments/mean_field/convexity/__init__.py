@@ -17,6 +17,7 @@ from regimes.experiments.mean_field.convexity.config import TRAINED
 from regimes.experiments.mean_field.convexity.config import Config as Config
 from regimes.experiments.mean_field.convexity.runs import measure as measure
 from regimes.lab import figures
+from regimes.lab.averages import middle
 from regimes.lab.numbers import Number, cells, extent, judged, largest, share
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -78,7 +79,7 @@ def table(rows: "DataFrame") -> "DataFrame":
         line: dict[str, Any] = {"nets": kind, "m": width, "pairs": len(some)}
         for way in WAYS:
             line |= cells(f"{way}: middle above the mean", violations(some, way))
-        line["geodesic: median of middle / mean"] = float((excess(some, "geodesic") + 1).median())
+        line["geodesic: median of middle / mean"] = middle(excess(some, "geodesic") + 1)
         lines.append(line)
     return pandas.DataFrame(lines)
 

@@ -28,6 +28,7 @@ from regimes.experiments.mean_field.deep_diversity.config import Config as Confi
 from regimes.experiments.mean_field.deep_diversity.figure import draw as draw
 from regimes.experiments.mean_field.deep_diversity.numbers import by_arm, column, ends, ratio
 from regimes.experiments.mean_field.deep_diversity.runs import measure as measure
+from regimes.lab.averages import most
 from regimes.lab.numbers import cells, extent, geometric_mean, judged, largest, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -100,5 +101,5 @@ def table(rows: "DataFrame") -> "DataFrame":
         for words, values in columns.items():
             line |= cells(words, by_arm(rows, values).get(arm))
         some = ends(rows, arm)
-        lines.append(line | {"worst seed: risk / risk of f = 0": float((some.risk / some.zero).max())})
+        lines.append(line | {"worst seed: risk / risk of f = 0": most(some.risk / some.zero)})
     return pandas.DataFrame(lines)

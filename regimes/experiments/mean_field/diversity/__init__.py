@@ -27,9 +27,19 @@ from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.mean_field.diversity.config import Config as Config
 from regimes.experiments.mean_field.diversity.figure import draw as draw
-from regimes.experiments.mean_field.diversity.numbers import ends, falls, in_its_sign, merits, share, shares, slack
+from regimes.experiments.mean_field.diversity.numbers import (
+    ends,
+    falls,
+    in_its_sign,
+    merits,
+    over,
+    share,
+    shares,
+    slack,
+)
 from regimes.experiments.mean_field.diversity.runs import measure as measure
-from regimes.lab.numbers import Number, cells, extent, judged, smallest
+from regimes.lab.averages import middle
+from regimes.lab.numbers import Number, among, cells, extent, judged, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -104,11 +114,9 @@ def table(rows: "DataFrame") -> "DataFrame":
         some = last[(last.problem == problem) & (last.start == start)]
         line: dict[str, Any] = {"problem": problem, "start": start, "runs": len(some)}
         line |= cells("proved global", number) | cells("known not to be", spurious.get((problem, start)))
-        line["median of (F − least known F) / F(f = 0)"] = float(((some.value - some.best) / some["first"]).median())
-        line["median of lowest F' / F(f = 0)"] = float((some.lowest / some["first"]).median())
-        missing = some[some.spurious].near
-        line["median angle of the missing neuron to the teacher's, degrees"] = (
-            float(missing.median()) if len(missing) else ""
-        )
+        line["median of (F − least known F) / F(f = 0)"] = middle((some.value - some.best) / some["first"])
+        line["median of lowest F' / F(f = 0)"] = middle(some.lowest / some["first"])
+        missing = among(some.near, some.spurious, over(some, "spurious"))
+        line["median angle of the missing neuron to the teacher's, degrees"] = middle(missing) if len(missing) else ""
         lines.append(line)
     return pandas.DataFrame(lines)

@@ -35,6 +35,7 @@ from regimes.experiments.mean_field.mean_field_resnet.config import Config
 from regimes.experiments.mean_field.mean_field_resnet.config import points as points
 from regimes.experiments.mean_field.mean_field_resnet.pictures import panels
 from regimes.lab import numbers
+from regimes.lab.averages import average
 from regimes.lab.numbers import Number, by_seed, cells, paired, spread
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 from regimes.training.config import TrainConfig
@@ -105,11 +106,11 @@ def table(rows: "DataFrame") -> "DataFrame":
         line: dict[str, Any] = {"arm": spelled(arm), "setting": arm, "seeds": len(some)}
         line["learning rate"] = float(some.learning_rate.iloc[0])
         for part in ("train", "validation", "test"):
-            line[f"{part} error, %"] = float(some[f"{part}_error"].astype(float).mean())
+            line[f"{part} error, %"] = average(some[f"{part}_error"])
         ended = some[weights].to_numpy(dtype=float)
         line |= cells("vanilla − arm, points", gains.get(arm))
         line |= {"block weights": f"{ended.min():.2f} to {ended.max():.2f}"}
-        lines.append(line | {"exchanges a seed": float(some.exchanges.mean())})
+        lines.append(line | {"exchanges a seed": average(some.exchanges)})
     for depth, (vanilla, own) in PUBLISHED.items():
         quoted = {"arm": f"published, ResNet{depth}: vanilla (quoted from other papers)", "test error, %": vanilla}
         gained = {"test error, %": own, "vanilla − arm, points": vanilla - own}

@@ -32,6 +32,7 @@ from regimes.experiments.mean_field.sparse_deconvolution.config import Config as
 from regimes.experiments.mean_field.sparse_deconvolution.config import points as points
 from regimes.experiments.mean_field.sparse_deconvolution.runs import measure as measure
 from regimes.experiments.mean_field.sparse_deconvolution.shares import rates, share, with_excess
+from regimes.lab.averages import least, middle, most
 from regimes.lab.numbers import among, cells, count, extent, judged, largest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -100,14 +101,15 @@ def table(rows: "DataFrame") -> "DataFrame":
 
     lines = []
     for (dim, spikes, way, m), some in with_excess(rows).groupby(["dim", "spikes", "way", "m"], sort=False):
-        good, bad = some[some.success], some[~some.success]
+        good = [among(some[name], some.success, some.excess) for name in ("distance", "largest")]
+        bad = among(some.attained, ~some.success, some.excess)
         line: dict[str, Any] = {"d": dim, "spikes": spikes, "way": way, "m": m or "", "trials": len(some)}
         line |= cells("successes", share(some))
         line |= {
-            "distance, largest": float(good.distance.max()) if len(good) else "",
-            "max |η| − 1 of successes": float(good.largest.max()) - 1 if len(good) else "",
-            "least of failures": float(bad.attained.min()) - 1 if len(bad) else "",
-            "steps, median": float(some.work.median()),
+            "distance, largest": most(good[0]) if len(good[0]) else "",
+            "max |η| − 1 of successes": most(good[1]) - 1 if len(good[1]) else "",
+            "least of failures": least(bad) - 1 if len(bad) else "",
+            "steps, median": middle(some.work),
         }
         lines.append(line)
     return pandas.DataFrame(lines)

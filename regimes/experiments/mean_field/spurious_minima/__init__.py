@@ -34,6 +34,7 @@ from regimes.experiments.mean_field.spurious_minima.numbers import (
     spurious,
 )
 from regimes.experiments.mean_field.spurious_minima.runs import measure as measure
+from regimes.lab.averages import average
 from regimes.lab.numbers import Number, cells, count, extent, judged, largest, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -106,7 +107,7 @@ def table(rows: "DataFrame") -> "DataFrame":
         some = rows[(rows.teacher == k) & (rows.extra == extra)]
         line: dict[str, Any] = {"k": k, "m": k + extra, "starts": len(some)} | cells("spurious", number)
         published = PUBLISHED.get((k, extra), 0.0 if extra == 2 else "")
-        line |= {"published": published, "mean R there": float(spurious(some).risk.mean()) if some.stuck.any() else ""}
+        line |= {"published": published, "mean R there": average(spurious(some).risk) if some.stuck.any() else ""}
         line |= cells("R ≈ 0 after one neuron at the lowest point", cured(some, "after_worst"))
         line |= cells("after one at a random point", cured(some, "after_random"))
         line |= cells("after at most four at lowest points", cured_at_last(some))
