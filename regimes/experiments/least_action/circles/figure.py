@@ -110,11 +110,11 @@ def _arms(ax: Any, runs: Any, arms: list[str], column: str) -> None:
         offsets = np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else np.zeros(1)
         color = figures.PALETTE[(2, 3, 4, 5)[place]]
         ax.plot(place + offsets, values, figures.MARKERS[place], color=color, markersize=3)
-        middle = numbers.median(values[np.isfinite(values)])
-        if middle is not None:
-            ax.plot([place - 0.3, place + 0.3], [middle.value] * 2, color="black", linewidth=1)
-            if middle.drawn:
-                ax.plot([place, place], list(middle.interval), color="black", linewidth=1, marker="_", markersize=5)
+        centre = numbers.median(values) if np.isfinite(values).all() else None
+        if centre is not None:
+            ax.plot([place - 0.3, place + 0.3], [centre.value] * 2, color="black", linewidth=1)
+            if centre.drawn:
+                ax.plot([place, place], list(centre.interval), color="black", linewidth=1, marker="_", markersize=5)
     if column in LOG:
         ax.set_yscale("log")
     if column == "transport":
