@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -270,3 +271,11 @@ def test_group_norm_takes_the_place_of_every_batch_norm():
     for options in ({"groups": 3}, {"groups": 4, "batch_norm": False}):
         with pytest.raises(ValueError, match="groups takes the place of batch norm"):
             resnet9((1, 8, 8), 10, filters=8, **options)
+
+
+def test_its_two_legends_have_room_beside_each_other():
+    file = Path(__file__).parent.parent / "results" / "mnist_low_data_equal_risk" / "rows.csv"
+    made = mnist_low_data.draw(pd.read_csv(file))
+    made.canvas.draw()
+    one, other = (legend.get_window_extent() for legend in made.legends)
+    assert not one.overlaps(other)

@@ -28,7 +28,8 @@ PROGRAM = str(Path(__file__).parent / "joined_run.py")
 
 def command(folder: Path, count: int, *more: str, fault: str = "") -> list[Ended]:
     """`train` with the settings in the folder by `count` processes."""
-    words = ("train", "--config", str(folder / "short.yaml"), "--out", str(folder / "run"), *more)
+    words = ("train", "--config", str(folder / "short.yaml"), *more)
+    words = words if "--out" in more else (*words, "--out", str(folder / "run"))
     return launch(count, PROGRAM, *words, **({"FAULT": fault} if fault else {}))
 
 

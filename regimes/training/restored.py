@@ -48,13 +48,12 @@ def refuse_unlike_schedule(schedule: LRScheduler, held: Mapping[str, Any], epoch
 
 
 def refuse_unlike_objective(own: Mapping[str, Any], held: Mapping[str, Any]) -> None:
-    """ValueError unless the numbers of an objective are of their kinds: λ above 0, the others no NaN, counts whole."""
+    """ValueError unless the numbers of an objective are of their kinds: no NaN, none negative, counts whole."""
     for name, needed in own.items():
         value = held.get(name, needed)  # earlier versions kept less
         if isinstance(needed, Tensor):
             same = isinstance(value, Tensor) and value.shape == needed.shape and value.dtype == needed.dtype
             good = same and not bool(value.isnan().any()) and bool((value >= 0).all())
-            good = good and (name != "multiplier" or bool((value > 0).all()))
         else:
             good = _count(value)
         if not good:

@@ -89,8 +89,10 @@ def draw(rows: "DataFrame") -> "Figure":
             ax.set(title=title)
         for ax in axes[-1]:
             ax.set(xlabel="training samples")
-        made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=4, title="arm")
-        made.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside upper right", ncols=4, title="scored with")
+        shown = [axes[0, place].get_legend_handles_labels() for place in (0, 1)]
+        columns = 4 if sum(len(labels) for _, labels in shown) <= 6 else 2  # more do not fit side by side
+        for series, side, title in zip(shown, ("left", "right"), ("arm", "scored with"), strict=True):
+            made.legend(*series, loc=f"outside upper {side}", ncols=columns, title=title)
         figures.explain(made, _explained(rows, arms, scores, count))
     return made
 
