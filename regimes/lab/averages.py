@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from regimes.lab.numbers import means
+
 
 def average(values: ArrayLike) -> float:
     """The arithmetic mean; NaN of no values, too."""
@@ -30,7 +32,7 @@ def least(values: ArrayLike) -> float:
 def averages(rows: Any, by: Sequence[str], columns: Sequence[str]) -> Any:
     """A frame of the means of the columns over each group of rows, in the order in which the groups come."""
     groups = rows.groupby(list(by) if by else [0] * len(rows), sort=False)
-    return groups[list(columns)].agg(average).reset_index(drop=not by)
+    return means(groups[list(columns)]).reset_index(drop=not by)
 
 
 def _of(number: Any, values: ArrayLike) -> float:

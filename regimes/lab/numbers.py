@@ -217,8 +217,8 @@ def by_seed(rows: Any, column: str) -> Any:
 
 
 def means(groups: Any) -> Any:
-    """The mean of each group of a series; NaN where one of its values is, which pandas leaves out."""
-    return groups.mean().where(groups.count() == groups.size())
+    """The mean of each group, of a series or of columns; NaN where one of its values is, which pandas leaves out."""
+    return groups.mean().where(groups.count().eq(groups.size(), axis=0))
 
 
 def paired(first: Any, second: Any, combine: Callable[[Any, Any], Any]) -> Any:

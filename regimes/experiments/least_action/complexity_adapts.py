@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from regimes.experiments.least_action.known_least.tasks import Config as Config
 from regimes.experiments.least_action.known_least.tasks import measure as measure
 from regimes.lab import figures, numbers
-from regimes.lab.averages import average
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def draw(rows: "DataFrame") -> "Figure":
     made, ax = figures.figure(height=3.3)
     with figures.style():
         for number, (method, some) in enumerate(rows.groupby("method", sort=False)):
-            at = some.groupby("distance").least_transport.agg(average)
+            at = numbers.means(some.groupby("distance").least_transport)
             found = numbers.each(some, "distance", lambda one: numbers.geometric_mean(one.transport))
             figures.curve(ax, {at[key]: one for key, one in found.items()}, number=number, label=NAMES[str(method)])
         ends = [float(rows.least_transport.min()), float(rows.least_transport.max())]

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.control.contractive_robustness.config import CONTRACTIVE, DEEL, PLAIN
 from regimes.lab import figures
-from regimes.lab.averages import average
-from regimes.lab.numbers import each, known, mean
+from regimes.lab.numbers import each, known, mean, means
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +35,7 @@ def draw(rows: "DataFrame") -> "Figure":
                     start = clean if column == "certified" else {}
                     figures.curve(ax, start | values, number=number, label=f"{name}, {words}", **look)
                 column, words, look = KINDS[2]
-                same = some.groupby("epsilon")[column].agg(average)
+                same = means(some.groupby("epsilon")[column])
                 color = figures.PALETTE[number]
                 ax.plot(same.index, same, color=color, label=f"{name}, {words}", **look)
             ax.set(xlabel="ε, Euclidean, images in [0, 1]", title=SHOWN[dataset].partition(":")[0], ylim=(-0.03, 1.03))

@@ -44,9 +44,8 @@ from regimes.experiments.lazy.init_scale.numbers import (
 )
 from regimes.experiments.lazy.init_scale.runs import measure as measure
 from regimes.experiments.lazy.init_scale.runs import work as work
-from regimes.lab.averages import average
 from regimes.lab.intervals import POSITIVE
-from regimes.lab.numbers import Number, cells, geometric_mean, judged, mean
+from regimes.lab.numbers import Number, cells, geometric_mean, judged, mean, means
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ def table(rows: "DataFrame") -> "DataFrame":
     lines = []
     for setting, some in rows.groupby("setting", sort=False):
         end, best = (losses(rows, str(setting), column) for column in ("test_end", "test_best"))
-        for tau, motion in some.groupby("tau").weight_motion.agg(average).items():
+        for tau, motion in means(some.groupby("tau").weight_motion).items():
             line: dict[str, Any] = {"setting": str(setting).replace("_", " "), "τ": tau}
             line |= cells("1000 × loss", end.get(tau)) | cells("1000 × best loss", best.get(tau))
             lines.append(line | {"‖w − w0‖/‖w0‖": motion})

@@ -7,7 +7,7 @@ import numpy as np
 from regimes.experiments.mean_field.complexity.config import CONVEX, FLOW
 from regimes.lab import figures
 from regimes.lab.averages import average, least, most
-from regimes.lab.numbers import Number, cells, each, geometric_mean, largest, smallest
+from regimes.lab.numbers import Number, cells, each, geometric_mean, largest, means, smallest
 from regimes.lab.report import Interval, Prediction
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def draw(rows: Any, bands: dict[str, float], m0: int) -> "Figure":
                 color = figures.PALETTE[look["number"]]
                 ax.plot(these.width, these.loss, ".", color=color, markersize=3, alpha=0.6)
                 figures.curve(ax, curve(these), label=WORDS[way], markersize=3, **look)
-            bounds = some[(some.way == FLOW) & (some.width < m0)].groupby("width").bound.agg(average)
+            bounds = means(some[(some.way == FLOW) & (some.width < m0)].groupby("width").bound)
             ax.plot(bounds.index, bounds, color=figures.GREY, linewidth=1.0, label="no net of m neurons is below")
             ax.set(xscale="log", yscale="log", xlabel="number m of neurons", title=unit)
             ax.set_ylim(bottom=0.02 * bands[unit])

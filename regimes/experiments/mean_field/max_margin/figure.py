@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.mean_field.max_margin.numbers import BOTH, OUTPUT, errors, in_plane
 from regimes.lab import figures
-from regimes.lab.averages import average
 from regimes.lab.intervals import POSITIVE
-from regimes.lab.numbers import each, mean
+from regimes.lab.numbers import each, mean, means
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +27,7 @@ def draw(rows: "DataFrame") -> "Figure":
             looks = looks[looks.least > 0]
             whole = looks.groupby("level").seed.transform("nunique") == rows.seed.nunique()
             looks = looks[whole]
-            places = looks.groupby("level").least.agg(average)
+            places = means(looks.groupby("level").least)
             found = each(looks, "level", lambda some, column=column: mean(some[column], within=POSITIVE))
             figures.curve(left, {float(places[level]): one for level, one in found.items()}, number=number, label=label)
         left.axhline(1.0, color="black", linewidth=0.8)
