@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regimes.errors import UserError
-from regimes.lab.averages import averages
 from regimes.lab.cluster import cluster
 from regimes.lab.config import Settings, dump, load, override
 from regimes.lab.drawing import attempt
@@ -177,6 +176,8 @@ def table_rows(experiment: Any, rows: "pandas.DataFrame") -> list[dict[str, Any]
     if hasattr(experiment, "table"):
         table: Any = experiment.table(rows)
     else:
+        from regimes.lab.averages import averages
+
         axes = [axis for axis in experiment.GRID if axis != "seed" and axis in rows]
         numbers = [name for name in rows.select_dtypes("number").columns if name not in (*axes, "seed")]
         table = averages(rows, axes, numbers)
