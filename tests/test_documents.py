@@ -58,7 +58,8 @@ def small(words: list[str]) -> list[str] | None:
         tiny = ["--train-size", "60", "--max-steps", "2", *sets("validation=20", "test_size=40")]
         if value(arguments, "--config"):
             arguments = [*without(arguments, "--config"), "--dataset", "digits"]
-        swapped = ["digits" if word in LARGE else word for word in without(arguments, "--data-dir", "--device")]
+        given = without(arguments, "--data-dir", "--device", "--train-size", "--max-steps")
+        swapped = ["digits" if word in LARGE else word for word in given]
         return [*swapped, *tiny, *where]
     if name == "ot-gap":
         return [*without(arguments, "--data-dir", "--device"), "--points", "20"]

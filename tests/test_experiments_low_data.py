@@ -453,3 +453,20 @@ def test_the_tuned_arm_has_the_best_mean_at_its_own_size():
     assert set(comparison.tuned(rows, "lap", 100).arm) == {"lap"}
     assert comparison.tuned_keys(rows, 100) == [("lap", True)]
     assert comparison.tuned_keys(rows, 200) == []
+
+
+def test_nothing_is_said_of_the_tuned_arm_where_one_validation_accuracy_is_not_known():
+    """Which arm is best is not known then: the accuracies, transport and settings of the others are not those of it."""
+    rows = published_rows(PUBLISHED, first=0)
+    again = rows[rows.arm == "lap_divided"].assign(arm="lap_divided_lr0.1", learning_rate=0.1, transport=7.0)
+    again = again.assign(train_risk=math.inf, validation=0.1)
+    rows = pandas.concat([rows.assign(validation=0.5), again], ignore_index=True)
+    lost = rows.assign(validation=rows.validation.where(rows.arm != "lap_divided"))
+    (known,), (unknown,) = (
+        [line for line in comparison.lines(some, PUBLISHED, ("paper", "held_out")) if "tuned" in line["arm"]]
+        for some in (rows, lost)
+    )
+    assert known["diverged"] == 0
+    assert known["held-out"] == known["held-out"]
+    said = {name: cell for name, cell in unknown.items() if cell == cell and cell != ""}
+    assert said == {"n": 100, "arm": "LAP, divided, tuned", "run": "yes", "seeds": len(again)}

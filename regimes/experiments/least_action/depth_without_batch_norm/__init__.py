@@ -37,7 +37,7 @@ from regimes.experiments.least_action.depth_without_batch_norm.config import mea
 from regimes.experiments.least_action.depth_without_batch_norm.config import points as points
 from regimes.experiments.least_action.depth_without_batch_norm.falls import BLOCKS, KEYS, Falls, fall, spared
 from regimes.experiments.least_action.depth_without_batch_norm.figure import draw as draw
-from regimes.experiments.least_action.low_data.comparison import lost, named, percent, spelled, to_table
+from regimes.experiments.least_action.low_data.comparison import diverged, named, percent, spelled, to_table
 from regimes.lab import numbers
 from regimes.lab.averages import average, middle
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
@@ -85,5 +85,5 @@ def table(rows: "DataFrame") -> "DataFrame":
             for protocol in ("paper", "held_out"):
                 line |= numbers.cells(spelled(protocol), percent(own, protocol))
             line |= {"training accuracy": 100 * average(own.train_accuracy), "transport": middle(own.transport)}
-            lines.append(line | {"seeds": len(own), "diverged": int(lost(own).sum())})
+            lines.append(line | {"seeds": len(own), "diverged": diverged(own)})
     return to_table(lines)

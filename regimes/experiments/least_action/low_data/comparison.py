@@ -120,7 +120,7 @@ def tuned(rows: Table, method: str, train_size: int) -> Table:
     """The rows of the arm of a method with the best mean validation accuracy over the seeds.
 
     Only seeds count for which all arms of the method were run; no row if there is only one. Where one validation
-    accuracy is not known, the best arm is not known, and neither are its accuracies.
+    accuracy is not known, the best arm is not known, and nothing of its rows but seed, size and method.
     """
     some = rows[(rows.method == method) & (rows.train_size == train_size)]
     arms = some.arm.nunique()
@@ -130,8 +130,9 @@ def tuned(rows: Table, method: str, train_size: int) -> Table:
     if whole.empty:
         return whole
     found = numbers.means(whole.groupby("arm").validation)
-    best = whole[whole.arm == found.fillna(-1.0).idxmax()]
-    return best if found.notna().all() else best.assign(paper=np.nan, held_out=np.nan)
+    if found.notna().all():
+        return whole[whole.arm == found.idxmax()]
+    return whole[whole.arm == whole.arm.iloc[0]][["seed", "train_size", "method"]].reindex(columns=whole.columns)
 
 
 def select(rows: Table, key: Key, train_size: int) -> Table:
@@ -164,6 +165,11 @@ def percent(rows: Table, protocol: str) -> Number | None:
 def lost(rows: Table) -> Any:
     """Which runs have diverged: they end with a risk on their training set that is not finite."""
     return ~np.isfinite(rows.train_risk.astype(float))
+
+
+def diverged(some: Table) -> int | str:
+    """How many of the runs of a line of a table have; an empty cell where the rows of a tuned method are not known."""
+    return "" if some.arm.isna().any() else int(lost(some).sum())
 
 
 def tuned_keys(rows: Table, train_size: int) -> list[Key]:
@@ -225,8 +231,7 @@ def line(some: Table, known: tuple[float, float, float] | None, protocols: Seque
         found |= numbers.cells(spelled(protocol), percent(some, protocol))
     found |= {"lowest held-out": 100 * least(some.held_out), "transport": middle(some.transport)}
     found |= {"λ": middle(some.multiplier), "penalty over risk": _share(some)}
-    found |= {"seeds": len(some), "diverged": int(lost(some).sum())}
-    return found | ({"seeds refreshed": int(some.refreshed.notna().sum())} if "refreshed" in protocols else {})
+    return found | {"seeds": len(some), "diverged": diverged(some)}
 
 
 def _share(some: Table) -> float | str:
