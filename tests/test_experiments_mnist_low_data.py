@@ -126,6 +126,19 @@ def test_the_table_has_the_p_of_holm_over_all_its_lines():
     assert told["ratio of deviations"].max() < 0.55
 
 
+@pytest.mark.parametrize(("p", "above"), [(0.02, 1.0), (0.03, math.nan), (0.06, 0.0)])
+def test_a_difference_that_is_not_known_leaves_open_what_its_p_decides(p, above, monkeypatch):
+    """Of two tests, Holm's p of the other is between p and 2 p."""
+    one = {"compared": "LAP − control", "difference": 1.0, "p": p, "p, Holm": 2 * p}
+    other = {"compared": "LAP − vanilla", "difference": math.nan, "p": math.nan, "p, Holm": math.nan}
+    monkeypatch.setattr(contrasts, "lines", lambda rows: [one, other])
+    found = contrasts.beyond_chance(None)
+    assert found["cells in which LAP − control is above 0 (Holm, 5 %)"] == pytest.approx(above, nan_ok=True)
+    assert found["cells in which LAP − control is below 0 (Holm, 5 %)"] == 0
+    assert math.isnan(found["cells in which LAP − vanilla is above 0 (Holm, 5 %)"])
+
+
+
 def test_the_figure_shows_the_means_at_their_size():
     made = mnist_low_data.draw(table())
     axes = made.axes

@@ -231,16 +231,20 @@ def lines(rows: Table) -> list[dict[str, Any]]:
 
 
 def beyond_chance(rows: Table) -> dict[str, float]:
-    """How many differences of each pair are above and below 0 by Holm's p over all lines, 5 %."""
+    """How many differences of each pair are above and below 0 by Holm's p over all lines, 5 %.
+
+    Not known (NaN) where a difference is not, or where the p of another line, which is not, decides.
+    """
+    every = lines(rows)
+    lowest = holm([0.0 if np.isnan(line["difference"]) else line["p"] for line in every])
     found: dict[str, float] = {}
-    for line in lines(rows):
-        name, small = line["compared"], line["p, Holm"] < 0.05
-        known = not np.isnan(line["difference"])
+    for line, least in zip(every, lowest, strict=True):
+        name, highest, value = line["compared"], line["p, Holm"], line["difference"]
         for side, sign in (("above", 1), ("below", -1)):
             words = f"cells in which {name} is {side} 0 (Holm, 5 %)"
-            found[words] = found.get(words, 0.0) + (
-                float(small and np.sign(line["difference"]) == sign) if known else np.nan
-            )
+            there = np.sign(value) == sign
+            open_ = np.isnan(value) or (there and (highest < 0.05) != (least < 0.05))
+            found[words] = found.get(words, 0.0) + (np.nan if open_ else float(there and highest < 0.05))
         words = f"cells in which {name} was compared"
         found[words] = found.get(words, 0.0) + 1
     return found
