@@ -138,7 +138,6 @@ def test_a_difference_that_is_not_known_leaves_open_what_its_p_decides(p, above,
     assert math.isnan(found["cells in which LAP − vanilla is above 0 (Holm, 5 %)"])
 
 
-
 def test_the_figure_shows_the_means_at_their_size():
     made = mnist_low_data.draw(table())
     axes = made.axes
