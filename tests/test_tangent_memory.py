@@ -13,6 +13,7 @@ from regimes.tangent.gram import whole
 from regimes.tangent.gram.blocks import Store
 from regimes.tangent.gram.features import Features
 from regimes.tangent.gram.footprint import most_bytes
+from regimes.tangent.gram.forms import APPLIED, FORMS, ROWS, Sizes, cheapest
 
 PROGRAM = """
 import sys
@@ -136,6 +137,43 @@ def test_a_kernel_that_surely_fits_is_measured_by_one_call(monkeypatch):
         measured.clear()
         tangent_operator(model, x, memory=memory).gram()
         assert measured == calls
+
+
+def test_what_is_pulled_back_is_held_for_one_output_at_a_time(monkeypatch):
+    """A further output takes what is kept of it: here a hundredth of what arrives at the layers."""
+    found = []
+    measured = Features.measured
+    monkeypatch.setattr(Features, "measured", lambda *given: found.append(measured(*given)) or found[-1])
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(4 * 36**2, 8))
+    model[-1].requires_grad_(False)
+    tangent_operator(model, torch.randn(20, 1, 40, 40), memory=2**16).gram()
+    peak, kept = found[0]
+    assert kept.output <= 200 * 4
+    assert peak.output <= 1.01 * kept.output
+
+
+def test_pieces_that_do_not_fit_are_kept_in_the_form_that_takes_less(monkeypatch):
+    """On 32 positions rows of 129 · 128 numbers and the products of two factors take about as long."""
+    sizes = Sizes(1, 10, 1, 32, 128, 129, 60)
+    forms = FORMS["matrix"]
+    assert cheapest(sizes, forms) is ROWS
+    assert cheapest(sizes, forms, filed=True) is APPLIED
+    chosen = []
+    sized = Features.sized
+    monkeypatch.setattr(Features, "sized", lambda *given: chosen.append(sized(*given)) or chosen[-1])
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.out = nn.Linear(128, 128), nn.Linear(128, 10)
+
+        def forward(self, x):
+            return self.out(self.inner(x).tanh().mean(1))
+
+    model, x = Tokens(), torch.randn(60, 32, 128)
+    kernels = [tangent_operator(model, x, memory=memory).gram() for memory in (2**31, 2**25)]
+    assert [found.forms[0] for found in chosen] == [ROWS, APPLIED]
+    assert (kernels[0] - kernels[1]).abs().max() <= 1e-5 * kernels[0].abs().max()
 
 
 def test_few_of_many_outputs_do_not_take_the_square_of_their_number():

@@ -198,7 +198,7 @@ class TangentOperator:
             self._names, self._covered = list(params), coverage(self.model, params, self._two(x2), self.outputs)
         features = Features(
             self.model, params, self._covered, self.tangent.rows, chosen, self.outputs, outputs, self.tangent.dtype
-        ).sized(len(self.x))
+        ).sized(len(self.x), self.memory)
         return Task(features, self.x, x2, self._two(x2), self.memory, block, progress, self.caller)
 
     def _chosen(self, outputs: str | Sequence[int]) -> tuple[Tensor, Outputs]:

@@ -15,6 +15,8 @@ from regimes.machine import give_back_memory
 from regimes.tangent.gram.forms import Form, Piece
 
 COUNTED = 0.8  # share of the memory promised that is planned with; libraries and the allocator take the rest unseen
+_KEPT = 0.85  # share of that which pieces may take where all of them stay
+_FEW = 16  # samples at a time: where they would be fewer, pieces do not stay
 
 
 class Block(NamedTuple):
@@ -59,19 +61,24 @@ class Layout(NamedTuple):
     strip: int = 1  # blocks of the left side that are held together
 
 
+def stays(everything: int | float, memory: int) -> bool:
+    """Whether all pieces, of so many bytes together, may stay in memory beside the work."""
+    return everything <= _KEPT * COUNTED * memory
+
+
 def layout(n: int, k: int, peak: Bytes, kept: Bytes, memory: int, block: int | None) -> Layout:
     """Sizes such that pieces, work and tile take `memory` bytes together, where one sample and one output do.
 
     n: samples of both sides together. COUNTED of it is planned with.
     """
-    memory = int(COUNTED * memory)
+    whole, memory = memory, int(COUNTED * memory)
     outputs = k
     while outputs > 1 and (peak.of(1, outputs) > memory / 2 or kept.of(1, outputs) > memory / 5):
         outputs = ceil(outputs / 2)
     everything = kept.stored(n, k, outputs)
-    stays = everything <= 0.7 * memory and peak.of(1, outputs) <= memory - everything
-    if stays:
-        samples = peak.samples(memory - everything, outputs)
+    work = Bytes(*(max(0.0, most - own) for most, own in zip(peak, kept, strict=True)))  # beside what is kept
+    samples = work.samples(memory - everything, outputs)
+    if stays(everything, whole) and samples >= min(n, _FEW):
         return Layout(min(n, block or samples), outputs, True, memory - everything)
     if block is None and outputs == k:
         samples = min(n, peak.samples(memory / 2, k), kept._replace(fixed=0).samples(memory / 8, k))

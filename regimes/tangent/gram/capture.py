@@ -128,17 +128,19 @@ def capture_some(
     wanted = [found[group.names[0]] for group in groups]
     keys = [[(use.node, layers.leading(use)) for use in each] for each in wanted]
     with torch.no_grad():
-        local = _local(output, n, groups, keys) if checked else [True for _ in groups]
-        deltas = _pull_back(output, {key for each in keys for key in each}, cotangents)
-        left = Counter(key for each in keys for key in set(each))
-        pieces: list[Piece | None] = []
-        for group, each, own, here in zip(groups, wanted, keys, local, strict=True):
-            pieces.append(_piece(group, each, [deltas[key] for key in own], n, outputs) if here else None)
-            for key in set(own):
-                left[key] -= 1
-                if left[key] == 0:
-                    del deltas[key]
-    return pieces
+        here = _local(output, n, groups, keys) if checked else [True for _ in groups]
+        of_groups = zip(groups, wanted, keys, here, strict=True)
+        readers = [
+            _Reader(group, each, own, n, len(cotangents)) if there else None for group, each, own, there in of_groups
+        ]
+        edges = {key for reader in readers if reader is not None for key in reader.keys}
+        for place, cotangent in enumerate(cotangents):
+            deltas = _pull_back(output, edges, cotangent)
+            for reader in readers:
+                if reader is not None:
+                    reader.read(deltas, place)
+            del deltas  # before the next are formed
+        return [None if reader is None else reader.piece(outputs) for reader in readers]
 
 
 def _local(output: Tensor, n: int, groups: Sequence[Group], keys: Sequence[Sequence[Key]]) -> list[bool]:
@@ -148,44 +150,75 @@ def _local(output: Tensor, n: int, groups: Sequence[Group], keys: Sequence[Seque
     source = torch.Generator().manual_seed(0)
     cotangent = torch.randn(output.shape, generator=source, dtype=torch.float64, device="cpu").to(output).reshape(n, -1)
     cotangent[outside] = 0
-    deltas = _pull_back(output, {key for each in keys for key in each}, [cotangent])
+    deltas = _pull_back(output, {key for each in keys for key in each}, cotangent)
     return [
         not any(bool(_located(deltas[key], n, group.minor)[outside].any()) for key in own)
         for group, own in zip(groups, keys, strict=True)
     ]
 
 
-def _pull_back(output: Tensor, keys: set[Key], cotangents: Sequence[Tensor]) -> dict[Key, Tensor]:
-    """(N, K, ...) for each operation, split after its first axes: the cotangents pulled back to its output."""
+def _pull_back(output: Tensor, keys: set[Key], cotangent: Tensor) -> dict[Key, Tensor]:
+    """(N, 1, ...) for each operation, split after its first axes: the cotangent pulled back to its output."""
     nodes = list({node for node, _ in keys})
-    edges = [GradientEdge(node, 0) for node in nodes]
+    if not nodes:
+        return {}
+    edges, options = [GradientEdge(node, 0) for node in nodes], {"retain_graph": True, "allow_unused": True}
+    pulled = dict(
+        zip(nodes, torch.autograd.grad(output, edges, cotangent.reshape(output.shape), **options), strict=True)
+    )
     found: dict[Key, Tensor] = {}
     for node, first in keys:
-        shape = shape_of(node)
-        found[node, first] = output.new_empty((prod(shape[:first]), len(cotangents), *shape[first:]))
-    for place, cotangent in enumerate(cotangents):
-        options = {"retain_graph": True, "allow_unused": True}
-        pulled = torch.autograd.grad(output, edges, cotangent.reshape(output.shape), **options)
-        for key, target in found.items():
-            value = pulled[nodes.index(key[0])]
-            target[:, place] = 0 if value is None else value.reshape(target[:, place].shape)
+        shape, value = shape_of(node), pulled[node]
+        value = output.new_zeros(shape) if value is None else value
+        found[node, first] = value.reshape(prod(shape[:first]), 1, *shape[first:])
     return found
 
 
-def _piece(group: Group, each: Sequence[Use], deltas: Sequence[Tensor], n: int, outputs: Outputs) -> Piece:
+class _Reader:
+    """What one group keeps of n samples: read output after output, so that the deltas of one are held at a time."""
+
+    def __init__(self, group: Group, each: Sequence[Use], keys: Sequence[Key], n: int, outputs: int) -> None:
+        self.keys = keys
+        self._group, self._each, self._n, self._outputs = group, each, n, outputs
+        self._inputs = _inputs(group, each, n)
+        self._found: Tensor | None = None  # (n, K, ...)
+
+    def read(self, deltas: Mapping[Key, Tensor], place: int) -> None:
+        each = [deltas[key] for key in self.keys]
+        value = _deltas(self._group, self._each, each, self._n)
+        value = value if self._inputs is None else self._group.form.read(value, self._inputs)
+        if self._found is None:
+            self._found = value.new_empty((self._n, self._outputs, *value.shape[2:]))
+        self._found[:, place] = value[:, 0]
+
+    def piece(self, outputs: Outputs) -> Piece:
+        """Of all outputs; what was read is let go."""
+        found, self._found = self._found, None
+        inputs, self._inputs = self._inputs, None
+        assert found is not None
+        return (outputs.rows(found),) if inputs is None else self._group.form.keep(found, inputs, outputs)
+
+
+def _inputs(group: Group, each: Sequence[Use], n: int) -> Tensor | None:
+    """Of a matrix (n, g, i, S), of a table its numbers (n, S)."""
     if group.kind == "vector":
-        parts = [layers.vector_rows(use, delta) for use, delta in zip(each, deltas, strict=True)]
-        parts = [_located(part, n, group.minor).sum(1) for part in parts]
-        return (outputs.rows(sum(parts[1:], parts[0])),)
+        return None
     if group.kind == "lookup":
-        read = [layers.lookup_factors(use, delta) for use, delta in zip(each, deltas, strict=True)]
-        numbers = torch.cat([_located(number, n, group.minor) for _, number in read], 1)
-        delta = torch.cat([_located(delta, n, group.minor) for delta, _ in read], 1)  # (n, S, K, o)
-        return group.form.keep(delta.permute(0, 2, 3, 1)[:, :, None], numbers, outputs)
+        return torch.cat([_located(layers.lookup_numbers(use), n, group.minor) for use in each], 1)
     with_bias = len(group.names) == 2
-    read = [layers.matrix_factors(use, delta, with_bias) for use, delta in zip(each, deltas, strict=True)]
-    delta = _joined([_positions(delta, n, group.minor) for delta, _ in read])
-    return group.form.keep(delta, _joined([_positions(inputs, n, group.minor) for _, inputs in read]), outputs)
+    return _joined([_positions(layers.matrix_inputs(use, with_bias), n, group.minor) for use in each])
+
+
+def _deltas(group: Group, each: Sequence[Use], deltas: Sequence[Tensor], n: int) -> Tensor:
+    """Of a matrix or table (n, k, g, o, S), of a vector its rows (n, k, p)."""
+    pairs = list(zip(each, deltas, strict=True))
+    if group.kind == "vector":
+        parts = [_located(layers.vector_rows(use, delta), n, group.minor).sum(1) for use, delta in pairs]
+        return sum(parts[1:], parts[0])
+    if group.kind == "lookup":
+        parts = [_located(layers.lookup_deltas(use, delta), n, group.minor) for use, delta in pairs]
+        return torch.cat(parts, 1).permute(0, 2, 3, 1)[:, :, None]  # from (n, S, K, o)
+    return _joined([_positions(layers.matrix_deltas(use, delta), n, group.minor) for use, delta in pairs])
 
 
 def _located(rows: Tensor, n: int, minor: bool) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from regimes.conventions import Params
-from regimes.tangent.gram.blocks import Block, Bytes, fitted
+from regimes.tangent.gram.blocks import Block, Bytes, fitted, stays
 from regimes.tangent.gram.capture import Group, capture
 from regimes.tangent.gram.coverage import Coverage
 from regimes.tangent.gram.footprint import most_bytes
@@ -35,14 +35,20 @@ class Features(NamedTuple):
     def forms(self) -> list[Form]:
         return [group.form for group in self.covered.groups] + [ROWS for _ in self.covered.rest]
 
-    def sized(self, n: int) -> "Features":
-        """With the cheapest form for each group, for n samples."""
+    def sized(self, n: int, memory: int) -> "Features":
+        """With the cheapest form for each group, for n samples; where the pieces do not fit, of files as well."""
         kernels, outputs, more = self.outputs.sizes(len(self.chosen))
-        groups = [
-            group._replace(form=cheapest(_sizes(group, kernels, outputs, more, n), FORMS[group.kind]))
-            for group in self.covered.groups
-        ]
-        return self._replace(covered=self.covered._replace(groups=tuple(groups)))
+        groups = [(group, _sizes(group, kernels, outputs, more, n)) for group in self.covered.groups]
+
+        def chosen(filed: bool) -> list[Form]:
+            return [cheapest(sizes, FORMS[group.kind], filed=filed) for group, sizes in groups]
+
+        forms = chosen(filed=False)
+        kept = n * sum(form.kept(sizes) for form, (_, sizes) in zip(forms, groups, strict=True))
+        if not stays(kept * self.dtype.itemsize, memory):
+            forms = chosen(filed=True)
+        found = tuple(group._replace(form=form) for form, (group, _) in zip(forms, groups, strict=True))
+        return self._replace(covered=self.covered._replace(groups=found))
 
     def pieces(self, x: Tensor, outputs: slice = slice(None), *, checked: bool = True) -> list[Piece]:
         chosen = self.chosen[outputs]

@@ -10,8 +10,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from regimes.machine import give_back_memory
+
 Piece = tuple[Tensor, ...]
 _PASS = 8  # multiply-adds in the time that one entry takes to be read, changed and written
+_FILED = 200  # multiply-adds in the time that a number takes to be written to a file and read from it
 
 
 class Outputs(NamedTuple):
@@ -69,8 +72,16 @@ class Form(Protocol):
         """Numbers that the work on one pair of samples takes beside the tile."""
         ...
 
-    def keep(self, delta: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
-        """From (n, k, g, o, S) and (n, g, i, S)."""
+    def kept(self, s: Sizes) -> int | float:
+        """Numbers that are kept of one sample."""
+        ...
+
+    def read(self, delta: Tensor, inputs: Tensor) -> Tensor:
+        """What is kept of some outputs, (n, k, ...), from (n, k, g, o, S) and (n, g, i, S)."""
+        ...
+
+    def keep(self, read: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
+        """The piece, from what was read of all outputs."""
         ...
 
     def take(self, piece: Piece, samples: slice) -> Piece: ...
@@ -92,14 +103,18 @@ class Rows:
     def room(self, s: Sizes) -> int | float:
         return s.kernels * s.outputs**2
 
-    def keep(self, delta: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
+    def kept(self, s: Sizes) -> int | float:
+        return s.kernels * s.outputs * s.groups * s.left * s.right
+
+    def read(self, delta: Tensor, inputs: Tensor) -> Tensor:
         n, k, g, o, positions = delta.shape
         if positions == 1:
-            products = delta * inputs.permute(0, 1, 3, 2)[:, None]
-        else:
-            stacked = delta.transpose(1, 2).reshape(n, g, k * o, positions) @ inputs.mT
-            products = stacked.unflatten(2, (k, o)).transpose(1, 2)
-        return (outputs.rows(products.reshape(n, k, -1)),)
+            return (delta * inputs.permute(0, 1, 3, 2)[:, None]).flatten(2)
+        stacked = delta.transpose(1, 2).reshape(n, g, k * o, positions) @ inputs.mT
+        return stacked.unflatten(2, (k, o)).transpose(1, 2).flatten(2)
+
+    def keep(self, read: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
+        return (outputs.rows(read),)
 
     def take(self, piece: Piece, samples: slice) -> Piece:
         return (piece[0][:, samples],)
@@ -128,8 +143,14 @@ class Pairs:
         inner = 1.25 if s.right == 0 else 1.0  # numbers are compared first: a byte each
         return s.groups * s.positions**2 * (s.kernels * s.outputs**2 * (1 + 1 / s.positions) + inner)
 
-    def keep(self, delta: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
-        factors = outputs.factors(delta.mT)
+    def kept(self, s: Sizes) -> int | float:
+        return s.groups * s.positions * (s.kernels * s.outputs * s.left + s.right)
+
+    def read(self, delta: Tensor, inputs: Tensor) -> Tensor:
+        return delta
+
+    def keep(self, read: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
+        factors = outputs.factors(read.mT)
         return (factors, inputs if not inputs.is_floating_point() else inputs.permute(1, 0, 3, 2).contiguous())
 
     def take(self, piece: Piece, samples: slice) -> Piece:
@@ -166,7 +187,7 @@ class Applied:
         inner = 1.25 if s.right == 0 else s.groups + 1.0  # and those of one group in the other order
         return s.positions * (s.positions * inner + s.left) + s.outputs
 
-    keep, take, axes = Pairs.keep, Pairs.take, Pairs.axes
+    kept, read, keep, take, axes = Pairs.kept, Pairs.read, Pairs.keep, Pairs.take, Pairs.axes
 
     def add(self, tile: Tensor, one: Piece, other: Piece) -> None:
         (a, x), (b, y) = one, other
@@ -175,13 +196,15 @@ class Applied:
             inputs = _inner(x, y, a.dtype).view(-1, n1 * s1, n2, s2).transpose(1, 2)
         else:
             inputs = (x.reshape(1, -1, 1) == y[:, None]).to(a.dtype)[None]
+        applied = a.new_empty(n2, n1 * s1, o)  # once: malloc may not find room for the next where this one was
         for kernel, left, right in zip(tile, a, b, strict=True):
             for delta, across, delta2 in zip(left, inputs, right, strict=True):
                 across = across.contiguous()  # (n2, n1 S, S')
                 for output in range(delta2.shape[1]):
-                    applied = (across @ delta2[:, output]).view(n2, n1, s1 * o)
-                    kernel[..., output] += delta.reshape(n1, k1, s1 * o) @ applied.permute(1, 2, 0)
-                    del applied  # before the next is formed
+                    torch.bmm(across, delta2[:, output], out=applied)
+                    kernel[..., output] += delta.reshape(n1, k1, s1 * o) @ applied.view(n2, n1, s1 * o).permute(1, 2, 0)
+        del applied
+        give_back_memory()  # nor for that of the next group
 
 
 def _inner(x: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
@@ -197,6 +220,10 @@ ROWS, PAIRS, APPLIED = Rows(), Pairs(), Applied()
 FORMS: dict[str, tuple[Form, ...]] = {"matrix": (PAIRS, ROWS, APPLIED), "lookup": (PAIRS, APPLIED), "vector": (ROWS,)}
 
 
-def cheapest(sizes: Sizes, forms: Sequence[Form]) -> Form:
-    """Of several forms the one that takes the fewest multiply-adds."""
-    return min(forms, key=lambda form: form.cost(sizes))
+def cheapest(sizes: Sizes, forms: Sequence[Form], *, filed: bool = False) -> Form:
+    """Of several forms the one that takes the fewest multiply-adds; `filed`: with what is kept going through files.
+
+    Of n samples there are about n/2 pairs for each.
+    """
+    files = 2 * _FILED / sizes.samples if filed else 0
+    return min(forms, key=lambda form: form.cost(sizes) + files * form.kept(sizes))

@@ -93,25 +93,28 @@ def matrix_axes(each: Sequence[Use], n: int, with_bias: bool) -> tuple[int, int,
     return groups, max(1, positions), shape[1] // groups, prod(use.shape[1:]) + with_bias
 
 
-def matrix_factors(use: Use, delta: Tensor, with_bias: bool) -> tuple[Tensor, Tensor]:
-    """(N, K, g, o, L) and (N, g, i, L): the derivative is Σ_L of their products, in each of the g groups.
+def matrix_deltas(use: Use, delta: Tensor) -> Tensor:
+    """(N, K, g, o, L): the derivative is Σ_L of their products with the inputs, in each of the g groups."""
+    if use.node.name() == "ConvolutionBackward0":
+        delta = delta.flatten(3).unflatten(2, (use.node._saved_groups, -1))
+    else:
+        delta = delta[:, :, None, :, None]
+    return delta * use.factor if use.factor != 1 else delta
 
-    with_bias: a last input of ones, whose column is the derivative of the bias.
-    """
+
+def matrix_inputs(use: Use, with_bias: bool) -> Tensor:
+    """(N, g, i, L); with_bias: with a last input of ones, whose column is the derivative of the bias."""
     node = use.node
     if node.name() == "ConvolutionBackward0":
-        groups = node._saved_groups
-        delta = delta.flatten(3).unflatten(2, (groups, -1))
-        inputs = _patches(use, delta.shape[-1]).unflatten(1, (groups, -1))
+        inputs = _patches(use).unflatten(1, (node._saved_groups, -1))
     else:
         inputs = (node._saved_mat1 if node.name() == "AddmmBackward0" else node._saved_self)[:, None, :, None]
-        delta = delta[:, :, None, :, None]
-    if with_bias:
-        inputs = torch.cat([inputs, inputs.new_ones(()).expand(*inputs.shape[:2], 1, inputs.shape[3])], 2)
-    return delta * use.factor if use.factor != 1 else delta, inputs
+    if not with_bias:
+        return inputs
+    return torch.cat([inputs, inputs.new_ones(()).expand(*inputs.shape[:2], 1, inputs.shape[3])], 2)
 
 
-def _patches(use: Use, positions: int) -> Tensor:
+def _patches(use: Use) -> Tensor:
     """(N, channels · kernel, L): what the kernel of a convolution sees at each of the L positions."""
     node, kernel, out = use.node, use.shape[2:], shape_of(use.node)[2:]
     x = F.pad(node._saved_input, [side for pad in reversed(node._saved_padding) for side in (pad, pad)])
@@ -125,7 +128,7 @@ def _patches(use: Use, positions: int) -> Tensor:
         ),
         x.storage_offset(),
     )
-    return windows.reshape(len(x), -1, positions)
+    return windows.reshape(len(x), -1, prod(out))
 
 
 def lookup_axes(each: Sequence[Use], n: int) -> tuple[int, int, int, int]:
@@ -133,11 +136,15 @@ def lookup_axes(each: Sequence[Use], n: int) -> tuple[int, int, int, int]:
     return 1, max(1, sum(rows(use) for use in each) // n), each[0].shape[-1], 0
 
 
-def lookup_factors(use: Use, delta: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, K, o) and (N,): the derivative is delta in the row that the number names."""
+def lookup_deltas(use: Use, delta: Tensor) -> Tensor:
+    """(N, K, o): the derivative is delta in the row that the number names."""
     numbers = use.node._saved_indices.reshape(-1)
-    delta = delta * use.factor
-    return delta.masked_fill((numbers == use.node._saved_padding_idx)[:, None, None], 0), numbers
+    return (delta * use.factor).masked_fill((numbers == use.node._saved_padding_idx)[:, None, None], 0)
+
+
+def lookup_numbers(use: Use) -> Tensor:
+    """(N,)"""
+    return use.node._saved_indices.reshape(-1)
 
 
 def vector_rows(use: Use, delta: Tensor) -> Tensor:

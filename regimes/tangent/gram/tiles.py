@@ -12,7 +12,7 @@ from regimes.tangent.finite import CURE
 from regimes.tangent.gram.blocks import Block, Held, Strip
 from regimes.tangent.gram.forms import Form, Outputs, Piece
 
-TILING = 3  # goes up with each change of the order of tiles: a file that was begun in another order cannot go on
+TILING = 4  # goes up with each change of the order of tiles: a file that was begun in another order cannot go on
 _PARTS = 8  # a block on the diagonal is cut into at least so many parts, to leave out what lies below
 _CACHE = 32 * 2**20  # bytes of the work on a tile at most: of more, parts leave the cache before they are read
 _ROWS = 256  # but not into parts of fewer rows: small products are slow

@@ -77,7 +77,8 @@ class Task(NamedTuple):
 
     def _of(self, outputs: slice, n: int) -> "Task":
         """The same for some of the chosen outputs."""
-        return self._replace(features=self.features._replace(chosen=self.features.chosen[outputs]).sized(n))
+        some = self.features._replace(chosen=self.features.chosen[outputs])
+        return self._replace(features=some.sized(n, self.memory))
 
     def stores(self, sized: "Sized", place: str) -> list[Store]:
         """The pieces of one side, or of both."""
