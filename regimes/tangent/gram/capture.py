@@ -158,7 +158,7 @@ def _local(output: Tensor, n: int, groups: Sequence[Group], keys: Sequence[Seque
 
 
 def _pull_back(output: Tensor, keys: set[Key], cotangent: Tensor) -> dict[Key, Tensor]:
-    """(N, 1, ...) for each operation, split after its first axes: the cotangent pulled back to its output."""
+    """(N, ...) for each operation, split after its first axes: the cotangent pulled back to its output."""
     nodes = list({node for node, _ in keys})
     if not nodes:
         return {}
@@ -170,7 +170,7 @@ def _pull_back(output: Tensor, keys: set[Key], cotangent: Tensor) -> dict[Key, T
     for node, first in keys:
         shape, value = shape_of(node), pulled[node]
         value = output.new_zeros(shape) if value is None else value
-        found[node, first] = value.reshape(prod(shape[:first]), 1, *shape[first:])
+        found[node, first] = value.reshape(prod(shape[:first]), *shape[first:])
     return found
 
 
@@ -180,29 +180,41 @@ class _Reader:
     def __init__(self, group: Group, each: Sequence[Use], keys: Sequence[Key], n: int, outputs: int) -> None:
         self.keys = keys
         self._group, self._each, self._n, self._outputs = group, each, n, outputs
-        self._inputs = _inputs(group, each, n)
+        vector = group.kind == "vector"
+        self._factors = [layers.vector_factor(use) for use in each] if vector else []
+        self._inputs = None if vector else _inputs(group, each, n)
         self._found: Tensor | None = None  # (n, K, ...)
 
     def read(self, deltas: Mapping[Key, Tensor], place: int) -> None:
-        each = [deltas[key] for key in self.keys]
-        value = _deltas(self._group, self._each, each, self._n)
-        value = value if self._inputs is None else self._group.form.read(value, self._inputs)
+        """Of one output, the number `place`."""
+        group, each = self._group, [deltas[key] for key in self.keys]
+        if self._inputs is None:
+            value = _vector(group, self._each, each, self._factors, self._n)
+        else:
+            value = group.form.read(_deltas(group, self._each, each, self._n), self._inputs)
         if self._found is None:
-            self._found = value.new_empty((self._n, self._outputs, *value.shape[2:]))
-        self._found[:, place] = value[:, 0]
+            self._found = value.new_empty((self._n, self._outputs, *value.shape[1:]))
+        self._found[:, place] = value
 
     def piece(self, outputs: Outputs) -> Piece:
         """Of all outputs; what was read is let go."""
         found, self._found = self._found, None
-        inputs, self._inputs = self._inputs, None
+        inputs, self._inputs, self._factors = self._inputs, None, []
         assert found is not None
         return (outputs.rows(found),) if inputs is None else self._group.form.keep(found, inputs, outputs)
 
 
-def _inputs(group: Group, each: Sequence[Use], n: int) -> Tensor | None:
+def _vector(
+    group: Group, each: Sequence[Use], deltas: Sequence[Tensor], factors: Sequence[Tensor | None], n: int
+) -> Tensor:
+    """The derivatives (n, p) of a broadcast parameter."""
+    rows = [layers.vector_rows(*one) for one in zip(each, deltas, factors, strict=True)]
+    parts = [_located(part, n, group.minor).sum(1) for part in rows]
+    return sum(parts[1:], parts[0])
+
+
+def _inputs(group: Group, each: Sequence[Use], n: int) -> Tensor:
     """Of a matrix (n, g, i, S), of a table its numbers (n, S)."""
-    if group.kind == "vector":
-        return None
     if group.kind == "lookup":
         return torch.cat([_located(layers.lookup_numbers(use), n, group.minor) for use in each], 1)
     with_bias = len(group.names) == 2
@@ -210,14 +222,11 @@ def _inputs(group: Group, each: Sequence[Use], n: int) -> Tensor | None:
 
 
 def _deltas(group: Group, each: Sequence[Use], deltas: Sequence[Tensor], n: int) -> Tensor:
-    """Of a matrix or table (n, k, g, o, S), of a vector its rows (n, k, p)."""
+    """(n, g, o, S) of a matrix or table."""
     pairs = list(zip(each, deltas, strict=True))
-    if group.kind == "vector":
-        parts = [_located(layers.vector_rows(use, delta), n, group.minor).sum(1) for use, delta in pairs]
-        return sum(parts[1:], parts[0])
     if group.kind == "lookup":
         parts = [_located(layers.lookup_deltas(use, delta), n, group.minor) for use, delta in pairs]
-        return torch.cat(parts, 1).permute(0, 2, 3, 1)[:, :, None]  # from (n, S, K, o)
+        return torch.cat(parts, 1).mT[:, None]  # from (n, S, o)
     return _joined([_positions(layers.matrix_deltas(use, delta), n, group.minor) for use, delta in pairs])
 
 

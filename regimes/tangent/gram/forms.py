@@ -77,11 +77,11 @@ class Form(Protocol):
         ...
 
     def read(self, delta: Tensor, inputs: Tensor) -> Tensor:
-        """What is kept of some outputs, (n, k, ...), from (n, k, g, o, S) and (n, g, i, S)."""
+        """What is kept of one output, (n, ...), from (n, g, o, S) and (n, g, i, S)."""
         ...
 
     def keep(self, read: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
-        """The piece, from what was read of all outputs."""
+        """The piece, from what was read of all outputs, (n, k, ...)."""
         ...
 
     def take(self, piece: Piece, samples: slice) -> Piece: ...
@@ -94,7 +94,7 @@ class Form(Protocol):
 
 
 class Rows:
-    """The derivatives themselves: (B, n, K, p)."""
+    """The derivatives themselves: (B, n, K, p), in the order of groups, inputs and deltas."""
 
     def cost(self, s: Sizes) -> int | float:
         p = s.groups * s.left * s.right
@@ -107,11 +107,8 @@ class Rows:
         return s.kernels * s.outputs * s.groups * s.left * s.right
 
     def read(self, delta: Tensor, inputs: Tensor) -> Tensor:
-        n, k, g, o, positions = delta.shape
-        if positions == 1:
-            return (delta * inputs.permute(0, 1, 3, 2)[:, None]).flatten(2)
-        stacked = delta.transpose(1, 2).reshape(n, g, k * o, positions) @ inputs.mT
-        return stacked.unflatten(2, (k, o)).transpose(1, 2).flatten(2)
+        products = inputs * delta.mT if delta.shape[-1] == 1 else inputs @ delta.mT
+        return products.flatten(1)
 
     def keep(self, read: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
         return (outputs.rows(read),)

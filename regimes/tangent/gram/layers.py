@@ -1,7 +1,7 @@
 """What one operation adds to the derivative of a parameter, read from what the graph saved of it.
 
-N rows are the leading axes of an operation: samples, times positions where those are folded into them. K cotangents
-are pulled back at once; delta (N, K, ...) is what arrives at the operation.
+N rows are the leading axes of an operation: samples, times positions where those are folded into them. One cotangent
+is pulled back; delta (N, ...) is what arrives at the operation.
 """
 
 from collections.abc import Sequence
@@ -94,11 +94,11 @@ def matrix_axes(each: Sequence[Use], n: int, with_bias: bool) -> tuple[int, int,
 
 
 def matrix_deltas(use: Use, delta: Tensor) -> Tensor:
-    """(N, K, g, o, L): the derivative is Σ_L of their products with the inputs, in each of the g groups."""
+    """(N, g, o, L): the derivative is Σ_L of their products with the inputs, in each of the g groups."""
     if use.node.name() == "ConvolutionBackward0":
-        delta = delta.flatten(3).unflatten(2, (use.node._saved_groups, -1))
+        delta = delta.flatten(2).unflatten(1, (use.node._saved_groups, -1))
     else:
-        delta = delta[:, :, None, :, None]
+        delta = delta[:, None, :, None]
     return delta * use.factor if use.factor != 1 else delta
 
 
@@ -137,9 +137,9 @@ def lookup_axes(each: Sequence[Use], n: int) -> tuple[int, int, int, int]:
 
 
 def lookup_deltas(use: Use, delta: Tensor) -> Tensor:
-    """(N, K, o): the derivative is delta in the row that the number names."""
+    """(N, o): the derivative is delta in the row that the number names."""
     numbers = use.node._saved_indices.reshape(-1)
-    return (delta * use.factor).masked_fill((numbers == use.node._saved_padding_idx)[:, None, None], 0)
+    return (delta * use.factor).masked_fill((numbers == use.node._saved_padding_idx)[:, None], 0)
 
 
 def lookup_numbers(use: Use) -> Tensor:
@@ -147,23 +147,26 @@ def lookup_numbers(use: Use) -> Tensor:
     return use.node._saved_indices.reshape(-1)
 
 
-def vector_rows(use: Use, delta: Tensor) -> Tensor:
-    """(N, K, p): the derivative of a broadcast parameter, row by row."""
-    node, kind, first = use.node, use.node.name(), leading(use)
-    shape, padded = shape_of(node), _padded(use)
-    times = use.factor
+def vector_factor(use: Use) -> Tensor | None:
+    """What the derivative of a broadcast parameter is delta times, of the shape of the operation; None: 1."""
+    node, kind = use.node, use.node.name()
     if kind in _NORMS and use.argument == 1:
-        delta = delta * _normalised(use).reshape(len(delta), 1, *shape[first:])
-    elif kind == "MulBackward0":
-        other = node._saved_other if use.argument == 0 else node._saved_self
-        delta = delta * other.expand(shape).reshape(len(delta), 1, *shape[first:])
-    elif kind == "PreluKernelBackward0":
-        delta = delta * node._saved_self.clamp_max(0).reshape(len(delta), 1, *shape[first:])
-    elif kind == "AddBackward0" and use.argument == 1:
-        times = times * node._saved_alpha
-    summed = [2 + axis for axis, size in enumerate(padded[first:]) if size == 1]
+        return _normalised(use)
+    if kind == "MulBackward0":
+        return node._saved_other if use.argument == 0 else node._saved_self
+    return node._saved_self.clamp_max(0) if kind == "PreluKernelBackward0" else None
+
+
+def vector_rows(use: Use, delta: Tensor, factor: Tensor | None) -> Tensor:
+    """(N, p): the derivative of a broadcast parameter, row by row, from its factor."""
+    first, shape, padded = leading(use), shape_of(use.node), _padded(use)
+    if factor is not None:
+        delta = delta * factor.expand(shape).reshape(delta.shape)
+    added = use.node.name() == "AddBackward0" and use.argument == 1
+    times = use.factor * (use.node._saved_alpha if added else 1)
+    summed = [1 + axis for axis, size in enumerate(padded[first:]) if size == 1]
     delta = delta.sum(summed, keepdim=True) if summed else delta
-    return delta.flatten(2) * times if delta.ndim > 2 else delta[:, :, None] * times
+    return (delta.flatten(1) if delta.ndim > 1 else delta[:, None]) * times
 
 
 def _normalised(use: Use) -> Tensor:
