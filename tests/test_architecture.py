@@ -19,8 +19,8 @@ PACKAGE = ROOT / "regimes"
 FILES = sorted(file for file in PACKAGE.rglob("*.py"))
 # From the bottom up; packages on one line do not know each other, except those on the lowest.
 LAYERS = [
-    "activations checks conventions eigenvalues errors launch machine modules paths processes reduction streams "
-    "threads",
+    "activations checks conventions eigenvalues errors launch long_sums machine modules paths processes reduction "
+    "streams threads",
     "control",
     "lab data models tangent meanfield transport",
     "training",

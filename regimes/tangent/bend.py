@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes.conventions import Params
+from regimes.long_sums import norm
 from regimes.tangent.functional import flatten
 from regimes.tangent.lanczos import DOUBT, lanczos
 from regimes.tangent.model import TangentModel
@@ -104,16 +105,16 @@ def climb(bend: Bend, u: Weights) -> tuple[float, bool]:
     A local maximum of ‖D²h[u, v]‖; the global one is attained at u = v, as D²h is symmetric.
     """
     image = bend.along(u, u)
-    here = float(image.norm())
+    here = float(norm(image))
     for _ in range(_ROUNDS):
         if here == 0 or not here < inf:
             return here, True
         cotangent = image / here
         *_, last = lanczos(lambda v, c=cotangent: bend.pulled(c, v), u, _INNER)
         u = last.vector()
-        u = u / u.norm()
+        u = u / norm(u)
         image = bend.along(u, u)
-        before, here = here, float(image.norm())
+        before, here = here, float(norm(image))
         if here - before <= _GAIN * here:
             return max(before, here), True
     return here, False

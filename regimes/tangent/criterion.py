@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from regimes import checks
 from regimes.checks import count, finite, positive, real, shapes
 from regimes.errors import first_line, out_of_memory
+from regimes.long_sums import norm
 from regimes.tangent.bend import Bend, climb, share
 from regimes.tangent.functional import flatten
 from regimes.tangent.inputs import Forward, Samples
@@ -152,7 +153,7 @@ def lazy_criterion(
     derivative = _norm(slope, n * k, iterations, tolerance / 10)
     if y is not None:
         target = y.to(tangent.device, tangent.dtype).reshape(-1)
-        distance = float((value - target).norm()) / n**0.5
+        distance = float(norm(value - target)) / n**0.5
     else:
         assert risk is not None
         distance = _general(operator, risk, value.reshape(n, k)) * derivative.low
@@ -163,7 +164,7 @@ def lazy_criterion(
     above, top = _top("λ_max(Σ H²)", squares, random(bend.size), iterations, tolerance, say)
     found = []
     for number, start in enumerate([top, *(random(bend.size) for _ in range(starts))]):
-        found.append(climb(bend, start / start.norm()))
+        found.append(climb(bend, start / norm(start)))
         say(f"‖D²h‖ at least {found[-1][0]:.4g} from start {number} of {starts}")
     low = max(here for here, _ in found)
     if not low < inf:
@@ -216,7 +217,7 @@ def _general(operator: TangentOperator, risk: Callable[[Tensor], Tensor], output
         if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
             raise ValueError("lazy_criterion needs a risk that gives one number, differentiable in the outputs.")
         (gradient,) = torch.autograd.grad(value.reshape(()), given)
-    size, slope = float(value.detach()), float(flatten(operator.vjp(gradient.detach())).norm())
+    size, slope = float(value.detach()), float(norm(flatten(operator.vjp(gradient.detach()))))
     if not 0 <= size < inf or not 0 < slope < inf:
         raise ValueError(
             f"lazy_criterion needs a risk of at least 0 that is not at its minimum; it is {size:.3g}, and its gradient "

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from regimes.long_sums import norm, products
+
 DOUBT = 1e-3  # probability, over the random start, that the largest eigenvalue is above the upper bound
 Vector = Float[Tensor, " size"]
 
@@ -33,16 +35,16 @@ def lanczos(apply: Callable[[Vector], Vector], start: Vector, steps: int) -> Ite
     """
     size = len(start)
     basis = torch.empty(min(steps, size), size, dtype=start.dtype, device=start.device)
-    basis[0] = start / start.norm()
+    basis[0] = start / norm(start)
     diagonal, beside, scale = [], [], 0.0
     for number in range(1, len(basis) + 1):
         known = basis[:number]
         image = apply(known[-1])
-        diagonal.append(float(known[-1] @ image))
-        scale = max(scale, float(image.norm()))
+        diagonal.append(float(products(known[-1:], image[None])))
+        scale = max(scale, float(norm(image)))
         for _ in range(2):
-            image = image - known.mT @ (known @ image)
-        left = float(image.norm())
+            image = image - known.mT @ products(known, image[None])[:, 0]
+        left = float(norm(image))
         values, vectors = torch.linalg.eigh(_tridiagonal(diagonal, beside))
         top = int(values.abs().argmax())
         weights = vectors[:, top].to(start)

@@ -8,13 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes.checks import count, finite, kind, real, shapes
+from regimes.long_sums import norm
 
 Tensors = Sequence[Float[Tensor, "..."]]
 
 
 def _norm(values: Tensor, axes: int) -> Tensor:
     """Euclidean norm over the last `axes` axes."""
-    return torch.linalg.vector_norm(values, dim=tuple(range(-axes, 0)))
+    return norm(values, dim=tuple(range(-axes, 0)))
 
 
 def _ratio(above: Tensor, below: Tensor, what: str, cure: str) -> Tensor:

@@ -46,11 +46,11 @@ class Bytes(NamedTuple):
         return max(1, int((room - self.fixed) / max(1.0, self.sample + k * self.output)))
 
 
-def fitted(two_one: int | float, four_one: int | float, four_two: int | float) -> Bytes:
-    """From the bytes of 2 samples and 1 output, 4 and 1, 4 and 2."""
-    output = max(0.0, (four_two - four_one) / 4)
-    sample = max(0.0, (four_one - two_one) / 2 - output)
-    return Bytes(max(0.0, two_one - 2 * (sample + output)), sample, output)
+def fitted(two: int | float, four: int | float, more: int | float, k: int) -> Bytes:
+    """From the bytes of 2 samples and k outputs, of 4 and k, and of 4 and k + 1."""
+    output = max(0.0, (more - four) / 4)
+    sample = max(0.0, (four - two) / 2 - k * output)
+    return Bytes(max(0.0, two - 2 * (sample + k * output)), sample, output)
 
 
 class Layout(NamedTuple):

@@ -180,15 +180,13 @@ class _Reader:
     def __init__(self, group: Group, each: Sequence[Use], keys: Sequence[Key], n: int, outputs: int) -> None:
         self.keys = keys
         self._group, self._each, self._n, self._outputs = group, each, n, outputs
-        vector = group.kind == "vector"
-        self._factors = [layers.vector_factor(use) for use in each] if vector else []
-        self._inputs = None if vector else _inputs(group, each, n)
+        self._factors = [layers.vector_factor(use) for use in each] if group.kind == "vector" else []
         self._found: Tensor | None = None  # (n, K, ...)
 
     def read(self, deltas: Mapping[Key, Tensor], place: int) -> None:
         """Of one output, the number `place`."""
         group, each = self._group, [deltas[key] for key in self.keys]
-        if self._inputs is None:
+        if group.kind == "vector":
             value = _vector(group, self._each, each, self._factors, self._n)
         else:
             value = group.form.read(_deltas(group, self._each, each, self._n), self._inputs)
@@ -198,10 +196,17 @@ class _Reader:
 
     def piece(self, outputs: Outputs) -> Piece:
         """Of all outputs; what was read is let go."""
-        found, self._found = self._found, None
-        inputs, self._inputs, self._factors = self._inputs, None, []
+        found, self._found, self._factors = self._found, None, []
         assert found is not None
-        return (outputs.rows(found),) if inputs is None else self._group.form.keep(found, inputs, outputs)
+        return self._group.form.keep(found, self._inputs, outputs)
+
+    def _inputs(self) -> Tensor:
+        """Of a matrix (n, g, i, S), of a table its numbers (n, S)."""
+        group, each, n = self._group, self._each, self._n
+        if group.kind == "lookup":
+            return torch.cat([_located(layers.lookup_numbers(use), n, group.minor) for use in each], 1)
+        with_bias = len(group.names) == 2
+        return _joined([_positions(layers.matrix_inputs(use, with_bias), n, group.minor) for use in each])
 
 
 def _vector(
@@ -211,14 +216,6 @@ def _vector(
     rows = [layers.vector_rows(*one) for one in zip(each, deltas, factors, strict=True)]
     parts = [_located(part, n, group.minor).sum(1) for part in rows]
     return sum(parts[1:], parts[0])
-
-
-def _inputs(group: Group, each: Sequence[Use], n: int) -> Tensor:
-    """Of a matrix (n, g, i, S), of a table its numbers (n, S)."""
-    if group.kind == "lookup":
-        return torch.cat([_located(layers.lookup_numbers(use), n, group.minor) for use in each], 1)
-    with_bias = len(group.names) == 2
-    return _joined([_positions(layers.matrix_inputs(use, with_bias), n, group.minor) for use in each])
 
 
 def _deltas(group: Group, each: Sequence[Use], deltas: Sequence[Tensor], n: int) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from regimes.errors import out_of_memory
+from regimes.long_sums import norm, products
 from regimes.tangent.gram.capture import Group, capture_some, find_groups, recorded
 from regimes.tangent.gram.forms import Outputs, Piece
 from regimes.tangent.gram.graph import uses
@@ -43,7 +44,7 @@ def coverage(model: nn.Module, parameters: Mapping[str, Tensor], two: Tensor, k:
         return nothing
     unused = [name for name, each in found.items() if not each]
     absent = [name for name in unused if not any(gradient[name].any() for gradient in plain)]
-    whole = sum(float(torch.linalg.vector_norm(gradient[name])) ** 2 for gradient in plain for name in parameters)
+    whole = sum(float(norm(gradient[name])) ** 2 for gradient in plain for name in parameters)
     accepted: list[Group] = []
     open_ = find_groups(found, 2, dtype)
     for minor in (False, True):
@@ -90,4 +91,4 @@ def _agree(group: Group, piece: Piece, plain: Sequence[Mapping[str, Tensor]], wh
 
 
 def _dot(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
-    return torch.stack([torch.dot(a, b) for a, b in zip(one, other, strict=True)]).sum()
+    return torch.stack([products(a[None], b[None])[0, 0] for a, b in zip(one, other, strict=True)]).sum()

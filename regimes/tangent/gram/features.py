@@ -92,11 +92,12 @@ class Features(NamedTuple):
             most, pieces = most_bytes(lambda: self.pieces(few[:samples], slice(0, outputs), checked=False), known)
             return most, sum(tensor.nbytes for piece in pieces for tensor in piece)
 
-        outputs = min(2, len(self.chosen))
-        four_two = of(4, outputs)
-        peak, kept = (Bytes(each, 0, each / (4 * outputs)) for each in four_two)
+        most = min(3, len(self.chosen))  # what only the second output adds is in the slope else
+        more, fewer = of(4, most), max(1, most - 1)
+        peak, kept = (Bytes(each, 0, each / (4 * most)) for each in more)
         if not enough(peak, kept):
-            peak, kept = (fitted(*each) for each in zip(of(2, 1), of(4, 1), four_two, strict=True))
+            each = zip(of(2, fewer), of(4, fewer), more, strict=True)
+            peak, kept = (fitted(*bytes_, fewer) for bytes_ in each)
         return peak, kept
 
     def former(self, x: Tensor) -> Callable[[Block], list[Piece]]:

@@ -4,15 +4,17 @@ B kernels of K outputs each are formed at once (see `Outputs`); g groups of chan
 Σ_s delta_s ⊗ input_s with o and i entries. `add` adds the products of two pieces to a tile (B, n1, K, n2, K).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from regimes.long_sums import LONG, products
 from regimes.machine import give_back_memory
 
 Piece = tuple[Tensor, ...]
+Inputs = Callable[[], Tensor]  # (n, g, i, S), or whole numbers (n, S): formed when called, as they may be large
 _PASS = 8  # multiply-adds in the time that one entry takes to be read, changed and written
 _FILED = 200  # multiply-adds in the time that a number takes to be written to a file and read from it
 
@@ -76,11 +78,11 @@ class Form(Protocol):
         """Numbers that are kept of one sample."""
         ...
 
-    def read(self, delta: Tensor, inputs: Tensor) -> Tensor:
-        """What is kept of one output, (n, ...), from (n, g, o, S) and (n, g, i, S)."""
+    def read(self, delta: Tensor, inputs: Inputs) -> Tensor:
+        """What is kept of one output, (n, ...), from (n, g, o, S)."""
         ...
 
-    def keep(self, read: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
+    def keep(self, read: Tensor, inputs: Inputs, outputs: Outputs) -> Piece:
         """The piece, from what was read of all outputs, (n, k, ...)."""
         ...
 
@@ -106,11 +108,11 @@ class Rows:
     def kept(self, s: Sizes) -> int | float:
         return s.kernels * s.outputs * s.groups * s.left * s.right
 
-    def read(self, delta: Tensor, inputs: Tensor) -> Tensor:
-        products = inputs * delta.mT if delta.shape[-1] == 1 else inputs @ delta.mT
-        return products.flatten(1)
+    def read(self, delta: Tensor, inputs: Inputs) -> Tensor:
+        rows = inputs() * delta.mT if delta.shape[-1] == 1 else inputs() @ delta.mT
+        return rows.flatten(1)
 
-    def keep(self, read: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
+    def keep(self, read: Tensor, inputs: Inputs, outputs: Outputs) -> Piece:
         return (outputs.rows(read),)
 
     def take(self, piece: Piece, samples: slice) -> Piece:
@@ -122,7 +124,11 @@ class Rows:
     def add(self, tile: Tensor, one: Piece, other: Piece) -> None:
         left, right = one[0].flatten(1, 2), other[0].flatten(1, 2)
         for kernel, a, b in zip(tile, left, right, strict=True):
-            kernel.view(len(a), len(b)).addmm_(a, b.T)
+            whole = kernel.view(len(a), len(b))
+            if a.shape[1] > LONG:
+                whole += products(a, b)
+            else:
+                whole.addmm_(a, b.T)
 
 
 class Pairs:
@@ -143,12 +149,13 @@ class Pairs:
     def kept(self, s: Sizes) -> int | float:
         return s.groups * s.positions * (s.kernels * s.outputs * s.left + s.right)
 
-    def read(self, delta: Tensor, inputs: Tensor) -> Tensor:
+    def read(self, delta: Tensor, inputs: Inputs) -> Tensor:
         return delta
 
-    def keep(self, read: Tensor, inputs: Tensor, outputs: Outputs) -> Piece:
+    def keep(self, read: Tensor, inputs: Inputs, outputs: Outputs) -> Piece:
         factors = outputs.factors(read.mT)
-        return (factors, inputs if not inputs.is_floating_point() else inputs.permute(1, 0, 3, 2).contiguous())
+        right = inputs()
+        return (factors, right.permute(1, 0, 3, 2).contiguous() if right.is_floating_point() else right)
 
     def take(self, piece: Piece, samples: slice) -> Piece:
         delta, inputs = piece
@@ -160,14 +167,14 @@ class Pairs:
     def add(self, tile: Tensor, one: Piece, other: Piece) -> None:
         (a, x), (b, y) = one, other
         (kernels, groups, n1, k1, s1, _), (n2, k2, s2) = a.shape, b.shape[2:5]
-        products = a.flatten(2, 4) @ b.flatten(2, 4).mT
+        deltas = products(a.flatten(2, 4), b.flatten(2, 4))
         inputs = _inner(x, y, a.dtype)
         if groups == s1 == s2 == 1:
-            tile.addcmul_(products.view(tile.shape), inputs.view(1, n1, 1, n2, 1))
+            tile.addcmul_(deltas.view(tile.shape), inputs.view(1, n1, 1, n2, 1))
             return
-        products = products.view(kernels, groups, n1, k1, s1, n2, k2, s2)
-        products *= inputs.view(1, groups, n1, 1, s1, n2, 1, s2)
-        tile += products.sum(7).sum((1, 4))
+        deltas = deltas.view(kernels, groups, n1, k1, s1, n2, k2, s2)
+        deltas *= inputs.view(1, groups, n1, 1, s1, n2, 1, s2)
+        tile += deltas.sum(7).sum((1, 4))
 
 
 class Applied:
@@ -199,7 +206,9 @@ class Applied:
                 across = across.contiguous()  # (n2, n1 S, S')
                 for output in range(delta2.shape[1]):
                     torch.bmm(across, delta2[:, output], out=applied)
-                    kernel[..., output] += delta.reshape(n1, k1, s1 * o) @ applied.view(n2, n1, s1 * o).permute(1, 2, 0)
+                    flat = delta.reshape(n1, k1, s1 * o), applied.view(n2, n1, s1 * o).transpose(0, 1)
+                    kernel[..., output] += products(*flat)
+                    del flat
         del applied
         give_back_memory()  # nor for that of the next group
 
@@ -208,7 +217,7 @@ def _inner(x: Tensor, y: Tensor, dtype: torch.dtype) -> Tensor:
     """(g, n1·S, n2·S) inner products of the inputs."""
     if not x.is_floating_point():
         return (x.reshape(-1, 1) == y.reshape(1, -1)).to(dtype)[None]
-    return x.flatten(1, 2) @ y.flatten(1, 2).mT
+    return products(x.flatten(1, 2), y.flatten(1, 2))
 
 
 ROWS, PAIRS, APPLIED = Rows(), Pairs(), Applied()
