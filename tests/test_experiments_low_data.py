@@ -468,5 +468,8 @@ def test_nothing_is_said_of_the_tuned_arm_where_one_validation_accuracy_is_not_k
     )
     assert known["diverged"] == 0
     assert known["held-out"] == known["held-out"]
+    gain = comparison.gain(lost, ("lap_divided", True), VANILLA, 100, "held_out")
+    assert gain is not None
+    assert math.isnan(gain.value)
     said = {name: cell for name, cell in unknown.items() if cell == cell and cell != ""}
     assert said == {"n": 100, "arm": "LAP, divided, tuned", "run": "yes", "seeds": len(again)}

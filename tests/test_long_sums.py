@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from regimes.long_sums import norm, products
+from regimes.tangent.gram.footprint import most_bytes
 from regimes.tangent.gram.forms import APPLIED, PAIRS, ROWS
 from regimes.tangent.lanczos import lanczos
 from regimes.tangent.laziness import alignment
@@ -25,7 +26,15 @@ def test_the_norm_of_many_entries_keeps_six_digits():
     exact = values.double().square().sum().sqrt().float()
     assert_close(norm(values), exact, rtol=1e-6, atol=0)
     assert_close(norm(torch.complex(values, -values)), 2**0.5 * exact, rtol=1e-6, atol=0)
-    assert_close(norm(values.view(3, 1000, -1), dim=(1, 2)).square().sum().sqrt(), exact, rtol=1e-6, atol=0)
+    assert_close(norm(values.view(3, 1000, -1), 2).square().sum().sqrt(), exact, rtol=1e-6, atol=0)
+
+
+def test_the_norm_makes_no_copy_of_all_entries():
+    values = torch.ones(2, 5_000_000)
+    for axes in (None, 1, 2):
+        most, found = most_bytes(lambda axes=axes: norm(values, axes), [values])
+        assert_close(found.square().sum(), torch.tensor(1e7))
+        assert most < values.nbytes / 2
 
 
 def test_rows_of_many_parameters_multiply_to_six_digits():

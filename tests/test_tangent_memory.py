@@ -149,7 +149,27 @@ def test_what_is_pulled_back_is_held_for_one_output_at_a_time(monkeypatch):
     tangent_operator(model, torch.randn(20, 1, 40, 40), memory=2**16).gram()
     peak, kept = found[0]
     assert kept.output <= 200 * 4
-    assert peak.output <= 1.01 * kept.output
+    assert peak.output <= 1.1 * kept.output  # 20,904 bytes, where the deltas of all outputs are held
+
+
+class Repeated(nn.Module):
+    """A layer whose factors are small, under much to remember on the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.out = nn.Conv1d(64, 64, 3, padding=1), nn.Linear(64, 100)
+        self.out.requires_grad_(False)
+
+    def forward(self, x):
+        return self.out(self.inner(x).repeat(1, 1, 4).tanh().sin().mean(2))
+
+
+@pytest.mark.slow
+def test_factors_of_all_outputs_are_there_once():
+    """What is read of each output lies where it is needed: put in order at the end, it would take room twice."""
+    model, x, memory = Repeated(), torch.randn(64, 64, 8), 20 * 2**20
+    most, kernel = most_bytes(lambda: tangent_operator(model, x, memory=memory).gram(), [*model.parameters(), x])
+    assert most - kernel.nbytes <= memory
 
 
 def test_pieces_that_do_not_fit_are_kept_in_the_form_that_takes_less(monkeypatch):

@@ -15,7 +15,7 @@ Tensors = Sequence[Float[Tensor, "..."]]
 
 def _norm(values: Tensor, axes: int) -> Tensor:
     """Euclidean norm over the last `axes` axes."""
-    return norm(values, dim=tuple(range(-axes, 0)))
+    return norm(values, axes)
 
 
 def _ratio(above: Tensor, below: Tensor, what: str, cure: str) -> Tensor:

@@ -131,7 +131,8 @@ def capture_some(
         here = _local(output, n, groups, keys) if checked else [True for _ in groups]
         of_groups = zip(groups, wanted, keys, here, strict=True)
         readers = [
-            _Reader(group, each, own, n, len(cotangents)) if there else None for group, each, own, there in of_groups
+            _Reader(group, each, own, n, outputs, len(cotangents)) if there else None
+            for group, each, own, there in of_groups
         ]
         edges = {key for reader in readers if reader is not None for key in reader.keys}
         for place, cotangent in enumerate(cotangents):
@@ -140,7 +141,7 @@ def capture_some(
                 if reader is not None:
                     reader.read(deltas, place)
             del deltas  # before the next are formed
-        return [None if reader is None else reader.piece(outputs) for reader in readers]
+        return [None if reader is None else reader.piece() for reader in readers]
 
 
 def _local(output: Tensor, n: int, groups: Sequence[Group], keys: Sequence[Sequence[Key]]) -> list[bool]:
@@ -177,28 +178,30 @@ def _pull_back(output: Tensor, keys: set[Key], cotangent: Tensor) -> dict[Key, T
 class _Reader:
     """What one group keeps of n samples: read output after output, so that the deltas of one are held at a time."""
 
-    def __init__(self, group: Group, each: Sequence[Use], keys: Sequence[Key], n: int, outputs: int) -> None:
+    def __init__(
+        self, group: Group, each: Sequence[Use], keys: Sequence[Key], n: int, outputs: Outputs, k: int
+    ) -> None:
         self.keys = keys
-        self._group, self._each, self._n, self._outputs = group, each, n, outputs
+        self._group, self._each, self._n, self._outputs, self._k = group, each, n, outputs, k
         self._factors = [layers.vector_factor(use) for use in each] if group.kind == "vector" else []
-        self._found: Tensor | None = None  # (n, K, ...)
+        self._found: Tensor | None = None
 
-    def read(self, deltas: Mapping[Key, Tensor], place: int) -> None:
-        """Of one output, the number `place`."""
+    def read(self, deltas: Mapping[Key, Tensor], number: int) -> None:
+        """Of one output, which has this number."""
         group, each = self._group, [deltas[key] for key in self.keys]
         if group.kind == "vector":
             value = _vector(group, self._each, each, self._factors, self._n)
         else:
             value = group.form.read(_deltas(group, self._each, each, self._n), self._inputs)
         if self._found is None:
-            self._found = value.new_empty((self._n, self._outputs, *value.shape[1:]))
-        self._found[:, place] = value
+            self._found = self._outputs.empty(value, self._k, group.form.at)
+        self._outputs.place(self._found, number, self._k, group.form.at).copy_(value)
 
-    def piece(self, outputs: Outputs) -> Piece:
+    def piece(self) -> Piece:
         """Of all outputs; what was read is let go."""
         found, self._found, self._factors = self._found, None, []
         assert found is not None
-        return self._group.form.keep(found, self._inputs, outputs)
+        return self._group.form.keep(found, self._inputs)
 
     def _inputs(self) -> Tensor:
         """Of a matrix (n, g, i, S), of a table its numbers (n, S)."""

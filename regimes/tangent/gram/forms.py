@@ -38,13 +38,18 @@ class Outputs(NamedTuple):
             return rows[None]
         return rows.flatten(1)[None, :, None] if self.name == "trace" else rows.transpose(0, 1)[:, :, None]
 
-    def factors(self, delta: Tensor) -> Tensor:
-        """(n, k, g, S, o) -> (B, g, n, K, S, o)."""
-        if self.name == "full":
-            return delta.permute(2, 0, 1, 3, 4)[None].contiguous()
+    def empty(self, value: Tensor, k: int, at: int) -> Tensor:
+        """For such a value (*axes, n, ...) of each of k outputs, where n is axis at − 1: (B, *axes, n, K, ...)."""
+        before, after = value.shape[:at], value.shape[at:]
         if self.name == "trace":
-            return delta.permute(2, 0, 3, 1, 4).flatten(3)[None, :, :, None]
-        return delta.permute(1, 2, 0, 3, 4)[:, :, :, None].contiguous()
+            return value.new_empty((1, *before, 1, *after[:-1], k * after[-1]))
+        return value.new_empty((1, *before, k, *after) if self.name == "full" else (k, *before, 1, *after))
+
+    def place(self, whole: Tensor, number: int, k: int, at: int) -> Tensor:
+        """Where the value of one output lies in that."""
+        if self.name == "trace":
+            return whole[0].select(at, 0).unflatten(-1, (k, -1)).select(-2, number)
+        return whole[0].select(at, number) if self.name == "full" else whole[number].select(at, 0)
 
 
 class Sizes(NamedTuple):
@@ -78,12 +83,17 @@ class Form(Protocol):
         """Numbers that are kept of one sample."""
         ...
 
-    def read(self, delta: Tensor, inputs: Inputs) -> Tensor:
-        """What is kept of one output, (n, ...), from (n, g, o, S)."""
+    @property
+    def at(self) -> int:
+        """The axis behind that of samples in what is read of one output."""
         ...
 
-    def keep(self, read: Tensor, inputs: Inputs, outputs: Outputs) -> Piece:
-        """The piece, from what was read of all outputs, (n, k, ...)."""
+    def read(self, delta: Tensor, inputs: Inputs) -> Tensor:
+        """What is kept of one output, from (n, g, o, S)."""
+        ...
+
+    def keep(self, read: Tensor, inputs: Inputs) -> Piece:
+        """The piece, from what was read of all outputs and put side by side."""
         ...
 
     def take(self, piece: Piece, samples: slice) -> Piece: ...
@@ -97,6 +107,8 @@ class Form(Protocol):
 
 class Rows:
     """The derivatives themselves: (B, n, K, p), in the order of groups, inputs and deltas."""
+
+    at = 1
 
     def cost(self, s: Sizes) -> int | float:
         p = s.groups * s.left * s.right
@@ -112,8 +124,8 @@ class Rows:
         rows = inputs() * delta.mT if delta.shape[-1] == 1 else inputs() @ delta.mT
         return rows.flatten(1)
 
-    def keep(self, read: Tensor, inputs: Inputs, outputs: Outputs) -> Piece:
-        return (outputs.rows(read),)
+    def keep(self, read: Tensor, inputs: Inputs) -> Piece:
+        return (read,)
 
     def take(self, piece: Piece, samples: slice) -> Piece:
         return (piece[0][:, samples],)
@@ -137,6 +149,8 @@ class Pairs:
     Inputs that are whole numbers (n, S) stand for unit vectors.
     """
 
+    at = 2
+
     def cost(self, s: Sizes) -> int | float:
         pairs = s.groups * s.positions**2
         entries = s.kernels * s.outputs**2
@@ -150,12 +164,11 @@ class Pairs:
         return s.groups * s.positions * (s.kernels * s.outputs * s.left + s.right)
 
     def read(self, delta: Tensor, inputs: Inputs) -> Tensor:
-        return delta
+        return delta.permute(1, 0, 3, 2)
 
-    def keep(self, read: Tensor, inputs: Inputs, outputs: Outputs) -> Piece:
-        factors = outputs.factors(read.mT)
+    def keep(self, read: Tensor, inputs: Inputs) -> Piece:
         right = inputs()
-        return (factors, right.permute(1, 0, 3, 2).contiguous() if right.is_floating_point() else right)
+        return (read, right.permute(1, 0, 3, 2).contiguous() if right.is_floating_point() else right)
 
     def take(self, piece: Piece, samples: slice) -> Piece:
         delta, inputs = piece
@@ -191,7 +204,7 @@ class Applied:
         inner = 1.25 if s.right == 0 else s.groups + 1.0  # and those of one group in the other order
         return s.positions * (s.positions * inner + s.left) + s.outputs
 
-    kept, read, keep, take, axes = Pairs.kept, Pairs.read, Pairs.keep, Pairs.take, Pairs.axes
+    at, kept, read, keep, take, axes = Pairs.at, Pairs.kept, Pairs.read, Pairs.keep, Pairs.take, Pairs.axes
 
     def add(self, tile: Tensor, one: Piece, other: Piece) -> None:
         (a, x), (b, y) = one, other

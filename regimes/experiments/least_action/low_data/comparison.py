@@ -120,7 +120,7 @@ def tuned(rows: Table, method: str, train_size: int) -> Table:
     """The rows of the arm of a method with the best mean validation accuracy over the seeds.
 
     Only seeds count for which all arms of the method were run; no row if there is only one. Where one validation
-    accuracy is not known, the best arm is not known, and nothing of its rows but seed, size and method.
+    accuracy is not known, the best arm is not known: its rows then have their seed, size and method, and NaN elsewhere.
     """
     some = rows[(rows.method == method) & (rows.train_size == train_size)]
     arms = some.arm.nunique()
@@ -163,8 +163,11 @@ def percent(rows: Table, protocol: str) -> Number | None:
 
 
 def lost(rows: Table) -> Any:
-    """Which runs have diverged: they end with a risk on their training set that is not finite."""
-    return ~np.isfinite(rows.train_risk.astype(float))
+    """Which runs have diverged: they end with a risk on their training set that is not finite.
+
+    None of those of a tuned method whose best arm, and so its risk, is not known.
+    """
+    return ~np.isfinite(rows.train_risk.astype(float)) & rows.arm.notna()
 
 
 def diverged(some: Table) -> int | str:

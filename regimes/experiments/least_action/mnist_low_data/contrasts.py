@@ -233,7 +233,8 @@ def lines(rows: Table) -> list[dict[str, Any]]:
 def beyond_chance(rows: Table) -> dict[str, float]:
     """How many differences of each pair are above and below 0 by Holm's p over all lines, 5 %.
 
-    Not known (NaN) where a difference is not, or where the p of another line, which is not, decides.
+    NaN where a difference is not known, or where it depends on the unknown p of another line whether Holm's p is below
+    5 %. A difference of one seed has no p and is not counted.
     """
     every = lines(rows)
     lowest = holm([0.0 if np.isnan(line["difference"]) else line["p"] for line in every])
