@@ -138,12 +138,12 @@ def lookup_axes(each: Sequence[Use], n: int) -> tuple[int, int, int, int]:
 
 def lookup_deltas(use: Use, delta: Tensor) -> Tensor:
     """(N, o): the derivative is delta in the row that the number names."""
-    numbers = use.node._saved_indices.reshape(-1)
-    return (delta * use.factor).masked_fill((numbers == use.node._saved_padding_idx)[:, None], 0)
+    padding = lookup_numbers(use) == use.node._saved_padding_idx
+    return (delta * use.factor).masked_fill(padding[:, None], 0)
 
 
 def lookup_numbers(use: Use) -> Tensor:
-    """(N,)"""
+    """(N,): the rows of the table that were looked up."""
     return use.node._saved_indices.reshape(-1)
 
 
