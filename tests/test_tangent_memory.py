@@ -75,6 +75,7 @@ print((resident("VmHWM") - before - result.nbytes) / memory)
 @pytest.mark.parametrize(
     ("name", "work", "n", "memory"),
     [
+        ("dense", "full", 379, 32),  # as many as stay
         ("dense", "full", 400, 32),
         ("dense", "trace", 3000, 64),
         ("dense", "full", 200, 256),

@@ -14,8 +14,8 @@ from torch import Tensor
 from regimes.machine import give_back_memory
 from regimes.tangent.gram.forms import Form, Piece
 
-COUNTED = 0.8  # share of the memory promised that is planned with; libraries and the allocator take the rest unseen
-_KEPT = 0.85  # share of that which pieces may take where all of them stay
+_UNSEEN = (0.2, 8 * 2**20)  # share and bytes of the memory promised, the greater: for libraries and the allocator
+_KEPT = 0.85  # share of the rest which pieces may take where all of them stay
 _FEW = 16  # samples at a time: where they would be fewer, pieces do not stay
 
 
@@ -61,17 +61,23 @@ class Layout(NamedTuple):
     strip: int = 1  # blocks of the left side that are held together
 
 
+def _planned(memory: int) -> int:
+    """The bytes that tensors may take: all but what is unseen, and no less than half."""
+    share, least = _UNSEEN
+    return int(max(memory - max(share * memory, least), memory / 2))
+
+
 def stays(everything: int | float, memory: int) -> bool:
     """Whether all pieces, of so many bytes together, may stay in memory beside the work."""
-    return everything <= _KEPT * COUNTED * memory
+    return everything <= _KEPT * _planned(memory)
 
 
 def layout(n: int, k: int, peak: Bytes, kept: Bytes, memory: int, block: int | None) -> Layout:
     """Sizes such that pieces, work and tile take `memory` bytes together, where one sample and one output do.
 
-    n: samples of both sides together. COUNTED of it is planned with.
+    n: samples of both sides together. What tensors may take of it is planned with.
     """
-    whole, memory = memory, int(COUNTED * memory)
+    whole, memory = memory, _planned(memory)
     outputs = k
     while outputs > 1 and (peak.of(1, outputs) > memory / 2 or kept.of(1, outputs) > memory / 5):
         outputs = ceil(outputs / 2)
@@ -153,7 +159,7 @@ class Store:
     def __getitem__(self, index: int) -> list[Piece]:
         if self._stays:
             if index not in self._held:
-                self._held[index] = self._form(self.blocks[index])
+                self._held[index] = self._formed(index)
             return self._held[index]
         if index in self._shapes:
             return _read(self._file(index), self._shapes[index])
@@ -180,7 +186,7 @@ class Store:
         return joined
 
     def _formed(self, index: int) -> list[Piece]:
-        """Where not all can stay, what malloc keeps of the work is given back."""
+        """What malloc keeps of the work is given back: pieces that stay lie between its parts."""
         pieces = self._form(self.blocks[index])
         give_back_memory()
         return pieces

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from regimes.machine import give_back_memory
 from regimes.tangent.gram.blocks import Bytes, Layout, Store, cut, folder, layout, strips
 from regimes.tangent.gram.features import Features
 from regimes.tangent.gram.files import KernelFile
@@ -82,6 +83,7 @@ class Task(NamedTuple):
 
     def stores(self, sized: "Sized", place: str) -> list[Store]:
         """The pieces of one side, or of both."""
+        give_back_memory()  # what the checks of the model took and malloc has kept
         k, found, sizes = len(self.features.chosen), [], sized.layout
         for name, x in (("one", self.x), ("other", self.x2)):
             if x is not None:
