@@ -42,6 +42,10 @@ def broken():
     raise RuntimeError("no such thing")
 
 
+def leaves():
+    raise SystemExit(7)
+
+
 def number():
     return 3
 """
@@ -140,6 +144,7 @@ def test_files_and_a_factory_are_enough(alpha, verdict, tmp_path, monkeypatch):
     ("change", "words"),
     [
         ({"own.py:make": "own.py:broken"}, "own.py:broken ends in RuntimeError: no such thing"),
+        ({"own.py:make": "own.py:leaves"}, "own.py:leaves ends in SystemExit: 7"),
         ({"own.py:make": "own.py:number"}, "needs to return a torch module; it gave int"),
         ({"own.py:make": "own.py:nothing"}, "has no function nothing"),
         ({"own.py:make": "own"}, "needs module:function"),

@@ -241,3 +241,21 @@ def test_one_cell_is_bounded_as_the_formulas_say(bound, value):
     found = search(Field(energy, uniform(torch.zeros(1, 1, 1).double()))).bound
     assert found is not None
     assert_close(found, torch.tensor([1.0 if "curvature" in bound else 0.0]).double())
+
+
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        lambda p: p - p.mean(1, keepdim=True),
+        lambda p: p - p.mean(0),
+        lambda p: p + 0.1 * torch.randn_like(p),
+        lambda p: p.cumsum(1),
+        lambda p: p.flip(1).cumsum(1).flip(1),
+        lambda p: p[:, [1, 0, 2, 3]],
+    ],
+    ids=["particles", "runs", "chance", "those before", "those after", "another order"],
+)
+def test_features_that_look_at_others_are_refused(mixed):
+    risk = FeatureRisk(lambda p: torch.cat([mixed(p).cos(), mixed(p).sin()], 2), lambda f: f.square().sum(1))
+    with pytest.raises(ValueError, match="each particle of each run for itself"):
+        risk.value(uniform(torch.randn(3, 4, 1, dtype=torch.float64)))

@@ -224,3 +224,21 @@ def test_one_target_serves_several_starts(signed):
     assert_close(last.measure.mass, expected.measure.mass)
     with pytest.raises(ValueError, match="3 runs of its targets; got 2"):
         certify_spikes(several, measure.select([0, 1]))
+
+
+def test_sliding_frank_wolfe_asks_for_double_precision():
+    measure = Measure(torch.tensor([[[0.2], [0.6]]]), torch.tensor([[1.0, 0.7]]))
+    with pytest.raises(ValueError, match=r"float64.*got torch\.float32"):
+        next(sliding_frank_wolfe(SpikeRisk(observed(measure, order=7), penalty=0.1)))
+
+
+def test_a_certificate_in_single_precision_does_not_depend_on_the_default_one():
+    measure = Measure(torch.tensor([[[0.2], [0.6]]]), torch.tensor([[1.0, -0.7]]))
+    risk = SpikeRisk(observed(measure, order=7), penalty=0.1)
+    expected = certify_spikes(risk, measure).lower
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = certify_spikes(risk, measure).lower
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_close(found, expected)

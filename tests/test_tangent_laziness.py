@@ -7,7 +7,7 @@ from regimes.activations import ERF
 from regimes.conventions import function_norm, generator
 from regimes.models.two_layer import TwoLayer
 from regimes.tangent.kernel import ntk
-from regimes.tangent.laziness import activation_flips, alignment, kernel_drift, tangent_distance, weight_motion
+from regimes.tangent.laziness import activation_flips, alignment, cka, kernel_drift, tangent_distance, weight_motion
 
 
 def test_weights_that_doubled_moved_by_their_size():
@@ -139,3 +139,13 @@ def test_preactivations_of_a_net_that_turned_around_have_all_flipped():
 def test_what_cannot_be_measured_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e-22, 1e18])
+def test_measures_do_not_depend_on_the_unit_in_single_precision(size):
+    source = torch.Generator().manual_seed(0)
+    a, b, y = (torch.randn(5, 5, generator=source) for _ in range(3))
+    one, two = a @ a.mT, b @ b.mT
+    assert_close(cka(size * one, size * two), cka(one, two))
+    assert_close(alignment(size * one, size * y), alignment(one, y))
+    assert_close(weight_motion([size * a, size * b], [size * b, size * y]), weight_motion([a, b], [b, y]))

@@ -411,3 +411,12 @@ def test_hostile_options_end_in_one_line_before_anything_is_allocated(file, arch
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
     assert {str(device) for device in asked} <= {"meta"}
+
+
+def test_a_folder_is_told_of_a_checkpoint_only_where_it_has_one(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        load_checkpoint(tmp_path)
+    assert "for example" not in str(error.value)
+    (tmp_path / "last.pt").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"for example .*/last\.pt"):
+        load_checkpoint(tmp_path)

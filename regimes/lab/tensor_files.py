@@ -27,7 +27,8 @@ def read_tensors(path: Path, advice: str) -> Any:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; {advice}")
     if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder; {advice}, for example {path}/best.pt")
+        inside = next((f", for example {path / name}" for name in ("best.pt", "last.pt") if (path / name).exists()), "")
+        raise FileNotFoundError(f"{path} is a folder; {advice}{inside}")
     try:
         with path.open("rb") as file:
             start = file.read(4)

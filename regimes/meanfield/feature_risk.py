@@ -46,6 +46,7 @@ class FeatureRisk:
         self.penalty, self.decay, self.loss_at_least = float(penalty), float(decay), float(loss_at_least)
         self.at_least = self.loss_at_least  # of F: the penalty is not negative
         self._looked_at = False
+        self._separate: set[tuple[bool, bool]] = set()  # several runs, several particles: where features were looked at
 
     def output(self, measure: Measure) -> Float[Tensor, "runs n"]:
         """∫ φ dμ."""
@@ -128,6 +129,10 @@ class FeatureRisk:
                 f"FeatureRisk needs features in the precision of the positions, {leaves(position)[0].dtype}; "
                 f"got {features.dtype}. Convert what they are made of with .to()."
             )
+        kind = (runs > 1, m > 1)
+        if kind not in self._separate:
+            _require_own_particles(self.features, position, features.detach())
+            self._separate.add(kind)
         return features
 
     def _asked(self, function: Callable[[Any], Tensor], argument: Any, name: str, shape: Any) -> Tensor:
@@ -180,6 +185,32 @@ class FeatureRisk:
                 "Pass loss_at_least as a number that it is never below, or -inf."
             )
         return risk, slope
+
+
+def _require_own_particles(features: Callable[[Any], Tensor], position: Any, found: Tensor) -> None:
+    """Refuse features that change where others do: every second particle, and all of the first run, are others now.
+
+    What F' proves of single points it proves of a measure only then.
+    """
+    runs, m = points_of(position)
+    first, kept = min(1, runs - 1), slice(1, None, 2) if m > 1 else slice(None)
+    others = []
+    for part in leaves(position):
+        before = part.detach()
+        other = before.clone()
+        other[:, 0 : m - 1 : 2] = before.roll(1, 1)[:, 0 : m - 1 : 2]
+        other[:first] = before[runs - first :].flip(1)
+        others.append(other)
+    with torch.no_grad():
+        again = features(rebuild(position, others))[first:, kept]
+    before = found[first:, kept]
+    rounding = 1e-9 if found.dtype == torch.float64 else 1e-4
+    gap = (again - before).abs().nan_to_num(nan=0.0, posinf=0.0)
+    if bool((gap > rounding * before.abs().nan_to_num(nan=0.0, posinf=0.0).amax().clamp_min(1e-300)).any()):
+        raise ValueError(
+            "FeatureRisk needs features of each particle of each run for itself, the same at each call; those of some "
+            "changed with the positions of others. Leave out means over particles or runs, and chance."
+        )
 
 
 def _require_own_runs(risk: Tensor, output: Tensor) -> None:

@@ -18,6 +18,16 @@ def _norm(values: Tensor, axes: int) -> Tensor:
     return norm(values, axes)
 
 
+def _unit(values: Tensor, what: str, cure: str) -> Tensor:
+    """Divided by its norm over the last two axes."""
+    return _ratio(values, _norm(values, 2)[..., None, None], what, cure)
+
+
+def _cosine(one: Tensor, other: Tensor, what: str, cure: str) -> Tensor:
+    """⟨A, B⟩ / (‖A‖ ‖B‖) over the last two axes; products of small or large entries would leave float32."""
+    return (_unit(one, what, cure) * _unit(other, what, cure)).sum((-2, -1))
+
+
 def _ratio(above: Tensor, below: Tensor, what: str, cure: str) -> Tensor:
     if (below == 0).any():
         raise ValueError(f"{what} is zero, so nothing can be measured relative to it: {cure}.")
@@ -43,11 +53,14 @@ def weight_motion(weights: Tensors | Tensor, start: Tensors | Tensor, *, runs: i
                 f"weight_motion needs more axes than the {runs} of the runs; tensor {number} has {tuple(w.shape)}. "
                 "Lower runs."
             )
-    moved = sum((w - w0).flatten(runs).square().sum(-1) for w, w0 in zip(now, before, strict=True))
-    norm = sum(w0.flatten(runs).square().sum(-1) for w0 in before)
-    assert isinstance(moved, Tensor)
-    assert isinstance(norm, Tensor)
-    return _ratio(moved.sqrt(), norm.sqrt(), "‖w_0‖", "give the absolute motion instead")
+    moved = _whole([w - w0 for w, w0 in zip(now, before, strict=True)], runs)
+    return _ratio(moved, _whole(before, runs), "‖w_0‖", "give the absolute motion instead")
+
+
+def _whole(tensors: Sequence[Tensor], runs: int) -> Tensor:
+    """Euclidean norm of all tensors together."""
+    norms = [_norm(each, each.ndim - runs) if each.ndim > runs else each.abs() for each in tensors]
+    return _norm(torch.stack(norms, -1), 1)
 
 
 def _listed(name: str, tensors: Any) -> list[Tensor]:
@@ -127,10 +140,8 @@ def alignment(kernel: Float[Tensor, "*runs n n"], y: Float[Tensor, "*#runs n k"]
     """Kernel-target alignment ⟨Θ, YYᵀ⟩ / (‖Θ‖ ‖YYᵀ‖) in [0, 1], Frobenius products; 1 for Θ ∝ YYᵀ."""
     shapes("alignment", kernel=(kernel, "*runs n n"), y=(y, "*#runs n k"))
     real("alignment", kernel=kernel, y=y)
-    target = y @ y.mT
-    return _ratio(
-        (kernel * target).sum((-2, -1)), _norm(kernel, 2) * _norm(target, 2), "‖Θ‖‖YYᵀ‖", "give nonzero targets"
-    )
+    y = _unit(y, "‖Y‖", "give nonzero targets")
+    return _cosine(kernel, y @ y.mT, "‖Θ‖", "the net has no tangent model")
 
 
 def cka(kernel: Float[Tensor, "*runs n n"], other: Float[Tensor, "*runs n n"]) -> Float[Tensor, "*runs"]:
@@ -139,6 +150,4 @@ def cka(kernel: Float[Tensor, "*runs n n"], other: Float[Tensor, "*runs n n"]) -
     real("cka", kernel=kernel, other=other)
     one, two = (each - each.mean(-1, keepdim=True) for each in (kernel, other))
     one, two = (each - each.mean(-2, keepdim=True) for each in (one, two))
-    return _ratio(
-        (one * two).sum((-2, -1)), _norm(one, 2) * _norm(two, 2), "a centred kernel", "give points that differ"
-    )
+    return _cosine(one, two, "a centred kernel", "give points that differ")

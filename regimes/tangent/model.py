@@ -41,7 +41,7 @@ class TangentModel:
         self.dtype, self.device = row.dtype, row.device
         self.recurrent = recurrent(model)
         self.batched = found.transforms and not self.recurrent  # whether vmap over samples has not failed yet
-        self._compared: set[tuple[bool, bool, tuple[str, ...]]] = set()  # kinds of calls held against plain autograd
+        self._compared: set[tuple[int, int, tuple[str, ...]]] = set()  # kinds of calls held against plain autograd
 
     @property
     def f(self) -> Functional:
@@ -74,23 +74,22 @@ class TangentModel:
     def _right(self, found: Params, x: Tensor, outputs: slice | Tensor) -> bool:
         """Whether rows have the shapes of derivatives and, looked at once for each kind of call, are those of autograd.
 
-        Rules of vmap for single operations were seen to leave out a sum over samples (PReLU), or to be right for one
-        output only (cdist), without an error.
+        All of them, by one pass back from a random combination, for each number of samples and outputs: rules of vmap
+        for single operations were seen to leave out a sum over samples (PReLU), to be right for one output only
+        (cdist), or for some of the samples only (solve), without an error.
         """
         params, chosen = self.params, torch.arange(self.outputs, device=self.device)[outputs]
         if any(each.shape != (len(x), len(chosen), *params[name].shape) for name, each in found.items()):
             return False
-        kind = (len(x) > 1, len(chosen) > 1, tuple(found))
+        kind = (len(x), len(chosen), tuple(found))
         if kind not in self._compared:
-            cotangent = torch.zeros(self.outputs, dtype=self.dtype, device=self.device)
-            cotangent[chosen] = random_like(cotangent[chosen], torch.Generator().manual_seed(0))
-            for place in {0, len(x) - 1}:
-                plain = self.plain.pull(x[place : place + 1], lambda value, _: cotangent.view(value.shape))[1]
-                rows = {
-                    name: torch.tensordot(cotangent[chosen].to(each), each[place], 1) for name, each in found.items()
-                }
-                if differing(rows, {name: plain[name] for name in found}, self.dtype) is not None:
-                    return False
+            cotangent = torch.zeros(len(x), self.outputs, dtype=self.dtype, device=self.device)
+            some = random_like(cotangent[:, chosen], torch.Generator().manual_seed(0))
+            cotangent[:, chosen] = some
+            plain = self.plain.pull(x, lambda value, _: cotangent.view(value.shape))[1]
+            rows = {name: torch.tensordot(some.to(each), each, 2) for name, each in found.items()}
+            if differing(rows, {name: plain[name] for name in found}, self.dtype) is not None:
+                return False
             self._compared.add(kind)
         return True
 

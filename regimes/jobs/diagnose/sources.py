@@ -179,7 +179,7 @@ def made_by(factory: str) -> nn.Module:
         raise UserError(f"--factory {factory}: {place} has no function {name}")
     try:
         model = function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if out_of_memory(error):
             raise
         raise UserError(f"--factory {factory} ends in {type(error).__name__}: {one_line(error)}") from error
@@ -208,7 +208,7 @@ def _module(place: str, factory: str) -> ModuleType:
         with _at_home(Path(place), module):
             spec.loader.exec_module(module)
         return module
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if out_of_memory(error):
             raise
         raise UserError(f"--factory {factory} cannot be imported: {one_line(error)}") from error

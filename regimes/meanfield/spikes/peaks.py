@@ -130,7 +130,8 @@ def _upwards(risk: SpikeRisk, here: Correlation) -> tuple[Tensor, Tensor, Tensor
     """The sign s, s∇η and −s∇²η."""
     assert here.gradient is not None
     assert here.hessian is not None
-    sign = torch.where(here.value < 0, -1.0, 1.0) if risk.signed else torch.ones_like(here.value)
+    one = torch.ones_like(here.value)
+    sign = torch.where(here.value < 0, -one, one) if risk.signed else one
     return sign, sign[..., None] * here.gradient, -sign[..., None, None] * here.hessian
 
 

@@ -35,6 +35,7 @@ def sliding_frank_wolfe(
     masses and positions descend together by Newton's method, spikes without mass leave. It ends with the first gap at
     or below `gap`, that is with max |η| ≤ 1 + gap/|μ| or so; with the first step that does not lower F, where only
     rounding is left; or after `steps`.
+    ValueError: several problems, or observations that are not in float64.
     Source: [DenoyelleDuvalPeyreSoubies2020] algorithm 2.
     """
     count("sliding_frank_wolfe", "steps", steps, at_least=1)
@@ -42,6 +43,11 @@ def sliding_frank_wolfe(
     if risk.runs != 1:
         raise ValueError(
             f"sliding_frank_wolfe needs one problem; got {risk.runs}. Take risk.select(torch.tensor([0]))."
+        )
+    if risk.target.dtype != torch.float64:
+        raise ValueError(
+            f"sliding_frank_wolfe needs observations in float64, in which masses are exact; got {risk.target.dtype}. "
+            "Convert them with .double()."
         )
     spikes = Spikes(risk.target.new_zeros(0, risk.dim), risk.target.new_zeros(0))
     certificate = certify_spikes(risk, spikes.measure())
