@@ -364,3 +364,10 @@ def test_the_first_step_is_of_the_size_that_the_tolerance_allows(scale):
     # The error of a step h is of order (h·rate)³ / 24: at this time it is a thousandth of the tolerance 1e-6.
     (some,) = integrate(linear(rates), (torch.ones(2, 1, dtype=F64),), [end / 1000])
     assert some.steps.max() <= 2
+
+
+def test_a_state_may_be_one_number_a_run():
+    (alone,) = integrate(lambda s: (-s[0],), (tensor([1.0, 2.0], dtype=torch.float64),), [1.0])
+    (column,) = integrate(lambda s: (-s[0],), (tensor([[1.0], [2.0]], dtype=torch.float64),), [1.0])
+    assert torch.equal(alone.state[0], column.state[0][:, 0])
+    assert_close(alone.state[0], tensor([1.0, 2.0], dtype=torch.float64) * math.exp(-1), atol=1e-4, rtol=0)

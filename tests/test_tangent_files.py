@@ -8,6 +8,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from regimes import ntk, tangent_operator
+from regimes.models.scaling import Centred
 from regimes.tangent.gram import files
 
 pytestmark = pytest.mark.slow
@@ -61,8 +62,8 @@ def test_tiles_written_before_the_kill_are_not_computed_again(tmp_path):
     model, x, path = net(), torch.randn(9, 4, dtype=torch.float64), tmp_path / "kernel.npy"
     with pytest.raises(Killed):
         ntk(model, x, block=3, out=path, outputs="trace", progress=killed_after(2))
-    np.load(path, mmap_mode="r+")[0, 0] = -1
-    assert ntk(model, x, block=3, out=path, outputs="trace")[0, 0] == -1
+    np.load(path, mmap_mode="r+")[0, 3] = -1  # in the second tile: by the first one the model is known
+    assert ntk(model, x, block=3, out=path, outputs="trace")[0, 3] == -1
 
 
 def test_a_tile_that_was_half_written_is_written_again(tmp_path):
@@ -232,3 +233,37 @@ def test_what_was_asked_of_other_samples_before_does_not_change_which_kernel_it_
     assert_close(first, again)
     with pytest.raises(ValueError, match="belongs to other weights"):
         tangent_operator(model, x).gram(tuple(each[:2] + 1 for each in x), out=tmp_path / "kernel.npy")
+
+
+def scaled(alpha):
+    return lambda model: Centred(model, alpha)
+
+
+@pytest.mark.parametrize("outputs", ["full", "trace", "diagonal"])
+@pytest.mark.parametrize("other", [False, True])
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (scaled(1.0), scaled(10.0)),
+        (lambda net: net, lambda net: nn.Sequential(net[0], nn.ReLU(), *net[2:])),
+        (
+            lambda net: nn.Sequential(net[0], nn.LeakyReLU(0.1), *net[2:]),
+            lambda net: nn.Sequential(net[0], nn.LeakyReLU(0.3), *net[2:]),
+        ),
+    ],
+    ids=["α", "another activation", "a setting"],
+)
+def test_a_model_with_the_same_weights_is_another_one(tmp_path, one, two, outputs, other):
+    torch.manual_seed(0)
+    base, x, path = net(), torch.randn(9, 4, dtype=torch.float64), tmp_path / "kernel.npy"
+    x2 = x[:6] + 0.1 if other else None
+    options = {"outputs": outputs, "block": 2, "out": path}
+    with pytest.raises(Killed):
+        ntk(one(base), x, x2, progress=killed_after(4), **options)
+    with pytest.raises(ValueError, match="kernel of another model"):
+        ntk(two(base), x, x2, **options)
+    expected = ntk(one(base), x, x2, outputs=outputs)
+    assert_close(ntk(one(base), x, x2, **options), expected)
+    with pytest.raises(ValueError, match="kernel of another model"):
+        ntk(two(base), x, x2, **options)
+    assert_close(ntk(one(base), x, x2, **options), expected)

@@ -440,3 +440,37 @@ def test_a_graph_that_changes_is_read_row_by_row(monkeypatch):
     seen = tangent_operator(model, x)
     assert_same(seen.gram(), expected)
     assert seen._covered.groups == ()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda operator: operator.gram(),
+        lambda operator: operator.layers(),
+        lambda operator: operator.vjp(torch.ones(6, 2)),
+        lambda operator: operator.vjps([torch.ones(6, 2)]),
+        lambda operator: operator.jvp({name: torch.ones_like(each) for name, each in operator.tangent.params.items()}),
+        lambda operator: operator.matvec(torch.ones(6, 2)),
+    ],
+    ids=["gram", "layers", "vjp", "vjps", "jvp", "matvec"],
+)
+@pytest.mark.parametrize("part", [nn.Dropout(0.3), nn.BatchNorm1d(8)], ids=["dropout", "batch norm"])
+def test_an_operator_looks_at_the_mode_of_its_model_again(call, part):
+    model = nn.Sequential(nn.Linear(3, 8), part, nn.Tanh(), nn.Linear(8, 2)).eval()
+    operator = tangent_operator(model, torch.randn(6, 3))
+    before = {name: each.clone() for name, each in model.state_dict().items()}
+    model.train()
+    with pytest.raises(ValueError, match=r"eval\(\)"):
+        call(operator)
+    for name, each in model.state_dict().items():
+        assert torch.equal(each, before[name])
+    model.eval()
+    call(operator)
+
+
+def test_a_mode_that_changes_nothing_is_none():
+    model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2)).eval()
+    operator = tangent_operator(model, torch.randn(6, 3))
+    expected = operator.gram()
+    model.train()
+    assert torch.equal(operator.gram(), expected)

@@ -6,12 +6,17 @@ import torch
 from torch import Tensor
 
 
+def _rows(part: Tensor) -> Tensor:
+    """(runs, ...) -> (runs, entries); of one number a run (runs, 1)."""
+    return part.unsqueeze(-1).flatten(1)
+
+
 def finite_runs(parts: Sequence[Tensor]) -> Tensor:
-    return torch.stack([part.isfinite().flatten(1).all(1) for part in parts]).all(0)
+    return torch.stack([_rows(part).isfinite().all(1) for part in parts]).all(0)
 
 
 def root_mean_square(part: Tensor) -> Tensor:
-    rows = part.flatten(1)
+    rows = _rows(part)
     return torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64) / rows.shape[1] ** 0.5
 
 

@@ -46,8 +46,9 @@ class TangentOperator:
     """J (n·k × p): the derivatives of every output of every sample by all trainable parameters. Never formed whole.
 
     Made by tangent_operator. jvp: J v; vjp: Jᵀ u; matvec: Θ v; gram: Θ = J Jᵀ or parts of it. All are taken at the
-    model's present parameters: a step of an optimiser moves the operator too. The model itself is looked at once, when
-    the operator is made. Outputs of more than one axis are flattened to k.
+    model's present parameters: a step of an optimiser moves the operator too. The model itself is looked at when the
+    operator is made, and again where a part of it was put into another mode since: dropout and batch statistics are
+    refused then, too. Outputs of more than one axis are flattened to k.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class TangentOperator:
         self._covered: Coverage | None = None
         self._names: list[str] = []  # of the parameters that were trainable then
         self._pieces = Pieces(self.tangent, self.memory)
+        self._modes = self._present_modes()
 
     def vjp(self, cotangent: Float[Tensor, "n k"], x: Samples | None = None) -> Params:
         """Jᵀ·cotangent: name -> shape of the parameter. x: other inputs than those of the operator."""
@@ -80,6 +82,7 @@ class TangentOperator:
         for cotangent in cotangents:
             self._require_vector("cotangent", cotangent, len(self.x))
         with turn(self.model):
+            self._look_again()
             pulled = self._pulled(self.x, cotangents) if cotangents else []
         return [outer_names(self.model, each) for each in pulled]
 
@@ -121,7 +124,7 @@ class TangentOperator:
         disk has no room. block: samples at a time (None: as many as `memory` holds).
         out: a file for a kernel that memory does not hold, in the format .npy; the result is a view of it. A note
         beside it (out + ".progress.json") says which tiles are there: the same call goes on after a kill, and returns
-        at once when all are. It is known by weights, buffers, inputs and outputs, not by the code of the model.
+        at once when all are. It is known by weights, buffers, inputs, outputs and its first entries.
         progress: True shows it on stderr; a function is told (done, total) after each tile.
         """
         with torch.inference_mode(False), full_precision(self.tangent.device), self._beside(x2) as beside:
@@ -228,10 +231,21 @@ class TangentOperator:
     def _beside(self, x: Any, name: str = "x2") -> Iterator[Tensor]:
         """Samples of the kind of those of the operator, which an adapted model holds no longer than this."""
         with turn(self.model):
+            self._look_again()
             try:
                 yield self._others(x, name)
             finally:
                 alone(self.model)
+
+    def _present_modes(self) -> list[bool]:
+        return [module.training for module in self.model.modules()]
+
+    def _look_again(self) -> None:
+        """At a model of which a part is in another mode now."""
+        if self._present_modes() != self._modes:
+            self.tangent = tangent_model(self.model, self.x, self.caller)
+            self._pieces, self._covered = Pieces(self.tangent, self.memory), None
+            self._modes = self._present_modes()
 
     def _others(self, x: Any, name: str = "x2") -> Tensor:
         """Samples of the kind of those of the operator; these where none are given."""

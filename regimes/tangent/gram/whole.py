@@ -13,9 +13,11 @@ from regimes.tangent.gram.blocks import Bytes, Layout, Store, cut, folder, layou
 from regimes.tangent.gram.features import Features
 from regimes.tangent.gram.files import KernelFile
 from regimes.tangent.gram.showing import Shown, shown
-from regimes.tangent.gram.tiles import Target, fill, side_of
+from regimes.tangent.gram.tiles import Target, fill, side_of, units
 
 _FEW = 32  # passes over fewer samples are slow
+_SAME = 1e-3  # relative difference of a kernel formed anew, on another machine or in other blocks
+_LOOKED_AT = 8  # samples by which a file is known
 _MORE = 2.0  # times the multiply-adds that may be spent on passes over more
 
 
@@ -126,6 +128,8 @@ def whole(task: Task, file: KernelFile | None) -> Tensor:
     known = file.sizes
     sized = Sized(Layout(*known["layout"]), known["side"], Bytes(*known["kept"]))
     kernel = file.opened(task.caller)
+    if file.done:
+        _require_same(task, kernel, sized, file)
     with torch.no_grad(), folder() as place, shown(task.progress) as show:
 
         def after(done: int, total: int) -> None:
@@ -135,6 +139,28 @@ def whole(task: Task, file: KernelFile | None) -> Tensor:
         if not file.complete:
             _filled([(kernel, every)], task, task.stores(sized, place), sized, after, done=file.done)
     return kernel
+
+
+def _require_same(task: Task, kernel: Tensor, sized: Sized, file: KernelFile) -> None:
+    """Refuse to go on with the kernel of another model that has these weights: the first entries are formed anew."""
+    k, x2 = len(task.features.chosen), task.x if task.x2 is None else task.x2
+    m, outputs = min(_LOOKED_AT, len(task.x), len(x2)), k
+    if not file.complete:  # then the first tile is there
+        blocks = [cut(len(each), k, sized.layout) for each in (task.x, x2)]
+        left, symmetric = strips(blocks[0], sized.layout.strip), task.x2 is None
+        first = next(units(left, blocks[1], task.features.outputs, sized.side, symmetric=symmetric))
+        m, outputs = min(m, *(part.stop for part in first.parts)), sized.layout.outputs
+    both = task.x[:m] if task.x2 is None else torch.cat([task.x[:m], task.x2[:m]])
+    few = task._replace(x=both, x2=None, block=None, progress=False)
+    fresh = _in_memory(few, [range(len(few.features.forms))])[0]
+    some = {"full": (..., slice(outputs), slice(outputs)), "diagonal": (..., slice(outputs)), "trace": (...,)}
+    which = some[task.features.outputs.name]
+    gap = (kernel[:m, :m][which] - fresh[:m, -m:][which]).norm()
+    if not bool(gap <= _SAME * fresh[which].norm()):
+        raise ValueError(
+            f"{task.caller} finds the kernel of another model in {file.path}, whose weights and inputs are the same. "
+            "Name another file, or delete that one and its note."
+        )
 
 
 def by_layer(task: Task) -> dict[str, Tensor]:
