@@ -259,3 +259,10 @@ def test_features_that_look_at_others_are_refused(mixed):
     risk = FeatureRisk(lambda p: torch.cat([mixed(p).cos(), mixed(p).sin()], 2), lambda f: f.square().sum(1))
     with pytest.raises(ValueError, match="each particle of each run for itself"):
         risk.value(uniform(torch.randn(3, 4, 1, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("features", [lambda p: 0 * p, lambda p: p[..., :0]], ids=["zero", "none"])
+def test_features_without_size_are_no_reason_to_refuse(features, dtype):
+    risk = FeatureRisk(features, lambda f: f.square().sum(1))
+    assert not risk.value(uniform(torch.randn(3, 4, 1, dtype=dtype))).any()

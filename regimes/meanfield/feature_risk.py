@@ -22,6 +22,8 @@ class FeatureRisk:
     loss_at_least: what R is never below, which certificates use; a loss below it is refused. −inf: unknown.
     shared: features and loss know nothing of single runs, so that flows may ask them about some runs only; where they
     do know, such as by targets (runs, n), leave it out, or give them a method select(runs, of=).
+    ValueError, when first asked: features that change with other particles, other runs or chance, or a loss that mixes
+    runs.
     Source: [ChizatBach2018] section 2.
     """
 
@@ -192,21 +194,23 @@ def _require_own_particles(features: Callable[[Any], Tensor], position: Any, fou
 
     What F' proves of single points it proves of a measure only then.
     """
+    if found.numel() == 0:
+        return
     runs, m = points_of(position)
     first, kept = min(1, runs - 1), slice(1, None, 2) if m > 1 else slice(None)
     others = []
     for part in leaves(position):
-        before = part.detach()
-        other = before.clone()
-        other[:, 0 : m - 1 : 2] = before.roll(1, 1)[:, 0 : m - 1 : 2]
-        other[:first] = before[runs - first :].flip(1)
+        here = part.detach()
+        other = here.clone()
+        other[:, 0 : m - 1 : 2] = here.roll(1, 1)[:, 0 : m - 1 : 2]
+        other[:first] = here[runs - first :].flip(1)
         others.append(other)
     with torch.no_grad():
         again = features(rebuild(position, others))[first:, kept]
     before = found[first:, kept]
     rounding = 1e-9 if found.dtype == torch.float64 else 1e-4
-    gap = (again - before).abs().nan_to_num(nan=0.0, posinf=0.0)
-    if bool((gap > rounding * before.abs().nan_to_num(nan=0.0, posinf=0.0).amax().clamp_min(1e-300)).any()):
+    gap, size = (each.abs().nan_to_num(nan=0.0, posinf=0.0).amax() for each in (again - before, before))
+    if bool(gap > rounding * size):
         raise ValueError(
             "FeatureRisk needs features of each particle of each run for itself, the same at each call; those of some "
             "changed with the positions of others. Leave out means over particles or runs, and chance."

@@ -16,9 +16,9 @@ from regimes.tangent.gram.showing import Shown, shown
 from regimes.tangent.gram.tiles import Target, fill, side_of, units
 
 _FEW = 32  # passes over fewer samples are slow
-_SAME = 1e-3  # relative difference of a kernel formed anew, on another machine or in other blocks
-_LOOKED_AT = 8  # samples by which a file is known
 _MORE = 2.0  # times the multiply-adds that may be spent on passes over more
+_LOOKED_AT = 8  # samples by whose kernel a file is known
+_SAME = 1e-3  # relative difference of a kernel formed anew, on another machine or in other blocks
 
 
 class Task(NamedTuple):
