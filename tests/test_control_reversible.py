@@ -7,6 +7,7 @@ from torch.testing import assert_close
 from regimes.control.layers import Layers
 from regimes.control.reversible import Copies, backward, coupling_of, forward, path, reversible
 from regimes.control.tableau import EULER, GAUSS2, HEUN, KUTTA4, TABLEAUS
+from regimes.errors import RunFailed
 
 F64 = torch.float64
 EXPLICIT = [pytest.param(each, id=each.name) for each in TABLEAUS if each.explicit]
@@ -183,6 +184,37 @@ def test_copies_drift_apart_where_the_field_contracts_faster_than_the_coupling_d
     start = Copies(torch.zeros(1, 1, dtype=F64), torch.full((1, 1), 1e-9, dtype=F64))
     end = forward(layers, start, coupling_of(400, damping))
     assert (float((end.y - end.z).abs()) > 1e-8) == grows
+
+
+@pytest.mark.parametrize("dtype", [F64, torch.float32])
+@pytest.mark.parametrize("rate", [2.0, 8.0, 15.0, 30.0, 60.0])
+@pytest.mark.parametrize("size", [1.0, 1e-30])
+def test_a_gradient_is_right_or_refused_where_the_field_contracts(rate, dtype, size):
+    """Right up to what the same steps lose with stored states, whose adjoints grow as well."""
+
+    def gradient(dtype, rebuild):
+        weight = torch.full((), rate, dtype=dtype, requires_grad=True)
+        layers = Layers(lambda time, z, params: -params["rate"] * z, [{"rate": weight}], KUTTA4, 1.0, 100)
+        start = size * torch.linspace(1, 2, 5, dtype=dtype)[:, None]
+        end = reversible(layers, start, rebuild=rebuild).sum()
+        return torch.autograd.grad(end, weight)[0].double()
+
+    right, stored = gradient(F64, False), gradient(dtype, False)
+    try:
+        found = gradient(dtype, True)
+    except RunFailed as refusal:
+        assert rate > 8 and "rebuild=False" in str(refusal)
+    else:
+        assert rate < 60
+        lost = float((stored - right).abs() / right.abs())
+        assert_close(found, right, rtol=30 * torch.finfo(dtype).eps ** 0.5 + 3 * lost, atol=0)
+
+
+def test_a_field_that_draws_random_numbers_is_refused():
+    z = torch.randn(8, 3, dtype=F64, requires_grad=True)
+    layers = Layers(lambda time, z, params: torch.nn.functional.dropout(z, 0.5), [{}], HEUN, 1.0, 4)
+    with pytest.raises(RunFailed, match="random numbers"):
+        reversible(layers, z).sum().backward()
 
 
 EACH = [

@@ -6,6 +6,7 @@ from test_meanfield_depth import measure, risk
 from torch.testing import assert_close
 
 from regimes.meanfield.depth import DepthMeasure
+from regimes.meanfield.depth_descent import frank_wolfe
 from regimes.meanfield.depth_flow import depth_flow, velocity
 
 
@@ -56,6 +57,31 @@ def test_a_run_stops_at_its_threshold_and_does_not_depend_on_its_neighbours():
 
 def test_the_flow_refuses_a_threshold_for_other_runs_and_a_negative_growth():
     with pytest.raises(ValueError, match="risk_below"):
-        next(depth_flow(risk(), measure(), [1.0], risk_below=torch.ones(3)))
+        next(depth_flow(risk(), positive(measure()), [1.0], risk_below=torch.ones(3)))
     with pytest.raises(ValueError, match="growth"):
-        next(depth_flow(risk(), measure(), [1.0], growth=-1.0))
+        next(depth_flow(risk(), positive(measure()), [1.0], growth=-1.0))
+
+
+def descent(e, rho):
+    candidates = torch.randn(2, 7, rho.output.shape[3] + 1, dtype=torch.float64)
+    return frank_wolfe(e, rho, candidates, 1)
+
+
+@pytest.mark.parametrize("way", [lambda e, rho: depth_flow(e, rho, [0.1]), descent])
+def test_masses_that_a_descent_would_climb_with_are_refused(way):
+    rho = positive(measure())
+    next(way(risk(), rho))
+    negative = rho.mass.clone()
+    negative[1, 2, 0] = -0.1
+    with pytest.raises(ValueError, match="masses of at least 0.*1 of"):
+        next(way(risk(), rho._replace(mass=negative)))
+    empty = rho.mass.clone()
+    empty[1, 2] = 0
+    with pytest.raises(ValueError, match="cell 2 of run 1 has 0"):
+        next(way(risk(), rho._replace(mass=empty)))
+
+
+def test_the_gap_of_a_descent_needs_cells_of_mass_one():
+    rho = positive(measure())
+    with pytest.raises(ValueError, match="cells of mass 1; cell 0 of run 0 has 3"):
+        next(descent(risk(), rho._replace(mass=3 * rho.mass)))

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from test_meanfield_depth import measure, risk
+from test_meanfield_depth_flow import positive
 from torch import nn
 from torch.testing import assert_close
 
@@ -61,7 +62,24 @@ def test_on_the_uniform_grid_the_particles_are_the_measure_that_they_were_made_o
 
 def test_masses_that_differ_have_no_times():
     with pytest.raises(ValueError, match="equal masses"):
-        timed_measure(measure())
+        timed_measure(positive(measure()))
+
+
+def test_equal_masses_of_another_sum_than_one_have_no_times():
+    """The gaps of the times sum to 1, so another sum would be lost in silence."""
+    rho = measure()
+    with pytest.raises(ValueError, match="cells of mass 1; cell 0 of run 0 has 3"):
+        timed_measure(rho._replace(mass=torch.ones_like(rho.mass)))
+
+
+@pytest.mark.parametrize("name", ["output", "bias", "time"])
+def test_particles_that_do_not_fit_the_data_are_refused(name):
+    made = particles()
+    wrong = made._replace(**{name: getattr(made, name)[:1]})
+    with pytest.raises(ValueError, match=name):
+        risk_and_gradient(risk(), wrong)
+    with pytest.raises(ValueError, match=name):
+        next(descend(risk(), wrong, step=0.1, steps=1))
 
 
 def test_weights_of_gaps_and_their_gradient():

@@ -28,7 +28,7 @@ class DepthMeasure(NamedTuple):
     output: Float[Tensor, "runs L M d"]
     input: Float[Tensor, "runs L M d"]
     bias: Float[Tensor, "runs L M"]
-    mass: Float[Tensor, "runs L M"]
+    mass: Float[Tensor, "runs L M"]  # of any sign and sum for values; flows and descents ask for more
 
     @property
     def depth(self) -> int:
@@ -182,3 +182,22 @@ def _require(caller: str, measure: DepthMeasure) -> None:
     real(caller, **measure._asdict())
     alike(caller, **measure._asdict())
     finite(caller, **measure._asdict())
+
+
+def require_masses(caller: str, measure: DepthMeasure, *, probability: bool = False) -> None:
+    """Refuse masses below 0, cells without mass and, for a `probability`, cells whose masses do not sum to 1."""
+    _require(caller, measure)
+    if bool((measure.mass < 0).any()):
+        raise ValueError(
+            f"{caller} needs masses of at least 0, as particles of negative mass would climb; "
+            f"{int((measure.mass < 0).sum())} of {measure.mass.numel()} are below. Turn the sign of their u instead."
+        )
+    totals = measure.mass.sum(2)
+    wrong = (totals - 1).abs() > torch.finfo(totals.dtype).eps ** 0.5 if probability else totals == 0
+    if bool(wrong.any()):
+        run, cell = (int(place) for place in wrong.nonzero()[0])
+        wanted = "cells of mass 1" if probability else "some mass in each cell"
+        raise ValueError(
+            f"{caller} needs {wanted}; cell {cell} of run {run} has {float(totals[run, cell]):.6g}. "
+            "Divide the masses by their sum over the cell."
+        )

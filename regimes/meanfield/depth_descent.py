@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes.checks import alike, count, finite, shapes
-from regimes.meanfield.depth import DepthMeasure, DepthRisk, mixture
+from regimes.meanfield.depth import DepthMeasure, DepthRisk, mixture, require_masses
 
 HALVINGS = 30
 
@@ -71,8 +71,9 @@ def frank_wolfe(
     """So many steps of descent ρ ← (1 − λ)ρ + λν, with the λ = 1, ½, ¼, ... of least risk; the start, then each end.
 
     The radius R is the largest |u| of the measure at the start. A run keeps its measure where no λ lowers the risk.
-    Each step adds a particle to every cell.
+    Each step adds a particle to every cell. ValueError: masses below 0, or cells whose mass is not 1.
     """
+    require_masses("frank_wolfe", measure, probability=True)
     count("frank_wolfe", "steps", steps)
     radius = measure.output.norm(dim=3).amax((1, 2))
     value = risk.risk(measure)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from regimes.checks import kind, not_negative, shapes
 from regimes.meanfield.course import follow
-from regimes.meanfield.depth import DepthMeasure, DepthRisk
+from regimes.meanfield.depth import DepthMeasure, DepthRisk, require_masses
 
 
 class Moment(NamedTuple):
@@ -53,10 +53,11 @@ def depth_flow(
 ) -> Iterator[Moment]:
     """The flow from `measure`, a Moment at each of `times`; a run stops where E is at or below `risk_below`.
 
-    Errors are those of control.adaptive.integrate: proportional to the tolerances.
+    Errors are those of control.adaptive.integrate: proportional to the tolerances. ValueError: masses below 0, or a
+    cell without mass.
     """
     kind("depth_flow", "risk", risk, DepthRisk, "a DepthRisk")
-    kind("depth_flow", "measure", measure, DepthMeasure, "a DepthMeasure")
+    require_masses("depth_flow", measure)
     not_negative("depth_flow", "growth", growth, single=True)
     runs = len(risk.x)
     if risk_below is not None:

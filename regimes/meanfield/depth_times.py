@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from regimes.checks import count, not_negative
+from regimes.checks import alike, count, finite, kind, not_negative, real, shapes
 from regimes.control.times import gap_weights, pull_back_gaps, uniform_times
-from regimes.meanfield.depth import DepthMeasure, DepthRisk
+from regimes.meanfield.depth import DepthMeasure, DepthRisk, require_masses
 
 WORSE = 100.0  # a run whose risk has grown by this factor has diverged
 Coordinate = Literal["fixed", "times", "weights"]
@@ -43,6 +43,7 @@ class TimedMeasure(NamedTuple):
 
 def timed_measure(rho: DepthMeasure) -> TimedMeasure:
     """The particles of cells of equal masses 1/M, at the times l/L."""
+    require_masses("timed_measure", rho, probability=True)
     if not bool((rho.mass == rho.mass[:1, :1, :1]).all()):
         raise ValueError("timed_measure needs a measure of equal masses. A time says how long a particle acts.")
     time = uniform_times(rho.depth).to(rho.mass).expand(len(rho.mass), -1)
@@ -51,6 +52,11 @@ def timed_measure(rho: DepthMeasure) -> TimedMeasure:
 
 def risk_and_gradient(risk: DepthRisk, particles: TimedMeasure) -> tuple[Float[Tensor, " runs"], TimedMeasure]:
     """E, and its plain gradient in all parameters and times."""
+    _fits("depth_times.risk_and_gradient", risk, particles)
+    return _sorted(risk, particles)
+
+
+def _sorted(risk: DepthRisk, particles: TimedMeasure) -> tuple[Tensor, TimedMeasure]:
     order = particles.order()
     value, gradient = _in_order(risk, TimedMeasure(*(_taken(part, order) for part in particles)), times=True)
     back = torch.argsort(order, dim=1)
@@ -76,6 +82,7 @@ def descend(
     count("depth_times.descend", "steps", steps)
     not_negative("depth_times.descend", "step", step)
     not_negative("depth_times.descend", "relative", relative)
+    _fits("depth_times.descend", risk, particles)
     layers, width = particles.bias.shape[1:]
     runs = len(particles.time)
     rate = torch.as_tensor(step, dtype=particles.time.dtype, device=particles.time.device).expand(runs)
@@ -86,7 +93,7 @@ def descend(
         if coordinate == "weights":
             value, gradient = _in_order(risk, particles, times=False)
         else:
-            value, gradient = risk_and_gradient(risk, particles)
+            value, gradient = _sorted(risk, particles)
         start = value if start is None else start
         now = ~(value <= WORSE * start)
         lost = now if lost is None else lost | now
@@ -121,3 +128,15 @@ def _measure(ordered: TimedMeasure, weights: Float[Tensor, "runs L"]) -> DepthMe
 def _taken(part: Tensor, order: Int[Tensor, "runs L"]) -> Tensor:
     """The particles of a part in an order."""
     return part.gather(1, order.reshape(order.shape + (1,) * (part.dim() - 2)).expand_as(part))
+
+
+def _fits(caller: str, risk: DepthRisk, particles: TimedMeasure) -> None:
+    """Refuse particles of other shapes than the data have, or that are no numbers."""
+    kind(caller, "particles", particles, TimedMeasure, "a TimedMeasure")
+    runs, d = risk.readout.shape
+    wide, layers = f"{runs} L M", f"{runs} L"
+    letters = {"output": f"{wide} {d}", "input": f"{wide} {d}", "bias": wide, "time": layers}
+    shapes(caller, **{name: (getattr(particles, name), letters[name]) for name in letters})
+    real(caller, **particles._asdict())
+    alike(caller, x=risk.x, **particles._asdict())
+    finite(caller, **particles._asdict())

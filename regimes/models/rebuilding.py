@@ -1,14 +1,12 @@
 """One block on the way back through a reversible segment: its states rebuilt, and adjoints pulled back to its start."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from regimes.checks import without_values
-from regimes.control.reversible import uncoupled
+from regimes.control.reversible import off_start, uncoupled
 from regimes.errors import RunFailed
 from regimes.models.residual import Block
 
@@ -26,11 +24,7 @@ def increment(block: Block, z: Tensor) -> Tensor:
 
 def require_rebuilt(start: Tensor, end: Tensor, found: Sequence[Tensor]) -> None:
     """RunFailed unless what was found is the start; where start or end are no numbers, the loss says so itself."""
-    if without_values(start) or not bool(start.isfinite().all() & end.isfinite().all()):
-        return
-    norm = partial(torch.linalg.vector_norm, dtype=torch.float64)
-    size = torch.maximum(norm(start), norm(end)).clamp(min=torch.finfo(torch.float64).tiny)
-    off = float(torch.stack([norm(each - start) / size for each in found]).amax())  # NaN if one is
+    off = off_start(start, end, found)
     if not off <= CLOSE:
         raise RunFailed(
             f"rebuilt states are off by {off:.2g} of the size of those of their segment: rounding has grown on the way "
