@@ -73,7 +73,7 @@ def test_masses_that_a_descent_would_climb_with_are_refused(way):
     next(way(risk(), rho))
     negative = rho.mass.clone()
     negative[1, 2, 0] = -0.1
-    with pytest.raises(ValueError, match="masses of at least 0.*1 of"):
+    with pytest.raises(ValueError, match=r"masses of at least 0.*1 of"):
         next(way(risk(), rho._replace(mass=negative)))
     empty = rho.mass.clone()
     empty[1, 2] = 0

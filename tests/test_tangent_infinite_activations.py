@@ -134,6 +134,55 @@ def test_what_quadrature_cannot_resolve_is_refused_with_its_error():
     assert_close(value(rough).item(), plane(HARD.value, 1.0, 1.0, 0.5).item(), rtol=0, atol=1e-2)  # as asked for
 
 
+def steep(rate, place):
+    """tanh(k (s − s0)): between the nodes of a rule its derivative is 0, and the values are those of a step."""
+    return Activation(
+        f"steep {rate:g}",
+        lambda s: torch.tanh(rate * (s - place)),
+        lambda s: rate / torch.cosh((rate * (s - place)).clamp(-300, 300)).square(),
+        rate,
+        4 / (3 * math.sqrt(3)) * rate**2,
+        place == 0,
+    )
+
+
+@pytest.mark.parametrize("tolerance", [1e-9, 1e-3])
+@pytest.mark.parametrize("place", [0.0, 0.0051, 0.3, 1.0, 4.0])
+@pytest.mark.parametrize("rate", [3.0, 30.0, 100.0, 1e3, 1e4, 1e6, 1e9])
+def test_a_steep_activation_is_right_or_refused(rate, place, tolerance):
+    activation = steep(rate, place)
+    g = torch.linspace(place - 20 / rate, place + 20 / rate, 20_001, dtype=torch.float64)
+    density = torch.exp(-g.square() / 2) / math.sqrt(2 * math.pi)
+    expected = float(torch.trapezoid(activation.derivative(g).square() * density, g))
+    net = Serial(Dense(), Nonlinearity(activation, tolerance=tolerance), Dense())
+    found, refusal = None, ""
+    try:
+        found = infinite_kernels(net, torch.ones(1, 1, dtype=torch.float64))
+    except ValueError as error:
+        refusal = str(error)
+    if found is None:
+        assert rate > 3
+        assert "tolerance=" in refusal
+    else:
+        assert rate < 100
+        assert_close(float(found.ntk - found.nngp), expected, rtol=10 * tolerance, atol=0)
+
+
+@pytest.mark.parametrize("scale", [1e-155, 1e-75, 1e-60, 1e30, 1e40, 1e80, 1e150])
+@pytest.mark.parametrize("activation", KNOWN, ids=lambda each: each.name)
+def test_variances_beyond_float64_are_refused(activation, scale):
+    """Within its range a net whose kernel has one slope near 0 and one far away has that kernel of a line."""
+    x = scale * torch.tensor([[1.0], [0.5]], dtype=torch.float64)
+    net = Serial(Dense(), Nonlinearity(activation), Dense())
+    if not 1e-70 <= scale / 2 <= scale <= 1e35:
+        with pytest.raises(ValueError, match="from 1e-70 to 1e\\+35"):
+            infinite_kernels(net, x)
+        return
+    found = infinite_kernels(net, x).nngp
+    expected = 1.0 if activation is ERF and scale > 1 else 0.5
+    assert_close(float(found[0, 1] / found[0, 0]), expected, rtol=1e-9, atol=0)
+
+
 def test_the_hermite_series_refuses_what_it_cannot_resolve():
     series = series_form(TANH, 1e-9)
     of(series, 100.0, 100.0, 0.5)  # damped by the correlation

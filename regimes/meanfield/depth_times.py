@@ -8,7 +8,7 @@ Algorithm 1.
 """
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -136,7 +136,8 @@ def _fits(caller: str, risk: DepthRisk, particles: TimedMeasure) -> None:
     runs, d = risk.readout.shape
     wide, layers = f"{runs} L M", f"{runs} L"
     letters = {"output": f"{wide} {d}", "input": f"{wide} {d}", "bias": wide, "time": layers}
-    shapes(caller, **{name: (getattr(particles, name), letters[name]) for name in letters})
+    sizes: dict[str, Any] = {name: (getattr(particles, name), letters[name]) for name in letters}
+    shapes(caller, **sizes)
     real(caller, **particles._asdict())
     alike(caller, x=risk.x, **particles._asdict())
     finite(caller, **particles._asdict())

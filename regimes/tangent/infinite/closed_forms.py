@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from regimes.activations import ERF, GELU, Activation
-from regimes.tangent.infinite.state import TINY, Pairs, recorded, root
+from regimes.tangent.infinite.state import TINY, Pairs, recorded, root, zeroed
 
 Roots = tuple[Tensor, Tensor]  # √variance of u and of v
 
@@ -24,14 +24,15 @@ class Form(NamedTuple):
 class _Turn(torch.autograd.Function):
     """2 (φ C − √(GT)) and φ from G = √(AB) − C, T = √(AB) + C, with cos φ = C/√(AB).
 
-    At φ = 0 and π the angle has a kink; its gradient there is 0, the mean of both sides.
+    At φ = 0 and π the angle has a kink; its gradient there is 0, the mean of both sides. Where A or B is 0 the angle
+    is π/2, the mean over the ways there.
     """
 
     @staticmethod
     def forward(ctx, gap: Tensor, total: Tensor) -> Roots:
         turn = total - gap
         sine = torch.mul(gap, total).sqrt_().mul_(2)
-        angle = torch.atan2(sine, turn)
+        angle = torch.where(gap + total > 0, torch.atan2(sine, turn), math.pi / 2)
         ctx.save_for_backward(gap, total, angle)
         return turn.mul_(angle).sub_(sine), angle
 
@@ -109,11 +110,10 @@ def smooth(value: Tensor, slope: Tensor, given: Pairs, before: Roots, after: Roo
     σ(−s) = −σ(s) opposite ones stay opposite.
     """
     length, same = after[0] * after[1], before[0] == before[1]
-    gap, total = (length - value).clamp(min=0), (length + value).clamp(min=0)
-    gap = torch.where(same & (given.gap == 0), 0.0, gap)
+    gap, total = zeroed(length - value, same & (given.gap == 0)), length + value
     if odd:
-        total = torch.where(same & (given.total == 0), 0.0, total)
-    return Pairs(gap, total, None if given.ntk is None else slope.mul(given.ntk))
+        total = zeroed(total, same & (given.total == 0))
+    return Pairs(gap.clamp(min=0), total.clamp(min=0), None if given.ntk is None else slope.mul(given.ntk))
 
 
 def is_odd(activation: Activation) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from regimes.tangent.infinite.layers import Parametrisation, fan_in, require_weights, trained, with_bias
 from regimes.tangent.infinite.products import NEAR, products, sharpened, spread
-from regimes.tangent.infinite.state import Kind, Pairs, Sides, alone, placed, root
+from regimes.tangent.infinite.state import Kind, Pairs, Sides, alone, placed, root, zeroed
 from regimes.tangent.infinite.windows import Padding, Windows, windows
 
 ZERO = 32 * torch.finfo(torch.float64).eps  # a gap below this share of √(AB) after an average is rounding
@@ -197,7 +197,7 @@ def _pooled(pairs: Pairs, mean: Callable[[Tensor], Tensor], left: Sides, right: 
     covariance = mean(pairs.covariance())
     a, b = placed(left.after, right.after, covariance)
     scale = a * b
-    gap, total = (torch.where(each > ZERO * scale, each, 0.0) for each in (scale - covariance, scale + covariance))
+    gap, total = (zeroed(each, ~(each > ZERO * scale)) for each in (scale - covariance, scale + covariance))
     return Pairs(gap, total, None if pairs.ntk is None else mean(pairs.ntk).mul_(pairs.factor))
 
 

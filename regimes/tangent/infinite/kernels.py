@@ -12,10 +12,11 @@ from torch import Tensor
 from regimes.checks import count, finite, function, real, shapes, without_values
 from regimes.tangent.infinite.layers import require_layer
 from regimes.tangent.infinite.products import NEAR, products, sharpened, spread
-from regimes.tangent.infinite.state import Kind, Layer, Pairs, Sides, joined, mapped, placed, recorded
+from regimes.tangent.infinite.state import Kind, Layer, Pairs, Sides, every, joined, mapped, placed, recorded
 
 MEMORY = 512 * 2**20  # bytes that the work may take beside its result
 TILE, ROWS = 2**17, 96  # entries of a tile of pairs on a CPU, which stay in its cache, and samples of its shorter side
+SMALLEST, LARGEST = 1e-70, 1e35  # roots of variances; down to fourth powers of them are formed, and up to eighth
 ARRAYS = 24  # arrays of the size of a tile that a layer may hold at a time
 
 
@@ -42,8 +43,10 @@ def infinite_kernels(
     activations before piecewise linear ones are odd; but after an average pooling angles below 1e-7 count as 0, and
     after a smooth activation other angles are good to 1e-8. Pairs are computed in tiles that take at most `memory`
     bytes beside the result where one pair does; progress(done, pairs) is called after each.
-    Differentiable, gradient 0 at the kinks of the ReLU kernel; an x that requires a gradient is computed in one tile.
-    ValueError: inputs that are not finite, layers that do not fit, a net that ends with positions.
+    Differentiable, also at equal inputs and at zeros, with gradient 0 at the kinks of the ReLU kernel; an x that
+    requires a gradient is computed in one tile.
+    ValueError: inputs that are not finite, layers that do not fit, a net that ends with positions, variances that leave
+    the range of float64.
     Source: [JacotGabrielHongler2018]; for images [Arora2019].
     """
     caller = "infinite_kernels"
@@ -153,13 +156,29 @@ def _samples(caller: str, name: str, net: Layer, x: Tensor, room: int) -> _Sampl
         raise ValueError(
             f"{caller} needs {name} with squares that float64 can hold; its entries are too large. Scale it."
         )
-    units = x / torch.where(lengths > 0, lengths, 1.0)[..., None]
+    units = x / torch.where(lengths > 0, lengths, 1.0)[..., None]  # 0 where x is, with the gradient of x
     roots = lengths / x.shape[-1] ** 0.5
     parts = []
     for one, each in zip(units.split(room), roots.split(room), strict=True):
         own = _inputs(one[:, None], one[:, None], each[:, None], each[:, None], True) if net.pools else None
         parts.append(net.sides(each, own)[0])
-    return _Samples(units, roots, joined(parts))
+    sides = joined(parts)
+    _require_held(caller, name, sides)
+    return _Samples(units, roots, sides)
+
+
+def _require_held(caller: str, name: str, sides: Sides) -> None:
+    """Refuse samples whose variances, or products of two, leave the range of float64 on their way through the net."""
+    for each in every(sides):
+        size = each.detach()
+        least, most = torch.where(size == 0, 1.0, size).aminmax()
+        if not SMALLEST <= float(least) <= float(most) <= LARGEST:
+            wrong = float(most) if not float(most) <= LARGEST else float(least)
+            raise ValueError(
+                f"{caller} needs pre-activations of standard deviations from {SMALLEST:.0e} to {LARGEST:.0e}, or 0, as "
+                f"float64 cannot hold their powers; those of {name} come to {wrong:.2g}. "
+                "Scale the inputs or the weights."
+            )
 
 
 def _pairs(net: Layer, left: _Samples, right: _Samples, same: bool = False) -> Pairs:
@@ -182,6 +201,10 @@ def _inputs(
     least, most = cosine.detach().aminmax()
     scale = torch.mul(*placed(root1, root2, cosine))
     covariance = cosine * scale
+    if recorded(covariance) and not bool((scale > 0).all()):  # vectors of zeros are kept as they are: see _samples
+        d = units1.shape[-1]
+        one, other = (torch.where(each > 0, each, d**-0.5) for each in (root1, root2))
+        covariance = cosine * torch.mul(*placed(one, other, cosine))
     gap = scale - covariance
     total = scale + covariance if recorded(covariance) else covariance.add_(scale)
     one, other = spread(units1, units2, cosine)

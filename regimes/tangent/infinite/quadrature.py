@@ -6,7 +6,7 @@ activation that is smooth on both sides of 0 is integrated to rounding at any an
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from regimes.activations import Activation
 from regimes.tangent.infinite.closed_forms import Form, Roots, is_odd, smooth
+from regimes.tangent.infinite.parts import through_zero, unseen
 from regimes.tangent.infinite.state import Pairs, root
 
 REACH = 9.0  # the normal law ends at 1e-18
@@ -55,17 +56,40 @@ def _square(function: Callable[[Tensor], Tensor], roots: Tensor, rule: tuple[int
     return (function(u).square() + function(-u).square()) @ weights / math.sqrt(2 * math.pi)
 
 
+def _first(function: Callable[[Tensor], Tensor], roots: Tensor) -> Tensor:
+    """E f(√A g) g for each √A."""
+    r, weights = _radii(RULES[0][0], roots.device)
+    u = roots[..., None] * r
+    return (function(u) - function(-u)) @ (weights * r) / math.sqrt(2 * math.pi)
+
+
+def _unseen(activation: Activation, roots: Tensor) -> float:
+    """What the rule misses of E σ'², relative to it, by parts on each half of the line."""
+    roots = roots.detach()
+    r, weights = _radii(RULES[0][0], roots.device)
+    off = torch.zeros_like(roots)
+    for sign in (-1.0, 1.0):
+        u = sign * roots[..., None] * r
+        first, slope = activation.value(u) @ (weights * r), activation.derivative(u) @ weights
+        ends = activation.value(sign * REACH * roots) * math.exp(-(REACH**2) / 2) - activation.value(0 * roots)
+        off = off + (first + ends - sign * roots * slope).abs() / math.sqrt(2 * math.pi)
+    value, slope = (_square(each, roots, RULES[0]) for each in (activation.value, activation.derivative))
+    return unseen(off, roots, value, slope, activation.lipschitz)
+
+
 def quadrature_form(activation: Activation, tolerance: float) -> Form:
     """E σσ and E σ'σ'. ValueError where a coarser rule differs by more than tolerance, relative to the variances."""
 
-    def require(fine: Tensor, coarse: Tensor, size: Tensor) -> Tensor:
-        error = float(((fine - coarse).abs() / torch.where(size > 0, size, 1.0)).max())
+    def refuse(error: float) -> None:
         if not error <= tolerance:
             raise ValueError(
                 f"infinite-width kernels of {activation.name!r} by quadrature are known to {error:.1e} here, and "
                 f"tolerance={tolerance:.1e} is asked for. Use smaller weights, an activation that bends at 0 only, or "
                 "Nonlinearity(..., tolerance=...)."
             )
+
+    def require(fine: Tensor, coarse: Tensor, size: Tensor) -> Tensor:
+        refuse(float(((fine - coarse).detach().abs() / torch.where(size > 0, size, 1.0).detach()).max()))
         return fine
 
     odd = is_odd(activation)
@@ -75,7 +99,9 @@ def quadrature_form(activation: Activation, tolerance: float) -> Form:
         return root(require(fine, coarse, fine))
 
     def pairs(given: Pairs, before: Roots, ends: Roots) -> Pairs:
-        shape = given.gap.shape
+        given, shape = given.plain(), given.gap.shape
+        for each in before:
+            refuse(_unseen(activation, each))
         angle = 2 * torch.atan2(root(given.gap), root(given.total)).flatten()
         a, b = (each.expand(shape).flatten() for each in before)
         found = []
@@ -85,7 +111,8 @@ def quadrature_form(activation: Activation, tolerance: float) -> Form:
                 fine, coarse = (_mean(function, *chunk, rule) for rule in RULES)
                 size = root(_square(function, chunk[1], RULES[0]) * _square(function, chunk[2], RULES[0]))
                 parts.append(require(fine, coarse, size))
-            found.append(torch.cat(parts).unflatten(0, shape))
-        return smooth(found[0], found[1], given.plain(), before, ends, odd=odd)
+            mean = torch.cat(parts).unflatten(0, shape)
+            found.append(through_zero(mean, given.gap, given.total, before, partial(_first, function)))
+        return smooth(found[0], found[1], given, before, ends, odd=odd)
 
     return Form(after, pairs)

@@ -1,7 +1,7 @@
 """Means of any smooth activation under pairs of Gaussian variables, by Hermite series."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import torch
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from regimes.activations import Activation
 from regimes.tangent.infinite.closed_forms import Form, Roots, is_odd, smooth
-from regimes.tangent.infinite.state import Pairs, root
+from regimes.tangent.infinite.parts import through_zero, unseen
+from regimes.tangent.infinite.state import Pairs, recorded, root
 
 DEGREE = 600  # of the longest series
 REACH, NODES = 13.0, 2601  # trapezoid rule on [−13, 13]: exponentially accurate, the normal law ends at 1e-37
@@ -49,7 +50,7 @@ def _second_moments(function: Callable[[Tensor], Tensor], roots: Tensor, toleran
     if ((square - coarse).abs() > tolerance * square).any():
         raise Missed(
             f"the mean of the activation is not resolved at a pre-activation variance of "
-            f"{float(roots.max().square()):.3g}: use smaller weights."
+            f"{float(roots.detach().max().square()):.3g}: use smaller weights."
         )
     return values @ polynomials, square
 
@@ -70,26 +71,34 @@ def _degrees(*sides: _Series) -> int:
     return needed
 
 
-def _mean(function: Callable[[Tensor], Tensor], gap: Tensor, total: Tensor, roots: Roots, tolerance: float) -> Tensor:
+def _first(function: Callable[[Tensor], Tensor], roots: Tensor) -> Tensor:
+    """E function(√A g) g for each √A."""
+    nodes, polynomials = (each.to(roots.device) for each in _hermite())
+    parts = [function(part[:, None] * nodes) @ polynomials[:, 1] for part in roots.flatten().split(ROWS)]
+    return torch.cat(parts).unflatten(0, roots.shape)
+
+
+def _mean(left: _Series, right: _Series, given: Pairs, roots: Roots, tolerance: float) -> Tensor:
     """E f(u)f(v) = Σ_j c_j(A) c_j(B) c^j; the rest is at most |c|^degree times the missing second moments."""
+    gap, total = given.gap, given.total
     scale = (gap + total) / 2
     correlation = torch.where(scale > 0, (total - gap) / 2 / torch.where(scale > 0, scale, 1.0), 0.0)
-    left, right = (_series(function, each, tolerance) for each in roots)
-    size = (left.square * right.square).sqrt()
-    missing = (left.missing * right.missing).sqrt() * correlation.abs() ** DEGREE
+    size = (left.square * right.square).detach().sqrt()
+    missing = (left.missing * right.missing).detach().sqrt() * correlation.detach().abs() ** DEGREE
     same = (gap == 0) & (roots[0] == roots[1])  # there the mean is the second moment
-    missing = torch.where(same, 0.0, missing)
+    if not recorded(gap, total, *roots):  # its gradient is that of the sum
+        missing = torch.where(same, 0.0, missing)
     if (missing > tolerance * size).any():
         worst = float((missing / torch.where(size > 0, size, 1.0)).max())
         raise Missed(
             f"the Hermite series of the activation misses {worst:.1e} at a pre-activation variance of "
-            f"{float(roots[0].max().square()):.3g}: use smaller weights."
+            f"{float(roots[0].detach().max().square()):.3g}: use smaller weights."
         )
     mean = torch.zeros_like(correlation)
     degrees = _degrees(left, right)
     for a, b in zip(*(side.coefficients[..., :degrees].flip(-1).unbind(-1) for side in (left, right)), strict=True):
         mean = mean * correlation + a * b
-    return torch.where(same, left.square.expand_as(mean), mean)
+    return torch.where(same, mean + (left.square - mean).detach(), mean)
 
 
 def series_form(activation: Activation, tolerance: float) -> Form:
@@ -98,10 +107,16 @@ def series_form(activation: Activation, tolerance: float) -> Form:
 
     def pairs(given: Pairs, before: Roots, after: Roots) -> Pairs:
         given = given.plain()
-        value, slope = (
-            _mean(function, given.gap, given.total, before, tolerance)
-            for function in (activation.value, activation.derivative)
-        )
-        return smooth(value, slope, given, before, after, odd=odd)
+        functions = (activation.value, activation.derivative)
+        values, slopes = ([_series(function, each, tolerance) for each in before] for function in functions)
+        for each, value, slope in zip(before, values, slopes, strict=True):
+            off = value.coefficients[..., 1] - each * slope.coefficients[..., 0]
+            if unseen(off, each, value.square, slope.square, activation.lipschitz) > tolerance:
+                raise Missed(f"the derivative of {activation.name!r} is too steep to be seen: use smaller weights.")
+        means = []
+        for function, (left, right) in zip(functions, (values, slopes), strict=True):
+            mean = _mean(left, right, given, before, tolerance)
+            means.append(through_zero(mean, given.gap, given.total, before, partial(_first, function)))
+        return smooth(means[0], means[1], given, before, after, odd=odd)
 
     return Form(lambda a: root(_series(activation.value, a, tolerance).square), pairs)

@@ -5,7 +5,7 @@ A pair (u, v) is centred Gaussian with variances A, B and covariance C. Kept are
 The variances are kept as roots, √A and √B.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -89,6 +89,11 @@ def root(values: Tensor) -> Tensor:
     return torch.where(positive, torch.where(positive, values, 1.0).sqrt(), 0.0)
 
 
+def zeroed(values: Tensor, where: Tensor) -> Tensor:
+    """The values, but 0 in some places, where the gradient is that of the values."""
+    return torch.where(where, values - values.detach() if recorded(values) else 0.0, values)
+
+
 def recorded(*tensors: Tensor | None) -> bool:
     """Whether gradients are asked for, so that nothing may be written in place."""
     return torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in tensors)
@@ -107,6 +112,14 @@ def mapped(sides: Sides, function: Callable[[Tensor], Tensor]) -> Sides:
         return Sides(once(sides.before), once(sides.after), tuple(each(one) for one in sides.inner))
 
     return each(sides)
+
+
+def every(sides: Sides) -> Iterator[Tensor]:
+    """The √variances before and after each layer."""
+    yield sides.before
+    yield sides.after
+    for each in sides.inner:
+        yield from every(each)
 
 
 def joined(parts: Sequence[Sides]) -> Sides:
