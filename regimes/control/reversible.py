@@ -143,9 +143,9 @@ def _require_rebuilt(start: Tensor, end: Tensor, found: Copies) -> None:
         return
     raise RunFailed(
         f"reversible: the rebuilt start is off by {off:.2g} of the size of start or end, {close:.2g} at most is "
-        "allowed, and the gradient would be wrong. Either rounding grows on the way back, as where the field contracts fast, or "
-        "the field draws random numbers. Pass rebuild=False, a coupling_of(steps, mu * T) for a field that contracts "
-        "at rate mu, or float64."
+        "allowed, and the gradient would be wrong. Either rounding grows on the way back, as where the field contracts "
+        "fast, or the field draws random numbers. Pass rebuild=False, coupling_of(steps, mu * T) for a field that "
+        "contracts at rate mu, or float64."
     )
 
 

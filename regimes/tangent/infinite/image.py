@@ -13,7 +13,7 @@ from torch import Tensor
 
 from regimes.tangent.infinite.layers import Parametrisation, fan_in, require_weights, trained, with_bias
 from regimes.tangent.infinite.products import NEAR, products, sharpened, spread
-from regimes.tangent.infinite.state import Kind, Pairs, Sides, alone, placed, root, zeroed
+from regimes.tangent.infinite.state import SMALLEST, Kind, Pairs, Sides, alone, placed, root, zeroed
 from regimes.tangent.infinite.windows import Padding, Windows, windows
 
 ZERO = 32 * torch.finfo(torch.float64).eps  # a gap below this share of √(AB) after an average is rounding
@@ -186,6 +186,7 @@ def _pooled_sides(
 ) -> tuple[Sides, Pairs | None]:
     assert own is not None
     covariance = mean(own.covariance())
+    covariance = torch.where(covariance > SMALLEST**2, covariance, 0.0)  # zeros come out as 1e-155
     count = (covariance.ndim - 2) // 2
     if count == 0:
         return alone(layer, before, root(covariance[:, 0]), own)

@@ -12,11 +12,11 @@ from torch import Tensor
 from regimes.checks import count, finite, function, real, shapes, without_values
 from regimes.tangent.infinite.layers import require_layer
 from regimes.tangent.infinite.products import NEAR, products, sharpened, spread
-from regimes.tangent.infinite.state import Kind, Layer, Pairs, Sides, every, joined, mapped, placed, recorded
+from regimes.tangent.infinite.state import SMALLEST, Kind, Layer, Pairs, Sides, every, joined, mapped, placed, recorded
 
 MEMORY = 512 * 2**20  # bytes that the work may take beside its result
 TILE, ROWS = 2**17, 96  # entries of a tile of pairs on a CPU, which stay in its cache, and samples of its shorter side
-SMALLEST, LARGEST = 1e-70, 1e35  # roots of variances; down to fourth powers of them are formed, and up to eighth
+LARGEST = 1e35  # root of a variance, of which up to the eighth power is formed
 ARRAYS = 24  # arrays of the size of a tile that a layer may hold at a time
 
 

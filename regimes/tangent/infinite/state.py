@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+SMALLEST = 1e-70  # root of a variance other than 0: fourth powers are formed
 TINY = torch.finfo(torch.float64).tiny  # where both sides are zero, 0/0 is 0
 
 
