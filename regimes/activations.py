@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -176,3 +177,45 @@ def require_activation(value: object, caller: str) -> None:
             f"{caller} needs an Activation; got {value!r}. Use one of regimes.activations, such as "
             'activation("relu") or TANH.'
         )
+    wrong = _contradiction(value)
+    if wrong:
+        raise ValueError(f"{caller} needs an Activation that is what it says; of {value.name!r} {wrong}. Correct it.")
+
+
+@lru_cache(maxsize=64)
+def _contradiction(one: Activation) -> str:
+    """What an activation says of itself and is not true on a grid of [−8, 8]; "" if nothing is found.
+
+    A kink, or a part that is narrower than some meshes of the grid, is no reason to doubt its derivative.
+    """
+    s = torch.linspace(-8, 8, 1601, dtype=torch.float64)
+    middle, h = (s[1:] + s[:-1]) / 2, float(s[1] - s[0])
+    value, slope, between = (
+        each.detach() for each in (one.value(s.clone()), one.derivative(s), one.derivative(middle))
+    )
+    if value.shape != s.shape or slope.shape != s.shape:
+        return f"value and derivative are not elementwise: {tuple(s.shape)} becomes {tuple(value.shape)}"
+    change, mean = value.diff() / h, (slope[1:] + 4 * between + slope[:-1]) / 6  # Simpson's rule
+    size = torch.maximum(change.abs(), mean.abs())
+    seen = size > 1e-6 * size.max()
+    off = seen & ((change - mean).abs() > 0.02 * torch.stack([slope[1:], between, slope[:-1]]).abs().amax(0))
+    if int(off.sum()) > 10 and int(off.sum()) > int(seen.sum()) / 2:
+        return "derivative is not the derivative of value"
+    most, bend = float(torch.cat([slope, between, change]).abs().max()), float((slope.diff() / h).abs().max())
+    for name, said, found in (
+        ("lipschitz", one.lipschitz, most),
+        ("lipschitz_derivative", one.lipschitz_derivative, bend),
+    ):
+        if not found <= said * (1 + 1e-6) + 1e-9:
+            return f"{name} is {said:.6g}, and {found:.6g} is found"
+    if one.vanishes_at_zero and not abs(float(one.value(s.new_zeros(1)))) <= 1e-12:
+        return "vanishes_at_zero is said, and value(0) is not 0"
+    expected: dict[str, Tensor] = {}
+    if one.slopes is not None:
+        expected["slopes"] = torch.where(s > 0, one.slopes[1] * s, one.slopes[0] * s)
+    if one.homogeneous:
+        expected["homogeneous"] = one.value(2 * s).detach() / 2
+    for name, values in expected.items():
+        if not torch.allclose(value, values, rtol=1e-9, atol=1e-12):
+            return f"{name} is said, and value is not so"
+    return ""

@@ -4,7 +4,21 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from regimes.activations import ACTIVATIONS, ERF, IDENTITY, LOGISTIC, RELU, SOFTPLUS, TANH, activation
+from regimes.activations import (
+    ABSOLUTE,
+    ACTIVATIONS,
+    ERF,
+    GELU,
+    IDENTITY,
+    LOGISTIC,
+    RELU,
+    SOFTPLUS,
+    TANH,
+    Activation,
+    activation,
+    piecewise_linear,
+    require_activation,
+)
 
 EVERY = pytest.mark.parametrize("unit", [*ACTIVATIONS.values(), LOGISTIC], ids=lambda unit: unit.name)
 GRID = torch.linspace(-30, 30, 600_001, dtype=torch.float64)
@@ -90,3 +104,48 @@ def test_activations_are_found_by_name():
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"'swish'.*relu, softplus, tanh, erf, gelu, identity"):
         activation("swish")
+
+
+def steep(rate, place=0.0):
+    return Activation(
+        f"steep {rate:g}",
+        lambda s: torch.tanh(rate * (s - place)),
+        lambda s: rate * (1 - torch.tanh(rate * (s - place)).square()),
+        rate,
+        4 / (3 * math.sqrt(3)) * rate**2,
+        place == 0,
+    )
+
+
+ELU = Activation("elu", torch.nn.functional.elu, lambda s: s.clamp(max=0).exp(), 1.0, 1.0, True)
+HARD = Activation("hard", lambda s: s.clamp(-1, 1), lambda s: (s.abs() < 1).to(s), 1.0, math.inf, True)
+JUMP = Activation("jump", torch.sign, torch.zeros_like, math.inf, math.inf, True)
+SINE = Activation("sine", torch.sin, torch.cos, 1.0, 1.0, True)
+RIGHT = [*ACTIVATIONS.values(), LOGISTIC, ABSOLUTE, piecewise_linear(0.1), ELU, HARD, JUMP, SINE]
+STEEP = [steep(rate, place) for rate in (3, 30, 100, 300, 1e3, 1e4, 1e9) for place in (0.0, 0.0051, 1.0)]
+
+
+@pytest.mark.parametrize("unit", [*RIGHT, *STEEP])
+def test_an_activation_that_is_what_it_says_is_taken_however_steep(unit):
+    require_activation(unit, "test")
+
+
+@pytest.mark.parametrize(
+    ("unit", "message"),
+    [
+        (TANH._replace(derivative=lambda s: 1 - torch.tanh(s)), "derivative is not the derivative"),
+        (TANH._replace(derivative=lambda s: 2 * (1 - torch.tanh(s).square()), lipschitz=2.0), "derivative is not"),
+        (RELU._replace(value=SOFTPLUS.value), "derivative is not"),
+        (SINE._replace(derivative=lambda s: -torch.cos(s)), "derivative is not"),
+        (SINE._replace(value=lambda s: torch.sin(2 * s), derivative=lambda s: 2 * torch.cos(2 * s)), "lipschitz is 1,"),
+        (GELU._replace(lipschitz=1.0), r"lipschitz is 1, and 1\.1"),
+        (SINE._replace(lipschitz_derivative=0.5), "lipschitz_derivative is 0.5"),
+        (SOFTPLUS._replace(vanishes_at_zero=True), "vanishes_at_zero is said"),
+        (TANH._replace(homogeneous=True), "homogeneous is said"),
+        (RELU._replace(slopes=(0.1, 1.0)), "slopes is said"),
+        (SINE._replace(value=lambda s: s.sin().sum()), "not elementwise"),
+    ],
+)
+def test_an_activation_that_is_not_what_it_says_is_refused(unit, message):
+    with pytest.raises(ValueError, match=message):
+        require_activation(unit, "test")

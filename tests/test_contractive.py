@@ -102,7 +102,7 @@ def flatter():
 def test_activations_that_may_fall_are_refused_whatever_they_are_called():
     falling = (GELU, ABSOLUTE, sine(), sine((0.0, 1.0)), sine((1.0, 1.0)), flatter(), RELU._replace(value=torch.sin))
     for activation in falling:
-        with pytest.raises(ValueError, match="never falls"):
+        with pytest.raises(ValueError, match="never falls|is what it says"):
             ContractiveStep(GradientField(3, activation=activation))
     step = ContractiveStep(GradientField(1))
     step.field.activation = sine()
@@ -199,6 +199,16 @@ def test_normed_maps_have_the_norm_1_at_all_sizes_of_their_weight_and_0_for_none
         assert regimes.lipschitz_bound(layer) == pytest.approx(
             float(torch.linalg.matrix_norm(layer.effective_weight().detach(), 2)), rel=2e-3
         )
+
+
+def test_a_row_of_zeros_has_gradient_zero():
+    rows = UnitRows(4, 3)
+    with torch.no_grad():
+        rows.weight[1] = 0
+    rows(torch.randn(5, 4)).square().sum().backward()
+    assert float(rows.weight.grad[1].abs().max()) == 0
+    assert 0 < float(rows.weight.grad.abs().max()) < 100
+    assert_close(rows.effective_weight().norm(dim=1), torch.tensor([1.0, 0.0, 1.0]))
 
 
 def test_sizes_that_do_not_fit_are_refused():

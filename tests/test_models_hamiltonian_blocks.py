@@ -57,6 +57,11 @@ def test_a_potential_without_a_transpose_or_a_value_is_refused():
         Potential(nn.Conv2d(2, 2, 3, padding="same"))
     with pytest.raises(ValueError, match="known integral"):
         dense_potential(2, activation=SOFTPLUS).value(torch.zeros(1, 2))
+    steep = ACTIVATIONS["tanh"]._replace(
+        value=lambda s: torch.tanh(s / 2), derivative=lambda s: 0.5 / torch.cosh(s / 2) ** 2
+    )
+    with pytest.raises(ValueError, match="'tanh' of its own"):
+        dense_potential(2, activation=steep).value(torch.zeros(1, 2))
     with pytest.raises(ValueError, match="odd kernel"):
         convolutional_potential(2, kernel=4)
 

@@ -99,6 +99,31 @@ def problem():
     return net, torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [(torch.float64, each) for each in (1e-120, 1e-90, 1e-60, 1e-20, 1e20, 1e60, 1e80, 1e120)]
+    + [(torch.float32, each) for each in (1e-30, 1e-21, 1e-12, 1e-5, 1e5, 1e12, 1e25)],
+)
+def test_a_unit_of_outputs_changes_nothing_or_is_refused(problem, dtype, scale):
+    net, x, y = problem
+    net, x, y = net.to(dtype), x.to(dtype), y.to(dtype)
+    first = lazy_criterion(net, x, y, generator=generator(0), starts=1)
+    scaled, refusal = None, ""
+    try:
+        scaled = lazy_criterion(
+            net, x, scale * y, generator=generator(0), starts=1, forward=lambda model, x: scale * model(x)
+        )
+    except ValueError as error:
+        refusal = str(error)
+    if scaled is None:
+        assert not 1e-6 < scale < 1e6
+        assert "finite" in refusal or "Scale outputs" in refusal or "Dh is zero" in refusal
+    else:
+        assert_close(scaled.estimate, first.estimate, rtol=2e-2, atol=0)  # what the search stops at
+        assert first.low <= scaled.high
+        assert scaled.low <= first.high
+
+
 def test_the_derivative_norm_is_the_top_of_the_kernel_over_n(problem):
     net, x, y = problem
     found = lazy_criterion(net, x, y, generator=generator(0), starts=1)

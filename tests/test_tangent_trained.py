@@ -51,6 +51,20 @@ def test_a_large_scale_makes_a_net_lazy_and_a_small_one_does_not(alpha, verdict)
     assert str(found).startswith(f"{verdict}: ")
 
 
+def test_a_model_of_the_same_weights_with_another_activation_is_refused():
+    model = net()
+    tangent = train(linearize(model), 5, 0.3)
+    other = nn.Sequential(model[0], nn.ReLU(), model[2])
+    with pytest.raises(ValueError, match="other outputs of the same weights"):
+        laziness(train(other, 5, 0.3), tangent, X)
+
+
+def test_norms_and_dropout_in_training_mode_are_no_other_model():
+    model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 1)).double()
+    tangent = train(linearize(model.eval()), 5, 0.1)
+    assert laziness(train(model, 5, 0.1), tangent, X).weight_motion > 0
+
+
 def test_the_numbers_are_those_of_the_plain_functions():
     model = net()
     start, tangent = deepcopy(model), linearize(model)

@@ -13,7 +13,7 @@ from math import prod
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import linear, normalize, pad
+from torch.nn.functional import linear, pad
 
 from regimes.activations import RELU, Activation, require_activation, require_rising
 from regimes.checks import count, counts, positive
@@ -160,8 +160,8 @@ class NormedLinear(nn.Linear):
 class UnitRows(nn.Linear):
     """z ↦ s·(V z + b), the rows of V of length 1, or 0: no two outputs differ by more than 2s times the change of z.
 
-    For the last layer. The scale s changes neither classes nor radii; cross-entropy sees outputs s times larger, as
-    with the temperature 1/s. Source: [SinglaFeizi2022].
+    A row of zeros has gradient 0. For the last layer. The scale s changes neither classes nor radii; cross-entropy sees
+    outputs s times larger, as with the temperature 1/s. Source: [SinglaFeizi2022].
     """
 
     def __init__(self, inputs: int, outputs: int, *, scale: float = 1.0) -> None:
@@ -174,7 +174,9 @@ class UnitRows(nn.Linear):
     def effective_weight(self) -> Float[Tensor, "out in"]:
         """s V."""
         rows = scaled_down(self.weight, 1)[0]  # as squares of its entries could vanish
-        return self.scale * normalize(rows, dim=1, eps=torch.finfo(rows.dtype).tiny)
+        zero = (rows == 0).all(1, keepdim=True)
+        lengths = torch.linalg.vector_norm(torch.where(zero, 1.0, rows), dim=1, keepdim=True)
+        return self.scale * torch.where(zero, 0.0, rows / lengths)
 
     def forward(self, input: Float[Tensor, "*n in"]) -> Float[Tensor, "*n out"]:
         """The map."""

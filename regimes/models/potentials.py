@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from regimes.activations import TANH, Activation, require_activation
+from regimes.activations import ACTIVATIONS, TANH, Activation, require_activation
 from regimes.checks import count, function, kind
 
 
@@ -69,10 +69,10 @@ class Potential(nn.Module):
     def value(self, z: Float[Tensor, "n *feature"]) -> Float[Tensor, " n"]:
         """V(z) of each sample. ValueError where γ has no closed form."""
         name = self.activation.name
-        if name not in PRIMITIVES:
+        if name not in PRIMITIVES or self.activation != ACTIVATIONS[name]:
             raise ValueError(
-                f"Potential.value needs an activation with a known integral, one of {', '.join(PRIMITIVES)}; got "
-                f"{name!r}."
+                f"Potential.value needs an activation with a known integral, one of {', '.join(PRIMITIVES)} of "
+                f"regimes.activations; got {name!r}{' of its own' if name in PRIMITIVES else ''}. Pass one of those."
             )
         return PRIMITIVES[name](self.linear(z)).flatten(1).sum(1)
 

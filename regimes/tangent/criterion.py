@@ -150,6 +150,7 @@ def lazy_criterion(
     slope, _ = _top("‖Dh‖²", kernel, random(n * k), iterations, tolerance / 10, say)
     if not slope.value > 0:
         raise ValueError("lazy_criterion needs a model whose output depends on its parameters; Dh is zero here.")
+    _require_held(slope.value, tangent.dtype)
     derivative = _norm(slope, n * k, iterations, tolerance / 10)
     if y is not None:
         target = y.to(tangent.device, tangent.dtype).reshape(-1)
@@ -181,6 +182,16 @@ def lazy_criterion(
         restarts=tuple(here for here, _ in found[1:]),
         products=Products(slope.steps, bend.hessians, bend.singles),
     )
+
+
+def _require_held(square: float, dtype: torch.dtype) -> None:
+    """Refuse a ‖Dh‖² whose square the precision does not hold, as sums of squares of such sizes are formed."""
+    smallest = torch.finfo(dtype).tiny ** 0.5 * 1e3
+    if not smallest < square < 1 / smallest:
+        raise ValueError(
+            f"lazy_criterion needs ‖Dh‖² between {smallest:.0e} and {1 / smallest:.0e} in {dtype}; got {square:.2g}. "
+            "Scale outputs and targets alike, which leaves κ as it is, or compute in float64."
+        )
 
 
 def _top(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from regimes.checks import count, kind
 from regimes.errors import out_of_memory
-from regimes.modules import called, copied, require_batch, unwrapped
+from regimes.modules import called, copied, in_modes, modes_of, require_batch, unwrapped
 from regimes.tangent.kernel import ntk
 from regimes.tangent.laziness import kernel_drift, tangent_distance, weight_motion
 from regimes.tangent.linearize import Linearized
@@ -78,12 +78,28 @@ def laziness(
         if all(not bool(part.any()) for part in tangent.displacement):
             raise ValueError("laziness needs a trained tangent model; it has not moved. Train it as the model.")
         few = x[:kernel_samples]
+        _require_same(start, tangent, few)
         motion = float(weight_motion(values, start_values))
         drift = float(kernel_drift(ntk(model, few, outputs="trace"), ntk(start, few, outputs="trace")))
         outputs, linear = (_evaluated(net, x).reshape(len(x), -1) for net in (model, tangent))
         distance = float(tangent_distance(outputs, linear))
     judged = judge_laziness({"tangent_distance": distance, "kernel_drift": drift}, thresholds)
     return Laziness(motion, drift, distance, judged)
+
+
+def _require_same(start: nn.Module, tangent: Linearized, x: Tensor) -> None:
+    """Refuse a model that makes other outputs of the weights of the start than the model that was linearised."""
+    with in_modes(start, (False,) * len(modes_of(start))):
+        found, expected = (_evaluated(net, x) for net in (start, tangent.start))
+    if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * _size(expected)):
+        raise ValueError(
+            "laziness needs the model that was linearised, trained; this one makes other outputs of the same weights, "
+            "as with another activation. Pass the model of linearize(model)."
+        )
+
+
+def _size(values: Tensor) -> float:
+    return float(values.abs().max())
 
 
 def _real(values: Tensor) -> Tensor:
