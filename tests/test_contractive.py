@@ -102,7 +102,7 @@ def flatter():
 def test_activations_that_may_fall_are_refused_whatever_they_are_called():
     falling = (GELU, ABSOLUTE, sine(), sine((0.0, 1.0)), sine((1.0, 1.0)), flatter(), RELU._replace(value=torch.sin))
     for activation in falling:
-        with pytest.raises(ValueError, match="never falls|is what it says"):
+        with pytest.raises(ValueError, match=r"never falls|is what it says"):
             ContractiveStep(GradientField(3, activation=activation))
     step = ContractiveStep(GradientField(1))
     step.field.activation = sine()

@@ -92,6 +92,9 @@ def test_a_program_waits_quietly_unless_its_user_wants_otherwise(monkeypatch):
 def test_the_work_of_a_dense_layer_is_that_of_its_product():
     assert typical_work(nn.Linear(7, 5), torch.randn(1, 7), 11) == 11 * 7 * 5
     assert typical_work(nn.ReLU(), torch.randn(1, 7), 11) == 0
+    assert typical_work(nn.ConvTranspose2d(8, 2, 3, stride=2), torch.randn(1, 8, 6, 6), 1) == 6 * 6 * 8 * 2 * 9
+    words = nn.Sequential(nn.Embedding(1000, 16), nn.Flatten(), nn.Linear(64, 2))
+    assert typical_work(words, torch.zeros(1, 4, dtype=torch.long), 1) == 64 * 2
 
 
 def test_the_work_of_a_convolution_counts_every_place():

@@ -306,3 +306,46 @@ def test_other_code_goes_on_with_a_fit_only_when_that_is_asked_for(tmp_path, mon
     launches = read_run(tmp_path / "run")["launches"]
     assert len({launch["stamp"]["data"] for launch in launches}) == 1
     assert launches[0]["stamp"]["data"] == load_checkpoint(tmp_path / "run" / "last.pt").data
+
+
+def test_a_model_that_writes_to_its_input_leaves_the_samples_as_they_are(tmp_path):
+    x, before = X.clone(), X.clone()
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(5, 3))
+    regimes.fit(model, (x, Y), validation=(x[:10], Y[:10]), test=(x[10:20], Y[10:20]), out=tmp_path / "run", epochs=1)
+    assert torch.equal(x, before)
+
+
+RARE = (torch.arange(400) >= 380).long()
+
+
+class RootOfMean(nn.Module):
+    def forward(self, outputs, targets):
+        return (outputs - targets).square().mean().sqrt()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "risk"),
+    [
+        (2, RARE, nn.CrossEntropyLoss(weight=torch.tensor([1.0, 20.0]))),
+        (2, RARE, nn.CrossEntropyLoss(ignore_index=0)),
+        (2, RARE.flip(0), nn.CrossEntropyLoss(ignore_index=1)),
+        (1, torch.randn(400, 1), RootOfMean()),
+    ],
+)
+def test_a_risk_that_is_no_mean_of_its_values_on_parts_is_refused(tmp_path, outputs, targets, risk):
+    x = torch.randn(400, 5)
+    with pytest.raises(UserError, match="and by its values on"):
+        regimes.fit(nn.Linear(5, outputs), (x, targets), risk=risk, out=tmp_path / "run", epochs=1)
+
+
+def weighted(outputs, targets):
+    weight = torch.tensor([1.0, 20.0])[targets]
+    return (weight * nn.functional.cross_entropy(outputs, targets, reduction="none")).mean()
+
+
+@pytest.mark.parametrize("n", [2, 3, 400])
+def test_weights_of_classes_in_a_mean_over_samples_are_taken(tmp_path, n):
+    x, y = torch.randn(n, 5), RARE[-n:]
+    found = regimes.fit(nn.Linear(5, 2), (x, y), test=(x, y), risk=weighted, out=tmp_path / "run", epochs=1)
+    model = found.model.eval()
+    assert found.result["last"]["test_risk"] == pytest.approx(float(weighted(model(x), y).detach()), rel=1e-5)

@@ -27,13 +27,17 @@ def typical_work(model: nn.Module, x: Tensor, samples: float | int) -> float:
 
     def note(module: nn.Module, given: Any, output: Any) -> None:
         weight = getattr(module, "weight", None)
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            return  # a lookup
         if isinstance(weight, Tensor) and weight.ndim > 1 and isinstance(output, Tensor):
-            sizes.append(weight.numel() * output.numel() / weight.shape[0])  # every filter, at every place
+            transposed = getattr(module, "transposed", False)
+            places = given[0].numel() if transposed else output.numel()
+            sizes.append(weight.numel() * places / weight.shape[0])  # every filter, at every place
 
     hooks = [module.register_forward_hook(note) for module in model.modules()]
     try:
         with eval_mode(model):
-            model(x[:1])
+            model(x[:1].clone())  # as it may write to its input
     finally:
         for hook in hooks:
             hook.remove()
@@ -46,7 +50,7 @@ def evaluation_batch(model: nn.Module, sample: Tensor, *, budget: int = BUDGET) 
     Counted from the shapes of one forward pass of `sample`, a batch of one, in eval mode: the same on every machine.
     """
     with eval_mode(model), torch.no_grad(), _largest_output(model) as largest:
-        trace = as_trace(model(sample, trace=True))
+        trace = as_trace(model(sample.clone(), trace=True))  # as it may write to its input
     states = sum(_bytes(state) for state in _distinct(trace)) + _bytes(trace.output)
     return max(1, min(EVALUATION_BATCH, int(budget // max(1, states + ALIVE * largest[0]))))
 

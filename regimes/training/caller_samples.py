@@ -15,6 +15,8 @@ from regimes.modules.samples import require_dense
 from regimes.modules.targets import Risk, refuse_many, refuse_misfit, unfit_risk
 
 Pair = tuple[Tensor, Tensor]
+SHOWN = 32  # samples that the model is shown before training
+MEAN = 1e-3  # relative: what rounding in float32 may make of a mean over parts; in 16 bits 8 units of theirs
 
 
 class CallerSamples(NamedTuple):
@@ -30,7 +32,7 @@ class CallerSamples(NamedTuple):
 def checked(
     model: nn.Module, risk: Risk, target: float | None, train: Pair, validation: Pair | None, test: Pair | None
 ) -> CallerSamples:
-    """The samples, each part checked against the first and against what the model makes of two of them."""
+    """The samples, each part checked against the first and against what the model makes of some of them."""
     parts: dict[str, Labelled | None] = {}
     for name, pair in (("train", train), ("validation", validation), ("test", test)):
         if pair is None:
@@ -69,7 +71,8 @@ def checked(
                 "fit needs a model with weights to train; all of this one have requires_grad=False. "
                 "Set it to True for those to train."
             )
-        shown = first.x[:2].to(weight.device)
+        some = _spread(first.labels)
+        shown = first.x[some].to(weight.device)  # a copy, as a model may write to its input
         if shown.is_floating_point() and shown.dtype != weight.dtype:
             raise UserError(
                 f"fit needs inputs of the model's precision, {weight.dtype}; got {shown.dtype}: convert one of the two."
@@ -80,13 +83,13 @@ def checked(
             if out_of_memory(error):
                 raise
             raise UserError(
-                f"fit needs inputs that the model takes; two of them, {tuple(shown.shape)} of {shown.dtype}, end in: "
+                f"fit needs inputs that the model takes; some of them, {tuple(shown.shape)} of {shown.dtype}, end in: "
                 f"{error}"
             ) from error
     if not isinstance(outputs, Tensor):
         raise UserError(f"fit needs a model that returns one tensor; got {type(outputs).__name__}: pass output=.")
     finite("fit", **{"outputs of the model before training": outputs})
-    targets = first.labels[:2].to(outputs.device)
+    targets = first.labels[some].to(outputs.device)
     refuse_misfit("fit", outputs, targets)
     classes = 0
     if labels and outputs.ndim == 2:
@@ -105,22 +108,40 @@ def checked(
         raise UserError(
             "target is an accuracy on validation samples: pass validation= with class labels, or leave it out."
         )
-    _refuse_sum(risk, outputs, targets)
+    _refuse_no_mean(risk, outputs, targets)
     return CallerSamples(first, parts["validation"], parts["test"], classes, tuple(first.x.shape[1:]))
 
 
-def _refuse_sum(risk: Risk, outputs: Tensor, targets: Tensor) -> None:
-    """UserError where a risk does not take these outputs and targets, or is no mean: a sum doubles with its samples."""
+def _spread(labels: Tensor) -> Tensor:
+    """Places of at most SHOWN samples: for class labels, in their order, and evenly spread from the least to the last."""
+    order = torch.argsort(labels, stable=True) if labels.ndim == 1 else torch.arange(len(labels), device=labels.device)
+    return order[torch.linspace(0, len(order) - 1, min(SHOWN, len(order)), device=order.device).round().long()]
+
+
+def _refuse_no_mean(risk: Risk, outputs: Tensor, targets: Tensor) -> None:
+    """UserError where a risk does not take these outputs and targets, or is not the mean of its values on two parts."""
+    n = len(outputs)
+    cuts = sorted({cut for cut in (1, n // 8, n // 4, n - n // 8, n - 1) if 0 < cut < n})
     try:
-        once, twice = risk(outputs, targets), risk(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
+        whole, doubled = risk(outputs, targets), risk(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
+        pairs = [[risk(outputs[part], targets[part]) for part in (slice(cut), slice(cut, n))] for cut in cuts]
     except (RuntimeError, ValueError, IndexError, TypeError, UserWarning) as error:
         if out_of_memory(error):
             raise
         raise UserError(str(unfit_risk("fit", name_of(risk), outputs, targets, error))) from error
     with users_choice():
-        refuse_many("fit", once)
-    if float(once) != 0 and abs(float(twice) / float(once) - 2) < 1e-3:
+        refuse_many("fit", whole)
+    if float(whole) != 0 and abs(float(doubled) / float(whole) - 2) < 1e-3:
         raise UserError("fit needs a risk that is a mean over samples; this one is a sum: divide it by their number.")
+    close = max(MEAN, 8 * torch.finfo(outputs.dtype).eps) if outputs.is_floating_point() else MEAN
+    for cut, (one, other) in zip(cuts, pairs, strict=True):
+        mean = (cut * float(one) + (n - cut) * float(other)) / n
+        if not abs(mean - float(whole)) <= close * max(abs(float(each)) for each in (whole, one, other)):
+            raise UserError(
+                f"fit needs a risk that is a mean over samples: on {n} of them it is {float(whole):.6g}, and by its "
+                f"values on {cut} and on {n - cut} of them it would be {mean:.6g}. With weights of classes or labels "
+                "to ignore, multiply the values of reduction='none' by weights and take their mean."
+            )
 
 
 def name_of(risk: Any) -> str:
