@@ -79,3 +79,13 @@ def test_a_plan_of_another_shape_is_named():
     x, y = clouds()
     with pytest.raises(ValueError, match="needs the plan as"):
         certify(x, y, np.zeros(40), np.zeros(50), exact_transport(y, x).plan)
+
+
+def test_potentials_of_float32_are_added_in_float64():
+    random = np.random.default_rng(1)
+    u, v = (np.float32(random.random(1)) for _ in range(2))
+    cost = np.array([[float((u + v)[0])]])
+    found = certify(np.zeros((1, 1)), cost, u, v, coo_matrix([[1.0]]), p=1.0)
+    assert found.max_violation == pytest.approx(float(u[0]) + float(v[0]) - cost[0, 0], rel=1e-9)
+    assert found.dual_value <= found.primal
+    assert c_transform(np.zeros((1, 1)), cost, v, p=1.0)[0] == cost[0, 0] - float(v[0])

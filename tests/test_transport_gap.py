@@ -244,3 +244,33 @@ def test_points_that_are_all_the_same_decide_nothing(n, images):
     found = ot_gap(x, images if callable(images) else images[:n])
     assert found.verdict == "undecided"
     assert "all points are one and the same" in found.explanation
+
+
+@pytest.mark.parametrize("far", ["outlier", "offset"])
+def test_another_map_or_path_is_refused_however_far_a_point_or_the_cloud_lies(far):
+    x = np.random.default_rng(0).normal(size=(50, 2))
+    t = x @ np.array([[0, 1.0], [-1, 0]])
+    if far == "outlier":
+        x[0] = t[0] = 1e5
+    else:
+        x, t = x + 1e5, t + 1e5
+    still = torch.from_numpy(x)
+    for options in ({"transport_map": lambda z: z * 1.0}, {"path": [still, still]}):
+        with pytest.raises(ValueError, match="point by point"):
+            ot_gap(x, t, with_power=False, **options)
+
+
+def test_the_gap_is_that_of_the_images_given_beside_the_map():
+    x = torch.randn(30, 2, dtype=torch.float64)
+    t = x * (1 + 1e-6 * torch.rand(30, 1, dtype=torch.float64))
+    beside = ot_gap(x, t, transport_map=lambda z: z.clone(), with_power=False)
+    assert beside.cost_network == ot_gap(x, t, with_power=False).cost_network > 0
+
+
+@pytest.mark.parametrize("stretch", [1e5, 1 + 1e-6])
+def test_energies_of_float32_paths_are_those_of_the_costs(stretch):
+    x = torch.randn(50, 3)
+    t = x * stretch
+    for p in (2.0, 8.0):
+        found = ot_gap(x, t, p, path=[x, t], with_power=False)
+        assert float(found.path.map_cost) == pytest.approx(found.cost_network, rel=1e-9)

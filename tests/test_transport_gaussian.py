@@ -43,3 +43,19 @@ def test_matrices_that_are_no_covariance_are_refused():
     zero, eye = torch.zeros(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
     with pytest.raises(ValueError, match="symmetric"):
         bures_cost(zero, -eye, zero, eye)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-30, 1e-24, 1e-12, 1.0, 1e15, 1e30])
+def test_units_change_neither_map_nor_relative_cost(scale, dtype):
+    zero, one = torch.zeros(2, dtype=dtype), torch.eye(2, dtype=dtype)
+    assert_close(bures_map(zero, scale * one, zero, 4 * scale * one).matrix, 2 * one)
+    cost = bures_cost(zero, scale * one, zero, 4 * scale * one)
+    assert_close(cost / scale, torch.tensor(2.0, dtype=dtype), rtol=1e-5, atol=0)
+
+
+def test_a_singular_covariance_of_float32_is_refused():
+    for seed in range(100):
+        factor = torch.randn(6, 3, generator=torch.Generator().manual_seed(seed))
+        with pytest.raises(ValueError, match="regular cov_x"):
+            bures_map(torch.zeros(6), factor @ factor.T, torch.zeros(6), torch.eye(6))

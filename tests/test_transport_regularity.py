@@ -43,3 +43,18 @@ def test_large_clouds_are_thinned():
 def test_sizes_that_differ_are_named():
     with pytest.raises(ValueError, match="three pairs"):
         regularity(np.zeros((4, 2)), np.zeros((5, 2)))
+
+
+@pytest.mark.parametrize("scale", [1e-170, 1e-30, 1e30, 1e160])
+def test_units_of_the_points_change_nothing_but_the_units(scale):
+    x = np.random.default_rng(0).normal(size=(400, 2))
+    t = np.sign(x) * np.abs(x) ** 0.5
+    plain, small = regularity(x, 2 * x), regularity(scale * x, 2 * scale * x)
+    assert small.lipschitz == pytest.approx(2, rel=1e-12)
+    assert small.inverse_lipschitz == pytest.approx(0.5, rel=1e-12)
+    assert small.holder.exponent == pytest.approx(plain.holder.exponent, rel=1e-9)
+    bent, far = regularity(x, t), regularity(scale * x, t)
+    assert far.lipschitz * scale == pytest.approx(bent.lipschitz, rel=1e-12)
+    assert far.holder.exponent == pytest.approx(bent.holder.exponent, rel=1e-9)
+    expected = bent.holder.constant / scale**bent.holder.exponent
+    assert far.holder.constant == pytest.approx(expected, rel=1e-6)

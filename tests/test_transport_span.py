@@ -69,3 +69,17 @@ def test_far_from_zero_the_distances_keep_their_digits():
     found = span(x)
     # Coordinates of 1e8 hold 1e-8: what is lost is theirs, not that of squares of 1e16.
     assert_close(cost_matrix(found.x_short, found.images(y), 2.0), cost_matrix(x, y, 2.0), rtol=1e-6, atol=0)
+
+
+def test_displacements_that_a_change_of_coordinates_would_round_are_kept():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(30, 200))
+    for size in (1e-11, 1e-7, 1e-3):
+        t = x + size * random.normal(size=x.shape)
+        assert exact_gap(x, t).cost_network == pytest.approx(((x - t) ** 2).sum(1).mean(), rel=1e-9)
+    x = random.normal(size=(10, 40))
+    x[:2] = 0
+    x[0, 0] = 1e-13
+    t = x.copy()
+    t[0, 0], t[1, 0] = 0.49e-13, 0.5e-13
+    assert exact_gap(x, t).relative_gap == pytest.approx(0.0392, rel=1e-2)

@@ -113,9 +113,11 @@ def checked(
 
 
 def _spread(labels: Tensor) -> Tensor:
-    """Places of at most SHOWN samples: for class labels, in their order, and evenly spread from the least to the last."""
+    """Places of at most SHOWN samples, evenly spread: class labels from the least to the largest."""
     order = torch.argsort(labels, stable=True) if labels.ndim == 1 else torch.arange(len(labels), device=labels.device)
-    return order[torch.linspace(0, len(order) - 1, min(SHOWN, len(order)), device=order.device).round().long()]
+    return order[
+        torch.linspace(0, len(order) - 1, min(SHOWN, len(order)), dtype=torch.float64).round().long().to(order.device)
+    ]
 
 
 def _refuse_no_mean(risk: Risk, outputs: Tensor, targets: Tensor) -> None:

@@ -55,6 +55,7 @@ def c_transform(x: Points, y: Others, v: Float[np.ndarray, "m"], *, p: float = 2
     """u_i = min_j ‖x_i − y_j‖^p − v_j: the largest u that is feasible with v."""
     x_array, y_array = as_pair("c_transform", p, x=x, y=y)
     _check("c_transform", y_array, v=v)
+    v = np.asarray(v, np.float64)
     u = np.empty(len(x_array))
     for part, cost in _row_blocks(x_array, y_array, p):
         u[part] = (cost - v).min(1)
@@ -85,6 +86,7 @@ def certify(
     x_array, y_array = as_pair("certify", p, x=x, y=y)
     _check("certify", x_array, u=u)
     _check("certify", y_array, v=v)
+    u, v = np.asarray(u, np.float64), np.asarray(v, np.float64)
     fraction("certify", "tolerance", tolerance)
     if not isinstance(plan, coo_matrix) or plan.shape != (len(x_array), len(y_array)):
         kind = type(plan).__name__

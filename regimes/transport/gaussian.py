@@ -1,5 +1,6 @@
 """Optimal transport between Gaussians in closed form: ground truth for everything else here."""
 
+from math import frexp
 from typing import NamedTuple
 
 import torch
@@ -48,28 +49,40 @@ def bures_map(
 ) -> AffineMap:
     """Optimal map for ‖x − y‖² from N(mean_x, cov_x) to N(mean_y, cov_y).
 
-    A = S⁻¹ (S cov_y S)^½ S⁻¹ with S = cov_x^½. ValueError if cov_x is singular: then no map is determined.
+    A = S⁻¹ (S cov_y S)^½ S⁻¹ with S = cov_x^½, in float64. ValueError if cov_x is singular, up to the rounding of its
+    precision: then no map is determined.
     """
     _check("bures_map", mean_x, cov_x, mean_y, cov_y)
-    values = torch.linalg.eigvalsh(cov_x)
-    if values[0] <= 1e-12 * values[-1]:
+    (one, unit), (other, other_unit) = _scaled(cov_x), _scaled(cov_y)
+    values = torch.linalg.eigvalsh(one)
+    if values[0] <= max(1e-12, len(values) * torch.finfo(cov_x.dtype).eps) * values[-1]:
         raise ValueError(
-            f"bures_map needs a regular cov_x; its least eigenvalue is {values[0]:.3g}: drop flat directions."
+            f"bures_map needs a regular cov_x; its least eigenvalue is {values[0] / values[-1]:.3g} of the "
+            "largest: drop flat directions."
         )
-    root = _root(cov_x)
+    root = _root(one)
     inverse = torch.linalg.inv(root)
-    matrix = inverse @ _root(_symmetric(root @ cov_y @ root)) @ inverse
-    return AffineMap(_symmetric(matrix), mean_x, mean_y)
+    matrix = inverse @ _root(_symmetric(root @ other @ root)) @ inverse * (other_unit**0.5 / unit**0.5)
+    return AffineMap(_symmetric(matrix).to(cov_x.dtype), mean_x, mean_y)
 
 
 def bures_cost(
     mean_x: Float[Tensor, "d"], cov_x: Float[Tensor, "d d"], mean_y: Float[Tensor, "d"], cov_y: Float[Tensor, "d d"]
 ) -> Float[Tensor, ""]:
-    """W₂² = ‖mean_x − mean_y‖² + tr(cov_x + cov_y − 2 (S cov_y S)^½), S = cov_x^½; no factor ½, no root."""
+    """W₂² = ‖mean_x − mean_y‖² + tr(cov_x + cov_y − 2 (S cov_y S)^½), S = cov_x^½; no factor ½, no root. In float64."""
     _check("bures_cost", mean_x, cov_x, mean_y, cov_y)
-    root = _root(cov_x)
-    cross = _root(_symmetric(root @ cov_y @ root))
-    return (mean_x - mean_y).square().sum() + torch.trace(cov_x + cov_y - 2 * cross)
+    (one, unit), (other, other_unit) = _scaled(cov_x), _scaled(cov_y)
+    root = _root(one)
+    cross = torch.trace(_root(_symmetric(root @ other @ root))) * (unit**0.5 * other_unit**0.5)
+    spread = unit * torch.trace(one) + other_unit * torch.trace(other) - 2 * cross
+    return ((mean_x.double() - mean_y.double()).square().sum() + spread).to(cov_x.dtype)
+
+
+def _scaled(matrix: Float[Tensor, "d d"]) -> tuple[Float[Tensor, "d d"], float]:
+    """A covariance in float64 over a power of four near its largest entry, and that, so that products are held."""
+    largest = float(matrix.detach().abs().max())
+    unit = 4.0 ** (frexp(largest)[1] // 2) if largest > 0 else 1.0
+    return matrix.double() / unit, unit
 
 
 def _symmetric(matrix: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:

@@ -72,7 +72,7 @@ def exact_gap(
     dim, size, unit = x_array.shape[1], extent(x_array, t_array), unit_of(x_array, t_array, p)
     x_array, t_array = x_array / unit, t_array / unit
     short = span(x_array)
-    if short is not None:
+    if short is not None and short.keeps(t_array):
         x_array, t_array = short.x_short, short.images(t_array)
     limits: dict[str, Any] = {"tolerance": tolerance, "rounds": rounds, "seconds": seconds}
     solved = exact_transport(x_array, t_array, p=p, paired=True, **limits, device=device, progress=progress)

@@ -54,14 +54,30 @@ def regularity(
     if len(x_array) > points:
         some = thin(x_array, points)
         x_array, t_array = x_array[some], t_array[some]
-    before, after = _Distances(x_array), _Distances(t_array)
+    units = _unit(x_array), _unit(t_array)
+    before, after = _Distances(x_array / units[0]), _Distances(t_array / units[1])
+    ratio = units[1] / units[0]
     return Regularity(
-        _stretch(before.pairs, after.pairs),
-        _stretch(after.pairs, before.pairs),
-        _holder(before, after),
-        _holder(after, before),
+        _stretch(before.pairs, after.pairs) * ratio,
+        _stretch(after.pairs, before.pairs) / ratio,
+        _in_units(_holder(before, after), *units),
+        _in_units(_holder(after, before), *units[::-1]),
         len(x_array),
     )
+
+
+def _unit(points: Matrix) -> float:
+    """A power of two near the extent, in which squares of distances neither vanish nor overflow."""
+    extent = float((points.max(0) / 2 - points.min(0) / 2).max())
+    return 2.0 ** math.frexp(extent)[1] if extent > 0 else 1.0
+
+
+def _in_units(fit: Holder, before: float, after: float) -> Holder:
+    """The fit for distances that were divided by these."""
+    if math.isnan(fit.exponent):
+        return fit
+    power = math.log(fit.constant) + math.log(after) - fit.exponent * math.log(before)
+    return Holder(fit.exponent, math.exp(power) if abs(power) < 700 else 0.0 if power < 0 else math.inf)
 
 
 class _Distances:

@@ -51,7 +51,7 @@ def measure_stage(case: Case, stage: Stage, config: Config) -> Iterator[Measured
     told, seconds = lines(), math.inf if config.seconds is None else config.seconds
     solving: dict[str, Any] = {"p": p, "seconds": seconds, "device": config.device}
     short = span(x)
-    near = (x, t) if short is None else (short.x_short, short.images(t))
+    near = (short.x_short, short.images(t)) if short is not None and short.keeps(t) else (x, t)
     solved = exact_transport(*near, paired=True, progress=told, **solving)
     gap = pairing_gap(*near, solved, p)._replace(dim=x.shape[1])
     yield None
