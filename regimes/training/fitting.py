@@ -113,7 +113,8 @@ def fit(
     with more epochs it becomes longer, and what another version of regimes has begun is gone on with only with
     `across_commits`. fresh: move an old run aside and start anew from the model's present weights.
     Another run is one of another data set, setting, network or risk, by its code, constants and structure.
-    The model itself is trained. It ends with the weights of the last epoch, on the device of the settings.
+    The model itself is trained, all of its parts in training mode, also those that were in eval mode. It ends with the
+    weights of the last epoch, on the device of the settings.
     UserError for what does not fit together; Diverged, Interrupted as in `train`.
     """
     if settings.get("device") == "cuda" and not torch.cuda.is_available():
