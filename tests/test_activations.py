@@ -125,7 +125,11 @@ RIGHT = [*ACTIVATIONS.values(), LOGISTIC, ABSOLUTE, piecewise_linear(0.1), ELU, 
 STEEP = [steep(rate, place) for rate in (3, 30, 100, 300, 1e3, 1e4, 1e9) for place in (0.0, 0.0051, 1.0)]
 
 
-@pytest.mark.parametrize("unit", [*RIGHT, *STEEP])
+PRELU = torch.nn.PReLU()  # weights in float32
+LEARNED = Activation("prelu", PRELU, lambda s: torch.where(s > 0, 1.0, PRELU.weight), 1.0, math.inf, True)
+
+
+@pytest.mark.parametrize("unit", [*RIGHT, *STEEP, LEARNED])
 def test_an_activation_that_is_what_it_says_is_taken_however_steep(unit):
     require_activation(unit, "test")
 

@@ -46,7 +46,8 @@ class TangentOperator:
     """J (n·k × p): the derivatives of every output of every sample by all trainable parameters. Never formed whole.
 
     Made by tangent_operator. jvp: J v; vjp: Jᵀ u; matvec: Θ v; gram: Θ = J Jᵀ or parts of it. All are taken at the
-    model's present parameters: a step of an optimiser moves the operator too. The model itself is looked at when the
+    model's present parameters: a step of an optimiser moves the operator too. The inputs are not copied: leave them as
+    they are. The model itself is looked at when the
     operator is made, and again where a part of it was put into another mode since: dropout and batch statistics are
     refused then, too. Outputs of more than one axis are flattened to k.
     """
