@@ -282,3 +282,14 @@ def test_a_field_that_overflows_away_from_the_states_has_the_rate_of_where_it_do
     found = one_sided_constant(lambda z: (z.exp() + 1).log(), draws, generator=stream())
     assert 0.99 < float(found.value) < 1.01
     assert 0.5 < float(found.between_pairs) < 1.01
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("rate", "offset"), [(-1.0, 10.0), (-1.0, 1e4), (-0.1, 50.0), (-3.0, 0.0)])
+def test_rounding_of_the_field_lifts_no_rate_above_the_true_one(rate, offset, dtype):
+    z = torch.randn(32, 5, generator=stream(), dtype=dtype)
+    found = one_sided_constant(lambda x: rate * x + offset, z, generator=stream())
+    rounding = 4 * torch.finfo(dtype).eps * abs(rate)  # of sums of products; that of the field's values is taken off
+    assert float(found.between_pairs) <= rate + rounding
+    assert float(found.value) <= rate + rounding
+    assert float(found.value) >= rate - 1e-6

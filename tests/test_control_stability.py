@@ -1,6 +1,7 @@
 import math
 from inspect import unwrap  # annotations, checked in tests alone, stop wrong types before the doors do
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
@@ -125,3 +126,30 @@ def test_what_has_no_stability_function_is_refused(w, message):
 
 def test_the_stability_function_of_a_real_number_is_real():
     assert_close(stability_function(EULER, torch.tensor(-0.5)), torch.tensor(0.5))
+
+
+def chebyshev(stages, damping):
+    """The explicit method whose stability function is a Chebyshev polynomial: of all the longest interval, 2s²."""
+    start = 1 + damping / stages**2
+    values, slopes = [1.0, start], [0.0, 1.0]
+    for j in range(2, stages + 1):
+        values.append(2 * start * values[-1] - values[-2])
+        slopes.append(2 * values[j - 1] + 2 * start * slopes[-1] - slopes[-2])
+    scale = values[stages] / slopes[stages]
+    rows = np.zeros((stages + 1, stages))
+    rows[1, 0] = scale / start
+    for j in range(2, stages + 1):
+        rows[j] = (2 * start * values[j - 1] * rows[j - 1] - values[j - 2] * rows[j - 2]) / values[j]
+        rows[j, j - 1] += 2 * scale * values[j - 1] / values[j]
+    return Tableau("Chebyshev", tuple(map(tuple, rows[:-1].tolist())), tuple(rows[-1].tolist()), 1)
+
+
+@pytest.mark.parametrize("stages", [2, 3, 5, 8, 12, 16, 24, 30])
+def test_the_interval_of_chebyshev_methods_is_the_known_one_for_many_stages(stages):
+    assert_close(real_interval(chebyshev(stages, 0.0)), 2.0 * stages**2, rtol=1e-9, atol=0)
+    damped = chebyshev(stages, 0.05)
+    end = real_interval(damped)
+    near = torch.tensor([end * (1 - 1e-6), end * (1 + 1e-6)], dtype=torch.float64)
+    inside, beyond = stability_function(damped, -near).abs().tolist()
+    assert inside <= 1 < beyond
+    assert 1.85 * stages**2 < end < 2 * stages**2

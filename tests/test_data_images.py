@@ -248,6 +248,8 @@ def test_balanced_choice_has_equal_counts_and_the_uniform_one_has_not():
     assert labels[chosen].bincount(minlength=10).unique().numel() > 1
     with pytest.raises(ValueError, match="needs 179 samples of class 0; got 178"):
         images.balanced(labels, 1790, generator=generator(0))
+    with pytest.raises(ValueError, match="uniform needs 10 samples; got 3"):
+        images.uniform(labels[:3], 10, generator=generator(0))
 
 
 def test_scalings_do_what_their_names_say():

@@ -120,6 +120,8 @@ def test_sizes_below_one_are_refused(call):
 
 def test_two_classes_are_minus_and_plus_one_and_more_are_one_hot():
     assert class_targets(torch.tensor([0, 1, 1]), 2).tolist() == [[-1.0], [1.0], [1.0]]
+    for dtype in (torch.uint8, torch.int8, torch.int32):
+        assert class_targets(torch.tensor([0, 1], dtype=dtype), 2).tolist() == [[-1.0], [1.0]]
     assert class_targets(torch.tensor([2, 0]), 3).tolist() == [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     with pytest.raises(ValueError, match="at least two classes"):
         class_targets(torch.tensor([0]), 1)

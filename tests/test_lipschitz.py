@@ -345,3 +345,43 @@ def test_bounds_of_pairs_of_classes_have_room_for_the_rounding_of_all_their_term
         found, exact = float(class_bounds(layer)[0, 1]), math.sqrt(terms) * size
         assert found >= exact * (1 + terms * 2.0**-54)  # half of γ of that many terms, as of a square root
     assert float(class_bounds(layer)[0, 1]) < 1e-150
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e8, 1e10, 1e12])
+def test_large_numbers_that_cancel_within_the_net_widen_no_radius(offset):
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)).double()
+    with torch.no_grad():
+        for layer, sign in zip(net, (1, -1), strict=True):
+            layer.weight.copy_(torch.eye(2))
+            layer.bias.fill_(sign * offset)
+    x = 0.01 * torch.rand(1000, 2, dtype=torch.float64)
+    found = certified_radius(net, x)
+    exact = (x[:, 0] - x[:, 1]).abs() / 2**0.5
+    assert bool((found <= exact).all())
+    assert offset > 1e4 or bool((found >= 0.99 * exact - 1e-8).all())
+
+
+def test_a_product_of_tiny_and_large_constants_is_not_lost():
+    layers = [nn.Linear(2, 2, bias=False, dtype=torch.float64) for _ in range(5)]
+    with torch.no_grad():
+        for layer, size in zip(layers, (1e-170, 1e-170, 1e115, 1e115, 1e115), strict=True):
+            layer.weight.copy_(size * torch.eye(2, dtype=torch.float64))
+    assert lipschitz_bound(nn.Sequential(*layers)) >= 1e5
+    with torch.no_grad():
+        layers[2].weight.zero_()
+    assert lipschitz_bound(nn.Sequential(*layers)) < 1e-200
+
+
+def test_radii_of_float32_are_rounded_down():
+    outputs = 1e-3 * torch.randn(10_000, 2, generator=torch.Generator().manual_seed(0))
+    found = radii(outputs, 0.3)
+    exact = (outputs[:, 0].double() - outputs[:, 1].double()).abs() / 0.3
+    assert found.dtype == torch.float32
+    assert bool((found.double() <= exact).all())
+    assert_close(found.double(), exact, rtol=1e-5, atol=1e-10)
+
+
+def test_a_model_that_makes_more_rows_than_inputs_has_no_radii():
+    net = nn.Sequential(nn.PixelUnshuffle(2), nn.Flatten(), nn.Linear(4, 3))
+    with pytest.raises(ValueError, match="a row of outputs for each input; got 20 for 5"):
+        certified_radius(net, torch.randn(5, 4, 4))

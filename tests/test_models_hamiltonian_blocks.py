@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from regimes.activations import ACTIVATIONS, RELU, SOFTPLUS, TANH
 from regimes.control.tableau import EULER, HEUN, IMPLICIT_MIDPOINT, KUTTA4, PAIRS, STORMER_VERLET, SYMPLECTIC_EULER
 from regimes.conventions import generator
 from regimes.models.build import build
+from regimes.models.contractive import NormedLinear, UnitRows
 from regimes.models.hamiltonian_blocks import HamiltonianBlock, hamiltonian_convolution, hamiltonian_dense
 from regimes.models.image_nets import resnet9
 from regimes.models.initialise import initialise, kaiming
@@ -52,6 +54,9 @@ def test_the_antiderivatives_vanish_at_zero_and_stay_finite_far_away():
 def test_a_potential_without_a_transpose_or_a_value_is_refused():
     for linear in (nn.Conv2d(2, 2, 3, stride=2), nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular")):
         with pytest.raises(ValueError, match="stride 1 with zeros"):
+            Potential(linear)
+    for linear in (NormedLinear(4, 5), UnitRows(4, 5)):
+        with pytest.raises(ValueError, match="applies its weight as it is"):
             Potential(linear)
     with pytest.raises(ValueError, match="padding as numbers"):
         Potential(nn.Conv2d(2, 2, 3, padding="same"))
@@ -270,3 +275,13 @@ def test_relu_blocks_are_symplectic_where_no_kink_is_met():
     block = hamiltonian_dense(6, 4, activation=RELU, size=0.3).double()
     found = jacobian(block, torch.randn(6, dtype=F64))
     assert_close(found.T @ omega(6) @ found, omega(6), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(PRIMITIVES))
+def test_antiderivatives_keep_their_digits_near_zero(name):
+    s = torch.tensor([-3.0, -1.0, -0.9, -1e-2, -1e-3, -1e-5, 1e-5, 1e-3, 0.3, 0.99, 1.0, 1.01, 3.0])
+    nodes, weights = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(40))
+    wide = s.double()[:, None]
+    exact = (ACTIVATIONS[name].value(wide * (1 + nodes) / 2) * weights * wide / 2).sum(1)
+    assert_close(PRIMITIVES[name](s.double()), exact, rtol=1e-9 if name != "erf" else 1e-6, atol=1e-300)
+    assert_close(PRIMITIVES[name](s).double(), exact, rtol=3e-6, atol=1e-30)

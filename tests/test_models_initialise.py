@@ -155,3 +155,18 @@ def test_the_model_comes_back_and_stays_trainable():
     assert initialise(model, kaiming, generator=generator(0)) is model
     assert model[0].weight.requires_grad
     assert model[0].weight.is_leaf
+
+
+def test_attention_and_norms_by_root_mean_square_are_drawn_anew():
+    net = nn.ModuleList([nn.RMSNorm(4), nn.MultiheadAttention(6, 2), nn.MultiheadAttention(6, 2, kdim=3, vdim=5)])
+    with torch.no_grad():
+        for each in net.parameters():
+            each.fill_(7)
+    initialise(net, orthogonal, generator=generator(0))
+    assert_close(net[0].weight, torch.ones(4))
+    for part in (*net[1].in_proj_weight.chunk(3), net[1].out_proj.weight, net[2].q_proj_weight):
+        assert_close(part @ part.T, torch.eye(6))
+    assert_close(net[2].k_proj_weight.T @ net[2].k_proj_weight, torch.eye(3))
+    assert float(net[1].in_proj_bias.detach().abs().max()) == 0
+    initialise(net, normal, generator=generator(0), biases=True)
+    assert float(net[1].in_proj_bias.detach().abs().min()) > 0

@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from regimes.models.build import build
 from regimes.models.image_nets import dense_net
 from regimes.models.residual import Segment
-from regimes.models.timed import TimedSegment, timed
+from regimes.models.timed import TimedSegment, draw_times, timed
 
 
 def net(blocks=4):
@@ -157,3 +157,15 @@ def test_a_timed_block_adds_its_step_to_its_state_once_and_nothing_else():
     with Additions() as additions:
         segment.path(x)
     assert additions.count == 4
+
+
+@pytest.mark.parametrize("sorting", ["forward", "epoch", "never"])
+def test_drawn_times_leave_blocks_as_they_were_built_also_after_a_sorting(sorting):
+    model = timed(dense_net((3,), 2, blocks=4), sorting=sorting)
+    segment = model.segments[0]
+    with torch.no_grad():
+        segment.times.copy_(torch.tensor([0.9, 0.1, 0.5, 0.3]))
+    segment.sort()
+    draw_times(model, torch.Generator().manual_seed(0))
+    assert segment.orders() == [0, 1, 2, 3]
+    assert float(segment.weights().detach().min()) >= 0

@@ -62,6 +62,15 @@ def _quotients(field: Field, one: Tensor, other: Tensor, batch_axes: int) -> Ten
     return (moved * apart).sum(over) / apart.square().sum(over)
 
 
+def _lowered(field: Field, one: Tensor, other: Tensor, batch_axes: int) -> Tensor:
+    """The quotients less what the rounding of the field's values may have made of them, ε (‖f(x)‖ + ‖f(y)‖)/‖x − y‖."""
+    apart, values = one - other, (field(one), field(other))
+    over = tuple(range(batch_axes, one.ndim))
+    squared = apart.square().sum(over)
+    noise = torch.finfo(one.dtype).eps * sum(value.detach().square().sum(over).sqrt() for value in values)
+    return ((values[0] - values[1]) * apart).sum(over) / squared - noise / squared.detach().sqrt()
+
+
 def logarithmic_norms(
     field: Field,
     z: Float[Tensor, "*batch_feature"],
@@ -142,7 +151,7 @@ def one_sided_constant(
         return torch.where(found.isfinite(), found, -inf)  # a number that none is takes no place among the largest
 
     def score(one: Tensor, other: Tensor) -> Tensor:
-        found = _quotients(field, one, other, batch_axes)
+        found = _lowered(field, one, other, batch_axes)
         return torch.where(found.isfinite(), found, torch.nan)  # as a field that overflows at one end makes it
 
     at_z = norms(z)

@@ -22,6 +22,7 @@ from regimes.checks import finite, kind, positive, real, shapes
 from regimes.control.tableau import Tableau
 
 ROUNDING = 1e-12  # of coefficients of size 1
+LOOKS = 2001  # places at which an interval is looked at once more
 
 
 def contractivity_radius(tableau: Tableau) -> float:
@@ -72,7 +73,9 @@ def stability_function(tableau: Tableau, w: Inexact[Tensor, "*points"]) -> Inexa
 def real_interval(tableau: Tableau) -> float:
     """The largest x with |R(−s)| ≤ 1 for all s in [0, x]: the longest stable step of z' = −z; inf if there is no end.
 
-    R = N/D with N(w) = det(I − w(A − 1bᵀ)) and D(w) = det(I − wA): |R| = 1 at the real roots of N ∓ D.
+    R = N/D with N(w) = det(I − w(A − 1bᵀ)) and D(w) = det(I − wA): |R| = 1 at the real roots of N ∓ D. |R| itself is
+    computed by `stability_function`, and the end is bisected between what is found stable and what is not.
+    ValueError: an interval within which |R| > 1 somewhere, as where many stages blur the roots.
     """
     kind("real_interval", "tableau", tableau, Tableau, "a Tableau such as KUTTA4")
     a, b = np.array(tableau.a), np.array(tableau.b)
@@ -80,14 +83,26 @@ def real_interval(tableau: Tableau) -> float:
     roots = np.concatenate([np.roots(np.trim_zeros(above + sign * below, "f")) for sign in (-1, 1)])
     places = sorted(-root.real for root in roots if abs(root.imag) < 1e-6 and root.real < -1e-6)
 
-    def size(x: float) -> float:
-        return abs(float(np.polyval(above, -x) / np.polyval(below, -x)))
+    def stable(x: np.ndarray) -> np.ndarray:
+        factors = stability_function(tableau, torch.from_numpy(-np.atleast_1d(x)))
+        return factors.abs().numpy() <= 1 + ROUNDING * len(b)
 
     ends = [0.0, *places, 2 * places[-1] + 1 if places else 1.0]
-    for left, right in pairwise(ends):
-        if size((left + right) / 2) > 1 + ROUNDING:
-            return left
-    return math.inf
+    tried = np.sort([*((left + right) / 2 for left, right in pairwise(ends)), *np.geomspace(1e-3, 1e12, 151)])
+    unstable = np.flatnonzero(~stable(tried))
+    first = int(unstable[0]) if len(unstable) else len(tried)
+    inside = float(tried[first - 1]) if first else 0.0
+    outside = float(tried[first]) if first < len(tried) else math.inf
+    if outside < math.inf:
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if stable(np.array(middle))[0] else (inside, middle)
+    if not stable(np.linspace(0, min(inside, 2 * ends[-1]), LOOKS)).all():
+        raise ValueError(
+            f"real_interval finds no interval for {tableau.name}: up to {inside:.6g}, where its roots say that steps "
+            "are stable, some are not. Look at stability_function on a grid."
+        )
+    return math.inf if outside == math.inf else inside
 
 
 def _that_count(tableau: Tableau) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from regimes.checks import count, finite, real, shapes
@@ -29,7 +29,7 @@ class Dataset(NamedTuple):
 
 
 def class_targets(
-    labels: Int[Tensor, " n"], classes: int, *, dtype: torch.dtype = torch.float64
+    labels: Integer[Tensor, " n"], classes: int, *, dtype: torch.dtype = torch.float64
 ) -> Float[Tensor, "n k"]:
     """Targets of labels 0..classes−1: one column of ∓1 for two classes, one-hot rows for more."""
     with users_choice():
@@ -45,7 +45,7 @@ def class_targets(
             "Renumber the labels first."
         )
     if classes == 2:
-        return (2 * labels - 1).to(dtype)[:, None]
+        return (2 * labels.long() - 1).to(dtype)[:, None]
     return torch.nn.functional.one_hot(labels.long(), classes).to(dtype)
 
 

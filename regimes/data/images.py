@@ -70,6 +70,8 @@ def standardised(x: Pixels, x_test: Float[Tensor, "n_test d"]) -> tuple[Pixels, 
 
 def uniform(labels: Int[Tensor, " n"], count: int, *, generator: torch.Generator) -> Int[Tensor, " count"]:
     """Positions of `count` samples drawn uniformly without replacement: the classes are balanced in the mean only."""
+    if count > len(labels):
+        raise UserError(f"uniform needs {count} samples; got {len(labels)}. Ask for fewer samples.")
     return torch.randperm(len(labels), generator=generator)[:count]
 
 

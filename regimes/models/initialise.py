@@ -11,6 +11,7 @@ from regimes.checks import kind, positive
 from regimes.models.restricted import put_weight
 
 Law = Callable[[Tensor, float, torch.Generator], None]
+Fresh = Callable[[Tensor, Law], Tensor]
 
 
 def kaiming(weight: Tensor, gain: float, generator: torch.Generator) -> None:
@@ -74,7 +75,8 @@ def initialise(
 ) -> nn.Module:
     """Draw all linear and convolution weights by `law`, in the order of the modules; returns the model.
 
-    Biases are 0, or drawn by N(0, gain²) with `biases`; normalisations get weight 1, bias 0 and fresh statistics.
+    So are the maps to queries, keys and values of nn.MultiheadAttention; parameters of other modules stay. Biases are
+    0, or drawn by N(0, gain²) with `biases`; normalisations get weight 1, bias 0 and fresh statistics.
     A weight with a parametrisation is set to what that makes of the drawn one (`put_weight`).
     Numbers are drawn where the generator lives, so that the same weights come out on any device and memory format.
     Source: author code of [Karkar2020]: kaiming (gain 1), orthogonal (gain 0.01), normal; `biases` for its circles.
@@ -100,6 +102,19 @@ def initialise(
                     module.bias.copy_(fresh(module.bias, normal))
                 else:
                     module.bias.zero_()
-        elif isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm):
+        elif isinstance(module, nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm):
             module.reset_parameters()
+        elif isinstance(module, nn.MultiheadAttention):
+            _draw_projections(module, fresh, law, biases=biases)
     return model
+
+
+def _draw_projections(module: nn.MultiheadAttention, fresh: Fresh, law: Law, *, biases: bool) -> None:
+    """The maps to queries, keys and values, each on its own; that of the output is a linear layer."""
+    weights = module.in_proj_weight
+    apart = (module.q_proj_weight, module.k_proj_weight, module.v_proj_weight)
+    for weight in apart if weights is None else weights.chunk(3):
+        weight.copy_(fresh(weight, law))
+    for bias in (module.in_proj_bias, module.bias_k, module.bias_v):
+        if bias is not None:
+            bias.copy_(fresh(bias, normal) if biases else torch.zeros_like(bias))

@@ -7,6 +7,7 @@ settings for which a layer does something else are refused.
 from collections.abc import Callable, Iterable
 from itertools import chain
 from math import ceil, isfinite
+from sys import float_info
 from typing import Any, cast
 
 import torch
@@ -59,7 +60,8 @@ def product_bound(layers: Iterable[nn.Module]) -> float:
     """The product of their constants, rounded up."""
     bound = 1.0
     for layer in layers:
-        bound = bound * layer_bound(layer)
+        factor = layer_bound(layer)
+        bound = max(bound * factor, float_info.min) if bound > 0 and factor > 0 else 0.0
     return bound if bound == 1.0 else bound * UP
 
 

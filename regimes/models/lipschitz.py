@@ -9,6 +9,8 @@ changes the class. In general L_ij = √2·Lip(f). Where f = V g + b ends in a l
 """
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import inf
 
 import torch
@@ -34,6 +36,7 @@ from regimes.modules.targets import Risk, refuse_misfit
 
 # Of outputs in float64, whose rounding in a network of this size is some 1e-13; it is taken off each margin.
 ROUNDING = 1e-9
+ROUNDED = 1e-13  # of the length of what a layer takes and makes; what follows can enlarge it as its constants say
 
 
 def lipschitz_bound(model: nn.Module) -> float:
@@ -84,16 +87,53 @@ def certified_radius(
     finite("certified_radius", x=x)
     positive("certified_radius", "deviation", deviation, single=True)
     exact = copy.deepcopy(model).cpu().double().eval()
-    bounds = class_bounds(exact)
-    outputs = torch.cat([_outputs(exact, part) for part in x.split(batch)])
+    bounds, gain = class_bounds(exact), _largest_gain(exact)
+    with _sizes(exact) as sizes:
+        outputs = torch.cat([_outputs(exact, part) for part in x.split(batch)])
     finite("certified_radius", **{"outputs of the model": outputs})
-    return radii(outputs, bounds) * deviation
+    if len(outputs) != len(x):
+        raise ValueError(
+            f"certified_radius needs a model with a row of outputs for each input; got {len(outputs)} for {len(x)}."
+        )
+    lost = torch.cat(sizes).add(x.double().cpu().flatten(1).norm(dim=1)) * (ROUNDED * gain)
+    return radii(outputs, bounds, lost=lost) * deviation
 
 
-def radii(outputs: Float[Tensor, "n k"], bounds: float | Float[Tensor, "k k"]) -> Float[Tensor, " n"]:
+def _largest_gain(model: nn.Module) -> float:
+    """How much what follows a layer may enlarge its error at most: the largest product of the last constants, or 1."""
+    gain = largest = 1.0
+    for part in reversed(parts_of(model)):
+        gain *= layer_bound(part)
+        largest = max(largest, gain)
+    return largest
+
+
+@contextmanager
+def _sizes(model: nn.Module) -> Iterator[list[Tensor]]:
+    """For each batch that the model sees, the lengths of what all its layers make of a sample, summed."""
+    sizes: list[Tensor] = []
+
+    def start(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        sizes.append(torch.zeros(len(given[0]), dtype=torch.float64))
+
+    def add(module: nn.Module, given: object, made: object) -> None:
+        if isinstance(made, Tensor) and made.ndim and len(made) == len(sizes[-1]):
+            sizes[-1] += made.reshape(len(made), -1).norm(dim=1)
+
+    hooks = [model.register_forward_pre_hook(start), *(each.register_forward_hook(add) for each in model.modules())]
+    try:
+        yield sizes
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def radii(
+    outputs: Float[Tensor, "n k"], bounds: float | Float[Tensor, "k k"], *, lost: Float[Tensor, " n"] | None = None
+) -> Float[Tensor, " n"]:
     """min_j (f_i − f_j)/L_ij, i the class, after ROUNDING of the largest output is taken off; 0 where classes tie.
 
-    One class alone: inf.
+    lost: bound on the error of each sample's outputs, which may lower and raise a margin as well. One class alone: inf.
     """
     shapes("radii", outputs=(outputs, "n k"))
     real("radii", outputs=outputs)
@@ -102,11 +142,16 @@ def radii(outputs: Float[Tensor, "n k"], bounds: float | Float[Tensor, "k k"]) -
     exact = outputs.double()
     top, chosen = exact.max(1, keepdim=True)
     margins = top - exact - ROUNDING * exact.abs().amax(1, keepdim=True)
+    if lost is not None:
+        shapes("radii", outputs=(outputs, "n k"), lost=(lost, "n"))
+        margins = margins - 2 * lost.to(margins)[:, None]
     among: float | Tensor = max(float(bounds), TINY) if not isinstance(bounds, Tensor) or bounds.ndim == 0 else bounds
     if isinstance(among, Tensor):
         shapes("radii", outputs=(outputs, "n k"), bounds=(among, "k k"))
         among = among.to(exact).clamp(min=TINY)[chosen[:, 0]]
-    return (margins.clamp(min=0) / among).scatter(1, chosen, inf).amin(1).to(outputs.dtype)
+    found = (margins.clamp(min=0) / among).scatter(1, chosen, inf).amin(1)
+    near = found.to(outputs.dtype)
+    return torch.where(near.double() > found, near.nextafter(torch.zeros_like(near)), near)  # rounded down
 
 
 def margin_cross_entropy(epsilon: float, lipschitz: float = 1.0, temperature: float = 1.0) -> Risk:

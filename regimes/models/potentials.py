@@ -16,7 +16,20 @@ from regimes.checks import count, function, kind
 
 def _log_cosh(s: Tensor) -> Tensor:
     size = s.abs()
-    return size + functional.softplus(-2 * size) - math.log(2)
+    near = torch.log1p(2 * torch.sinh(size.clamp(max=1) / 2).square())
+    return torch.where(size < 1, near, size + functional.softplus(-2 * size) - math.log(2))
+
+
+def _of_gelu(s: Tensor) -> Tensor:
+    """(s²Φ(s) + r(s))/2 with r(s) = sφ(s) − Φ(s) + ½ = −∫_0^s t²φ(t) dt, near 0 by the series of φ."""
+    square, terms, term = s.clamp(-1, 1).square(), 0.0, 1.0
+    for k in range(12):
+        terms = terms + term / (2 * k + 3)
+        term = term * square / (-2 * (k + 1))
+    root = math.sqrt(2 * math.pi)
+    far = s * torch.exp(-s.square() / 2) / root - torch.erf(s / math.sqrt(2)) / 2
+    rest = torch.where(s.abs() < 1, -s * square * terms / root, far)
+    return (s.square() * torch.special.ndtr(s) + rest) / 2
 
 
 # γ with γ' = σ and γ(0) = 0, by the name of σ.
@@ -24,9 +37,7 @@ PRIMITIVES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda s: torch.relu(s).square() / 2,
     "tanh": _log_cosh,
     "erf": lambda s: s * torch.erf(s) + torch.expm1(-s.square()) / math.sqrt(math.pi),
-    "gelu": lambda s: (
-        ((s.square() - 1) * torch.special.ndtr(s) + s * torch.exp(-s.square() / 2) / math.sqrt(2 * math.pi)) / 2 + 1 / 4
-    ),
+    "gelu": _of_gelu,
     "identity": lambda s: s.square() / 2,
 }
 
@@ -53,6 +64,11 @@ class Potential(nn.Module):
         super().__init__()
         kind("Potential", "linear", linear, nn.Linear | nn.Conv2d, "an nn.Linear or nn.Conv2d")
         require_activation(activation, "Potential")
+        if type(linear).forward not in (nn.Linear.forward, nn.Conv2d.forward):
+            raise ValueError(
+                f"Potential needs a layer that applies its weight as it is, so that its transpose can be applied; got "
+                f"{type(linear).__name__}. Take nn.Linear with a parametrisation of its weight."
+            )
         if isinstance(linear, nn.Conv2d) and (set(linear.stride) != {1} or linear.padding_mode != "zeros"):
             raise ValueError(
                 f"Potential needs a convolution of stride 1 with zeros around the image, so that its transpose maps "

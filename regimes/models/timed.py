@@ -127,3 +127,4 @@ def draw_times(model: nn.Module, generator: torch.Generator) -> None:
     for segment in timed_segments(model):
         drawn = torch.rand(len(segment.times), generator=generator, dtype=torch.float64)
         segment.times.copy_(drawn.sort().values)
+        segment.put_order(list(range(len(drawn))))  # also where they were sorted before
