@@ -206,15 +206,12 @@ def test_the_same_command_goes_on_within_the_point(tmp_path):
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_goes_on_from_what_it_kept(tmp_path):
-    more = [
-        part
-        for setting in (*SMALL["cifar10_low_data"], "seeds=1", f"training.epochs={MANY}")
-        for part in ("--set", setting)
-    ]
+    settings = ["seeds=1", f"training.epochs={MANY}", "training.lr=1e-6"]  # λ grows until a larger rate diverges
+    more = [part for setting in (*SMALL["cifar10_low_data"], *settings) for part in ("--set", setting)]
     words = ["verify", "cifar10_low_data", *more, "--part", "1/1", "--out", str(tmp_path / "run")]
     code = "from regimes.training import unfinished; unfinished.SECONDS = 0.1; from regimes.cli import main; main()"
     process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.DEVNULL)
-    experiment, config, points = given("cifar10_low_data", "seeds=1", f"training.epochs={MANY}")
+    experiment, config, points = given("cifar10_low_data", *settings)
     file = unfinished(tmp_path / "run", points) / FILE
     deadline = time.monotonic() + 120
     while not file.exists():
@@ -247,6 +244,19 @@ def test_what_was_kept_comes_back_with_what_was_seen(tmp_path):
     assert torch.equal(torch.get_rng_state(), state)
     for mine, yours in zip(one.model.parameters(), other.model.parameters(), strict=True):
         assert torch.equal(mine, yours)
+
+
+def test_a_state_that_is_not_finite_leaves_the_last_one_that_was(tmp_path):
+    one, other = training(0), training(1)
+    one.epoch = 3
+    kept = Unfinished(tmp_path, {}, [one])
+    kept.keep([1])
+    with torch.no_grad():
+        next(one.model.parameters()).fill_(torch.nan)
+    one.epoch = 4
+    kept.keep([2])
+    assert Unfinished(tmp_path, {}, [other]).take_up() == [1]
+    assert other.epoch == 3
 
 
 def test_what_was_kept_for_something_else_is_refused(tmp_path):

@@ -44,7 +44,7 @@ def provenance(device: str | None = "cpu") -> dict[str, Any]:
         "commit": commit,
         "uncommitted_changes": changed,
         "command": command_line(sys.argv),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         **({} if device is None else {"device": device_name(device)}),
         **({"processes": processes} if processes > 1 else {}),
         "cores": os.cpu_count(),

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
+from torch import Tensor
+
 from regimes.errors import UserError, one_line, out_of_memory
 from regimes.lab.runs import differences
 from regimes.lab.tensor_files import read_tensors, write_tensors
@@ -71,11 +73,18 @@ class Unfinished:
         return seen
 
     def keep(self, seen: Sequence[Any]) -> None:
-        """Write what the trainings go on from, in one step: until then the old file stays."""
+        """Write what the trainings go on from, in one step: until then the old file stays.
+
+        It stays, too, where a state is no longer finite, which no training can take up: a diverged one goes on from
+        where it was finite, and diverges again.
+        """
         if self.path is None:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         states = [training.state_dict() for training in self.trainings]
+        if not _finite(states):
+            self.kept = time.monotonic()
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         content = {"program": PROGRAM, "version": VERSION, "whose": self.whose, "trainings": states}
         write_tensors(self.path, {**content, "rng": rng_state(), "seen": list(seen)})
         self.kept = time.monotonic()
@@ -105,6 +114,14 @@ class Unfinished:
             self.keep(seen())  # the end, too: what is measured next may be stopped as well
         if stop.asked:
             _end()
+
+
+def _finite(state: Any) -> bool:
+    """Whether all tensors in these containers are finite."""
+    if isinstance(state, Tensor):
+        return bool(state.isfinite().all())
+    parts = state.values() if isinstance(state, Mapping) else state if isinstance(state, list | tuple) else ()
+    return all(_finite(part) for part in parts)
 
 
 def _end() -> NoReturn:
