@@ -233,8 +233,7 @@ def _require_path(path: Path, x: Points, images: Points) -> None:
 
 def _energies(path: Path, p: float, unit: float, shown: float) -> Energy:
     """Energies of a path in float64, computed in the unit in which they fit, and given in that of the costs."""
-    states = [torch.as_tensor(np.asarray(state) if isinstance(state, np.ndarray) else state).double() for state in path]
-    found = measure([[state / unit for state in states]], p=p)
+    found = measure([[_wide(state, unit) for state in path]], p=p)
     if unit == 1:
         return found
     if shown != 1:
@@ -245,6 +244,13 @@ def _energies(path: Path, p: float, unit: float, shown: float) -> Energy:
         for name in found._fields
     }
     return Energy(**back)
+
+
+def _wide(state: Any, unit: float) -> Any:
+    """A state in float64 over a unit; what is none is left for `measure` to refuse."""
+    if isinstance(state, Tensor) and state.is_floating_point():
+        return state.double() / unit
+    return state.astype(np.float64) / unit if isinstance(state, np.ndarray) and state.dtype.kind == "f" else state
 
 
 def _require_same(one: Any, other: Any, name: str, other_name: str) -> None:
