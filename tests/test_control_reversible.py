@@ -2,10 +2,11 @@ import math
 
 import pytest
 import torch
+from refusing import given_or_refused
 from torch.testing import assert_close
 
 from regimes.control.layers import Layers
-from regimes.control.reversible import Copies, backward, coupling_of, forward, path, reversible
+from regimes.control.reversible import Copies, backward, coupling_of, forward, off_start, path, reversible
 from regimes.control.tableau import EULER, GAUSS2, HEUN, KUTTA4, TABLEAUS
 from regimes.errors import RunFailed
 
@@ -200,11 +201,7 @@ def test_a_gradient_is_right_or_refused_where_the_field_contracts(rate, dtype, s
         return torch.autograd.grad(end, weight)[0].double()
 
     right, stored = gradient(F64, False), gradient(dtype, False)
-    found, refusal = None, ""
-    try:
-        found = gradient(dtype, True)
-    except RunFailed as error:
-        refusal = str(error)
+    found, refusal = given_or_refused(lambda: gradient(dtype, True), RunFailed)
     if found is None:
         assert rate > 8
         assert "rebuild=False" in refusal
@@ -212,6 +209,11 @@ def test_a_gradient_is_right_or_refused_where_the_field_contracts(rate, dtype, s
         assert rate < 60
         lost = float((stored - right).abs() / right.abs())
         assert_close(found, right, rtol=30 * torch.finfo(dtype).eps ** 0.5 + 3 * lost, atol=0)
+
+
+def test_states_without_entries_are_no_distance_apart():
+    nothing = torch.zeros(0, 2)
+    assert off_start(nothing, nothing, [nothing]) == 0
 
 
 def test_a_field_that_draws_random_numbers_is_refused():

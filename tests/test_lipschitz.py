@@ -367,6 +367,7 @@ def test_a_product_of_tiny_and_large_constants_is_not_lost():
         for layer, size in zip(layers, (1e-170, 1e-170, 1e115, 1e115, 1e115), strict=True):
             layer.weight.copy_(size * torch.eye(2, dtype=torch.float64))
     assert lipschitz_bound(nn.Sequential(*layers)) >= 1e5
+    assert certified_radius(nn.Sequential(*layers), torch.zeros(3, 2)).tolist() == [0.0] * 3
     with torch.no_grad():
         layers[2].weight.zero_()
     assert lipschitz_bound(nn.Sequential(*layers)) < 1e-200

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from refusing import given_or_refused
 from torch import nn
 from torch.testing import assert_close
 
@@ -108,13 +109,8 @@ def test_a_unit_of_outputs_changes_nothing_or_is_refused(problem, dtype, scale):
     net, x, y = problem
     net, x, y = net.to(dtype), x.to(dtype), y.to(dtype)
     first = lazy_criterion(net, x, y, generator=generator(0), starts=1)
-    scaled, refusal = None, ""
-    try:
-        scaled = lazy_criterion(
-            net, x, scale * y, generator=generator(0), starts=1, forward=lambda model, x: scale * model(x)
-        )
-    except ValueError as error:
-        refusal = str(error)
+    options = {"generator": generator(0), "starts": 1, "forward": lambda model, x: scale * model(x)}
+    scaled, refusal = given_or_refused(lambda: lazy_criterion(net, x, scale * y, **options))
     if scaled is None:
         assert not 1e-6 < scale < 1e6
         assert "finite" in refusal or "Scale outputs" in refusal or "Dh is zero" in refusal

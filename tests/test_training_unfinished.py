@@ -259,6 +259,14 @@ def test_a_state_that_is_not_finite_leaves_the_last_one_that_was(tmp_path):
     assert other.epoch == 3
 
 
+def test_a_mask_of_minus_infinity_is_kept(tmp_path):
+    one, other = training(0), training(1)
+    for each in (one, other):
+        each.model.register_buffer("mask", torch.full((2, 2), -torch.inf).triu(1))
+    Unfinished(tmp_path, {}, [one]).keep([1])
+    assert Unfinished(tmp_path, {}, [other]).take_up() == [1]
+
+
 def test_what_was_kept_for_something_else_is_refused(tmp_path):
     Unfinished(tmp_path, {"train": {"lr": 0.1}, "seeds": [0]}, [training()]).keep([])
     for whose, what in (

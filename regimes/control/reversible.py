@@ -126,9 +126,9 @@ def require_coupling(caller: str, coupling: float | None) -> None:
 def off_start(start: Tensor, end: Tensor, found: Sequence[Tensor]) -> float:
     """Largest distance of what was rebuilt from the start, relative to the larger of start and end; NaN if one is.
 
-    0 where nothing can be said: start or end have no values, or are no numbers themselves.
+    0 where nothing can be said: start or end have no values or entries, or are no numbers themselves.
     """
-    if without_values(start) or not bool(start.isfinite().all() & end.isfinite().all()):
+    if without_values(start) or not start.numel() or not bool(start.isfinite().all() & end.isfinite().all()):
         return 0.0
     scale = torch.maximum(start.abs().amax(), end.abs().amax()).clamp(min=torch.finfo(start.dtype).tiny)
     norm = partial(torch.linalg.vector_norm, dtype=torch.float64)

@@ -85,7 +85,7 @@ def real_interval(tableau: Tableau) -> float:
 
     def stable(x: np.ndarray) -> np.ndarray:
         factors = stability_function(tableau, torch.from_numpy(-np.atleast_1d(x)))
-        return factors.abs().numpy() <= 1 + ROUNDING * len(b)
+        return factors.abs().numpy() <= 1 + ROUNDING
 
     ends = [0.0, *places, 2 * places[-1] + 1 if places else 1.0]
     tried = np.sort([*((left + right) / 2 for left, right in pairwise(ends)), *np.geomspace(1e-3, 1e12, 151)])

@@ -12,6 +12,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
+from sys import float_info
 
 import torch
 from jaxtyping import Float
@@ -105,7 +106,7 @@ def _largest_gain(model: nn.Module) -> float:
     for part in reversed(parts_of(model)):
         gain *= layer_bound(part)
         largest = max(largest, gain)
-    return largest
+    return min(largest, float_info.max)
 
 
 @contextmanager

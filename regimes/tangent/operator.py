@@ -47,9 +47,8 @@ class TangentOperator:
 
     Made by tangent_operator. jvp: J v; vjp: Jᵀ u; matvec: Θ v; gram: Θ = J Jᵀ or parts of it. All are taken at the
     model's present parameters: a step of an optimiser moves the operator too. The inputs are not copied: leave them as
-    they are. The model itself is looked at when the
-    operator is made, and again where a part of it was put into another mode since: dropout and batch statistics are
-    refused then, too. Outputs of more than one axis are flattened to k.
+    they are. The model itself is looked at when the operator is made, and again where a part of it was put into another
+    mode since: dropout and batch statistics are refused then, too. Outputs of more than one axis are flattened to k.
     """
 
     def __init__(

@@ -115,9 +115,8 @@ def checked(
 def _spread(labels: Tensor) -> Tensor:
     """Places of at most SHOWN samples, evenly spread: class labels from the least to the largest."""
     order = torch.argsort(labels, stable=True) if labels.ndim == 1 else torch.arange(len(labels), device=labels.device)
-    return order[
-        torch.linspace(0, len(order) - 1, min(SHOWN, len(order)), dtype=torch.float64).round().long().to(order.device)
-    ]
+    places = torch.linspace(0, len(order) - 1, min(SHOWN, len(order)), dtype=torch.float64)
+    return order[places.round().long().to(order.device)]
 
 
 def _refuse_no_mean(risk: Risk, outputs: Tensor, targets: Tensor) -> None:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
@@ -116,12 +117,13 @@ class Unfinished:
             _end()
 
 
-def _finite(state: Any) -> bool:
-    """Whether all tensors in these containers are finite."""
+def _finite(state: Any, *, masks: bool = True) -> bool:
+    """Whether all tensors in these containers are finite; masks, which models hold as buffers, may hold −inf."""
     if isinstance(state, Tensor):
-        return bool(state.isfinite().all())
-    parts = state.values() if isinstance(state, Mapping) else state if isinstance(state, list | tuple) else ()
-    return all(_finite(part) for part in parts)
+        return bool((state.isfinite() | (state == -inf)).all() if masks else state.isfinite().all())
+    if isinstance(state, Mapping):
+        return all(_finite(part, masks=masks and name != "optimizer") for name, part in state.items())
+    return all(_finite(part, masks=masks) for part in state) if isinstance(state, list | tuple) else True
 
 
 def _end() -> NoReturn:

@@ -263,7 +263,8 @@ def _require_same(one: Any, other: Any, name: str, other_name: str) -> None:
         of_cloud, of_point = SAME[16 if low else 32]
         size = float(np.median(np.abs(b - np.median(b, 0)).max(1)))  # half of the points lie as far out: no outlier
         apart = np.abs(a - b).max(1)
-        if (apart <= of_cloud * size + of_point * np.abs(b).max(1)).all():
+        far = np.abs(b).max(1)
+        if (apart <= np.minimum(of_cloud * size + of_point * far, of_cloud * far.max())).all():
             return
         how = f"they differ by {float(apart.max()):.3g}"
     raise ValueError(f"ot_gap needs {name} to be {other_name}, point by point; {how}. Give what belongs together.")
