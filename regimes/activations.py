@@ -177,7 +177,8 @@ def require_activation(value: object, caller: str) -> None:
             f"{caller} needs an Activation; got {value!r}. Use one of regimes.activations, such as "
             'activation("relu") or TANH.'
         )
-    wrong = _contradiction(value)
+    with torch.inference_mode(False), torch.device("cpu"):  # a network may be made on no device, to count its weights
+        wrong = _contradiction(value)
     if wrong:
         raise ValueError(f"{caller} needs an Activation that is what it says; of {value.name!r} {wrong}. Correct it.")
 

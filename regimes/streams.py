@@ -25,10 +25,11 @@ class Data(IntEnum):
 
 @unique
 class Run(IntEnum):
-    """A training run: initial weights, and times of the layers."""
+    """A training run: initial weights, times of the layers, and the samples that stand for a large part."""
 
     WEIGHTS = 51
     TIMES = 52
+    MEASURED = 53
 
 
 @unique

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from regimes.models.build import build
 from regimes.models.residual import ResidualNet
 from regimes.training.checkpoint import Checkpoint, save_checkpoint
-from regimes.training.config import CLASSES, SHAPES, TrainConfig
+from regimes.training.config import TrainConfig
+from regimes.training.recipes import CLASSES, SHAPES
 
 Edit = Callable[[ResidualNet], None]
 

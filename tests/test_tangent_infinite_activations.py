@@ -3,6 +3,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from first_calls import forget_all
 from refusing import given_or_refused
 from torch.testing import assert_close
 
@@ -269,3 +270,18 @@ def test_equal_and_opposite_inputs_stay_so_after_a_smooth_activation(activation)
         assert_close(other[6:].flip(0).diagonal(), one.diagonal(), rtol=1e-14, atol=0)
         if activation in (ERF, TANH):
             assert (other[:6].flip(0).diagonal().abs() <= 1e-14 * one.diagonal()).all()
+
+
+@pytest.mark.parametrize("activation", [SOFTPLUS, ELU], ids=lambda one: one.name)  # by series, by quadrature
+def test_a_first_call_in_inference_mode_spoils_no_later_one(activation):
+    net = Serial(Dense(), Nonlinearity(activation), Dense())
+    x = torch.tensor([[1.0, 0.5], [0.2, -0.3]], dtype=torch.float64)
+    forget_all()
+    with torch.inference_mode():
+        closed = infinite_kernels(net, x).ntk.clone()
+    inputs = x.clone().requires_grad_()
+    found = infinite_kernels(net, inputs).ntk
+    found.sum().backward()
+    assert_close(found.detach(), closed, rtol=0, atol=0)
+    assert inputs.grad is not None
+    assert inputs.grad.isfinite().all()

@@ -4,16 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from first_calls import forget_all
 from torch.testing import assert_close
 
 from regimes.conventions import generator
 from regimes.data.classification import CONSTANTS, NAMES
 from regimes.data.classification import SHAPES as KNOWN_SHAPES
+from regimes.errors import UserError
 from regimes.lab.config import dump, load
+from regimes.models.build import ARCHITECTURES
 from regimes.training.assemble import assemble, check, make_augmentation, make_objective, make_optimiser, make_schedule
 from regimes.training.checkpoint import data_of
-from regimes.training.config import CLASSES, POOL, RECIPES, SHAPES, TEST, TrainConfig, resolve
+from regimes.training.config import TrainConfig, resolve
 from regimes.training.objectives import LeastAction, Plain
+from regimes.training.recipes import CLASSES, POOL, RECIPES, SHAPES, TEST
 from regimes.transport.energy import sum_over_features
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs" / "train").glob("*.yaml"))
@@ -102,7 +106,7 @@ def test_a_run_within_its_first_epoch_measures_no_more_than_it_trained_on(steps,
     setup = assemble(config)
     assert len(setup.batches) == 41
     assert len(data_of(config).validation.labels) == len(setup.data.validation.labels) == 143
-    sizes = [len(part.data.labels) for part in (setup.measured, setup.fitted, setup.test)]
+    sizes = [part.samples for part in (setup.measured, setup.fitted, setup.test)]
     whole = [143, 1295, 359]
     assert sizes == (whole if most is None or steps > 40 else [min(most, size) for size in whole])
 
@@ -268,3 +272,21 @@ def test_a_hamiltonian_net_has_a_rate_of_its_own_unless_one_is_given():
     assert resolve({"dataset": "cifar10", "arch": "hamiltonian"})["optimiser"] == "sgd"
     assert resolve({"dataset": "cifar10", "arch": "hamiltonian", "lr": 0.2})["lr"] == 0.2
     assert resolve({"dataset": "cifar10", "arch": "resnet9"})["lr"] == 0.1
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_architecture_can_be_made_by_the_first_call_of_a_process(arch):
+    assert forget_all() > 0
+    check(TrainConfig(dataset="digits", arch=arch))
+
+
+def test_a_cutout_that_leaves_nothing_of_an_image_is_refused():
+    with pytest.raises(UserError, match="have 8, so that nothing would be left"):
+        check(TrainConfig(dataset="digits", cutout=8))
+    check(TrainConfig(dataset="digits", cutout=7))
+
+
+def test_milestones_ask_for_their_schedule_where_no_other_one_is_given():
+    assert settings("dataset=circles", "milestones=[1]").schedule == "multistep"
+    assert settings("dataset=circles", "milestones=[1]", "schedule=cosine").schedule == "cosine"
+    assert settings("dataset=circles").schedule == "constant"

@@ -276,7 +276,7 @@ def test_a_mask_of_minus_infinity_in_a_buffer_is_no_divergence(tmp_path):
 
 def test_no_card_is_no_crash(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="needs a graphics card"):
+    with pytest.raises(ValueError, match="needs a CUDA graphics card"):
         fit(tmp_path / "run", device="cuda")
 
 

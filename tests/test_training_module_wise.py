@@ -16,6 +16,7 @@ from regimes.models.build import build
 from regimes.models.module_wise import module_wise
 from regimes.processes import SINGLE
 from regimes.training import results
+from regimes.training.advice import advice
 from regimes.training.assemble import assemble, check
 from regimes.training.checkpoint import load_checkpoint
 from regimes.training.config import TrainConfig
@@ -144,7 +145,7 @@ def test_what_does_not_go_with_modules_is_refused_in_one_line(changes, message):
 @pytest.mark.parametrize(("step", "larger"), [(0.01, True), (1.0, False)])
 def test_after_a_divergence_a_small_step_is_advised_against(step, larger):
     config = settings(movement_step=step, **SMALL)
-    assert ("a larger movement_step" in results.advice(config, assemble(config), kept=False)) == larger
+    assert ("a larger movement_step" in advice(config, assemble(config), kept=False)) == larger
 
 
 def test_several_processes_are_refused(monkeypatch):

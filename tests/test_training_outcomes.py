@@ -61,7 +61,7 @@ def test_of_many_training_samples_a_stated_part_is_measured(tmp_path, monkeypatc
     monkeypatch.setattr(assemble, "FITTED", 20)
     outcome = train(tmp_path / "run", epochs=1)
     assert outcome.result["samples"]["train_measured"] == 20
-    assert "in eval mode, on the first 20 training samples" in (tmp_path / "run" / "table.md").read_text()
+    assert "in eval mode, on 20 of the training samples" in (tmp_path / "run" / "table.md").read_text()
 
 
 @pytest.mark.parametrize(

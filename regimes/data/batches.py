@@ -21,6 +21,7 @@ class Batches:
     the CPU, so that a resumed run and another device see the same batches. shuffle=False keeps the stored order.
 
     channels_last: images lie so in memory, on the device, as convolutions work through them fastest.
+    only: the places of the samples that are taken, all others being left out; None: all samples.
 
     A last, smaller batch is kept, unless it is shuffled and a single sample: batch normalisation needs two. With
     several ranks `size` counts the joined batch, of which rank r receives the samples r, r + ranks, r + 2 ranks...:
@@ -37,6 +38,7 @@ class Batches:
         augment: Augmentation | None = None,
         shuffle: bool = True,
         channels_last: bool = False,
+        only: Tensor | None = None,
     ) -> None:
         with users_choice():
             count("Batches", "size", size)
@@ -52,13 +54,13 @@ class Batches:
                 f"Batches can augment images (n, channels, height, width) only; got samples of shape "
                 f"{tuple(data.x.shape)}. Leave augment out."
             )
-        self.data, self.size, self.seed = data, size, seed
+        self.data, self.size, self.seed, self.only = data, size, seed, only
         self.normalise, self.augment, self.shuffle = normalise, augment, shuffle
         self.channels_last = channels_last and data.x.dim() == 4
         self.rank, self.ranks = 0, 1
         if len(self) == 0:
             raise UserError(
-                f"Batches needs at least {2 if shuffle else 1} samples; got {len(data.labels)}. Take more samples."
+                f"Batches needs at least {2 if shuffle else 1} samples; got {self.samples}. Take more samples."
             )
 
     def shard(self, rank: int, ranks: int) -> "Batches":
@@ -73,7 +75,7 @@ class Batches:
         if least < ranks:
             raise UserError(
                 f"{ranks} processes need a sample each of every batch; a batch of {self.size} from "
-                f"{len(self.data.labels)} samples has {least}. Take another batch size or fewer processes."
+                f"{self.samples} samples has {least}. Take another batch size or fewer processes."
             )
         part = copy.copy(self)
         part.rank, part.ranks = rank, ranks
@@ -85,9 +87,14 @@ class Batches:
         whole.augment, whole.shuffle, whole.rank, whole.ranks = None, shuffle, 0, 1
         return whole
 
+    @property
+    def samples(self) -> int:
+        """Number of samples in an epoch."""
+        return len(self.data.labels) if self.only is None else len(self.only)
+
     def __len__(self) -> int:
         """Number of batches in an epoch."""
-        full, rest = divmod(len(self.data.labels), self.size)
+        full, rest = divmod(self.samples, self.size)
         return full + (rest >= (2 if self.shuffle else 1))
 
     @property
@@ -97,7 +104,7 @@ class Batches:
 
     def joined(self, step: int) -> int:
         """Number of samples of batch `step` over all ranks."""
-        return min(self.size, len(self.data.labels) - step * self.size)
+        return min(self.size, self.samples - step * self.size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches (x, labels) of one epoch from step `start` on."""
@@ -106,12 +113,12 @@ class Batches:
         return self._epoch(epoch, start)
 
     def _epoch(self, epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        count, device = len(self.data.labels), self.data.labels.device
+        count, device = self.samples, self.data.labels.device
         if self.shuffle:
             drawn = torch.randperm(count, generator=generator(self.seed, Data.ORDER, epoch))
-            order = drawn.to(device, non_blocking=True)
+            order = (drawn if self.only is None else self.only[drawn]).to(device, non_blocking=True)
         else:
-            order = torch.arange(count, device=device)
+            order = torch.arange(count, device=device) if self.only is None else self.only.to(device)
         for step in range(start, len(self)):
             chosen = order[step * self.size : (step + 1) * self.size]
             mine = chosen[self.rank :: self.ranks]

@@ -70,7 +70,7 @@ def stored(code: types.CodeType) -> set[str]:
 
 
 def state(kind: type, entry: str) -> set[str]:
-    """Attributes that a call of an object stores: by the entry, or by a method that it names."""
+    """Attributes that a call of an object stores or fills: by the entry, or by a method that it names."""
     waiting, done, written = [entry], set(), set()
     while waiting:
         name = waiting.pop()
@@ -78,6 +78,35 @@ def state(kind: type, entry: str) -> set[str]:
         if name in done or code is None or installed(code.co_filename):
             continue
         done.add(name)
-        written |= {one.argval for one in instructions(code) if one.opname == "STORE_ATTR"}
+        written |= {one.argval for one in instructions(code) if one.opname == "STORE_ATTR"} | _filled(code)
         waiting += [name for name in code.co_names if name != "__init__"]
     return written
+
+
+def _filled(code: types.CodeType) -> set[str]:
+    """Attributes that hold what a function changes: x.append(...), x[...] = ..., and those named in a setattr."""
+    found: set[str] = set()
+    for part in (code, *(constant for constant in code.co_consts if isinstance(constant, types.CodeType))):
+        steps = list(dis.get_instructions(part))
+        for number, one in enumerate(steps):
+            if one.opname in ("LOAD_ATTR", "LOAD_METHOD") and one.argval in CHANGING:
+                holder = number - 1
+            elif one.opname == "STORE_SUBSCR":
+                holder = _before(steps, number)
+            else:
+                continue
+            if holder >= 0 and steps[holder].opname == "LOAD_ATTR":
+                found.add(steps[holder].argval)
+        if "setattr" in globals_of(part):
+            found |= {constant for constant in part.co_consts if isinstance(constant, str)}
+    return found
+
+
+def _before(steps: list[dis.Instruction], number: int) -> int:
+    """The instruction in front of those that make the topmost value for this one; −1 if there is none."""
+    values = 0
+    for place in range(number - 1, -1, -1):
+        values += dis.stack_effect(steps[place].opcode, steps[place].arg)
+        if values == 1:
+            return place - 1
+    return -1

@@ -6,18 +6,18 @@ WILD = 1000.0  # times the risk of a guess, or of the first step if that is larg
 STALE = "the running statistics of batch norm are stale, not the weights wild"
 
 
-def wild(risk: float, classes: int | None, start: float) -> str | None:
+def wild(risk: float, classes: int | None, start: float, part: str = "test") -> str | None:
     """Why a measured cross-entropy says that a run has diverged; None if it does not.
 
     Not finite, or over WILD times log(classes), that of a guess, and the risk of the first step, at the initial weights
-    (`start`). Without classes, as in a regression: not finite.
+    (`start`). Without classes, as in a regression: not finite. part: the samples that it was measured on.
     """
     if not isfinite(risk):
-        return f"the risk on the test samples is {risk}"
+        return f"the risk on the {part} samples is {risk}"
     if classes is None or classes < 2 or risk <= WILD * max(log(classes), start):
         return None
     what = f"of a guess, {log(classes):.3g}" if log(classes) >= start else f"of the first step, {start:.3g}"
-    return f"the risk on the test samples is {risk:.3g}, over {WILD:,.0f} times that {what}"
+    return f"the risk on the {part} samples is {risk:.3g}, over {WILD:,.0f} times that {what}"
 
 
 def stale(by_batch: float, classes: int | None, start: float) -> str:

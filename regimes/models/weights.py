@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from regimes.errors import UserError
 
@@ -14,6 +15,9 @@ WIDER = {("real", "complex"), ("real", "of 16 bits")}  # kinds of weights that g
 
 def put_weights(model: nn.Module, weights: Mapping[str, Tensor], arch: str) -> None:
     """Load weights into a model; ValueError names the architecture and the first mismatch."""
+    for name, weight in model.named_parameters():
+        if is_lazy(weight):
+            raise UserError(f"{name} of {arch} has no shape before its first call: call the network on one batch first")
     present = model.state_dict()
     for name in dict.fromkeys([*present, *weights]):
         came, needed = weights.get(name), present.get(name)

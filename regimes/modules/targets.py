@@ -64,16 +64,21 @@ def risk_of(caller: str, risk: Risk, outputs: Tensor, targets: Any, *, look: boo
     targets = targets.long() if labels else targets.to(outputs.dtype) if not targets.is_floating_point() else targets
     if look and labels and risk is cross_entropy and not outputs.is_cpu:
         refuse_labels(caller, outputs, targets)
-    if outputs.dtype in HALF:
-        outputs, targets = outputs.float(), targets.float() if targets.is_floating_point() else targets
     try:
-        value = risk(outputs, targets)
+        value = risk_in_full(risk, outputs, targets)
     except (IndexError, TypeError) as error:
         if labels:
             refuse_labels(caller, outputs, targets)
         raise unfit_risk(caller, "this one", outputs, targets, error) from error
     refuse_many(caller, value)
     return value
+
+
+def risk_in_full(risk: Risk, outputs: Tensor, targets: Tensor) -> Tensor:
+    """risk(outputs, targets), those of 16 bits widened to float32, in which a square of 300 is not yet infinite."""
+    if outputs.dtype in HALF:
+        outputs, targets = outputs.float(), targets.float() if targets.is_floating_point() else targets
+    return risk(outputs, targets)
 
 
 def unfit_risk(caller: str, name: str, outputs: Tensor, targets: Tensor, error: Exception) -> ValueError:

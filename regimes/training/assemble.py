@@ -1,6 +1,5 @@
 """Settings → the objects of a run: model, objective, optimiser, schedule, batches."""
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -26,10 +25,11 @@ from regimes.processes import SINGLE, SingleProcess
 from regimes.streams import Run
 from regimes.training.batch_norm import join_batch_norms
 from regimes.training.checkpoint import PROGRAM, Origin, data_of, network_of
-from regimes.training.config import CLASSES, HEAD, MOST_SEED, RECIPES, SHAPES, TEST, StepSettings, TrainConfig
+from regimes.training.config import HEAD, MOST_SEED, StepSettings, TrainConfig, as_option, refuse_settings
 from regimes.training.loop import Training
 from regimes.training.module_wise import MinimisingMovement
 from regimes.training.objectives import LeastAction, Plain, Risk
+from regimes.training.recipes import CLASSES, RECIPES, SHAPES, TEST
 
 MEASURED = 1000  # training samples on which energies are measured where there is no validation sample
 FITTED = 10_000  # most training samples that are measured at the end
@@ -61,7 +61,8 @@ class Setup(NamedTuple):
     """What one run works with: the training, its batches, and those that measure it.
 
     measured: after each epoch, the validation samples or, where there are none, some training samples. fitted: training
-    samples, and test: test samples, at the end; of each fewer if `first_steps` says so. data: parts on the device.
+    samples, and test: test samples, at the end; of each fewer if `first_steps` says so. Some of a part are drawn from
+    all of it, the same in every run, as samples may be stored class by class. data: parts on the device.
     work: multiply-adds of a typical product of one step, from which the threads of the run follow.
     """
 
@@ -88,12 +89,15 @@ def check(config: TrainConfig) -> None:
             "Leave out --lap, or pass another --arch, for example resnet9."
         )
     norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    if norms and config.batch == 1:
-        raise UserError(
-            f"{config.arch} has batch normalisation, which needs a batch of at least 2; got batch 1. Pass --batch 2."
-        )
+    refuse_settings(config, norms=norms, says=as_option)
     if (config.augment or config.cutout) and len(SHAPES[config.dataset]) != 3:
         raise UserError(f"augment and cutout change images; {config.dataset} has none. Leave them out.")
+    side = min(SHAPES[config.dataset][1:], default=0)
+    if config.cutout and config.cutout >= side:
+        raise UserError(
+            f"cutout blackens a square of each image, of {config.cutout} pixels a side; the images of {config.dataset} "
+            f"have {side}, so that nothing would be left. Set it below that, to {side // 2} say."
+        )
     if config.target is not None and config.validation == 0:
         raise UserError(
             "target is an accuracy on validation samples; got validation 0. Set validation, or leave it out."
@@ -103,21 +107,12 @@ def check(config: TrainConfig) -> None:
             f"seed {config.seed} with seeds {config.seeds} goes beyond {MOST_SEED}, the largest seed: take a smaller "
             "seed, or fewer seeds"
         )
-    if config.nesterov and config.momentum == 0:
-        raise UserError("nesterov needs a momentum above 0; got momentum 0. Set one of the two otherwise.")
-    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise UserError("tensorboard=true needs the package tensorboard: install it with pip, or leave the setting out")
     if config.cuda_graphs and config.device != "cuda":
         raise UserError("cuda_graphs needs device cuda; got device cpu. Leave it out, or pass compile=true instead.")
     if (config.compile or config.cuda_graphs) and config.mean_field and config.tau_sort == "forward":
         raise UserError(
             "blocks that are sorted at each forward pass cannot be compiled: their order is read in the midst of the "
             "network. Pass tau_sort=epoch or tau_sort=never, or leave compile and cuda_graphs out."
-        )
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UserError(
-            "device 'cuda' needs a CUDA graphics card and a torch built for it; "
-            f"torch {torch.__version__} sees none: pass --device cpu"
         )
 
 
@@ -193,16 +188,17 @@ def make_setup(
     )
     most = first_steps(config, batches)
 
-    def in_order(part: Labelled) -> Batches:
-        whole = Batches(first_of(part, most), size, normalise=normalise, shuffle=False, channels_last=channels_last)
-        return whole.shard(ranks.rank, ranks.count)
+    def measuring(part: Labelled, count: int | None = None) -> Batches:
+        some = places(len(part.labels), min((number for number in (count, most) if number is not None), default=None))
+        how: Any = {"normalise": normalise, "channels_last": channels_last, "only": some}
+        return Batches(part, size, shuffle=False, **how).shard(ranks.rank, ranks.count)
 
     return Setup(
         training,
         batches.shard(ranks.rank, ranks.count),
-        measured=in_order(data.validation or first_of(data.train, MEASURED)),
-        fitted=in_order(first_of(data.train, FITTED)),
-        test=None if data.test is None else in_order(data.test),
+        measured=measuring(data.train, MEASURED) if data.validation is None else measuring(data.validation),
+        fitted=measuring(data.train, FITTED),
+        test=None if data.test is None else measuring(data.test),
         data=data,
         **about,
     )
@@ -214,9 +210,11 @@ def training_work(model: nn.Module, batches: Batches) -> float:
     return typical_work(model, x if batches.normalise is None else batches.normalise(x), samples)
 
 
-def first_of(part: Labelled, count: int | None) -> Labelled:
-    """The first samples of a part; None: all."""
-    return Labelled(part.x[:count], part.labels[:count])
+def places(samples: int, count: int | None) -> Tensor | None:
+    """Where the samples lie that stand for a part of `samples`: `count` drawn places in order; None: all of them."""
+    if count is None or count >= samples:
+        return None
+    return torch.randperm(samples, generator=generator(0, Run.MEASURED))[:count].sort().values
 
 
 def first_steps(config: StepSettings, batches: Batches) -> int | None:

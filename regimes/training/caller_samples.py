@@ -12,7 +12,7 @@ from regimes.errors import UserError, out_of_memory, users_choice
 from regimes.models.residual import as_trace
 from regimes.modules.modes import eval_mode
 from regimes.modules.samples import require_dense
-from regimes.modules.targets import Risk, refuse_many, refuse_misfit, unfit_risk
+from regimes.modules.targets import Risk, refuse_many, refuse_misfit, risk_in_full, unfit_risk
 
 Pair = tuple[Tensor, Tensor]
 SHOWN = 32  # samples that the model is shown before training
@@ -124,14 +124,18 @@ def _refuse_no_mean(risk: Risk, outputs: Tensor, targets: Tensor) -> None:
     n = len(outputs)
     cuts = sorted({cut for cut in (1, n // 8, n // 4, n - n // 8, n - 1) if 0 < cut < n})
     try:
-        whole, doubled = risk(outputs, targets), risk(torch.cat([outputs, outputs]), torch.cat([targets, targets]))
-        pairs = [[risk(outputs[part], targets[part]) for part in (slice(cut), slice(cut, n))] for cut in cuts]
+        whole = risk_in_full(risk, outputs, targets)
+        doubled = risk_in_full(risk, torch.cat([outputs, outputs]), torch.cat([targets, targets]))
+        pairs = [
+            [risk_in_full(risk, outputs[part], targets[part]) for part in (slice(cut), slice(cut, n))] for cut in cuts
+        ]
     except (RuntimeError, ValueError, IndexError, TypeError, UserWarning) as error:
         if out_of_memory(error):
             raise
         raise UserError(str(unfit_risk("fit", name_of(risk), outputs, targets, error))) from error
     with users_choice():
         refuse_many("fit", whole)
+        finite("fit", **{f"risk before training, on {n} of the samples": whole})
     if float(whole) != 0 and abs(float(doubled) / float(whole) - 2) < 1e-3:
         raise UserError("fit needs a risk that is a mean over samples; this one is a sum: divide it by their number.")
     close = max(MEAN, 8 * torch.finfo(outputs.dtype).eps) if outputs.is_floating_point() else MEAN
@@ -143,6 +147,20 @@ def _refuse_no_mean(risk: Risk, outputs: Tensor, targets: Tensor) -> None:
                 f"values on {cut} and on {n - cut} of them it would be {mean:.6g}. With weights of classes or labels "
                 "to ignore, multiply the values of reduction='none' by weights and take their mean."
             )
+
+
+def refuse_trained_risk(risk: Any) -> None:
+    """UserError for a risk with weights of its own, which no step would change and no checkpoint keep."""
+    names = (
+        [name for name, weight in risk.named_parameters() if weight.requires_grad]
+        if isinstance(risk, nn.Module)
+        else []
+    )
+    if names:
+        raise UserError(
+            f"fit needs a risk without weights to train; this {type(risk).__name__} has {', '.join(names[:3])}, which "
+            "would stay as they are. Make them part of the model, or set their requires_grad to False."
+        )
 
 
 def name_of(risk: Any) -> str:

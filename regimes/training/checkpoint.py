@@ -26,10 +26,11 @@ from regimes.models.residual import ResidualNet
 from regimes.models.size import refuse_too_large
 from regimes.models.weights import put_weights, refuse_altered
 from regimes.paths import home
-from regimes.training.config import CLASSES, SHAPES, StepSettings, TrainConfig
+from regimes.training.config import StepSettings, TrainConfig
 from regimes.training.forms import formed
 from regimes.training.loop import Training
 from regimes.training.metrics import Sums, early
+from regimes.training.recipes import CLASSES, SHAPES
 from regimes.training.restored import misfits_told, refuse_misplaced, refuse_odd_sums
 
 LAST, BEST, INITIAL, RESULT = "last.pt", "best.pt", "initial.pt", "result.json"
@@ -122,8 +123,7 @@ class RunState:
 
     def __init__(self, path: Path, config: StepSettings, training: Training, origin: Origin, run: str, steps: _Steps):
         self.path, self.config, self.training, self.origin, self.run = path, config, training, origin, run
-        self.steps = steps
-        self.ranks = training.ranks
+        self.steps, self.ranks = steps, training.ranks
         self.rows: list[dict[str, Any]] = []
         self.best: dict[str, Any] = {}
         self.tests = 0

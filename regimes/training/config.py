@@ -1,13 +1,16 @@
-"""Settings of one training run, and the recipes of the data sets, from which what is not given comes."""
+"""Settings of one training run; what is not given comes from the recipe of the data set."""
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from regimes.errors import UserError
 from regimes.lab.config import Settings
 from regimes.lab.runs import default_folder
+from regimes.training.recipes import ARCH_OPTIONS, CALMER, POOL, RECIPES
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -64,7 +67,9 @@ class StepSettings(Settings):
     betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = Field(description="of adam and adamw")
     weight_decay: NotNegative = Field(description="factor of the penalty on the squared weights")
     schedule: Literal["multistep", "cosine", "constant"] = Field(description="course of the learning rate")
-    milestones: list[Count] = Field(description="epochs after which multistep multiplies it by gamma")
+    milestones: list[Count] = Field(
+        description="epochs after which multistep multiplies it by gamma; given alone, they ask for multistep"
+    )
     gamma: Annotated[float, Field(gt=0, le=1)] = Field(description="factor of multistep")
 
     lap: bool = Field(False, description="least action in place of the risk alone")
@@ -157,6 +162,42 @@ class TrainConfig(StepSettings, NetSettings):
         return resolve(values) if isinstance(values, dict) else values
 
 
+def refuse_settings(config: StepSettings, *, norms: bool, says: Callable[..., str]) -> None:
+    """UserError for settings that contradict each other, or that this machine cannot meet.
+
+    norms: whether the network has batch norms. says: how a setting is written, as in `says(batch=2)`, on the command
+    line or as an argument.
+    """
+    if norms and config.batch == 1:
+        raise UserError(
+            "the network has batch normalisation, which needs a batch of at least 2; got batch 1. "
+            f"Pass {says(batch=2)}."
+        )
+    if config.nesterov and config.momentum == 0:
+        raise UserError("nesterov needs a momentum above 0; got momentum 0. Set one of the two otherwise.")
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise UserError("tensorboard=true needs the package tensorboard: install it with pip, or leave the setting out")
+    import torch  # here, as settings are read and shown without it
+
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "device 'cuda' needs a CUDA graphics card and a torch built for it; "
+            f"torch {torch.__version__} sees none: pass {says(device='cpu')}"
+        )
+
+
+def as_option(**setting: Any) -> str:
+    """A setting on the command line of `train`."""
+    ((name, value),) = setting.items()
+    return f"--{name} {value}" if name in ("batch", "device", "epochs") else f"--set {name}={value}"
+
+
+def as_argument(**setting: Any) -> str:
+    """A setting as an argument of `fit`."""
+    ((name, value),) = setting.items()
+    return f"{name}={value!r}"
+
+
 def folder_of(config: TrainConfig) -> Path:
     """Where a run goes: runs/train-DATASET-ARCH[-lap][-meanfield]...[-nSIZE][-seedK], digest of the rest."""
     parts = ["train", config.dataset, config.arch]
@@ -177,103 +218,12 @@ def folder_of(config: TrainConfig) -> Path:
 
 
 HEAD = ("dataset", "arch", "lap", "mean_field", "module_wise", "movement_step")  # what results begin with
-PLANE = ("circles", "donut1d", "donut2d", "squares2d", "spiral2d")
-# Samples for training and validation.
-POOL = {**dict.fromkeys(PLANE, 800), "digits": 1438, "mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
-TEST = {**dict.fromkeys(PLANE, 200), "digits": 359, "mnist": 10_000, "cifar10": 10_000, "cifar100": 10_000}
-SHAPES: dict[str, tuple[int, ...]] = {**dict.fromkeys(PLANE, (2,)), "digits": (1, 8, 8), "mnist": (1, 28, 28)}
-SHAPES |= {"cifar10": (3, 32, 32), "cifar100": (3, 32, 32)}
-CLASSES = {**dict.fromkeys(PLANE, 2), "digits": 10, "mnist": 10, "cifar10": 10, "cifar100": 100}
-
-_COMMON: dict[str, Any] = {
-    "optimiser": "sgd",
-    "momentum": 0.9,
-    "betas": [0.9, 0.999],
-    "weight_decay": 1e-4,
-    "schedule": "multistep",
-    "milestones": [],
-    "gamma": 0.1,
-    "init": "kaiming",
-    "gain": 1.0,
-    "augment": False,
-    "multiplier": 1.0,
-    "growth": 1.0,
-    "every": 1,
-    "form": "divided",
-    "level": "batch",
-}
-# Source: author code of [Karkar2020], 2020.
-_CIFAR: dict[str, Any] = {
-    **_COMMON,
-    "lr": 0.1,
-    "batch": 128,
-    "epochs": 300,
-    "milestones": [150, 225, 250],
-    "augment": True,
-}
-# Source: author code of [Karkar2020], circles; the final layer is learned here.
-_PLANE: dict[str, Any] = {
-    **_COMMON,
-    "arch": "dense",
-    "optimiser": "adam",
-    "lr": 0.01,
-    "betas": [0.9, 0.99],
-    "weight_decay": 0.0,
-    "batch": 10,
-    "epochs": 100,
-    "schedule": "constant",
-}
-# Without batch norm a net diverges within a few steps at the rates of SGD below. The weights of contractive steps have
-# no scale, as the step makes up for it, but their biases do: weights of norm 1 fit them.
-CALMER: dict[str, dict[str, Any]] = {
-    "dense": {"optimiser": "adam", "lr": 0.01},
-    "hamiltonian": {"lr": 0.01},  # at 0.1 on CIFAR-10 its transport cost grows by a factor of 1,000 in twelve steps
-    "contractive": {"optimiser": "adam", "lr": 0.004, "init": "orthogonal", "gain": 1.0, "weight_decay": 0.0},
-}
-RECIPES: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(PLANE, _PLANE),
-    "digits": {
-        **_COMMON,
-        "arch": "resnet9",
-        "lr": 0.05,
-        "batch": 32,
-        "epochs": 15,
-        "schedule": "cosine",
-    },
-    # Source: author code of [Karkar2020], 2019.
-    "mnist": {
-        **_COMMON,
-        "arch": "resnet9",
-        "lr": 0.01,
-        "batch": 128,
-        "epochs": 30,
-        "milestones": [120, 160, 200],
-        "gamma": 0.2,
-        "init": "orthogonal",
-        "gain": 0.01,
-        "multiplier": 5.0,
-        "growth": 1.0,
-        "every": 5,
-        "form": "multiplied",
-        "level": "batch_after",
-    },
-    "cifar10": {**_CIFAR, "arch": "resnet9"},
-    "cifar100": {**_CIFAR, "arch": "resnext50"},
-}
-FIT_RECIPE: dict[str, Any] = {  # of regimes.fit: the caller's network and samples
-    **{name: value for name, value in _COMMON.items() if name not in ("init", "gain", "augment")},
-    "lr": 0.05,
-    "batch": 32,
-    "epochs": 10,
-    "schedule": "constant",
-}
-ARCH_OPTIONS: dict[tuple[str, str], dict[str, Any]] = {
-    ("digits", "resnet9"): {"filters": 16},
-    ("mnist", "resnet9"): {"filters": 32},
-    ("cifar10", "resnet9"): {"filters": 64},
-    ("cifar100", "resnet9"): {"filters": 64},
-}
 SPARE = 1000  # validation samples beside a training subset
+
+
+def scheduled(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The schedule that milestones ask for where none is given."""
+    return {"schedule": "multistep"} if given.get("milestones") and given.get("schedule") is None else {}
 
 
 def resolve(given: dict[str, Any]) -> dict[str, Any]:
@@ -289,6 +239,7 @@ def resolve(given: dict[str, Any]) -> dict[str, Any]:
     if given.get("lr") is None and given.get("optimiser") is None:
         recipe = recipe | CALMER.get(str(given.get("arch")), {})
     options = given.get("arch_options") or {}
+    recipe = recipe | scheduled(given)
     values = {**recipe, **{key: value for key, value in given.items() if value is not None}}
     if isinstance(options, dict) and isinstance(values["arch"], str):
         values["arch_options"] = {**ARCH_OPTIONS.get((dataset, values["arch"]), {}), **options}

@@ -19,17 +19,18 @@ from regimes.models.residual import ResidualNet, Trace, as_trace
 from regimes.models.selection import Chosen
 from regimes.models.tracing import TracedModel, trace_residuals
 from regimes.models.weights import put_weights
-from regimes.modules import described, sole_tensor, unwrapped
+from regimes.modules import described, require_python, sole_tensor, unwrapped
 from regimes.paths import home
 from regimes.threads import threads_for
 from regimes.training.assemble import Setup, make_objective, make_optimiser, make_schedule, make_setup, prepared_for
-from regimes.training.caller_samples import CallerSamples, Pair, checked, name_of
+from regimes.training.caller_samples import CallerSamples, Pair, checked, name_of, refuse_trained_risk
 from regimes.training.checkpoint import FIT, LAST, Origin, load_checkpoint
-from regimes.training.config import FIT_RECIPE, StepSettings
+from regimes.training.config import StepSettings, as_argument, refuse_settings, scheduled
 from regimes.training.definition import definition
 from regimes.training.loading import metrics_of
 from regimes.training.loop import Training
 from regimes.training.objectives import Risk
+from regimes.training.recipes import FIT_RECIPE
 from regimes.training.run import Say, TrainingRun, carry_out, open_run
 
 
@@ -48,7 +49,7 @@ class FitConfig(StepSettings):
     @classmethod
     def fill(cls, values: Any) -> Any:
         """Settings that were not given are those of `config.FIT_RECIPE`."""
-        return {**FIT_RECIPE, **values} if isinstance(values, dict) else values
+        return {**FIT_RECIPE, **scheduled(values), **values} if isinstance(values, dict) else values
 
 
 class Fitted(NamedTuple):
@@ -114,19 +115,27 @@ def fit(
     `across_commits`. fresh: move an old run aside and start anew from the model's present weights.
     Another run is one of another data set, setting, network or risk, by its code, constants and structure.
     The model itself is trained, all of its parts in training mode, also those that were in eval mode. It ends with the
-    weights of the last epoch, on the device of the settings.
+    weights of the last epoch, on the device of the settings. A checkpoint holds the model's `state_dict` and torch's
+    random state: a run that is resumed bit for bit keeps nothing else, no counters and no other random numbers.
+    Of more than 10,000 training samples accuracy and risk are measured on 10,000 drawn ones.
     UserError for what does not fit together; Diverged, Interrupted as in `train`.
     """
-    if settings.get("device") == "cuda" and not torch.cuda.is_available():
-        raise UserError("fit: device='cuda' needs a graphics card and torch with CUDA; take device='cpu'.")
+    if not torch.is_grad_enabled():
+        raise UserError("fit needs gradients, which are off: call it outside of torch.no_grad() and inference_mode().")
+    refuse_trained_risk(risk)
+    if isinstance(model, TracedModel) and blocks is None and shortcuts is None and output is None:
+        model, blocks, shortcuts, output = _taken_apart(model)
     traced = _traced(model, lap, blocks, shortcuts, output)
     given = {**settings, "lap": lap, "model": type(model).__name__, "risk": name_of(risk)}
-    given |= {"model_definition": definition(model, model), "risk_definition": definition(risk, model)}
-    given |= {} if output is None else {"output_definition": definition(output, model)}
     if isinstance(traced, TracedModel):
         given |= {"blocks": traced.names, "shortcuts": traced.shortcuts}
     config = _settings(given)
+    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    refuse_settings(config, norms=norms, says=as_argument)
     data = checked(traced, risk, config.target, train, validation, test)
+    given |= {"model_definition": definition(model, model), "risk_definition": definition(risk, model)}
+    given |= {} if output is None else {"output_definition": definition(output, model)}
+    config = _settings(given)  # defined now, as the first call has made weights that had no shape
     same = set(given) - (set(settings) - {"epochs"})  # a run of more epochs is the same run, and becomes longer
     path = home(out) if out is not None else default_folder(f"fit-{config.model}{'-lap' * lap}", config, same)
     cure = "pass a smaller batch, or precision='bf16'"
@@ -148,13 +157,31 @@ def _traced(
         raise UserError(f"fit needs a torch module to train; got {type(model).__name__}.")
     with users_choice():
         model = unwrapped(model, "fit")
+        require_python(model, "fit")
+    for name, part in model.named_modules():
+        if getattr(part, "sparse", False):
+            raise UserError(f"fit needs dense gradients; layer {name!r} has sparse=True: set it to False.")
+    odd = [name for name, value in model.state_dict().items() if not isinstance(value, Tensor)]
+    if odd:
+        raise UserError(
+            f"fit needs a model whose state_dict holds tensors alone, as a checkpoint does; {odd[0]} is none: leave "
+            "out get_extra_state and set_extra_state."
+        )
     if isinstance(model, ModuleWiseNet):
         _refuse_beside_modules(lap, blocks=blocks, shortcuts=shortcuts, output=output)
     if isinstance(model, ResidualNet) and blocks is None and output is None:
         return model
     if lap or blocks is not None:
-        return trace_residuals(model, blocks, shortcuts=shortcuts, output=output)
+        with users_choice():
+            return trace_residuals(model, blocks, shortcuts=shortcuts, output=output)
     return Untraced(model, output)
+
+
+def _taken_apart(traced: TracedModel) -> tuple[nn.Module, Chosen | None, Chosen | None, Any]:
+    """The network in it, with the names of blocks and shortcuts that it was made with."""
+    if isinstance(traced.own, ResidualNet):
+        return traced.model, None, None, traced.output
+    return traced.model, traced.names, traced.shortcuts, traced.output
 
 
 def _refuse_beside_modules(lap: bool, **named: Any) -> None:

@@ -19,9 +19,10 @@ from regimes.models.residual import Trace, as_trace
 from regimes.models.timed import timed_segments
 from regimes.models.weights import odd_weight
 from regimes.modules.modes import batch_statistics, buffers_restored, with_running_statistics
+from regimes.modules.targets import Risk, risk_in_full
 from regimes.processes import SINGLE, SingleProcess
 from regimes.training.module_wise import joined
-from regimes.training.objectives import Loss, Objective, Risk
+from regimes.training.objectives import Loss, Objective
 from regimes.training.restored import refuse_unlike_objective, refuse_unlike_optimiser, refuse_unlike_schedule
 
 
@@ -63,8 +64,7 @@ class Training:
     ) -> None:
         self.model, self.objective, self.optimizer, self.scheduler = model, objective, optimizer, scheduler
         self.ranks = ranks
-        self.epoch = 0
-        self.step = 0
+        self.epoch = self.step = 0
 
     @property
     def lr(self) -> float:
@@ -272,7 +272,7 @@ def risk_again(
 ) -> Float[Tensor, "*members"]:
     """Risk of one batch by the model in the mode that it is in, its buffers left alone; of an ensemble one a member."""
     with buffers_restored(model), context, uncompiled(model):
-        return risk(as_trace(model(x)).output, labels)
+        return risk_in_full(risk, as_trace(model(x)).output, labels)
 
 
 @torch.no_grad()
@@ -293,7 +293,7 @@ def whole_risk(
     with batch_statistics(training.model), uncompiled(training.model):
         for x, labels in whole.epoch(0):
             with context:
-                risk = training.objective.risk(as_trace(training.model(x)).output, labels)
+                risk = risk_in_full(training.objective.risk, as_trace(training.model(x)).output, labels)
             seen = labels.shape[1] if members else len(labels)
             risks.append(risk.double() * seen)
             count += seen

@@ -19,6 +19,7 @@ from regimes.models.compiling import uncompiled
 from regimes.models.residual import as_trace
 from regimes.models.timed import timed_segments
 from regimes.modules.modes import eval_mode
+from regimes.modules.targets import risk_in_full
 from regimes.processes import SINGLE, SingleProcess
 from regimes.training.loop import Step, Training, right_answers
 from regimes.training.objectives import LeastAction, Risk
@@ -66,7 +67,7 @@ def evaluate(
         for x, labels in batches.epoch(0):
             with context:
                 trace = as_trace(model(x, trace=True))
-                value = risk(trace.output, labels)
+                value = risk_in_full(risk, trace.output, labels)
             steps = trace.flat_steps
             how: Any = {"p": p, "convention": convention, "squares": trace.flat_squares}
             costs = block_costs(steps, **how) if steps else value.new_zeros(0)
@@ -96,12 +97,7 @@ class Sums:
 
     def add(self, step: Step) -> None:
         """Count one step; no host synchronisation."""
-        parts = {
-            "loss": step.value,
-            "risk": step.risk,
-            "transport": step.transport,
-            "penalty": step.penalty,
-        }
+        parts = {"loss": step.value, "risk": step.risk, "transport": step.transport, "penalty": step.penalty}
         none = torch.zeros_like(step.value, dtype=torch.float64)
         sums = {name: none if mean is None else mean.double() * step.samples for name, mean in parts.items()}
         sums["accuracy"] = none if step.correct is None else step.correct.double()
@@ -244,8 +240,10 @@ def reached(rows: Sequence[Mapping[str, Any]], target: float) -> dict[str, Any] 
     return None
 
 
-def costs(rows: Sequence[Mapping[str, Any]], flops: float, possible: float, target: float | None) -> dict[str, Any]:
-    """The costs in result.json, `flops` a sample and `possible` a second on all devices together.
+def costs(
+    rows: Sequence[Mapping[str, Any]], flops: float | None, possible: float, target: float | None
+) -> dict[str, Any]:
+    """The costs in result.json, `flops` a sample (None: not known) and `possible` a second on all devices together.
 
     Seconds are those of training steps, over all launches, without measurements.
     """
@@ -257,7 +255,7 @@ def costs(rows: Sequence[Mapping[str, Any]], flops: float, possible: float, targ
         "images_per_second": None if rate is None else round(rate, 1),
         "flops_per_image": flops,
         "matrix_flops_per_second": float(f"{possible:.4g}"),
-        "share_of_matrix_rate": None if rate is None else float(f"{rate * flops / possible:.4g}"),
+        "share_of_matrix_rate": None if rate is None or flops is None else float(f"{rate * flops / possible:.4g}"),
         "peak_memory_mib": max(row["peak_memory_mib"] for row in rows),
     }
     if target is not None:
@@ -269,11 +267,10 @@ def sentence(result: Mapping[str, Any]) -> str:
     """The same in words, for table.md."""
     if result["images_per_second"] is None:
         return ""
-    said = (
-        f"{result['seconds']:g} s of training, {result['images_per_second']:g} images/s: "
-        f"{result['flops_per_image']:.3g} flops an image, {result['share_of_matrix_rate']:.0%} of the rate of a "
-        f"large matrix product; at most {result['peak_memory_mib']:g} MiB."
-    )
+    flops, share = result["flops_per_image"], result["share_of_matrix_rate"]
+    worked = "" if flops is None else f": {flops:.3g} flops an image, {share:.0%} of the rate of a large matrix product"
+    rate = f"{result['images_per_second']:g} images/s{worked}"
+    said = f"{result['seconds']:g} s of training, {rate}; at most {result['peak_memory_mib']:g} MiB."
     if "target" in result:
         goal, found = result["target"]["validation_accuracy"], result["target"]["reached"]
         when = "was not reached" if found is None else f"was reached in epoch {found['epoch']}, {found['seconds']:g} s"

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from regimes.data.batches import Batches
+from regimes.errors import out_of_memory
 from regimes.lab.drawing import attempt
 from regimes.lab.report import markdown_table, to_json
 from regimes.lab.runs import RunFolder
@@ -15,11 +16,10 @@ from regimes.models.costs import training_flops
 from regimes.models.residual import parameter_count
 from regimes.modules.modes import with_running_statistics
 from regimes.training.assemble import Setup
-from regimes.training.checkpoint import FIT, LAST, RESULT
+from regimes.training.checkpoint import FIT, RESULT
 from regimes.training.config import StepSettings
 from regimes.training.metrics import TIME_NUMBERS, Evaluation, costs, known, sentence
 
-ORDINARY = 10.0  # a gain or a p beyond it is to blame for a divergence before the learning rate is
 COLUMNS = {
     "train_accuracy": "train accuracy",
     "validation_accuracy": "validation accuracy",
@@ -63,7 +63,8 @@ def why_diverged(setup: Setup, last: Ends, best: Any, start: float, by_batch: Ca
     samples with each batch's own statistics, to tell wild weights from stale running statistics.
     """
     classes = setup.data.classes or None
-    reason = wild((last.test or last.train).risk, classes, start)
+    part, measured = ("training", last.train) if last.test is None else ("test", last.test)
+    reason = wild(measured.risk, classes, start, part)
     if reason and with_running_statistics(setup.training.model):
         reason += stale(float(by_batch()), classes, start)
     return reason or (None if best else "the risk on the validation samples was finite after no epoch")
@@ -87,7 +88,7 @@ def conclude(
     """
     model, data = setup.training.model, setup.data
     score = "validation accuracy" if data.classes else "validation risk"
-    flops = training_flops(model, next(iter(setup.batches.epoch(0)))[0][:2])
+    flops = _flops(setup)
     possible = matrix_rate(config.device, bf16=config.bf16) * setup.training.ranks.count
     result = {
         **setup.head,
@@ -169,15 +170,25 @@ def _tests(result: Mapping[str, Any]) -> str:
     return f"; the test samples were measured {often}{with_what}{again}"
 
 
+def _flops(setup: Setup) -> float | None:
+    """Flops of a training pass, a sample; None for a network of the caller's that cannot be copied or counted."""
+    try:
+        return training_flops(setup.training.model, next(iter(setup.batches.epoch(0)))[0][:2])
+    except Exception as error:  # whatever a foreign network does: its results are worth more than this number
+        if setup.origin.program != FIT or out_of_memory(error):
+            raise
+        return None
+
+
 def _samples(setup: Setup) -> dict[str, int]:
     data = setup.data
     validation, available = (0 if part is None else len(part.labels) for part in (data.validation, data.test))
     return {
         "train": len(data.train.labels),
-        "train_measured": len(setup.fitted.data.labels),
+        "train_measured": setup.fitted.samples,
         "validation": validation,
-        "validation_measured": len(setup.measured.data.labels) if validation else 0,
-        "test": 0 if setup.test is None else len(setup.test.data.labels),
+        "validation_measured": setup.measured.samples if validation else 0,
+        "test": 0 if setup.test is None else setup.test.samples,
         "test_available": max(available, setup.all_tests),
     }
 
@@ -241,8 +252,8 @@ def _page(config: StepSettings, setup: Setup, result: Mapping[str, Any]) -> str:
     cost = cost if result["last"]["blocks"] else ""
     fewer = f" (of {counts['test_available']})" if counts["test"] < counts["test_available"] else ""
     some = counts["validation_measured"]
-    validated = f" (the first {some} measured)" if some < counts["validation"] else ""
-    fitted = "all" if counts["train_measured"] == counts["train"] else f"the first {counts['train_measured']}"
+    validated = f" ({some} of them measured)" if some < counts["validation"] else ""
+    fitted = "all" if counts["train_measured"] == counts["train"] else f"{counts['train_measured']} of the"
     measured = f"Accuracies and risks are those of the weights named, in eval mode, on {fitted} training samples."
     lines = [
         f"# {setup.origin.title}, {minimised(config)}\n",
@@ -264,11 +275,11 @@ def _page(config: StepSettings, setup: Setup, result: Mapping[str, Any]) -> str:
 
 def description(setup: Setup, config: StepSettings, done: int, total: int) -> str:
     """What is trained on what, and by which protocol the best epoch is chosen."""
-    data, tests = setup.data, 0 if setup.test is None else len(setup.test.data.labels)
+    data, tests = setup.data, 0 if setup.test is None else setup.test.samples
     validation = 0 if data.validation is None else len(data.validation.labels)
     chosen = "training risk, as no sample is left to validate"
     if validation:
-        some = min(len(setup.measured.data.labels), validation)
+        some = min(setup.measured.samples, validation)
         chosen = f"{'accuracy' if data.classes else 'risk'} on {some:,} validation samples"
     whole = config.epochs * len(setup.batches)
     falling = config.schedule == "cosine" and total < whole
@@ -281,20 +292,3 @@ def description(setup: Setup, config: StepSettings, done: int, total: int) -> st
         f"The best epoch is chosen by {chosen}"
         f"{'; the test samples are measured at the end alone' if tests else ''}."
     )
-
-
-def advice(config: StepSettings, setup: Setup, kept: bool) -> str:
-    """What to do after a divergence; kept: whether there is a state from before it."""
-    kept_weights = f"; {LAST} keeps finite weights" if kept else ""
-    for name in ("gain", "p") if config.lap else ("gain",):  # without a penalty p is only measured
-        if (value := getattr(config, name, 0.0)) > ORDINARY:
-            return f"take a smaller {name}: {value:g} is far above what steps bear{kept_weights}"
-    smaller = min(config.lr / 10, setup.usual_lr)
-    asked = f"lr={smaller:g}, fresh=True" if setup.origin.program == FIT else f"--set lr={smaller:g} --fresh"
-    grown = " (λ multiplies the risk, so that steps grow with it: form=divided is calmer)"
-    calmer = grown if config.lap and config.form != "divided" else ""
-    if config.lap and config.form == "divided" and config.multiplier < 1:
-        calmer = " or a larger multiplier (the penalty counts 1/λ, so that steps grow as λ falls)"
-    if (getattr(config, "movement_step", None) or 1.0) < 0.5:
-        calmer = " or a larger movement_step τ (transport counts 1/(2τ), so that steps grow as τ falls)"
-    return f"take a smaller learning rate, for example {asked}{calmer}{kept_weights}"

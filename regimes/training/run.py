@@ -24,21 +24,14 @@ from regimes.lab.yaml_text import read_yaml
 from regimes.machine import autocast, stoppable
 from regimes.processes import SINGLE, SingleProcess, lost
 from regimes.threads import threads_for
+from regimes.training.advice import advice
 from regimes.training.assemble import Setup, assemble, check, prepared_for
 from regimes.training.checkpoint import FIT, LAST, RESULT, RunState
 from regimes.training.config import StepSettings, TrainConfig
 from regimes.training.loop import Guard, descend, whole_risk
 from regimes.training.metrics import METRICS, Evaluation, Sums, epoch_row, evaluate, events, multiplier, to_csv
 from regimes.training.objectives import CONVENTIONS
-from regimes.training.results import (
-    advice,
-    conclude,
-    conclude_diverged,
-    description,
-    measure_ends,
-    summary_rows,
-    why_diverged,
-)
+from regimes.training.results import conclude, conclude_diverged, description, measure_ends, summary_rows, why_diverged
 
 Say = Callable[[str], None]
 JOURNAL = ".together"  # in the folder of several seeds: what their files were, while all of them are saved

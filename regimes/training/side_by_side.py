@@ -20,11 +20,12 @@ from regimes.processes import SingleProcess
 from regimes.threads import threads_for
 from regimes.training.assemble import assemble, prepared_for
 from regimes.training.checkpoint import BEFORE, BEST, LAST, RESULT, network_of
-from regimes.training.config import CLASSES, SHAPES, TrainConfig
+from regimes.training.config import TrainConfig
 from regimes.training.ensemble import Ensemble, EnsembleTraining, ensemble_of
 from regimes.training.loop import Guard, Step, descend
 from regimes.training.metrics import Sums, events
 from regimes.training.objectives import LeastAction
+from regimes.training.recipes import CLASSES, SHAPES
 from regimes.training.results import conclude_diverged, description
 from regimes.training.run import JOURNAL, Say, TrainingRun, carry_out, open_run
 

@@ -26,7 +26,8 @@ PAIRS = 4096  # at a time
 def _gauss(nodes: int) -> tuple[Tensor, Tensor]:
     """Nodes and weights of Gauss and Legendre on [−1, 1]."""
     x, weights = np.polynomial.legendre.leggauss(nodes)
-    return torch.from_numpy(x), torch.from_numpy(weights)
+    with torch.inference_mode(False):  # they are kept, and may be differentiated through later
+        return torch.from_numpy(x), torch.from_numpy(weights)
 
 
 def _radii(nodes: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -32,6 +32,11 @@ class _Series(NamedTuple):
 @cache
 def _hermite() -> tuple[Float[Tensor, "nodes"], Float[Tensor, "nodes degree"]]:
     """Nodes of the normal law, and weight times normalised Hermite polynomial at each."""
+    with torch.inference_mode(False), torch.device("cpu"):  # they are kept, whatever holds at the first call
+        return _hermite_on_cpu()
+
+
+def _hermite_on_cpu() -> tuple[Float[Tensor, "nodes"], Float[Tensor, "nodes degree"]]:
     x = torch.linspace(-REACH, REACH, NODES, dtype=torch.float64)
     weight = torch.exp(-x.square() / 2)
     weight = weight / weight.sum()
