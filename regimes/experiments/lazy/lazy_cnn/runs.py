@@ -5,12 +5,12 @@ Protocol as published: Xavier normal weights, biases 0; mean square on one-hot l
 accuracy is that after the last epoch, and no choice is made on test images.
 
 Departures of configs/lazy_cnn.yaml, to fit one processor core: 8 channels for 64 at the first layer; 3,000 training and
-3,000 test images for 50,000 and 10,000; 8 epochs for 70; batches of 32 for 128, that is 752 steps. Three seeds for
-one. At α = 1 that is not the end of training: 39 % of the training images are right after it, so that the accuracy lost
-is that of nets half trained. configs/to_the_end/lazy_cnn.yaml trains to the end, on images that are not augmented. Float64 at
-the two ends of the α axis only: between them float32 does, as long as its rounding, about 10⁻⁷·α·‖h‖, is small beside ‖f‖; how far that holds is measured at the ends. (At α = 1 the rounding
-grows over the steps: float32 is another training of the same kind, not the same one.) The linear layer too starts by
-Xavier.
+3,000 test images for 50,000 and 10,000; 8 epochs for 70; batches of 32 for 128, that is 752 steps. Three seeds for one.
+At α = 1 that is not the end of training: 39 % of the training images are right after it, so that the accuracy lost is
+that of nets half trained. configs/to_the_end/lazy_cnn.yaml trains to the end, on images that are not augmented. Float64
+at the two ends of the α axis only: between them float32 does, as long as its rounding, about 10⁻⁷·α·‖h‖, is small
+beside ‖f‖; how far that holds is measured at the ends. (At α = 1 the rounding grows over the steps: float32 is another
+training of the same kind, not the same one.) The linear layer too starts by Xavier.
 configs/published/lazy_cnn.yaml holds the published size.
 
 Rate 0.3 for 1, the same for every α and for the tangent model. Chosen among 1, 0.3 and 0.1 by the accuracy on 2,000
