@@ -7,9 +7,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from regimes.meanfield.certificate import certify
 from regimes.meanfield.functionals import FeatureRisk, Functional, general
+from regimes.meanfield.measure_flow import measure_flow
 from regimes.meanfield.measures import Measure, mixture, uniform
 from regimes.meanfield.positions import each, leaves, rebuild
+from regimes.meanfield.searches import Field, multistart
+from regimes.meanfield.velocities import conic, fisher_rao, wasserstein
 
 NAN = math.nan
 
@@ -147,3 +151,81 @@ def test_numbers_of_python_keep_their_digits():
     masses = torch.cat([0.7 * one.mass, 0.3 * other.mass], 1)
     assert_close(mixture(one, other, 0.3).mass, masses, rtol=1e-15, atol=0)
     assert_close(uniform(randn(1, 3), 0.3).mass, torch.full((1, 3), 0.1, dtype=torch.float64), rtol=1e-15, atol=0)
+
+
+def penalised(measure):
+    potential = 0.3 + 0.2 * (measure.position.place.square() + measure.position.width.square())
+    return f(measure) + (measure.mass.abs() * potential).sum(1)
+
+
+def test_a_penalty_counts_in_general_as_in_the_risk_of_features():
+    """At other points, and where a mass is zero, that of positive mass."""
+    risk, functional = FeatureRisk(features, square, penalty=0.3, decay=0.2), general(penalised)
+    measure, at = spikes(), Spike(randn(3, 2), randn(3, 2))
+    none = Measure(measure.position, measure.mass.clone())
+    none.mass[:, 1] = 0
+    for each_measure in (measure, none):
+        assert_close(functional.variation(each_measure, at), risk.variation(each_measure, at))
+        for one, other in zip(functional.value_and_forces(each_measure),
+                              risk.value_and_forces(each_measure), strict=True):  # fmt: skip
+            assert_close(one, other)
+    ones, others = (Field(both, none).with_slopes(at) for both in (functional, risk))
+    assert_close(ones, others)
+    total = general(lambda measure: f(measure) + 0.3 * measure.total_variation())
+    assert_close(total.variation(none, at), FeatureRisk(features, square, penalty=0.3).variation(none, at))
+
+
+def test_a_flow_and_its_certificate_need_no_autograd_of_the_caller():
+    measure = Measure(Spike(randn(1, 3), randn(1, 3)), torch.rand(1, 3, dtype=torch.float64))
+    for zero in (False, True):
+        measure.mass[:, 0] *= not zero
+        for functional in (FeatureRisk(features, square), general(f)):
+            (outside,) = measure_flow(functional, measure, [0.1], rtol=1e-3)
+            with torch.no_grad():
+                (inside,) = measure_flow(functional, measure, [0.1], rtol=1e-3)
+                found = certify(functional, measure, multistart(measure.position, iterations=2), fixed_total=True)
+            assert_close(inside.measure, outside.measure, rtol=0, atol=0)
+            assert found.gap.isfinite().all()
+
+
+def test_what_was_refused_once_is_refused_again():
+    functional = general(lambda measure: measure.mass.square().sum(1))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="function of the measure"):
+            functional.value(spikes())
+    functional = general(lambda measure: measure.mass.square().sum(1))
+    empty = spikes()
+    functional.value(empty._replace(mass=torch.zeros_like(empty.mass)))  # halves of nothing show nothing
+    with pytest.raises(ValueError, match="function of the measure"):
+        functional.value(empty)
+
+
+def test_a_loss_that_mixes_runs_is_seen_when_there_are_several():
+    mixed = lambda output: (output - output.mean(0)).square().sum(1)  # noqa: E731
+    risk = FeatureRisk(features, mixed)
+    one = spikes(runs=1)
+    risk.value(one)
+    risk.value(one.select([0, 0]))  # at equal outputs it has no slope
+    with pytest.raises(ValueError, match="each run for itself"):
+        risk.value(spikes())
+
+
+@pytest.mark.parametrize(
+    "mixed", [lambda p: p - p.mean(1, keepdim=True), lambda p: p - p.mean(0)], ids=["particles", "runs"]
+)
+def test_features_that_mix_are_seen_once_the_particles_are_not_equal(mixed):
+    risk = FeatureRisk(lambda p: mixed(p).cos(), lambda f: f.square().sum(1))
+    risk.value(uniform(torch.ones(3, 4, 1, dtype=torch.float64)))
+    with pytest.raises(ValueError, match="each particle of each run for itself"):
+        risk.value(uniform(randn(3, 4, 1)))
+
+
+@pytest.mark.parametrize("velocity", [wasserstein(), fisher_rao(), conic()], ids=str)
+def test_what_a_flow_yields_may_be_written_into(velocity):
+    risk, measure = FeatureRisk(features, square), spikes()
+    *_, last = measure_flow(risk, measure, [0.1, 0.2], velocity, rtol=1e-3)
+    for moment in measure_flow(risk, measure, [0.1, 0.2], velocity, rtol=1e-3):
+        final = moment.measure.clone()
+        moment.measure.mass.mul_(3.0)
+        moment.measure.position.place.zero_()
+    assert_close(final, last.measure, rtol=0, atol=0)

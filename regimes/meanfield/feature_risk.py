@@ -49,6 +49,7 @@ class FeatureRisk:
         self.at_least = self.loss_at_least  # of F: the penalty is not negative
         self._looked_at = False
         self._separate: set[tuple[bool, bool]] = set()  # several runs, several particles: where features were looked at
+        self._apart: set[bool] = set()  # several runs: where the loss was looked at
 
     def output(self, measure: Measure) -> Float[Tensor, "runs n"]:
         """∫ φ dμ."""
@@ -97,8 +98,9 @@ class FeatureRisk:
                 )
             risk, slope = self._risk(torch.einsum("rm,rmn->rn", mass, features.detach()))
             variation = torch.einsum("rmn,rn->rm", features, slope) + signs * potential
+            total = variation.sum()
         value = risk + (mass.abs() * potential.detach()).sum(1)
-        return Forces(value, variation.detach(), slopes_of(variation.sum(), parts, measure.position))
+        return Forces(value, variation.detach(), slopes_of(total, parts, measure.position))
 
     def mass_bound(self, value: Float[Tensor, " runs"]) -> Float[Tensor, " runs"] | None:
         """What |ν| is at most for every ν with F(ν) ≤ value: (value − loss_at_least)/penalty; None without penalty."""
@@ -132,8 +134,7 @@ class FeatureRisk:
                 f"got {features.dtype}. Convert what they are made of with .to()."
             )
         kind = (runs > 1, m > 1)
-        if kind not in self._separate:
-            _require_own_particles(self.features, position, features.detach())
+        if kind not in self._separate and _require_own_particles(self.features, position, features.detach()):
             self._separate.add(kind)
         return features
 
@@ -173,8 +174,10 @@ class FeatureRisk:
                 "FeatureRisk needs a loss that torch can differentiate; got one that is cut off from the outputs. "
                 "Leave out detach, numpy, rounding and counting."
             )
-        if not self._looked_at and bool(output.isfinite().all()):
-            _require_own_runs(risk, output)
+        several = len(output) > 1
+        if several not in self._apart and bool(output.isfinite().all()):
+            if _require_own_runs(risk, output):
+                self._apart.add(several)
             self._looked_at = True
         with torch.enable_grad():
             total = risk.sum()
@@ -189,13 +192,14 @@ class FeatureRisk:
         return risk, slope
 
 
-def _require_own_particles(features: Callable[[Any], Tensor], position: Any, found: Tensor) -> None:
+def _require_own_particles(features: Callable[[Any], Tensor], position: Any, found: Tensor) -> bool:
     """Refuse features that change where others do: every second particle, and all of the first run, are others now.
 
-    What F' proves of single points it proves of a measure only then.
+    What F' proves of single points it proves of a measure only then. False: the others were where these are, which
+    shows nothing.
     """
     if found.numel() == 0:
-        return
+        return True
     runs, m = points_of(position)
     first, kept = min(1, runs - 1), slice(1, None, 2) if m > 1 else slice(None)
     others = []
@@ -215,9 +219,16 @@ def _require_own_particles(features: Callable[[Any], Tensor], position: Any, fou
             "FeatureRisk needs features of each particle of each run for itself, the same at each call; those of some "
             "changed with the positions of others. Leave out means over particles or runs, and chance."
         )
+    pairs = [(part.detach(), other) for part, other in zip(leaves(position), others, strict=True)]
+    in_run, in_first = (
+        any(bool((one[rows] != other[rows]).any()) for one, other in pairs)
+        for rows in (slice(first, None), slice(first))
+    )
+    return (in_run or m == 1) and (in_first or runs == 1)
 
 
-def _require_own_runs(risk: Tensor, output: Tensor) -> None:
+def _require_own_runs(risk: Tensor, output: Tensor) -> bool:
+    """Refuse a loss of the first run that changes with the others. False: it has no slope here, which shows nothing."""
     with torch.enable_grad():
         first = risk[0]
     (slope,) = torch.autograd.grad(first, output, retain_graph=True)
@@ -226,3 +237,4 @@ def _require_own_runs(risk: Tensor, output: Tensor) -> None:
             "FeatureRisk needs a loss of each run for itself; the first run's depends on the outputs of others. "
             "Take means and norms over the last axis only."
         )
+    return len(output) == 1 or bool((slope[0] != 0).any())

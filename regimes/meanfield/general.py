@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from regimes.checks import function, given
-from regimes.meanfield.forces import Forces, slopes_of, vanishes
+from regimes.meanfield.forces import Forces, signs_of, slopes_of, vanishes
 from regimes.meanfield.measures import Measure, require_measure
 from regimes.meanfield.positions import Position, each, leaves, points_of, rebuild, require_position
 
@@ -18,7 +18,8 @@ class General:
 
     value: a function Measure -> (runs,), each run for itself. It has to be a function of the measure: two particles at
     one place are as one with the sum of their masses. The first call tries that on a particle cut into two halves.
-    At other points, and at particles without mass, F' is the derivative in the mass of a probe of mass 0.
+    At other points, and at particles without mass, F' is the derivative in the mass of a probe with hardly any mass,
+    which is positive: so a penalty on |μ| counts there as that of positive mass.
     """
 
     def __init__(self, value: Callable[[Measure], Tensor]) -> None:
@@ -48,11 +49,14 @@ class General:
         with torch.enable_grad():
             value = self._value(Measure(rebuild(measure.position, parts), mass))
             self._require_smooth(value)
+            total = value.sum()
         if vanishes(measure.mass):
             with torch.enable_grad():
-                variation = self._probed(measure, rebuild(measure.position, parts), graph=True)
-            return Forces(value.detach(), variation.detach(), slopes_of(variation.sum(), parts, measure.position))
-        first, *slopes = torch.autograd.grad(value.sum(), [mass, *parts], materialize_grads=True)
+                at, signs = rebuild(measure.position, parts), signs_of(measure.mass)
+                variation = self._probed(measure, at, graph=True, signs=signs)
+                along = variation.sum()
+            return Forces(value.detach(), variation.detach(), slopes_of(along, parts, measure.position))
+        first, *slopes = torch.autograd.grad(total, [mass, *parts], materialize_grads=True)
         shares = [slope / mass.detach().reshape(*mass.shape, *[1] * (slope.ndim - 2)) for slope in slopes]
         return Forces(value.detach(), first, rebuild(measure.position, shares))
 
@@ -61,9 +65,10 @@ class General:
         choose = getattr(self.function, "select", None)
         return None if choose is None else General(choose(runs, of=of))
 
-    def _probed(self, measure: Measure, at: Any, *, graph: bool) -> Tensor:
-        points = points_of(at)
-        probes = measure.mass.new_zeros(points).requires_grad_()
+    def _probed(self, measure: Measure, at: Any, *, graph: bool, signs: float | Tensor = 1.0) -> Tensor:
+        # At a mass of exactly 0 autograd takes the slope of |mass| as 0.
+        least = measure.mass.new_full(points_of(at), torch.finfo(measure.mass.dtype).tiny)
+        probes = (least * signs).requires_grad_()
         with torch.enable_grad():
             position = each(lambda own, other: torch.cat([own.detach(), other], 1), measure.position, at)
             value = self._value(Measure(position, torch.cat([measure.mass.detach(), probes], 1)))
@@ -73,7 +78,6 @@ class General:
     def _value(self, measure: Measure) -> Tensor:
         value = self._asked(measure)
         if not self._looked_at:
-            self._looked_at = True
             with torch.no_grad():
                 halves = measure.mass.detach().clone()
                 halves[:, 0] /= 2
@@ -85,6 +89,8 @@ class General:
                     "general needs a function of the measure; this one changes when a particle is cut into two halves, "
                     f"from {value.tolist()} to {again.tolist()}. Sum over particles with measure.mass as weights."
                 )
+            # Halves of nothing, and numbers that are none, tell nothing.
+            self._looked_at = bool(value.isfinite().all()) and bool((measure.mass[:, 0] != 0).any())
         return value
 
     def _asked(self, measure: Measure) -> Tensor:

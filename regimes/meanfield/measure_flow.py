@@ -91,7 +91,7 @@ def measure_flow(
         after=after,
     )
     for at in solutions:
-        now = coordinates.measure(at.state)
+        now = coordinates.measure(at.state).clone()  # what is yielded is the user's to write into
         value = functional.value(now)
         yield MeasureMoment(at.time, now, value, at.steps, at.rejected, at.stopped, at.forced, at.course)
 
