@@ -164,3 +164,40 @@ def test_the_longest_step_keeps_a_velocity_that_answers_the_density_stable():
     (long,) = continuity_flow(velocity, start, [10.0], length=CIRCLE)
     (short,) = continuity_flow(velocity, start, [10.0], length=CIRCLE, longest=0.02)
     assert float((short.density - 1).abs().max()) < 1e-6 < 1e-4 < float((long.density - 1).abs().max())
+
+
+def coupled(cells, *, strength, time, first=1e-4):
+    """Oscillators that pull each other, v(θ) = strength ∫ sin(θ' − θ) dρ(θ'), from nearly the uniform density."""
+    middles, edges = centres(cells, CIRCLE), right_edges(cells, CIRCLE)
+    pull = strength * torch.sin(middles[None] - edges[:, None]) * (CIRCLE / cells)
+    start = (1 + first * middles.cos())[None] / CIRCLE
+    (moment,) = continuity_flow(lambda density: density @ pull.T, start, [time], length=CIRCLE)
+    order = float((moment.density[0] * torch.exp(1j * middles)).sum().abs()) * CIRCLE / cells
+    return order, moment
+
+
+def test_a_step_is_short_enough_for_a_velocity_that_grows_from_nothing():
+    """The uniform density is unstable: the order parameter r is half the first wave, and r' = r(1 − r²) + ..."""
+    limit = 5e-5 * math.exp(5)
+    errors = [abs(coupled(cells, strength=2.0, time=5.0)[0] - limit) for cells in (200, 400, 800)]
+    assert order(errors) == pytest.approx(2.0, abs=0.2)
+    assert errors[-1] < 0.01 * limit
+
+
+def test_no_cell_becomes_negative_while_a_velocity_grows_from_nothing():
+    together, moment = coupled(24, strength=20.0, time=2.0)
+    assert together > 0.99
+    assert float(moment.density.min()) >= 0
+
+
+def test_the_second_velocity_of_a_step_has_to_be_finite_too():
+    start = 1 + 0.5 * centres(8, 1.0).cos()[None]
+    answers = iter([torch.ones_like(start), start / 0])
+    with pytest.raises(RunFailed, match="not finite"):
+        next(continuity_flow(lambda _: next(answers), start, [1.0], length=1.0))
+
+
+def test_a_velocity_that_jumps_with_the_density_ends_in_words():
+    start, size = torch.ones(1, 8, dtype=torch.float64), iter([1.0] + 100 * [1e200])
+    with pytest.raises(RunFailed, match="short enough"):
+        next(continuity_flow(lambda density: density * next(size), start, [1.0], length=1.0))

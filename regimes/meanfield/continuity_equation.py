@@ -15,6 +15,8 @@ from torch import Tensor
 from regimes.checks import count, finite, function, not_negative, positive, real, shapes
 from regimes.errors import RunFailed
 
+_SIGN = 1 + 1e-12  # of step·rate: 1, but for rounding
+
 Field = Callable[[Float[Tensor, "runs cells"]], Float[Tensor, "runs cells"]]
 
 
@@ -43,18 +45,21 @@ def continuity_flow(
     The interval [0, length] has equal cells of width h; `density` holds averages over them. velocity(density) gives v
     at the right edge of each cell. Without `periodic` the ends are walls: no mass crosses them, whatever v is there.
     Fluxes are upwind, from straight lines in each cell with monotonized central slopes; time steps are Heun's, the mean
-    of ρ and of two Euler steps. The mass is kept to round-off. A step is courant/(2 max|v|/h + 2 temperature/h²): for
-    courant ≤ 1 no Euler step, hence no step, makes a density negative that was not. It is never above `longest`: where
-    v depends on ρ and answers at the rate r, steps above 2/r are unstable however small v is. Error O(h² + longest²)
-    in the mean over the cells where ρ is smooth; without `longest`, O(h²). Source: [vanLeer1977], [ShuOsher1988].
+    of ρ and of two Euler steps. The mass is kept to round-off. A step is courant/(2 max|v|/h + 2 temperature/h²), and
+    half as long, as often as needed, where it would be above 1/(2 max|v|/h + 2 temperature/h²) of the second Euler
+    step: so no Euler step, hence no step, makes a density negative that was not. How fast v answers to ρ is not seen in
+    max|v|. With `longest` a step is at most that long; where v answers at the rate r, steps above 2/r are unstable.
+    Without it a step is halved until what the change of v adds to ρ is, in the mean over the cells, at most that of ρ
+    over the square of their number. Error in the mean over the cells where ρ is smooth: O(h²), or O(h² + longest²);
+    near an unstable equilibrium it grows as distances from it do. Source: [vanLeer1977], [ShuOsher1988].
     """
     shapes("continuity_flow", density=(density, "runs cells"))
     real("continuity_flow", density=density)
     finite("continuity_flow", density=density)
     function("continuity_flow", velocity=velocity)
-    positive("continuity_flow", "length", length)
-    not_negative("continuity_flow", "temperature", temperature)
-    positive("continuity_flow", "longest", longest, infinite=True)
+    positive("continuity_flow", "length", length, single=True)
+    not_negative("continuity_flow", "temperature", temperature, single=True)
+    positive("continuity_flow", "longest", longest, infinite=True, single=True)
     count("continuity_flow", "max_steps", max_steps)
     if not (isinstance(courant, int | float) and 0 < courant <= 1):
         raise ValueError(f"continuity_flow needs courant above 0 and at most 1; got {courant!r}. Pass 0.5.")
@@ -65,42 +70,93 @@ def continuity_flow(
             "continuity_flow needs a density that is nowhere negative; got negative cells. Mend the start."
         )
     moments = _ascending(times)
-    h = length / density.shape[1]
-    now, steps, density = 0.0, 0, density.clone()
+    grid = _Grid(length / density.shape[1], temperature, periodic, fine=longest == inf)
+    now, steps, allowed, density = 0.0, 0, inf, density.clone()
     for moment in moments:
         while now < moment:
             speed = _velocity(velocity, density)
-            rate = 2 * float(speed.abs().max()) / h + 2 * temperature / h**2
-            if not rate < inf:
-                raise RunFailed(f"continuity_flow: the velocity at time {now:.6g} is not finite.")
+            rate = grid.rate(speed, now)
             if steps >= max_steps:
                 raise RunFailed(f"continuity_flow has used all {max_steps} steps at time {now:.6g}; raise max_steps.")
             left = moment - now
-            step = min(courant / rate if rate > 0 else inf, longest, left)
+            step = min(courant / rate if rate > 0 else inf, longest, left, allowed)
             # The last two steps before a requested time share what is left, so that none is tiny.
             step = left / 2 if step < left < 2 * step else step
-            one = density + step * _change(density, speed, h, temperature, periodic)
-            two = one + step * _change(one, _velocity(velocity, one), h, temperature, periodic)
-            density, steps = (density + two) / 2, steps + 1
+            slope = grid.change(density, speed)
+            while (after := _heun(velocity, grid, density, speed, slope, step, now)) is None:
+                step = allowed = step / 2
+                if step <= 1e-15 * moment:
+                    raise RunFailed(
+                        f"continuity_flow: at time {now:.6g} no step is short enough; is the velocity smooth?"
+                    )
+            density, steps, allowed = after, steps + 1, 2 * allowed
             now = moment if step == left else now + step
         yield Density(moment, density.clone(), steps)
 
 
 def centres(cells: int, length: float) -> Float[Tensor, " cells"]:
     """The middles of the cells."""
+    _require_cells("centres", cells, length)
     return (torch.arange(cells, dtype=torch.float64) + 0.5) * (length / cells)
 
 
 def right_edges(cells: int, length: float) -> Float[Tensor, " cells"]:
     """Where the velocity is asked for: the right edge of each cell."""
+    _require_cells("right_edges", cells, length)
     return (torch.arange(cells, dtype=torch.float64) + 1) * (length / cells)
 
 
+def _require_cells(caller: str, cells: int, length: float) -> None:
+    count(caller, "cells", cells)
+    positive(caller, "length", length, single=True)
+
+
 def _ascending(times: Sequence[float]) -> list[float]:
-    moments = [float(time) for time in times]
+    try:
+        moments = [] if isinstance(times, str | bytes) else [float(time + 0) for time in times]
+    except (TypeError, ValueError, RuntimeError):
+        moments = []
+    if not moments:
+        raise ValueError(f"continuity_flow needs times as a sequence of numbers; got {times!r}. Pass [1.0, 2.0].")
     if any(not 0 <= time < inf for time in moments) or moments != sorted(moments):
         raise ValueError(f"continuity_flow needs finite times that ascend from 0 on; got {moments}. Sort them.")
     return moments
+
+
+class _Grid(NamedTuple):
+    """What a step knows of the cells and of the law; fine: it looks at how the velocity answers the density."""
+
+    h: float
+    temperature: float
+    periodic: bool
+    fine: bool
+
+    def rate(self, speed: Tensor, time: float) -> float:
+        """How fast a cell is emptied at most; Euler steps up to its inverse keep every sign."""
+        rate = 2 * float(speed.abs().max()) / self.h + 2 * self.temperature / self.h**2
+        if not rate < inf:
+            raise RunFailed(f"continuity_flow: the velocity at time {time:.6g} is not finite.")
+        return rate
+
+    def change(self, density: Tensor, speed: Tensor) -> Tensor:
+        return _change(density, speed, self.h, self.temperature, self.periodic)
+
+
+def _heun(
+    velocity: Field, grid: _Grid, density: Tensor, speed: Tensor, slope: Tensor, step: float, time: float
+) -> Tensor | None:
+    """The density after a step; None if the velocity at its end, which follows the density, asks for a shorter one."""
+    one = density + step * slope
+    ahead = _velocity(velocity, one)
+    if step * grid.rate(ahead, time) > _SIGN:
+        return None
+    change = grid.change(one, ahead)
+    if grid.fine:
+        answer = step / 2 * (change - grid.change(one, speed)).abs().mean(1)
+        if not bool((answer <= density.mean(1) / density.shape[1] ** 2).all()):
+            return None
+    two = one + step * change
+    return (density + two) / 2
 
 
 def _velocity(velocity: Field, density: Tensor) -> Tensor:
