@@ -6,7 +6,7 @@ All are gradient flows of F, with F' = F'[μ](θ_j) and s_j the sign of mass_j, 
 So dF/dt = −transport ∫|∇F'|² d|μ| − growth ∫(s F' − mean)² d|μ| ≤ 0, and the mass law is
     d/dt Σ|mass_j| = −growth ∫ F' dμ, or where balanced 0.
 Coordinates of mass: its logarithm relative to the start, |mass| = |mass_0| e^l, or its square root r, |mass| = r². In
-both it keeps its sign, whatever the step. A balanced flow divides by Σ|mass_0| e^l: its total stays to rounding.
+both it keeps its sign, whatever the step. A balanced flow divides by Σ|mass_0| e^l: Σ|mass| stays to rounding.
 Sources: [ChizatBach2018] (Wasserstein), [Chizat2022] (cone), [LieroMielkeSavare2018] (Wasserstein-Fisher-Rao).
 """
 
@@ -43,7 +43,8 @@ def wasserstein(transport: float = 1.0) -> Velocity:
 
 
 def fisher_rao(growth: float = 1.0, *, balanced: bool = True) -> Velocity:
-    """Masses only: |mass|' = −growth |mass| (s F' − mean); positions stay. Unbalanced: without the mean.
+    """Masses only: |mass|' = −growth |mass| (s F' − mean); positions stay, and so does Σ|mass|. Unbalanced: without the
+    mean.
 
     In fixed steps it is mirror descent: |mass| ← |mass| e^{−step·growth (s F' − mean)}, where balanced divided by the
     sum.
@@ -53,7 +54,10 @@ def fisher_rao(growth: float = 1.0, *, balanced: bool = True) -> Velocity:
 
 
 def wasserstein_fisher_rao(transport: float = 1.0, growth: float = 1.0, *, balanced: bool = False) -> Velocity:
-    """θ' = −transport s ∇F' and |mass|' = −growth |mass| (s F' − mean); the mean only where balanced."""
+    """θ' = −transport s ∇F' and |mass|' = −growth |mass| (s F' − mean).
+
+    The mean is there only where balanced: then Σ|mass| stays.
+    """
     not_negative("wasserstein_fisher_rao", "transport", transport, single=True)
     not_negative("wasserstein_fisher_rao", "growth", growth, single=True)
     positive("wasserstein_fisher_rao", "transport + growth", transport + growth)
