@@ -178,3 +178,10 @@ def test_tangent_features_refuse_several_outputs_and_uneven_groups():
         tangent_features(two, risk.x, TANH)
     with pytest.raises(ValueError, match="equally many runs in each group; got 3 runs, 2 groups"):
         tangent_features(start.select([0, 1, 2]), risk.x, TANH)
+
+
+def test_weights_of_a_module_are_displaced_as_numbers():
+    risk, plain = example(2.0)
+    weights = Particles(*(part.clone().requires_grad_() for part in plain))
+    (one,), (other,) = (list(displacement_flow(risk, start, [0.5], rtol=1e-4)) for start in (weights, plain))
+    assert_close(one.moved, other.moved, rtol=0, atol=0)

@@ -9,7 +9,7 @@ from regimes.control.adaptive import measured_error
 from regimes.meanfield.flow import descend, gradient_flow
 from regimes.meanfield.kernel import tangent_kernel
 from regimes.meanfield.particles import Particles, double, gaussian
-from regimes.meanfield.population import PopulationRisk, erf_gaussian
+from regimes.meanfield.population import PopulationRisk, erf_gaussian, relu_gaussian
 from regimes.meanfield.two_layer import TwoLayerRisk
 from regimes.models.two_layer import TwoLayer
 
@@ -281,3 +281,18 @@ def test_a_gpu_gives_the_same_flow_and_the_same_descent(unit):
         _, end = last(descend(risk, start.to(device), step=0.1, iterations=20, record=[20]))
         found.append([part.cpu() for part in (*flow, *end)])
     assert_same(found[1], found[0], rtol=1e-8, atol=1e-8)  # order of summation, over some hundred steps
+
+
+def test_weights_of_a_module_flow_as_numbers_and_keep_no_graph():
+    x, y = data()
+    plain = net(2)
+    weights = Particles(*(part.clone().requires_grad_() for part in plain))
+    teacher = Particles(*(part[:1, :2].clone().requires_grad_() for part in plain))
+    for risk in (TwoLayerRisk(x, y, TANH), PopulationRisk(teacher, relu_gaussian)):
+        one, other = (last(gradient_flow(risk, start, [0.5], rtol=1e-4)) for start in (weights, plain))
+        assert_close(one.particles, other.particles, rtol=0, atol=0)
+        assert not any(part.requires_grad for part in one.particles)
+        options = {"step": 0.1, "iterations": 2, "record": [2]}
+        ((_, one),), ((_, other),) = (list(descend(risk, start, **options)) for start in (weights, plain))
+        assert_close(one, other, rtol=0, atol=0)
+        assert not any(part.requires_grad for part in one)

@@ -323,3 +323,27 @@ def test_a_replaced_risk_of_another_precision_leaves_the_first_as_it_was():
     rounded = risk.replace(x.float(), y.float()).risk(particles.to(torch.float32))
     assert_close(rounded.double(), before, rtol=1e-5, atol=1e-6)  # single precision
     assert torch.equal(risk.risk(particles), before)
+
+
+@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize("name", ["x", "y", "offset"])
+def test_data_that_are_written_into_count_from_then_on(k, name):
+    particles, some = net(2, k=k), torch.tensor([0])
+    given = {"x": randn(1, 6, 3), "y": randn(1, 6, k, seed=1), "offset": randn(2, 6, k, seed=2)}
+    risk = TwoLayerRisk(**given, activation=TANH)
+    risk.risk_and_gradient(particles)
+    given[name].mul_(-0.5).add_(0.1)
+    assert_close(risk.select(some, of=2).risk(particles.select(some)), risk.risk(particles)[:1])
+    same = TwoLayerRisk(**given, activation=TANH)
+    assert_close(risk.risk_and_gradient(particles), same.risk_and_gradient(particles), rtol=0, atol=0)
+    assert_close(risk.outputs(particles), same.outputs(particles), rtol=0, atol=0)
+
+
+def test_weights_of_a_module_are_taken_as_numbers():
+    x, y, plain = randn(1, 6, 3), randn(1, 6, 1, seed=1), net(2)
+    weights = with_gradients(plain)
+    for risk in (TwoLayerRisk(x, y, TANH), TwoLayerRisk(x.clone().requires_grad_(), y, TANH)):
+        assert_close(risk.risk(weights), risk.risk(plain), rtol=0, atol=0)
+        assert_close(risk.risk_and_gradient(weights), risk.risk_and_gradient(plain), rtol=0, atol=0)
+        other = randn(1, 4, 3, seed=2)
+        assert_close(risk.outputs(weights, other.clone().requires_grad_()), risk.outputs(plain, other), rtol=0, atol=0)

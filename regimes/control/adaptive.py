@@ -12,7 +12,7 @@ from torch import Tensor
 from regimes.checks import count, function, given, kind, not_negative, shapes
 from regimes.control.arithmetic import choose, finite_runs
 from regimes.control.controller import Controller
-from regimes.control.start import require_start, require_velocity
+from regimes.control.start import require_course, require_event, require_start, require_velocity
 from regimes.control.state import IntegratorState
 from regimes.control.stepper import Field, error, step
 from regimes.control.tableau import BOGACKI_SHAMPINE, Tableau
@@ -93,6 +93,8 @@ def integrate(
     require_start(state, rtol, atol)
     not_negative("integrate", "smallest", smallest, single=True)
     count("integrate", "max_steps", max_steps)
+    if after is not None:
+        require_course(after, state)
     if after is not None and moments[0] < float(after.time.max()):
         reached = float(after.time.max())
         raise ValueError(
@@ -110,7 +112,7 @@ def integrate(
 
 def _moments(times: Any) -> list[float]:
     try:
-        return [float(time) for time in times]
+        return [float(time + 0) for time in times]  # which no string passes
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"integrate needs times as a sequence of numbers; got {times!r}. Pass [1.0, 2.0].") from None
 
@@ -182,8 +184,9 @@ class _Integration(Generic[S]):
         first = velocity(zero, state) if method.timed else velocity(state)  # pyright: ignore[reportCallIssue]
         require_velocity(first, state)
         parts, slopes = (tuple(part.clone() for part in each) for each in (state, first))
-        stopped = torch.zeros(runs, dtype=torch.bool, device=device) if until is None else until(state).clone()
-        shapes("integrate", until=(stopped, str(runs)), cure="An event gives one true or false for each run")
+        stopped = torch.zeros(runs, dtype=torch.bool, device=device)
+        if until is not None:
+            stopped = require_event(until(state), runs).clone()
         none = torch.zeros_like(self.runs)
         self.all = IntegratorState(
             zero.clone(), zero.clone(), zero + 1, none, none.clone(), stopped, none.clone(), parts, slopes

@@ -1,11 +1,13 @@
 """What the start of an integration has to be."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from regimes.checks import finite, real, shapes
+from regimes.checks import finite, kind, real, shapes
+from regimes.control.state import IntegratorState
 
 
 def require_start(state: tuple[Tensor, ...], rtol: float | Tensor, atol: float | Tensor) -> None:
@@ -38,3 +40,23 @@ def require_velocity(slopes: tuple[Tensor, ...], state: tuple[Tensor, ...]) -> N
     needed, got = ([(tuple(part.shape), part.dtype) for part in each] for each in (state, slopes))
     if needed != got:
         raise ValueError(f"integrate needs a velocity of the shapes and dtypes of the state, {needed}; got {got}.")
+
+
+def require_course(after: Any, state: tuple[Tensor, ...]) -> None:
+    """Refuse what is no course, and that of a state of other shapes or dtypes."""
+    kind("integrate", "after", after, IntegratorState, "the course of a solution, moment.course")
+    needed, got = ([(tuple(part.shape), part.dtype) for part in each] for each in (state, after.parts))
+    if needed != got:
+        raise ValueError(
+            f"integrate needs after as the course of a state of these shapes and dtypes, {needed}; got {got}. "
+            "Pass the same start as there."
+        )
+
+
+def require_event(stopped: Any, runs: int) -> Tensor:
+    """What an event returned, if it is one true or false for each run."""
+    shapes("integrate", until=(stopped, str(runs)), cure="An event gives one true or false for each run")
+    kind("integrate", "what until returns", stopped, Tensor, "a tensor of true and false")
+    if stopped.dtype != torch.bool:
+        raise ValueError(f"integrate needs until to return true or false; got {stopped.dtype}. Compare, as in f < 0.1.")
+    return stopped

@@ -98,6 +98,14 @@ def march(
             yield iteration, state
 
 
+def pair_of(caller: str, batch: Any, names: str) -> tuple[Any, Any]:
+    """What batches returned, if it is a pair."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        got = f"{len(batch)} of them" if isinstance(batch, tuple | list) else type(batch).__name__
+        raise ValueError(f"{caller} needs batches to return a pair ({names}) at each iteration; got {got}.")
+    return batch[0], batch[1]
+
+
 def recorded(caller: str, record: Any, iterations: Any) -> set[int]:
     """The iterations to record, from 0 to the last; all else is refused."""
     last = count(caller, "iterations", iterations, at_least=0)

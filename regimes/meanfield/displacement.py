@@ -8,11 +8,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regimes.activations import Activation, require_activation
-from regimes.checks import count, kind, not_negative, positive, real, shapes
+from regimes.checks import count, finite, kind, not_negative, positive, real, shapes
 from regimes.control.state import IntegratorState
 from regimes.meanfield.course import Pull, follow
 from regimes.meanfield.flow import by_run, require_by_run
-from regimes.meanfield.particles import Particles, require_particles
+from regimes.meanfield.particles import Particles, require_particles, without_graph
 from regimes.meanfield.two_layer import TwoLayerRisk, require_alpha
 
 
@@ -79,6 +79,8 @@ def displacement_flow(
     after: go on from the course of a displacement yielded before, as in `integrate`.
     """
     require_particles("displacement_flow", start)
+    finite("displacement_flow", **start._asdict())
+    start = without_graph(start)
     kind("displacement_flow", "risk", risk, TwoLayerRisk, "a TwoLayerRisk")
     for name, value in {"risk_below": risk_below, "unit": unit}.items():
         if value is not None:
@@ -129,6 +131,7 @@ def tangent_features(
     kind("tangent_features", "particles", particles, Particles, "Particles")
     shapes("tangent_features", x=(x, "groups n d"), input=(particles.input, "_ _ d"), cure="Inputs are (groups, n, d)")
     require_particles("tangent_features", particles, like=x)
+    finite("tangent_features", x=x, **particles._asdict())  # σ may map inf to a plausible number
     require_activation(activation, "tangent_features")
     runs, _, outputs = particles.output.shape
     if outputs != 1:

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regimes.checks import finite, function, given, kind, not_negative, positive
-from regimes.meanfield.course import Pull, follow, march, recorded
-from regimes.meanfield.particles import Particles, require_particles
+from regimes.meanfield.course import Pull, follow, march, pair_of, recorded
+from regimes.meanfield.particles import Particles, require_particles, without_graph
 from regimes.meanfield.two_layer import TwoLayerRisk
 
 
@@ -82,9 +82,15 @@ def gradient_flow(
     if risk_below is not None:
         require_by_run("gradient_flow", "risk_below", risk_below, particles.runs)
         not_negative("gradient_flow", "risk_below", risk_below)
+    particles = without_graph(particles)
     runs, device = particles.runs, particles.output.device
+    alpha = torch.as_tensor(risk.alpha, dtype=torch.float64, device=device).flatten()
+    if len(alpha) not in (1, runs):
+        raise ValueError(
+            f"gradient_flow needs one alpha, or one a run; got {len(alpha)} for {runs} runs. Change alpha."
+        )
     threshold = None if risk_below is None else by_run(risk_below, particles)
-    finer = torch.as_tensor(risk.alpha, dtype=torch.float64, device=device).flatten().clamp_min(1).expand(runs)
+    finer = alpha.clamp_min(1).expand(runs)
 
     solutions = follow(
         _pull(risk),
@@ -124,7 +130,7 @@ def _pull(risk: Risk) -> Pull[Particles]:
 
     def pull(particles: Particles) -> tuple[Tensor, Particles]:
         value, gradient = risk.risk_and_gradient(particles)
-        return value, Particles(*(weights.mul_(-particles.width) for weights in gradient))
+        return value.detach(), Particles(*(weights.detach().mul_(-particles.width) for weights in gradient))
 
     return pull
 
@@ -153,6 +159,8 @@ def descend(
         function("descend", risk=risk)
     function("descend", batches=batches)
     pair = step if isinstance(step, tuple) else (step, step)
+    if len(pair) != 2:
+        raise ValueError(f"descend needs step as one or as a pair, of both layers; got {len(pair)}. Pass (0.1, 0.1).")
     for each in pair:
         require_by_run("descend", "step", each, particles.runs)
         not_negative("descend", "step", each)  # 0: this layer stays
@@ -160,12 +168,18 @@ def descend(
         -torch.as_tensor(each, dtype=weights.dtype, device=weights.device).reshape(-1, 1, 1)
         for each, weights in zip(pair, particles, strict=True)
     ]
-    particles = particles.clone()
+    particles = without_graph(particles).clone()
+    shape = [part.shape for part in particles]
     gradient_at = _gradients(risk, Particles(*map(torch.empty_like, particles)), batches)
 
     def change(iteration: int, now: Particles) -> Particles:
         gradient = gradient_at(iteration, now)
         kind("descend", "the gradient", gradient, tuple, "Particles")
+        if [getattr(part, "shape", None) for part in gradient] != shape:
+            got = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in gradient]
+            raise ValueError(
+                f"descend needs a gradient of the shapes of the particles, {list(map(tuple, shape))}; got {got}."
+            )
         return gradient
 
     for iteration, now in march(change, particles, factors, iterations, wanted):
@@ -183,5 +197,5 @@ def _gradients(
             return lambda _, particles: risk.gradient(particles, memory)
         return lambda _, particles: risk(particles)
     if isinstance(risk, TwoLayerRisk):
-        return lambda iteration, particles: risk.replace(*batches(iteration)).gradient(particles, memory)
+        return lambda i, particles: risk.replace(*pair_of("descend", batches(i), "x, y")).gradient(particles, memory)
     raise ValueError(f"descend needs a TwoLayerRisk to put batches into; got {type(risk).__name__}. Leave batches out.")

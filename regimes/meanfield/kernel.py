@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes.activations import Activation, require_activation
-from regimes.checks import alike, positive, shapes
+from regimes.checks import alike, finite, positive, shapes
 from regimes.meanfield.layout import equal_members
 from regimes.meanfield.particles import Particles, require_particles
 
@@ -56,9 +56,10 @@ def _kernel_parts(
     arrays = {"x1": (x1, "groups n1 d"), "x2": (x2, "groups n2 d"), "input": (particles.input, "_ _ d")}
     shapes(caller, cure="Inputs are (groups, n, d): x[None] for one group", optional=(), **arrays)
     alike(caller, x1=x1, x2=x2, particles=particles.input)
+    finite(caller, x1=x1, x2=x2, **particles._asdict())  # σ may map inf to a plausible number
     require_activation(activation, caller)
     if scale is not None:
-        positive(caller, "scale", scale)
+        positive(caller, "scale", scale, single=True)
     members = equal_members(len(x1), particles.runs)[0]
     sets = (x1, x2)
     before = [(particles.input.unflatten(0, (len(x), members)) @ x.mT[:, None]).flatten(0, 1) for x in sets]

@@ -5,6 +5,7 @@ from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from regimes.checks import count
 
@@ -62,3 +63,8 @@ def tiles(members: Sequence[int], at_most: int) -> Iterator[Tile]:
                 yield Tile(slice(first, first + several), slice(start, stop), (stop - start) // several)
             run += size * several
         group += count
+
+
+def versions(*tensors: Tensor | None) -> list[int]:
+    """Numbers that change where one of the tensors is written to; one of inference mode has none."""
+    return [0 if part is None or part.is_inference() else part._version for part in tensors]

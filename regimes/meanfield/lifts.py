@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regimes.activations import Activation, require_activation
-from regimes.checks import alike, finite, real, shapes
+from regimes.checks import alike, count, finite, real, shapes
+from regimes.checks import generator as require_generator
 from regimes.meanfield.measures import Measure, require_measure
 from regimes.meanfield.positions import each, require_position, square_norms
 
@@ -52,6 +53,7 @@ def signed_square_relu(x: Float[Tensor, "n d"]) -> Callable[[Tensor], Tensor]:
     def features(position: Tensor) -> Tensor:
         if not isinstance(position, Tensor) or position.ndim != 3 or position.shape[2] != x.shape[1]:
             raise ValueError(f"signed_square_relu needs positions (runs, m, {x.shape[1]}), as its samples; got others.")
+        alike("signed_square_relu", x=x, position=position)
         return torch.relu((position * position.abs()) @ x.mT)
 
     return features
@@ -94,6 +96,9 @@ def _require_neurons(caller: str, position: Any, x: Tensor) -> None:
 
 def drawn(runs: int, m: int, d: int, generator: torch.Generator, *, weight: float = 0.0) -> Neuron:
     """m neurons a run of one output weight and θ ~ N(0, I): with weight 0 on {0} × Θ, which separates."""
+    for name, value in {"runs": runs, "m": m, "d": d}.items():
+        count("drawn", name, value)
+    generator = require_generator("drawn", generator)
     direction = torch.randn(runs, m, d, generator=generator, dtype=torch.float64, device=generator.device)
     position = Neuron(torch.full_like(direction[..., 0], weight), direction)
     require_position("drawn", "position", position)

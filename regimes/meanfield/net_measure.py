@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from regimes.checks import kind
+from regimes.checks import alike, kind, shapes
 from regimes.meanfield.forces import Forces, vanishes
 from regimes.meanfield.measures import Measure
 from regimes.meanfield.particles import Particles
@@ -76,6 +76,10 @@ def _net(risk: NetRisk, measure: Measure) -> tuple[NetRisk, Particles]:
     caller = type(risk).__name__
     kind(caller, "the measure", measure, Measure, "a Measure(Particles, mass)")
     kind(caller, "the positions of the measure", measure.position, Particles, "Particles")
+    # finite or not is seen in the result; a look at it would take as long as a small step
+    runs, m = measure.position.output.shape[:2]
+    shapes(caller, mass=(measure.mass, f"{runs} {m}"), cure="Masses are (runs, m), one for each particle")
+    alike(caller, position=measure.position.output, mass=measure.mass)
     if risk.scale is not None:
         raise ValueError(
             f"{caller} needs to be made without scale where it is asked about measures, as their masses are the scale; "

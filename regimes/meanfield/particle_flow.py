@@ -1,6 +1,7 @@
 """The door for a user's own problem: features, a convex loss, a flow, and a certificate of where it ended."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from regimes.checks import function, given
 from regimes.control.adaptive import Tolerance
 from regimes.control.state import IntegratorState
 from regimes.meanfield.certificate import Certificate, certify
+from regimes.meanfield.course import pair_of
 from regimes.meanfield.feature_risk import FeatureRisk
 from regimes.meanfield.forces import Functional
 from regimes.meanfield.measure_flow import MeasureMoment, measure_flow, measure_steps, require_functional
@@ -112,8 +114,9 @@ class ParticleFlow:
         function("ParticleFlow", batches=batches)
         if batches is not None and not isinstance(self.functional, FeatureRisk):
             raise ValueError("ParticleFlow needs features and a loss to put batches into; got another functional.")
+        pair = partial(pair_of, "ParticleFlow", names="features, loss")
         return measure_steps(
-            self.functional if batches is None else lambda i: FeatureRisk(*batches(i), **self._options),
+            self.functional if batches is None else lambda i: FeatureRisk(*pair(batches(i)), **self._options),
             _measure("ParticleFlow", start),
             self.velocity,
             step=step,

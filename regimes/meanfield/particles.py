@@ -53,6 +53,13 @@ def require_particles(
     alike(caller, **particles._asdict(), data=like)
 
 
+def without_graph(particles: Particles) -> Particles:
+    """The same weights in the same memory, unknown to autograd."""
+    if any(part.requires_grad for part in particles):
+        return Particles(*(part.detach() for part in particles))
+    return particles
+
+
 def gaussian(
     width: int,
     inputs: int,
@@ -70,10 +77,10 @@ def gaussian(
     for name, value in {"width": width, "inputs": inputs, "outputs": outputs}.items():
         count("gaussian", name, value)
     not_negative("gaussian", "std", std, single=not isinstance(std, Tensor))
+    kind("gaussian", "dtype", dtype, torch.dtype, "a dtype such as torch.float64")
     if not dtype.is_floating_point:
         raise ValueError(f"gaussian needs a floating dtype; got {dtype}. Pass torch.float64 or torch.float32.")
     kind("gaussian", "generators", generators, Sequence, "a sequence of torch.Generator")
-    kind("gaussian", "dtype", dtype, torch.dtype, "a dtype such as torch.float64")
     for each in generators:
         checks.generator("gaussian", each)
     if not generators:

@@ -11,7 +11,7 @@ from torch import Tensor
 from regimes.checks import function, given, positive
 from regimes.meanfield import net_measure
 from regimes.meanfield.joined_fields import Joined
-from regimes.meanfield.layout import equal_members
+from regimes.meanfield.layout import equal_members, versions
 from regimes.meanfield.overlaps import Overlap, Summed
 from regimes.meanfield.overlaps import erf_gaussian as erf_gaussian
 from regimes.meanfield.overlaps import logistic_gaussian as logistic_gaussian
@@ -41,7 +41,9 @@ class PopulationRisk:
     `overlap` says which σ and which inputs: relu_gaussian, relu_sphere, erf_gaussian or logistic_gaussian. Neurons have
     no bias.
     Error: R is a sum of terms that cancel when student and teacher agree, so it is right to about 1e-16·R(0) in float64
-    (and may be that much below 0); gradients have the same absolute floor, relative to their first size.
+    (and may be that much below 0); gradients have the same absolute floor, relative to their first size. With error
+    functions and neurons that are nearly parallel the floor is about 1e-16·|b|², at most about 1e-8, relative to R(0).
+    `gradient` is by hand and finite; autograd through `risk` may be NaN for ReLU, as a neuron is parallel to itself.
     """
 
     # A functional of measures too.
@@ -62,8 +64,9 @@ class PopulationRisk:
         given("PopulationRisk", overlap=overlap)
         function("PopulationRisk", overlap=overlap)
         if scale is not None:
-            positive("PopulationRisk", "scale", scale)
+            positive("PopulationRisk", "scale", scale, single=True)
         require_particles("PopulationRisk", teacher)
+        _require_overlap(overlap, teacher)
         if centre is not None:
             k, d = teacher.output.shape[2], teacher.input.shape[2]
             require_particles("PopulationRisk", centre, d=d, k=k, like=teacher.output)
@@ -140,8 +143,8 @@ class PopulationRisk:
     def _made_of(self, particles: Particles) -> tuple[Any, ...]:
         """What the nets that are kept follow from; tensors may be written to between two steps."""
         parts = [*self.teacher, *(self.centre or ()), *([self.alpha] if isinstance(self.alpha, Tensor) else [])]
-        versions = (0 if part.is_inference() else part._version for part in parts)
-        return self.teacher, self.centre, self.alpha, particles.runs, particles.width, self.scale, *versions
+        at = particles.runs, particles.width, self.scale
+        return self.teacher, self.centre, self.alpha, *at, *versions(*parts)
 
     def _require(self, particles: Particles) -> None:
         """Refuse particles that do not fit; a look at each step of a descent would take as long as a small step."""
@@ -168,8 +171,8 @@ class PopulationRisk:
         output, input = self._scale(student.width) / self.alpha, self.alpha * self.alpha
         if out is None:
             return Particles(sums * output, pulls / input)
-        torch.mul(sums, output, out=out.output)
-        torch.div(pulls, input, out=out.input)
+        torch.mul(sums.detach(), output, out=out.output)
+        torch.div(pulls.detach(), input, out=out.input)
         return out
 
     def _field(self, student: Particles, others: Particles) -> Joined | None:
@@ -195,6 +198,22 @@ class PopulationRisk:
             return sums.unsqueeze(2), slopes.mul_(net.output)
         value, pull = self.overlap(net.input, other.input)
         return value @ other.output, pull(net.output @ other.output.mT)
+
+
+def _require_overlap(overlap: Any, teacher: Particles) -> None:
+    """Refuse what gives no overlaps of the neurons with a pull-back, such as the function that makes an overlap."""
+    some = teacher.input[:1, :1].detach()
+    try:
+        found = overlap(some, some)
+        fits = isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Tensor) and callable(found[1])
+    except TypeError:
+        fits = False
+    if not fits:
+        name = getattr(overlap, "__name__", type(overlap).__name__)
+        raise ValueError(
+            f"PopulationRisk needs overlap as a function of two sets of input weights; got {name}. Pass an overlap "
+            "such as relu_gaussian, or what logistic() returns."
+        )
 
 
 def _alike(one: Sequence[Any], other: Sequence[Any]) -> bool:

@@ -165,8 +165,11 @@ def boxes(
     else:
         not_negative("boxes", "lipschitz or curvature", speed, single=True)
     positive("boxes", "tolerance", tolerance, single=True)
-    count("boxes", "cells", cells)
-    count("boxes", "most", most)
+    cells, most = count("boxes", "cells", cells), count("boxes", "most", most)
+    if cells ** len(low) > most:
+        raise ValueError(
+            f"boxes needs at most {most} cells to begin with; got {cells}**{len(low)}. Pass fewer, or a larger most."
+        )
     return lambda field: _branch(field, box, speed, lipschitz is None, tolerance, cells, most)
 
 

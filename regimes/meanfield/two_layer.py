@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from regimes.activations import Activation, require_activation
-from regimes.checks import alike, count, finite, positive, real, shapes
+from regimes.checks import alike, counts, finite, positive, real, shapes
 from regimes.meanfield import net_measure
-from regimes.meanfield.layout import Tile, equal_members, tile_runs, tiles
-from regimes.meanfield.particles import Particles, require_particles
+from regimes.meanfield.layout import Tile, equal_members, tile_runs, tiles, versions
+from regimes.meanfield.particles import Particles, require_particles, without_graph
 
 # Up to this dimension inputs count as few.
 _FEW = 128
@@ -26,6 +26,7 @@ class TwoLayerRisk:
     Runs share data by groups: x is (groups, n, d), and equally many runs belong to each group, group after group
     (`members` lists the sizes where they differ). y is (groups, n, k), or (runs, n, k). alpha: one number, or one a run
     (kept as (runs, 1, 1)). An instance keeps its work memory between calls: it must not be used by two threads at once.
+    What is written into x, y and offset later counts from the next call on. Gradients are by hand: autograd sees none.
     Source: [ChizatOyallonBach2019] section 2.
     """
 
@@ -50,9 +51,9 @@ class TwoLayerRisk:
         require_activation(activation, "TwoLayerRisk")
         require_alpha("TwoLayerRisk", alpha)
         if scale is not None:
-            positive("TwoLayerRisk", "scale", scale)
-        if members is not None and (len(members) != len(x) or any(count("members", "each", m) < 1 for m in members)):
-            raise ValueError(f"TwoLayerRisk needs the number of members of each of {len(x)} groups; got {members}.")
+            positive("TwoLayerRisk", "scale", scale, single=True)
+        if members is not None:
+            members = counts("TwoLayerRisk", "members", members, len(x))
         self.activation, self.scale = activation, scale
         by_run = isinstance(alpha, Tensor) and alpha.ndim > 0
         self.alpha: float | Tensor = torch.as_tensor(alpha).to(x).reshape(-1, 1, 1) if by_run else float(alpha)
@@ -61,6 +62,8 @@ class TwoLayerRisk:
         self._set(x, y, offset)
 
     def _set(self, x: Tensor, y: Tensor, offset: Tensor | None) -> None:
+        x, y, offset = x.detach(), y.detach(), None if offset is None else offset.detach()
+        self._given, self._made_of = (x, y, offset), versions(x, y, offset)
         self.x, self.y, self.offset = x.contiguous(), y, offset
         self._targets = y.mT.contiguous()
         self._targets_by_run = len(y) != len(x)
@@ -94,14 +97,14 @@ class TwoLayerRisk:
                 "outputs on new inputs needs the values of f_0 there exactly when the risk has an offset; "
                 f"got offset={'None' if offset is None else 'a tensor'}. Pass the offset, or leave it out."
             )
-        self._require(particles)
+        particles = self._taken(particles)
         if x is not None:
             arrays = {"x": (x, f"{len(self.x)} n {self.x.shape[2]}"), "offset": (offset, "runs n k")}
             shapes("TwoLayerRisk.outputs", cure="New inputs are (groups, n, d)", optional=("offset",), **arrays)
             alike("TwoLayerRisk.outputs", x=x, offset=offset, particles=particles.input)
             finite("TwoLayerRisk.outputs", x=x)
-        centre = self._offset if x is None else None if offset is None else offset.mT
-        x = self.x if x is None else x.contiguous()
+        centre = self._offset if x is None else None if offset is None else offset.detach().mT
+        x = self.x if x is None else x.detach().contiguous()
         result = x.new_empty(particles.runs, particles.output.shape[2], x.shape[1])
         for tile in self._tiles(particles, x):
             net = particles.select(tile.runs)
@@ -133,7 +136,7 @@ class TwoLayerRisk:
         self, particles: Particles, out: Particles | None = None
     ) -> tuple[Float[Tensor, " runs"], Particles]:
         """R(f) and the gradient of F_α from one pass."""
-        self._require(particles)
+        particles = self._taken(particles)
         if out is None:
             out = Particles(*(part.new_empty(part.shape) for part in particles))
         risk = particles.output.new_empty(particles.runs)
@@ -171,6 +174,7 @@ class TwoLayerRisk:
 
     def select(self, runs: Int[Tensor, " chosen"], *, of: int) -> "TwoLayerRisk":
         """The risk of some of the `of` runs, given by ascending index; groups that lose all their runs are dropped."""
+        self._refresh()
         sizes = torch.tensor(self._sizes(of), device=runs.device)
         owner = torch.repeat_interleave(torch.arange(len(sizes), device=runs.device), sizes)
         members = torch.bincount(owner[runs], minlength=len(sizes))
@@ -187,6 +191,17 @@ class TwoLayerRisk:
 
     def _scale(self, particles: Particles) -> float:
         return 1 / particles.width if self.scale is None else self.scale
+
+    def _refresh(self) -> None:
+        """Make again what is kept of the data if they were written into."""
+        if versions(*self._given) != self._made_of:
+            self._set(*self._given)
+
+    def _taken(self, particles: Particles) -> Particles:
+        """The particles without their graph; refuse such as do not fit the data. Costs microseconds."""
+        self._refresh()
+        self._require(particles)
+        return without_graph(particles)
 
     def _require(self, particles: Particles) -> None:
         """Refuse particles that do not fit inputs, targets and what is given run by run; costs a microsecond."""

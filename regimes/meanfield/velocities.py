@@ -43,10 +43,9 @@ def wasserstein(transport: float = 1.0) -> Velocity:
 
 
 def fisher_rao(growth: float = 1.0, *, balanced: bool = True) -> Velocity:
-    """Masses only: |mass|' = −growth |mass| (s F' − mean); positions stay, and so does Σ|mass|. Unbalanced: without the
-    mean.
+    """Masses only: |mass|' = −growth |mass| (s F' − mean); positions stay. Unbalanced: without the mean.
 
-    In fixed steps it is mirror descent: |mass| ← |mass| e^{−step·growth (s F' − mean)}, where balanced divided by the
+    Balanced, Σ|mass| stays. In fixed steps it is mirror descent: |mass| ← |mass| e^{−step·growth (s F' − mean)}, where balanced divided by the
     sum.
     """
     positive("fisher_rao", "growth", growth, single=True)
