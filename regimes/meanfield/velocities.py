@@ -45,8 +45,8 @@ def wasserstein(transport: float = 1.0) -> Velocity:
 def fisher_rao(growth: float = 1.0, *, balanced: bool = True) -> Velocity:
     """Masses only: |mass|' = −growth |mass| (s F' − mean); positions stay. Unbalanced: without the mean.
 
-    Balanced, Σ|mass| stays. In fixed steps it is mirror descent: |mass| ← |mass| e^{−step·growth (s F' − mean)}, where balanced divided by the
-    sum.
+    Balanced, Σ|mass| stays. In fixed steps it is mirror descent: |mass| ← |mass| e^{−step·growth (s F' − mean)}, where
+    balanced divided by the sum.
     """
     positive("fisher_rao", "growth", growth, single=True)
     return Velocity(0.0, float(growth), bool(balanced))
