@@ -85,3 +85,15 @@ def test_the_gap_of_a_descent_needs_cells_of_mass_one():
     rho = positive(measure())
     with pytest.raises(ValueError, match="cells of mass 1; cell 0 of run 0 has 3"):
         next(descent(risk(), rho._replace(mass=3 * rho.mass)))
+
+
+def test_steps_of_frank_wolfe_may_be_written_into():
+    e, rho = risk(), positive(measure())
+    rho = rho._replace(mass=rho.mass / rho.mass.sum(2, keepdim=True))
+    candidates = torch.randn(2, 7, rho.output.shape[3] + 1, dtype=torch.float64)
+    *_, whole = frank_wolfe(e, rho, candidates, 2)
+    for step in frank_wolfe(e, rho, candidates, 2):
+        final = [part.clone() for part in (*step.measure, step.risk)]
+        for part in (*step.measure, step.risk):
+            part.mul_(-3.0)
+    assert_close(final, [*whole.measure, whole.risk], rtol=0, atol=0)

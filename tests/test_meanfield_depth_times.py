@@ -145,3 +145,13 @@ def test_where_two_particles_change_places_the_gap_passes_from_one_to_the_other_
     for pair, single in zip((before, after), alone, strict=True):
         assert_close(risk_and_gradient(e, pair)[0], risk_and_gradient(e, single)[0], rtol=1e-6, atol=1e-6)
     assert ((risk_and_gradient(e, before)[0] - risk_and_gradient(e, after)[0]).abs() > 1e-2).all()
+
+
+def test_what_descent_yields_may_be_written_into():
+    e, start = risk(), particles()
+    *_, (_, whole) = descend(e, start, step=1e-3, steps=2)
+    for _, after in descend(e, start, step=1e-3, steps=2):
+        final = [part.clone() for part in after]
+        for part in after:
+            part.mul_(3.0)
+    assert_close(final, list(whole), rtol=0, atol=0)

@@ -242,3 +242,19 @@ def test_a_certificate_in_single_precision_does_not_depend_on_the_default_one():
     finally:
         torch.set_default_dtype(torch.float32)
     assert_close(found, expected)
+
+
+def test_what_descents_of_spikes_yield_may_be_written_into():
+    risk, _ = problem(1, True, runs=1)
+    *_, (whole, _) = sliding_frank_wolfe(risk, steps=3)
+    for spikes, _ in sliding_frank_wolfe(risk, steps=3):
+        found = [part.clone() for part in spikes]
+        for part in spikes:
+            part.mul_(3.0)
+    assert_close(found, list(whole), rtol=0, atol=0)
+    *_, end = forward_backward(risk, start(risk, 4), iterations=20, every=10)
+    for moment in forward_backward(risk, start(risk, 4), iterations=20, every=10):
+        found = [moment.measure.position.clone(), moment.measure.mass.clone()]
+        for part in (moment.measure.position, moment.measure.mass):
+            part.mul_(3.0)
+    assert_close(found, [end.measure.position, end.measure.mass], rtol=0, atol=0)

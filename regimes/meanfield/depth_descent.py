@@ -79,7 +79,8 @@ def frank_wolfe(
     value = risk.risk(measure)
     for done in range(steps + 1):
         other = best_particle(risk, measure, candidates, radius)
-        yield Step(measure, value, -risk.slope(measure, other))
+        own = DepthMeasure(*(part.clone() for part in measure))  # what is yielded is the user's to write into
+        yield Step(own, value.clone(), -risk.slope(measure, other))
         if done == steps:
             return
         best = torch.zeros_like(value)

@@ -97,7 +97,8 @@ def descend(
         start = value if start is None else start
         now = ~(value <= WORSE * start)
         lost = now if lost is None else lost | now
-        yield torch.where(lost, torch.inf, value), particles
+        own = TimedMeasure(*(part.clone() for part in particles))  # what is yielded is the user's to write into
+        yield torch.where(lost, torch.inf, value), own
         if done == steps:
             return
         going = (~lost).to(rate)

@@ -72,8 +72,8 @@ def forward_backward(
     counted, born = torch.zeros(risk.runs), torch.zeros(risk.runs)
     certificate = certify_spikes(risk, descent.measure())
     active = everyone[certificate.gap > gap]
-    moment = SpikeMoment(counted, descent.measure(), certificate, born)
-    yield moment
+    # The measure and the counts that are yielded are the user's to write into.
+    yield SpikeMoment(counted.clone(), descent.measure().clone(), certificate, born.clone())
     for done in range(every, iterations + every, every):
         if not len(active):
             return
@@ -92,7 +92,7 @@ def forward_backward(
         certificate = _put(certificate, active, new)
         moving = (fallen > settled * new.value) | violated | (settled == 0)
         active = active[(new.gap > gap) & moving]
-        yield SpikeMoment(counted, descent.measure(), certificate, born)
+        yield SpikeMoment(counted.clone(), descent.measure().clone(), certificate, born.clone())
 
 
 class _Descent:

@@ -52,7 +52,7 @@ def sliding_frank_wolfe(
     spikes = Spikes(risk.target.new_zeros(0, risk.dim), risk.target.new_zeros(0))
     certificate = certify_spikes(risk, spikes.measure())
     for _ in range(steps):
-        yield spikes, certificate
+        yield Spikes(spikes.position.clone(), spikes.mass.clone()), certificate  # to be written into by the user
         if float(certificate.gap) <= gap:
             return
         position = torch.cat((spikes.position, certificate.worst))
