@@ -42,13 +42,18 @@ class Controller(NamedTuple):
         change = tuple(new - old for new, old in zip(ahead, slopes, strict=True))
         bend = self.norm(change, [parts], runs) / trial
         largest = torch.maximum(speed, bend.nan_to_num(nan=torch.inf))
-        return torch.minimum(100 * trial, torch.where(largest <= 1e-15, 1e-3, (0.01 / largest) ** (1 / self.order)))
+        return torch.minimum(100 * trial, torch.where(largest <= 1e-15, 1e-3, _power(0.01 / largest, 1 / self.order)))
 
     def after_success(self, size: Tensor, error: Tensor, last: Tensor) -> Tensor:
         """The next step after an accepted one; both errors relative to the tolerance."""
-        factor = _SAFETY * error ** -(_PROPORTIONAL / self.order) * last ** (_INTEGRAL / self.order)
+        factor = _SAFETY * _power(error, -_PROPORTIONAL / self.order) * _power(last, _INTEGRAL / self.order)
         return size * factor.clamp(_SHRINK, _GROW)
 
     def after_refusal(self, size: Tensor, error: Tensor) -> Tensor:
         """The step to try next after a refused one."""
-        return size * (_SAFETY * error ** (-1 / self.order)).clamp(_SHRINK, 1.0)
+        return size * (_SAFETY * _power(error, -1 / self.order)).clamp(_SHRINK, 1.0)
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    """base^exponent by exp and log: on some processors the last bit of torch.pow depends on how many runs there are."""
+    return torch.exp(exponent * torch.log(base))

@@ -61,7 +61,11 @@ def stability_function(tableau: Tableau, w: Inexact[Tensor, "*points"]) -> Inexa
     finite("stability_function", w=w)
     a, b = (torch.tensor(each, dtype=w.dtype, device=w.device) for each in (tableau.a, tableau.b))
     ones, eye = torch.ones(tableau.stages, 1, dtype=w.dtype, device=w.device), torch.eye(tableau.stages).to(a)
-    inner, singular = torch.linalg.solve_ex(eye - w[..., None, None] * a, ones.expand(*w.shape, -1, -1))
+    matrix, ones = eye - w[..., None, None] * a, ones.expand(*w.shape, -1, -1)
+    if tableau.explicit:  # 1 on the diagonal: no pole, which pivots might see in the rounding of a large w
+        inner = torch.linalg.solve_triangular(matrix, ones, upper=False, unitriangular=True)
+        return 1 + w * (b @ inner)[..., 0]
+    inner, singular = torch.linalg.solve_ex(matrix, ones)
     if bool((singular != 0).any()):
         pole = w[singular != 0].flatten()[0].item()
         raise ValueError(
