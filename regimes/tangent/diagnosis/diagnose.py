@@ -2,20 +2,23 @@
 
 from collections.abc import Callable, Collection
 from functools import cache
+from math import inf
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Num, Shaped
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from regimes.checks import count, finite, kind
+from regimes.checks import count, finite, function, kind
 from regimes.checks import generator as require_generator
+from regimes.modules.targets import Risk
 from regimes.tangent.criterion import lazy_criterion
 from regimes.tangent.diagnosis import features, gaps, kernels
 from regimes.tangent.diagnosis.judgement import Limits, RunJudged, judge_run, require_limits
 from regimes.tangent.diagnosis.pair import CALLER, Pair, make_pair
 from regimes.tangent.diagnosis.readings import HALVES, NotMeasured, Reading, of_points, read
-from regimes.tangent.diagnosis.tangent_run import TangentRun, Targets
+from regimes.tangent.diagnosis.tangent_run import TangentRun
+from regimes.tangent.diagnosis.targets import Targets, constant_risk, require_mean, targets_of
 from regimes.tangent.model import require_samples
 from regimes.tangent.operator import MEMORY
 
@@ -64,8 +67,9 @@ def diagnose(
     model_0: nn.Module,
     model_T: nn.Module,
     x: Shaped[Tensor, "n *sample"],
-    y: Num[Tensor, "n *targets"],
+    y: Shaped[Tensor, "n *targets"],
     *,
+    risk: Risk | None = None,
     held_out: Shaped[Tensor, "m *sample"] | None = None,
     points: int = 200,
     kernel_points: int = 100,
@@ -78,6 +82,10 @@ def diagnose(
     """Was this training lazy? The network before and after it, and the samples that it was trained on.
 
     y: class labels (n,), for cross-entropy, or numbers of the shape of the outputs, for the half mean square risk.
+    risk: the loss of a training by another one, a function of (outputs, y) with one number, a mean over samples, such
+    as torch's binary_cross_entropy_with_logits. Then y is whatever it takes, with an entry for each sample along its
+    first axis, and passed to it as it is; outputs come as (n, k), in the precision of the model, half precision as
+    float32. The verdict then asks for a fall of the risk by a share of its size at the start, as if its least were 0.
     held_out: inputs that were not trained on, for the tangent model that is trained to the same loss. points,
     kernel_points: how many samples outputs and kernels are measured on, drawn by `generator` (None: seed 0); intervals
     are over halves of them. decay: whether weight decay may have shrunk the weights; then the network may also be
@@ -86,11 +94,12 @@ def diagnose(
     The verdict rests on the linearisation gap ‖f_T − f_0 − J_0(w_T − w_0)‖ / ‖f_T − f_0‖: lazy below 0.1, not lazy
     above, cannot tell where its interval holds 0.1, where the risk has not fallen surely, and where nothing has moved.
     Both models have to be in eval mode. With batch norms outputs are those of the points as one batch, as in training.
-    ValueError: broken models (NaN, 16 bits, samples that mix, train mode) and two models that are not one network.
+    ValueError: broken models (NaN, 16 bits, samples that mix, train mode), two models that are not one network, and a
+    risk that does not take these outputs and y, is no single number, not finite, or no mean over samples.
     Source: [ChizatOyallonBach2019] for the gap; the limits are ours (see Limits).
     """
-    how: dict[str, Any] = {"held_out": held_out, "points": points, "kernel_points": kernel_points, "decay": decay}
-    how |= {"omit": omit, "limits": limits, "generator": generator, "memory": memory}
+    how: dict[str, Any] = {"risk": risk, "held_out": held_out, "points": points, "kernel_points": kernel_points}
+    how |= {"decay": decay, "omit": omit, "limits": limits, "generator": generator, "memory": memory}
     return checked(model_0, model_T, x, y, **how)()
 
 
@@ -98,8 +107,9 @@ def checked(
     model_0: nn.Module,
     model_T: nn.Module,
     x: Shaped[Tensor, "n *sample"],
-    y: Num[Tensor, "n *targets"],
+    y: Shaped[Tensor, "n *targets"],
     *,
+    risk: Risk | None = None,
     held_out: Shaped[Tensor, "m *sample"] | None,
     points: int,
     kernel_points: int,
@@ -121,6 +131,7 @@ def checked(
     limits = Limits() if limits is None else limits
     require_limits(CALLER, limits)
     source = torch.Generator().manual_seed(0) if generator is None else require_generator(CALLER, generator)
+    function(CALLER, risk=risk)
     kind(CALLER, "y", y, Tensor, "a tensor of labels or targets")
     require_samples(x, CALLER, "x")
     if y.ndim < 1 or len(x) != len(y):
@@ -134,8 +145,9 @@ def checked(
     held_out = None if held_out is None else _like(x, held_out)
     outputs = gaps.Outputs(pair.outputs(pair.w_0).double(), pair.outputs(pair.w_T, end=True).double())
     finite(CALLER, **{"outputs of model_0": outputs.f_0, "outputs of model_T": outputs.f_T})
-    targets = _targets(y.to(pair.x.device), outputs.f_T.shape[1])
-    some = Targets(targets.values[chosen], None if targets.labels is None else targets.labels[chosen])
+    targets = targets_of(y.to(pair.x.device), outputs.f_T.shape[1], risk, pair.dtype)
+    some = targets.of(chosen)
+    require_mean(some, model_0=outputs.f_0, model_T=outputs.f_T)
     run = TangentRun(pair, x.detach(), targets, held_out, memory)
     return lambda: _measured(pair, run, outputs, some, kernel_points, decay, omit, limits, source, memory)
 
@@ -145,9 +157,10 @@ def _measured(
     omit: Collection[str], limits: Limits, source: torch.Generator, memory: int,
 ) -> Diagnosis:  # fmt: skip
     n, k = outputs.f_T.shape
-    before, after = targets.risks(outputs.f_0), targets.risks(outputs.f_T)
+    before, after = targets.risks(outputs.f_0).detach(), targets.risks(outputs.f_T).detach()
     moved = bool(outputs.change.sum() > 0)
     found: dict[str, Reading] = {}
+    least = 0.0 if targets.own is None else -inf
 
     def take(name: str, measure: Callable[[], Reading]) -> None:
         found[name] = Reading(None, reason="left out, as asked") if name in omit else read(measure)
@@ -158,7 +171,7 @@ def _measured(
         return measure(pair, outputs, source)
 
     def mean(risks: Tensor) -> Reading:
-        return of_points(lambda some: risks[some].mean(), n, source, 1, low=0.0, halves=HALVES)
+        return of_points(lambda some: risks[some].mean(), n, source, 1, low=least, halves=HALVES)
 
     take("weight_motion", lambda: gaps.weights_moved(pair))
     take("risk_start", lambda: mean(before))
@@ -193,6 +206,8 @@ def _measured(
 
 def _kappa(pair: Pair, targets: Targets, source: torch.Generator) -> Reading:
     """κ of the start on a few points; low and high are its bounds, of all points and not over subsamples."""
+    if targets.own is not None:
+        raise NotMeasured("the least value of this risk may not be 0: ask regimes.lazy_criterion")
     if pair.normed:
         raise NotMeasured("batch norm mixes samples")
     size = sum(value.numel() for value in pair.w_0.values())
@@ -217,14 +232,16 @@ def _improvement(
         return "the weights have not moved, so there was no training"
     if not moved:
         return "the outputs on these points have not changed"
-    constant = _constant_risk(targets)
-    if constant == 0:
+    if targets.alike:
         return "the targets are the same at all points, so no fit to them can be told"
+    constant = constant_risk(targets, *outputs)
     n, falls = len(before), [before - after]
     right = [(f.argmax(1) == targets.labels).double() for f in outputs] if targets.labels is not None else []
     if right:
         falls.append(right[1] - right[0])
     advice = "pass the samples and targets that the network was trained on"
+    if targets.own is None and targets.labels is None:
+        advice += ", and risk= (in Python) if its loss was not the half square"
     fallen = [float(each.mean()) > SURE * float(each.std(unbiased=False)) / max(n - 1, 1) ** 0.5 for each in falls]
     if not any(fallen):
         return (
@@ -239,30 +256,6 @@ def _improvement(
             f"{constant:.3g}); {advice}"
         )
     return ""
-
-
-def _constant_risk(targets: Targets) -> float:
-    """Risk of the best constant: the mean, or the shares of the labels."""
-    mean = targets.values.mean(0, keepdim=True)
-    best = mean if targets.labels is None else mean.log()
-    return max(float(targets.risks(best.expand_as(targets.values)).mean()), 0.0)
-
-
-def _targets(y: Tensor, k: int) -> Targets:
-    if not y.is_floating_point():
-        if y.ndim != 1 or y.is_complex():
-            raise ValueError(f"{CALLER} needs class labels (n,) or targets in floating point; got {tuple(y.shape)}.")
-        if y.dtype == torch.bool or int(y.min()) < 0 or int(y.max()) >= max(k, 2):
-            raise ValueError(f"{CALLER} needs labels from 0 to {k - 1}, one for each of the {k} outputs; got others.")
-        if k == 1:
-            raise ValueError(f"{CALLER} needs an output for each class; the model has one. Pass y as numbers (n, 1).")
-        labels = y.long()
-        return Targets(nn.functional.one_hot(labels, k).double(), labels)
-    finite(CALLER, y=y)
-    values = y.double().reshape(len(y), -1)
-    if values.shape[1] != k:
-        raise ValueError(f"{CALLER} needs targets of the shape of the outputs, {k} a sample; got {tuple(y.shape)}.")
-    return Targets(values, None)
 
 
 def _like(x: Tensor, held_out: Tensor) -> Tensor:

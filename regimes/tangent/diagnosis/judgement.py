@@ -83,7 +83,7 @@ def judge_run(
     start, end = readings["risk_start"].value, readings["risk_end"].value
     if start is None or end is None or isnan(start) or isnan(end):
         return _unknown("the risk before or after the training was not measured")
-    fallen = 1 - end / max(start, 1e-300)
+    fallen = (start - end) / max(abs(start), 1e-300)
     if not fallen >= limits.risk_fall:
         words = (
             f"{told} is below {limit:g}, but the risk has fallen by {fallen:.1%} only, and every training begins "

@@ -76,7 +76,8 @@ def probed(pair: Pair, points: int, y: Float[Tensor, "m k"], generator: torch.Ge
     """What both kernels (of all outputs) make of common random directions: for any number of points."""
     x = pair.x[:points]
     both = [TangentOperator(module, x, memory=memory, caller="diagnose") for module in (pair.start, pair.end)]
-    target = y[: len(x)].to(both[0].tangent.dtype)
+    fits = y.shape[1] == both[0].outputs
+    target = y[: len(x)].to(both[0].tangent.dtype) if fits else None
     start, end = probe(both, target, generator=generator, probes=PROBES, centred=True)
     return Estimates(start, end, Cost(start.passes + end.passes))
 
@@ -84,6 +85,8 @@ def probed(pair: Pair, points: int, y: Float[Tensor, "m k"], generator: torch.Ge
 def estimated(name: str, both: Estimates) -> Reading:
     """Drift, similarity or alignment by random probes, with the interval over these."""
     start, end, cost = both
+    if name.startswith("alignment") and start.target is None:
+        raise NotMeasured("the targets have not the shape of the outputs, in which the kernel is probed")
     found = {
         "kernel_drift": lambda: estimates.drift(start, end),
         "kernel_cka": lambda: estimates.similarity(start, end),

@@ -38,7 +38,8 @@ class Pair(NamedTuple):
     """A network that takes any weights, and its weights before and after; in float64 where the network allows it.
 
     start, end: the network in these states. Batch norms: `start` and `end` hold the statistics of the points, and
-    outputs and their derivatives by the weights are those of the points as one batch, as in training.
+    outputs and their derivatives by the weights are those of the points as one batch, as in training. dtype: of the
+    outputs, as the network came.
     """
 
     start: nn.Module
@@ -48,6 +49,7 @@ class Pair(NamedTuple):
     x: Tensor
     normed: bool
     layers: Layers
+    dtype: torch.dtype
 
     @property
     def moved(self) -> Params:
@@ -97,7 +99,7 @@ def make_pair(model_0: nn.Module, model_T: nn.Module, x: Shaped[Tensor, "n *samp
         raise _other(f"their tensors differ: {one_line(error, 200)}") from None
     x = x.detach().to(next(start.parameters()).device)
     tangent_model(beginning, x, CALLER)
-    _require_one_function(start, beginning, x)
+    dtype = _require_one_function(start, beginning, x)
     if not any(tensor.is_complex() for tensor in before.values()):
         network, beginning, x = _doubled(network, beginning, x)
     normed = any(isinstance(module, _BatchNorm) for module in network.modules())
@@ -109,7 +111,7 @@ def make_pair(model_0: nn.Module, model_T: nn.Module, x: Shaped[Tensor, "n *samp
         {name: value.detach().clone() for name, value in module.named_parameters() if name in names}
         for module in (beginning, network)
     )
-    return Pair(beginning.eval(), network.eval(), w_0, w_T, x, normed, layers_of(network, names))
+    return Pair(beginning.eval(), network.eval(), w_0, w_T, x, normed, layers_of(network, names), dtype)
 
 
 def _checked(name: str, model: Any) -> nn.Module:
@@ -156,8 +158,8 @@ def _other(reason: str) -> ValueError:
     return ValueError(f"{CALLER} needs one network before and after training; {reason}. Pass two states of one model.")
 
 
-def _require_one_function(model_0: nn.Module, beginning: nn.Module, x: Tensor) -> None:
-    """Refuse two networks that differ in what is not among their tensors, such as their activations."""
+def _require_one_function(model_0: nn.Module, beginning: nn.Module, x: Tensor) -> torch.dtype:
+    """Refuse two networks that differ in what is not among their tensors, as in activations; dtype of the outputs."""
     few = x[:8]
     with torch.no_grad():
         given, made = (called(module, few.clone(), CALLER) for module in (model_0, beginning))
@@ -165,6 +167,7 @@ def _require_one_function(model_0: nn.Module, beginning: nn.Module, x: Tensor) -
         raise _other(
             "with the weights of model_0 in it, model_T gives other outputs than model_0: their code or settings differ"
         )
+    return given.dtype
 
 
 def _doubled(end: nn.Module, start: nn.Module, x: Tensor) -> tuple[nn.Module, nn.Module, Tensor]:

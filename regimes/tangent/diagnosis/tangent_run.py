@@ -1,34 +1,25 @@
 """The tangent model of the start, trained on the same samples to the same loss, and where it ends on other points."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from regimes.conventions import square_risk
 from regimes.tangent.diagnosis.pair import Pair, evaluated
 from regimes.tangent.diagnosis.readings import NotMeasured, Reading, root_ratio
+from regimes.tangent.diagnosis.targets import Targets
 from regimes.tangent.operator import TangentOperator
 from regimes.tangent.regression import GradientFlow
 from regimes.tangent.spectrum import merge_outputs
 
+FALL = 0.97  # share of what the derivative foretells by which the risk has to fall in a step
+STRAIGHT = 0.99  # the same share, from which on the next step is twice as long
+BISECTIONS = 40
+STOPPED = "the tangent model stops above the risk of the network, at kinks of the risk or by rounding"
 ROWS = 2000  # samples × outputs of a kernel that is decomposed
-STEPS = 20_000  # of gradient descent in function space, where targets are labels
-
-
-class Targets(NamedTuple):
-    """y as numbers (n, k), one-hot for class labels; labels: None for the square risk."""
-
-    values: Float[Tensor, "n k"]
-    labels: Int[Tensor, " n"] | None
-
-    def risks(self, outputs: Float[Tensor, "n k"]) -> Float[Tensor, " n"]:
-        """The risk of each sample: cross-entropy of labels, else half the square."""
-        if self.labels is not None:
-            return cross_entropy(outputs, self.labels, reduction="none")
-        return (outputs - self.values).square().sum(1) / 2
+STEPS = 20_000  # of gradient descent in function space, where the risk is not the square
 
 
 class TangentRun(NamedTuple):
@@ -44,8 +35,8 @@ class TangentRun(NamedTuple):
         """‖f_T − f̄‖ / ‖f_T − f_0‖ on held-out points, f̄ the tangent model of the start with the training loss of f_T.
 
         The tangent model follows its gradient flow on the training samples until its risk is that of the network:
-        exactly for the square risk, by gradient descent in function space for cross-entropy. It starts with the outputs
-        of the network.
+        exactly for the square risk, by gradient descent in function space for others. It starts with the outputs of
+        the network.
         """
         pair, targets, n = self.pair, self.targets, len(self.x)
         if self.held_out is None:
@@ -61,11 +52,11 @@ class TangentRun(NamedTuple):
         f_0, f_T, other_0, other_T = (
             evaluated(module, inputs).double() for inputs in (x, others) for module in (pair.start, pair.end)
         )
-        goal = float(targets.risks(f_T).mean())
-        if targets.labels is None:
+        goal = float(targets.mean_risk(f_T).detach())
+        if targets.labels is None and targets.own is None:
             change = _by_square(kernel, across, targets.values.double(), f_0, goal)
         else:
-            change = _by_entropy(merge_outputs(kernel), merge_outputs(across), targets, f_0, goal)
+            change = _by_steps(merge_outputs(kernel), merge_outputs(across), targets, f_0, goal)
         tangent = other_0 + change.reshape(len(others), k)
         apart, moved = (other_T - tangent).square().sum(1), (other_T - other_0).square().sum(1)
         return root_ratio(apart, moved, generator, passes=2 * (1 + k) + 3)
@@ -79,14 +70,48 @@ def _by_square(kernel: Tensor, across: Tensor, y: Tensor, f_0: Tensor, goal: flo
     return flow.test(float(time), across)
 
 
-def _by_entropy(kernel: Tensor, across: Tensor, targets: Targets, f_0: Tensor, goal: float) -> Tensor:
-    """Steps f ← f − s K ∇R(f), with s below the bound of stability: the path of the flow, near enough."""
-    n, k = f_0.shape
-    largest = float(torch.linalg.matrix_norm(kernel, 2))
-    step, duals, f = n / largest, torch.zeros(n * k, dtype=kernel.dtype, device=kernel.device), f_0
+def _by_steps(kernel: Tensor, across: Tensor, targets: Targets, f_0: Tensor, goal: float) -> Tensor:
+    """Steps f ← f − s K ∇R(f): the path of the flow, near enough.
+
+    s = n/λ_max, below the bound of stability of cross-entropy. A risk of the caller's own has any size: there s is
+    halved until the risk falls nearly by s ⟨∇R, K∇R⟩, doubled after steps that were straight, and the last step ends
+    where the risk is that of the network.
+    """
+    step, duals, f = len(f_0) / float(torch.linalg.matrix_norm(kernel, 2)), torch.zeros_like(f_0), f_0
+    risk, slope = targets.slope(f)
+    way, promised = _ahead(kernel, slope)
     for _ in range(STEPS):
-        if float(targets.risks(f).mean()) <= goal:
-            return across @ duals
-        duals = duals + step * (targets.values - f.softmax(1)).reshape(-1) / n
-        f = f_0 + (kernel @ duals).reshape(n, k)
+        if risk <= goal:
+            return across @ duals.reshape(-1)
+        there, next_slope = targets.slope(f - step * way)
+        if targets.own is not None:
+            rounding = torch.finfo(targets.own.dtype).eps * abs(risk)
+            if not risk - there >= FALL * step * promised - rounding:
+                step /= 2
+                if step * promised < 4 * rounding:
+                    raise NotMeasured(STOPPED)
+                continue
+            if there < goal:
+                step = _reach(lambda s: float(targets.mean_risk(f - s * way).detach()), goal, step)  # noqa: B023
+                return across @ (duals - step * slope).reshape(-1)
+        duals, f = duals - step * slope, f - step * way
+        if targets.own is not None and risk - there >= STRAIGHT * step * promised:
+            step *= 2
+        risk, slope = there, next_slope
+        way, promised = _ahead(kernel, slope)
     raise NotMeasured(f"the tangent model does not reach the risk of the network within {STEPS} steps")
+
+
+def _ahead(kernel: Tensor, slope: Tensor) -> tuple[Tensor, float]:
+    """K∇R and ⟨∇R, K∇R⟩."""
+    way = (kernel @ slope.reshape(-1)).reshape(slope.shape)
+    return way, float((slope * way).sum())
+
+
+def _reach(risk: Callable[[float], float], goal: float, step: float) -> float:
+    """The length, at most step, at which the risk has come down to the goal, by bisection."""
+    short, long = 0.0, step
+    for _ in range(BISECTIONS):
+        middle = (short + long) / 2
+        short, long = (short, middle) if risk(middle) <= goal else (middle, long)
+    return long

@@ -4,12 +4,13 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
-from jaxtyping import Num, Shaped
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from regimes.checks import count, kind
 from regimes.errors import first_line
 from regimes.modules import copied, unwrapped
+from regimes.modules.targets import Risk
 from regimes.tangent.diagnosis.diagnose import Diagnosis, diagnose
 
 COSTLY = frozenset({"kappa", "tangent_disagreement", "layers"})
@@ -26,7 +27,7 @@ class Tracker:
             tracker(step)
 
     rows: one mapping a call: step, verdict so far, weight_motion, linearisation_gap, ..., None where not measured, and
-    `words`. last: the latest Diagnosis. x, y: samples of the training, in the form that `diagnose` takes.
+    `words`. last: the latest Diagnosis. x, y, risk: samples and loss of the training, as `diagnose` takes them.
     every: calls between two measurements, the first call is measured. omit: as in diagnose; by default what is costly.
     say: called with each row, to log it. The model is copied, measured in eval mode, and not touched; batch norms are
     measured as in training. A model that cannot be measured any more, as after a divergence, gives a row whose words
@@ -37,8 +38,9 @@ class Tracker:
         self,
         model: nn.Module,
         x: Shaped[Tensor, "n *sample"],
-        y: Num[Tensor, "n *targets"],
+        y: Shaped[Tensor, "n *targets"],
         *,
+        risk: Risk | None = None,
         every: int = 1,
         points: int = 100,
         kernel_points: int = 50,
@@ -48,7 +50,7 @@ class Tracker:
         kind("Tracker", "model", model, nn.Module, "a torch module")
         self.model, self.every, self.say = model, count("Tracker", "every", every), say
         self.x, self.y = x, y
-        self.options: dict[str, Any] = {"points": points, "kernel_points": kernel_points, "omit": omit}
+        self.options: dict[str, Any] = {"risk": risk, "points": points, "kernel_points": kernel_points, "omit": omit}
         self.start = self._now()
         self.rows: list[dict[str, Any]] = []
         self.calls = 0
