@@ -184,8 +184,6 @@ def uneven(outputs, y):
         (bce, ONES * nan, 1, "finite; on the outputs of model_0 it is nan"),
         (lambda f, y: ((f > 0) != y).double().mean(), ONES, 1, "can be differentiated by the outputs"),
         (nn.BCEWithLogitsLoss, ONES, 1, "risk as a function; got the class"),
-        ("bce", ONES, 1, "risk as a function"),
-        (bce, ONES[:20], 1, "a target for each of the 30 samples"),
         (cross_entropy, LABELS + 1, 2, "labels from 0 to 1"),
     ],
 )
