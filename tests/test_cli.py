@@ -232,6 +232,16 @@ def test_show_has_claim_source_predictions_settings_and_results():
     assert "Supported: all" in ended.out
 
 
+def test_show_takes_the_name_of_a_result_too():
+    command("verify", "toy", *REAL, "--out", "runs/toy")
+    command("verify", "toy", *REAL, "--out", "runs/toy_again")
+    ended = command("show", "toy_again")
+    assert (ended.code, ended.err) == (0, "")
+    assert toy.STATEMENT.claim in ended.out
+    assert re.findall(r"supported: (\S+)", ended.out) == ["runs/toy_again"]
+    assert "verify toy\n" in ended.out
+
+
 @pytest.mark.slow
 def test_list_has_a_line_a_statement_with_the_last_verdict(tmp_path, monkeypatch):
     monkeypatch.setattr(

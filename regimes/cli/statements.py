@@ -45,13 +45,20 @@ def list_statements() -> None:
 
 @app.command()
 def show(name: Name) -> None:
-    """Show a statement: claim, predictions, settings, result."""
-    from regimes.experiments import load
+    """Show a statement: claim, predictions, settings, result.
+
+    The name of one of its kept results, such as hidden_width_more_seeds, shows that result alone.
+    """
+    from regimes.experiments import load, names
     from regimes.lab.console import print_entry, print_table
     from regimes.lab.kept import last_results
     from regimes.lab.settings_text import setting_rows
     from regimes.lab.shipped import shipped
 
+    results = last_results(name)
+    if name not in names():
+        results = [kept for kept in last_results() if kept.path.name == name]
+        name = next((str(kept.content.get("name")) for kept in results), name)
     experiment = load(name)
     statement = experiment.STATEMENT
     print_entry(name, [statement.claim, f"Source: {statement.source}"])
@@ -61,7 +68,7 @@ def show(name: Name) -> None:
     ]
     print_table(predictions, keep=("interval", "origin"))
     print_table(setting_rows(experiment.Config), keep=("setting", "default", "meaning"))
-    for result in last_results(name):
+    for result in results:
         print_entry(f"{result.verdict or 'no verdict'}: {result.path}", result.lines())
     print(f"Smoke run: {program()} verify {name}")
     for file in shipped(name):
