@@ -74,7 +74,7 @@ def risk_of(caller: str, risk: Risk, outputs: Tensor, targets: Any, *, look: boo
     return value
 
 
-def risk_in_full(risk: Risk, outputs: Tensor, targets: Tensor) -> Tensor:
+def risk_in_full(risk: Risk, outputs: Tensor, targets: Tensor) -> Any:
     """risk(outputs, targets), those of 16 bits widened to float32, in which a square of 300 is not yet infinite."""
     if outputs.dtype in HALF:
         outputs, targets = outputs.float(), targets.float() if targets.is_floating_point() else targets
