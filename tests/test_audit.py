@@ -146,6 +146,41 @@ def test_a_result_that_its_rows_do_not_say_is_caught(repository, run):
     assert any("settings that the rows were measured with" in fault for fault in found.faults)
 
 
+def altered(path, change):
+    """The result of a run, changed in place."""
+    held = json.loads((path / "result.json").read_text())
+    change(held)
+    (path / "result.json").write_text(json.dumps(held))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda held: held["findings"][0].update(predicted=[1.99, 2.01]), "as the prediction, the statement has"),
+        (lambda held: held["findings"][0].update(origin="published"), "as the prediction, the statement has"),
+        (lambda held: held["findings"].append(held["findings"][0] | {"quantity": "more"}), "the statement has none"),
+        (lambda held: held.pop("verdict") and held.pop("findings"), "result.json is damaged"),
+        (lambda held: held["findings"][0].pop("verdict"), "result.json is damaged"),
+        (lambda held: held["findings"][0].update(measured=3), "result.json is damaged"),
+        (lambda held: held.update(points=[]), "result.json is damaged"),
+    ],
+)
+def test_a_result_with_other_predictions_or_without_its_parts_is_caught(repository, run, change, told):
+    path = run(repository.says(1.9, 2.1))
+    altered(path, change)
+    (found,) = audit([path], repository.history())
+    assert any(told in fault for fault in found.faults)
+
+
+@pytest.mark.parametrize("launches", [[], [{}], [{"started": "yesterday"}], [{"started": "2020-01-01T00:00:00"}]])
+def test_launches_without_a_time_are_no_bug(repository, run, launches):
+    path = run(repository.says(1.9, 2.1))
+    record = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps(record | {"launches": launches}))
+    (found,) = audit([path], repository.history())
+    assert "a launch has no time of its start" in found.faults[0]
+
+
 def test_uncommitted_changes_fail_a_run(repository, run):
     (found,) = audit([run(repository.says(1.9, 2.1), changed=True)], repository.history())
     assert "uncommitted changes" in found.faults[0]

@@ -181,8 +181,18 @@ def made_up(distance: float, drift: float, error: float = 0.0) -> Measurement:
     ],
 )
 def test_the_verdict_follows_the_figures_and_their_integration_error(distance, drift, error, verdict):
-    found = summary(made_up(distance, drift, error), classes=False)
-    assert verdicts(found)["lazy"].verdict == verdict
+    measurement = made_up(distance, drift, error)
+    assert verdicts(summary(measurement, classes=False), measurement)["lazy"].verdict == verdict
+
+
+@pytest.mark.parametrize(("left", "verdict"), [(1.0, "undecided"), (0.95, "undecided"), (0.8, "lazy")])
+def test_a_net_that_has_hardly_been_trained_is_not_called_lazy(left, verdict):
+    measurement = made_up(0.01, 0.01)
+    measurement.reached[0, 1] = False
+    measurement.train_loss[0, 1, -1] = left
+    said = verdicts(summary(measurement, classes=False), measurement)["lazy"]
+    assert said.verdict == verdict
+    assert ("in 1 of 3 seeds its training loss has fallen by less than a tenth" in said.words) == (left > 0.9)
 
 
 def test_the_test_losses_are_compared_seed_by_seed():

@@ -172,6 +172,25 @@ def counted(group):
     return f"optimal as far as these tests see at {len(group.members)} of {len(group.members)} seeds"
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"lap": True, "growth": 0.5}, "least action against risk alone, paired over 2 seeds"),
+        ({"lr": 0.2}, "(they differ in lr as well), paired over 2 seeds"),
+        ({"dataset": "donut2d"}, "were trained on other samples (dataset differ)"),
+    ],
+)
+def test_what_two_groups_differ_in_beside_the_objective_is_told(changes, told):
+    plain = {"dataset": "digits", "lr": 0.1, "lap": False, "growth": 1.0}
+    found = [
+        *seeds(0.9, 0.8, name="plain", recipe="a", settings=plain),
+        *seeds(0.8, 0.7, name="other", recipe="b", lap=True, settings=plain | changes),
+    ]
+    said = words(grouped(found))
+    assert told in said[-1]
+    assert bool(result(grouped(found))["paired"]) == ("paired" in told)
+
+
 def test_one_seed_in_common_compares_nothing():
     groups = grouped([*seeds(0.5, 0.7), *seeds(0.6, name="lap", lap=True)])
     assert paired(*groups, lambda f: f["accuracy"], Interval(-1.0, 1.0)) is None

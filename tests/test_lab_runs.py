@@ -117,6 +117,21 @@ def test_fresh_moves_the_old_run_aside_and_deletes_nothing(tmp_path):
     assert kept == {"a": "width\n5\n", "a.1": "width\n3\n", "a.2": "width\n4\n"}
 
 
+def test_fresh_follows_a_link_and_leaves_the_folder_that_one_is_in(tmp_path, monkeypatch):
+    real = tmp_path / "real"
+    with RunFolder.open(real, "fall", Config()):
+        (real / "rows.csv").write_text("x\n", encoding="utf-8")
+    (tmp_path / "link").symlink_to(real)
+    with RunFolder.open(tmp_path / "link", "fall", Config(), fresh=True) as folder:
+        assert not (folder.path / "rows.csv").exists()
+    assert (tmp_path / "real.1" / "rows.csv").exists()
+    assert (tmp_path / "link" / "run.json").exists()
+    monkeypatch.chdir(real)
+    with pytest.raises(UserError, match="the folder that you are in"):
+        RunFolder.open(".", "fall", Config(), fresh=True)
+    assert real.is_dir()
+
+
 def test_fresh_does_not_move_what_is_no_run(tmp_path):
     (tmp_path / "thesis.tex").write_text("ten years of work")
     with pytest.raises(ValueError, match=r"thesis\.tex"):

@@ -114,6 +114,22 @@ def test_of_a_limited_call_only_the_points_not_held_are_measured(tmp_path):
     assert csv(tmp_path / "a") == expected
 
 
+def test_rows_of_a_part_that_cut_a_call_stand_and_those_of_a_crash_do_not(tmp_path):
+    config, calls, whole = toy.Config(x=[1.0]), [], counting([], BATCHED=("x", "seed"))
+    with RunFolder.open(tmp_path / "a", "toy", config) as folder:
+        sweep(whole, config, folder, mine=lambda index: index == 0, parts=3)
+    log = tmp_path / "a" / "points.jsonl"
+    before = log.read_text()
+    assert len(before.splitlines()) == 1
+    run(tmp_path / "a", config, counting(calls, BATCHED=("x", "seed")))
+    assert calls == [[(1.0, 1), (1.0, 2)]]
+    assert log.read_text().startswith(before)
+    calls.clear()
+    log.write_text(before + before[:-9])  # torn: the call is measured as a whole, so that its rows are the same
+    run(tmp_path / "a", config, counting(calls, BATCHED=("x", "seed")))
+    assert calls == [[(1.0, 0), (1.0, 1), (1.0, 2)]]
+
+
 def test_an_experiment_may_choose_its_own_points(tmp_path):
     calls = []
     own = counting(calls, points=lambda config: [{"x": 1.0, "seed": 0}, {"x": 8.0, "seed": 0}, {"x": 1.0, "seed": 1}])

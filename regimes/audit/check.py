@@ -11,6 +11,7 @@ from regimes import experiments
 from regimes.audit.history import Commit, History, Said, absent
 from regimes.lab.config import load
 from regimes.lab.console import track
+from regimes.lab.kept import ends, fits
 from regimes.lab.log import read_log
 from regimes.lab.provenance import measuring
 from regimes.lab.runs import CONFIG, RUN, read_run
@@ -48,6 +49,8 @@ def audit(runs: Sequence[Path], history: History | None = None) -> list[Audit]:
 def _audit(run: Path, past: History) -> Audit:
     record = read_run(run)
     name, launches = record["name"], measuring(record["launches"]) or record["launches"]
+    if not launches or not all(_dated(launch) for launch in launches):
+        return Audit(run, name, "not known", ("run.json is damaged: a launch has no time of its start",), (), None)
     faults = [
         f"measured with uncommitted changes of the code ({launch.get('started')})"
         for launch in launches
@@ -71,6 +74,14 @@ def _audit(run: Path, past: History) -> Audit:
     return Audit(run, name, judgement.verdict, tuple(faults), tuple(remarks), since)
 
 
+def _dated(launch: dict[str, Any]) -> bool:
+    """Whether a launch says when it was started, with its time zone."""
+    try:
+        return datetime.fromisoformat(launch["started"]).tzinfo is not None
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
 def _unlike_result(run: Path, judgement: Judgement) -> list[str]:
     """Where result.json does not say what the rows say now."""
     file = run / "result.json"
@@ -80,7 +91,7 @@ def _unlike_result(run: Path, judgement: Judgement) -> list[str]:
         held = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
         held = None
-    if not isinstance(held, dict):
+    if not isinstance(held, dict) or not fits(held):
         return ["result.json is damaged: judge the run"]
     faults = []
     if held["verdict"] != judgement.verdict:
@@ -92,9 +103,16 @@ def _unlike_result(run: Path, judgement: Judgement) -> list[str]:
             faults.append(f"result.json has no finding on {finding.quantity!r}")
         elif old["verdict"] != finding.verdict:
             faults.append(f"{finding.quantity!r}: result.json says {old['verdict']}, its rows say {finding.verdict}")
-        elif not all(map(_near, map(float, old["measured"]), finding.measured)):
+        elif not all(map(_near, ends(old["measured"]), finding.measured)):
             faults.append(f"{finding.quantity!r}: result.json has {old['measured']}, its rows give {finding.measured}")
-    return faults
+        elif not all(map(_near, ends(old["predicted"]), finding.predicted)) or old["origin"] != finding.origin:
+            said = f"{old['predicted']}, {old['origin']}"
+            faults.append(
+                f"{finding.quantity!r}: result.json has {said} as the prediction, the statement has "
+                f"{finding.predicted}, {finding.origin}: judge the run"
+            )
+    more = [quantity for quantity in findings if quantity not in {finding.quantity for finding in judgement.findings}]
+    return [*faults, *(f"result.json has a finding on {quantity!r}, the statement has none" for quantity in more)]
 
 
 def _near(old: float, new: float) -> bool:

@@ -137,4 +137,6 @@ def report(
         for file in rewrite_documents(Path(), titles, {name: card.theory for name, card in known.items()}):
             print(f"Written: {file}")
     else:
+        if not Path("results").is_dir():
+            raise UserError("there is no folder results/ here; run it in the root of the repository")
         print(statements_table(Path("results"), titles, link="results"), end="")

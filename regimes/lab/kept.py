@@ -59,6 +59,22 @@ class Kept(NamedTuple):
         return _finding(same[0]) if same and self.verdict != "not measured" else ""
 
 
+def fits(content: Mapping[str, Any]) -> bool:
+    """Whether result.json has what the result of a statement has; one that was altered by hand may not."""
+    findings = content.get("findings")
+    if not isinstance(findings, list) or not isinstance(content.get("verdict"), str | None):
+        return False
+    texts = ("quantity", "verdict", "origin")
+    if not all(isinstance(one, dict) and all(isinstance(one.get(name), str) for name in texts) for one in findings):
+        return False
+    try:
+        numbers = [float(content.get(name, 0)) for name in ("points", "points_planned")]
+        numbers += [end for finding in findings for name in ("measured", "predicted") for end in ends(finding[name])]
+    except (TypeError, ValueError, KeyError):
+        return False
+    return True
+
+
 def results_in(folder: Path) -> Iterator[Kept]:
     """The results of statements in the folders of a folder."""
     for file in sorted(folder.glob("*/result.json")):
@@ -66,7 +82,7 @@ def results_in(folder: Path) -> Iterator[Kept]:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (ValueError, OSError):
             continue
-        if isinstance(content, dict) and isinstance(content.get("findings"), list):
+        if isinstance(content, dict) and fits(content):
             yield Kept(file.parent, content)
 
 
@@ -188,7 +204,7 @@ def rewrite_documents(root: Path, titles: Mapping[str, str], theories: Mapping[s
 
 
 def _finding(finding: Mapping[str, Any]) -> str:
-    measured, predicted = (_interval(finding[key]) for key in ("measured", "predicted"))
+    measured, predicted = (ends(finding[key]) for key in ("measured", "predicted"))
     return f"{finding['quantity']} {measured}, predicted {predicted}"
 
 
@@ -196,9 +212,9 @@ def _judged(finding: Mapping[str, Any]) -> str:
     return finding["verdict"] + (f" ({finding['reason']})" if finding.get("reason") else "")
 
 
-def _interval(ends: Any) -> Interval:
+def ends(interval: Any) -> Interval:
     """An interval as result.json holds it: an end without a number is a text, or null."""
-    if ends is None:
+    if interval is None:
         return Interval(math.nan, math.nan)
-    low, high = (math.nan if end is None else float(end) for end in ends)
+    low, high = (math.nan if end is None else float(end) for end in interval)
     return Interval(low, high)

@@ -80,6 +80,9 @@ class RunFolder:
         launch = provenance(str(wanted.get("device", "cpu")) if begins else None)
         launch |= ({"stamp": dict(stamp)} if stamp else {}) | ({"joined": True} if joined else {})
         if fresh and holds_run(path):
+            path = path.resolve()
+            if Path.cwd().is_relative_to(path):
+                raise UserError(f"{path} is the folder that you are in, and cannot be moved aside: go to another one")
             _move_aside(path)
         try:
             path.mkdir(parents=True, exist_ok=True)

@@ -65,13 +65,14 @@ def sweep(
     after the finished points were kept.
     """
     points = grid_points(experiment, config)
-    batches = _cut(_batches(experiment, config, points), 1 if getattr(experiment, "JOINT", False) else parts)
+    joint = getattr(experiment, "JOINT", False)
+    batches = _cut(_batches(experiment, config, points), 1 if joint else parts)
     if len(batches) < parts:
         raise UserError(
             f"the sweep has {len(batches)} calls of measure, too few for {parts} parts: take at most {len(batches)}"
         )
     log = PointLog(folder.path)
-    held = _resume(log, folder, points, [[point] for point in points] if hasattr(config, "ensemble") else batches)
+    held = _resume(log, folder, points, batches, joint=joint, single=hasattr(config, "ensemble"))
     refuse_unlike(str(folder.path), held.values(), stamp or {})
     waiting = [
         rest
@@ -227,17 +228,20 @@ def _cut(batches: list[list[Point]], parts: int) -> list[list[Point]]:
     return [piece for piece in cut if piece]
 
 
-def _resume(log: PointLog, folder: RunFolder, points: list[Point], batches: list[list[Point]]) -> dict[str, Record]:
-    """The records of all whole batches; the log is rewritten without what a crash left of others."""
+def _resume(
+    log: PointLog, folder: RunFolder, points: list[Point], batches: list[list[Point]], *, joint: bool, single: bool
+) -> dict[str, Record]:
+    """The records that stand; the log is rewritten without what a crash left of a batch that it cut.
+
+    Where no crash has torn the log, single records are those of another cut, as of a part that was merged: they stand.
+    """
     content = read_log(folder.path)
+    if single or not (content.torn or joint):
+        batches = [[point] for point in points]
     found = {point_key(record.point): record for record in content.records}
-    known = {point_key(point) for point in points}
-    _refuse_unknown(log.path, content.records, known)
-    whole: dict[str, Record] = {}
-    for batch in batches:
-        keys = [point_key(point) for point in batch]
-        if all(key in found for key in keys):
-            whole.update((key, found[key]) for key in keys)
+    _refuse_unknown(log.path, content.records, {point_key(point) for point in points})
+    calls = ([point_key(point) for point in batch] for batch in batches)
+    whole = {key: found[key] for keys in calls if all(key in found for key in keys) for key in keys}
     if content.torn or len(whole) < len(content.records):
         log.replace(list(whole.values()))
     return whole

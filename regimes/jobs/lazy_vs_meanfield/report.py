@@ -14,6 +14,7 @@ from regimes.tangent.verdict import Judged, Measured, judge_laziness
 
 LOSSES = ("train_loss", "test_loss", "train_error", "test_error")
 SHARES = ("train_error", "test_error", "activation_flips", "activation_flips_error")  # all else is positive
+HARDLY = 0.1  # share of the loss that has to be gone before a net is called lazy
 MOTIONS = ("weight_motion", "kernel_drift", "activation_flips", "tangent_distance")
 DECIDING = {  # numbers that decide about laziness, each with its integration error
     "tangent_distance": "integration_error",
@@ -57,14 +58,30 @@ def summary(measurement: Measurement, classes: bool) -> dict[str, dict[str, Mean
     return found
 
 
-def verdicts(found: dict[str, dict[str, Mean]]) -> dict[str, Judged]:
-    """Lazy, not lazy or undecided, for each of the two nets."""
-    return {
+def verdicts(found: dict[str, dict[str, Mean]], measurement: Measurement) -> dict[str, Judged]:
+    """Lazy, not lazy or undecided, for each of the two nets; one that has hardly been trained is not called lazy."""
+    judged = {
         net: judge_laziness(
             {name: _measured(found[net][name], found[net][error].value) for name, error in DECIDING.items()}
         )
         for net in NETS
     }
+    for net, one in judged.items():
+        untrained, seeds = _untrained(measurement, MODELS.index(net))
+        if one.verdict == "lazy" and untrained:
+            words = (
+                f"undecided: in {untrained} of {seeds} seeds its training loss has fallen by less than a tenth, and "
+                "every training begins close to its tangent model; take a larger horizon"
+            )
+            judged[net] = one._replace(verdict="undecided", words=words)
+    return judged
+
+
+def _untrained(measurement: Measurement, model: int) -> tuple[int, int]:
+    """In how many seeds a model missed the criterion and its loss hardly fell from the first moment on; and of all."""
+    loss, stop = measurement.train_loss[model], measurement.stop[model][:, None]
+    fallen = 1 - np.take_along_axis(loss, stop, 1)[:, 0] / loss[:, 0]
+    return int((~measurement.reached[model] & ~(fallen >= HARDLY)).sum()), len(loss)
 
 
 def _measured(mean: Mean, error: float) -> Measured:
@@ -101,7 +118,7 @@ def slim_table(measurement: Measurement, found: dict[str, dict[str, Mean]], conf
 
 def result(measurement: Measurement, found: dict[str, dict[str, Mean]], config: Config) -> dict[str, Any]:
     """The content of result.json; numbers are means over seeds, with their 95 % intervals beside them."""
-    judged, proved = verdicts(found), theorem(measurement)
+    judged, proved = verdicts(found, measurement), theorem(measurement)
     models: dict[str, Any] = {}
     for index, model in enumerate(MODELS):
         models[model] = {
@@ -129,7 +146,7 @@ def result(measurement: Measurement, found: dict[str, dict[str, Mean]], config: 
 def words(measurement: Measurement, found: dict[str, dict[str, Mean]], config: Config) -> list[str]:
     """The verdict as sentences: one for each net, then what laziness did to the test loss."""
     called = names(config.alpha)
-    said = [f"The {called[net]} is {judged.words}." for net, judged in verdicts(found).items()]
+    said = [f"The {called[net]} is {judged.words}." for net, judged in verdicts(found, measurement).items()]
     if config.alpha == 1:
         said.append("At α = 1 the scaled net is the mean-field net: the two columns are one and the same run.")
     said.append(_theorem(measurement, config))

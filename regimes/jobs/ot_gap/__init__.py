@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from regimes.jobs.ot_gap.config import Config, folder_stem, labels, refuse_twice
-from regimes.jobs.ot_gap.groups import Group, grouped, recipe
+from regimes.jobs.ot_gap.groups import Group, grouped, recipe, shared
 from regimes.jobs.ot_gap.measure import PARTS, Measured, measure_stage
 from regimes.jobs.ot_gap.report import result, screen_tables, table, words
 from regimes.jobs.ot_gap.stages import Case, open_case, transported
@@ -130,6 +130,7 @@ def _measured(config: Config, cases: list[Case]) -> Iterator[Measured | None]:
                 "movement_step": case.config.get("movement_step"),
                 "seed": case.config.get("seed", 0),
                 "recipe": recipe(case.config),
+                "settings": shared(case.config),
                 "split": config.split,
                 "accuracy": accuracy,
             }

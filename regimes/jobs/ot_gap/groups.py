@@ -15,6 +15,10 @@ from regimes.lab.statistics import geometric_mean_interval, mean_interval
 
 Value = Callable[[Numbers], float | None]
 OWN = ("seed", "seeds", "data_dir", "device")  # settings in which members of one group may differ
+# What two groups may differ in that are compared for it, and what says which samples they have.
+OBJECTIVE = ("lap", "multiplier", "growth", "every", "p", "convention", "form", "level", "memory")
+OBJECTIVE += ("module_wise", "movement_step")
+SAMPLES = ("dataset", "train_size", "validation", "test_size", "balanced")
 
 
 class Group(NamedTuple):
@@ -31,8 +35,22 @@ class Group(NamedTuple):
 
 def recipe(config: Mapping[str, Any]) -> str:
     """Digest of the settings of a training without those that members of a group may differ in."""
-    kept = {name: value for name, value in config.items() if name not in OWN}
+    kept = shared(config)
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def shared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a training that all members of a group have."""
+    return {name: value for name, value in config.items() if name not in OWN}
+
+
+def unlike(one: Group, other: Group) -> list[str]:
+    """The settings in which two groups differ beside the objective; none where an earlier version kept no settings."""
+    first, second = (group.members[0].get("settings") for group in (one, other))
+    if first is None or second is None:
+        return []
+    names = dict.fromkeys([*first, *second])
+    return [name for name in names if name not in OBJECTIVE and first.get(name) != second.get(name)]
 
 
 def grouped(found: Sequence[Numbers]) -> list[Group]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from regimes.jobs.ot_gap.evidence import Numbers, judged
-from regimes.jobs.ot_gap.groups import Group, Value, mean, paired
+from regimes.jobs.ot_gap.groups import SAMPLES, Group, Value, mean, paired, unlike
 from regimes.lab.intervals import REAL, Estimate, Interval
 from regimes.lab.report import number
 
@@ -121,8 +121,16 @@ def words(groups: Sequence[Group], *, brief: bool = False) -> list[str]:
         told = "; ".join(f"{name} {values['text']}" for name, values in compared)
         pairs = sum(seed in groups[1].seeds for seed in groups[0].seeds)
         few = " (two are few)" if pairs == 2 else ""
+        others = unlike(groups[0], groups[1])
+        besides = f" (they differ in {', '.join(others)} as well)" if others else ""
         said.append(
-            f"{groups[1].label} against {groups[0].label}, paired over {pairs} seeds{few}, 95 % intervals: {told}."
+            f"{groups[1].label} against {groups[0].label}{besides}, paired over {pairs} seeds{few}, 95 % intervals: "
+            f"{told}."
+        )
+    elif len(groups) == 2 and (samples := [name for name in unlike(*groups) if name in SAMPLES]):
+        said.append(
+            f"{groups[1].label} and {groups[0].label} were trained on other samples ({', '.join(samples)} differ), so "
+            "they are not compared seed by seed."
         )
     return said
 
@@ -130,6 +138,8 @@ def words(groups: Sequence[Group], *, brief: bool = False) -> list[str]:
 def _compared(groups: Sequence[Group]) -> list[tuple[str, dict[str, Any]]]:
     """The second of two groups against the first, where both have several seeds in common."""
     if len(groups) != 2 or groups[0].members[0]["stage"] != groups[1].members[0]["stage"]:
+        return []
+    if any(name in SAMPLES for name in unlike(groups[0], groups[1])):
         return []
     found = []
     for name, value, within in COMPARED:
