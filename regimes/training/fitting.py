@@ -48,7 +48,7 @@ class FitConfig(StepSettings):
     @model_validator(mode="before")
     @classmethod
     def fill(cls, values: Any) -> Any:
-        """Settings that were not given are those of `config.FIT_RECIPE`."""
+        """Settings that were not given are those of `recipes.FIT_RECIPE`."""
         return {**FIT_RECIPE, **scheduled(values), **values} if isinstance(values, dict) else values
 
 
@@ -109,7 +109,7 @@ def fit(
     train, validation, test: pairs of inputs (n, ...) and targets: class labels (n,), or numbers of the shape of the
     output for a `risk` such as `torch.nn.functional.mse_loss`, a mean over samples. lap: least action, along the
     residual blocks named by `blocks`, `shortcuts` and `output` as in `trace_residuals` (a `ResidualNet` knows its own).
-    settings: epochs, batch, lr, optimiser, ..., as in `python cli.py train --set`; see `config.FIT_RECIPE` for what is
+    settings: epochs, batch, lr, optimiser, ..., as in `python cli.py train --set`; see `recipes.FIT_RECIPE` for what is
     taken otherwise. A second call with the same arguments goes on with the run in `out`, or shows it if it is finished;
     with more epochs it becomes longer, and what another version of regimes has begun is gone on with only with
     `across_commits`. fresh: move an old run aside and start anew from the model's present weights.

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from regimes import Measure, ParticleFlow
 from regimes.activations import RELU, TANH
@@ -119,13 +120,21 @@ def test_a_mistake_is_named_in_one_line(call, said):
 
 
 def test_what_is_right_is_taken():
-    batched(lambda _: (torch.cos, lambda f: f.square().sum(1)))
-    batched(lambda _: [torch.cos, lambda f: f.square().sum(1)])
-    descended(batches=lambda _: (X, Y))
-    descended(step=(0.1, 0.2))
-    stopped(lambda z: z[0].sum(1) < 9)
-    resumed(course())
-    weighed(torch.ones(2, 5).double())
-    PopulationRisk(net(1), logistic(3))
-    boxes(-torch.ones(2), torch.ones(2), lipschitz=1.0)
-    TwoLayerRisk(X, Y, RELU, members=(2,)).risk(net())
+    pair = (torch.cos, lambda f: f.square().sum(1))
+    as_tuple, as_list = batched(lambda _: pair), batched(lambda _: list(pair))
+    assert torch.equal(as_tuple[1].position, as_list[1].position)
+    assert not torch.equal(as_tuple[1].position, START)
+    start = net()
+    how = {"step": 0.1, "iterations": 1, "record": [1]}
+    given = ({}, {"batches": lambda _: (X, Y)}, {"step": (0.1, 0.0)})
+    whole, batch, half = (next(descend(RISK, start.clone(), **(how | one)))[1] for one in given)
+    assert torch.equal(whole.input, batch.input)
+    assert torch.equal(half.input, start.input)
+    assert torch.equal(half.output, whole.output)
+    assert stopped(lambda z: z[0].sum(1) < 9).stopped.all()
+    assert float(resumed(course()).time.max()) == 2.0
+    equal = torch.full((2, 5), 1 / 5).double()
+    assert_close(RISK.value(Measure(start, equal)), RISK.risk(start))
+    assert PopulationRisk(one := net(1), logistic(3), scale=1.0).risk(one).abs().max() < 1e-12
+    assert callable(boxes(-torch.ones(2), torch.ones(2), lipschitz=1.0))
+    assert torch.equal(TwoLayerRisk(X, Y, RELU, members=(2,)).risk(start), TwoLayerRisk(X, Y, RELU).risk(start))
