@@ -10,9 +10,9 @@ from command import command
 
 from regimes import experiments
 from regimes.lab.config import Settings, dump, load
+from regimes.lab.grid import grid_points
 from regimes.lab.report import Interval, Origin, Statement
 from regimes.lab.shipped import shipped
-from regimes.lab.sweep import grid_points
 
 ROOT = Path(__file__).parent.parent
 NAMES = experiments.names()

@@ -6,7 +6,7 @@ from published_rows import published_rows
 from regimes.experiments.least_action import cifar100_resnext50 as table3
 from regimes.experiments.least_action.low_data.comparison import CONTROL, DIVIDED, LAP, VANILLA, quantity
 from regimes.lab.config import load
-from regimes.lab.sweep import grid_points
+from regimes.lab.grid import grid_points
 
 SIZES = list(table3.PUBLISHED["vanilla"])
 

@@ -28,7 +28,7 @@ from regimes.experiments.lazy.criterion_predicts import (
 from regimes.experiments.lazy.criterion_predicts.models import draw_task, recipe, task
 from regimes.experiments.lazy.criterion_predicts.ranks import number
 from regimes.experiments.lazy.criterion_predicts.runs import flow, measure
-from regimes.lab.sweep import grid_points
+from regimes.lab.grid import grid_points
 from regimes.models.scaling import Centred
 from regimes.tangent.kernel import ntk
 from regimes.tangent.linearize import linearize

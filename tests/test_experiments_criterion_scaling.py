@@ -10,7 +10,7 @@ from regimes.experiments.lazy.criterion_scaling import HIGH, LAWS, LINEAR, LOW, 
 from regimes.experiments.lazy.criterion_scaling.laws import EXPONENTS, QUADRATIC, Size
 from regimes.experiments.lazy.criterion_scaling.laws import LAWS as MAKERS
 from regimes.experiments.lazy.criterion_scaling.runs import criterion, measure, problem
-from regimes.lab.sweep import grid_points
+from regimes.lab.grid import grid_points
 from regimes.tangent.criterion import lazy_criterion
 
 KNOWN = {law: exponent for law, (exponent, _) in EXPONENTS.items()}

@@ -12,7 +12,7 @@ from regimes.experiments.lazy import init_scale
 from regimes.experiments.lazy.init_scale import runs
 from regimes.experiments.lazy.init_scale.numbers import losses
 from regimes.lab.config import load
-from regimes.lab.sweep import grid_points
+from regimes.lab.grid import grid_points
 from regimes.meanfield.particles import double, gaussian
 
 TINY = init_scale.Config(

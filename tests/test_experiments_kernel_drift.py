@@ -10,7 +10,7 @@ from regimes.experiments.lazy.kernel_drift import EXPONENTS, Config, draw, judge
 from regimes.experiments.lazy.kernel_drift.config import MEAN_FIELD, ONE_SIGN, SYMMETRIC
 from regimes.experiments.lazy.kernel_drift.runs import start
 from regimes.experiments.lazy.starts import on_sphere, targets
-from regimes.lab.sweep import grid_points
+from regimes.lab.grid import grid_points
 
 OBEYED = {SYMMETRIC: -1.0, ONE_SIGN: -0.5, MEAN_FIELD: 0.0}
 

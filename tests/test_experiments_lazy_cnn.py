@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from regimes.experiments.lazy import lazy_cnn as cnn
 from regimes.experiments.lazy.lazy_cnn import course
 from regimes.lab.config import load
-from regimes.lab.sweep import grid_points
+from regimes.lab.grid import grid_points
 from regimes.tangent.laziness import tangent_distance
 from regimes.tangent.linearize import linearize
 

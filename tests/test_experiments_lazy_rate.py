@@ -11,7 +11,7 @@ from regimes.data.synthetic import gaussian_inputs, sphere
 from regimes.experiments.lazy import lazy_rate
 from regimes.experiments.lazy.lazy_rate import Config, draw, judge, measure, table
 from regimes.experiments.lazy.starts import net
-from regimes.lab.sweep import grid_points
+from regimes.lab.grid import grid_points
 
 OBEYED = {
     "doubled": {"weights": -1.0, "departure": -2.0, "outputs": -2.0},

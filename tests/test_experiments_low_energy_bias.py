@@ -9,9 +9,9 @@ from regimes.experiments.least_action import low_energy_bias as bias
 from regimes.experiments.least_action.initialisations import correlations, mean_correlation
 from regimes.experiments.least_action.low_energy_bias import course
 from regimes.lab.config import load
+from regimes.lab.grid import grid_points
 from regimes.lab.intervals import Interval
 from regimes.lab.ranks import rank_correlation
-from regimes.lab.sweep import grid_points
 from regimes.models.image_nets import resnet9
 from regimes.models.initialise import LAWS
 

@@ -13,7 +13,7 @@ from regimes.experiments.mean_field import mean_field_resnet
 from regimes.experiments.mean_field.mean_field_resnet import GAIN, MEAN_FIELD, USUAL_RATE, VANILLA, Config, arms
 from regimes.experiments.mean_field.mean_field_resnet.config import SMOKE
 from regimes.lab.config import load
-from regimes.lab.sweep import grid_points
+from regimes.lab.grid import grid_points
 from regimes.training.config import TrainConfig
 
 USUAL = {"tau_lr_factor": 1.0}  # of the statement; not the default of `train`

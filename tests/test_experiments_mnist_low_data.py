@@ -14,7 +14,7 @@ from regimes.experiments.least_action.low_data.together import shared
 from regimes.experiments.least_action.mnist_low_data import contrasts, encoder, runs
 from regimes.experiments.least_action.mnist_low_data.contrasts import CONTROL, LAP, PUBLISHED, TUNED, VANILLA, Cell
 from regimes.lab.config import load
-from regimes.lab.sweep import grid_points
+from regimes.lab.grid import grid_points
 from regimes.models.image_nets import resnet9
 from regimes.training.config import TrainConfig
 

@@ -12,7 +12,8 @@ from regimes.experiments.lazy.ntk_real_data.nets import trained
 from regimes.experiments.lazy.ntk_real_data.regressions import coefficients, finite, infinite, mean_kernel, start
 from regimes.experiments.lazy.ntk_real_data.samples import TESTS, Part, Parts, error, parts, prepared
 from regimes.experiments.lazy.ntk_real_data.theory import curve, limit
-from regimes.lab.sweep import grid_points, to_frame
+from regimes.lab.grid import grid_points
+from regimes.lab.sweep import to_frame
 from regimes.tangent.infinite import AvgPool, Dense, Flatten, Nonlinearity, Serial, infinite_kernels
 
 ERRORS = {"net": 0.10, "finite": 0.12, "infinite": 0.08, "tuned": 0.05}

@@ -8,7 +8,7 @@ from regimes.conventions import generator
 from regimes.data.synthetic import gaussian_inputs, sphere
 from regimes.experiments.lazy import ridgeless_limit
 from regimes.experiments.lazy.ridgeless_limit import Config, draw, judge, measure
-from regimes.lab.sweep import grid_points
+from regimes.lab.grid import grid_points
 from regimes.meanfield.particles import gaussian
 from regimes.models.two_layer import TwoLayer
 from regimes.tangent.kernel import ntk

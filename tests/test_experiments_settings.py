@@ -10,7 +10,7 @@ from regimes.data.classification import SIZES, classification
 from regimes.errors import RunFailed, UserError
 from regimes.lab.calls import measure_batch
 from regimes.lab.config import Settings, dump, load
-from regimes.lab.sweep import grid_points
+from regimes.lab.grid import grid_points
 
 
 @pytest.mark.parametrize(("name", "setting", "said"), [

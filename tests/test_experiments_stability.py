@@ -18,7 +18,7 @@ from regimes.experiments.control.euler_step_limit.steps import stepped
 from regimes.experiments.control.frozen_eigenvalues_mislead.runs import PUBLISHED, Turning, drawn, normal, run
 from regimes.experiments.control.gradient_nets import UNITS
 from regimes.experiments.control.gradient_nets import drawn as nets_drawn
-from regimes.lab.sweep import grid_points
+from regimes.lab.grid import grid_points
 
 pytestmark = pytest.mark.slow
 

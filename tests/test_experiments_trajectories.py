@@ -11,7 +11,7 @@ from regimes.data.teacher import Teacher
 from regimes.experiments.lazy import trajectories
 from regimes.experiments.lazy.trajectories import runs
 from regimes.lab.config import load
-from regimes.lab.sweep import grid_points
+from regimes.lab.grid import grid_points
 
 TINY = trajectories.Config(seeds=2, neurons=6, samples=7, iterations=150)
 

@@ -9,7 +9,7 @@ from regimes.data.synthetic import teacher_student
 from regimes.experiments.lazy import width_scaling
 from regimes.experiments.lazy.width_scaling import runs
 from regimes.lab.config import load
-from regimes.lab.sweep import grid_points
+from regimes.lab.grid import grid_points
 from regimes.meanfield.particles import gaussian
 
 TINY = width_scaling.Config(

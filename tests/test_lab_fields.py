@@ -8,9 +8,10 @@ import toy_experiment as toy
 
 from regimes.errors import UserError
 from regimes.lab.fields import fields_of, read_table
+from regimes.lab.grid import grid_points
 from regimes.lab.log import LOG, PointLog, Record, read_log
 from regimes.lab.runs import RunFolder
-from regimes.lab.sweep import grid_points, rows_of, to_csv
+from regimes.lab.sweep import rows_of, to_csv
 from regimes.lab.verification import conclude, verify
 
 RECORDS = [

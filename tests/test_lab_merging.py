@@ -89,6 +89,23 @@ def test_settings_that_say_what_is_measured_may_differ_where_the_experiment_says
         merge(PLANNED, "toy", parts, tmp_path / "b", toy.Config(x=[1.0, 2.0, 4.0]))
 
 
+def test_parts_may_have_their_data_in_other_folders_and_other_devices(tmp_path):
+    class Placed(toy.Config):
+        data_dir: str | None = None
+        device: str = "cpu"
+
+    placed = SimpleNamespace(**{**vars(toy), "Config": Placed})
+    for number in (1, 2):
+        verify(placed, "toy", Placed(data_dir=f"/data/{number}"), tmp_path / f"{number}", part=Part(number, 2))
+    runs = [tmp_path / "1", tmp_path / "2"]
+    assert merge(placed, "toy", runs, tmp_path / "all", Placed(device="cuda")) == Merged(12, 12)
+    before = log(tmp_path / "1")
+    verify(placed, "toy", Placed(data_dir="/elsewhere"), tmp_path / "1")  # goes on where the data lie now
+    assert [line for line in log(tmp_path / "1") if line in before] == before
+    with pytest.raises(UserError, match="holds another configuration: device is 'cpu' there"):
+        verify(placed, "toy", Placed(device="meta"), tmp_path / "1")
+
+
 def test_a_point_with_unlike_figures_is_refused(parts, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(parts[0], other)
@@ -114,6 +131,13 @@ def test_more_parts_than_calls_are_refused(tmp_path):
     joint = SimpleNamespace(**vars(PLANNED), JOINT=True)
     with pytest.raises(UserError, match=r"4 calls of measure, too few for 5 parts"):
         verify(joint, "toy", CONFIG, tmp_path / "a", part=Part(1, 5))
+
+
+def test_more_parts_than_calls_leave_the_old_run_where_it_is(tmp_path):
+    verify(toy, "toy", CONFIG, tmp_path / "a")
+    with pytest.raises(UserError, match=r"too few for 13 parts"):
+        verify(toy, "toy", CONFIG, tmp_path / "a", part=Part(1, 13), fresh=True)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_run_of_one_call_is_split_over_its_points(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from torch.testing import assert_close
 
 from regimes.lab import numbers
+from regimes.lab.intervals import POSITIVE, REAL, SHARE
 from regimes.lab.numbers import Number
 from regimes.lab.report import Interval, Prediction, Statement
 from regimes.lab.statistics import geometric_mean_interval, loglog_slope, mean_interval, share_interval, slope_error
@@ -41,6 +42,21 @@ def test_a_value_that_is_not_known_is_not_passed_over():
         assert math.isnan(number([1.0, math.nan]).interval.high)
 
 
+@pytest.mark.parametrize("within", [REAL, POSITIVE, SHARE])
+def test_the_mean_of_what_is_infinite_is_not_known(within):
+    number = numbers.mean([0.5, math.inf], within=within)
+    assert np.isnan([number.value, *number.interval]).all()
+
+
+@pytest.mark.parametrize("odd", [0.0, -1e-17, math.inf, math.nan])
+def test_what_has_no_logarithm_is_not_known_and_costs_no_other_number(odd):
+    steep = numbers.slope([1.0, 2.0] * 3, [1.0, 2.0, odd, 2.0, 1.0, 2.0], [0, 0, 1, 1, 2, 2])
+    for number in (numbers.geometric_mean([1.0, odd, 2.0]), steep):
+        assert np.isnan([number.value, *number.interval]).all()
+        (finding,) = numbers.judged(STATEMENT, {"loss": number}).findings
+        assert (finding.verdict, finding.reason) == ("inconclusive", "the number is not known")
+
+
 @pytest.mark.parametrize(
     "number", [numbers.mean, numbers.geometric_mean, numbers.largest, numbers.smallest, numbers.extent]
 )
@@ -55,6 +71,13 @@ def test_a_slope_leaves_out_seeds_with_a_single_place():
     assert numbers.slope(one_more.alpha, one_more.loss, one_more.seed) == expected
     single = ROWS[ROWS.alpha == 1.0]
     assert numbers.slope(single.alpha, single.loss, single.seed) is None
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 6])
+def test_a_few_equal_numbers_have_no_spread_that_could_decide(count):
+    (finding,) = numbers.judged(STATEMENT, {"loss": numbers.mean([0.5] * count)}).findings
+    assert finding.verdict == ("inconclusive" if count == 2 else "supported")
+    assert ("gave the same number" in finding.reason) == (count < 6)
 
 
 def test_each_group_has_its_number_and_groups_without_one_are_left_out():

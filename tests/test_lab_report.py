@@ -199,6 +199,15 @@ def test_one_of_many_predictions_refutes_only_beyond_what_their_number_explains(
     assert many.judge({"q9": estimate(1.1, 1.0)}).verdict == "refuted"  # the only one measured
 
 
+def test_a_prediction_that_many_would_not_support_stays_supported_and_says_so():
+    many = Statement("c.", "[s]", tuple(Prediction(f"q{i}", Interval.at_most(0.0), "derived") for i in range(10)))
+    fair = {f"q{i}": estimate(-2.0, 0.5) for i in range(9)}
+    judgement = many.judge({**fair, "q9": estimate(-1.1, 1.0)})
+    assert judgement.verdict == "supported"
+    assert [finding.reason for finding in judgement.findings[:9]] == [""] * 9
+    assert judgement.findings[9].reason == "inside on its own, not when corrected for the number of predictions"
+
+
 @pytest.mark.slow
 def test_a_true_statement_is_seldom_refuted_however_many_predictions_it_has():
     many = Statement("c.", "[s]", tuple(Prediction(f"q{i}", Interval(0.0, 0.0), "derived") for i in range(10)))

@@ -18,11 +18,12 @@ from launch import environment
 
 from regimes.errors import Interrupted, RunFailed
 from regimes.lab.config import Settings
+from regimes.lab.grid import grid_points
 from regimes.lab.log import read_log
 from regimes.lab.report import Interval
 from regimes.lab.runs import RunFolder
 from regimes.lab.stamps import stamp
-from regimes.lab.sweep import SweepFailed, grid_points, rows_of, sweep
+from regimes.lab.sweep import SweepFailed, rows_of, sweep
 from regimes.lab.workers import worker_pool
 from regimes.threads import PER_THREAD
 

@@ -11,7 +11,7 @@ from regimes.experiments import load, names
 from regimes.lab.config import load as settings
 from regimes.lab.report import Interval
 from regimes.lab.statements import ONCE
-from regimes.lab.verification import reproduce, smoke_run, table_rows, verify
+from regimes.lab.verification import FEW_SEEDS, reproduce, smoke_run, table_rows, verify
 
 ROOT = Path(__file__).parent.parent
 
@@ -87,6 +87,15 @@ def test_one_seed_decides_nothing_even_where_its_intervals_are_points(tmp_path):
     assert found is not None
     assert found.judgement.verdict == "inconclusive"
     assert found.judgement.notes == (ONCE,)
+
+
+def test_two_seeds_and_an_axis_of_one_value_are_told(tmp_path):
+    sized = toy.Config(pause=0.001, seeds=2, x=[1.0, 2.0])
+    judgement = verify(toy, "toy", sized, tmp_path / "two").judgement
+    assert judgement.notes == (FEW_SEEDS,)
+    alone = SimpleNamespace(**{**vars(toy), "judge": lambda rows: toy.STATEMENT.judge({toy.SLOPE: Interval(2.0, 2.0)})})
+    judgement = verify(alone, "toy", toy.Config(pause=0.001, x=[2.0]), tmp_path / "one").judgement
+    assert judgement.notes == ("Of x only 2.0 was measured: the verdict says nothing of other values.",)
 
 
 def test_a_figure_that_fails_costs_neither_table_nor_result(tmp_path):

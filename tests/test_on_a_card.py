@@ -12,7 +12,7 @@ from regimes.experiments.least_action import cifar10_low_data, depth_without_bat
 from regimes.experiments.least_action.low_data import course as few_samples
 from regimes.experiments.mean_field import mean_field_resnet
 from regimes.lab.config import load
-from regimes.lab.sweep import grid_points
+from regimes.lab.grid import grid_points
 from regimes.machine import autocast
 from regimes.models.build import build
 from regimes.training.assemble import assemble, check

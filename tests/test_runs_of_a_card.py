@@ -22,11 +22,11 @@ from regimes.jobs.ot_gap import Config as GapConfig
 from regimes.jobs.ot_gap import start as ot_gap
 from regimes.lab import provenance
 from regimes.lab.config import load as settings
+from regimes.lab.grid import grid_points
 from regimes.lab.log import PointLog, Record
 from regimes.lab.merging import Part, merge
 from regimes.lab.runs import RunFolder
 from regimes.lab.stamps import stamp
-from regimes.lab.sweep import grid_points
 from regimes.lab.verification import conclude, verify
 from regimes.training import results
 from regimes.training.checkpoint import load_checkpoint, save_checkpoint

@@ -20,8 +20,8 @@ from regimes.experiments import load
 from regimes.experiments.lazy.lazy_cnn import runs
 from regimes.lab import config as configuration
 from regimes.lab.calls import unfinished
+from regimes.lab.grid import grid_points
 from regimes.lab.merging import Part
-from regimes.lab.sweep import grid_points
 from regimes.lab.tensor_files import read_tensors
 from regimes.lab.verification import verify
 from regimes.lab.workers import prepare_worker, worker_pool

@@ -11,13 +11,14 @@ from regimes import experiments
 from regimes.audit.history import Commit, History, Said, absent
 from regimes.lab.config import load
 from regimes.lab.console import track
+from regimes.lab.grid import grid_points
 from regimes.lab.kept import ends, fits
 from regimes.lab.log import read_log
 from regimes.lab.provenance import measuring
 from regimes.lab.runs import CONFIG, RUN, read_run
 from regimes.lab.stamps import KINDS, config_digest, statement_digest
 from regimes.lab.statements import Judgement
-from regimes.lab.sweep import grid_points, rows_of
+from regimes.lab.sweep import rows_of
 from regimes.lab.verification import judged
 
 TOLERANCE = 1e-6  # relative, of an interval judged again on another machine

@@ -60,7 +60,8 @@ def merge(
 ) -> None:
     """Join runs that are parts of one, and judge the whole.
 
-    Settings are those of the first run unless given; other ones agree, save those that say which points are measured.
+    Settings are those of the first run unless given; other ones agree, save those that say which points
+    are measured, or where.
     """
     from regimes.experiments import load, names
     from regimes.lab import config as configuration

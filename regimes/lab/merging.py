@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from regimes.errors import UserError, shown
+from regimes.lab.calls import describe
 from regimes.lab.config import Settings, dump, load
+from regimes.lab.grid import grid_points
 from regimes.lab.log import PointLog, Record, point_key, read_log
 from regimes.lab.runs import CONFIG, RunFolder, differences
-from regimes.lab.stamps import KINDS, refuse_unlike
-from regimes.lab.sweep import describe, grid_points, to_csv
+from regimes.lab.stamps import KINDS, PLACES, refuse_unlike
+from regimes.lab.sweep import to_csv
 from regimes.paths import refuse_twice
 
 
@@ -51,8 +53,8 @@ def name_of(run: Path) -> str:
 def merge(experiment: Any, name: str, runs: Sequence[Path], path: Path, config: Settings) -> Merged:
     """Bring the points of several runs of one statement together in the folder `path`, new or of the same settings.
 
-    The settings must agree; those that an experiment names in PLAN say what is measured, not how, and may differ:
-    `config` has the points that the whole run shall have.
+    The settings must agree, save those that say where and how fast (`stamps.PLACES`). Those that an experiment names in
+    PLAN say what is measured, not how, and may differ too: `config` has the points that the whole run shall have.
     ValueError: other settings, a point that `config` does not have, or one measured twice with unlike numbers; or a
     run that is named twice.
     """
@@ -81,7 +83,7 @@ def _refuse_other(experiment: Any, name: str, part: RunFolder, config: Settings)
     if part.name != name:
         raise UserError(f"{part.path} holds a run of {part.name!r}, not of {name!r}; merge runs of one statement.")
     held = dump(load(experiment.Config, part.path / CONFIG))
-    free = getattr(experiment, "PLAN", ())
+    free = {*PLACES, *getattr(experiment, "PLAN", ())}
     for key, other, wanted in differences(held, dump(config), ""):
         if key not in free:
             raise UserError(

@@ -65,13 +65,27 @@ class Number(_Triple):
 
 
 def mean(values: ArrayLike, **options: Any) -> Number | None:
-    """Arithmetic mean with the interval of `mean_interval`, which takes the options; None without values."""
-    return Number.of(mean_interval(values, **options)) if np.size(values) else None
+    """Arithmetic mean with the interval of `mean_interval`, which takes the options; None without values.
+
+    Not known if a value is infinite.
+    """
+    if not np.size(values):
+        return None
+    if np.isinf(np.asarray(values, dtype=float)).any():
+        return _unknown(np.size(values))
+    return Number.of(mean_interval(values, **options))
 
 
 def geometric_mean(values: ArrayLike, **options: Any) -> Number | None:
-    """Geometric mean with the interval of `geometric_mean_interval`, which takes the options; None without values."""
-    return Number.of(geometric_mean_interval(values, **options)) if np.size(values) else None
+    """Geometric mean with the interval of `geometric_mean_interval`, which takes the options; None without values.
+
+    Not known if a value has no finite logarithm: one ratio that is 0 or infinite does not cost the other numbers.
+    """
+    if not np.size(values):
+        return None
+    if not _have_logarithms(values):
+        return _unknown(np.size(values))
+    return Number.of(geometric_mean_interval(values, **options))
 
 
 def median(values: ArrayLike, level: float = LEVEL) -> Number | None:
@@ -95,8 +109,7 @@ def share(hits: ArrayLike, of: ArrayLike | None = None, groups: ArrayLike | None
         raise ValueError(f"share needs a group for each hit; got {len(labels)} groups for {sample.size} hits.")
     count = int(labels.max()) + 1
     if np.isnan(sample).any() or (of is not None and np.isnan(np.asarray(of, dtype=float)).any()):
-        nothing = Interval(np.nan, np.nan)
-        return Number.of(Estimate(np.nan, nothing, repetitions=count))
+        return _unknown(count)
     shares = np.bincount(labels, sample) / np.bincount(labels)
     return Number.of(share_interval(float(shares.sum()), count))
 
@@ -148,7 +161,7 @@ def slope(x: ArrayLike, y: ArrayLike, groups: ArrayLike, error: ArrayLike | None
     """Slope of log y against log x, the mean over groups (seeds), with the interval of `loglog_slope`.
 
     `error`: how far each y may be off; it becomes that of the slope. Groups with a single x are left out, as a run cut
-    short has them; None if no group remains.
+    short has them; None if no group remains. Not known if a value has no finite logarithm.
     """
     x, y, labels = (np.asarray(part) for part in (x, y, groups))
     whole = {label for label in labels.tolist() if len(np.unique(x[labels == label])) > 1}
@@ -156,6 +169,8 @@ def slope(x: ArrayLike, y: ArrayLike, groups: ArrayLike, error: ArrayLike | None
     if not kept.any():
         return None
     x, y, seeds = x[kept], y[kept], labels[kept].tolist()
+    if not (_have_logarithms(x) and _have_logarithms(y)):
+        return _unknown(len(whole))
     off = 0.0 if error is None else slope_error(x, y, np.asarray(error)[kept], groups=seeds)
     return Number.of(loglog_slope(x, y, groups=seeds), off)
 
@@ -225,6 +240,16 @@ def paired(first: Any, second: Any, combine: Callable[[Any, Any], Any]) -> Any:
     """combine(first, second) of two series by seed, for each seed that has both; NaN where one of the two is."""
     found = combine(first, second)
     return found[found.index.isin(first.index) & found.index.isin(second.index)].astype(float)
+
+
+def _have_logarithms(values: ArrayLike) -> bool:
+    sample = np.asarray(values, dtype=float)
+    return bool((np.isfinite(sample) & (sample > 0)).all())
+
+
+def _unknown(repetitions: int) -> Number:
+    """A number that is not known, of so many repetitions."""
+    return Number.of(Estimate(np.nan, Interval(np.nan, np.nan), repetitions=repetitions))
 
 
 def _point(value: Any, error: Any) -> Number:

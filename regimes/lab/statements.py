@@ -12,6 +12,7 @@ SMOKE = f"Smoke run: {NO_VERDICT}."
 Origin = Literal["published", "derived", "after a pilot", "chosen"]
 ERROR_FACTOR = 10.0
 FEW = 2  # repetitions that are few; one decides nothing
+ALIKE = 6  # repetitions: of fewer, least and largest hold the median with less than 95 %, so no spread says little
 ONCE = "One repetition has no interval and decides nothing."
 TWICE = "Two repetitions are few: Student's factor is then 12.7, and only large effects show."
 
@@ -86,8 +87,11 @@ class Judgement(NamedTuple):
             else finding
             for finding in self.findings
         ]
-        notes = tuple(dict.fromkeys((*self.notes, ONCE)))
-        return self._replace(verdict=overall(findings), findings=tuple(findings), notes=notes)
+        return self._replace(verdict=overall(findings), findings=tuple(findings)).with_notes(ONCE)
+
+    def with_notes(self, *notes: str) -> "Judgement":
+        """The same with further sentences; each stands once."""
+        return self._replace(notes=tuple(dict.fromkeys((*self.notes, *notes))))
 
     def of_smoke_run(self) -> "Judgement":
         """The same measurements without verdicts: a smoke run shows that the code runs, and claims nothing."""
@@ -134,7 +138,7 @@ class Statement(NamedTuple):
         A prediction is supported if the 95 % interval lies inside it, and refuted if the interval at level 1 − 0.05/k
         is disjoint from it, k the number of predictions that were measured; else it is inconclusive. A bare Interval
         has no sampling error. Each interval is widened first by 10 × its integration error. What was repeated once
-        decides nothing; what `measured` does not have is not measured.
+        decides nothing, nor do two that gave the same number; what `measured` does not have is not measured.
         The statement is not reproduced if a published baseline is missed; refuted if any prediction is; supported if
         all are; not measured if none is. A true statement is then refuted with a probability of at most 5 %, however
         many predictions it has and however they depend on each other (Bonferroni; Holm's method would refute the same
@@ -198,14 +202,19 @@ def _finding(prediction: Prediction, measured: Estimate, error: float, level: fl
     verdict, reason = _verdict(measured.interval.widened(by), corrected.widened(by), prediction.interval), ""
     if verdict != plain:
         reason = "below 10 × the integration error"
+    elif verdict == "supported" and not corrected.widened(by).inside(prediction.interval):
+        reason = "inside on its own, not when corrected for the number of predictions"
     elif verdict == "inconclusive" and measured.interval.disjoint(prediction.interval):
         reason = "outside on its own, not when corrected for the number of predictions"
     elif verdict == "inconclusive":
         known = not math.isnan(low + high)
         reason = "the interval lies partly in the predicted one" if known else "the number is not known"
-    if measured.repetitions is not None and measured.repetitions <= FEW:
-        reason = "one repetition decides nothing" if measured.repetitions <= 1 else "two repetitions are few"
-        verdict = "inconclusive" if measured.repetitions <= 1 else verdict
+    if (count := measured.repetitions) is not None and count <= FEW:
+        reason = "one repetition decides nothing" if count <= 1 else "two repetitions are few"
+        verdict = "inconclusive" if count <= 1 else verdict
+    if count is not None and 1 < count < ALIKE and low == high:
+        reason = f"all {count} repetitions gave the same number, which shows no spread"
+        verdict = "inconclusive" if count <= FEW else verdict
     return Finding(
         prediction.quantity,
         prediction.interval,

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 import shutil
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regimes.errors import Interrupted, RunFailed, UserError, out_of_memory
-from regimes.lab.calls import UNFINISHED, Point, measure_batch, unfinished
-from regimes.lab.calls import describe as describe
-from regimes.lab.config import Settings, refuse_huge
+from regimes.lab.calls import UNFINISHED, Point, describe, measure_batch, unfinished
+from regimes.lab.config import Settings
 from regimes.lab.console import track as show_progress
 from regimes.lab.fields import TABLE, read_table, value_of
+from regimes.lab.grid import calls_of_measure, grid_points, is_joint
 from regimes.lab.log import LOG, PointLog, Record, point_key, read_log
 from regimes.lab.runs import RunFolder
 from regimes.lab.stamps import refuse_unlike
@@ -22,7 +21,6 @@ from regimes.lab.stamps import refuse_unlike
 if TYPE_CHECKING:
     import pandas
 
-MOST = 1_000_000  # seeds: their points are listed in memory
 Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
@@ -65,14 +63,9 @@ def sweep(
     after the finished points were kept.
     """
     points = grid_points(experiment, config)
-    joint = getattr(experiment, "JOINT", False)
-    batches = _cut(_batches(experiment, config, points), 1 if joint else parts)
-    if len(batches) < parts:
-        raise UserError(
-            f"the sweep has {len(batches)} calls of measure, too few for {parts} parts: take at most {len(batches)}"
-        )
+    batches = calls_of_measure(experiment, config, parts)
     log = PointLog(folder.path)
-    held = _resume(log, folder, points, batches, joint=joint, single=hasattr(config, "ensemble"))
+    held = _resume(log, folder, points, batches, joint=is_joint(experiment), single=hasattr(config, "ensemble"))
     refuse_unlike(str(folder.path), held.values(), stamp or {})
     waiting = [
         rest
@@ -108,29 +101,6 @@ def sweep(
         kept = f"; all other rows are kept in {folder.path}" if held else ""
         raise _failed(failures, len(batches), kept) from failures[0].error
     return to_frame(records)
-
-
-def grid_points(experiment: Any, config: Settings) -> list[Point]:
-    """The points of an experiment: its own `points(config)`, or the product of the axes GRID, first axis slowest.
-
-    The values of an axis are the list of that name in the configuration; the axis "seed" is 0..seeds−1.
-    """
-    refuse_huge(config)
-    if (seeds := getattr(config, "seeds", 1)) > MOST:
-        raise UserError(f"the number of seeds needs to be at most {MOST:,}; got {seeds:,}")
-    if hasattr(experiment, "points"):
-        points = [dict(point) for point in experiment.points(config)]
-    else:
-        axes = {axis: _axis_values(config, axis) for axis in experiment.GRID}
-        points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    if not points:
-        raise UserError("the grid needs at least one point; got none: give every axis at least one value")
-    seen: set[str] = set()
-    for point in points:
-        if point_key(point) in seen:
-            raise UserError(f"the grid holds the point {describe(point)} twice; give every axis different values")
-        seen.add(point_key(point))
-    return points
 
 
 class Measured(NamedTuple):
@@ -189,43 +159,6 @@ def to_csv(records: Sequence[Record]) -> str:
     writer.writeheader()
     writer.writerows(lines)
     return buffer.getvalue()
-
-
-def _axis_values(config: Settings, axis: str) -> list[Any]:
-    if axis == "seed" and not hasattr(config, "seed"):
-        seeds = int(getattr(config, "seeds", 0))
-        if seeds < 1:
-            raise UserError(f"the number of seeds needs to be at least 1; got {seeds}")
-        return list(range(seeds))
-    if not hasattr(config, axis):
-        raise ValueError(f"the grid's axis {axis!r} needs a list of that name in the configuration; it has none")
-    values = getattr(config, axis)
-    if isinstance(values, (list, tuple)) and not values:
-        raise UserError(f"the axis {axis!r} of the grid needs at least one value; got an empty list")
-    return list(values) if isinstance(values, (list, tuple)) else [values]
-
-
-def _batches(experiment: Any, config: Settings, points: list[Point]) -> list[list[Point]]:
-    """The points of each call, in the order of their first ones."""
-    batched, most = getattr(experiment, "BATCHED", ("seed",)), getattr(config, "ensemble", len(points))
-    batches: list[list[Point]] = []
-    growing: dict[str, list[Point]] = {}
-    for point in points:
-        key = point_key({axis: value for axis, value in point.items() if axis not in batched})
-        if key not in growing or len(growing[key]) == most:
-            growing[key] = []
-            batches.append(growing[key])
-        growing[key].append(point)
-    return batches
-
-
-def _cut(batches: list[list[Point]], parts: int) -> list[list[Point]]:
-    """The batches, cut into pieces of about equal size if there are fewer than parts."""
-    pieces = min(-(-parts // len(batches)), max(map(len, batches)))
-    if pieces == 1:
-        return batches
-    cut = [batch[i * len(batch) // pieces : (i + 1) * len(batch) // pieces] for batch in batches for i in range(pieces)]
-    return [piece for piece in cut if piece]
 
 
 def _resume(

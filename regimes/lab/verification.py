@@ -2,6 +2,7 @@
 
 import shlex
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,17 +11,22 @@ from regimes.lab.cluster import cluster
 from regimes.lab.config import Settings, dump, load, override
 from regimes.lab.drawing import attempt
 from regimes.lab.folders import shipped_with, what
+from regimes.lab.grid import calls_of_measure, grid_points
 from regimes.lab.log import names_its_fields
 from regimes.lab.merging import Part
 from regimes.lab.provenance import git_state
 from regimes.lab.report import Judgement, write_result
 from regimes.lab.runs import CONFIG, MISSING, RunFolder, differences
 from regimes.lab.stamps import PLACES, stamp
-from regimes.lab.sweep import grid_points, rows_of, sweep
+from regimes.lab.statements import FEW
+from regimes.lab.sweep import rows_of, sweep
 from regimes.lab.workers import worker_pool
 
 if TYPE_CHECKING:
     import pandas
+
+
+FEW_SEEDS = "Two seeds are few, also for what has to hold in every run."
 
 
 class Conclusion(NamedTuple):
@@ -48,14 +54,15 @@ def verify(
 
     A `part` of a run is measured only: there is no conclusion before it is merged with the others. `scheduler` is the
     address of a Dask scheduler, whose workers take the place of those here. Rows by other code than that of now are
-    added to a run only with `across_commits`. `data` is the digest of the data sets, for the stamp of the rows.
+    added to a run only with `across_commits`. `data` is the digest of the data sets, for the stamp of the rows: their
+    files may lie in another folder than before, and rows of other files are refused.
     """
-    grid_points(experiment, config)
+    calls_of_measure(experiment, config, 1 if part is None else part.of)  # before a run is moved aside
     if scheduler is not None and workers != 1:
         raise UserError(f"give either workers here or a cluster, not both; got workers={workers} and {scheduler}.")
     with (
         worker_pool(workers) if scheduler is None else cluster(scheduler) as pool,
-        RunFolder.open(path, name, config, fresh=fresh, across_commits=across_commits) as folder,
+        RunFolder.open(path, name, config, fresh=fresh, free=("data_dir",), across_commits=across_commits) as folder,
     ):
         mark = stamp(experiment, config, data=data, commit=folder.commit)
         if part is not None:
@@ -111,14 +118,24 @@ def judged(
 ) -> Judgement:
     """What the experiment says of the rows; one seed decides nothing, and a smoke run claims nothing.
 
-    Nor does a run with fewer points than are planned; points: both, where they are known.
+    Nor does a run with fewer points than are planned; points: both, where they are known. That there are two seeds, or
+    one value of an axis that the settings give several by default, is told.
     """
-    judgement = experiment.judge(rows)
-    if "seed" in rows and rows.seed.nunique() == 1:
-        judgement = judgement.of_one_seed()
+    judgement = experiment.judge(rows).with_notes(*_narrow(experiment, config))
+    if "seed" in rows and (seeds := rows.seed.nunique()) <= FEW:
+        judgement = judgement.of_one_seed() if seeds == 1 else judgement.with_notes(FEW_SEEDS)
     if smoke_run(experiment, config):
         judgement = judgement.of_smoke_run()
     return judgement if points is None else judgement.of_points(*points)
+
+
+def _narrow(experiment: Any, config: Settings) -> Iterator[str]:
+    """A sentence for each axis of the grid of which one value was measured, where by default there are several."""
+    usual, held = dump(type(config)()), dump(config)
+    for axis in experiment.GRID:
+        lists = usual.get(axis), held.get(axis)
+        if all(isinstance(values, list) for values in lists) and len(held[axis]) == 1 < len(usual[axis]):
+            yield f"Of {axis} only {held[axis][0]} was measured: the verdict says nothing of other values."
 
 
 def _lost_field(error: Exception, rows: "pandas.DataFrame") -> str | None:
