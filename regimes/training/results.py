@@ -18,6 +18,7 @@ from regimes.modules.modes import with_running_statistics
 from regimes.training.assemble import Setup
 from regimes.training.checkpoint import FIT, RESULT
 from regimes.training.config import StepSettings
+from regimes.training.idle import idle
 from regimes.training.metrics import TIME_NUMBERS, Evaluation, costs, known, sentence
 
 COLUMNS = {
@@ -290,5 +291,5 @@ def description(setup: Setup, config: StepSettings, done: int, total: int) -> st
         f"{total:,} steps of batch {config.batch}{f', {done:,} done' if done else ''}. "
         f"{f'max_steps ends it before the learning rate is 0, after {whole:,} steps. ' if falling else ''}"
         f"The best epoch is chosen by {chosen}"
-        f"{'; the test samples are measured at the end alone' if tests else ''}."
+        f"{'; the test samples are measured at the end alone' if tests else ''}.{idle(config)}"
     )
