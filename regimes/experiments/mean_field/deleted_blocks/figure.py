@@ -45,9 +45,9 @@ def draw(rows: "DataFrame") -> "Figure":
         seeds = rows.seed.nunique()
         figures.explain(
             made,
-            f"Means of {seeds} seeds, right geometric; {figures.intervals('bands', seeds)}. Left: of each kind the "
-            f"deepest nets that err on at most {WORKS:g} % as a whole{_told(left_out)}. Dashed: departure of the change "
-            "from the sum of those of the single blocks.",
+            f"Means of {seeds} seeds, right geometric; {figures.intervals('bands', seeds)}. "
+            f"Left: of each kind the deepest nets that err on at most {WORKS:g} % as a whole{_told(left_out)}. "
+            "Dashed: departure of the change from the sum of those of the single blocks.",
         )
     return made
 
