@@ -211,9 +211,10 @@ class ScaledImages(IntEnum):
 
 @unique
 class Robust(IntEnum):
-    """Nets that are certified and attacked."""
+    """Nets that are certified and attacked: weights, and which test images are attacked."""
 
     WEIGHTS = 121
+    ATTACKED = 122
 
 
 @unique

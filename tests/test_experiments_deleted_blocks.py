@@ -46,11 +46,25 @@ def test_rows_that_obey_support_the_statement_and_each_broken_prediction_refutes
     assert deleted_blocks.draw(made()).axes
 
 
-def test_plain_nets_of_a_depth_that_did_not_train_count_too():
+def test_where_plain_nets_have_not_trained_the_others_can_refute_but_not_support():
+    for plain, verdict in ((80.0, "inconclusive"), (10.0, "refuted")):
+        rows = made(plain=plain)
+        rows.loc[(rows.net == PLAIN) & (rows.layers == 32), "test_error"] = 90.0
+        found = deleted_blocks.judge(rows).findings[-1]
+        assert (found.quantity, found.verdict) == (deleted_blocks.DESTROYED, verdict)
+        assert found.value == pytest.approx(plain, rel=0.02)
+        words = " ".join(text.get_text().replace("\n", " ") for text in deleted_blocks.draw(rows).texts)
+        assert "(so not plain, L = 32)" in words
+
+
+def test_a_rise_between_distant_numbers_of_deletions_may_be_that_of_one():
     rows = made()
-    deep = (rows.net == PLAIN) & (rows.layers == 32)
-    rows.loc[deep, "test_error"] = 90.0
-    assert deleted_blocks.judge(rows).findings[-1].verdict == "refuted"
+    rows.loc[(rows.net == MEAN_FIELD) & (rows.layers == 32) & (rows.deleted >= 32), "test_error"] = 95.0
+    (found,) = [one for one in deleted_blocks.judge(rows).findings if one.quantity == deleted_blocks.JUMP]
+    before = rows[(rows.net == MEAN_FIELD) & (rows.layers == 32) & (rows.deleted == 23)].test_error.mean()
+    assert found.value == pytest.approx(95.0 - before)
+    assert found.verdict == "inconclusive"
+    assert found.measured.low < (95.0 - before) / 9 < 10 < found.measured.high
 
 
 def test_rows_of_some_nets_are_judged_as_far_as_they_go():

@@ -50,7 +50,31 @@ def test_steps_are_chosen_on_problems_that_are_not_judged():
 
 def test_a_run_that_has_diverged_has_all_of_its_risk_left():
     rows = pd.DataFrame({"risk_0": [2.0, 2.0, 2.0, 2.0], "risk_5": [float("inf"), float("nan"), 1.0, 0.0]})
-    assert share(rows, 5).tolist() == [1.0, 1.0, 0.5, 1e-12]
+    assert share(rows, 5).fillna(-1.0).tolist() == [1.0, -1.0, 0.5, 1e-12]
+
+
+def test_a_risk_that_is_not_known_is_no_divergence():
+    rows = made()
+    rows.loc[(rows.arm == "fixed") & (rows.rate == 0.1), "risk_20"] = float("nan")
+    verdicts = {finding.quantity: finding.verdict for finding in depth_coordinate.judge(rows).findings}
+    assert verdicts[depth_coordinate.SAME] == verdicts[depth_coordinate.BEST] == "not measured"
+    assert verdicts[depth_coordinate.MOVED] == "supported"
+    some = made()
+    some.loc[(some.arm == "fixed") & (some.rate == 0.1) & (some.seed == 7), "risk_20"] = float("nan")
+    found = {finding.quantity: finding for finding in depth_coordinate.judge(some).findings}
+    assert found[depth_coordinate.SAME].verdict == "inconclusive"
+    assert found[depth_coordinate.BEST].verdict == "supported"
+    assert set(depth_coordinate.table(some).query("arm == 'fixed'").diverged) == {"", "0 of 15"}
+
+
+def test_changes_of_places_are_shown_by_relative_step():
+    rows = made()
+    rows.loc[(rows.arm == "times") & (rows.relative == 0.1), "moved"] = 0.0  # the best one
+    judged = depth_coordinate.judge(rows)
+    assert (judged.findings[-1].value, judged.findings[-1].verdict) == (0.0, "refuted")
+    words = "relative step {}, all r: share of nets in which blocks have changed places"
+    assert [judged.merits[words.format(relative)] for relative in (0.1, 1)] == [0.0, 1.0]
+    assert set(depth_coordinate.table(rows).query("arm == 'times'")["blocks changed places"]) == {"0 of 15"}
 
 
 @pytest.mark.slow

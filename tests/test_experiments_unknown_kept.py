@@ -23,7 +23,6 @@ FLAGS = {"reached", "trained", "stopped"}
 DIVERGED = {"train_risk"}
 DATA = {
     "cifar10_low_data": DIVERGED,
-    "depth_coordinate": {"risk_"},  # a run that has diverged has all of its risk left
     "depth_without_batch_norm": DIVERGED,
     "infinite_width": {"sources"},
     "mnist_low_data": {*DIVERGED, "equal_epoch"},

@@ -4,7 +4,8 @@ z⁺ = z − h Aᵀσ(Az + b) with h = 2/‖A‖² brings no two states apart; w
 bounded, the whole net has a Lipschitz constant that a library can prove. If the outputs of class i and j differ by m
 and f_i − f_j is L_ij-Lipschitz, no change shorter than m/L_ij brings i below j. This is a theorem on the weights as
 they are, for every change and not only for those that an attack finds. So a certified image can never be broken: if one
-is, a bound, the arithmetic or the attack's bookkeeping is wrong. It is counted image by image.
+is, a bound, the arithmetic or the attack's bookkeeping is wrong. It is counted image by image. The images attacked are
+drawn by the seed; in runs before 30 November 2026 they were the first of all, the same for every seed.
 
 How much accuracy remains certified is no theorem. Published for MNIST at ε = 1.58 in units of the image in [0, 1]:
 92.4 % right, 48.0 % certified [LeeLeePark2020]. The goal was chosen before any net was trained. A pilot in plain torch,
@@ -22,6 +23,7 @@ from regimes.experiments.control.contractive_robustness.config import Config as 
 from regimes.experiments.control.contractive_robustness.config import points as points
 from regimes.experiments.control.contractive_robustness.figure import NAMES, SHOWN
 from regimes.experiments.control.contractive_robustness.figure import draw as draw
+from regimes.experiments.control.contractive_robustness.numbers import kept_more
 from regimes.experiments.control.contractive_robustness.runs import measure as measure
 from regimes.lab.averages import average, most
 from regimes.lab.numbers import cells, judged, largest, mean, paired
@@ -44,7 +46,6 @@ STATEMENT = Statement(
     source="[MeunierDelattre2022]",
     predictions=(
         Prediction(BROKEN, Interval(0.0, 0.0), "derived"),
-        Prediction(ABOVE, Interval(-1.0, 0.0), "derived"),
         Prediction(CLEAN, Interval(0.97, 1.0), "chosen"),
         Prediction(CERTIFIED, Interval(0.5, 1.0), "chosen"),
         Prediction(KEPT, Interval(0.2, 1.0), "chosen"),
@@ -68,13 +69,12 @@ def judge(rows: "DataFrame") -> Judgement:
     certified = {net: mean(_of(rows, net, "certified")) for net in NAMES}
     found = {
         BROKEN: largest(rows.broken),
-        ABOVE: largest(rows.certified_part - rows.attacked),
         CLEAN: mean(clean[CONTRACTIVE]),
         CERTIFIED: certified[CONTRACTIVE],
-        KEPT: mean(paired(attacked[CONTRACTIVE], attacked[PLAIN], lambda one, other: one - other)),
+        KEPT: kept_more(attacked[CONTRACTIVE], attacked[PLAIN], _of(rows, CONTRACTIVE, "attacked_images")),
         APART: mean(paired(clean[PLAIN], clean[CONTRACTIVE], lambda one, other: one - other)),
     }
-    merits: dict[str, Any] = {}
+    merits: dict[str, Any] = {ABOVE: largest(rows.certified_part - rows.attacked)}  # above 0 only if one is broken
     for net, name in NAMES.items():
         merits[f"{name}, MNIST: attacked at ε = {SIZE}"] = mean(attacked[net])
         if net != CONTRACTIVE:
@@ -84,7 +84,7 @@ def judge(rows: "DataFrame") -> Judgement:
 
 
 def table(rows: "DataFrame") -> "DataFrame":
-    """Accuracy of each net at each ε: clean and certified of all test images, attacked of the first of them alone."""
+    """Accuracy of each net at each ε: clean and certified of all test images, attacked of some of them alone."""
     import pandas
 
     lines = []

@@ -24,7 +24,7 @@ class Task(Settings):
     train_size: int | None = Field(400, ge=1, description="training images; null: all that validation leaves")
     validation: int = Field(100, ge=1, description="images that say when the plain net has learned enough")
     test_size: int | None = Field(100, ge=1, description="test images, of which certificates are counted; null: all")
-    attacked: int = Field(20, ge=1, description="of these, so many are attacked")
+    attacked: int = Field(20, ge=1, description="of these, so many are attacked, drawn by the seed")
     epsilon: tuple[Positive, ...] = Field((0.2, 0.5), min_length=1, description="sizes of changes, Euclidean")
     augment: bool = Field(False, description="random crop and flip")
     epochs: int = Field(4, ge=1, description="passes over the training images")

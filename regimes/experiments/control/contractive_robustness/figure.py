@@ -42,7 +42,7 @@ def draw(rows: "DataFrame") -> "Figure":
         panels[0][0].set_ylabel("accuracy")
         figures.legend(made, *panels[0], ncols=len(set(rows.net)))
         words = (
-            "Certified: of all test images, at ε = 0 their clean accuracy. Attacked and *: of the first of them alone, "
+            "Certified: of all test images, at ε = 0 their clean accuracy. Attacked and *: of so many of them alone, "
         )
         words += "where no attack can come below the certificate of its net. " + " ".join(_counted(rows, sets))
         figures.explain(made, words)

@@ -1,4 +1,4 @@
-"""A net is trained, its certificates are counted on all test images, and the first of these are attacked.
+"""A net is trained, its certificates are counted on all test images, and some of these are attacked.
 
 Images have values from 0 to 1 and no other normalisation: ε is in these units. 1-Lipschitz nets minimise the margin
 cross-entropy of `margin_cross_entropy`; the plain net the cross-entropy, and it stops at the first look at which its
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -64,7 +65,7 @@ def _run(config: Config, dataset: str, name: str, seed: int, folder: Path | None
     parts = parts._replace(normalise=parts.normalise._replace(mean=mean, deviation=deviation))
     net = start(name, task, parts, seed)
     steps = train(name, net, task, parts, seed, folder)
-    return look(fixed(net), task, config, parts, steps)
+    return look(fixed(net), task, config, parts, steps, attacked(task, len(parts.test.labels), seed))
 
 
 def start(name: str, task: Task, parts: Classification, seed: int) -> nn.Module:
@@ -113,10 +114,20 @@ def _accuracy(net: nn.Module, parts: Classification) -> float:
     return float((outputs.argmax(1) == parts.validation.labels).double().mean())
 
 
+def attacked(task: Task, images: int, seed: int) -> Int[Tensor, " attacked"]:
+    """Which test images are attacked: drawn by the seed, the same for all nets."""
+    return torch.randperm(images, generator=generator(seed, Robust.ATTACKED))[: task.attacked]
+
+
 def look(
-    net: nn.Module, task: Task, config: Config, parts: Classification, steps: dict[str, float]
+    net: nn.Module,
+    task: Task,
+    config: Config,
+    parts: Classification,
+    steps: dict[str, float],
+    some: Int[Tensor, " attacked"],
 ) -> list[dict[str, Any]]:
-    """A row for each ε.
+    """A row for each ε; `some` of the images are attacked.
 
     clean, certified: shares of all test images that are right, and right with a radius of at least ε.
     certified_part, attacked: on the images that were attacked, shares that are certified, and that are right and
@@ -127,7 +138,6 @@ def look(
         chosen = torch.cat([net.double()(part.double()).argmax(1) for part in x.split(CHUNK)])
     right, radius = chosen == labels, certified_radius(net, x, batch=CHUNK)
     constant = lipschitz_bound(net)
-    some = slice(0, task.attacked)
     net.float()
     changes = [
         smallest_changes(net, images, own, task.epsilon, config.attack, config.steps)

@@ -40,7 +40,7 @@ def draw(rows: "DataFrame") -> "Figure":
             "Growth ‖z(t)‖/‖z(0)‖ of the first net of each kind at speed 1 (or the fastest below), between what its "
             "eigenvalues say and what its logarithmic norm allows. Speeds: marks of the kinds side by side, geometric "
             f"means over at most {nets} nets; {figures.intervals('bands', nets)}; white dots: closed form of the "
-            "linear ones; dashed: tenfold."
+            "linear ones; dashed: no growth."
         )
         figures.explain(made, words)
     return made
@@ -68,5 +68,5 @@ def _speeds(ax: "Axes", rows: Any, names: list[str]) -> None:
         if "tanh" not in name:
             where = [at + 0.04 * (place - (len(names) - 1) / 2) for at in closed.index]
             ax.plot(where, closed, linestyle="", marker=".", markersize=2, color="white", zorder=3)
-    ax.axhline(10, color=figures.GREY, linestyle="--", linewidth=1)
+    ax.axhline(1, color=figures.GREY, linestyle="--", linewidth=1)
     ax.set(yscale="log", xlabel="speed of rotation c", ylabel="growth at the end", title="speeds")

@@ -20,7 +20,7 @@ class Config(Settings):
     )
     seeds: int = Field(2, ge=1, description="repetitions: weights and starts drawn afresh")
     layers: int = Field(200, ge=40, description="depth over which energies are followed, each layer one step")
-    size: float = Field(0.2, gt=0, description="step h of these layers")
+    size: float = Field(0.2, gt=0, description="step h of these layers, by every method")
     shorter: float = Field(0.05, gt=0, le=1, description="times of the runs for the orders, as a share of the real one")
     half: int = Field(2, ge=1, description="features of z, and as many of p")
     hidden: int = Field(4, ge=1, description="rows of A")

@@ -47,7 +47,7 @@ def draw(rows: "DataFrame") -> "Figure":
         figures.legend(made, *panels, title="method: exponent in the depth, order in h", ncols=3)
         seeds = rows.seed.nunique()
         words = f"Geometric means of {seeds} networks; {figures.intervals('bands', seeds)}. Left: over the second half "
-        words += "of so many layers, at the longest step of each method. Right: dK/dt, the drift, is the slope of K "
+        words += "of so many layers, with one step h for all methods. Right: dK/dt, the drift, is the slope of K "
         figures.explain(made, words + "against time by least squares.")
     return made
 

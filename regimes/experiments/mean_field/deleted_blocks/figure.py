@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from regimes.experiments.mean_field.deleted_blocks.config import MEAN_FIELD
-from regimes.experiments.mean_field.deleted_blocks.numbers import PERCENT, deepest, trained
+from regimes.experiments.mean_field.deleted_blocks.numbers import PERCENT, WORKS, deepest, trained
 from regimes.lab import figures
 from regimes.lab.numbers import each, geometric_mean, mean
 
@@ -16,8 +16,12 @@ def draw(rows: "DataFrame") -> "Figure":
     """Errors of the deepest nets of each kind; outputs of the residual nets of all depths."""
     made, (left, right) = figures.figure(1, 2, width=figures.DOUBLE, height=3.2)
     with figures.style():
+        left_out = []
         for number, net in enumerate(dict.fromkeys(rows.net)):
-            some = deepest(trained(rows[rows.net == net]), net)
+            kept = trained(rows[rows.net == net])
+            depths = sorted(set(rows.layers[rows.net == net]) - set(kept.layers))
+            left_out += [f"{net}, L = {layers}" for layers in depths]
+            some = deepest(kept, net)
             if some.empty:
                 continue
             found = each(some, "deleted", lambda part: mean(part.test_error, within=PERCENT))
@@ -41,7 +45,13 @@ def draw(rows: "DataFrame") -> "Figure":
         seeds = rows.seed.nunique()
         figures.explain(
             made,
-            f"Means of {seeds} seeds, right geometric; {figures.intervals('bands', seeds)}. Dashed: departure "
-            "of the change from the sum of those of the single blocks.",
+            f"Means of {seeds} seeds, right geometric; {figures.intervals('bands', seeds)}. "
+            f"Left: of each kind the deepest nets that err on at most {WORKS:g} % as a whole{_told(left_out)}. "
+            "Dashed: departure of the change from the sum of those of the single blocks.",
         )
     return made
+
+
+def _told(left_out: list[str]) -> str:
+    """The nets that have not trained."""
+    return f" (so not {'; '.join(left_out)})" if left_out else ""

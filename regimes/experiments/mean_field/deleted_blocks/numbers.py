@@ -1,9 +1,11 @@
 """Changes by deletion, grouped once for verdict, table and figure."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from regimes.lab.numbers import Number, geometric_mean, mean, slope
-from regimes.lab.report import Interval
+from regimes.lab.intervals import LEVEL
+from regimes.lab.numbers import Number, each, geometric_mean, mean, means, slope, worst
+from regimes.lab.report import Estimate, Interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -22,7 +24,7 @@ def deepest(rows: "DataFrame", net: str) -> Any:
 
 def trained(some: Any) -> Any:
     """The rows of the depths at which the whole nets err on at most WORKS percent of the test samples, in the mean."""
-    whole = some[some.deleted == 0].groupby("layers").test_error.mean()
+    whole = means(some[some.deleted == 0].groupby("layers").test_error)
     return some[some.layers.isin(whole.index[whole <= WORKS])]
 
 
@@ -54,10 +56,38 @@ def rise(some: Any, deleted: int = 1) -> Number | None:
 
 
 def largest_rise(some: Any) -> Number | None:
-    """The largest rise of the test error by one more deletion, of each seed, in points: mean over the seeds."""
+    """The largest rise of the test error by one more deletion, of each seed, in points: mean over the seeds.
+
+    Between two numbers of deletions that are not neighbours, one deletion may have caused all of the rise, and one at
+    least has caused an even part of it. The value supposes the former; the interval holds both.
+    """
     by = some.pivot(index="seed", columns="deleted", values="test_error")
     numbers = by.columns.to_numpy(dtype=float)
     if len(numbers) < 2:
         return None
-    steps = by.diff(axis=1).iloc[:, 1:] / (numbers[1:] - numbers[:-1])
-    return mean(steps.max(axis=1, skipna=False), within=POINTS)
+    risen = by.diff(axis=1).iloc[:, 1:]
+    even, whole = (
+        mean(steps.max(axis=1, skipna=False), within=POINTS) for steps in (risen / (numbers[1:] - numbers[:-1]), risen)
+    )
+    return _between(even.estimate.at, whole) if even and whole else None
+
+
+def least_rise(some: Any) -> Number | None:
+    """The least rise by one deletion of all depths; of those that have trained, an upper bound where others have not.
+
+    Nets that err on more than WORKS percent have little to lose: how they would fare, had they trained, is not known.
+    """
+    kept = trained(some)
+    least = worst(each(kept, "layers", rise).values(), lambda number: -number.value)
+    if least is None or kept.layers.nunique() == some.layers.nunique():
+        return least
+    return _between(lambda level: POINTS, least)
+
+
+def _between(low: Callable[[float], Interval], high: Number) -> Number:
+    """From the lower ends of an interval at each level to the upper ends of a number."""
+
+    def at(level: float) -> Interval:
+        return Interval(low(level).low, high.estimate.at(level).high)
+
+    return Number.of(Estimate(high.value, at(LEVEL), at, high.estimate.repetitions))

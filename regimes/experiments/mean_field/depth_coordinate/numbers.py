@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regimes.lab.numbers import Number, geometric_mean, paired
+from regimes.lab.numbers import Number, each, geometric_mean, means, paired
+from regimes.lab.numbers import share as share_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -14,7 +15,7 @@ PART = 4  # one of so many problems is for the choice of the steps
 
 
 def finished(rows: "DataFrame") -> Any:
-    """The rows of the runs, with what is left at the end; a run that has diverged has the whole risk left."""
+    """The rows of the runs, with what is left at the end; a run that has diverged (∞) has the whole risk left."""
     found: Any = rows[rows.kind == "run"].dropna(axis=1, how="all")
     last = max(steps(found))
     return found.assign(left=share(found, last))
@@ -26,8 +27,8 @@ def steps(some: Any) -> list[int]:
 
 
 def share(some: Any, step: int) -> Any:
-    """The share of the risk that is left at a step, between FLOOR and 1."""
-    return (some[f"risk_{step}"].fillna(np.inf) / some.risk_0).clip(FLOOR, 1.0)
+    """The share of the risk that is left at a step, between FLOOR and 1; NaN where it is not known."""
+    return (some[f"risk_{step}"] / some.risk_0).clip(FLOOR, 1.0)
 
 
 def for_choice(some: Any) -> Any:
@@ -36,11 +37,10 @@ def for_choice(some: Any) -> Any:
 
 
 def best(some: Any) -> tuple[float, float] | None:
-    """(relative, rate) of the least geometric mean on the problems that choose."""
+    """(relative, rate) of the least geometric mean on the problems that choose; None if one mean is not known."""
     chosen = some[for_choice(some)]
-    if chosen.empty:
-        return None
-    return np.log(chosen.left).groupby([chosen.relative, chosen.rate]).mean().idxmin()
+    found = means(np.log(chosen.left).groupby([chosen.relative, chosen.rate]))
+    return None if found.empty or found.isna().any() else found.idxmin()
 
 
 def judged_runs(some: Any, relative: float, rate: float) -> Any:
@@ -65,3 +65,14 @@ def at_rate(found: Any, arm: str, rate: float) -> Any:
 def ratio(one: Any, other: Any) -> Number | None:
     """What one has left over what the other has, paired by problem: geometric mean."""
     return geometric_mean(paired(one.set_index("seed").left, other.set_index("seed").left, lambda a, b: a / b))
+
+
+def changed_places(some: Any) -> Number | None:
+    """The share of nets in which blocks have changed places; only problems count as repetitions."""
+    return share_of(some.moved > 0, some.moved, some.seed)
+
+
+def by_relative(found: Any, arm: str) -> dict[Any, Number]:
+    """`changed_places` of the judged problems at all rates, by relative step."""
+    some = found[found.arm == arm]
+    return each(some[~for_choice(some)], "relative", changed_places)
