@@ -100,7 +100,8 @@ def judge(rows: "DataFrame") -> Judgement:
 
 def _at_both(least: Any, most: Any, name: str, column: str, combine: Any) -> Any:
     """combine(smallest α, largest α) of a column of one activation, paired by seed."""
-    return paired(*(by_seed(some[some.activation == name], column) for some in (least, most)), combine)
+    rich, lazy = (by_seed(some[some.activation == name], column) for some in (least, most))
+    return paired(rich, lazy, combine)
 
 
 def table(rows: "DataFrame") -> "DataFrame":

@@ -75,7 +75,9 @@ def exponents(rows: "DataFrame", name: str) -> dict[str, Number]:
 
 def judge(rows: "DataFrame") -> Judgement:
     """The exponents against those of the theorem."""
-    found = {f"{start}: {name}": one for name in QUANTITIES for start, one in exponents(rows, name).items()}
+    found: dict[str, Number | None] = {
+        f"{start}: {name}": one for name in QUANTITIES for start, one in exponents(rows, name).items()
+    }
     found[PARITY] = found.pop("doubled: outputs", None)
     worst = {f"largest error / {name}": largest(rows[f"{name}_error"] / rows[name]) for name in QUANTITIES}
     return judged(STATEMENT, found, worst)
