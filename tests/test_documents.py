@@ -238,7 +238,7 @@ def test_a_page_of_findings_says_the_verdict_under_each_heading(tmp_path):
     known = {"lazy_rate": "A rate", "circles": "Circles"}
     new = with_results(page, tmp_path, known, {"lazy_rate": "lazy", "circles": "least_action"})
     links = "[Table](../results/lazy_rate/table.md), [figure](../results/lazy_rate/figure.png)"
-    assert new.startswith(f"### lazy_rate\n\n*Supported; 10 of 10 predictions supported. {links}.*\n\nText.\n\n")
+    assert new.startswith(f"### lazy_rate\n\n*Supported; 9 of 9 predictions supported. {links}.*\n\nText.\n\n")
     assert "### circles\n\n*Not run.*\n\nMore." in new
     assert new.endswith("### Words\n\n*Stays.*\n")
     page.write_text(new)

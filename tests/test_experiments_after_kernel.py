@@ -54,6 +54,20 @@ def test_runs_that_did_not_come_to_the_loss_do_not_count():
     assert judge(made_up(reached=0.0)).verdict == "not measured"
 
 
+def test_without_the_mean_field_scale_nothing_is_said_of_it():
+    rows = made_up(near=0.9)
+    found = {one.quantity: one.verdict for one in judge(rows[rows.alpha >= 100]).findings}
+    assert {name for name, verdict in found.items() if verdict == "not measured"} == {BETTER, NEAR, ERRORS, LABELS}
+    assert found[AFTER_RATE] == "supported"
+
+
+def test_the_difference_from_the_start_kernel_stands_beside_that_from_the_after_kernel():
+    rows = made_up(error=0.01).assign(start_error=0.05)
+    small = rows[(rows.alpha == 1) & (rows.labels == "true")]
+    shown = judge(rows).merits["smallest α: error of the net less that of the start kernel"]
+    assert shown == pytest.approx(small.net_error.mean() - 0.05)
+
+
 def test_table_and_figure_have_all_scales_and_the_shuffled_labels():
     shown = table(made_up())
     assert shown["α"].tolist() == [1.0, 100.0, 300.0, 1000.0, 1.0]

@@ -184,8 +184,24 @@ def test_table_and_figure_show_the_losses_that_are_judged():
 
 def test_a_published_plateau_outside_the_interval_is_told():
     assert not any("published" in note for note in init_scale.judge(table(lazy_end=3.1)).notes)
-    (note,) = init_scale.judge(table()).notes
+    (note,) = (note for note in init_scale.judge(table()).notes if "published" in note)
     assert "3.1 (end of training), lies outside" in note
+
+
+def test_a_best_scale_at_the_end_of_the_grid_is_told():
+    rows = table(small=0.1, population_small=0.01)
+    smaller = rows[(rows.tau == 0.01) & (rows.setting == "population")].assign(tau=0.001, test_end=1.0)
+    (note,) = (note for note in init_scale.judge(pd.concat([rows, smaller])).notes if "best τ" in note)
+    assert "full batch, is the smallest measured, 0.01" in note
+
+
+def test_without_a_small_initialisation_the_large_one_is_compared_with_none():
+    rows = table()
+    large = rows[rows.tau == 2.0]
+    both = pd.concat([large, large.assign(tau=8.0), large.assign(tau=1.0)])
+    found = verdicts(both)
+    gains = {init_scale.GAIN, init_scale.POPULATION_GAIN}
+    assert {name for name, verdict in found.items() if verdict == "not measured"} == gains
 
 
 def test_scales_and_settings_that_were_not_run_leave_out_their_predictions():

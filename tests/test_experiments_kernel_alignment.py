@@ -53,6 +53,19 @@ def test_runs_that_did_not_come_to_the_loss_do_not_count():
     assert judge(made_up(reached=0.0)).verdict == "not measured"
 
 
+@pytest.mark.parametrize(("scales", "absent"), [
+    ((100, 1000), {RISE, LABELS}), ((1, 3), {STAYS, RATE}), ((3, 30), {RISE, STAYS, LABELS, RATE}),
+])  # fmt: skip
+def test_without_a_small_or_a_large_scale_their_predictions_are_not_measured(scales, absent):
+    rows = made_up(rise=0.1, stays=0.0)
+    at = {1: rows[rows.alpha == 1], 1000: rows[(rows.alpha == 1000)], 100: rows[rows.alpha == 100]}
+    at |= {3: at[1].assign(alpha=3.0), 30: at[1].assign(alpha=30.0)}
+    small, large = (at[scale] for scale in scales)
+    found = {one.quantity: one.verdict for one in judge(pd.concat([small, large[large.labels == "true"]])).findings}
+    assert {name for name, verdict in found.items() if verdict == "not measured"} == absent
+    assert "refuted" not in found.values()
+
+
 def test_table_and_figure_have_all_scales_and_the_shuffled_labels():
     shown = table(made_up())
     assert shown["α"].tolist() == [1.0, 100.0, 300.0, 1000.0, 1.0]

@@ -33,13 +33,37 @@ def test_rows_that_obey_support_the_statement():
     ({"gaps": OBEYED | {"relu": (0.9, -1.0)}}, {"KINK"}),
     ({"gaps": OBEYED | {"tanh": (0.01, -1.0)}}, {"RICH_GAP"}),
     ({"effective": (5.5, 5.0)}, {"FEW"}),
-    ({"drops": (0.04, 0.08)}, {"CRITICAL"}),
-    ({"first": -0.05}, {"FIRST"}),
-    ({"drops": (0.3, 0.2)}, {"ROBUST"}),
 ])  # fmt: skip
 def test_each_broken_claim_is_refuted_alone(changed, broken):
-    found = {finding.quantity: finding.verdict for finding in judge(made_up(**changed)).findings}
-    assert {name for name in found if found[name] == "refuted"} == {getattr(layer_importance, name) for name in broken}
+    assert refuted(made_up(**changed)) == {getattr(layer_importance, name) for name in broken}
+
+
+def refuted(rows):
+    return {finding.quantity for finding in judge(rows).findings if finding.verdict == "refuted"}
+
+
+@pytest.mark.parametrize(("changed", "broken"), [
+    ({"drops": (0.04, 0.08)}, "CRITICAL"), ({"first": -0.05}, "FIRST"), ({"drops": (0.3, 0.2)}, "ROBUST"),
+])  # fmt: skip
+def supported(rows):
+    return {finding.quantity for finding in judge(rows).findings if finding.verdict == "supported"}
+
+
+def test_a_part_without_the_end_that_is_meant_says_nothing_about_it():
+    rows, found = made_up(), layer_importance
+    rich, lazy = rows[rows.alpha == 1], rows[rows.alpha >= 100]
+    assert supported(rich) == {found.RICH_GAP, f"tanh, {found.FIRST}", f"ReLU, {found.FIRST}"}
+    assert supported(lazy) == {found.SMOOTH, found.KINK, f"tanh, {found.ROBUST}", f"ReLU, {found.ROBUST}"}
+    assert refuted(rich) == refuted(lazy) == set()
+
+
+def test_what_relu_nets_rest_on_is_shown_and_not_judged():
+    rows = made_up()
+    rows.loc[(rows.activation == "relu") & (rows.alpha == 1), "effective"] = 11.04
+    judgement = judge(rows)
+    assert judgement.verdict == "supported"
+    shown = judgement.merits["ReLU: effective number of layers, smallest over largest α"]
+    assert shown == pytest.approx(2, rel=0.01)
 
 
 def test_table_and_figure_show_what_is_judged():

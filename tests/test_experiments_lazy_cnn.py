@@ -121,6 +121,15 @@ def test_without_a_second_scale_or_float32_their_predictions_are_not_measured():
     cnn.draw(rows[rows.precision == "float64"])
 
 
+def test_without_usual_training_or_the_limit_their_predictions_are_not_measured():
+    rows = table(falls, lambda k: 0.9 + 0.001 * k, stays, vanishes)  # at α = 1000 all would be refuted
+    small = cnn.judge(rows[rows.alpha < 1e7])
+    assert small.verdict == "not measured"
+    found = verdicts(rows[rows.alpha > 1])
+    missing = {cnn.RISE, cnn.TEST, cnn.TRAIN}
+    assert {name for name, verdict in found.items() if verdict == "not measured"} == missing
+
+
 def test_a_seed_that_is_not_finished_does_not_count():
     rows = table(falls, settles, vanishes, stays)
     unfinished = rows[(rows.seed < 4) | ((rows.alpha == 1) & (rows.precision == "float64"))]

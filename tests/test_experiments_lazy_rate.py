@@ -64,6 +64,11 @@ def test_another_power_refutes_it(start, exponents):
     assert judge(made_up(changed(start, **exponents))).verdict == "refuted"
 
 
+def test_each_exponent_counts_once():
+    judged = judge(made_up(changed("doubled", outputs=-0.5)))
+    assert [one.quantity for one in judged.findings if one.verdict == "refuted"] == [lazy_rate.PARITY]
+
+
 def test_nothing_is_said_of_effects_below_ten_times_the_integration_error():
     judgement = judge(made_up(share=0.3))
     assert judgement.verdict == "inconclusive"

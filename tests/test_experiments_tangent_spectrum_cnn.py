@@ -21,7 +21,8 @@ def table(gap, slope, outputs=10, count=2000):
         for seed in range(3):
             for i in [*range(1, 21), 30, 50, 100, 200, 500, 2000]:
                 first = 1 - 0.01 * i - 0.001 * seed
-                beyond = 0.9 / (gap + 0.1 * seed) * (i / (outputs + 1)) ** slope * (1 if i <= 200 else 1e-3)
+                power = slope + 0.01 * (seed - 1)
+                beyond = 0.9 / (gap + 0.1 * seed) * (i / (outputs + 1)) ** power * (1 if i <= 200 else 1e-3)
                 value = (first if i <= outputs else beyond) if width == 8 else 1.0
                 rows.append({"width": width, "seed": seed, "index": i, "eigenvalue": value})
     return pd.DataFrame(rows).assign(outputs=outputs, count=count)
@@ -68,6 +69,14 @@ def test_each_prediction_can_be_refuted(rows, refuted):
 def test_a_gap_unlike_the_published_one_is_told():
     assert not cnn.judge(table(10, -1)).notes
     assert any("published gap" in note for note in cnn.judge(table(5, -1)).notes)
+
+
+def test_a_tail_unlike_the_published_one_is_told_and_shown_beyond_what_is_judged():
+    judged = cnn.judge(table(10, -1.2))
+    assert [note for note in judged.notes if "published" in note] == [
+        "The published tail, about 1/i, lies outside the measured interval."
+    ]
+    assert judged.merits["the same slope up to nine tenths of all, width 8"] < -2  # 500 is a thousand times less
 
 
 def test_the_table_holds_the_eigenvalues_around_the_gap():

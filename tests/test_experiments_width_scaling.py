@@ -58,6 +58,14 @@ def test_the_slope_is_that_of_loss_against_width_and_the_ratio_a_geometric_mean(
     assert found[width_scaling.RATIO] == pytest.approx(ratios.prod() ** (1 / 3))
 
 
+def test_the_slope_of_the_other_scaling_and_the_motion_of_the_widest_nets_are_shown():
+    rows = table(mean_field=(0.05, 0.05 * 8**0.4, 0.05 * 32**0.4))
+    rows.loc[(rows.width == 512) & (rows.scaling == "1/sqrt(m)"), "weight_motion"] = 0.25
+    merits = width_scaling.judge(rows).merits
+    assert merits["slope of log test loss against log m for 1/m, m ≥ 16"] == pytest.approx(0.4)
+    assert merits["‖w − w0‖/‖w0‖ of 1/√m at the largest width"] == pytest.approx(0.25)
+
+
 def test_two_scalings_that_generalise_alike_refute_the_ratio():
     assert verdicts(table(lazy=(0.3, 0.4, 0.5), mean_field=(0.3, 0.4, 0.4)))[width_scaling.RATIO] == "refuted"
 

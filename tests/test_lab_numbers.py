@@ -94,6 +94,15 @@ def test_several_columns_group_by_tuples_in_the_order_asked_for():
     assert list(as_they_come) == [100.0, 10.0, 1.0]
 
 
+def test_the_end_of_an_axis_is_there_only_where_it_is_the_one_that_is_meant():
+    assert numbers.at_lowest(ROWS, "alpha", 1.0).alpha.tolist() == [1.0] * 3
+    assert numbers.at_highest(ROWS, "alpha", 50.0).alpha.tolist() == [100.0] * 3
+    middle = ROWS[ROWS.alpha == 10]
+    assert numbers.at_lowest(middle, "alpha", 1.0).empty
+    assert numbers.at_highest(middle, "alpha", 50.0).empty
+    assert numbers.at_lowest(ROWS[:0], "alpha", 1.0).empty
+
+
 def test_the_judgement_rests_on_interval_and_error_and_merits_are_values():
     number = Number(0.5, Interval(0.4, 0.6), 0.01)
     judgement = numbers.judged(STATEMENT, {"loss": number}, {"loss": number, "runs": 3.0, "absent": None})

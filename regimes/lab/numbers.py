@@ -186,6 +186,19 @@ def each(
     return known({key: number(some) for key, some in rows.groupby(columns, sort=sort)})
 
 
+def at_lowest(rows: Any, axis: str, most: float) -> Any:
+    """The rows at the smallest value of an axis; none if it is above `most`.
+
+    A part of the axis has ends, too. They are not those that a prediction for small values is about.
+    """
+    return rows[(rows[axis] == rows[axis].min()) & (rows[axis] <= most)]
+
+
+def at_highest(rows: Any, axis: str, least: float) -> Any:
+    """The rows at the largest value of an axis; none if it is below `least`."""
+    return rows[(rows[axis] == rows[axis].max()) & (rows[axis] >= least)]
+
+
 def known(numbers: Mapping[Any, Number | None]) -> dict[Any, Number]:
     """Those that are numbers."""
     return {key: number for key, number in numbers.items() if number is not None}

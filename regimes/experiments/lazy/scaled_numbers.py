@@ -3,9 +3,10 @@
 from typing import Any
 
 from regimes.experiments.lazy.scaled_settings import SHUFFLED, TRUE
-from regimes.lab.numbers import Number, slope
+from regimes.lab.numbers import Number, at_highest, at_lowest, slope
 
 LAZY = 100.0  # α from which exponents are fitted
+MEAN_FIELD = 1.0  # α that predictions for the smallest one are about
 
 
 def at_the_loss(rows: Any) -> Any:
@@ -19,8 +20,14 @@ def true(rows: Any) -> Any:
 
 
 def smallest(rows: Any, labels: str = TRUE) -> Any:
-    """Those of the smallest scale, by seed."""
-    return rows[(rows.labels == labels) & (rows.alpha == rows.alpha.min())].set_index("seed")
+    """Those of the smallest scale, by seed; none where that is not the mean-field scale, or a smaller one."""
+    least = at_lowest(rows, "alpha", MEAN_FIELD)
+    return least[least.labels == labels].set_index("seed")
+
+
+def largest(rows: Any) -> Any:
+    """Those of the largest scale with true labels; none where no scale is large."""
+    return true(at_highest(rows, "alpha", LAZY))
 
 
 def shuffled(rows: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from regimes.experiments.lazy.scaled_numbers import at_the_loss, exponent, shuffled, true
+from regimes.experiments.lazy.scaled_numbers import at_the_loss, exponent, true
+from regimes.experiments.lazy.scaled_settings import SHUFFLED
 from regimes.lab import figures
 from regimes.lab.numbers import Number, each, geometric_mean
 
@@ -38,7 +39,7 @@ def draw(rows: "DataFrame") -> "Figure":
                 label=label,
                 ls=line,
             )
-        other = figures.beside_by(squares(shuffled(kept).reset_index(), "after"), 2, 3, APART)
+        other = figures.beside_by(squares(kept[kept.labels == SHUFFLED], "after"), 2, 3, APART)
         figures.curve(
             left, other, number=3, bars=True, ls="none", label="after kernel of a net trained on shuffled labels"
         )

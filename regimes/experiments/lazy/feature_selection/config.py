@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from regimes.lab.config import Settings
 
-Relevant = Annotated[int, Field(ge=2, multiple_of=2)]
+LEAST = 2  # coordinates of a target: one with each sign
+Relevant = Annotated[int, Field(ge=LEAST, multiple_of=2)]
 
 
 class Config(Settings):

@@ -4,7 +4,8 @@ Statement. R(f) = ½‖f − y*‖²; h is Lip(h)- and Dh is Lip(Dh)-Lipschitz o
 T = K/Lip(h)², β = (K²/α) (Lip(Dh)/Lip(h)²) ρ and α ≥ Kρ/(r Lip(h)),
     ‖αh(w_α(T)) − αh̄(w̄_α(T))‖ ≤ β ρ,        α Lip(h) ‖w_α(T) − w̄_α(T)‖ ≤ (2 + 4K/3) β ρ        (appendix B.2).
 The argument for the outputs, d‖Δ‖/dt ≤ ‖Σ(w) − Σ(w_0)‖ ρ ≤ 2 Lip(Dh) Lip(h)² ρ² t/α with Σ = Dh Dhᵀ, carried over to
-the weights, gives the factor ½ + K/3 = (2 + 4K/3)/4 in the second bound; it is tested too.
+the weights, gives the factor ½ + K/3 = (2 + 4K/3)/4 in the second bound. This sharper one is tested: the published one
+holds where it does, with a quarter of its ratio.
 
 The maps are in `problems`, the protocol in `runs`.
 """
@@ -37,7 +38,6 @@ STATEMENT = Statement(
     source="[ChizatOyallonBach2019] Theorem 2.3 and appendix B.2",
     predictions=(
         Prediction(OUTPUTS, Interval(0.0, 1.0), "published"),
-        Prediction(WEIGHTS, Interval(0.0, 1.0), "published"),
         Prediction(SHARP, Interval(0.0, 1.0), "derived"),
         Prediction(TIGHT, Interval(0.9, 1.0), "chosen"),
         Prediction(CONDITION, Interval.at_least(1 - ROUNDING), "derived"),
@@ -53,7 +53,6 @@ def judge(rows: "DataFrame") -> Judgement:
     line: Any = rows[rows.family == "scalar"]
     found = {
         OUTPUTS: largest(rows.output_ratio, rows.output_error),
-        WEIGHTS: largest(rows.weight_ratio, rows.weight_error),
         SHARP: largest(SHARPER * rows.weight_ratio, SHARPER * rows.weight_error),
         TIGHT: largest(line.output_ratio, line.output_error),
         CONDITION: smallest(rows.condition),
@@ -63,6 +62,7 @@ def judge(rows: "DataFrame") -> Judgement:
         "problems": float(len(rows)),
         "violations of the bound on outputs": count(rows.output_ratio > 1, of=rows.output_ratio),
         "violations of the bound on weights": count(rows.weight_ratio > 1, of=rows.weight_ratio),
+        WEIGHTS: largest(rows.weight_ratio),
         "median of measured / bound, outputs": float(np.median(rows.output_ratio)),
         "largest ‖w(T) − w_0‖ / r": largest(rows.reach),
     }

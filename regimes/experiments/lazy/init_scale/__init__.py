@@ -1,4 +1,4 @@
-"""Test loss of a two-layer net against the scale τ of its initialisation: small is better than lazy.
+"""Test loss of a two-layer net against the scale τ of its initialisation: small is better than large.
 
 Student f = Σ_j a_j relu(b_j·x) of 50 neurons, no scaling; (a, b) = τ·N(0, 1), doubled so that f = 0 at first;
 inputs uniform on the unit sphere of R^100; teacher of three ReLU neurons with ‖a_j b_j‖ = 1 and random signs;
@@ -32,7 +32,6 @@ from regimes.experiments.lazy.init_scale.config import Config as Config
 from regimes.experiments.lazy.init_scale.config import points as points
 from regimes.experiments.lazy.init_scale.figure import draw as draw
 from regimes.experiments.lazy.init_scale.numbers import (
-    FINAL_END,
     LINEAR_SHARE,
     PUBLISHED_BEST,
     PUBLISHED_END,
@@ -41,6 +40,7 @@ from regimes.experiments.lazy.init_scale.numbers import (
     gain,
     lazy,
     losses,
+    notes,
 )
 from regimes.experiments.lazy.init_scale.runs import measure as measure
 from regimes.experiments.lazy.init_scale.runs import work as work
@@ -63,10 +63,10 @@ def _within_a_third(value: float) -> Interval:
 
 
 STATEMENT = Statement(
-    title="A large initialisation is lazy and generalises worse",
-    claim="A large initialisation makes training lazy, and the lazy net generalises worse: its test loss has a plateau "
-    "at large τ, several times the loss of a small initialisation, on 1000 samples (Fig. 1c) and on the population "
-    "loss (Fig. 2b).",
+    title="Nets with a large initialisation generalise worse",
+    claim="A net with a large initialisation generalises worse: on 1000 samples (Fig. 1c) its test loss at τ ≥ 2 is "
+    "the published one, to a third, and at least five times that at the best τ; on the population loss (Fig. 2b) it is "
+    "near the best linear function plus a constant, and at least ten times that at the best τ.",
     source="[ChizatOyallonBach2019] Fig. 1c and 2b",
     predictions=(
         Prediction(END, _within_a_third(PUBLISHED_END / PUBLISHED_UNIT), "after a pilot"),
@@ -98,16 +98,11 @@ def judge(rows: "DataFrame") -> Judgement:
         "1000 × what a linear function plus a constant leaves": 1000 * unit * LINEAR_SHARE,
         "test loss, τ ≥ 2 over the best τ": ratio,
         "the best τ, full batch": best_scale(rows, "full_batch"),
+        "the best τ, population": best_scale(rows, "population"),
         "population loss, τ ≥ 2 over the best τ": population_ratio,
     }
     found = {END: end, BEST: best, GAIN: ratio, PLATEAU: plateau, POPULATION_GAIN: population_ratio}
-    published = (("end of training", end, FINAL_END), ("best along training", best, PUBLISHED_BEST))
-    notes = tuple(
-        f"The published plateau, {1000 * value:g} ({name}), lies outside the measured interval."
-        for name, number, value in published
-        if number is not None and not Interval(value / PUBLISHED_UNIT, value / PUBLISHED_UNIT).inside(number.interval)
-    )
-    return judged(STATEMENT, found, merits, notes)
+    return judged(STATEMENT, found, merits, notes(rows, end, best))
 
 
 def table(rows: "DataFrame") -> "DataFrame":

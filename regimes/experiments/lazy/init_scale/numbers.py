@@ -3,13 +3,14 @@
 import math
 from typing import TYPE_CHECKING, Any
 
-from regimes.lab.intervals import POSITIVE
-from regimes.lab.numbers import Number, by_seed, each, mean, means, paired
+from regimes.lab.intervals import POSITIVE, Interval
+from regimes.lab.numbers import Number, at_lowest, by_seed, each, mean, means, paired
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 LAZY = 1.99  # scales τ from here on (10^0.3 is the first) are called lazy
+SMALL = 0.02  # and up to here small: the published ones begin at 10^-2.2 and at 0.01
 PUBLISHED_END, PUBLISHED_BEST, PUBLISHED_UNIT = 3.7e-3, 2.06e-3, 7.5e-3  # of the first version, as predicted
 FINAL_END = 3.10e-3  # of the final version
 LINEAR_SHARE = (1 - 2 / math.pi) / 2  # of m0/(4d): what the best linear function plus a constant leaves
@@ -38,12 +39,31 @@ def best_scale(rows: "DataFrame", setting: str) -> float | None:
 
 
 def gain(rows: "DataFrame", setting: str) -> Any:
-    """In each trial: mean loss of the lazy scales over the loss at the best scale."""
+    """In each trial: mean loss of the lazy scales over the loss at the best scale; none without a small scale."""
+    if at_lowest(_of(rows, setting), "tau", SMALL).empty:
+        return _of(rows, setting).test_end[:0]
     some, above, scale = _of(rows, setting), lazy(rows, setting, "test_end"), best_scale(rows, setting)
     if scale is not None and math.isnan(scale):
         return above * math.nan
     best = some[some.tau == scale].set_index("seed").test_end
     return paired(above, best, lambda above, below: above / below)
+
+
+def notes(rows: "DataFrame", end: Number | None, best: Number | None) -> tuple[str, ...]:
+    """Published plateaus outside the measured intervals, and best scales at the end of the grid."""
+    plateaus = (("end of training", end, FINAL_END), ("best along training", best, PUBLISHED_BEST))
+    told = [
+        f"The published plateau, {1000 * value:g} ({name}), lies outside the measured interval."
+        for name, number, value in plateaus
+        if number is not None and not Interval(value / PUBLISHED_UNIT, value / PUBLISHED_UNIT).inside(number.interval)
+    ]
+    for setting in dict.fromkeys(rows.setting):
+        if (scale := best_scale(rows, setting)) == _of(rows, setting).tau.min():
+            words = setting.replace("_", " ")
+            told.append(
+                f"The best τ, {words}, is the smallest measured, {scale:.2g}: the ratio to it depends on the grid."
+            )
+    return tuple(told)
 
 
 def _of(rows: "DataFrame", setting: str) -> Any:

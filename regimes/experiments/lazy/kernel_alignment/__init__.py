@@ -24,7 +24,7 @@ import numpy as np
 
 from regimes.experiments.lazy.kernel_alignment.figure import draw as draw
 from regimes.experiments.lazy.kernel_alignment.runs import measure as measure
-from regimes.experiments.lazy.scaled_numbers import at_the_loss, exponent, shuffled, smallest, true
+from regimes.experiments.lazy.scaled_numbers import at_the_loss, exponent, largest, shuffled, smallest
 from regimes.experiments.lazy.scaled_settings import Config as Config
 from regimes.experiments.lazy.scaled_settings import points as points
 from regimes.lab.averages import average
@@ -64,7 +64,7 @@ def judge(rows: "DataFrame") -> Judgement:
     """Rises at both ends of the α axis, the first beside that of shuffled labels, paired by seed; the exponent."""
     kept = at_the_loss(rows)
     small = smallest(kept)
-    last = true(kept)[true(kept).alpha == rows.alpha.max()]
+    last = at_the_loss(largest(rows))
     found = {
         RISE: mean(rises(small), within=CORRELATION),
         STAYS: mean(rises(last), within=CORRELATION),

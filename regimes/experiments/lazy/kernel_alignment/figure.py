@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from regimes.experiments.lazy.scaled_numbers import at_the_loss, exponent, shuffled, true
+from regimes.experiments.lazy.scaled_numbers import at_the_loss, exponent, true
+from regimes.experiments.lazy.scaled_settings import SHUFFLED
 from regimes.lab import figures
 from regimes.lab.averages import average
 from regimes.lab.intervals import CORRELATION
@@ -29,7 +30,7 @@ def draw(rows: "DataFrame") -> "Figure":
             figures.curve(left, after, number=number, bars=True, label=f"after, {words} images")
             before = average(mine[f"{part}_before"])
             left.axhline(before, color=figures.PALETTE[number], ls=":", lw=1.2, label=f"before, {words} images")
-        other = figures.beside_by(alignments(shuffled(kept).reset_index(), "held_after"), 2, 3, 1.1)
+        other = figures.beside_by(alignments(kept[kept.labels == SHUFFLED], "held_after"), 2, 3, 1.1)
         figures.curve(left, other, number=3, bars=True, ls="none", label="after, trained on shuffled labels, held-out")
         left.set(xscale="log", xlabel="output scale α", ylabel="alignment with the labels", ylim=(0, None))
         drifts = each(mine, "alpha", lambda some: geometric_mean(some.drift))

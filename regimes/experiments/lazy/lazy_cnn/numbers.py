@@ -3,10 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from regimes.lab.intervals import CORRELATION, SHARE
-from regimes.lab.numbers import Number, each, geometric_mean, mean
+from regimes.lab.numbers import Number, at_lowest, each, geometric_mean, mean
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+
+USUAL, LIMIT = 1.0, 1e7  # the smallest α, usual training, and the largest one that predictions are about
 
 
 def finished(rows: "DataFrame") -> Any:
@@ -18,6 +21,12 @@ def of(rows: "DataFrame", precision: str) -> Any:
     """The rows of one number format, by seed."""
     some: Any = rows[rows.precision == precision]
     return some.set_index("seed").sort_index()
+
+
+def from_usual(rows: "DataFrame") -> Any:
+    """The rows if usual training is among them: without it, nothing is compared with it."""
+    some = of(rows, "float64")
+    return rows if len(at_lowest(some, "alpha", USUAL)) else rows[:0]
 
 
 def gained(rows: "DataFrame", precision: str, column: str, sign: int = 1) -> dict[float, Number]:
@@ -47,5 +56,5 @@ def distance(rows: "DataFrame", precision: str) -> dict[float, Number]:
 
 
 def last(found: dict[float, Number]) -> Number | None:
-    """The number at the largest α."""
-    return found[max(found)] if found else None
+    """The number at the largest α; None where that is smaller than the limit that is meant."""
+    return found[max(found)] if found and max(found) >= LIMIT else None
