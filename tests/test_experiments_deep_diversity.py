@@ -53,6 +53,17 @@ def test_a_name_has_one_colour_in_all_panels():
     assert max(map(len, drawn.values())) == 1
 
 
+@pytest.mark.parametrize(("arm", "name"), [("full", "risk"), ("ball", "risk"), ("full", "steep"), ("full", "zero")])
+def test_a_number_that_is_infinite_or_0_leaves_its_ratio_unknown_and_the_run_judged(arm, name):
+    for value in (float("inf"), 0.0):
+        rows = made()
+        rows.loc[(rows.arm == arm) & (rows.seed == 1), name] = value
+        judgement = deep_diversity.judge(rows)
+        assert judgement.verdict == "inconclusive"
+        assert any(finding.reason == "the number is not known" for finding in judgement.findings)
+        assert len(deep_diversity.table(rows)) == len(ARMS)
+
+
 def test_rows_of_some_arms_are_judged_as_far_as_they_go():
     rows = made()
     found = deep_diversity.judge(rows[rows.arm == "full"]).findings

@@ -86,6 +86,12 @@ def test_rows_that_obey_support_the_statement_and_each_broken_prediction_refutes
     assert statement.draw(rows()).axes
 
 
+def test_a_descent_from_an_infinite_risk_leaves_what_is_left_unknown():
+    rows = descent()
+    rows.loc[0, "risk"] = math.inf
+    assert descent_direction.judge(rows).findings[-1].reason == "the number is not known"
+
+
 def test_what_is_no_part_of_the_predictions_is_not_judged():
     rows = variation()
     other = rows[rows.layers == 4].assign(layers=5)

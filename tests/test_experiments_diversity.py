@@ -53,7 +53,7 @@ def test_each_prediction_is_judged_by_its_own_number(rows, verdict):
 def test_table_and_figure_show_every_start_also_without_paths():
     shown = table(made_up())
     assert len(shown) == 16
-    assert shown.set_index(["problem", "start"]).loc[("relu 2-d", "everywhere"), "proved global"] == 1
+    assert shown.set_index(["problem", "start"]).loc[("relu 2-d", "everywhere"), "found global"] == 1
     assert len(draw(made_up()).axes) == 1
     config = Config(neurons=8, times=(1.0,), paths=3)
     wanted = [point for point in points(config) if point["seed"] == 0 and point["problem"] == "relu 2-d"]

@@ -46,6 +46,27 @@ def test_each_prediction_is_judged_by_its_own_number(rows, verdict):
     assert judge(rows).verdict == verdict
 
 
+def test_a_seed_that_has_not_reached_the_level_leaves_its_margin_unknown():
+    both = ["plane, both layers: variation-norm margin over the largest one",
+            "plane, both layers: gap to the largest margin at min y f = 50, over that at 2"]  # fmt: skip
+    rows = made_up()
+    late = (rows.inputs == 2) & (rows.trained == "both layers") & (rows.level == 50) & (rows.kind == "look")
+    some, none = (judge(rows[~(late & (rows.seed < few))]).findings for few in (1, 8))
+    assert [found.verdict for found in some if found.quantity in both] == 2 * ["inconclusive"]
+    assert all(math.isnan(found.value) for found in some if found.quantity in both)
+    assert [found.verdict for found in none if found.quantity in both] == 2 * ["not measured"]
+    rows.loc[(rows.trained == "output layer") & (rows.level == 6000) & (rows.seed == 0), "level"] = math.nan
+    verdicts = {found.quantity: found.verdict for found in judge(rows).findings}
+    assert verdicts["plane, output layer: margin of its kernel over the largest one"] == "inconclusive"
+
+
+def test_the_gap_between_the_last_two_levels_stands_beside():
+    rows = made_up()
+    rows.loc[rows.level == 10, "level"] = 20.0
+    merits = judge(rows).merits
+    assert merits["plane, both layers: gap at min y f = 50, over that at 20"] == pytest.approx(0.02 / 0.1)
+
+
 @pytest.mark.slow
 def test_table_and_figure_show_both_kinds_of_nets():
     assert table(made_up()).trained.tolist() == 2 * ["both layers", "output layer"]

@@ -1,3 +1,5 @@
+import math
+
 import pandas as pd
 import pytest
 import torch
@@ -5,7 +7,7 @@ from torch.testing import assert_close
 
 from regimes.experiments.mean_field import particle_complexity_relu as relu
 from regimes.experiments.mean_field import particle_complexity_sigmoid as sigmoid
-from regimes.experiments.mean_field.complexity.numbers import thresholds
+from regimes.experiments.mean_field.complexity.numbers import readings, thresholds
 from regimes.experiments.mean_field.complexity.runs import UNITS, fit, measure, problem, settle
 from regimes.meanfield.particles import Particles
 from regimes.meanfield.population import PopulationRisk
@@ -25,8 +27,8 @@ def made_up(unit="relu", found=25, wide=0.1, narrow=1e3, bound=1e2, fixed=1.0, m
             rows[-1]["seed"] = seed
         for width, loss in ((199, fixed * FIXED[unit]), (2525, most)):
             rows.append({"way": "convex", "width": width, "seed": seed, "loss": loss * band, "bound": 0.0})
-    same = {"unit": unit, "teachers": float(M0), "half": 1.0, "steps": 10.0, "time": 1.0, "zero": 1.0, "error": 1e-12}
-    return pd.DataFrame([row | same for row in rows])
+    same = {"unit": unit, "teachers": float(M0), "steps": 10.0, "time": 1.0, "zero": 1.0, "error": 1e-12}
+    return pd.DataFrame([row | same | {"half": row["loss"]} for row in rows])
 
 
 def sigmoids(**changed):
@@ -63,9 +65,30 @@ def test_a_width_counts_as_found_only_if_all_larger_ones_are_below_the_band_too(
     assert thresholds(flow, 0.5) == 2 * [float("inf")]
 
 
+@pytest.mark.parametrize(("half", "verdict"), [(2.0, "refuted"), (6.0, "inconclusive"), (math.nan, "inconclusive")])
+def test_wide_runs_that_were_still_falling_when_their_steps_ended_refute_nothing(half, verdict):
+    rows = sigmoids()
+    last = (rows.unit == "erf") & (rows.way == "flow") & (rows.width == 199) & (rows.seed < 2)
+    rows.loc[last, ["loss", "half"]] = [2e-4, half * 1e-4]
+    found = {finding.quantity: finding for finding in sigmoid.judge(rows).findings}
+    largest = found["erf: flow, m ≥ 2 m0: largest loss of a trial, over the band"]
+    assert largest.verdict == verdict
+    assert tuple(largest.measured) == pytest.approx((2.0 if verdict == "refuted" else 0.1, 2.0))
+    first = found["erf: smallest width from which the flow's loss is below the band, over m0"]
+    assert first.measured.high == math.inf
+    assert first.verdict == "inconclusive"  # three trials of five have a width
+
+
+def test_a_width_is_found_for_sure_only_if_undecided_runs_decide_nothing():
+    flow = pd.DataFrame({"seed": 3 * [0] + 3 * [1], "width": 2 * [1, 2, 4], "loss": [9, 1, 1, 1, 3, 1], "half": 9.0})
+    far, as_ended = readings(flow, 2.0)
+    assert thresholds(far, 2.0) == [2.0, 1.0]
+    assert thresholds(as_ended, 2.0) == [2.0, 4.0]
+
+
 def test_a_flow_that_never_succeeds_refutes():
     rows = made_up()
-    rows.loc[rows.way == "flow", "loss"] = 1.0
+    rows.loc[rows.way == "flow", ["loss", "half"]] = 1.0
     assert relu.judge(rows).verdict == "refuted"
 
 

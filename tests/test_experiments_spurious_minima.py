@@ -53,6 +53,21 @@ def test_each_prediction_is_judged_by_its_own_number(rows, verdict):
     assert judge(rows).verdict == verdict
 
 
+def test_runs_that_have_not_ended_count_both_ways():
+    rows = made_up()
+    rows.loc[rows.extra == 2, "risk"] = 0.03  # neither at rest nor near 0
+    some = (rows.teacher == 19) & (rows.extra == 0) & ~rows.stuck
+    rows.loc[some & (rows.seed < 944), "risk"] = 0.06
+    found = {finding.quantity: finding for finding in judge(rows).findings}
+    none = found["share of spurious minima with m = k + 2, all k"]
+    assert (tuple(none.measured), none.verdict) == ((0.0, 1.0), "inconclusive")
+    share = found["share of spurious minima, k = 19, m = k"]
+    assert share.value == pytest.approx(0.939)
+    assert share.measured.low < 0.92
+    assert share.measured.high > 0.955
+    assert table(rows)["not ended"].tolist() == [0, 1000, 0, 0, 10, 0, 1000]
+
+
 @pytest.mark.slow
 def test_table_and_figure_show_every_size():
     shown = table(made_up())

@@ -15,6 +15,8 @@ What is derived, at d = 100 and m0 = 20:
   to 5900; a little more room is for the teachers, which are drawn.
 That the flow succeeds at m slightly above m0 has no derivation. A pilot with other seeds found losses below the band,
 or falling towards it when it was stopped, at m = 25, 50 and 110 with the logistic function, at m = 50 and 61 with erf.
+Runs whose steps end on such a way down are undecided (`complexity.numbers.undecided`), and count both ways. That rule
+was made after the run.
 """
 
 from typing import TYPE_CHECKING, Literal

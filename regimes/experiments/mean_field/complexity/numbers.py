@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regimes.experiments.mean_field.complexity.config import CONVEX, FLOW
+from regimes.experiments.mean_field.undecided import either
 from regimes.lab import figures
 from regimes.lab.averages import average, least, most
-from regimes.lab.numbers import Number, cells, each, geometric_mean, largest, means, smallest
+from regimes.lab.intervals import Estimate
+from regimes.lab.numbers import Number, cells, count, each, geometric_mean, largest, means, smallest
 from regimes.lab.report import Interval, Prediction
+from regimes.lab.statistics import geometric_mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,8 +52,8 @@ def numbers(rows: Any, unit: str, band: float, m0: int) -> tuple[dict[str, Numbe
     most, narrow, wide = fits[fits.width == fits.width.max()], flow[flow.width < m0], flow[flow.width >= 2 * m0]
     fixed = fits[fits.width == widest]
     found = {
-        FOUND: _found(flow, band, m0),
-        WIDE: largest(wide.loss / band, _worst(wide, band)),
+        FOUND: either(*(_found(one, band, m0) for one in readings(flow, band))),
+        WIDE: either(*(largest(one.loss / band, _worst(one, band)) for one in readings(wide, band))),
         NARROW: smallest(narrow.loss / band, _worst(narrow, band)),
         BOUND: smallest(
             narrow.loss / narrow.bound, (narrow.error / narrow.bound).max(skipna=False) if len(narrow) else 0.0
@@ -68,6 +71,7 @@ def numbers(rows: Any, unit: str, band: float, m0: int) -> tuple[dict[str, Numbe
         "largest ratio of the loss after half of the steps to that at the end, m < m0": largest(
             narrow.half / narrow.loss
         ),
+        "flow: runs still on their way below the band when their steps ended": count(undecided(flow, band), flow.loss),
         "largest error of a loss, over the band": largest(flow.error / band),
     }
     return (
@@ -76,12 +80,32 @@ def numbers(rows: Any, unit: str, band: float, m0: int) -> tuple[dict[str, Numbe
     )
 
 
+def undecided(flow: Any, band: float) -> Any:
+    """Which runs are above the band only for want of steps.
+
+    At the pace of the second half of its steps, as many steps again would take the loss of such a run below the band.
+    """
+    over = flow.loss >= band
+    return over & ~(flow.loss * (flow.loss / flow.half) ** 2 >= band)
+
+
+def readings(flow: Any, band: float) -> tuple[Any, Any]:
+    """The runs with those that are undecided far below the band, and as they ended."""
+    return flow.assign(loss=flow.loss.mask(undecided(flow, band), 0.0)), flow
+
+
 def _found(flow: Any, band: float, m0: int) -> Number | None:
-    """The geometric mean over the trials; where one has none, all that is known is that it is beyond the widths."""
-    found = [width / m0 for width in thresholds(flow, band)]
-    if np.isinf(found).any():
-        return Number(np.inf, Interval(float(flow.width.max()) / m0, np.inf))
-    return geometric_mean(found)
+    """The geometric mean over the trials; where one has none it is beyond the widths, and only a lower end is known."""
+    found = np.array(thresholds(flow, band)) / m0
+    beyond = np.isinf(found)
+    if not beyond.any():
+        return geometric_mean(found)
+    least = geometric_mean_interval(np.where(beyond, flow.width.max() / m0, found))
+
+    def at(level: float) -> Interval:
+        return Interval(least.at(level).low, np.inf)
+
+    return Number.of(Estimate(np.inf, Interval(least.interval.low, np.inf), at))
 
 
 def _worst(some: Any, band: float) -> float:
@@ -152,6 +176,6 @@ def draw(rows: Any, bands: dict[str, float], m0: int) -> "Figure":
         figures.explain(
             made,
             f"Dots: trials; lines: geometric means of {trials} trials; {figures.intervals('bands', trials)}. "
-            "A run ends inside the grey band.",
+            "A run ends inside the grey band, or when its steps are used up.",
         )
     return made

@@ -1,4 +1,4 @@
-"""Which limits are proved to be global, and which are known not to be: for verdict, table and figure."""
+"""Which limits are found to be global, and which are known not to be: for verdict, table and figure."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +13,16 @@ PLANAR = ("relu 2-d", "erf 2-d")
 
 
 def ends(rows: "DataFrame") -> Any:
-    """The last row of each run: proved to be global, or known not to be, as another limit or bound of F is lower.
+    """The last row of each run: found to be global, or known not to be, as another limit or bound of F is lower.
 
+    Found by the certificate: a proof in the plane; in ten dimensions as far as a search sees.
     best, bound: the least F and the largest lower bound that any start with the same teacher has led to.
     """
     last: Any = rows[rows.kind == "end"].copy()
     same = last.groupby(["problem", "seed"])
     last["best"] = same.value.transform(lambda values: values.min(skipna=False))
     last["bound"] = same.lower.transform(lambda bounds: bounds.max(skipna=False))
-    last["proved"] = last.value - last.lower <= NEAR * last["first"]
+    last["global"] = last.value - last.lower <= NEAR * last["first"]
     last["spurious"] = last.value - last.best > NEAR * last["first"]
     return last
 
@@ -31,24 +32,24 @@ def over(some: Any, column: str) -> Any:
     return (some.value - (some.best if column == "spurious" else some.lower)) / some["first"]
 
 
-def share(some: Any, column: str = "proved") -> Number | None:
+def share(some: Any, column: str = "global") -> Number | None:
     """Share of the runs where the column is true, over their problems; None without runs."""
     return numbers.share(some[column], over(some, column), draws(some))
 
 
 def merits(last: Any) -> dict[str, float | Number | None]:
-    """How many limits are proved to be global, how many are known not to be, how many are neither; and two extremes."""
-    proved, spurious = over(last, "proved"), over(last, "spurious")
+    """How many limits are found to be global, how many are known not to be, how many are neither; and two extremes."""
+    found, spurious = over(last, "global"), over(last, "spurious")
     return {
         "limits": float(len(last)),
-        "proved global": numbers.count(last.proved, proved),
+        "found global": numbers.count(last["global"], found),
         "known not to be global": numbers.count(last.spurious, spurious),
-        "left open by the certificate": numbers.count(~(last.proved | last.spurious), proved + spurious),
+        "left open by the certificate": numbers.count(~(last["global"] | last.spurious), found + spurious),
         "few points: largest distance of copies over the largest neuron": numbers.largest(
             last[last.start == "few points"].copies
         ),
-        "largest relative change of F in the last part of the flow, proved limits": numbers.largest(
-            numbers.among(last.settled, last.proved, proved)
+        "largest relative change of F in the last part of the flow, global limits": numbers.largest(
+            numbers.among(last.settled, last["global"], found)
         ),
     }
 
@@ -58,14 +59,14 @@ def draws(some: Any) -> Any:
     return some.groupby([some.problem.str.split().str[-1], "seed"]).ngroup()
 
 
-def shares(rows: "DataFrame", column: str = "proved") -> dict[tuple[str, str], Number]:
+def shares(rows: "DataFrame", column: str = "global") -> dict[tuple[str, str], Number]:
     """The share by problem and start."""
     groups: Any = ends(rows).groupby(["problem", "start"], sort=False)
     return known({key: share(some, column) for key, some in groups})
 
 
 def in_its_sign(rows: "DataFrame") -> Number | None:
-    """Share of the limits of one sign that are proved to be global among the measures of that sign."""
+    """Share of the limits of one sign that are found to be global among the measures of that sign."""
     last = ends(rows)
     some = last[last.start == "one sign"]
     above = some.value - some.lower_positive

@@ -41,5 +41,9 @@ def draw(rows: "DataFrame") -> "Figure":
         right.legend()
         seeds = rows.seed.nunique()
         text = f"Means of {seeds} sets of samples; {figures.intervals('bands and bars', seeds)}"
-        figures.explain(made, f"{text}. Left: four arcs of the circle; right: y = sign of $x_1x_2$.")
+        figures.explain(
+            made,
+            f"{text}. Left: four arcs of the circle, where the step ends the approach of both layers "
+            "(at half the step it goes on); right: y = sign of $x_1x_2$.",
+        )
     return made

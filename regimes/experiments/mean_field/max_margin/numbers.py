@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.mean_field.max_margin.config import PLANE
+from regimes.experiments.mean_field.ratios import mean_ratio
 from regimes.lab.intervals import SHARE
-from regimes.lab.numbers import Number, each, mean
+from regimes.lab.numbers import Number, each, mean, paired
 
 if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+    from pandas import DataFrame
 
 BOTH, OUTPUT = "both layers", "output layer"
 
@@ -30,10 +31,17 @@ def in_plane(rows: "DataFrame", trained: str) -> Any:
     )
 
 
-def gaps(rows: "DataFrame", level: float) -> "Series":
-    """1 − margin/largest margin of nets of both layers at a level, by seed."""
-    looks = in_plane(rows, BOTH)
-    return 1 - looks[looks.level == level].set_index("seed").variation_share
+def at_level(rows: "DataFrame", trained: str, level: float) -> Any:
+    """The looks in the plane at a level, by seed; NaN for a seed that has none there, nothing if no seed has one."""
+    looks = in_plane(rows, trained)
+    found = looks[looks.level == level].set_index("seed")
+    return found.reindex(looks.seed.unique()) if len(found) else found
+
+
+def closing(rows: "DataFrame", early: float, late: float) -> Number | None:
+    """Gap 1 − margin/largest margin of nets of both layers at one level over that at an earlier one, paired by seed."""
+    one, other = (1 - at_level(rows, BOTH, level).variation_share for level in (late, early))
+    return mean_ratio(paired(one, other, lambda gap, before: gap / before))
 
 
 def errors(rows: "DataFrame") -> dict[tuple[str, int], Number]:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.mean_field.spurious_minima.config import GLOBAL
+from regimes.experiments.mean_field.undecided import either
 from regimes.lab import numbers
 from regimes.lab.numbers import Number, known
 
@@ -18,9 +19,17 @@ def spurious(rows: Any) -> Any:
     return rows[rows.stuck]
 
 
-def share(rows: Any, column: str = "stuck") -> Number | None:
-    """Share of the rows where the column is true, with its binomial interval: all starts are independent."""
-    return numbers.share(rows[column], rows.risk)
+def unended(rows: Any) -> Any:
+    """Which runs had neither come to rest nor to R ≈ 0 when their steps were used up."""
+    return ~rows.stuck & (rows.risk > GLOBAL)
+
+
+def share(rows: Any) -> Number | None:
+    """Share of spurious minima, with its binomial interval: all starts are independent.
+
+    Runs that had not ended may go either way, and count both ways.
+    """
+    return either(*(numbers.share(hits, rows.risk) for hits in (rows.stuck, rows.stuck | unended(rows))))
 
 
 def shares(rows: "DataFrame") -> dict[tuple[int, int], Number]:
@@ -32,10 +41,10 @@ def shares(rows: "DataFrame") -> dict[tuple[int, int], Number]:
 def cured(rows: Any, column: str) -> Number | None:
     """Share of the spurious minima tried from which one neuron more has led below the published limit."""
     tried = rows[rows[column].notna()]
-    return share(tried.assign(cured=tried[column] <= GLOBAL), "cured")
+    return numbers.share(tried[column] <= GLOBAL, tried.risk)
 
 
 def cured_at_last(rows: Any, added: int = 4) -> Number | None:
     """The same for at most so many neurons, one after the other at the lowest point."""
     tried = rows[rows.needed.notna()]
-    return share(tried.assign(cured=tried.needed <= added), "cured")
+    return numbers.share(tried.needed <= added, tried.risk)
