@@ -11,11 +11,14 @@ from regimes.experiments.least_action.low_data.course import data, fresh_model
 from regimes.lab.config import load
 from regimes.models.residual import parameter_count
 
+CONFIG = Path(__file__).parent.parent / "configs" / "depth_without_batch_norm.yaml"
 TUNED = ("vanilla", True)
 ACCURACY = {  # percent at depths 3, 9, 15
     "vanilla": (70.0, 60.0, 40.0), "lap_divided": (70.0, 68.0, 65.0),
     "vanilla_lr0.01": (60.0, 62.0, 55.0), "lap_divided_lr0.01": (50.0, 51.0, 52.0),
+    **{f"{method}_lr{rate}": (11.0, 11.0, 11.0) for method in ("vanilla", "lap_divided") for rate in (0.001, 1.0)},
 }  # fmt: skip
+TRAIN = load(depth.Config, CONFIG).course().train
 
 
 def rows(**changes):
@@ -23,7 +26,7 @@ def rows(**changes):
     return pd.DataFrame([
         {
             "seed": seed, "depth": deep, "block": block, "arm": arm, "method": arm.split("_lr")[0], "train_size": 100,
-            "learning_rate": 0.01 if "_lr" in arm else 0.1, "transport": 0.1, "train_accuracy": 1.0, "train_risk": 0.1,
+            "learning_rate": read_arm(arm, TRAIN).train.lr, "transport": 0.1, "train_accuracy": 1.0, "train_risk": 0.1,
             **dict.fromkeys(
                 ("paper", "held_out", "validation"),
                 (accuracy + 3 * seed + 0.1 * seed * (deep == 15 and arm.startswith("vanilla"))) / 100,
@@ -65,6 +68,25 @@ def test_falls_are_paired_by_seed_and_tuned_at_each_depth():
     assert merits["two_convolutions, depth 15: LAP, divided − vanilla, points"] == pytest.approx(24.9)
 
 
+@pytest.mark.parametrize(
+    ("arms", "unknown"),
+    [
+        ({"vanilla_lr1.0": (80.0, 80.0, 80.0)}, {depth.fall, depth.spared}),
+        ({"lap_divided_lr0.001": (11.0, 11.0, 80.0)}, {depth.spared}),
+        ({"lap_divided_lr0.001": (11.0, 80.0, 11.0)}, set()),  # a depth that no fall speaks of
+        ({"lap_divided_lr0.1_multiplier100": (11.0, 11.0, 80.0)}, {depth.spared}),
+        ({f"lap_divided_lr0.1_multiplier{power}": (80.0 + 2 * (power == 100),) * 3 for power in (100, 10000)}, set()),
+    ],
+)
+def test_where_a_tuned_method_is_best_at_an_end_of_what_was_run_its_fall_is_not_known(arms, unknown):
+    judged = depth.judge(rows(**arms))
+    assert {one.quantity for one in judged.findings if one.reason == "the number is not known"} == {
+        words(block, TUNED) for block in depth.BLOCKS for words in unknown
+    }
+    assert (depth.AT_END in judged.notes) == bool(unknown)
+    assert {depth.spared(block, TUNED) for block in depth.BLOCKS} <= set(judged.merits)
+
+
 def test_a_block_that_was_not_run_is_not_measured():
     some = rows()
     found = verdicts(some[some.block == "two_convolutions"])
@@ -90,7 +112,7 @@ def test_the_two_blocks_have_two_convolutions_and_one_and_no_batch_norm(deep):
 
 
 def test_the_size_that_was_run_keeps_the_shares_of_the_schedule():
-    config = load(depth.Config, Path(__file__).parent.parent / "configs" / "depth_without_batch_norm.yaml")
+    config = load(depth.Config, CONFIG)
     train = course(config, 9, "last_convolution").train
     assert (train.lr, train.init, train.gain, train.augment) == (0.1, "kaiming", 1.0, True)
     assert [round(300 * mark / train.epochs) for mark in train.milestones] == pytest.approx([150, 225, 250], abs=10)
@@ -117,7 +139,7 @@ def test_the_penalty_is_tuned_as_the_rate_is_and_the_table_names_the_arm():
 
 
 def test_the_run_has_three_penalties_at_the_smaller_rate_and_may_take_up_one_with_fewer_arms():
-    config = load(depth.Config, Path(__file__).parent.parent / "configs/depth_without_batch_norm.yaml")
+    config = load(depth.Config, CONFIG)
     trained = [read_arm(arm, course(config, 2, "two_convolutions").train).train for arm in config.arm]
     assert [train.multiplier for train in trained if train.lap and train.lr == 0.01] == [1.0, 100.0, 10_000.0]
     assert "arm" in depth.PLAN

@@ -172,6 +172,13 @@ def test_a_multiplier_off_the_exact_course_and_a_residual_are_refuted():
     assert verdicts(multiplier_diverges, grown(RESTS, residual=0.2))[multiplier_diverges.RESIDUAL] == "refuted"
 
 
+@pytest.mark.parametrize("left_out", list(RESTS))
+def test_the_worst_course_is_not_measured_where_a_risk_was_not_run(left_out):
+    rows = grown(RESTS)
+    found = verdicts(multiplier_diverges, rows[rows.risk != left_out])
+    assert found[multiplier_diverges.COURSE] == found[multiplier_diverges.OCTAVE[left_out]] == "not measured"
+
+
 def with_nan(rows, where, column):
     """The same rows, unknown at one seed."""
     rows.loc[where & (rows.seed == 2), column] = float("nan")

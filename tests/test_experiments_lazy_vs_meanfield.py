@@ -17,7 +17,16 @@ from regimes.jobs.lazy_vs_meanfield.figure import draw
 from regimes.jobs.lazy_vs_meanfield.kernels import solve_kernels
 from regimes.jobs.lazy_vs_meanfield.measure import MODELS, Measurement, measure
 from regimes.jobs.lazy_vs_meanfield.problem import losses, problem
-from regimes.jobs.lazy_vs_meanfield.report import result, slim_table, summary, table, theorem, verdicts, words
+from regimes.jobs.lazy_vs_meanfield.report import (
+    caption,
+    result,
+    slim_table,
+    summary,
+    table,
+    theorem,
+    verdicts,
+    words,
+)
 from regimes.lab.config import load
 from regimes.lab.console import print_table
 from regimes.lab.runs import RunFolder
@@ -136,9 +145,9 @@ def test_a_larger_scale_is_granted_a_smaller_ball_and_a_longer_time():
     assert far[1] < near[1]
 
 
-def made_up(distance: float, drift: float, error: float = 0.0) -> Measurement:
-    """A measurement of one net with these figures and another with distance and drift 1, three equal seeds."""
-    times, seeds, points = 4, 3, 5
+def made_up(distance: float, drift: float, error: float = 0.0, seeds: int = 3) -> Measurement:
+    """A measurement of one net with these figures and another with distance and drift 1, all seeds equal."""
+    times, points = 4, 5
     curve = np.ones((4, seeds, times))
     nets = np.ones((2, seeds, times))
     scaled = nets * np.array([1e-3, 1.0])[:, None, None]
@@ -199,6 +208,14 @@ def test_the_test_losses_are_compared_seed_by_seed():
     measurement = made_up(0.01, 0.01)
     said = " ".join(words(measurement, summary(measurement, classes=False), small("alpha=100")))
     assert "seeds: 2 [2, 2] (higher)" in said
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_verdict_on_one_seed_says_so(seeds):
+    measurement = made_up(0.01, 0.01, seeds=seeds)
+    judged = verdicts(summary(measurement, classes=False), measurement)
+    assert {one.words.endswith(" (one seed, no interval)") for one in judged.values()} == {seeds == 1}
+    assert ("one training" in caption(seeds)) == (seeds == 1)
 
 
 def test_no_interval_leaves_the_range_of_its_quantity():

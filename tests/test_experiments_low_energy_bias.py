@@ -148,6 +148,14 @@ def test_the_figure_shows_every_run_and_the_correlation_without_kaiming():
     assert bias.judge(rows).merits[name] == pytest.approx(-1)
 
 
+def test_the_figure_has_a_mark_for_each_law_and_a_colour_for_each_gain():
+    rows = table(lambda k: k, lambda k: 0.1 * k)
+    laws, gains = bias.draw(rows).legends
+    assert [len(legend.get_texts()) for legend in (laws, gains)] == [rows.law.nunique(), rows.gain.nunique()]
+    assert len({handle.get_marker() for handle in laws.legend_handles}) == rows.law.nunique() > 1
+    assert len({tuple(handle.get_color()) for handle in gains.legend_handles}) == rows.gain.nunique() > 1
+
+
 def test_a_run_measures_every_point():
     points = grid_points(bias, TINY)[:1]
     (row,) = bias.measure(TINY, points)

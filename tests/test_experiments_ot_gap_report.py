@@ -168,6 +168,18 @@ def test_two_recipes_are_compared_seed_by_seed():
     assert "(two are few)" in words(grouped([*plain[:2], *lap[:2]]))[-1]
 
 
+def test_each_asymmetry_is_compared_with_its_own_kind():
+    plain = seeds(0.5, 0.7, brenier_asymmetry=0.1, **IMAGE)
+    lap = seeds(0.6, 0.8, name="lap", lap=True, brenier_asymmetry=0.4, **IMAGE | {"image_asymmetry": 0.05})
+    said = words(grouped([*plain, *lap]))[-1]
+    assert "Brenier asymmetry, image of encoder × 0.25" in said
+    assert "Brenier asymmetry, all directions × 4" in said
+    without = seeds(0.6, 0.8, name="lap", lap=True, brenier_asymmetry=0.4)
+    said = words(grouped([*plain, *without]))[-1]
+    assert "image of encoder" not in said
+    assert "Brenier asymmetry, all directions × 4" in said
+
+
 def counted(group):
     return f"optimal as far as these tests see at {len(group.members)} of {len(group.members)} seeds"
 

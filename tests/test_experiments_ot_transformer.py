@@ -69,6 +69,16 @@ def test_rows_of_some_arms_are_judged_and_drawn():
     statement.draw(some)
 
 
+def test_marks_of_the_figure_stand_apart_and_its_axis_has_more_than_two_labels():
+    (axis,) = statement.draw(courses()).axes
+    marked = [line.get_xdata()[line.get_markevery()[0] :: line.get_markevery()[1]] for line in axis.lines]
+    assert len(marked) == len(ARMS)
+    places = sorted(place for some in marked for place in some)
+    assert min(np.diff(places)) > 100 / LOOKS  # none at the same look as another, nor at the next
+    low, high = axis.get_ylim()
+    assert sum(low < tick < high for tick in axis.get_yticks()) >= 3
+
+
 def plain(config, arm, params, x, seed):
     """The same net of one seed, by torch's layers."""
     own = {name: value[seed] for name, value in params.items()}

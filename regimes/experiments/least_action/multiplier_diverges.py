@@ -41,9 +41,10 @@ COURSE = "λ at the end over that of the exact course, worst risk"
 RESIDUAL = "hinge: objective over the least one − 1"
 PREDICTED = {"hinge": Interval.at_most(0.7), "square": Interval(1.15, 1.4), "logistic": Interval(1.3, 1.65)}
 STATEMENT = Statement(
-    title="λ comes to rest for the hinge loss, not for other risks",
+    title="λ comes to rest for the hinge loss, not for other risks, and keeps to its exact course",
     claim="The multiplier of least action comes to rest for the hinge loss; for the square loss it grows like t^(1/3) "
-    "and for cross-entropy like √(t log t), where margins have to be paid by transport.",
+    "and for cross-entropy like √(t log t), where margins have to be paid by transport. For each of them it ends "
+    "within 10 % of where it ends if the net is at the minimiser at every step.",
     source="[Karkar2020] section 4, method of multipliers; exponents derived here",
     predictions=(
         *(Prediction(OCTAVE[risk], interval, "derived") for risk, interval in PREDICTED.items()),
@@ -75,6 +76,8 @@ def judge(rows: "DataFrame") -> Judgement:
         merits[f"{risk}: λ at the end"] = numbers.geometric_mean(some.multiplier_end)
     found[COURSE] = numbers.worst(off.values(), lambda one: abs(one.value - 1))
     found[RESIDUAL] = numbers.mean(rows[rows.risk == "hinge"].excess, within=Interval(-1.0, float("inf")))
+    if any(one is None for one in off.values()):
+        found[COURSE] = None  # a risk that was not run may be the worst
     return numbers.judged(STATEMENT, found, merits)
 
 

@@ -20,7 +20,7 @@ from regimes.jobs.lazy_vs_meanfield.config import Config
 from regimes.jobs.lazy_vs_meanfield.measure import Measurement, measure
 from regimes.jobs.lazy_vs_meanfield.memory import refuse_too_large
 from regimes.jobs.lazy_vs_meanfield.problem import refuse_missing_samples
-from regimes.jobs.lazy_vs_meanfield.report import result, slim_table, summary, table, words
+from regimes.jobs.lazy_vs_meanfield.report import ONE, caption, result, slim_table, summary, table, words
 from regimes.jobs.lazy_vs_meanfield.shelf import Shelf
 from regimes.lab.array_files import damaged, read_arrays, write_arrays
 from regimes.lab.console import print_table
@@ -33,7 +33,6 @@ __all__ = ["NAME", "Config", "conclude", "run", "start"]
 
 NAME = "lazy-vs-meanfield"
 ARRAYS = "measurement.npz"
-CAPTION = "Arithmetic means over seeds with 95 % intervals."
 
 
 def start(config: Config, out: Path | None = None, *, fresh: bool = False, across_commits: bool = False) -> Path:
@@ -80,13 +79,15 @@ def conclude(config: Config, folder: RunFolder) -> None:
     rows, said = table(measurement, found, config), words(measurement, found, config)
     content = {"name": folder.name, **result(measurement, found, config), "config": folder.config, **folder.record()}
     folder.write("result.json", to_json(content))
-    head = f"# Lazy against mean-field: {config.dataset}, α = {config.alpha:g}\n\n{CAPTION}\n"
+    head = f"# Lazy against mean-field: {config.dataset}, α = {config.alpha:g}\n\n{caption(config.seeds)}\n"
     lines = "\n".join(f"- {sentence}" for sentence in said)
     end = f"Reproduce: `{content.get('command')}`\n\n{origin(content)}"
     folder.write("table.md", f"{head}\n{markdown_table(rows)}\n{lines}\n\n{end}")
     trouble = attempt(lambda: _draw(measurement, config, folder))
     print_table(slim_table(measurement, found, config))
-    print(f"Means over {config.seeds} seeds; their intervals: {folder.path / 'table.md'}")
+    alone = config.seeds == 1
+    told = f"Values of {ONE}; all of them" if alone else f"Means over {config.seeds} seeds; their intervals"
+    print(f"{told}: {folder.path / 'table.md'}")
     print("\n".join(said))
     if trouble is not None:
         print(f"The figure could not be drawn ({trouble}). Table and result stand.")

@@ -45,14 +45,20 @@ def draw(measurement: Measurement, config: Config) -> Figure:
         for axis, letter in zip((*upper, *lower), "abcdef", strict=True):
             place = {"xytext": (-30, 5), "xycoords": "axes fraction", "textcoords": "offset points"}
             axis.annotate(f"({letter})", (0, 1), weight="bold", **place)
-        sizes = f"n = {config.train_size} samples, m = {config.width} neurons, {config.seeds} seeds"
+        seeds = "one seed" if config.seeds == 1 else f"{config.seeds} seeds"
+        sizes = f"n = {config.train_size} samples, m = {config.width} neurons, {seeds}"
         above.suptitle(f"Lazy against mean-field training: {config.dataset}, {sizes}", fontsize=10)
+        averaged = (
+            "(c) to (f): the same seed, the only one."
+            if config.seeds == 1
+            else "(d) to (f): lines are geometric means over the seeds, bands reach from the smallest to the largest. "
+            "(c): means over the seeds."
+        )
         explain(
             below,
             f"(a), (b): each neuron of seed {int(measurement.drawn)} is drawn at |a| b, the direction of its input "
             "weights times the size of its output weight; axes differ, a square shows the range of the other panel. "
-            "(d) to (f): lines are geometric means over the seeds, bands reach from the smallest to the largest. "
-            "(c): means over the seeds.",
+            f"{averaged}",
         )
     return figure
 

@@ -14,6 +14,7 @@ from regimes.tangent.verdict import Judged, Measured, judge_laziness
 
 LOSSES = ("train_loss", "test_loss", "train_error", "test_error")
 SHARES = ("train_error", "test_error", "activation_flips", "activation_flips_error")  # all else is positive
+ONE = "one seed, no interval"
 HARDLY = 0.1  # share of the loss that has to be gone before a net is called lazy
 MOTIONS = ("weight_motion", "kernel_drift", "activation_flips", "tangent_distance")
 DECIDING = {  # numbers that decide about laziness, each with its integration error
@@ -59,7 +60,10 @@ def summary(measurement: Measurement, classes: bool) -> dict[str, dict[str, Mean
 
 
 def verdicts(found: dict[str, dict[str, Mean]], measurement: Measurement) -> dict[str, Judged]:
-    """Lazy, not lazy or undecided, for each of the two nets; one that has hardly been trained is not called lazy."""
+    """Lazy, not lazy or undecided, for each of the two nets; one that has hardly been trained is not called lazy.
+
+    The words say where one seed alone stands for the net.
+    """
     judged = {
         net: judge_laziness(
             {name: _measured(found[net][name], found[net][error].value) for name, error in DECIDING.items()}
@@ -74,7 +78,14 @@ def verdicts(found: dict[str, dict[str, Mean]], measurement: Measurement) -> dic
                 "every training begins close to its tangent model; take a larger horizon"
             )
             judged[net] = one._replace(verdict="undecided", words=words)
+    if measurement.reached.shape[1] == 1:
+        return {net: one._replace(words=f"{one.words} ({ONE})") for net, one in judged.items()}
     return judged
+
+
+def caption(seeds: int) -> str:
+    """What the numbers of the table are."""
+    return f"Values of one training ({ONE})." if seeds == 1 else "Arithmetic means over seeds with 95 % intervals."
 
 
 def _untrained(measurement: Measurement, model: int) -> tuple[int, int]:
@@ -212,7 +223,7 @@ def _comparison(measurement: Measurement, config: Config) -> str:
     ratio = geometric_mean_interval(ends["lazy"] / ends["mean_field"])
     value, (low, high) = ratio
     if ratio.repetitions == 1:
-        return f"Test loss of the scaled net over the mean-field net: {value:.3g} (one seed, no interval)."
+        return f"Test loss of the scaled net over the mean-field net: {value:.3g} ({ONE})."
     side = "higher" if low > 1 else "lower" if high < 1 else "no clear difference"
     return (
         f"Test loss of the scaled net over the mean-field net, geometric mean of {ratio.repetitions} seeds: "

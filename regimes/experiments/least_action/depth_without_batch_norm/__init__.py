@@ -24,7 +24,9 @@ had λ0 = 1 alone: LAP ended near guessing in the deepest nets, and the tuned di
 −10.7 [−18.0, −3.3] points, which says something of λ0 and not of least action.
 
 What it can decide. With 500 images all nets reach 10 to 27 % where guessing reaches 10 %. Differences have intervals of
-± 2 to ± 16 points. It tells nets that train from nets that do not, and hardly more.
+± 2 to ± 16 points. It tells nets that train from nets that do not, and hardly more. Of two rates each is an end, and in
+the deepest nets the largest λ0 is the best, for both blocks: better settings may lie beyond, and what the tuned methods
+can do is not known. The tuned predictions then decide nothing; the measured differences are shown beside them.
 
 Predictions, made before the first run, for each block at the usual rate and tuned, paired by seed: vanilla loses
 accuracy from the shallowest to the deepest net (≥ 0 points), and more of it than LAP (difference ≥ 0).
@@ -45,6 +47,10 @@ from regimes.lab.report import Interval, Judgement, Prediction, Statement
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+AT_END = (
+    "Where the best rate or λ0 is the least or the greatest that was run, better ones may lie beyond: what the tuned "
+    "method can do is then not known. The measured differences are among the further numbers."
+)
 STATEMENT = Statement(
     title="Without batch norm least action bears depth better",
     claim="Without batch norm plain training of ResNet9 on CIFAR-10 loses accuracy with depth, and least action less.",
@@ -63,13 +69,16 @@ PLAN = ("seeds", "depth", "block", "arm", "ensemble")  # say what is measured, o
 
 
 def judge(rows: "DataFrame") -> Judgement:
-    """Means over seeds, with intervals, of the falls and of their paired differences; merits also at each depth."""
+    """Means over seeds, with intervals, of the falls and of their paired differences; merits also at each depth.
+
+    A tuned one is a merit alone where the best settings are at an end of those that were run.
+    """
     falls = Falls.read(rows)
     found, merits = falls.numbers(), {"seeds": float(rows.seed.nunique())}
     for name, number in found.items():
         merits |= numbers.spread(name, number)
-    known = {prediction.quantity for prediction in STATEMENT.predictions}
-    return numbers.judged(STATEMENT, {name: one for name, one in found.items() if name in known}, merits)
+    ended = any(falls.at_end(block, key) for block in falls.blocks for key in KEYS[1])
+    return numbers.judged(STATEMENT, falls.judged(), merits, (AT_END,) if ended else ())
 
 
 def table(rows: "DataFrame") -> "DataFrame":

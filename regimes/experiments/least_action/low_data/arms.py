@@ -33,6 +33,11 @@ def read_arm(name: str, train: TrainConfig) -> Arm:
     return Arm(method, TrainConfig.model_validate({**dump(train), **METHODS[method], **own}))
 
 
+def multiplier(name: str, usual: float) -> float:
+    """The λ at the start of the arm of a name; `usual` where the name has none of its own."""
+    return float(_parts(name)[1].get("multiplier", usual))
+
+
 def _parts(name: str) -> tuple[str, dict[str, Any]]:
     """The method and the settings that a name carries."""
     found = _NAME.fullmatch(name)

@@ -230,7 +230,8 @@ def _explained(
     there = {key for key in shown if len(rows[rows.arm == key[0]])}
     words = [WORDS[key] for key in WORDS if key in there]
     parts = [
-        f"Marks: means over seeds (at most {', '.join(map(str, most))} at {at}), of differences paired by seed; "
+        f"Marks: means over seeds (at most {', '.join(map(str, most))} at {at}), of differences paired by seed, "
+        "which have the colour of what is subtracted and the mark of the other; "
         f"{figures.intervals('bars and bands' if curves else 'bars', max(most))}.",
         "Open marks: published." if published else "No published values: this run is smaller than the published one.",
         f"{CROSS}: seeds diverged; a mean that has them counts the accuracy that they end with." if crossed else "",

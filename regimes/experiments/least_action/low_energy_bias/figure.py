@@ -16,31 +16,31 @@ COST = r"transport cost $\Sigma_k \|v_k\|^2$"
 PANELS = (
     ("transport", "test_accuracy", COST, "test accuracy"),
     ("relative", "test_accuracy", r"relative $\Sigma_k \|v_k\|^2 / \|z_{k-1}\|^2$", "test accuracy"),
-    ("transport_start", "transport", "transport cost at the start", "transport cost at the end"),
+    ("transport_start", "transport", "cost at the start", "cost at the end"),
 )
 NAMES = {"kaiming": "Kaiming", "kaiming_uniform": "Kaiming, uniform", "xavier": "Xavier", "lecun": "LeCun"}
 EXPLANATION = (
-    "Small marks: runs of {} seeds; large marks: their medians; filled: Kaiming, open: the rest. ρ: Spearman's rank "
-    "correlation over the initialisations of a seed, mean over the seeds; 95 % intervals resample initialisations and "
-    "seeds. Costs are in the units of the encoder's features; the relative displacement has none."
+    "Small marks: runs of {} seeds; large marks: their medians. Mark: law (filled: Kaiming); colour: gain. ρ: "
+    "Spearman's rank correlation over the initialisations of a seed, mean over the seeds; 95 % intervals resample "
+    "initialisations and seeds. Costs are in the units of the encoder's features; the relative displacement has none."
 )
 
 
 def draw(rows: "DataFrame") -> "Figure":
-    """Every run and the medians of each initialisation; Kaiming's are filled, as they are apart from the rest."""
+    """Every run and the medians of each initialisation: marks by law, Kaiming's filled, and colours by gain."""
+    from matplotlib.lines import Line2D
     from matplotlib.ticker import LogFormatterSciNotation, LogLocator
 
     made, axes = figures.figure(1, 3, width=figures.DOUBLE, height=3.9)
+    laws, gains = list(dict.fromkeys(rows.law)), sorted(set(rows.gain))
+    marks = {law: figures.look(number)["marker"] for number, law in enumerate(laws)}
+    colors = _colors(gains)
     with figures.style():
-        for number, (law, some) in enumerate(rows.groupby("law", sort=False)):
-            for place, (gain, runs) in enumerate(some.groupby("gain", sort=False)):
-                color = figures.PALETTE[number]
-                look = {"marker": figures.MARKERS[place], "color": color, "linestyle": "none"}
-                look |= {} if str(law).startswith("kaiming") else {"markerfacecolor": "white"}
-                for ax, (x, y, _, _) in zip(axes, PANELS, strict=True):
-                    ax.plot(runs[x], runs[y], markersize=3, alpha=0.5, **look)
-                    ax.plot([runs[x].median()], [runs[y].median()], markersize=7, **look)
-                axes[0].plot([], [], **look, label=f"{NAMES.get(str(law), str(law))}, {gain:g}")
+        for (law, gain), runs in rows.groupby(["law", "gain"], sort=False):
+            look = _look(law, marks[law], colors[gain])
+            for ax, (x, y, _, _) in zip(axes, PANELS, strict=True):
+                ax.plot(runs[x], runs[y], markersize=3, alpha=0.5, **look)
+                ax.plot([runs[x].median()], [runs[y].median()], markersize=7, **look)
         for ax, (x, y, below, beside) in zip(axes, PANELS, strict=True):
             ax.set(xscale="log", xlabel=below, ylabel=beside, title=_correlation(rows, x, y))
             ax.minorticks_off()
@@ -51,9 +51,25 @@ def draw(rows: "DataFrame") -> "Figure":
         ends = [float(finite.min().min()), float(finite.max().max())]
         axes[2].plot(ends, ends, ":", color=figures.GREY, label="unchanged")
         axes[2].legend(loc="lower right")
-        made.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, title="law, gain")
+        handles = [Line2D([], [], **_look(law, mark, "#000000")) for law, mark in marks.items()]
+        names = [NAMES.get(str(law), str(law)) for law in marks]
+        made.legend(handles, names, loc="outside upper left", ncols=3, title="law")
+        handles = [Line2D([], [], marker="o", linestyle="none", color=color) for color in colors.values()]
+        made.legend(handles, [f"{gain:g}" for gain in gains], loc="outside upper right", ncols=3, title="gain")
         figures.explain(made, EXPLANATION.format(rows.seed.nunique()))
     return made
+
+
+def _look(law: str, mark: str, color: Any) -> dict[str, Any]:
+    look = {"marker": mark, "color": color, "linestyle": "none"}
+    return look | ({} if law.startswith("kaiming") else {"markerfacecolor": "white"})
+
+
+def _colors(gains: list[float]) -> dict[float, Any]:
+    """A colour for each gain, darker for smaller ones."""
+    from matplotlib import colormaps
+
+    return dict(zip(gains, colormaps["viridis"](np.linspace(0.0, 0.9, len(gains))), strict=True))
 
 
 def other_laws(rows: Any) -> Any:

@@ -46,6 +46,7 @@ def draw(rows: "DataFrame") -> "Figure":
             made,
             f"A point a seed ({seeds}). Right: variance with least action over that of the training with this mark, "
             "open after the protocol's steps, filled at equal risk; below the line least action varies less; "
-            f"{figures.intervals('bars', seeds)}.",
+            f"{figures.intervals('bars', seeds, 'a 95 % interval for each size and training by itself')}. The verdicts "
+            "use wider ones, for the larger of the ratios of all sizes, and for all predictions together.",
         )
     return made

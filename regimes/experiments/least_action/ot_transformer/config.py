@@ -23,8 +23,8 @@ class Arm(NamedTuple):
 
 
 ARMS: dict[str, Arm] = {
-    "vanilla": Arm("vanilla", passes=1),
-    "deep": Arm("vanilla, 5 times as deep", own_weights=True),
+    "vanilla": Arm("standard net", passes=1),
+    "deep": Arm("standard net, 5 times as deep", own_weights=True),
     "passes": Arm("weights shared over 5 passes"),
     "steps": Arm("5 steps, λ = 0", as_steps=True),
     "transport": Arm("5 steps, λ = 1", as_steps=True, weight=1.0),
