@@ -28,9 +28,8 @@ from regimes.experiments.mean_field.deep_diversity.config import Config as Confi
 from regimes.experiments.mean_field.deep_diversity.figure import draw as draw
 from regimes.experiments.mean_field.deep_diversity.numbers import by_arm, column, ends, ratio
 from regimes.experiments.mean_field.deep_diversity.runs import measure as measure
-from regimes.experiments.mean_field.ratios import mean_ratio
 from regimes.lab.averages import most
-from regimes.lab.numbers import cells, extent, judged, largest, smallest
+from regimes.lab.numbers import cells, extent, geometric_mean, judged, largest, smallest
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def judge(rows: "DataFrame") -> Judgement:
     merits = {
         "seeds": float(ends(rows).seed.nunique()),
         "thin: risk over that of full": ratio(rows, "risk", THIN, FULL),
-        "bound over the risk of f = 0": mean_ratio(flat.bound / flat.zero),
+        "bound over the risk of f = 0": geometric_mean(flat.bound / flat.zero),
     }
     return judged(STATEMENT, found, merits)
 

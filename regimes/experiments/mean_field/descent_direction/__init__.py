@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 
 from regimes.experiments.mean_field.descent_direction.config import Config as Config
 from regimes.experiments.mean_field.descent_direction.runs import measure as measure
-from regimes.experiments.mean_field.ratios import mean_ratio
 from regimes.lab import figures
-from regimes.lab.numbers import Number, extent, judged, mean
+from regimes.lab.numbers import Number, extent, geometric_mean, judged, mean
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ BATCHED = ("seed",)
 def descent(rows: "DataFrame") -> dict[int, Number]:
     """The share of the risk that is left, by step: geometric means over the measures."""
     steps = sorted(int(name.removeprefix("risk_")) for name in rows.columns if name.startswith("risk_"))
-    found = {step: mean_ratio(rows[f"risk_{step}"] / rows.risk) for step in steps}
+    found = {step: geometric_mean(rows[f"risk_{step}"] / rows.risk) for step in steps}
     return {step: one for step, one in found.items() if one is not None}
 
 
@@ -61,7 +60,7 @@ def judge(rows: "DataFrame") -> Judgement:
     merits = {
         "measures": float(len(rows)),
         "share of measures whose risk falls by chance": mean(rows.falls_by_chance),
-        "gap over risk, geometric mean": mean_ratio(rows.gap / rows.risk),
+        "gap over risk, geometric mean": geometric_mean(rows.gap / rows.risk),
     }
     return judged(STATEMENT, found, merits)
 

@@ -3,9 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.mean_field.max_margin.config import PLANE
-from regimes.experiments.mean_field.ratios import mean_ratio
 from regimes.lab.intervals import SHARE
-from regimes.lab.numbers import Number, each, mean, paired
+from regimes.lab.numbers import Number, each, geometric_mean, mean, paired
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -41,7 +40,7 @@ def at_level(rows: "DataFrame", trained: str, level: float) -> Any:
 def closing(rows: "DataFrame", early: float, late: float) -> Number | None:
     """Gap 1 − margin/largest margin of nets of both layers at one level over that at an earlier one, paired by seed."""
     one, other = (1 - at_level(rows, BOTH, level).variation_share for level in (late, early))
-    return mean_ratio(paired(one, other, lambda gap, before: gap / before))
+    return geometric_mean(paired(one, other, lambda gap, before: gap / before))
 
 
 def errors(rows: "DataFrame") -> dict[tuple[str, int], Number]:
