@@ -35,8 +35,9 @@ def draw(rows: "DataFrame") -> "Figure":
     laws, gains = list(dict.fromkeys(rows.law)), sorted(set(rows.gain))
     marks = {law: figures.look(number)["marker"] for number, law in enumerate(laws)}
     colors = _colors(gains)
+    groups: Any = rows.groupby(["law", "gain"], sort=False)
     with figures.style():
-        for (law, gain), runs in rows.groupby(["law", "gain"], sort=False):
+        for (law, gain), runs in groups:
             look = _look(law, marks[law], colors[gain])
             for ax, (x, y, _, _) in zip(axes, PANELS, strict=True):
                 ax.plot(runs[x], runs[y], markersize=3, alpha=0.5, **look)
