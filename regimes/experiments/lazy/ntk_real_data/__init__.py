@@ -48,9 +48,9 @@ CURVE_RATIO = {key: f"{name}: mean square error, measured over foretold" for key
 GAIN = {key: f"{name}: error of the widest net less that of the infinite kernel" for key, name in SETS.items()}
 STATEMENT = Statement(
     title="Tangent kernels err less than the nets trained here on digits",
-    claim="On digits and MNIST the infinite tangent kernel errs less than dense nets of its depth, as trained here, and "
-    "reaches 97.5 % with 10,000 images; finite kernels tend to it with the width, and theory foretells its learning "
-    "curve.",
+    claim="On digits and MNIST the infinite tangent kernel errs less than dense nets of its depth, as trained here, "
+    "and reaches 97.5 % with 10,000 images; finite kernels tend to it with the width, and theory foretells its "
+    "learning curve.",
     source="[LeeSchoenholz2020], [BordelonCanatarPehlevan2020] and [SimonDickens2023] for the learning curve",
     predictions=(
         Prediction(GOAL, Interval(0.975, 1.0), "chosen"),
