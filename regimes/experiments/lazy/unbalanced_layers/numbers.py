@@ -46,11 +46,11 @@ def sides(rows: Any) -> Number | None:
     """
     some = rows[rows.activation == RELU_NET]
     some = some.assign(drift=ended(some, "drift"), relative=some.drift_error / some.drift)
-    far = [some[side * some.imbalance >= 2 * FROM] for side in (1, -1)]
-    found = geometric_mean(paired(*(by_seed(one, "drift") for one in far), lambda up, down: up / down))
+    up, down = (some[side * some.imbalance >= 2 * FROM] for side in (1, -1))
+    found = geometric_mean(paired(by_seed(up, "drift"), by_seed(down, "drift"), lambda one, other: one / other))
     if found is None:
         return None
-    relative = paired(*(by_seed(one, "relative") for one in far), lambda up, down: up + down)
+    relative = paired(by_seed(up, "relative"), by_seed(down, "relative"), lambda one, other: one + other)
     return Number.of(found.estimate, found.interval.low * float(relative.mean()))
 
 
