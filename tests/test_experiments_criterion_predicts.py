@@ -69,7 +69,6 @@ def test_a_criterion_that_follows_the_distance_supports_the_statement():
 
 
 @pytest.mark.parametrize(("broken", "quantities"), [
-    ({"low": 20.0}, {LOW}),
     ({"motion": 0.0}, {OVER_MOTION}),
     ({"second": 20.0}, {SECOND}),
     ({"kappa": 20.0}, {ESTIMATE, WITHIN, OVER_ALPHA}),
@@ -79,6 +78,12 @@ def test_a_predictor_that_is_noise_refutes_what_is_said_of_it(broken, quantities
     assert {quantity for quantity, verdict in found.items() if verdict == "refuted"} >= quantities
     if "kappa" not in broken:
         assert {quantity for quantity, verdict in found.items() if verdict != "supported"} == quantities
+
+
+def test_the_lower_bound_is_shown_and_not_judged():
+    judged = judge(made_up(low=20.0))
+    assert judged.verdict == "supported"
+    assert judged.merits[LOW] < 0.5
 
 
 def test_a_correlation_that_is_of_alpha_alone_is_seen_within_an_alpha():
@@ -96,6 +101,24 @@ def test_rank_correlations_are_those_of_scipy_over_all_and_the_mean_within():
     assert_close(found.within("kappa")[0], np.mean(within))
     assert_close(found.at(2.0, "kappa")[0], within[1])
     assert math.isnan(found.within("inverse_alpha")[0])
+
+
+def test_a_resample_has_the_correlation_of_the_rows_drawn_with_their_copies():
+    rows = made_up(kappa=2.0, nets=9)
+    rows["kappa"] = rows.kappa.round(1)  # ties
+    found = nets(rows)
+    copies = pd.concat([rows[rows.seed == seed] for seed in range(9) for _ in range(found._counts[3, seed])])
+    assert len(copies) == len(rows)
+    assert_close(found.over_all("kappa")[3], spearmanr(copies.kappa, copies.distance)[0])
+
+
+def test_an_end_of_the_interval_is_outside_of_what_other_draws_would_give():
+    draws = np.random.default_rng(0).uniform(size=(2, 400))
+    found = number(np.array([0.5, *draws[0]]), 9)
+    assert found.interval.low < np.quantile(draws[0], 0.025) - 0.005
+    assert found.interval.high > np.quantile(draws[0], 0.975) + 0.005
+    many = number(np.array([0.5, *np.linspace(0, 1, 400_001)]), 9)
+    assert many.interval.low == pytest.approx(0.025 - 2 * (0.025 * 0.975 / 400_001) ** 0.5, abs=1e-5)
 
 
 def test_resampled_correlations_cover_the_true_one_about_as_often_as_they_say():
@@ -131,7 +154,7 @@ def test_a_net_that_did_not_arrive_at_one_alpha_is_left_out_and_counted():
     assert table(rows.assign(trained=0.0)) is not None
 
 
-@pytest.mark.parametrize("column", ["kappa", "kappa_low", "motion", "second_order", "distance"])
+@pytest.mark.parametrize("column", ["kappa", "motion", "second_order", "distance"])
 def test_a_correlation_of_numbers_of_which_one_is_not_known_is_not_known(column):
     rows = made_up()
     rows.loc[4, column] = math.nan

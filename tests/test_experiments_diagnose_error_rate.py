@@ -36,6 +36,12 @@ def test_kinds_of_one_seed_share_their_draws_and_are_one_repetition():
     assert (found.value, found.repetitions, found.verdict) == (1.0, 20, "inconclusive")
 
 
+def test_wrong_verdicts_are_shown_and_only_right_ones_are_judged():
+    judged = judge(rows(wrong=26))
+    assert [finding.quantity for finding in judged.findings] == ["share of right verdicts"]
+    assert judged.merits["share of wrong verdicts"] == pytest.approx(0.1)
+
+
 def test_two_nets_without_a_mistake_prove_nothing():
     assert judge(rows(count=2)).verdict == "inconclusive"
 

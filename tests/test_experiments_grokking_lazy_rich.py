@@ -13,17 +13,20 @@ OBEYED = {"delay": (2.0, 0.35), "delay_other": (2.0, 0.3), "test_end": (0.02, 0.
 TINY = Config(inputs=4, samples=7, width=6)
 
 
-def made_up(lazy=0.61, tangent=0.6, least=0.3, met=1.0, **changed):
+ALPHA = (0.0625, 1.0, 4.0, 32.0, 10_000.0)
+
+
+def made_up(lazy=0.61, tangent=0.6, least=0.3, met=1.0, alphas=ALPHA, **changed):
     laws = OBEYED | changed
     rows = []
-    for alpha in (0.25, 1.0, 4.0, 16.0, 10_000.0):
+    for alpha in alphas:
         for seed in range(5):
             row = {name: factor * alpha**power * (1 + 0.01 * seed) for name, (factor, power) in laws.items()}
             row |= {"alpha": alpha, "seed": seed, "delay_error": 1e-6, "delay_other_error": 1e-6, "least": least}
             row |= {"t_train": 10.0, "t_test": 10 * row["delay"], "train_end": 1e-4, "tangent_end": tangent}
-            row |= {"met": met}
+            row |= {"met": met, "met_other": met}
             if alpha >= 1000:
-                row |= {"test_end": lazy + 1e-3 * seed, "met": 0.0}
+                row |= {"test_end": lazy + 1e-3 * seed, "met": 0.0, "met_other": 0.0}
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -54,10 +57,62 @@ def test_runs_that_never_generalise_are_counted():
     assert judge(made_up(met=0.0)).merits[name] == 20
 
 
+def verdicts(rows):
+    return {finding.quantity: finding.verdict for finding in judge(rows).findings}
+
+
+@pytest.mark.parametrize(("column", "alpha", "open"), [
+    ("met", 0.0625, {"DELAY", "SMALL"}), ("met", 4.0, {"DELAY"}), ("met", 32.0, {"DELAY", "LARGE"}),
+    ("met_other", 4.0, {"OTHER"}),
+])  # fmt: skip
+def test_a_run_that_ends_before_its_test_loss_passes_the_level_has_no_delay(column, alpha, open):
+    rows = made_up()
+    rows.loc[(rows.alpha == alpha) & (rows.seed == 2), column] = 0.0
+    found = verdicts(rows)
+    undecided = {getattr(grokking_lazy_rich, name) for name in open}
+    assert {name for name in found if found[name] == "inconclusive"} == undecided
+    assert {name for name in found if found[name] == "supported"} == set(found) - undecided
+
+
+def test_nothing_is_said_of_delays_where_no_test_loss_passes_the_level():
+    rows = made_up(met=0.0)
+    found = verdicts(rows)
+    for name in ("DELAY", "OTHER", "SMALL", "LARGE"):
+        assert found[getattr(grokking_lazy_rich, name)] == "inconclusive"
+    rows["t_train"] *= rows.alpha**0.1
+    assert [len(line.get_xdata()) for line in draw(rows).axes[1].lines] == [0, 0]
+
+
+@pytest.mark.parametrize(("alphas", "absent"), [
+    ((8.0, 10_000.0), {"DELAY", "OTHER", "SMALL", "LARGE", "LEFT"}),
+    ((0.0625, 0.25), {"LARGE", "TANGENT", "BOUND"}),
+    ((16.0, 64.0, 1000.0), {"SMALL"}),
+])  # fmt: skip
+def test_delays_at_both_ends_are_judged_only_on_grids_as_wide_as_the_pilots(alphas, absent):
+    found = verdicts(made_up(alphas=alphas))
+    missing = {getattr(grokking_lazy_rich, name) for name in absent}
+    assert {name for name in found if found[name] == "not measured"} == missing
+
+
+def test_two_lazy_scales_of_one_seed_are_one_repetition():
+    rows = made_up(alphas=(*ALPHA, 20_000.0))
+    found = {finding.quantity: finding.repetitions for finding in judge(rows).findings}
+    assert found[grokking_lazy_rich.TANGENT] == found[grokking_lazy_rich.BOUND] == 5
+
+
+@pytest.mark.parametrize("setting", ["level", "other_level"])
+def test_the_levels_are_those_that_the_predictions_name(setting):
+    with pytest.raises(ValueError, match=setting):
+        Config.model_validate({setting: 0.3})
+
+
 def test_table_and_figure_show_what_is_judged():
     shown = table(made_up())
-    assert shown["α"].tolist() == [0.25, 1.0, 4.0, 16.0, 10_000.0]
+    assert shown["α"].tolist() == list(ALPHA)
     assert shown["share that passes"].tolist() == [1.0, 1.0, 1.0, 1.0, 0.0]
+    assert [str(delay).startswith("≥ ") for delay in shown.delay] == [False, False, False, False, True]
+    assert str(shown["t of test loss 0.2"].iloc[-1]).startswith("≥ ")
+    assert shown["delay, 95 %"].iloc[-1] == ""
     legend = draw(made_up()).axes[1].get_legend()
     assert legend is not None
     assert "0.35" in legend.get_texts()[0].get_text()

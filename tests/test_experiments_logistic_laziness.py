@@ -63,7 +63,6 @@ def test_the_derived_laws_support_the_statement():
     ({"powers": POWERS | {"train": (-1.0, 0.0)}}, {grows(LOGISTIC, "train")}),
     ({"powers": POWERS | {"train": (-1.0, 2.0)}}, {grows(LOGISTIC, "train")}),
     ({"powers": POWERS | {"held_out": (-1.0, 2.5)}}, {grows(LOGISTIC, "held_out"), APART}),
-    ({"square": 1.0}, {grows(SQUARE, name) for name in ("weights", "departure", "held_out")}),
     ({"speed": 0.5}, {RATE}),
 ])  # fmt: skip
 def test_another_law_refutes_its_predictions_alone(broken, refuted):
@@ -72,8 +71,10 @@ def test_another_law_refutes_its_predictions_alone(broken, refuted):
     assert {verdict for name, verdict in found.items() if name not in refuted} == {"supported"}
 
 
-def test_a_square_loss_that_grows_refutes_the_statement():
-    assert judge(made_up(square=1.0)).verdict == "refuted"
+def test_what_is_still_by_construction_is_shown_and_not_judged():
+    judged = judge(made_up(square=1.0))
+    assert judged.verdict == "supported"
+    assert judged.merits[grows(SQUARE, "weights")] == pytest.approx(1.0)
 
 
 def test_nothing_is_said_of_distances_below_the_integration_error():
@@ -92,21 +93,37 @@ def test_table_and_figure_show_what_is_judged():
     rows = made_up()
     shown = table(rows)
     assert shown["log T, weights moved 10%"].tolist()[:3] == pytest.approx([75, 237, 750], rel=0.02)
-    assert shown["log T, weights moved 10%"].tolist()[3] == ""
+    assert shown["log T, weights moved 10%"].tolist()[3] == f"≥ {TIMES[-1]:.4g}"
+    assert shown["log T, weights moved 10%: seeds"].tolist() == ["5 of 5", "5 of 5", "5 of 5", "0 of 5"]
     (fixed_ax, growing, left) = draw(rows).axes
     for ax, exponents in (
         (fixed_ax, "−1.00 −2.00 −1.00 −1.00"),
-        (growing, "1.00 0.00 2.00 0.00 1.00 2.00 0.00"),
+        (growing, "1.00 2.00 1.00 2.00"),
         (left, "1.00 1.00"),
     ):
         assert [text.get_text().split(": ")[-1] for text in ax.get_legend().get_texts()] == exponents.split()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("loss", [LOGISTIC, SQUARE])
-def test_a_loss_or_a_time_that_was_not_run_is_left_out(loss):
+def test_a_seed_that_has_not_left_makes_the_time_a_lower_bound():
     rows = made_up()
-    assert judge(rows[rows.loss == loss]).verdict == "inconclusive"
+    slow = (rows.alpha == 1e4) & (rows.seed == 2) & (rows.loss == LOGISTIC)
+    rows.loc[slow, "weights"] *= 0.1
+    line = table(rows).set_index("α").loc[1e4]
+    others = leavings(rows, "weights").query("alpha == 1e4").left
+    bound = math.exp((np.log(others).sum() + math.log(TIMES[-1])) / 5)
+    assert line["log T, weights moved 10%"] == f"≥ {bound:.4g}"
+    assert line["log T, weights moved 10%, 95 %"] == ""
+    assert line["log T, weights moved 10%: seeds"] == "4 of 5"
+    assert len(draw(rows).axes[2].lines[0].get_xdata()) == 2  # α = 1e4 is left out
+    rows.loc[slow, "weights"] *= 1e6
+    assert table(rows).set_index("α").loc[1e4, "log T, weights moved 10%"] == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("loss", "verdict"), [(LOGISTIC, "supported"), (SQUARE, "not measured")])
+def test_a_loss_or_a_time_that_was_not_run_is_left_out(loss, verdict):
+    rows = made_up()
+    assert judge(rows[rows.loss == loss]).verdict == verdict
     draw(rows[rows.loss == loss])
     assert judge(rows[rows.alpha < 1]).verdict == "not measured"
     draw(rows[(rows.loss == loss) & (rows.log_time == 10.0)])

@@ -35,7 +35,7 @@ def made_up(dataset="mnist", *, errors=ERRORS, goal=0.022, exponent=-0.5, ratio=
                     for width in (64, 256) if arm in ("net", "finite") else (0,):
                         rows.append({"dataset": name, "arm": arm, "n": n, "width": width, "seed": seed,
                                      "error": value * jitter * (1 if width != 64 else 3), "ridge": 1e-3, "depth": 3.0,
-                                     "window": 3.0, "unit": 1.0})  # fmt: skip
+                                     "window": 3.0, "unit": 1.0, "rate": 0.3, "steps": 2.0 * n})  # fmt: skip
             for width in (256, 512, 1024):
                 distance = jitter * width ** ((exponent if mine else -0.5) + 0.001 * seed)
                 rows.append({"dataset": name, "arm": "limit", "n": 100, "width": width, "seed": seed,
@@ -83,6 +83,8 @@ def test_table_has_a_line_for_each_arm_width_and_size_and_the_figure_a_panel_for
     shown = table(made_up())
     assert len(shown) == 2 * 3 * (2 + 2 + 1 + 1) + 1
     assert shown[shown.n == 10_000]["test error"].item() == pytest.approx(0.0221)
+    assert shown[shown.arm == "net"].steps.tolist() == [200, 2000, 6000] * 4
+    assert shown[shown.arm != "net"].steps.isna().all()
     assert len(draw(made_up()).axes) == 3
 
 

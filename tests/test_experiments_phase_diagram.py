@@ -67,6 +67,10 @@ def test_nothing_is_said_of_exponents_that_the_coarser_integration_moves():
     assert set(verdicts(made_up(coarse=1.05)).values()) == {"inconclusive"}
 
 
+def test_nothing_is_said_of_trainings_that_did_not_come_down_to_their_risk():
+    assert set(verdicts(made_up().assign(stopped=0.0)).values()) == {"inconclusive"}
+
+
 def test_a_plane_without_a_zero_has_no_boundary():
     found = verdicts(made_up(lambda gamma, prime: -1.0))
     assert {found[FLAT], found[TILTED]} == {"inconclusive"}

@@ -58,6 +58,19 @@ def test_fit_and_motion_are_geometric_means_and_the_worse_fit_counts():
     assert found[trajectories.SMALL_MOTION] == pytest.approx(360**0.25)
 
 
+def test_runs_that_do_not_fit_or_end_elsewhere_are_counted_however_good_the_means_are():
+    rows = table()
+    rows.loc[(rows.tau == 2.0) & (rows.seed == 1), "fit"] = 0.02
+    rows.loc[(rows.tau == 0.1) & (rows.seed < 2), "fit"] = 0.011
+    rows.loc[(rows.tau == 0.1) & (rows.seed == 3), "share"] = 0.1
+    merits = trajectories.judge(rows).merits
+    assert merits["runs at τ = 0.1 that end above 1% of the risk of f = 0"] == 2
+    assert merits["runs at τ = 2 that end above 1% of the risk of f = 0"] == 1
+    assert merits["runs at τ = 0.1 with less than half of their mass within 20°"] == 1
+    alone = trajectories.judge(rows[rows.tau == 2.0]).merits
+    assert "runs at τ = 0.1 that end above 1% of the risk of f = 0" not in alone
+
+
 def data_with(directions, signs):
     data = teacher_student(3, 3, inputs=2, generator=generator(0))
     angles = torch.tensor(directions, dtype=torch.float64).deg2rad()

@@ -70,7 +70,23 @@ def test_a_peak_off_balance_and_a_still_kernel_upstream_are_refuted():
 
 def test_nothing_is_said_of_drifts_below_the_integration_error():
     found = verdicts(made_up(error=2.0))
-    assert {found[name] for name in (LINEAR_DOWN, LINEAR_UP, RELU_DOWN, RELU_UP)} == {"inconclusive"}
+    drifts = (LINEAR_DOWN, LINEAR_UP, RELU_DOWN, RELU_UP)
+    assert {found[name] for name in (*drifts, FLIPS, SIDES)} == {"inconclusive"}
+
+
+def test_the_two_sides_of_relu_nets_carry_the_error_of_both_drifts():
+    rows = made_up(error=0.01)
+    (found,) = (finding for finding in judge(rows).findings if finding.quantity == SIDES)
+    assert found.error == pytest.approx(0.02 * found.measured.low)
+    assert found.verdict == "supported"
+
+
+def test_nothing_is_said_of_trainings_that_did_not_come_down_to_their_risk():
+    rows = made_up()
+    assert set(verdicts(rows.assign(stopped=0.0)).values()) == {"inconclusive"}
+    rows.loc[(rows.activation == RELU_NET) & (rows.imbalance == -3) & (rows.seed == 1), "stopped"] = 0.0
+    found = verdicts(rows)
+    assert {name for name, verdict in found.items() if verdict != "supported"} == {RELU_DOWN, SIDES}
 
 
 @pytest.mark.slow

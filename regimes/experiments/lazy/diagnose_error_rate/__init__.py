@@ -7,8 +7,9 @@ its training samples, with the limits that `diagnose` has for everybody. "Cannot
 wrong.
 
 Predictions. The goal was set before any net was measured: 95 % of the verdicts right, with the whole of Wilson's 95 %
-interval above; and at most 5 % wrong. The limits of `diagnose` were set before, too. A pilot with other seeds (from
-1000 on) chose widths and steps at which the nets train; it changed no limit.
+interval above. The limits of `diagnose` were set before, too. At most 5 % wrong was a second prediction; as the first
+implies it, that share is only shown beside. A pilot with other seeds (from 1000 on) chose widths and steps at which the
+nets train; it changed no limit.
 It chose the target, too: a first one, even in the inputs, was hard for tanh nets, which are odd, so that they had not
 trained. Regimes in between have no known truth and are left out, so the rate is one for clear cases.
 
@@ -38,19 +39,17 @@ STATEMENT = Statement(
     title="diagnose tells lazy nets from others",
     claim="Of nets that are lazy, or not, by construction, diagnose judges at least 95 % rightly.",
     source="[ChizatOyallonBach2019] for what lazy means",
-    predictions=(
-        Prediction(RIGHT, Interval(0.95, 1.0), "chosen"),
-        Prediction(WRONG, Interval(0.0, 0.05), "chosen"),
-    ),
+    predictions=(Prediction(RIGHT, Interval(0.95, 1.0), "chosen"),),
 )
 GRID = ("kind", "seed")
 BATCHED = ("seed",)
 
 
 def judge(rows: "DataFrame") -> Judgement:
-    """Both shares over all nets; beside them the shares of the lazy and of the other nets."""
-    found = {RIGHT: share(rows.right, groups=rows.seed), WRONG: share(rows.wrong, groups=rows.seed)}
+    """The share of right verdicts over all nets; beside it that of wrong ones, and of the lazy and the other nets."""
+    found = {RIGHT: share(rows.right, groups=rows.seed)}
     merits = {
+        WRONG: share(rows.wrong, groups=rows.seed),
         "nets": float(len(rows)),
         "right, lazy nets": share(rows.right[rows.truth > 0]),
         "right, other nets": share(rows.right[rows.truth < 0]),

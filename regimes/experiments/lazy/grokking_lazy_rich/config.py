@@ -6,6 +6,7 @@ from pydantic import Field
 
 from regimes.lab.config import Settings
 
+LEVEL, OTHER_LEVEL = 0.2, 0.5  # shares of the loss of f = 0 that predictions, table and figure name
 Scale = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -24,8 +25,15 @@ class Config(Settings):
     samples: int = Field(48, ge=1, description="training points n, standard normal")
     width: int = Field(100, ge=1, description="neurons N")
     epsilon: float = Field(0.25, gt=0, description="bend ε of the activation h + εh²/2: how much of the target it sees")
-    level: Share = Field(0.2, description="share of the loss of f = 0 at which training and test loss are timed")
-    other_level: Share = Field(0.5, description="a second such level")
+    level: float = Field(
+        LEVEL,
+        ge=LEVEL,
+        le=LEVEL,
+        description="share of the loss of f = 0 at which training and test loss are timed; the predictions name it",
+    )
+    other_level: float = Field(
+        OTHER_LEVEL, ge=OTHER_LEVEL, le=OTHER_LEVEL, description="a second such level, which they name, too"
+    )
     final: Share = Field(1e-3, description="share of the training loss of f = 0 at which each run ends")
     horizon: float = Field(2e4, gt=1, description="flow time at which a run ends that has not reached the final loss")
     moments: int = Field(16, ge=1, description="looks at both losses in each decade of flow time, from 1 on")

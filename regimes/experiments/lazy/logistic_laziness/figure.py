@@ -1,6 +1,6 @@
 """The figure of the statement on the logistic loss."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from regimes.experiments.lazy.logistic_laziness.numbers import (
     growth,
     late,
     leaving,
-    leavings,
 )
 from regimes.lab import figures
 from regimes.lab.numbers import each, geometric_mean
@@ -23,6 +22,12 @@ from regimes.lab.numbers import each, geometric_mean
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
+
+
+LOOKS: dict[str, dict[str, Any]] = {
+    LOGISTIC: {"linestyle": "-", "markersize": 2.5},
+    SQUARE: {"linestyle": ":", "marker": "none"},
+}
 
 
 def figure(rows: "DataFrame") -> "Figure":
@@ -36,16 +41,16 @@ def figure(rows: "DataFrame") -> "Figure":
             if means:
                 label = figures.with_exponent(words, at_fixed_time(rows, column))
                 figures.curve(fixed, means, number=number, label=label)
-            for loss, line in ((LOGISTIC, "-"), (SQUARE, ":")):
+            for loss, look in LOOKS.items():
                 some = rows[(rows.loss == loss) & (rows.alpha == largest)]
                 if loss == SQUARE and column == "train":
                     continue  # both models come to the labels: what is left is rounding
                 means = each(some, "log_time", lambda at, column=column: geometric_mean(at[column]))
                 if means:
-                    label = figures.with_exponent(words if loss == LOGISTIC else loss, growth(rows, loss, column))
-                    figures.curve(growing, means, number=number, label=label, linestyle=line, markersize=2.5)
+                    label = figures.with_exponent(words, growth(rows, loss, column)) if loss == LOGISTIC else None
+                    figures.curve(growing, means, number=number, label=label, **look)
         for number, (column, (_, words)) in enumerate(SHARES.items()):
-            means = by_alpha(leavings(rows, column))
+            means = by_alpha(rows, column)
             if means:
                 label = figures.with_exponent(words, leaving(rows, column))
                 figures.curve(left, means, number=3 * number, label=label)
@@ -57,9 +62,9 @@ def figure(rows: "DataFrame") -> "Figure":
         left.set(title=f"T until {100 * LEFT:g} %: powers of α", xlabel="scale α", ylabel="log T")
         for ax in (fixed, growing, left):
             ax.set(xscale="log", yscale="log")
-            if ax.lines:
+            if ax.get_legend_handles_labels()[0]:
                 ax.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.2), fontsize=7)
         seeds = rows.seed.nunique()
         shown = f"Geometric means of {seeds} seeds; {figures.intervals('bands', seeds)}."
-        figures.explain(made, f"{shown} Dotted: the square loss. Grey: where growth is fitted.")
+        figures.explain(made, f"{shown} Dotted, same colours: square loss. Grey: where growth is fitted.")
     return made

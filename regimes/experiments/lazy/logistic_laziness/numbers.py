@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regimes.experiments.lazy.logistic_laziness.config import LOGISTIC
-from regimes.lab.numbers import Number, each, geometric_mean, mean, slope
+from regimes.lab.numbers import Number, cells, each, geometric_mean, mean, slope
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -104,6 +104,24 @@ def leaving_rate(rows: "DataFrame") -> Number | None:
     return None if found is None else Number.of(found.estimate, max(errors))
 
 
-def by_alpha(times: "DataFrame") -> dict[Any, Number]:
-    """Geometric mean of log T for each α."""
-    return each(times, "alpha", lambda some: geometric_mean(some.left))
+def by_alpha(rows: "DataFrame", column: str) -> dict[Any, Number]:
+    """Geometric mean of log T for each α at which all seeds have left at the last time."""
+    moving: Any = rows[rows.loss == LOGISTIC]
+    seeds = moving.groupby("alpha").seed.nunique()
+    found = each(leavings(rows, column), "alpha", lambda some: geometric_mean(some.left))
+    return {alpha: number for alpha, number in found.items() if number.estimate.repetitions == seeds[alpha]}
+
+
+def left_cells(name: str, rows: Any, column: str) -> dict[str, Any]:
+    """Cells of the rows of one α: log T with its interval, and how many of the seeds have left at the last time.
+
+    If some have not, these count with the last time, and log T is a lower bound. Seeds that had left at the first time
+    leave it open.
+    """
+    times, seeds = leavings(rows, column), rows.seed.nunique()
+    never = int(((rows[column] / rows[SHARES[column][0]]).groupby(rows.seed).max() < LEFT).sum())
+    bound = geometric_mean([*times.left, *[rows.log_time.max()] * never])
+    line: dict[str, Any] = cells(name, bound if len(times) == seeds else None)
+    if bound is not None and 0 < never == seeds - len(times):
+        line[name] = f"≥ {bound.value:.4g}"
+    return line | {f"{name}: seeds": f"{len(times)} of {seeds}"}

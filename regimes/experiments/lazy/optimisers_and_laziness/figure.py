@@ -21,7 +21,7 @@ LOOKS = {  # the linear ones nearly coincide
     name: {"number": number, "linestyle": style, "linewidth": width}
     for name, number, style, width in zip(
         NAMES,
-        (0, 1, 2, 3, 4, 5, 6, 3),
+        (0, 1, 2, 3, 4, 5, 6, 7),
         (":", ":", ":", "-", "-", "-", "-", "--"),
         (2.2, 2.2, 2.2, *[1.4] * 5),
         strict=True,

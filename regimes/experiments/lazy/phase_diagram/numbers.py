@@ -18,8 +18,9 @@ STRENGTH = 1.0  # of the one-sample formula that measured exponents are set besi
 
 
 def exponents(rows: "DataFrame", column: str = COLUMNS[0]) -> Any:
-    """The exponent of the motion by γ, γ' and seed."""
-    return exponents_over(rows, AXES, column)
+    """The exponent of the motion by γ, γ' and seed; NaN where a training did not come down to its risk."""
+    ended = {column: rows[column].where(rows.stopped > 0)}
+    return exponents_over(rows.assign(**ended), AXES, column)
 
 
 def deviations(found: Any, inside: Region) -> Any:

@@ -18,22 +18,21 @@ in the others; the exponents are fitted from 10^1.5 on. A pilot with seeds from 
 at before the intervals of ±0.2 were set; the exponents are derived. The last prediction is that of [Kunin2024].
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from regimes.experiments.lazy.unbalanced_layers.config import LINEAR, RELU_NET
 from regimes.experiments.lazy.unbalanced_layers.config import Config as Config
 from regimes.experiments.lazy.unbalanced_layers.figure import draw as draw
-from regimes.experiments.lazy.unbalanced_layers.figure import drifts
+from regimes.experiments.lazy.unbalanced_layers.numbers import drifts, exponent, peak, sides
 from regimes.experiments.lazy.unbalanced_layers.runs import measure as measure
-from regimes.lab.numbers import Number, by_seed, cells, geometric_mean, judged, largest, mean, paired, slope
+from regimes.lab.numbers import cells, judged, largest, mean
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-FROM = 1.5  # decades of imbalance from which exponents are fitted
 LINEAR_DOWN = "linear, downstream: exponent of the kernel's drift in β₁/β₂"
 LINEAR_UP = "linear, upstream: exponent of the kernel's drift in β₁/β₂"
 RELU_DOWN = "ReLU, downstream: exponent of the kernel's drift in β₁/β₂"
@@ -58,26 +57,6 @@ STATEMENT = Statement(
 )
 GRID = ("activation", "imbalance", "seed")
 BATCHED = ("imbalance", "seed")
-
-
-def exponent(rows: Any, activation: str, side: int, column: str = "drift") -> Number | None:
-    """Exponent of a column in β₁/β₂ on one side of balance, one a seed."""
-    some = rows[(rows.activation == activation) & (side * rows.imbalance >= FROM)]
-    error = some.drift_error if column == "drift" else None
-    return slope(10.0**some.imbalance, some[column], some.seed, error)
-
-
-def peak(rows: Any) -> Number | None:
-    """lg β₁/β₂ at which linear nets have their largest drift, by seed; NaN where a drift is."""
-    some = [one for _, one in rows[rows.activation == LINEAR].groupby("seed")]
-    return mean([np.nan if one.drift.isna().any() else float(one.imbalance[one.drift.idxmax()]) for one in some])
-
-
-def sides(rows: Any) -> Number | None:
-    """Drift of ReLU nets at the largest imbalance upstream over that downstream, paired by seed."""
-    some = rows[rows.activation == RELU_NET]
-    up, down = (by_seed(some[side * some.imbalance >= 2 * FROM], "drift") for side in (1, -1))
-    return geometric_mean(paired(up, down, lambda one, other: one / other))
 
 
 def judge(rows: "DataFrame") -> Judgement:

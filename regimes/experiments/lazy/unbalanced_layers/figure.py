@@ -6,20 +6,15 @@ import torch
 
 from regimes.experiments.lazy.scaled_nets import one_sample_course
 from regimes.experiments.lazy.unbalanced_layers.config import LINEAR, RELU_NET
+from regimes.experiments.lazy.unbalanced_layers.numbers import drifts, ended
 from regimes.lab import figures
-from regimes.lab.numbers import Number, each, geometric_mean, mean
+from regimes.lab.numbers import each, mean
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
 LOOKS = {RELU_NET: {"number": 1, "label": "ReLU"}, LINEAR: {"number": 0, "label": "linear"}}
-
-
-def drifts(rows: "DataFrame", activation: str) -> dict[float, Number]:
-    """Drift of the kernel by β₁/β₂: geometric means over the seeds."""
-    found = each(rows[rows.activation == activation], "imbalance", lambda some: geometric_mean(some.drift))
-    return {10.0**power: number for power, number in found.items()}
 
 
 def draw(rows: "DataFrame") -> "Figure":
@@ -41,8 +36,8 @@ def draw(rows: "DataFrame") -> "Figure":
         seeds = rows.seed.nunique()
         figures.explain(
             made,
-            f"Left: downstream, the output weights learn; right: upstream, the input weights. Means of {seeds} seeds; "
-            f"{figures.intervals('bands', seeds)}.",
+            f"Left: downstream, the output weights learn; right: upstream, the input weights. Geometric means of "
+            f"{seeds} seeds above, means below; {figures.intervals('bands', seeds)}.",
         )
     return made
 
@@ -50,7 +45,7 @@ def draw(rows: "DataFrame") -> "Figure":
 def _parts(ax: Any, rows: Any) -> None:
     names = {"flips": "activations flipped", "input_motion": "‖Δw‖/‖w‖", "output_motion": "‖Δa‖/‖a‖"}
     for number, (column, label) in enumerate(names.items(), start=2):
-        found = each(rows, "imbalance", lambda some, column=column: mean(some[column]))
+        found = each(rows, "imbalance", lambda some, column=column: mean(ended(some, column)))
         if found:
             figures.curve(ax, {10.0**power: one for power, one in found.items()}, number=number, label=label)
     if len(rows):
