@@ -9,7 +9,7 @@ pytestmark = pytest.mark.slow
 
 
 def table(sign=1.0, prefix="", other=CONTROL):
-    """Made-up rows of five seeds and six starts of three laws: gains grow with transport, but the one over `other` by the sign."""
+    """Five seeds, six starts of three laws: gains grow with transport, but the one over `other` by the sign."""
     rows = []
     for seed in range(5):
         for place, (law, gain) in enumerate((law, gain) for law in LAWS for gain in (0.1, 0.2)):

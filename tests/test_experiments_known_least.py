@@ -139,6 +139,21 @@ def test_each_prediction_on_adapted_costs_can_fail(change, broken):
     complexity_adapts.draw(tasks())
 
 
+def test_tasks_that_do_not_span_the_range_of_the_claim_measure_nothing_of_it():
+    rows = tasks()
+    assert set(verdicts(complexity_adapts, rows[rows.distance > 0.25]).values()) == {"not measured"}
+    short = verdicts(complexity_adapts, rows[rows.distance < 4.0])
+    assert short.pop(complexity_adapts.ALONE) == "supported"
+    assert set(short.values()) == {"not measured"}
+
+
+def test_the_worst_distance_is_one_that_is_not_well_known():
+    rows = tasks()
+    where = (rows.method == "least_action") & (rows.distance == 1.0)
+    rows.loc[where, "transport"] = rows[where].least_transport * [0.6, 1.3, 0.6, 1.3]  # 0.88 in the mean
+    assert verdicts(complexity_adapts, rows)[complexity_adapts.RATIO] == "inconclusive"
+
+
 def grown(powers, residual=0.001, factor=1.0):
     rows = []
     for risk, power in powers.items():
@@ -170,6 +185,14 @@ def test_the_octave_ratio_tells_the_laws_of_the_multiplier_apart(risk, power):
 def test_a_multiplier_off_the_exact_course_and_a_residual_are_refuted():
     assert verdicts(multiplier_diverges, grown(RESTS, factor=1.3))[multiplier_diverges.COURSE] == "refuted"
     assert verdicts(multiplier_diverges, grown(RESTS, residual=0.2))[multiplier_diverges.RESIDUAL] == "refuted"
+
+
+def test_a_course_that_is_near_in_the_mean_and_not_well_known_is_the_worst():
+    rows = grown(RESTS)
+    where = rows.risk == "square"
+    rows.loc[where, "multiplier_end"] = rows[where].exact_end * [0.9, 1.1, 0.9, 1.1]
+    rows.loc[rows.risk == "logistic", "multiplier_end"] *= 1.05
+    assert verdicts(multiplier_diverges, rows)[multiplier_diverges.COURSE] == "inconclusive"
 
 
 def with_nan(rows, where, column):
