@@ -55,6 +55,23 @@ def test_a_gap_that_is_not_known_is_not_passed_over_for_the_worst_p(p):
     assert set(verdicts(rows).values()) == {"inconclusive"}
 
 
+@pytest.mark.parametrize("p", [1.5, 2.0, 3.0])
+def test_a_p_of_small_mean_and_wide_interval_does_not_pass_unseen(p):
+    rows = table()
+    paid = (rows.p == p) & (rows.weight > 0)
+    rows.loc[paid, "others"] = [0.5, 0.4, 0.05, 0.015]  # in the mean the difference is the lowest of all p
+    rows.loc[paid, "asymmetry"] = 0.02
+    found = verdicts(rows)
+    assert found.pop(exponent_p.OWN) == "inconclusive"
+    assert set(found.values()) == {"supported"}
+
+
+def test_a_run_without_one_of_the_exponents_measures_no_worst_p():
+    rows = table()
+    assert set(verdicts(rows[rows.p > 1.5]).values()) == {"not measured"}
+    assert exponent_p.judge(rows).merits["of these with an asymmetry of at most 0.1"] == 12
+
+
 def test_a_rate_at_which_nets_diverge_ends_in_a_line():
     points = [{"p": 2.0, "weight": 0.3, "seed": 0}]
     for steps in (1, 3):

@@ -139,6 +139,21 @@ def test_each_prediction_on_adapted_costs_can_fail(change, broken):
     complexity_adapts.draw(tasks())
 
 
+def test_tasks_that_do_not_span_the_range_of_the_claim_measure_nothing_of_it():
+    rows = tasks()
+    assert set(verdicts(complexity_adapts, rows[rows.distance > 0.25]).values()) == {"not measured"}
+    short = verdicts(complexity_adapts, rows[rows.distance < 4.0])
+    assert short.pop(complexity_adapts.ALONE) == "supported"
+    assert set(short.values()) == {"not measured"}
+
+
+def test_the_worst_distance_is_one_that_is_not_well_known():
+    rows = tasks()
+    where = (rows.method == "least_action") & (rows.distance == 1.0)
+    rows.loc[where, "transport"] = rows[where].least_transport * [0.6, 1.3, 0.6, 1.3]  # 0.88 in the mean
+    assert verdicts(complexity_adapts, rows)[complexity_adapts.RATIO] == "inconclusive"
+
+
 def grown(powers, residual=0.001, factor=1.0):
     rows = []
     for risk, power in powers.items():
@@ -177,6 +192,14 @@ def test_the_worst_course_is_not_measured_where_a_risk_was_not_run(left_out):
     rows = grown(RESTS)
     found = verdicts(multiplier_diverges, rows[rows.risk != left_out])
     assert found[multiplier_diverges.COURSE] == found[multiplier_diverges.OCTAVE[left_out]] == "not measured"
+
+
+def test_a_course_that_is_near_in_the_mean_and_not_well_known_is_the_worst():
+    rows = grown(RESTS)
+    where = rows.risk == "square"
+    rows.loc[where, "multiplier_end"] = rows[where].exact_end * [0.9, 1.1, 0.9, 1.1]
+    rows.loc[rows.risk == "logistic", "multiplier_end"] *= 1.05
+    assert verdicts(multiplier_diverges, rows)[multiplier_diverges.COURSE] == "inconclusive"
 
 
 def with_nan(rows, where, column):

@@ -15,7 +15,6 @@ from regimes.experiments.least_action.least_action_is_ot.course import Run, obje
 from regimes.experiments.least_action.least_action_is_ot.ensemble import train_together
 from regimes.experiments.least_action.least_action_is_ot.problems import KNOWN, problem
 from regimes.experiments.least_action.least_action_is_ot.quality import class_gap, deal
-from regimes.experiments.least_action.least_action_is_ot.trends import Ends, order
 from regimes.lab.config import load
 from regimes.training.loop import Training, descend
 from regimes.transport.gaussian import bures_cost
@@ -234,37 +233,6 @@ def test_measured_rows_are_finite_where_the_problem_has_such_a_number(name):
         if len(ends) == 2:
             assert ends[1]["scheme"] == "multiplier"
             assert ends[1]["final_weight"] < 3.0 == ends[0]["final_weight"]
-
-
-def test_rank_correlation_knows_order_ties_and_constants():
-    rows = pd.DataFrame({"weight": [0.0, 0.1, 1.0], "seed": 0})
-    assert order(rows.assign(gap=[0.4, 0.2, 0.1]), "gap").value == pytest.approx(-1.0)
-    assert order(rows.assign(gap=[0.4, 1e-10, 1e-12]), "gap").value == pytest.approx(
-        np.corrcoef([1, 2, 3], [3, 1.5, 1.5])[0, 1]  # both below what the certificate tells from 0
-    )
-    assert order(rows.assign(gap=0.0), "gap").value == 0.0
-    assert order(rows[:1].assign(gap=0.4), "gap") is None
-
-
-def test_the_usable_weight_is_the_largest_that_keeps_the_accuracy():
-    rows = pd.DataFrame({"weight": [0.0, 0.1, 1.0, 2.0], "accuracy": [0.9, 0.95, 0.86, 0.5]})
-    rows = rows.assign(problem="circles", scheme="fixed", kind="end", seed=0, gap=0.1)
-    assert Ends.read(rows).usable(("circles",)).weight.tolist() == [1.0]
-    dropping = rows.assign(accuracy=[0.9, 0.2, 0.2, 0.2])
-    assert Ends.read(dropping).usable(("circles",)).weight.tolist() == [0.1]
-    assert Ends.read(rows[1:]).usable(("circles",)).empty  # nothing to compare with
-
-
-def test_a_map_that_is_optimal_without_a_penalty_says_nothing_on_ratio_and_order():
-    rows = made_up()
-    rows.loc[rows.problem == "line", "gap"] = 0.0
-    judgement = judge(rows)
-    assert judgement.verdict == "supported"
-    rows.loc[rows.problem.isin(KNOWN), "gap"] = 0.0
-    nothing = [
-        f.verdict for f in judge(rows).findings if f.quantity in (least_action_is_ot.RATIO, least_action_is_ot.ORDER)
-    ]
-    assert nothing == ["inconclusive", "inconclusive"]
 
 
 def test_a_negative_weight_is_refused_before_anything_is_measured():

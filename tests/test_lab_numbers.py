@@ -158,6 +158,24 @@ def test_the_worst_of_numbers_is_unknown_if_one_of_them_is(place):
     assert numbers.worst([None]) is None
 
 
+def test_the_extreme_of_numbers_hides_no_smaller_one_that_is_less_well_known():
+    firm, loose = numbers.mean([-0.2, -0.1, -0.15, -0.12]), numbers.mean([-2.0, 1.0, -1.5, 0.5])
+    largest = numbers.extreme([firm, None, loose])
+    assert firm is not None
+    assert loose is not None
+    assert largest is not None
+    assert loose.value < firm.value == largest.value
+    assert tuple(largest.interval) == (firm.interval.low, loose.interval.high)
+    assert largest.estimate.at(0.99).high == loose.estimate.at(0.99).high > loose.interval.high
+    smallest = numbers.extreme([firm, loose], sign=-1.0)
+    assert smallest is not None
+    assert (smallest.value, *smallest.interval) == (loose.value, loose.interval.low, firm.interval.high)
+    unknown = numbers.extreme([firm, numbers.mean([1.0, math.nan])])
+    assert unknown is not None
+    assert math.isnan(unknown.value)
+    assert numbers.extreme([None]) is None
+
+
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_mean_of_a_seed_is_unknown_if_one_of_its_values_is(place):
     rows = pandas.DataFrame({"seed": [0, 0, 0, 1], "loss": [1.0, 2.0, 9.0, 5.0]})

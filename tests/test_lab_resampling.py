@@ -31,6 +31,18 @@ def test_the_same_seeds_and_settings_are_drawn_of_all_tables():
     assert tuple(found.interval) == (0.0, 0.0)
 
 
+def test_settings_of_one_kind_are_drawn_together():
+    kinds = [kind for kind in range(6) for _ in range(kind + 1)]  # 1 to 6 settings, all the same within a kind
+    table = np.tile(np.array(kinds, dtype=float), (7, 1))
+    found = two_way(lambda x: np.nanmean(x, (-2, -1)), table, kinds=kinds)
+    assert found.value == pytest.approx(table.mean())
+    apart = two_way(mean, table)
+    assert found.interval.high - found.interval.low > 1.5 * (apart.interval.high - apart.interval.low)
+    assert found.interval.low >= 0.0
+    assert two_way(mean, table, kinds=range(len(kinds))).interval == apart.interval
+    assert two_way(mean, table, kinds=[kind > 2 for kind in kinds], within=CORRELATION).interval == CORRELATION
+
+
 def test_too_few_settings_or_a_number_that_is_never_defined_know_nothing():
     assert two_way(mean, np.zeros((5, 2)), within=CORRELATION).interval == CORRELATION
     never = two_way(lambda x: np.full(len(x), np.nan), np.zeros((5, 5)), within=CORRELATION)

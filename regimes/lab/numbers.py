@@ -145,6 +145,29 @@ def worst(found: Iterable[Number | None], key: Callable[[Number], float] = lambd
     return unknown[0] if unknown else max(numbers, key=key, default=None)
 
 
+def extreme(found: Iterable[Number | None], sign: float = 1.0) -> Number | None:
+    """The largest of several numbers, with sign −1 the smallest; each end of its interval is the farthest of theirs.
+
+    So "at most" holds of it only where it holds of all of them, and is refuted as soon as one of them refutes it: a
+    number that is smaller and less well known is not hidden behind the largest. NaN if one is; None without numbers.
+    """
+    numbers = [one for one in found if one is not None]
+    if not numbers:
+        return None
+
+    def farthest(ends: list[float]) -> float:
+        return sign * float(np.max(sign * np.array(ends)))
+
+    def at(level: float) -> Interval:
+        intervals = [one.estimate.at(level) for one in numbers]
+        return Interval(farthest([one.low for one in intervals]), farthest([one.high for one in intervals]))
+
+    counts = [one.estimate.repetitions for one in numbers if one.estimate.repetitions is not None]
+    value = farthest([one.value for one in numbers])
+    estimate = Estimate(value, at(LEVEL), at, min(counts, default=None), numbers[0].estimate.average)
+    return Number.of(estimate, max(one.error for one in numbers))
+
+
 def extent(values: ArrayLike, error: Any = 0.0) -> Number | None:
     """The interval from the smallest to the largest value, around the median; NaN if one is NaN, None without values.
 

@@ -74,7 +74,7 @@ def judge(rows: "DataFrame") -> Judgement:
         merits[f"{risk}: octave ratio of the exact course"] = numbers.mean(octaves(some, "exact"))
         merits[f"{risk}: λ at the end over that of the exact course"] = off[risk]
         merits[f"{risk}: λ at the end"] = numbers.geometric_mean(some.multiplier_end)
-    found[COURSE] = numbers.worst(off.values(), lambda one: abs(one.value - 1))
+    found[COURSE] = numbers.worst(off.values(), lambda one: max(one.interval.high - 1, 1 - one.interval.low))
     found[RESIDUAL] = numbers.mean(rows[rows.risk == "hinge"].excess, within=Interval(-1.0, float("inf")))
     if any(one is None for one in off.values()):
         found[COURSE] = None  # a risk that was not run may be the worst

@@ -15,8 +15,9 @@ the same rule, no transport) has no such part: if transport is the reason, it gr
 training differ by that: all is asked a second time at the first moment of equal training risk.
 
 Predictions: Spearman's ρ over initialisations of gain and transport cost of plain training is at least 0, for the gain
-over plain training and over the control, after the protocol's steps and at equal risk. Mean over seeds; the
-initialisations were picked by hand and are resampled like the seeds, both at once.
+over plain training and over the control, after the protocol's steps and at equal risk. Mean over seeds; the laws
+were picked by hand and are resampled like the seeds, both at once, a law with all its gains: gains of one law lie on
+one curve and say nothing of other laws.
 
 A trial run had been looked at: one other seed, eleven initialisations, 300 steps. From the smallest ones plain training
 had hardly begun, so that the gain over it was largest where nothing moved: they are left out. From orthogonal weights
@@ -59,7 +60,7 @@ BATCHED = ("law", "gain", "seed")
 
 
 def judge(rows: "DataFrame") -> Judgement:
-    """One ρ a seed over its initialisations, with intervals over initialisations and seeds."""
+    """One ρ a seed over its initialisations, with intervals over laws and seeds."""
     found = {words: growth(rows, other, prefix) for (prefix, other), words in GROWTH.items()}
     plain = rows[rows.arm == VANILLA]
     merits: dict[str, float | numbers.Number | None] = {

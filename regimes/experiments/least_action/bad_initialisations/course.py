@@ -56,5 +56,5 @@ def advantages(rows: Any, other: str, prefix: str) -> Any:
 
 
 def growth(rows: Any, other: str, prefix: str) -> Number | None:
-    """Spearman's ρ of the two over the initialisations of a seed; mean over seeds, interval over both."""
+    """Spearman's ρ of the two over the initialisations of a seed; mean over seeds, interval over laws and seeds."""
     return correlations(advantages(rows, other, prefix), "moved", "advantage")

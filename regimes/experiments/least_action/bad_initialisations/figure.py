@@ -40,7 +40,7 @@ def draw(rows: "DataFrame") -> "Figure":
         made.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
         text = (
             f"Small marks: {rows.seed.nunique()} seeds; large ones: medians of an initialisation. ρ: Spearman's rank "
-            "correlation over the initialisations of a seed, mean over seeds; 95 % intervals resample both."
+            "correlation over the initialisations of a seed, mean over seeds; 95 % intervals resample laws and seeds."
         )
         figures.explain(made, text)
     return made

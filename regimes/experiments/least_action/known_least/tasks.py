@@ -16,7 +16,7 @@ class Config(AtMultiplier):
         ("least_action", "risk"), description="with the penalty and without"
     )
     distance: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (0.5, 2.0), min_length=2, description="heights Δ that class + has to climb"
+        (0.25, 4.0), min_length=2, description="heights Δ that class + has to climb"
     )
     seeds: int = Field(2, ge=1, description="clouds and initial weights")
 

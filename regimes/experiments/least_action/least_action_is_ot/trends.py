@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from regimes.experiments.least_action.least_action_is_ot.problems import KNOWN
+from regimes.experiments.least_action.least_action_is_ot.problems import IMAGES, KNOWN
 from regimes.lab import numbers
-from regimes.lab.intervals import CORRELATION, REAL, Interval
+from regimes.lab.intervals import CORRELATION, LEVEL, REAL, SHARE, Estimate, Interval
 from regimes.lab.numbers import Number
 from regimes.lab.ranks import rank_correlation
 
@@ -57,19 +57,31 @@ class Ends(NamedTuple):
     ) -> Number | None:
         """The largest number of these problems, at the largest weight or of all weights; None unless all were run.
 
-        Problems that tell nothing, as one whose gap was 0 from the start, are left out.
+        With sign −1 the smallest. Problems that tell nothing, as one whose gap was 0 from the start, are left out.
         """
         if not set(of) <= set(self.top(*of).problem):
             return None
         rows = self.rows if rows is None else rows
         found = numbers.known({name: number((self.of if whole else self.top)(name, rows)) for name in of})
-        return numbers.worst(found.values(), lambda one: sign * one.value) or UNKNOWN
+        return numbers.extreme(found.values(), sign) or UNKNOWN
 
     def worst_mean(
         self, column: str, within: Interval, *, of: tuple[str, ...] = KNOWN, sign: float = 1.0
     ) -> Number | None:
         """The same of means of a column over the seeds, at the largest weight."""
         return self.worst(lambda top: numbers.mean(top[column], within=within), of=of, sign=sign)
+
+    def dealt(self) -> dict[str, Number | None]:
+        """Mean gaps of the dealt-out displacements at the largest weight: where they are small the test is blind."""
+        means = {name: numbers.mean(self.top(name).gap_null) for name in KNOWN}
+        return {f"{name}: gap of dealt-out displacements, largest weight": one for name, one in means.items()}
+
+    def blind(self) -> tuple[str, ...]:
+        """A sentence on the problems where they leave no gap to see; none where there is no such problem."""
+        dealt = {name: self.top(name).gap_null for name in KNOWN} | {"images": self.usable(IMAGES).gap_null}
+        names = ", ".join(name for name, gaps in dealt.items() if len(gaps) and gaps.mean() <= TOLD)
+        words = "Blind: {}. Displacements dealt to other points of a class leave no gap above {} there, either."
+        return (words.format(names, TOLD),) if names else ()
 
     def crossed(self) -> Any:
         """The crossing classes at the largest weight at which the true map's whole-cloud gap is above 1/2."""
@@ -105,15 +117,47 @@ def floored(gap: Any) -> Any:
 
 
 def order(some: Any, column: str) -> Number | None:
-    """Spearman correlation of weight and column in each seed, 0 where the column is constant; mean over the seeds."""
-    found = [
-        0.0 if np.ptp(floored(one[column])) == 0 else rank_correlation(one.weight, floored(one[column]))
-        for _, one in some.groupby("seed")
-        if one.weight.nunique() > 1
-    ]
+    """Spearman correlation of weight and column in each seed, 0 where the column is constant; mean over the seeds.
+
+    Not known where all above weight 0 are at the floor: a single one above it and ties below force the number.
+    """
+    found = [_order(one.weight, floored(one[column])) for _, one in some.groupby("seed") if one.weight.nunique() > 1]
     return numbers.mean(found, within=CORRELATION)
+
+
+def _order(weight: Any, values: Any) -> float:
+    if (values[weight > 0] == RESOLUTION).all():
+        return math.nan
+    return 0.0 if np.ptp(values) == 0 else rank_correlation(weight, values)
 
 
 def gap_ratio(some: Any) -> Number | None:
     """Gap over the one at weight 0, both at least the resolution: geometric mean over the seeds."""
     return numbers.geometric_mean(floored(some.gap) / floored(some.first_gap))
+
+
+def gap_mean(some: Any) -> Number | None:
+    """Mean gap over the seeds."""
+    return numbers.mean(some.gap, within=SHARE)
+
+
+def telling(number: Callable[[Any], Number | None], limit: float) -> Callable[[Any], Number | None]:
+    """A number of the gap that can be found to be at most the limit only where another map would be above it.
+
+    The other map has the displacements dealt to other points of their class. Where its number is not clearly above the
+    limit the test is blind: a small gap says nothing then, and the interval is open above.
+    """
+
+    def found(some: Any) -> Number | None:
+        own, null = number(some), number(some.assign(gap=some.gap_null))
+        sees = null is not None and null.interval.low > limit
+        return own if own is None or sees else _open_above(own.estimate)
+
+    return found
+
+
+def _open_above(found: Estimate) -> Number:
+    def at(level: float) -> Interval:
+        return Interval(found.at(level).low, math.inf)
+
+    return Number.of(Estimate(found.value, at(LEVEL), at, found.repetitions, found.average))

@@ -9,9 +9,9 @@ the rate divided by 10 after 1/2, 3/4 and 5/6 of the epochs (the proportions of 
 the three of the author code, orthogonal, Kaiming normal and normal, and five more that can be set, each with gains; see
 `regimes.models.initialise`. The gain acts on every convolution and linear map. Sizes are ours (the talk gives none).
 One seed has one training set, one test set, one order of batches; its initialisations are compared with each other
-only: one rank correlation a seed. The initialisations were picked by hand and are resampled like the seeds, both at
-once: the interval says what other initialisations and other seeds would give. Where one law decides, that shows in the
-weakest ρ with one law left out. The test set is looked at once, after the last epoch.
+only: one rank correlation a seed. The laws were picked by hand and are resampled like the seeds, both at once, a law
+with all its gains: the interval says what other laws and other seeds would give. Where one law decides, that shows in
+the weakest ρ with one law left out. The test set is looked at once, after the last epoch.
 
 The gauge. Transport cost is Σ_k ‖v_k‖² in the units of the encoded features, norm summed over features, mean over test
 samples (ranks would be the same with the mean over features of the author code, since all nets have one shape). These
@@ -64,7 +64,7 @@ BATCHED = ()
 
 
 def judge(rows: "DataFrame") -> Judgement:
-    """One ρ a seed over its initialisations, with intervals over initialisations and seeds."""
+    """One ρ a seed over its initialisations, with intervals over laws and seeds."""
     fitted: Any = rows[~(rows.train_accuracy < FITTED)]  # of a net of which that is not known nothing is known
     fitted = fitted.assign(transport=fitted.transport.where(fitted.train_accuracy.notna()))
     found = {

@@ -21,8 +21,9 @@ PANELS = (
 NAMES = {"kaiming": "Kaiming", "kaiming_uniform": "Kaiming, uniform", "xavier": "Xavier", "lecun": "LeCun"}
 EXPLANATION = (
     "Small marks: runs of {} seeds; large marks: their medians. Mark: law (filled: Kaiming); colour: gain. ρ: "
-    "Spearman's rank correlation over the initialisations of a seed, mean over the seeds; 95 % intervals resample "
-    "initialisations and seeds. Costs are in the units of the encoder's features; the relative displacement has none."
+    "Spearman's rank correlation over the initialisations of a seed, mean over the seeds; 95 % intervals resample laws "
+    "and seeds, and say nothing of two laws. Costs are in the units of the encoder's features; the relative "
+    "displacement has none."
 )
 
 
