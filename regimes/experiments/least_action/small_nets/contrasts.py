@@ -54,3 +54,8 @@ def reached(rows: Rows) -> dict[str, float]:
         f"share of nets that reached equal risk, {NAMES[arm]}": float((some.reached == 1).mean())
         for arm, some in rows.groupby("arm", sort=False)
     }
+
+
+def noisy(rows: "DataFrame") -> dict[float, str]:
+    """The columns of accuracy under noise, by its size."""
+    return {float(name.split("_")[-1]): name for name in rows.columns if name.startswith("equal_noisy_")}

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regimes.experiments.mean_field.complexity.config import CONVEX, FLOW
-from regimes.experiments.mean_field.undecided import either
 from regimes.lab import figures
 from regimes.lab.averages import average, least, most
 from regimes.lab.intervals import Estimate
 from regimes.lab.numbers import Number, cells, count, each, geometric_mean, largest, means, smallest
 from regimes.lab.report import Interval, Prediction
 from regimes.lab.statistics import geometric_mean_interval
+from regimes.lab.undecided import either
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from regimes.experiments.mean_field.spurious_minima.config import GLOBAL
-from regimes.experiments.mean_field.undecided import either
 from regimes.lab import numbers
 from regimes.lab.numbers import Number, known
+from regimes.lab.undecided import either
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -20,17 +20,16 @@ predictions were written. All is paired, noise too.
 
 from typing import TYPE_CHECKING, Any
 
+from regimes.experiments.least_action.regular_map.figure import draw as draw
 from regimes.experiments.least_action.small_nets import contrasts
 from regimes.experiments.least_action.small_nets.contrasts import NAMES, OTHERS
 from regimes.experiments.least_action.small_nets.maps import Config as Config
 from regimes.experiments.least_action.small_nets.maps import measure as measure
-from regimes.experiments.least_action.small_nets.settings import ARMS
-from regimes.lab import figures, numbers
+from regimes.lab import numbers
 from regimes.lab.averages import average
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from pandas import DataFrame
 
 STRETCH = {other: f"stretch of T at equal risk, least action over {NAMES[other]}" for other in OTHERS}
@@ -55,14 +54,9 @@ GRID = ("arm", "seed")
 BATCHED = ("seed",)
 
 
-def sizes(rows: "DataFrame") -> dict[float, str]:
-    """The columns of accuracy under noise, by its size."""
-    return {float(name.split("_")[-1]): name for name in rows.columns if name.startswith("equal_noisy_")}
-
-
 def judge(rows: "DataFrame") -> Judgement:
     """Ratios and differences paired by seed."""
-    noisy = rows[[*sizes(rows).values()]].mean(axis=1, skipna=False)
+    noisy = rows[[*contrasts.noisy(rows).values()]].mean(axis=1, skipna=False)
     rows = rows.assign(equal_lost=100 * (rows.equal_accuracy - noisy))
     found = {}
     for other in OTHERS:
@@ -93,46 +87,7 @@ def table(rows: "DataFrame") -> "DataFrame":
         line |= {"training risk": average(some.equal_train_risk), "transport cost": average(some.equal_transport)}
         for column, words in (("stretch", "stretch of T"), ("inverse_stretch", "stretch of T⁻¹")):
             line |= numbers.cells(words, numbers.geometric_mean(some[f"equal_{column}"]))
-        for size, column in {0.0: "equal_accuracy", **sizes(rows)}.items():
+        for size, column in {0.0: "equal_accuracy", **contrasts.noisy(rows)}.items():
             line |= numbers.cells(f"accuracy, noise {size:g}", numbers.mean(100 * some[column]))
         lines.append(line)
     return pandas.DataFrame(lines)
-
-
-def draw(rows: "DataFrame") -> "Figure":
-    """Stretches of least action's maps against those of the other arms, seed by seed; accuracy against noise."""
-    made, axes = figures.figure(1, 3, width=figures.DOUBLE, height=3.0)
-    with figures.style():
-        for ax, column, words in zip(axes, ("stretch", "inverse_stretch"), ("T", "T⁻¹"), strict=False):
-            ends = []
-            for other in OTHERS:
-                number, (first, second) = ARMS.index(other), contrasts.pairs(rows, f"equal_{column}", other)
-                look: dict[str, Any] = {"color": figures.PALETTE[number], "markersize": 3, "label": NAMES[other]}
-                ax.plot(second, first, figures.MARKERS[number], **look)
-                ends += [*first, *second]
-            if ends:
-                ax.plot([min(ends), max(ends)], [min(ends), max(ends)], ":", color=figures.GREY)
-            ax.set(xscale="log", yscale="log", xlabel="plain training, or control", title=f"stretch of {words}")
-        axes[0].set_ylabel("least action")
-        axes[0].legend(loc="upper left")
-        curve = {0.0: "equal_accuracy", **sizes(rows)}
-        for number, arm in enumerate(ARMS):
-            found = {size: numbers.mean(100 * contrasts.of_arm(rows, arm, column)) for size, column in curve.items()}
-            figures.curve(axes[2], numbers.known(found), number=number, bars=True, label=NAMES[arm])
-        axes[2].set(xlabel="noise on the images", ylabel="test accuracy, %", title="accuracy under noise")
-        axes[2].legend(loc="lower left")
-        seeds = rows.seed.nunique()
-        text = f"At equal training risk. Left and middle: a point a seed ({seeds}), geometric means over test points; "
-        text += f"below the dotted line least action stretches less. {_over_pairs(rows)}"
-        text += f"{figures.intervals('Bars', seeds)}."
-        figures.explain(made, text)
-    return made
-
-
-def _over_pairs(rows: "DataFrame") -> str:
-    """A sentence on the largest stretch, which the panels do not show; none where no net reached equal risk."""
-    told = []
-    for column, words in (("pair_stretch", "T"), ("pair_inverse_stretch", "T⁻¹")):
-        found = numbers.known({NAMES[other]: contrasts.ratio(rows, f"equal_{column}", other) for other in OTHERS})
-        told += [f"of {words} {one.value:.2f} times that of {name}" for name, one in found.items()]
-    return f"The largest stretch over pairs of points is {', '.join(told)}. " if told else ""
