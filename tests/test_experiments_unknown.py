@@ -104,15 +104,8 @@ def test_a_share_of_runs_of_which_one_is_not_known_is_not_known(name):
     share = getattr(import_module(f"{experiments.load(name).__name__}{place}"), function)
     rows = pd.DataFrame({"one": 1.0, "other": 1.0, "geodesic": [2.0, 2.0, 0.5]})
     rows = rows.assign(stuck=[True, True, False], risk=[1.0, 1.0, 0.0], success=rows.geodesic > 1, excess=1.0)
-    rows = rows.assign(
-        proved=rows.success,
-        **{"global": rows.success},
-        value=1.0,
-        lower=0.5,
-        first=1.0,
-        seed=[0, 1, 2],
-        problem="relu 2-d",
-    )
+    rows = rows.assign(proved=rows.success, value=1.0, lower=0.5, first=1.0, seed=[0, 1, 2], problem="relu 2-d")
+    rows["global"] = rows.success
     of = (rows, "geodesic") if name == "convexity" else (rows,)
     assert share(*of).value == pytest.approx(2 / 3)
     for column in ("geodesic", "risk", "excess", "value"):

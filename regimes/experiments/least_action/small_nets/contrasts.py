@@ -56,6 +56,6 @@ def reached(rows: Rows) -> dict[str, float]:
     }
 
 
-def noisy(rows: "DataFrame") -> dict[float, str]:
+def noisy(rows: Rows) -> dict[float, str]:
     """The columns of accuracy under noise, by its size."""
     return {float(name.split("_")[-1]): name for name in rows.columns if name.startswith("equal_noisy_")}
