@@ -41,7 +41,7 @@ COURSE = "λ at the end over that of the exact course, worst risk"
 RESIDUAL = "hinge: objective over the least one − 1"
 PREDICTED = {"hinge": Interval.at_most(0.7), "square": Interval(1.15, 1.4), "logistic": Interval(1.3, 1.65)}
 STATEMENT = Statement(
-    title="λ comes to rest for the hinge loss, not for other risks, and keeps to its exact course",
+    title="λ rests for the hinge loss alone, and keeps to its exact course",
     claim="The multiplier of least action comes to rest for the hinge loss; for the square loss it grows like t^(1/3) "
     "and for cross-entropy like √(t log t), where margins have to be paid by transport. For each of them it ends "
     "within 10 % of where it ends if the net is at the minimiser at every step.",
