@@ -47,5 +47,6 @@ def _over_pairs(rows: "DataFrame") -> str:
     told = []
     for column, words in (("pair_stretch", "T"), ("pair_inverse_stretch", "T⁻¹")):
         found = numbers.known({NAMES[other]: contrasts.ratio(rows, f"equal_{column}", other) for other in OTHERS})
-        told += [f"of {words} {one.value:.2f} times that of {name}" for name, one in found.items()]
-    return f"The largest stretch over pairs of points is {', '.join(told)}. " if told else ""
+        if found:
+            told.append(f"{words} {' and '.join(f'{one.value:.2f} ({name})' for name, one in found.items())}")
+    return f"Largest stretch over pairs of points, over that of the other arm: {'; '.join(told)}. " if told else ""
