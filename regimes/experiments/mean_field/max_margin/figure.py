@@ -43,7 +43,6 @@ def draw(rows: "DataFrame") -> "Figure":
         text = f"Means of {seeds} sets of samples; {figures.intervals('bands and bars', seeds)}"
         figures.explain(
             made,
-            f"{text}. Left: four arcs of the circle, where the step ends the approach of both layers "
-            "(at half the step it goes on); right: y = sign of $x_1x_2$.",
+            f"{text}. Left: four arcs of the circle; right: y = sign of $x_1x_2$.",
         )
     return made
