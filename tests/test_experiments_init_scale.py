@@ -1,4 +1,5 @@
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -8,6 +9,7 @@ from torch.testing import assert_close
 from regimes.conventions import generator
 from regimes.data.synthetic import sphere, teacher_student
 from regimes.data.teacher import random_teacher
+from regimes.errors import UserError
 from regimes.experiments.lazy import init_scale
 from regimes.experiments.lazy.init_scale import runs
 from regimes.experiments.lazy.init_scale.numbers import losses
@@ -169,6 +171,12 @@ def test_the_configuration_file_is_the_published_size():
     assert (config.inputs, config.neurons, config.samples, config.test_samples) == (100, 50, 1000, 1000)
     assert (config.iterations, config.population_iterations, config.batch, config.seeds) == (10_000, 20_000, 200, 10)
     assert len(grid_points(init_scale, config)) == 10 * (33 + 17)
+
+
+@pytest.mark.parametrize(("scale", "limit"), [(1e-300, "or equal to 1e-30;"), (1e300, "or equal to 1e+30;")])
+def test_scales_at_which_weights_or_their_squares_vanish_or_overflow_are_refused(scale, limit):
+    with pytest.raises(UserError, match=re.escape(limit)):
+        load(init_scale.Config, overrides=[f"tau=[{scale}]"])
 
 
 def test_table_and_figure_show_the_losses_that_are_judged():

@@ -183,6 +183,9 @@ def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
         (sources[".".join(place[:n])] for n in range(len(place), 0, -1) if ".".join(place[:n]) in sources), ""
     )
     need = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    for limit in first.get("ctx", {}).values():  # pydantic writes 1e-30 with all its zeros, and 1e30 too
+        if isinstance(limit, float):
+            need = re.sub(r"\b\d+\.?\d*$", f"{limit:g}", need)
     if first["type"] in {"tuple_type", "list_type"}:
         need = f"should be a list, such as [{shown(first['input'], 40)}]"
     if first["type"] == "missing":

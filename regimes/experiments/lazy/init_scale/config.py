@@ -6,7 +6,7 @@ from pydantic import Field
 
 from regimes.lab.config import Settings
 
-Scale = Annotated[float, Field(gt=0)]
+Scale = Annotated[float, Field(ge=1e-30, le=1e30)]  # gradients of float32, and norms of the weights, are numbers there
 
 
 class Config(Settings):
