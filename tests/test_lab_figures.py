@@ -1,3 +1,4 @@
+import math
 import os
 import subprocess
 import sys
@@ -261,3 +262,12 @@ def test_a_short_logarithmic_axis_has_plain_numbers_that_do_not_touch(tmp_path):
     assert all(text.replace(".", "").isdigit() for text in shown[0])
     assert all(text.startswith("$") for text in shown[1])
     assert {"low", "high"} <= set(shown[2])
+
+
+@pytest.mark.parametrize("odd", [[], [0.0], [math.nan, math.inf], [-1.0]])
+def test_what_has_no_place_on_a_logarithmic_axis_does_not_cost_the_figure(odd, tmp_path):
+    made, ax = figures.figure()
+    figures.logarithmic(ax, [30.0, 100.0, *odd] if odd else [])
+    ax.plot([1.0, 2.0], [30.0, 100.0])
+    figures.save(made, tmp_path)
+    assert (tmp_path / "figure.png").stat().st_size > 0

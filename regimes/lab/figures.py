@@ -174,9 +174,14 @@ def curve(
 
 
 def logarithmic(ax: Axes, values: Sequence[float]) -> None:
-    """A logarithmic axis y for these positive values, with ticks that can be read over less than DECADES too."""
+    """A logarithmic axis y for these values, with ticks that can be read over less than DECADES too.
+
+    Values without a finite logarithm have no place on it and are left out.
+    """
     ax.set_yscale("log")
-    _ticks(ax.yaxis, min(values), max(values))
+    placed = [value for value in values if 0 < value < math.inf]
+    if placed:
+        _ticks(ax.yaxis, min(placed), max(placed))
 
 
 def _ticks(axis: Axis, low: float, high: float) -> None:
