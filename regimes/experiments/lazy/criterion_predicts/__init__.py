@@ -67,7 +67,7 @@ def judge(rows: "DataFrame") -> Judgement:
     numbers = {
         ESTIMATE: correlation(found, "over_all", "kappa"),
         WITHIN: correlation(found, "within", "kappa"),
-        OVER_ALPHA: found.number(all_kappa - found.over_all("inverse_alpha"), "kappa"),
+        OVER_ALPHA: found.number(all_kappa - found.over_all("inverse_alpha"), "kappa", "inverse_alpha"),
         OVER_MOTION: found.number(all_kappa - found.over_all("motion"), "kappa", "motion"),
         SECOND: correlation(found, "within", "second_order"),
     }
