@@ -34,6 +34,7 @@ from regimes.experiments.lazy.ntk_real_data.config import Config as Config
 from regimes.experiments.lazy.ntk_real_data.config import points as points
 from regimes.experiments.lazy.ntk_real_data.figure import draw as draw
 from regimes.experiments.lazy.ntk_real_data.runs import measure as measure
+from regimes.lab.averages import middle
 from regimes.lab.numbers import cells, judged
 from regimes.lab.report import Interval, Judgement, Prediction, Statement
 
@@ -87,7 +88,7 @@ def table(rows: "DataFrame") -> "DataFrame":
             line = {"data": dataset, "arm": arm, "m": width or "∞", "n": n, "seeds": len(mine)}
             line |= cells("test error", error)
             if arm == NET:
-                line |= {"rate": mine.rate.median(), "steps": mine.steps.median()}
+                line |= {"rate": middle(mine.rate), "steps": middle(mine.steps)}
             else:
                 line["ridge"] = mine.ridge.median()
             if arm == TUNED:
