@@ -71,7 +71,9 @@ def numbers(rows: Any, unit: str, band: float, m0: int) -> tuple[dict[str, Numbe
         "largest ratio of the loss after half of the steps to that at the end, m < m0": largest(
             narrow.half / narrow.loss
         ),
-        "flow: runs still on their way below the band when their steps ended": count(undecided(flow, band), flow.loss),
+        "flow: runs still on their way below the band when their steps ended": count(
+            undecided(flow, band), flow.loss + flow.half
+        ),
         "largest error of a loss, over the band": largest(flow.error / band),
     }
     return (
