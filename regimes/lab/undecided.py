@@ -1,8 +1,10 @@
-"""Numbers of runs that had not ended: which way these go is not known, so both readings count."""
+"""Numbers of which runs leave open what they are: all that they may be counts, at every level."""
+
+from collections.abc import Callable
 
 import numpy as np
 
-from regimes.lab.intervals import Estimate, Interval
+from regimes.lab.intervals import LEVEL, Estimate, Interval
 from regimes.lab.numbers import Number
 
 
@@ -28,3 +30,13 @@ def either(first: Number | None, second: Number | None) -> Number | None:
         repetitions if repetitions == second.estimate.repetitions else None,
     )
     return Number.of(estimate, max(first.error, second.error))
+
+
+def between(low: Callable[[float], float], high: Callable[[float], float], like: Number) -> Number:
+    """A number with these ends at each level, and the value and the repetitions of another one."""
+
+    def at(level: float) -> Interval:
+        return Interval(low(level), high(level))
+
+    known = like.estimate
+    return Number.of(Estimate(known.value, at(LEVEL), at, known.repetitions, known.average))

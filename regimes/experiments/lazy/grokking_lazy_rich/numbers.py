@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from regimes.lab.numbers import Number, by_seed, each, geometric_mean
+from regimes.lab.numbers import Number, at_highest, at_lowest, by_seed, each, geometric_mean
 
 LAZY_FROM = 1000.0  # scales of the lazy control
 SMALLEST, LARGEST = 1 / 16, 32.0  # the ends of the pilot's grid below it
@@ -20,9 +20,8 @@ def passed(rows: Any, suffix: str = "") -> Any:
 
 def at_end(below: Any, *, largest: bool) -> Number | None:
     """The delay at one end of a grid of α; None where the grid does not reach as far as the pilot's."""
-    alpha = below.alpha.max() if largest else below.alpha.min()
-    far = alpha >= LARGEST if largest else alpha <= SMALLEST
-    return geometric_mean(passed(below)[below.alpha == alpha]) if far else None
+    end = at_highest(below, "alpha", LARGEST) if largest else at_lowest(below, "alpha", SMALLEST)
+    return geometric_mean(passed(end))
 
 
 def lazy_ratio(lazy: Any, column: str, over: str) -> Number | None:

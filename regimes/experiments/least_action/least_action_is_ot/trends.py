@@ -8,9 +8,10 @@ import numpy as np
 
 from regimes.experiments.least_action.least_action_is_ot.problems import IMAGES, KNOWN
 from regimes.lab import numbers
-from regimes.lab.intervals import CORRELATION, LEVEL, REAL, SHARE, Estimate, Interval
+from regimes.lab.intervals import CORRELATION, REAL, SHARE, Interval
 from regimes.lab.numbers import Number
 from regimes.lab.ranks import rank_correlation
+from regimes.lab.undecided import between
 
 RESOLUTION = 1e-9  # relative gap below which the certificate does not tell from 0
 KEPT = 0.05  # loss of accuracy against weight 0 up to which the task counts as kept
@@ -151,13 +152,8 @@ def telling(number: Callable[[Any], Number | None], limit: float) -> Callable[[A
     def found(some: Any) -> Number | None:
         own, null = number(some), number(some.assign(gap=some.gap_null))
         sees = null is not None and null.interval.low > limit
-        return own if own is None or sees else _open_above(own.estimate)
+        if own is None or sees:
+            return own
+        return between(lambda level: own.estimate.at(level).low, lambda level: math.inf, own)
 
     return found
-
-
-def _open_above(found: Estimate) -> Number:
-    def at(level: float) -> Interval:
-        return Interval(found.at(level).low, math.inf)
-
-    return Number.of(Estimate(found.value, at(LEVEL), at, found.repetitions, found.average))

@@ -1,11 +1,10 @@
 """Changes by deletion, grouped once for verdict, table and figure."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from regimes.lab.intervals import LEVEL
 from regimes.lab.numbers import Number, each, geometric_mean, mean, means, slope, worst
-from regimes.lab.report import Estimate, Interval
+from regimes.lab.report import Interval
+from regimes.lab.undecided import between
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -69,7 +68,9 @@ def largest_rise(some: Any) -> Number | None:
     even, whole = (
         mean(steps.max(axis=1, skipna=False), within=POINTS) for steps in (risen / (numbers[1:] - numbers[:-1]), risen)
     )
-    return _between(even.estimate.at, whole) if even and whole else None
+    if even is None or whole is None:
+        return None
+    return between(lambda level: even.estimate.at(level).low, lambda level: whole.estimate.at(level).high, whole)
 
 
 def least_rise(some: Any) -> Number | None:
@@ -81,13 +82,4 @@ def least_rise(some: Any) -> Number | None:
     least = worst(each(kept, "layers", rise).values(), lambda number: -number.value)
     if least is None or kept.layers.nunique() == some.layers.nunique():
         return least
-    return _between(lambda level: POINTS, least)
-
-
-def _between(low: Callable[[float], Interval], high: Number) -> Number:
-    """From the lower ends of an interval at each level to the upper ends of a number."""
-
-    def at(level: float) -> Interval:
-        return Interval(low(level).low, high.estimate.at(level).high)
-
-    return Number.of(Estimate(high.value, at(LEVEL), at, high.estimate.repetitions))
+    return between(lambda level: POINTS.low, lambda level: least.estimate.at(level).high, least)
