@@ -172,15 +172,24 @@ def test_a_positive_number_is_finite_and_above_zero():
         positive("f", "radius", float("nan"), infinite=True)
 
 
-def test_a_check_costs_microseconds():
+def test_a_check_costs_no_more_than_a_few_small_products():
     a, b = ones(5, 8, 2), ones(8, 2)
-    once = []
-    for _ in range(200):
-        start = time.perf_counter()
+
+    def check():
         shapes("f", a=(a, "*runs n k"), b=(b, "*#runs n k"))
         real("f", a=a, b=b)
-        once.append(time.perf_counter() - start)
-    assert min(once) < 1e-4  # measured: 5 microseconds; the room is for slow and busy machines
+
+    def product():
+        return a @ b.mT
+
+    # Side by side, as a busy machine slows both.
+    least = dict.fromkeys((check, product), float("inf"))
+    for _ in range(500):
+        for work in least:
+            start = time.perf_counter()
+            work()
+            least[work] = min(least[work], time.perf_counter() - start)
+    assert least[check] < 40 * least[product]  # measured: 2 to 6 products
 
 
 def test_a_sequence_of_sizes_is_one_of_whole_numbers():

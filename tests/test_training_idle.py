@@ -3,9 +3,8 @@
 import pytest
 
 from regimes.data.classification import NAMES as DATASETS
-from regimes.training.config import TrainConfig
+from regimes.training.config import TrainConfig, idle
 from regimes.training.fitting import FitConfig
-from regimes.training.idle import idle
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

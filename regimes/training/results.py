@@ -17,8 +17,7 @@ from regimes.models.residual import parameter_count
 from regimes.modules.modes import with_running_statistics
 from regimes.training.assemble import Setup
 from regimes.training.checkpoint import FIT, RESULT
-from regimes.training.config import StepSettings
-from regimes.training.idle import idle
+from regimes.training.config import StepSettings, idle
 from regimes.training.metrics import TIME_NUMBERS, Evaluation, costs, known, sentence
 
 COLUMNS = {
