@@ -95,13 +95,38 @@ def test_at_weights_of_1e8_it_is_the_overlap_of_signs(overlap):
     assert_close(pull(torch.ones_like(value))[0, 1:], expected, rtol=1e-7, atol=1e-20)
 
 
-@pytest.mark.parametrize("overlap", [erf_gaussian, logistic_gaussian], ids=["erf", "logistic"])
+def parallel_student():
+    """Neurons in general position, an equal and an opposite one, and a longer copy of one of the teacher's."""
+    teacher, (output, some) = net(2, first=9, runs=1), net(2)
+    input = torch.cat([some, some[:, :1], -some[:, 1:], 2 * teacher.input[:, :1].expand(len(some), -1, -1)], 1)
+    return Particles(torch.cat([output, output, output[:, :1]], 1), input), teacher
+
+
+@OVERLAPS
 def test_autograd_gives_the_gradient_of_the_risk(overlap):
-    student, risk = net(4), PopulationRisk(net(2, first=9, runs=1), overlap)
+    student, teacher = parallel_student()
+    risk = PopulationRisk(teacher, overlap)
     variables = [part.clone().requires_grad_() for part in student]
     gradient = torch.autograd.grad(risk.risk(Particles(*variables)).sum(), variables)
-    for found, expected in zip(gradient, risk.gradient(student), strict=True):
+    of_functions = torch.func.grad(lambda *parts: risk.risk(Particles(*parts)).sum(), (0, 1))(*student)
+    for found, again, expected in zip(gradient, of_functions, risk.gradient(student), strict=True):
         assert_close(found, expected, rtol=1e-9, atol=1e-11)
+        assert_close(again, expected, rtol=1e-9, atol=1e-11)
+
+
+@OVERLAPS
+def test_autograd_gives_the_derivative_of_the_gradient(overlap):
+    student, teacher = parallel_student()
+    risk, way = PopulationRisk(teacher, overlap), net(5, first=30)
+    variables = [part.clone().requires_grad_() for part in student]
+    slopes = torch.autograd.grad(risk.risk(Particles(*variables)).sum(), variables, create_graph=True)
+    along = sum((slope * part).sum() for slope, part in zip(slopes, way, strict=True))
+    found = torch.autograd.grad(along, variables)
+    h = 1e-5
+    moved = lambda size: Particles(student.output + size * way.output, student.input + size * way.input)  # noqa: E731
+    ahead, behind = risk.gradient(moved(h)), risk.gradient(moved(-h))
+    for one, plus, minus in zip(found, ahead, behind, strict=True):
+        assert_close(one, (plus - minus) / (2 * h), rtol=1e-4, atol=1e-4)
 
 
 def test_the_teacher_is_kept_by_its_runs_and_its_scale():

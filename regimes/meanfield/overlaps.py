@@ -96,7 +96,12 @@ class ReluOverlap:
         factor = self._factor(u)
         (length_u, direction), (length_v, other) = _polar(u), _polar(v)
         cosine = (direction @ other.mT).clamp_(-1, 1)
-        sine, rest = _sine(cosine), _rest(cosine.clone())
+        parallel = (
+            cosine.abs() >= 1
+        )  # where autograd finds infinite slopes of sine and rest, which cancel in those of K
+        inside = cosine.masked_fill(parallel, 0)
+        sine = _sine(inside).masked_fill(parallel, 0)
+        rest = torch.where(parallel, math.pi * (cosine > 0).to(cosine), (-inside).acos())
         value = (length_u * length_v.mT) * (sine + rest * cosine) * factor
 
         def pull(weights: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class PopulationRisk:
     Error: R is a sum of terms that cancel when student and teacher agree, so it is right to about 1e-16·R(0) in float64
     (and may be that much below 0); gradients have the same absolute floor, relative to their first size. With error
     functions and neurons that are nearly parallel the floor is about 1e-16·|b|², at most about 1e-8, relative to R(0).
-    `gradient` is by hand and finite; autograd through `risk` may be NaN for ReLU, as a neuron is parallel to itself.
+    Autograd goes through `risk` and `gradient`, also where neurons are parallel.
     """
 
     # A functional of measures too.
