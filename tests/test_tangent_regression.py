@@ -8,7 +8,8 @@ from torch.testing import assert_close
 from regimes.activations import RELU
 from regimes.conventions import generator, square_risk
 from regimes.models.mlp import MLP
-from regimes.tangent import regression
+from regimes.tangent import regression, spectrum
+from regimes.tangent.gram.footprint import most_bytes
 from regimes.tangent.kernel import ntk
 from regimes.tangent.regression import GradientFlow, kernel_ridge, predict
 from regimes.tangent.spectrum import merge_outputs
@@ -166,6 +167,16 @@ def test_a_ridge_too_small_for_cholesky_is_refused_and_not_raised_in_silence(mon
         kernel_ridge(torch.exp(-((x[:, None] - x) ** 2)), x[:, None], ridge=1e-22)
     with pytest.raises(ValueError, match="positive semidefinite; its least eigenvalue is -1"):
         kernel_ridge(torch.diag(torch.linspace(-1, 1, 60).double()), x[:, None], ridge=1.0)
+
+
+def test_cholesky_takes_the_place_of_one_further_matrix(monkeypatch):
+    monkeypatch.setattr(regression, "EIGEN_ROWS", 10)
+    monkeypatch.setattr(spectrum, "_BLOCK", 2**16)  # small beside the matrix, as at real sizes
+    kernel, y = torch.eye(1200, dtype=torch.float64), torch.ones(1200, 1, dtype=torch.float64)
+    kernel_ridge(kernel, y, ridge=1.0)  # what is loaded at the first call stays
+    most, fit = most_bytes(lambda: kernel_ridge(kernel, y, ridge=1.0), [kernel, y])
+    assert_close(fit.coefficients, y / 1201)
+    assert most < 1.6 * kernel.nbytes  # a factor beside the matrix makes it 2 or more
 
 
 # Gradient flow

@@ -38,7 +38,8 @@ BEFORE = "before.pt"  # the best weights before the best ones: until LAST knows 
 PROGRAM, VERSION = "regimes train", 2
 FIT = "regimes.fit"  # the program of a checkpoint whose model is the user's own
 _Steps = tuple[int, int]
-_ADVICE = "give a last.pt or best.pt that `train` has written"
+_GIVE = "give a last.pt or best.pt that `train` has written"
+OWN = "put the run's own file back, or pass --fresh to train anew"  # what to do where a run goes on from its files
 
 
 class Checkpoint(NamedTuple):
@@ -69,26 +70,26 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_tensors(path, checkpoint._asdict())
 
 
-def load_checkpoint(path: Path | str) -> Checkpoint:
-    """A checkpoint on the CPU; every failure is one line that says what the file is and what to do."""
-    return checkpoint_in(home(path), read_tensors(home(path), _ADVICE))
+def load_checkpoint(path: Path | str, advice: str = _GIVE) -> Checkpoint:
+    """A checkpoint on the CPU; every failure is one line that says what the file is, and the advice what to do."""
+    return checkpoint_in(home(path), read_tensors(home(path), advice), advice)
 
 
-def checkpoint_in(path: Path, content: Any) -> Checkpoint:
+def checkpoint_in(path: Path, content: Any, advice: str = _GIVE) -> Checkpoint:
     """The checkpoint that a file at this path holds, from its content."""
     if not isinstance(content, dict) or content.get("program") not in (PROGRAM, FIT):
         tensors = isinstance(content, dict) and content and all(isinstance(x, Tensor) for x in content.values())
         what = "the weights of a model alone" if tensors else "of another program"
-        raise UserError(f"{path} is {what}, not a checkpoint of `train`; {_ADVICE}")
+        raise UserError(f"{path} is {what}, not a checkpoint of `train`; {advice}")
     version = content.get("version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise UserError(f"{path} was altered: its format is {shown(version)}, not a whole number from 1; {_ADVICE}")
+        raise UserError(f"{path} was altered: its format is {shown(version)}, not a whole number from 1; {advice}")
     if version > VERSION:
         raise UserError(f"{path} has format {version}, this regimes reads up to {VERSION}; read it with the newer one")
     later = {"tests"} | ({"run", "data", "start"} if version == 1 else set())
     lost = [name for name in Checkpoint._fields if name not in content and name not in later]
     if lost:
-        raise UserError(f"{path} lacks parts of a checkpoint ({', '.join(lost)}); {_ADVICE}")
+        raise UserError(f"{path} lacks parts of a checkpoint ({', '.join(lost)}); {advice}")
     found = Checkpoint(**{name: content[name] for name in Checkpoint._fields if name in content})
     wrong = misfit(found._asdict(), COLUMNS if version == VERSION else ())
     try:
@@ -99,7 +100,7 @@ def checkpoint_in(path: Path, content: Any) -> Checkpoint:
         first = error.errors(include_url=False)[0]
         wrong = f"setting {'.'.join(map(str, first['loc']))}: {first['msg']}"
     if wrong:
-        raise UserError(f"{path} lacks parts of a checkpoint, or they were altered: {wrong}; {_ADVICE}")
+        raise UserError(f"{path} lacks parts of a checkpoint, or they were altered: {wrong}; {advice}")
     return found._replace(shape=tuple(found.shape))
 
 
@@ -167,7 +168,7 @@ class RunState:
 
     def load(self, file: str) -> Checkpoint:
         """A checkpoint of this very run."""
-        checkpoint = load_checkpoint(self.path / file)
+        checkpoint = load_checkpoint(self.path / file, OWN)
         refuse_foreign(self.path / file, checkpoint, self.config, self.run, self.origin.data, newest=VERSION)
         return checkpoint
 

@@ -24,7 +24,7 @@ from regimes.paths import home
 from regimes.threads import threads_for
 from regimes.training.assemble import Setup, make_objective, make_optimiser, make_schedule, make_setup, prepared_for
 from regimes.training.caller_samples import CallerSamples, Pair, checked, name_of, refuse_trained_risk
-from regimes.training.checkpoint import FIT, LAST, Origin, load_checkpoint
+from regimes.training.checkpoint import FIT, LAST, OWN, Origin, load_checkpoint
 from regimes.training.config import StepSettings, as_argument, refuse_settings, scheduled
 from regimes.training.definition import definition
 from regimes.training.loading import metrics_of
@@ -144,7 +144,7 @@ def fit(
         how: dict[str, Any] = {"fresh": fresh, "across_commits": across_commits, "data": setup.origin.data}
         with threads_for(setup.work), open_run(path, "fit", config, **how) as folder:
             outcome = carry_out(TrainingRun(config, setup, path, folder), say)
-            put_weights(traced, load_checkpoint(path / LAST).state["model"], config.model)
+            put_weights(traced, load_checkpoint(path / LAST, OWN).state["model"], config.model)
     model.eval()
     tracing = None if isinstance(traced, Untraced) else traced.eval()
     return Fitted(model, tracing, outcome.result, outcome.table, metrics_of(path), path)

@@ -98,7 +98,7 @@ def load(
         raise UserError(f"{path} holds the runs of several seeds: load one of them, for example {path / 'seed0'}")
     if not path.is_dir() or not all((path / name).exists() for name in (CONFIG, RUN, f"{weights}.pt")):
         raise UserError(f"{path} is not the folder of a run of `train` or `regimes.fit` with a {weights}.pt in it")
-    checkpoint = load_checkpoint(path / f"{weights}.pt")
+    checkpoint = load_checkpoint(path / f"{weights}.pt", "put the run's own file back, or train anew")
     refuse_mismatch(path / f"{weights}.pt", checkpoint, read_yaml(path / CONFIG), read_run(path))
     network = network_in(checkpoint, model)
     refuse_not_finite(path / f"{weights}.pt", network)
@@ -157,7 +157,7 @@ def metrics_of(path: Path) -> list[dict[str, Any]]:
     table = read_metrics(file)
     if not last.exists():
         return table
-    rows = load_checkpoint(last).rows
+    rows = load_checkpoint(last, ADVICE).rows
     expected = table_in(io.StringIO(to_csv(rows)), lambda what: _damaged(last, what))
     for line, (old, new) in enumerate(zip(expected, table, strict=False), 2):
         for name in dict.fromkeys([*old, *new]):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from regimes.errors import UserError
 from regimes.lab.checkpoint_run import refuse_other_samples
-from regimes.training.checkpoint import load_checkpoint
+from regimes.training.checkpoint import OWN, load_checkpoint
 from regimes.training.config import StepSettings
 from regimes.training.metrics import early
 
@@ -16,7 +16,7 @@ def refuse_another_beginning(last: Path, config: StepSettings, data: str | None)
 
     data: digest of its samples, None where that is not known.
     """
-    checkpoint = load_checkpoint(last)
+    checkpoint = load_checkpoint(last, OWN)
     if data and checkpoint.data:  # files of the first format have none
         refuse_other_samples(last, checkpoint, data)
     rows, epoch, step = checkpoint.rows, int(checkpoint.state["epoch"]), int(checkpoint.state["step"])
