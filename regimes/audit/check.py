@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from regimes import experiments
-from regimes.audit.history import Commit, History, Said, absent
+from regimes.audit.history import Commit, History, Said, compared
 from regimes.lab.config import load
 from regimes.lab.console import track
 from regimes.lab.grid import grid_points
@@ -167,15 +167,19 @@ def _date(
     # Where the commit of the launch is gone (history was rewritten), that of its time stands for it.
     before = [one for one in commits if (past.contains(launched.name, one.name) if launched else one.time <= started)]
     then = past.said(name, (launched or before[-1]).name) if launched or before else None
-    young = absent(said, then)
+    young, reworded = compared(said, then)
+    if reworded:
+        pairs = "; ".join(f"{old!r}, now {new!r}" for old, new in reworded)
+        remarks.append(f"{len(reworded)} of {len(said)} predictions had other words when the first row came: {pairs}")
     if not young:
         first = launched
         for commit in reversed(before):
-            if absent(said, past.said(name, commit.name)):
+            if compared(said, past.said(name, commit.name)).absent:
                 break
             first = commit
         return first
-    first = next((one for one in commits if one not in before and not absent(said, past.said(name, one.name))), None)
+    later = (one for one in commits if one not in before)
+    first = next((one for one in later if not compared(said, past.said(name, one.name)).absent), None)
     where = f"commit {first.name[:12]} of {first.time:%Y-%m-%d %H:%M}" if first else "no commit yet"
     text = (
         f"{len(young)} of {len(said)} predictions are younger than the first row ({started:%Y-%m-%d %H:%M}; {where}): "

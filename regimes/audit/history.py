@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from io import BytesIO
@@ -135,23 +134,34 @@ class History:
         return self._trees[commit]
 
 
-def absent(now: Sequence[Said], then: Sequence[Said] | None) -> list[str]:
-    """The quantities of now whose intervals were not predicted then.
+class Compared(NamedTuple):
+    """Predictions of now beside those of then: quantities without one, and (words then, words now) of reworded ones."""
 
-    A prediction is the same if its interval is, under the same words or under others that are no longer used.
+    absent: list[str]
+    reworded: list[tuple[str, str]]
+
+
+def compared(now: Sequence[Said], then: Sequence[Said] | None) -> Compared:
+    """Which quantities of now were not predicted then.
+
+    A prediction is the same if its interval is, under the same words or under others that are no longer used. Whether
+    those mean the same is for people to say.
     """
     if then is None:
-        return [quantity for quantity, *_ in now]
+        return Compared([quantity for quantity, *_ in now], [])
     words = {quantity for quantity, *_ in now}
-    spare = Counter((low, high) for quantity, low, high in then if quantity not in words)
+    spare: dict[tuple[float, float], list[str]] = {}
+    for quantity, low, high in then:
+        if quantity not in words:
+            spare.setdefault((low, high), []).append(quantity)
     held = {quantity: (low, high) for quantity, low, high in then}
-    missing = []
+    found = Compared([], [])
     for quantity, low, high in now:
         if quantity in held:
             if held[quantity] != (low, high):
-                missing.append(quantity)
-        elif spare[low, high] > 0:
-            spare[low, high] -= 1
+                found.absent.append(quantity)
+        elif spare.get((low, high)):
+            found.reworded.append((spare[low, high].pop(0), quantity))
         else:
-            missing.append(quantity)
-    return missing
+            found.absent.append(quantity)
+    return found
