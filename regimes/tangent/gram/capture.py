@@ -15,6 +15,9 @@ from regimes.tangent.gram import layers
 from regimes.tangent.gram.forms import PAIRS, ROWS, Form, Outputs, Piece
 from regimes.tangent.gram.graph import Node, Use, dtype_of, shape_of, uses
 
+# Bytes of patches of convolutions that are formed at a time, on a CPU: more would leave the cache, and memory that is
+# fetched anew from the system costs three times the product that the patches are for.
+_PATCHES = 2**23
 Key = tuple[Node, int]  # an operation, and how many of its first axes count its rows
 
 
@@ -190,12 +193,29 @@ class _Reader:
         """Of one output, which has this number."""
         group, each = self._group, [deltas[key] for key in self.keys]
         if group.kind == "vector":
-            value = _vector(group, self._each, each, self._factors, self._n)
-        else:
-            value = group.form.read(_deltas(group, self._each, each, self._n), self._inputs)
+            self._put(_vector(group, self._each, each, self._factors, self._n), number, slice(0, self._n))
+            return
+        delta = _deltas(group, self._each, each, self._n)
+        step = self._at_once(delta)
+        for start in range(0, self._n, step):
+            some = slice(start, min(start + step, self._n))
+            self._put(group.form.read(delta[some], lambda some=some: self._inputs(some)), number, some)
+
+    def _at_once(self, delta: Tensor) -> int:
+        """How many samples."""
+        if delta.device.type != "cpu" or self._group.rows != (1,) or not layers.is_convolution(self._each[0]):
+            return self._n
+        groups, positions, _, inputs = self._group.axes
+        return max(1, _PATCHES // (groups * positions * inputs * delta.itemsize))
+
+    def _put(self, value: Tensor, number: int, some: slice) -> None:
+        """Beside what was read of other outputs and samples."""
+        at = self._group.form.at
         if self._found is None:
-            self._found = self._outputs.empty(value, self._k, group.form.at)
-        self._outputs.place(self._found, number, self._k, group.form.at).copy_(value)
+            whole = value[:0].sum().expand(*value.shape[: at - 1], self._n, *value.shape[at:])
+            self._found = self._outputs.empty(whole, self._k, at)
+        place = self._outputs.place(self._found, number, self._k, at)
+        place.narrow(at - 1, some.start, some.stop - some.start).copy_(value)
 
     def piece(self) -> Piece:
         """Of all outputs; what was read is let go."""
@@ -203,12 +223,14 @@ class _Reader:
         assert found is not None
         return self._group.form.keep(found, self._inputs)
 
-    def _inputs(self) -> Tensor:
-        """Of a matrix (n, g, i, S), of a table its numbers (n, S)."""
+    def _inputs(self, some: slice = slice(None)) -> Tensor:
+        """Of a matrix (n, g, i, S), or some of its samples where each has one row; of a table its numbers (n, S)."""
         group, each, n = self._group, self._each, self._n
         if group.kind == "lookup":
             return torch.cat([_located(layers.lookup_numbers(use), n, group.minor) for use in each], 1)
         with_bias = len(group.names) == 2
+        if group.rows == (1,):
+            return layers.matrix_inputs(each[0], with_bias, some)
         return _joined([_positions(layers.matrix_inputs(use, with_bias), n, group.minor) for use in each])
 
 

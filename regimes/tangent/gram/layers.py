@@ -102,22 +102,27 @@ def matrix_deltas(use: Use, delta: Tensor) -> Tensor:
     return delta * use.factor if use.factor != 1 else delta
 
 
-def matrix_inputs(use: Use, with_bias: bool) -> Tensor:
-    """(N, g, i, L); with_bias: with a last input of ones, whose column is the derivative of the bias."""
+def is_convolution(use: Use) -> bool:
+    """Whether the inputs of a matrix are formed anew, as patches, wherever they are asked for."""
+    return use.node.name() == "ConvolutionBackward0"
+
+
+def matrix_inputs(use: Use, with_bias: bool, some: slice = slice(None)) -> Tensor:
+    """(N, g, i, L), or some of the N; with_bias: with a last input of ones, for the derivative of the bias."""
     node = use.node
-    if node.name() == "ConvolutionBackward0":
-        inputs = _patches(use).unflatten(1, (node._saved_groups, -1))
+    if is_convolution(use):
+        inputs = _patches(use, some).unflatten(1, (node._saved_groups, -1))
     else:
-        inputs = (node._saved_mat1 if node.name() == "AddmmBackward0" else node._saved_self)[:, None, :, None]
+        inputs = (node._saved_mat1 if node.name() == "AddmmBackward0" else node._saved_self)[some, None, :, None]
     if not with_bias:
         return inputs
     return torch.cat([inputs, inputs.new_ones(()).expand(*inputs.shape[:2], 1, inputs.shape[3])], 2)
 
 
-def _patches(use: Use) -> Tensor:
+def _patches(use: Use, some: slice) -> Tensor:
     """(N, channels · kernel, L): what the kernel of a convolution sees at each of the L positions."""
     node, kernel, out = use.node, use.shape[2:], shape_of(use.node)[2:]
-    x = F.pad(node._saved_input, [side for pad in reversed(node._saved_padding) for side in (pad, pad)])
+    x = F.pad(node._saved_input[some], [side for pad in reversed(node._saved_padding) for side in (pad, pad)])
     steps = x.stride()[2:]
     windows = x.as_strided(
         (*x.shape[:2], *kernel, *out),
