@@ -9,6 +9,7 @@ that ignores the size of the work would cost.
 Run: python -m benchmarks.busy_machine [rounds] [threads] [loops], 3 rounds unless given, threads "own" unless given.
 """
 
+import argparse
 import os
 import resource
 import statistics
@@ -20,6 +21,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from benchmarks.timing import positive
 
 ROOT = Path(__file__).parent.parent
 COMMAND = ["lazy-vs-meanfield", "--alpha", "100"]
@@ -87,7 +90,10 @@ def main(rounds: int = 3, threads: str = "own", loops: int = LOOPS) -> float:
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    main(
-        int(given[0]) if given else 3, given[1] if len(given) > 1 else "own", int(given[2]) if len(given) > 2 else LOOPS
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rounds", nargs="?", type=positive, default=3)
+    parser.add_argument(
+        "threads", nargs="?", type=lambda text: text if text == "own" else str(positive(text)), default="own"
     )
+    parser.add_argument("loops", nargs="?", type=positive, default=LOOPS)
+    main(**vars(parser.parse_args()))

@@ -8,6 +8,7 @@ The last line is the ratio of their times, plain over ensemble, in the precision
 Run: python -m benchmarks.ensemble
 """
 
+import argparse
 import statistics
 import time
 
@@ -87,6 +88,7 @@ def compare(dtype: torch.dtype) -> list[float]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     print(f"{SCALES * SEEDS} runs, d={INPUTS}, m={WIDTH}, n={SAMPLES}, one thread, torch {torch.__version__}")
     worst = float("inf")

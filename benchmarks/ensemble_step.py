@@ -9,13 +9,14 @@ Run: python -m benchmarks.ensemble_step [threads], 2 unless given. More than one
 nothing else: a step has some hundred meeting points of the threads, the large product a few.
 """
 
+import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
 import torch
 
+from benchmarks.timing import positive
 from regimes.activations import RELU
 from regimes.conventions import generator
 from regimes.meanfield.flow import descend
@@ -63,7 +64,9 @@ def shares(dtype: torch.dtype) -> list[float]:
 
 
 def main() -> None:
-    threads = int(sys.argv[1]) if len(sys.argv) > 1 else 2
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("threads", nargs="?", type=positive, default=2)
+    threads = parser.parse_args().threads
     torch.set_num_threads(threads)
     print(f"{SCALES * SEEDS} runs, d={INPUTS}, m={WIDTH}, n={SAMPLES}, {threads} thread(s), torch {torch.__version__}")
     worst = 1e9

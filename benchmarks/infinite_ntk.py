@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.timing import interleave, ratio, spread
+from benchmarks.timing import interleave, positive, ratio, require_equal, spread
 from regimes.activations import RELU
 from regimes.data.images import mnist
 from regimes.tangent.infinite import dense_kernels
@@ -80,6 +80,7 @@ def agree(x: Tensor, depth: int, sigma_b: float) -> None:
     for name in ("nngp", "ntk"):
         one, other = getattr(ours, name), torch.from_numpy(getattr(theirs, name).__array__().copy())
         error = (one - other).abs() / other.abs().max()
+        require_equal(name, float(error.max()), 1e-6)
         diagonal = float(error.diagonal().max())
         print(f"  {name} differs by {float(error.fill_diagonal_(0).max()):.1e}, on the diagonal by {diagonal:.1e}")
 
@@ -109,10 +110,10 @@ def largest() -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--depth", type=int, default=3)
+    parser.add_argument("--samples", type=positive, default=1000)
+    parser.add_argument("--depth", type=positive, default=3)
     parser.add_argument("--sigma-b", type=float, default=0.0)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=positive, default=7)
     parser.add_argument("--no-peaks", action="store_true")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import turn
+from benchmarks.timing import require_equal, turn
 from regimes.tangent.kernel import ntk
 
 SAMPLES, OUTPUTS, REPEATS = 64, 10, 5
@@ -71,10 +71,12 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     device = parser.parse_args().device
     model, x = network().to(device), torch.randn(SAMPLES, 1, 14, 14).to(device)
-    slow, fast = loop(model, x), ntk(model, x)
+    kernels = ((loop(model, x), ntk(model, x)), (loop_trace(model, x), ntk(model, x, outputs="trace")))
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{SAMPLES} samples, {OUTPUTS} outputs, {parameters} parameters, {device}, {torch.get_num_threads()} threads")
-    print(f"largest relative difference: {float((slow - fast).abs().max() / slow.abs().max()):.1e}")
+    distance = max(float((slow - fast).abs().max() / slow.abs().max()) for slow, fast in kernels)
+    require_equal("the kernel of ntk", distance, 1e-4)
+    print(f"largest relative difference: {distance:.1e}")
     times = {
         "full, loop": seconds(lambda: loop(model, x), device),
         "full, ntk": seconds(lambda: ntk(model, x), device),

@@ -1,5 +1,6 @@
 """Times of several ways to do the same work, which take turns in one process."""
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,9 @@ class Spread(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.median:.3f} (middle half {self.low:.3f} to {self.high:.3f})"
+        return f"{self.median:.3f}" + (
+            f" (middle half {self.low:.3f} to {self.high:.3f})" if self.high > self.low else ""
+        )
 
 
 def spread(numbers: Sequence[float]) -> Spread:
@@ -31,6 +34,19 @@ def spread(numbers: Sequence[float]) -> Spread:
     ordered = sorted(numbers)
     quarter = len(ordered) // 4
     return Spread(statistics.median(ordered), ordered[quarter], ordered[-1 - quarter])
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"needs a whole number of at least 1; got {text}")
+    return int(text)
+
+
+def require_equal(way: str, distance: float, tolerance: float) -> None:
+    """End where two ways do not do the same work, as no ratio of their times says anything then; NaN is no distance."""
+    if not distance <= tolerance:
+        raise SystemExit(f"{way} differs by {distance:.1e}, more than {tolerance:.0e}: no speed to compare")
 
 
 def wait(device: str) -> None:

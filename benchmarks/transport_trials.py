@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from benchmarks.timing import positive
 from regimes.transport.cost import cost_matrix
 from regimes.transport.discrete import exact_transport
 from regimes.transport.duality import certify
@@ -185,11 +186,13 @@ def draw(seed: int, large: bool) -> tuple[str, Problem, int, int, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", type=int, default=900, help="problems of up to 90 points")
-    parser.add_argument("--large", type=int, default=180, help="problems of 400 to 700 points")
-    parser.add_argument("--first", type=int, default=0, help="number of the first problem")
+    parser.add_argument("--small", type=from_zero, default=900, help="problems of up to 90 points")
+    parser.add_argument("--large", type=from_zero, default=180, help="problems of 400 to 700 points")
+    parser.add_argument("--first", type=from_zero, default=0, help="number of the first problem")
     parser.add_argument("--out", type=Path, help="folder of trials.json")
     options = parser.parse_args()
+    if not options.small + options.large:
+        parser.error("needs problems to try; got --small 0 --large 0")
     wrong = tried = 0
     for part, count in (("small", options.small), ("large", options.large)):
         result: dict[str, Any] = {"tried": 0, "wrong": []}
@@ -198,6 +201,13 @@ def main() -> None:
                 keep(options.out, f"{part}, from {options.first}", result)
         wrong, tried = wrong + len(result["wrong"]), tried + result["tried"]
     print(f"wrong: {wrong} of {tried}")
+    if wrong:
+        raise SystemExit(1)
+
+
+def from_zero(text: str) -> int:
+    """A whole number of at least 0, for argparse."""
+    return 0 if text.strip("0") == "" != text else positive(text)
 
 
 def keep(folder: Path, part: str, result: dict[str, Any]) -> None:

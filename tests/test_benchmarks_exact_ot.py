@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from benchmarks import exact_ot
-from benchmarks.exact_ot import Case
+from benchmarks.exact_ot import Case, Measured
 
 
 @pytest.fixture
@@ -43,3 +43,17 @@ def test_the_two_kinds_of_clouds_differ_and_keep_their_size():
     assert all(x.shape == y.shape == (20, 3) for x, y in made.values())
     assert (made["independent"][0] == made["network"][0]).all()
     assert abs(made["independent"][1] - made["network"][1]).max() > 0.1
+
+
+def test_the_ratio_is_that_of_the_quickest_rival_and_only_of_equal_answers():
+    ours = Measured(2.0, 1.0, 0.1, 5.0, 1e-12, 1, certified=True)
+    slow, quick = Measured(8.0, 6.0, 0.1, 5.0), Measured(3.0, 3.0, 0.1, 5.0)
+    results = {"ours": ours, "POT": slow, "scipy": quick}
+    assert exact_ot.compared(results).startswith("1.50 by the clock (3.00 in seconds of processor), scipy")
+    assert exact_ot.compared({"ours": ours}) == "not measured"
+    for wrong in (
+        {"ours": ours._replace(certified=False)},
+        {"POT": slow._replace(cost=5.1)},
+        {"POT": slow._replace(cost=float("nan"))},
+    ):
+        assert exact_ot.compared(results | wrong).startswith("not measured:")

@@ -1,5 +1,6 @@
 """The benchmarks of the training step compare like with like."""
 
+import argparse
 from itertools import islice
 
 import pytest
@@ -111,3 +112,16 @@ def test_least_action_is_timed_in_all_forms_and_levels(monkeypatch, capsys):
     told = capsys.readouterr().out
     for word in (*lap_overhead.FORMS, *lap_overhead.LEVELS[1:], "MNIST's recipe"):
         assert word in told
+
+
+def test_no_ratio_of_ways_that_differ_and_whole_numbers_only():
+    timing.require_equal("ours", 1e-7, 1e-6)
+    for distance in (1e-5, float("nan")):
+        with pytest.raises(SystemExit, match=r"ours differs by .*: no speed to compare"):
+            timing.require_equal("ours", distance, 1e-6)
+    assert timing.positive("12") == 12
+    for text in ("0", "-1", "1.5", "", "two", "²"):
+        with pytest.raises(argparse.ArgumentTypeError, match="at least 1"):
+            timing.positive(text)
+    assert str(timing.spread([1.0])) == "1.000"
+    assert str(timing.spread([1.0, 2.0, 3.0])) == "2.000 (middle half 1.000 to 3.000)"

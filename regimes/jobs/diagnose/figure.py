@@ -84,7 +84,8 @@ def _directions(axis: Axes, numbers: Numbers, colour: str) -> None:
     axis.set_yticks(range(len(TURNED)), list(TURNED.values()))
     axis.set(xlabel="alignment, or D_LR", title="(b) which way it turned")
     axis.set_ylim(len(TURNED) - 0.4, -0.6)
-    axis.set_xlim(-0.05, 1.05)
+    low, high = axis.get_xlim()
+    axis.set_xlim(min(-0.05, low), max(1.05, high))
 
 
 def _layers(axis: Axes, numbers: Numbers, colour: str) -> None:

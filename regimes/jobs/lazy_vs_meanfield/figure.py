@@ -35,7 +35,8 @@ def draw(measurement: Measurement, config: Config) -> Figure:
         goal = config.loss_ratio / 2  # all targets have mean square 1, so that R(0) = ½
         lower[0].axhline(goal, color="0.4", lw=0.8, ls=(0, (1, 1)))
         lower[0].annotate("criterion", (measurement.times[0], goal), (0, 2), textcoords="offset points", fontsize=NOTE)
-        lower[0].set_ylim(goal / 10, None)
+        # Losses of 1e-200 are below the panel, and would leave its top far above all lines.
+        lower[0].set_ylim(goal / 10, 2 * max(float(np.nanmax(measurement.train_loss)), goal))
         _losses(lower[1], measurement, measurement.test_loss, "test loss")
         _motion(lower[2], measurement)
         marks = upper[0].get_legend_handles_labels()
