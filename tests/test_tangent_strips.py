@@ -6,7 +6,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from regimes import ntk, tangent_operator
-from regimes.tangent.gram import blocks, features, whole
+from regimes.tangent.gram import blocks, capture, features, layers, whole
 from regimes.tangent.gram.blocks import Block, Bytes, Layout, layout, strips
 from regimes.tangent.gram.forms import Outputs
 from regimes.tangent.gram.tiles import units
@@ -133,3 +133,21 @@ def test_what_is_held_and_what_is_worked_on_fit_together(peak, kept, k):
             assert found.tile > 0
     assert layout(10**7, k, peak, kept, 10**6, None).strip > 1
     assert layout(10**7, k, peak, kept, 10**6, 2).strip == 1  # blocks of the user's size are tiles of their own
+
+
+@pytest.mark.parametrize("outputs", ["full", "trace", "diagonal"])
+def test_patches_formed_for_one_sample_at_a_time_give_the_same_kernel(outputs, monkeypatch):
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.Tanh(), nn.Conv2d(4, 4, 3, groups=2, bias=False), nn.Flatten(),
+        nn.Linear(4, 3),
+    ).double()  # fmt: skip
+    x = torch.randn(5, 2, 6, 6, dtype=torch.float64)
+    at_once = ntk(net, x, outputs=outputs)
+    sizes = []
+    patches = layers._patches
+    monkeypatch.setattr(
+        layers, "_patches", lambda use, some: sizes.append(len(patches(use, some))) or patches(use, some)
+    )
+    monkeypatch.setattr(capture, "_PATCHES", 1)
+    assert_close(ntk(net, x, outputs=outputs), at_once, rtol=1e-14, atol=1e-14)
+    assert 1 in sizes  # and all at once where the inputs themselves are kept
