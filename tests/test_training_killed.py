@@ -154,7 +154,18 @@ def test_best_weights_that_were_taken_away_are_missed_only_where_they_are_needed
     (path / "best.pt").unlink()
     train(path, max_steps=CUT["max_steps"])  # ends with the best epoch
     (path / "best.pt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"best\.pt does not exist; give a last\.pt or best\.pt"):
+    with pytest.raises(FileNotFoundError, match=r"best\.pt does not exist; put the run's own file back"):
+        train(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"PK\x03\x04 cut off"])
+def test_a_run_that_goes_on_says_what_to_do_with_its_own_damaged_file(tmp_path, content, monkeypatch):
+    path = tmp_path / "run"
+    stop_after(monkeypatch, STEPS + 1)
+    with pytest.raises(Interrupted):
+        train(path)
+    (path / "last.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"last\.pt is .*put the run's own file back, or pass --fresh to train anew"):
         train(path)
 
 

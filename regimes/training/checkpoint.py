@@ -35,8 +35,7 @@ from regimes.training.restored import misfits_told, refuse_misplaced, refuse_odd
 
 LAST, BEST, INITIAL, RESULT = "last.pt", "best.pt", "initial.pt", "result.json"
 BEFORE = "before.pt"  # the best weights before the best ones: until LAST knows of these, or a longer run would not
-PROGRAM, VERSION = "regimes train", 2
-FIT = "regimes.fit"  # the program of a checkpoint whose model is the user's own
+PROGRAM, FIT, VERSION = "regimes train", "regimes.fit", 2  # FIT: the program where the model is the user's own
 _Steps = tuple[int, int]
 _GIVE = "give a last.pt or best.pt that `train` has written"
 OWN = "put the run's own file back, or pass --fresh to train anew"  # what to do where a run goes on from its files
