@@ -125,6 +125,14 @@ def rate(name: str, outputs: str, samples: int) -> None:
     print(f"  rate: {median(rates) / 1e9:.1f} GFlop a second of processor, {spread(shares)} of a matrix product")
 
 
+def _turn(line: str) -> dict[str, Any]:
+    """A turn of a record; nothing of a line that a killed run has left half written."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return {}
+
+
 class Record:
     """Turns measured so far, a line of JSON each; those of other code, threads or torch stay, and do not count."""
 
@@ -136,7 +144,9 @@ class Record:
         if path is not None:
             with path.open("a+") as file:  # before the first turn: is it one that can be written to?
                 file.seek(0)
-                self.turns = [json.loads(line) for line in file if line.endswith("}\n")]
+                text = file.read()
+                file.write("\n" * (text[-1:] not in ("", "\n")))  # the next turn begins a line of its own
+            self.turns = [turn for line in text.splitlines() if (turn := _turn(line))]
 
     def of(self, **what: Any) -> list[dict[str, Any]]:
         return [

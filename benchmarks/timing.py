@@ -36,11 +36,16 @@ def spread(numbers: Sequence[float]) -> Spread:
     return Spread(statistics.median(ordered), ordered[quarter], ordered[-1 - quarter])
 
 
+def whole(text: str, least: int = 0) -> int:
+    """A whole number of at least 0, or `least`, for argparse."""
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"needs a whole number of at least {least}; got {text}")
+    return int(text)
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1, for argparse."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"needs a whole number of at least 1; got {text}")
-    return int(text)
+    return whole(text, 1)
 
 
 def require_equal(way: str, distance: float, tolerance: float) -> None:

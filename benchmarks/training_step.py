@@ -230,8 +230,8 @@ def main() -> None:
     judged = {way: one for way, one in plain.items() if "mean-field" not in way} or plain or every
     slowest = min(judged, key=lambda way: judged[way])
     print(
-        "(ratio: time of the plain loop over that of the trainer, the slowest case without least action and without "
-        f"trained times, here {slowest}; above 1 is faster)"
+        "(ratio: time of the plain loop over that of the trainer, the slowest case without least action and trained "
+        f"times where there is one, here {slowest}; above 1 is faster)"
     )
     print(f"ratio: {judged[slowest].median:.3f}")
 

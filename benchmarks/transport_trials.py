@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from benchmarks.timing import positive
+from benchmarks.timing import whole
 from regimes.transport.cost import cost_matrix
 from regimes.transport.discrete import exact_transport
 from regimes.transport.duality import certify
@@ -186,9 +186,9 @@ def draw(seed: int, large: bool) -> tuple[str, Problem, int, int, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", type=from_zero, default=900, help="problems of up to 90 points")
-    parser.add_argument("--large", type=from_zero, default=180, help="problems of 400 to 700 points")
-    parser.add_argument("--first", type=from_zero, default=0, help="number of the first problem")
+    parser.add_argument("--small", type=whole, default=900, help="problems of up to 90 points")
+    parser.add_argument("--large", type=whole, default=180, help="problems of 400 to 700 points")
+    parser.add_argument("--first", type=whole, default=0, help="number of the first problem")
     parser.add_argument("--out", type=Path, help="folder of trials.json")
     options = parser.parse_args()
     if not options.small + options.large:
@@ -203,11 +203,6 @@ def main() -> None:
     print(f"wrong: {wrong} of {tried}")
     if wrong:
         raise SystemExit(1)
-
-
-def from_zero(text: str) -> int:
-    """A whole number of at least 0, for argparse."""
-    return 0 if text.strip("0") == "" != text else positive(text)
 
 
 def keep(folder: Path, part: str, result: dict[str, Any]) -> None:

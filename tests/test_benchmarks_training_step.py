@@ -120,6 +120,7 @@ def test_no_ratio_of_ways_that_differ_and_whole_numbers_only():
         with pytest.raises(SystemExit, match=r"ours differs by .*: no speed to compare"):
             timing.require_equal("ours", distance, 1e-6)
     assert timing.positive("12") == 12
+    assert timing.whole("0") == 0
     for text in ("0", "-1", "1.5", "", "two", "²"):
         with pytest.raises(argparse.ArgumentTypeError, match="at least 1"):
             timing.positive(text)
