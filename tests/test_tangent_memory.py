@@ -127,10 +127,10 @@ def test_a_kernel_that_surely_fits_is_measured_by_one_call(monkeypatch):
     measured = []
     pieces = Features.pieces
 
-    def counted(self, x, outputs=slice(None), *, checked=True):
+    def counted(self, x, outputs=slice(None), work=None, *, checked=True):
         if not checked:
             measured.append(len(x))
-        return pieces(self, x, outputs, checked=checked)
+        return pieces(self, x, outputs, work, checked=checked)
 
     monkeypatch.setattr(Features, "pieces", counted)
     model, x = nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 4)), torch.randn(50, 20)
@@ -140,8 +140,11 @@ def test_a_kernel_that_surely_fits_is_measured_by_one_call(monkeypatch):
         assert measured == calls
 
 
-def test_what_is_pulled_back_is_held_for_one_output_at_a_time(monkeypatch):
-    """A further output takes what is kept of it: here a hundredth of what arrives at the layers."""
+def test_what_is_pulled_back_is_foreseen_for_one_output_at_a_time(monkeypatch):
+    """A further output takes what is kept of it: here a hundredth of what arrives at the layers.
+
+    Those that are read together with it have room of their own.
+    """
     measured, found = Features.measured, []
 
     def foreseen(*given):

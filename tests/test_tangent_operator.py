@@ -429,14 +429,14 @@ def test_a_model_is_called_once_on_each_block():
 def test_a_graph_that_changes_is_read_row_by_row(monkeypatch):
     model, x = made("dense")
     expected = slow_ntk(model, x, x)
-    plain = capture.capture_some
+    plain = capture.capture
 
     def changing(model, part, *rest, **options):
         if len(part) > 2:
             raise capture.Unread("another graph")
         return plain(model, part, *rest, **options)
 
-    monkeypatch.setattr(capture, "capture_some", changing)
+    monkeypatch.setattr(features, "capture", changing)
     seen = tangent_operator(model, x)
     assert_same(seen.gram(), expected)
     assert seen._covered.groups == ()

@@ -16,7 +16,9 @@ from regimes.tangent.gram.forms import Form, Piece
 
 _UNSEEN = (0.2, 8 * 2**20)  # share and bytes of the memory promised, the greater: for libraries and the allocator
 _KEPT = 0.85  # share of the rest which pieces may take where all of them stay
-_FEW = 16  # samples at a time: where they would be fewer, pieces do not stay
+_FEW = 16  # samples a pass: where they would be fewer, pieces do not stay
+# Bytes for what arrives at the layers of further outputs, read together with the first, and as a share of the plan.
+_ROOM = (2**28, 1 / 8)
 
 
 class Block(NamedTuple):
@@ -53,12 +55,25 @@ def fitted(two: int | float, four: int | float, more: int | float, k: int) -> By
     return Bytes(max(0.0, two - 2 * (sample + k * output)), sample, output)
 
 
+class Work(NamedTuple):
+    """How the pieces of a block are formed: samples of a pass, at most, and bytes for deltas of further outputs."""
+
+    samples: int
+    room: int
+
+
 class Layout(NamedTuple):
     samples: int  # of a block
     outputs: int  # of a block
     stays: bool  # all pieces stay in memory
     tile: int | float  # bytes left for the work on one tile
     strip: int = 1  # blocks of the left side that are held together
+    at_once: int = 1  # samples of a pass, at most
+    room: int = 0  # bytes for what arrives at the layers of further outputs
+
+    @property
+    def work(self) -> Work:
+        return Work(self.at_once, self.room)
 
 
 def _planned(memory: int) -> int:
@@ -78,23 +93,34 @@ def layout(n: int, k: int, peak: Bytes, kept: Bytes, memory: int, block: int | N
     n: samples of both sides together. What tensors may take of it is planned with.
     """
     whole, memory = memory, _planned(memory)
+    room = int(min(_ROOM[0], _ROOM[1] * memory))
+    memory -= room
     outputs = k
     while outputs > 1 and (peak.of(1, outputs) > memory / 2 or kept.of(1, outputs) > memory / 5):
         outputs = ceil(outputs / 2)
     everything = kept.stored(n, k, outputs)
     work = Bytes(*(max(0.0, most - own) for most, own in zip(peak, kept, strict=True)))  # beside what is kept
-    samples = work.samples(memory - everything, outputs)
-    if stays(everything, whole) and samples >= min(n, _FEW):
-        return Layout(min(n, block or samples), outputs, True, memory - everything)
+    at_once = work.samples(memory - everything, outputs)
+    if stays(everything, whole) and at_once >= min(n, _FEW):
+        return Layout(min(n, block or n), outputs, True, memory - everything, 1, at_once, room)
+    kept = kept._replace(fixed=0)
     if block is None and outputs == k:
-        samples = min(n, peak.samples(memory / 2, k), kept._replace(fixed=0).samples(memory / 8, k))
+        samples = min(n, kept.samples(memory / 8, k))
         own = kept.of(samples, k)
-        strip = int((memory - max(peak.of(samples, k), own + memory / 8)) / own)
+        at_once = min(samples, work.samples(memory / 2 - own, k))
+        strip = int((memory - own - max(work.of(at_once, k), memory / 8)) / own)
         if strip > 1:  # what is held is not read again for each block of the other side
-            return Layout(samples, k, False, memory - (strip + 1) * own, strip)
-    samples = min(peak.samples(0.9 * memory, outputs), kept._replace(fixed=0).samples(memory / 4, outputs))
-    samples = min(n, block or samples)
-    return Layout(samples, outputs, False, max(memory / 4, memory - 3 * kept.of(samples, outputs)))
+            return Layout(samples, k, False, memory - (strip + 1) * own, strip, at_once, room)
+    samples = min(n, block or kept.samples(memory / 4, outputs))
+    own = kept.of(samples, outputs)
+    at_once = min(samples, work.samples(0.9 * memory - own, outputs))
+    return Layout(samples, outputs, False, max(memory / 4, memory - 3 * own), 1, at_once, room)
+
+
+def passes(n: int, most: int) -> list[slice]:
+    """n samples, two or more, in passes of about the same size; two at least, so that the last ones may overlap."""
+    size = ceil(n / ceil(n / max(2, most)))
+    return [slice(min(start, n - 2), min(start + size, n)) for start in range(0, n, size)]
 
 
 class Strip(NamedTuple):

@@ -1,4 +1,4 @@
-"""One forward pass and a backward pass for each output, on a block of samples; what the groups of parameters keep."""
+"""One forward pass and a backward pass for each output, on some samples; what the groups of parameters keep."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from torch.autograd.graph import GradientEdge
 from regimes.modules import called
 from regimes.tangent.functional import derivable
 from regimes.tangent.gram import layers
-from regimes.tangent.gram.forms import PAIRS, ROWS, Form, Outputs, Piece
+from regimes.tangent.gram.forms import PAIRS, ROWS, Form, Inputs, Outputs, Piece
 from regimes.tangent.gram.graph import Node, Use, dtype_of, shape_of, uses
 
 # Bytes of patches of convolutions that are formed at a time, on a CPU: more would leave the cache, and memory that is
@@ -30,6 +30,7 @@ class Group(NamedTuple):
     minor: bool = False  # rows of an operation run over samples last: (positions, samples)
     form: Form = ROWS
     axes: tuple[int, int, int, int] = (1, 1, 1, 1)  # of a matrix or table, for one sample: g, S, o, i
+    arriving: int = 0  # entries that are pulled back to its operations, for one sample and output
 
 
 class Unread(RuntimeError):
@@ -65,7 +66,13 @@ def find_groups(found: Mapping[str, Sequence[Use]], n: int, dtype: torch.dtype) 
         elif _all(layers.is_vector, each):
             groups.append(Group((name,), "vector"))
     whole = [group for group in groups if all(layers.rows(use) % n == 0 for use in found[group.names[0]])]
-    return [group._replace(rows=tuple(layers.rows(use) // n for use in found[group.names[0]])) for group in whole]
+    return [_counted(group, found[group.names[0]], n) for group in whole]
+
+
+def _counted(group: Group, each: Sequence[Use], n: int) -> Group:
+    """With the rows and entries of each use, for one of n samples."""
+    arriving = sum(prod(shape_of(use.node)) for use in each) // n
+    return group._replace(rows=tuple(layers.rows(use) // n for use in each), arriving=arriving)
 
 
 def _seen(group: Group) -> tuple:
@@ -81,47 +88,57 @@ def _nodes(each: Sequence[Use]) -> Counter[int]:
     return Counter(id(use.node) for use in each)
 
 
+class Kept:
+    """What one group keeps of n samples and k outputs, filled in part by part."""
+
+    def __init__(self, group: Group, n: int, k: int, outputs: Outputs) -> None:
+        self.group, self.k, self.outputs = group, k, outputs
+        self._n = n
+        self._piece: Piece | None = None
+
+    @property
+    def piece(self) -> Piece:
+        assert self._piece is not None
+        return self._piece
+
+    def of(self, samples: slice, empty: Callable[[], Piece]) -> Piece:
+        """The part of some samples; room for all is made when the first are there."""
+        if self._piece is None:
+            self._piece = empty()
+        return self.group.form.take(self._piece, samples)
+
+    def matrix(self, samples: slice, some: slice, deltas: Sequence[Tensor], inputs: Inputs) -> None:
+        """Of a matrix or table, for some of the outputs."""
+        form, i = self.group.form, self.group.axes[3]
+        part = self.of(samples, lambda: form.empty(deltas[0], i, self._n, self.k, self.outputs))
+        form.fill(part, self.k, self.outputs, some, deltas, inputs)
+
+    def vector(self, samples: slice, output: int, rows: Tensor) -> None:
+        """Of a broadcast parameter, for one output: (n, p)."""
+        (part,) = self.of(samples, lambda: (self.outputs.empty(rows, (), self._n, self.k, rows.shape[1:]),))
+        self.outputs.by_output(part, self.k, 1)[:, output].copy_(rows)
+
+
 def capture(
     model: nn.Module,
     x: Tensor,
     parameters: Mapping[str, Tensor],
-    groups: Sequence[Group],
+    kept: Sequence[Kept],
     cotangents: Sequence[Tensor],
-    outputs: Outputs,
+    samples: slice,
     *,
+    room: int = 0,
     checked: bool = True,
-) -> list[Piece]:
-    """The pieces of all groups for the samples x; each cotangent (n, k) is one output of the kernel.
+) -> list[bool]:
+    """Fill in what the groups keep of the samples x, which are these of all; each cotangent (k,) is one output.
 
+    Whether the rows of each group are those of the samples in their order; what is not so is not filled in.
     parameters: those of the groups, and those that the graph did not reach when the groups were found.
-    Unread: the graph uses a parameter otherwise than it did, or its rows are not those of the samples in their order.
-    checked: whether the latter is looked at, by one more pass back; not where the numbers do not count.
+    room: bytes for what arrives at the layers of further outputs, which is read together.
+    Unread: the graph uses a parameter otherwise than it did.
+    checked: whether the order is looked at, by one more pass back; not where the numbers do not count.
     """
-    alone = len(x) == 1  # with one sample, torch takes other operations for transposed layouts
-    if alone:
-        x, cotangents = x.expand(2, *x.shape[1:]), [each.expand(2, -1) for each in cotangents]
-    pieces = capture_some(model, x, parameters, groups, cotangents, outputs, checked=checked)
-    if any(piece is None for piece in pieces):
-        raise Unread("rows in another order")
-    whole = [piece for piece in pieces if piece is not None]
-    if not alone:
-        return whole
-    return [group.form.take(piece, slice(0, 1)) for group, piece in zip(groups, whole, strict=True)]
-
-
-def capture_some(
-    model: nn.Module,
-    x: Tensor,
-    parameters: Mapping[str, Tensor],
-    groups: Sequence[Group],
-    cotangents: Sequence[Tensor],
-    outputs: Outputs,
-    *,
-    checked: bool = True,
-) -> list[Piece | None]:
-    """As capture, with None for a group whose rows are not those of the samples."""
-    output = recorded(model, x)
-    n = len(x)
+    output, n, groups = recorded(model, x), len(x), [each.group for each in kept]
     found = uses(output, parameters)
     if not {_seen(group) for group in groups} <= {_seen(group) for group in find_groups(found, n, output.dtype)}:
         raise Unread("another graph")
@@ -132,19 +149,18 @@ def capture_some(
     keys = [[(use.node, layers.leading(use)) for use in each] for each in wanted]
     with torch.no_grad():
         here = _local(output, n, groups, keys) if checked else [True for _ in groups]
-        of_groups = zip(groups, wanted, keys, here, strict=True)
-        readers = [
-            _Reader(group, each, own, n, outputs, len(cotangents)) if there else None
-            for group, each, own, there in of_groups
-        ]
-        edges = {key for reader in readers if reader is not None for key in reader.keys}
-        for place, cotangent in enumerate(cotangents):
-            deltas = _pull_back(output, edges, cotangent)
+        of_groups = zip(kept, wanted, keys, here, strict=True)
+        readers = [_Reader(one, each, own, n, samples) for one, each, own, there in of_groups if there]
+        edges = {key for reader in readers for key in reader.keys}
+        sizes = [prod(shape_of(node)) * output.itemsize for node, _ in edges]
+        together = 1 + room // max(1, sum(sizes) + max(sizes, default=0))  # those of one layer are put side by side
+        for start in range(0, len(cotangents), together):
+            some = slice(start, min(start + together, len(cotangents)))
+            deltas = [_pull_back(output, edges, cotangent.expand(n, -1)) for cotangent in cotangents[some]]
             for reader in readers:
-                if reader is not None:
-                    reader.read(deltas, place)
+                reader.read(deltas, some)
             del deltas  # before the next are formed
-        return [None if reader is None else reader.piece() for reader in readers]
+    return here
 
 
 def _local(output: Tensor, n: int, groups: Sequence[Group], keys: Sequence[Sequence[Key]]) -> list[bool]:
@@ -179,27 +195,27 @@ def _pull_back(output: Tensor, keys: set[Key], cotangent: Tensor) -> dict[Key, T
 
 
 class _Reader:
-    """What one group keeps of n samples: read output after output, so that the deltas of one are held at a time."""
+    """Reads what one group keeps of n samples: outputs by outputs, so that the deltas of some are held at a time."""
 
-    def __init__(
-        self, group: Group, each: Sequence[Use], keys: Sequence[Key], n: int, outputs: Outputs, k: int
-    ) -> None:
+    def __init__(self, kept: Kept, each: Sequence[Use], keys: Sequence[Key], n: int, samples: slice) -> None:
         self.keys = keys
-        self._group, self._each, self._n, self._outputs, self._k = group, each, n, outputs, k
-        self._factors = [layers.vector_factor(use) for use in each] if group.kind == "vector" else []
-        self._found: Tensor | None = None
+        self._kept, self._group, self._each, self._n, self._samples = kept, kept.group, each, n, samples
+        self._factors = [layers.vector_factor(use) for use in each] if kept.group.kind == "vector" else []
 
-    def read(self, deltas: Mapping[Key, Tensor], number: int) -> None:
-        """Of one output, which has this number."""
-        group, each = self._group, [deltas[key] for key in self.keys]
-        if group.kind == "vector":
-            self._put(_vector(group, self._each, each, self._factors, self._n), number, slice(0, self._n))
+    def read(self, deltas: Sequence[Mapping[Key, Tensor]], some: slice) -> None:
+        """Of some outputs."""
+        own = [[each[key] for key in self.keys] for each in deltas]
+        if self._group.kind == "vector":
+            for output, each in enumerate(own, some.start):
+                rows = _vector(self._group, self._each, each, self._factors, self._n)
+                self._kept.vector(self._samples, output, rows)
             return
-        delta = _deltas(group, self._each, each, self._n)
-        step = self._at_once(delta)
+        left = [_deltas(self._group, self._each, each, self._n) for each in own]
+        step, first = self._at_once(left[0]), self._samples.start
         for start in range(0, self._n, step):
-            some = slice(start, min(start + step, self._n))
-            self._put(group.form.read(delta[some], lambda some=some: self._inputs(some)), number, some)
+            part = slice(start, min(start + step, self._n))
+            at = slice(first + part.start, first + part.stop)
+            self._kept.matrix(at, some, [each[part] for each in left], lambda part=part: self._inputs(part))
 
     def _at_once(self, delta: Tensor) -> int:
         """How many samples."""
@@ -208,22 +224,7 @@ class _Reader:
         groups, positions, _, inputs = self._group.axes
         return max(1, _PATCHES // (groups * positions * inputs * delta.itemsize))
 
-    def _put(self, value: Tensor, number: int, some: slice) -> None:
-        """Beside what was read of other outputs and samples."""
-        at = self._group.form.at
-        if self._found is None:
-            whole = value[:0].sum().expand(*value.shape[: at - 1], self._n, *value.shape[at:])
-            self._found = self._outputs.empty(whole, self._k, at)
-        place = self._outputs.place(self._found, number, self._k, at)
-        place.narrow(at - 1, some.start, some.stop - some.start).copy_(value)
-
-    def piece(self) -> Piece:
-        """Of all outputs; what was read is let go."""
-        found, self._found, self._factors = self._found, None, []
-        assert found is not None
-        return self._group.form.keep(found, self._inputs)
-
-    def _inputs(self, some: slice = slice(None)) -> Tensor:
+    def _inputs(self, some: slice) -> Tensor:
         """Of a matrix (n, g, i, S), or some of its samples where each has one row; of a table its numbers (n, S)."""
         group, each, n = self._group, self._each, self._n
         if group.kind == "lookup":

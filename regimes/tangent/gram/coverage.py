@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from regimes.errors import out_of_memory
 from regimes.long_sums import norm, products
-from regimes.tangent.gram.capture import Group, capture_some, find_groups, recorded
-from regimes.tangent.gram.forms import Outputs, Piece
+from regimes.tangent.gram.capture import Group, Kept, capture, find_groups, recorded
+from regimes.tangent.gram.forms import Outputs
 from regimes.tangent.gram.graph import uses
 
 FULL = Outputs("full")
@@ -53,14 +53,13 @@ def coverage(model: nn.Module, parameters: Mapping[str, Tensor], two: Tensor, k:
         tried = [group._replace(minor=minor) for group in open_]
         own = {name: parameters[name] for group in tried for name in group.names}
         try:
-            pieces = capture_some(model, two, own, tried, [cotangent], FULL)
+            kept = [Kept(group, 2, 1, FULL) for group in tried]
+            there = capture(model, two, own, kept, [cotangent], slice(0, 2))
         except (RuntimeError, AttributeError) as error:  # another graph at each call; what this torch does not keep
             if out_of_memory(error):
                 raise
             break
-        right = [
-            piece is not None and _agree(group, piece, plain, whole) for group, piece in zip(tried, pieces, strict=True)
-        ]
+        right = [own and _agree(each, plain, whole) for each, own in zip(kept, there, strict=True)]
         accepted += [group for group, good in zip(tried, right, strict=True) if good]
         open_ = [group for group, good in zip(open_, right, strict=True) if not good]
     if not accepted:  # no graph is looked at then, so that one without a use here would never be missed
@@ -78,8 +77,9 @@ def _gradients(model: nn.Module, one: Tensor, parameters: Mapping[str, Tensor], 
     return {name: each.to_dense() for name, each in zip(parameters, found, strict=True)}
 
 
-def _agree(group: Group, piece: Piece, plain: Sequence[Mapping[str, Tensor]], whole: int | float) -> bool:
+def _agree(kept: Kept, plain: Sequence[Mapping[str, Tensor]], whole: int | float) -> bool:
     """Whether the products of the two samples are those of the plain gradients."""
+    group, piece = kept.group, kept.piece
     one, other = ([each[name].reshape(-1).to(piece[0].dtype) for name in group.names] for each in plain)
     own, mixed, others = (_dot(a, b) for a, b in ((one, one), (one, other), (other, other)))
     expected = torch.stack([own, mixed, mixed, others]).view(2, 2)

@@ -38,18 +38,19 @@ class Outputs(NamedTuple):
             return rows[None]
         return rows.flatten(1)[None, :, None] if self.name == "trace" else rows.transpose(0, 1)[:, :, None]
 
-    def empty(self, value: Tensor, k: int, at: int) -> Tensor:
-        """For such a value (*axes, n, ...) of each of k outputs, where n is axis at − 1: (B, *axes, n, K, ...)."""
-        before, after = value.shape[:at], value.shape[at:]
+    def empty(self, like: Tensor, before: tuple[int, ...], n: int, k: int, after: tuple[int, ...]) -> Tensor:
+        """For values (*before, n, *after) of each of k outputs: (B, *before, n, K, *after)."""
         if self.name == "trace":
-            return value.new_empty((1, *before, 1, *after[:-1], k * after[-1]))
-        return value.new_empty((1, *before, k, *after) if self.name == "full" else (k, *before, 1, *after))
+            return like.new_empty((1, *before, n, 1, *after[:-1], k * after[-1]))
+        return like.new_empty((1, *before, n, k, *after) if self.name == "full" else (k, *before, n, 1, *after))
 
-    def place(self, whole: Tensor, number: int, k: int, at: int) -> Tensor:
-        """Where the value of one output lies in that."""
+    def by_output(self, whole: Tensor, k: int, at: int) -> Tensor:
+        """A view (*before, n, k, *after) of that, where k is axis `at`."""
+        if self.name == "full":
+            return whole[0]
         if self.name == "trace":
-            return whole[0].select(at, 0).unflatten(-1, (k, -1)).select(-2, number)
-        return whole[0].select(at, number) if self.name == "full" else whole[number].select(at, 0)
+            return whole[0].select(at, 0).unflatten(-1, (k, -1)).movedim(-2, at)
+        return whole.select(at + 1, 0).movedim(0, at)
 
 
 class Sizes(NamedTuple):
@@ -83,17 +84,14 @@ class Form(Protocol):
         """Numbers that are kept of one sample."""
         ...
 
-    @property
-    def at(self) -> int:
-        """The axis behind that of samples in what is read of one output."""
+    def empty(self, delta: Tensor, inputs: int, n: int, k: int, outputs: Outputs) -> Piece:
+        """The piece of n samples and k outputs, to be filled; delta (m, g, o, S) of some, and i."""
         ...
 
-    def read(self, delta: Tensor, inputs: Inputs) -> Tensor:
-        """What is kept of one output, from (n, g, o, S)."""
-        ...
-
-    def keep(self, read: Tensor, inputs: Inputs) -> Piece:
-        """The piece, from what was read of all outputs and put side by side."""
+    def fill(
+        self, piece: Piece, k: int, outputs: Outputs, some: slice, deltas: Sequence[Tensor], inputs: Inputs
+    ) -> None:
+        """Write what some of k outputs leave: deltas (n, g, o, S) of each of them, and the inputs of all."""
         ...
 
     def take(self, piece: Piece, samples: slice) -> Piece: ...
@@ -106,9 +104,7 @@ class Form(Protocol):
 
 
 class Rows:
-    """The derivatives themselves: (B, n, K, p), in the order of groups, inputs and deltas."""
-
-    at = 1
+    """The derivatives themselves: (B, n, K, p), in the order of groups, deltas and inputs."""
 
     def cost(self, s: Sizes) -> int | float:
         p = s.groups * s.left * s.right
@@ -120,12 +116,24 @@ class Rows:
     def kept(self, s: Sizes) -> int | float:
         return s.kernels * s.outputs * s.groups * s.left * s.right
 
-    def read(self, delta: Tensor, inputs: Inputs) -> Tensor:
-        rows = inputs() * delta.mT if delta.shape[-1] == 1 else inputs() @ delta.mT
-        return rows.flatten(1)
+    def empty(self, delta: Tensor, inputs: int, n: int, k: int, outputs: Outputs) -> Piece:
+        return (outputs.empty(delta, (), n, k, (delta[0, ..., 0].numel() * inputs,)),)
 
-    def keep(self, read: Tensor, inputs: Inputs) -> Piece:
-        return (read,)
+    def fill(
+        self, piece: Piece, k: int, outputs: Outputs, some: slice, deltas: Sequence[Tensor], inputs: Inputs
+    ) -> None:
+        into = outputs.by_output(piece[0], k, 1)[:, some]
+        right = inputs()  # (n, g, i, S)
+        left = torch.stack(list(deltas), 2) if len(deltas) > 1 else deltas[0][:, :, None]  # (n, g, c, o, S)
+        n, groups, count, o, positions = left.shape
+        shape = (groups, o, right.shape[2])
+        if positions == 1:
+            torch.mul(left.transpose(1, 2), right[:, None].mT, out=into.unflatten(2, shape))
+        elif groups == 1 and into.is_contiguous():
+            torch.bmm(left.reshape(n, count * o, positions), right[:, 0].mT, out=into.view(n, count * o, -1))
+        else:
+            found = left.flatten(2, 3) @ right.mT
+            into.unflatten(2, shape).copy_(found.unflatten(2, (count, o)).transpose(1, 2))
 
     def take(self, piece: Piece, samples: slice) -> Piece:
         return (piece[0][:, samples],)
@@ -149,8 +157,6 @@ class Pairs:
     Inputs that are whole numbers (n, S) stand for unit vectors.
     """
 
-    at = 2
-
     def cost(self, s: Sizes) -> int | float:
         pairs = s.groups * s.positions**2
         entries = s.kernels * s.outputs**2
@@ -163,12 +169,22 @@ class Pairs:
     def kept(self, s: Sizes) -> int | float:
         return s.groups * s.positions * (s.kernels * s.outputs * s.left + s.right)
 
-    def read(self, delta: Tensor, inputs: Inputs) -> Tensor:
-        return delta.permute(1, 0, 3, 2)
+    def empty(self, delta: Tensor, inputs: int, n: int, k: int, outputs: Outputs) -> Piece:
+        _, groups, o, positions = delta.shape
+        left = outputs.empty(delta, (groups,), n, k, (positions, o))
+        if inputs == 0:
+            return left, delta.new_empty((n, positions), dtype=torch.long)
+        return left, delta.new_empty((groups, n, positions, inputs))
 
-    def keep(self, read: Tensor, inputs: Inputs) -> Piece:
-        right = inputs()
-        return (read, right.permute(1, 0, 3, 2).contiguous() if right.is_floating_point() else right)
+    def fill(
+        self, piece: Piece, k: int, outputs: Outputs, some: slice, deltas: Sequence[Tensor], inputs: Inputs
+    ) -> None:
+        into = outputs.by_output(piece[0], k, 2)[:, :, some]
+        for number, delta in enumerate(deltas):
+            into[:, :, number].copy_(delta.permute(1, 0, 3, 2))
+        if some.start == 0:
+            right = inputs()
+            piece[1].copy_(right.permute(1, 0, 3, 2) if right.is_floating_point() else right)
 
     def take(self, piece: Piece, samples: slice) -> Piece:
         delta, inputs = piece
@@ -204,7 +220,7 @@ class Applied:
         inner = 1.25 if s.right == 0 else s.groups + 1.0  # and those of one group in the other order
         return s.positions * (s.positions * inner + s.left) + s.outputs
 
-    at, kept, read, keep, take, axes = Pairs.at, Pairs.kept, Pairs.read, Pairs.keep, Pairs.take, Pairs.axes
+    kept, empty, fill, take, axes = Pairs.kept, Pairs.empty, Pairs.fill, Pairs.take, Pairs.axes
 
     def add(self, tile: Tensor, one: Piece, other: Piece) -> None:
         (a, x), (b, y) = one, other

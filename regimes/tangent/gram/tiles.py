@@ -12,10 +12,10 @@ from regimes.tangent.finite import CURE
 from regimes.tangent.gram.blocks import Block, Held, Strip
 from regimes.tangent.gram.forms import Form, Outputs, Piece
 
-TILING = 4  # goes up with each change of the order of tiles: a file that was begun in another order cannot go on
-_PARTS = 8  # a block on the diagonal is cut into at least so many parts, to leave out what lies below
+TILING = 5  # goes up with each change of the order of tiles: a file that was begun in another order cannot go on
+_PARTS = 16  # a block on the diagonal is cut into at least so many parts, to leave out what lies below
 _CACHE = 32 * 2**20  # bytes of the work on a tile at most: of more, parts leave the cache before they are read
-_ROWS = 256  # but not into parts of fewer rows: small products are slow
+_ROWS = 128  # but not into parts of fewer rows: small products are slow
 Target = tuple[Tensor, Sequence[int]]  # a kernel, and the numbers of the pieces that it is made of
 
 
@@ -133,15 +133,11 @@ def _tiles(one: Strip, other: Block, inside: bool, side: int) -> Iterator[tuple[
     """Samples of both sides, and whether the tile ends on the diagonal; of a block inside the strip, down to it."""
     n1, n2 = _length(one.rows), _length(other.rows)
     alone = len(one.blocks) == 1
-    if not inside or alone:
-        high = min(side, max(ceil(n1 / _PARTS), ceil(_ROWS / _length(one.outputs)))) if inside else side
-        wide = side**2 // high  # no more pairs of samples than in a square
-        for a in range(0, n1, high):
-            rows = slice(a, min(a + high, n1))
-            if inside:
-                yield (rows, rows), True
-            for b in range(rows.stop if inside else 0, n2, wide):
-                yield (rows, slice(b, min(b + wide, n2))), False
+    if not inside:
+        yield from ((parts, False) for parts in _rectangles(slice(0, n1), slice(0, n2), side))
+        return
+    if alone:
+        yield from _triangle(slice(0, n1), min(side, max(ceil(n1 / _PARTS), ceil(_ROWS / _length(one.outputs)))), side)
         return
     offset = other.rows.start - one.rows.start
     for b in range(0, n2, side):
@@ -151,6 +147,27 @@ def _tiles(one: Strip, other: Block, inside: bool, side: int) -> Iterator[tuple[
             for a in range(0, above, side):
                 yield (slice(a, min(a + side, above)), columns), False
         yield (slice(above if end > side else 0, end), columns), True
+
+
+def _triangle(part: slice, least: int, side: int) -> Iterator[tuple[tuple[slice, slice], bool]]:
+    """What lies on and above the diagonal: a rectangle between two halves, then the halves; squares at the end."""
+    if _length(part) <= least:
+        yield (part, part), True
+        return
+    middle = part.start + least * ceil(_length(part) / least / 2)  # so that no square is small but the last
+    first, second = slice(part.start, middle), slice(middle, part.stop)
+    yield from ((parts, False) for parts in _rectangles(first, second, side))
+    yield from _triangle(first, least, side)
+    yield from _triangle(second, least, side)
+
+
+def _rectangles(rows: slice, columns: slice, side: int) -> Iterator[tuple[slice, slice]]:
+    """All pairs in rectangles of about equal sides, of at most side² pairs."""
+    high = min(side, _length(rows))
+    wide = side**2 // high
+    for a in range(rows.start, rows.stop, high):
+        for b in range(columns.start, columns.stop, wide):
+            yield slice(a, min(a + high, rows.stop)), slice(b, min(b + wide, columns.stop))
 
 
 def _added(

@@ -52,7 +52,7 @@ class Task(NamedTuple):
 
         def fits(peak: Bytes, kept: Bytes) -> bool:
             found = cut_by(peak, kept)
-            return found.stays and found.samples == min(total, self.block or total)
+            return found.stays and found.at_once >= found.samples
 
         peak, kept = self.features.measured(self.two, fits)
         sizes = cut_by(peak, kept)
@@ -92,7 +92,7 @@ class Task(NamedTuple):
                 home = Path(place) / name
                 home.mkdir()
                 size = sized.kept.stored(len(x), k, sizes.outputs)
-                found.append(Store(cut(len(x), k, sizes), self.features.former(x), sizes.stays, home, size))
+                found.append(Store(cut(len(x), k, sizes), self.features.former(x, sizes.work), sizes.stays, home, size))
                 if sizes.strip == 1:
                     found[-1].fill()
         return found

@@ -21,14 +21,14 @@ depth.
 λ0. Without batch norm the transport cost of plain nets at rate 0.01 ends between 400 and 10¹⁴, so that with λ0 = 1 the
 penalty is nearly all of the objective. λ0 is therefore tuned, too. A first kept run had λ0 = 1 alone: LAP ended near
 guessing in the deepest nets, and the tuned differences were −12.7 [−17.5, −8.0] and −10.7 [−18.0, −3.3] points, which
-says something of λ0 and not of least action. A second one had λ0 up to 10⁴ and the rates 0.1 and 0.01. Its best settings
-lay at the ends, so it decided nothing on tuned methods. The third has four rates for both methods, and λ0 up to 10⁸ at
-two of them. With λ0 = ∞ LAP is plain training.
+says something of λ0 and not of least action. A second one had λ0 up to 10⁴ and the rates 0.1 and 0.01. Its best
+settings lay at the ends, so it decided nothing on tuned methods. The third has four rates for both methods, and λ0 up
+to 10⁸ at two of them. With λ0 = ∞ LAP is plain training.
 
-What it can decide. With 500 images all nets reach 10 to 27 % where guessing reaches 10 %, and differences have intervals
-of ± 2 to ± 16 points. It tells nets that train from nets that do not, and hardly more. Where the best rate or λ0 of the
-shallowest or deepest net is the least or greatest that was run, a better one may lie beyond; the tuned predictions then
-decide nothing, and the measured differences are shown beside them.
+What it can decide. With 500 images all nets reach 10 to 27 % where guessing reaches 10 %, and differences have
+intervals of ± 2 to ± 16 points. It tells nets that train from nets that do not, and hardly more. Where the best rate or
+λ0 of the shallowest or deepest net is the least or greatest that was run, a better one may lie beyond; the tuned
+predictions then decide nothing, and the measured differences are shown beside them.
 
 Predictions, made before the first run, for each block at the usual rate and tuned, paired by seed: vanilla loses
 accuracy from the shallowest to the deepest net (≥ 0 points), and more of it than LAP (difference ≥ 0).
