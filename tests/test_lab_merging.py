@@ -89,6 +89,27 @@ def test_settings_that_say_what_is_measured_may_differ_where_the_experiment_says
         merge(PLANNED, "toy", parts, tmp_path / "b", toy.Config(x=[1.0, 2.0, 4.0]))
 
 
+def test_a_run_is_given_more_points_where_the_experiment_says_so(tmp_path):
+    """As by more seeds: what is measured stands, and only the rest is measured."""
+    few, more = tmp_path / "few", toy.Config(x=[1.0, 2.0, 4.0, 8.0, 16.0])
+    verify(PLANNED, "toy", CONFIG, few)
+    before, text = log(few), (few / "points.jsonl").read_bytes()
+    with pytest.raises(UserError, match=r"x=8\.0, seed=0, which the grid does not have: give settings that have it"):
+        verify(PLANNED, "toy", toy.Config(x=[1.0, 2.0, 4.0]), few)
+    with pytest.raises(UserError, match=r"another configuration: pause is 0\.0 there, 0\.1 here"):
+        verify(PLANNED, "toy", toy.Config(x=more.x, pause=0.1), few)
+    with pytest.raises(UserError, match="another configuration: x"):
+        verify(SimpleNamespace(**vars(PLANNED), JOINT=True), "toy", more, few)
+    assert (few / "points.jsonl").read_bytes() == text
+    assert "16.0" not in (few / "config.yaml").read_text()
+    verify(PLANNED, "toy", more, few)
+    assert (few / "points.jsonl").read_bytes()[: len(text)] == text
+    assert [line for line in log(few) if line in before] == before
+    verify(PLANNED, "toy", more, tmp_path / "whole")
+    assert log(few) == log(tmp_path / "whole")
+    assert "16.0" in (few / "config.yaml").read_text()
+
+
 def test_parts_may_have_their_data_in_other_folders_and_other_devices(tmp_path):
     class Placed(toy.Config):
         data_dir: str | None = None

@@ -184,8 +184,9 @@ def _refuse_unknown(log: Path, records: Iterable[Record], known: Container[str])
     for record in records:
         if point_key(record.point) not in known:
             raise UserError(
-                f"{log} holds the point {describe(record.point)}, which the grid does not have: the experiment "
-                "has changed; pass --fresh to move the old run aside, or --out for another folder"
+                f"{log} holds the point {describe(record.point)}, which the grid does not have: give settings that "
+                "have it, or, where the experiment has changed, pass --fresh to move the old run aside, or --out for "
+                "another folder"
             )
 
 

@@ -11,7 +11,7 @@ from regimes.lab.cluster import cluster
 from regimes.lab.config import Settings, dump, load, override
 from regimes.lab.drawing import attempt
 from regimes.lab.folders import shipped_with, what
-from regimes.lab.grid import calls_of_measure, grid_points
+from regimes.lab.grid import calls_of_measure, grid_points, is_joint
 from regimes.lab.log import names_its_fields
 from regimes.lab.merging import Part
 from regimes.lab.provenance import git_state
@@ -54,7 +54,8 @@ def verify(
 
     A `part` of a run is measured only: there is no conclusion before it is merged with the others. `scheduler` is the
     address of a Dask scheduler, whose workers take the place of those here. Rows by other code than that of now are
-    added to a run only with `across_commits`. `data` is the digest of the data sets, for the stamp of the rows: their
+    added to a run only with `across_commits`. A run may be given more points, as by more seeds, where the experiment
+    names the setting in PLAN. `data` is the digest of the data sets, for the stamp of the rows: their
     files may lie in another folder than before, and rows of other files are refused.
     """
     calls_of_measure(experiment, config, 1 if part is None else part.of)  # before a run is moved aside
@@ -62,7 +63,9 @@ def verify(
         raise UserError(f"give either workers here or a cluster, not both; got workers={workers} and {scheduler}.")
     with (
         worker_pool(workers) if scheduler is None else cluster(scheduler) as pool,
-        RunFolder.open(path, name, config, fresh=fresh, free=("data_dir",), across_commits=across_commits) as folder,
+        RunFolder.open(
+            path, name, config, fresh=fresh, free=_free(experiment), across_commits=across_commits
+        ) as folder,
     ):
         mark = stamp(experiment, config, data=data, commit=folder.commit)
         if part is not None:
@@ -70,6 +73,14 @@ def verify(
             return None
         sweep(experiment, config, folder, pool, stamp=mark)
         return conclude(experiment, folder)
+
+
+def _free(experiment: Any) -> tuple[str, ...]:
+    """The settings by which a run may go on: where its data lie, and what is planned, if each call stands alone.
+
+    A plan that lacks a point which is measured already is refused when the points are read.
+    """
+    return ("data_dir", *(() if is_joint(experiment) else getattr(experiment, "PLAN", ())))
 
 
 def conclude(experiment: Any, folder: RunFolder) -> Conclusion:
