@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.random import default_rng
 from scipy.sparse import identity
 from torch.testing import assert_close
@@ -66,7 +67,7 @@ def drawing(arrays, **changes):
         **{"brenier_asymmetry": None, "image_asymmetry": None},
     }
     drawn = draw(Group("net", ({**numbers, **changes},)), arrays)
-    drawn.canvas.draw()
+    FigureCanvasAgg(drawn).draw()  # a canvas of no backend draws nothing, and lays nothing out
     return drawn
 
 
@@ -103,12 +104,39 @@ def test_a_cloud_that_is_a_dot_and_pairs_too_short_to_see_are_enlarged(d):
     assert insets(drawing(made(still, still), dim=d)) == []
 
 
+def test_points_that_an_inset_would_not_enlarge_have_none():
+    x = default_rng(3).normal(size=(3, 5))
+    assert insets(drawing(made(x, x + 1e-3))) == []
+
+
+@pytest.mark.parametrize("end", [lambda x: x + 1, lambda x: 100 * x, lambda x: x + 1e-3])
+def test_two_features_have_equal_units_whatever_is_enlarged(end):
+    x = default_rng(3).normal(size=(30, 2)) * [1.0, 5.0]
+    axis = drawing(made(x, end(x)), dim=2).axes[0]
+    across = axis.transData.transform((1.0, 0.0))[0] - axis.transData.transform((0.0, 0.0))[0]
+    up = axis.transData.transform((0.0, 1.0))[1] - axis.transData.transform((0.0, 0.0))[1]
+    assert_close(across, up, rtol=1e-6, atol=0)
+    shown = np.concatenate([x, end(x)])
+    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
+    assert left <= shown[:, 0].min() <= shown[:, 0].max() <= right
+    assert low <= shown[:, 1].min() <= shown[:, 1].max() <= high
+
+
+@pytest.mark.parametrize("zero", [0.0, 1e-30])
+def test_an_asymmetry_of_0_does_not_stretch_the_axis(zero):
+    x = default_rng(3).normal(size=(30, 5))
+    axis = drawing(made(x, x + 1), block_asymmetry=[None, zero, 0.1], brenier_asymmetry=zero).axes[3]
+    assert 1e-6 < axis.get_ylim()[0] < 1e-4
+    plain = drawing(made(x, x + 1), block_asymmetry=[None, 1e-7, 0.1]).axes[3]
+    assert 1e-9 < plain.get_ylim()[0] < 1e-7
+
+
+@pytest.mark.parametrize("d", [2, 3])
 @pytest.mark.parametrize("end", [lambda x: 100 * x, lambda x: x + 1e-3])
-def test_an_inset_lies_below_all_points(end):
+def test_an_inset_lies_below_all_points(end, d):
     x = default_rng(5).normal(size=(400, 2))
-    drawn = drawing(made(x, end(x)), dim=3)
+    drawn = drawing(made(x, end(x)), dim=d)
     axis = drawn.axes[0]
-    drawn.canvas.draw()
     (inner,) = axis.child_axes
     top = axis.transData.inverted().transform(inner.get_window_extent())[1, 1]
     assert top < min(x[:, 1].min(), end(x)[:, 1].min())

@@ -14,6 +14,10 @@ from regimes.transport.verdict import ASYMMETRY
 
 LINES = 40  # pairs that are drawn; more cover the clouds
 FEW = 6  # pairs in an inset
+ROUNDING = 1e-16  # asymmetries that are 0 but for the last digit
+PANEL = 1.3  # width of the panel of the clouds over its height, about
+LEGEND = 0.22  # share of that height
+INSET = (0.3, 0.1, 0.68, 0.26)  # left, lower edge, width, height; shares of the panel
 DOT = 0.1  # of the panel: a cloud below looks like a dot
 SHORT = 0.03  # of the panel: displacements below cannot be seen
 FLOOR = 1e-9  # reduced costs below, in units of the network's cost, are what a certificate leaves open
@@ -23,8 +27,8 @@ Arrays = Mapping[str, np.ndarray]
 NOTE = (
     "(a) {lines} of {points} points with their pairs. (b) Bars: the 10 to 90 % range over points. (c) What a pair "
     "costs more than the dual prices of its two points: the pairing is optimal if and only if that is 0 (left-most "
-    "bin) for all its pairs. (d) 0 for the gradient of a function; bars: ± one standard error over points, often "
-    "within the marks."
+    "bin) for all its pairs. (d) 0, drawn at the lower edge, for the gradient of a function; bars: ± one standard "
+    "error over points, often within the marks."
 )
 
 
@@ -65,16 +69,33 @@ def _clouds(axis: Axes, arrays: Arrays) -> None:
     flat = int(arrays["dim"]) <= 2
     names = [f"feature {n}" if flat else f"component {n} ({100 * s:.0f} % of variance)" for n, s in _shares(arrays)]
     axis.set(xlabel=names[0], ylabel=names[1], title="clouds and pairings")
-    # Room above the points for the legend, and below for an inset: they can be anywhere.
-    low, high = axis.get_ylim()
     inset = _inset(before, after)
-    room = 1.05 * (high - low) if inset is not None else 0.0
-    axis.set_ylim(low - room, high + 0.3 * (high - low + room))
+    _make_room(axis, below=0.42 if inset is not None else 0.03, flat=flat)
     axis.legend(fontsize=7, loc="upper center", ncols=2, handlelength=1.6, labelspacing=0.25, borderaxespad=0.2)
     if inset is not None:
-        _zoom(axis, arrays, *inset)
-    elif flat:
-        axis.set_aspect("equal", adjustable="datalim")
+        _zoom(axis, arrays, *inset, flat)
+
+
+def _make_room(axis: Axes, below: float, flat: bool) -> None:
+    """Shares of the panel for the legend, above all points, and for an inset, below them: they can be anywhere."""
+    low, high = axis.get_ylim()
+    tall = (high - low) / (1 - LEGEND - below)
+    if flat:
+        left, right = axis.get_xlim()
+        tall = max(tall, (right - left) / PANEL)
+    top = high + LEGEND * tall
+    axis.set_ylim(top - tall, top)
+    if flat:
+        _equal_units(axis, PANEL)
+
+
+def _equal_units(axis: Axes, shape: float) -> None:
+    """Limits widened to this width over height, so that hardly any of the room is lost, and no point is cut off."""
+    (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
+    wide, tall = max(right - left, shape * (high - low)), max(high - low, (right - left) / shape)
+    across, up = (left + right) / 2, (low + high) / 2
+    axis.set(xlim=(across - wide / 2, across + wide / 2), ylim=(up - tall / 2, up + tall / 2))
+    axis.set_aspect("equal", adjustable="box")
 
 
 def _shares(arrays: Arrays) -> list[tuple[int, float]]:
@@ -98,12 +119,14 @@ def _inset(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, str] | No
         return np.arange(len(before)), "the cloud before, enlarged"
     if np.median(np.linalg.norm(after - before, axis=1)) < SHORT * size:
         middle = np.linalg.norm(before - np.median(before, axis=0), axis=1)
-        return np.argsort(middle)[:FEW], "pairs near the middle, enlarged"
+        some = np.argsort(middle)[:FEW]
+        if np.ptp(np.concatenate([before[some], after[some]]), axis=0).max() < size / 2:  # else nothing is enlarged
+            return some, "pairs near the middle, enlarged"
     return None
 
 
-def _zoom(axis: Axes, arrays: Arrays, some: np.ndarray, title: str) -> None:
-    inner = axis.inset_axes((0.3, 0.1, 0.68, 0.26))
+def _zoom(axis: Axes, arrays: Arrays, some: np.ndarray, title: str, flat: bool) -> None:
+    inner = axis.inset_axes(INSET)
     before, after = arrays["before"][some], arrays["after"][some]
     inner.scatter(*before.T, s=9, facecolor="none", edgecolor="0.55", lw=0.6)
     if len(some) <= FEW:
@@ -111,6 +134,8 @@ def _zoom(axis: Axes, arrays: Arrays, some: np.ndarray, title: str) -> None:
         _pairs(inner, arrays, some)
     inner.autoscale_view()
     inner.margins(0.1)
+    if flat:
+        _equal_units(inner, PANEL * INSET[2] / INSET[3])
     inner.set_xticks([])
     inner.set_yticks([])
     inner.set_facecolor("white")
@@ -162,20 +187,20 @@ def _slack(axis: Axes, numbers: Mapping[str, Any], arrays: Arrays) -> None:
 
 
 def _asymmetry(axis: Axes, numbers: Mapping[str, Any]) -> None:
-    """Brenier's test of every block alone, and of the whole map; 0 is drawn at the lower edge."""
+    """Brenier's test of every block alone, and of the whole map; 0, and rounding, is drawn below all else."""
     values = [np.nan if value is None else value for value in numbers["block_asymmetry"]]
     errors = [0.0 if value is None else value for value in numbers["block_asymmetry_se"]]
     number = np.arange(1, len(values) + 1)
-    floor = 1e-16
-    axis.errorbar(number, np.maximum(values, floor), errors, fmt="o", color=PALETTE[3], capsize=2, label="block alone")
     whole, on_image = numbers["brenier_asymmetry"], numbers["image_asymmetry"]
+    known = [value for value in (*values, whole, on_image, ASYMMETRY) if value is not None and np.isfinite(value)]
+    floor = min(value for value in known if value > ROUNDING) / 10
+    axis.errorbar(number, np.maximum(values, floor), errors, fmt="o", color=PALETTE[3], capsize=2, label="block alone")
     if whole is not None:
         axis.axhline(max(whole, floor), color=NETWORK, label="whole map, all directions")
     if on_image is not None:
         axis.axhline(max(on_image, floor), color=OPTIMAL, ls="-.", label="whole map, encoder's image")
     axis.axhline(ASYMMETRY, color="0.4", lw=0.9, ls=":", label="threshold")
     axis.set(yscale="log", xlabel="block", ylabel="(skew / symmetric part)²", title="asymmetry of the Jacobian")
-    shown = [value for value in (*values, whole, on_image, ASYMMETRY) if value is not None and np.isfinite(value)]
-    axis.set_ylim(max(min(shown), floor) / 10, max(max(shown), ASYMMETRY) * 1000)
+    axis.set_ylim(floor / 2, 1000 * max(known))
     _number_blocks(axis, number)
     axis.legend(fontsize=7, loc="upper center", ncols=2)
