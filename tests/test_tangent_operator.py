@@ -262,9 +262,9 @@ def test_every_derivative_is_formed_once(memory, monkeypatch):
         formed.clear()
         return found
 
-    def pieces(self, part, outputs=slice(None), **options):
+    def pieces(self, part, outputs=slice(None), *given, **options):
         formed.append((part.tolist(), self.chosen[outputs].tolist()))
-        return plain(self, part, outputs, **options)
+        return plain(self, part, outputs, *given, **options)
 
     monkeypatch.setattr(features.Features, "pieces", pieces)
     monkeypatch.setattr(features.Features, "measured", measuring)

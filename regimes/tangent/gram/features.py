@@ -70,7 +70,7 @@ class Features(NamedTuple):
             if rest:
                 found = self.rows(part, chosen, self.covered.rest)
                 for each, name in zip(rest, self.covered.rest, strict=True):
-                    rows = real_rows(found[name]).to(self.dtype).flatten(2)
+                    rows = real_rows(found[name]).to(self.dtype).reshape(len(part), len(chosen), -1)
                     for output in range(len(chosen)):
                         each.vector(samples, output, rows[:, output])
         return [each.group.form.take(each.piece, slice(0, n)) for each in (*kept, *rest)]
