@@ -138,10 +138,12 @@ def test_the_penalty_is_tuned_as_the_rate_is_and_the_table_names_the_arm():
     assert tuned.tolist() == ["lap_divided_lr0.01_multiplier100", pytest.approx(76.0)]
 
 
-def test_the_run_has_three_penalties_at_the_smaller_rate_and_may_take_up_one_with_fewer_arms():
+def test_the_run_has_four_rates_and_five_penalties_and_may_take_up_one_with_fewer_arms():
     config = load(depth.Config, CONFIG)
     trained = [read_arm(arm, course(config, 2, "two_convolutions").train).train for arm in config.arm]
-    assert [train.multiplier for train in trained if train.lap and train.lr == 0.01] == [1.0, 100.0, 10_000.0]
+    assert [train.multiplier for train in trained if train.lap and train.lr == 0.01] == [1.0, 1e2, 1e4, 1e6, 1e8]
+    for lap in (True, False):
+        assert {train.lr for train in trained if train.lap == lap} == {0.1, 0.03, 0.01, 0.003}
     assert "arm" in depth.PLAN
 
 
