@@ -117,7 +117,7 @@ class Rows:
         return s.kernels * s.outputs * s.groups * s.left * s.right
 
     def empty(self, delta: Tensor, inputs: int, n: int, k: int, outputs: Outputs) -> Piece:
-        return (outputs.empty(delta, (), n, k, (delta[0, ..., 0].numel() * inputs,)),)
+        return (outputs.empty(delta, (), n, k, (delta.shape[1] * delta.shape[2] * inputs,)),)
 
     def fill(
         self, piece: Piece, k: int, outputs: Outputs, some: slice, deltas: Sequence[Tensor], inputs: Inputs
