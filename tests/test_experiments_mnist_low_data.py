@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch.testing import assert_close
 
 from regimes.experiments.least_action import mnist_low_data
@@ -288,6 +289,6 @@ def test_group_norm_takes_the_place_of_every_batch_norm():
 def test_its_two_legends_have_room_beside_each_other():
     file = Path(__file__).parent.parent / "results" / "mnist_low_data_equal_risk" / "rows.csv"
     made = mnist_low_data.draw(pd.read_csv(file))
-    made.canvas.draw()
+    FigureCanvasAgg(made).draw()
     one, other = (legend.get_window_extent() for legend in made.legends)
     assert not one.overlaps(other)

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from regimes import ntk, tangent_operator
 from regimes.models.scaling import Centred
+from regimes.tangent import operator
 from regimes.tangent.gram import files
 
 pytestmark = pytest.mark.slow
@@ -78,6 +79,27 @@ def test_a_finished_file_is_returned_at_once(tmp_path):
     model, x, path = net(), torch.randn(5, 4, dtype=torch.float64), tmp_path / "kernel.npy"
     first = ntk(model, x, out=path).clone()
     assert_close(ntk(model, x, out=path, progress=killed_after(0)), first)
+
+
+def test_a_finished_file_serves_whatever_the_order_of_its_tiles_was(tmp_path, monkeypatch):
+    model, x, path = net(), torch.randn(5, 4, dtype=torch.float64), tmp_path / "kernel.npy"
+    first = ntk(model, x, out=path).clone()
+    monkeypatch.setattr(operator, "TILING", -1)
+    for how in ({}, {"block": 2}, {"memory": 2**20}):
+        assert_close(ntk(model, x, out=path, progress=killed_after(0), **how), first, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="belongs to other weights"):
+        ntk(model, x, out=path, outputs="trace")
+
+
+def test_an_unfinished_file_in_another_order_of_tiles_is_refused(tmp_path, monkeypatch):
+    model, x, path = net(), torch.randn(5, 4, dtype=torch.float64), tmp_path / "kernel.npy"
+    with pytest.raises(Killed):
+        ntk(model, x, out=path, block=2, progress=killed_after(2))
+    with pytest.raises(ValueError, match="blocks or memory"):
+        ntk(model, x, out=path, block=3)
+    monkeypatch.setattr(operator, "TILING", -1)
+    with pytest.raises(ValueError, match="or to another version of regimes"):
+        ntk(model, x, out=path, block=2)
 
 
 def test_a_file_of_another_kernel_is_refused(tmp_path):

@@ -127,10 +127,10 @@ def test_a_kernel_that_surely_fits_is_measured_by_one_call(monkeypatch):
     measured = []
     pieces = Features.pieces
 
-    def counted(self, x, outputs=slice(None), work=None, *, checked=True):
+    def counted(self, x, outputs=slice(None), sizes=None, *, checked=True):
         if not checked:
             measured.append(len(x))
-        return pieces(self, x, outputs, work, checked=checked)
+        return pieces(self, x, outputs, sizes, checked=checked)
 
     monkeypatch.setattr(Features, "pieces", counted)
     model, x = nn.Sequential(nn.Linear(20, 30), nn.Tanh(), nn.Linear(30, 4)), torch.randn(50, 20)

@@ -40,7 +40,7 @@ def test_passes_over_some_of_the_samples_give_the_same_kernel(at_once, room, out
     model, x, x2 = mixed()
     layers = tangent_operator(model, x).layers(outputs=outputs)
     plain = [ntk(model, x, outputs=outputs), ntk(model, x, x2, outputs=outputs)]
-    monkeypatch.setattr(features, "_FEW", 1)
+    monkeypatch.setattr(features, "FEW", 1)
     monkeypatch.setattr(capture, "_PATCHES", 300)
     monkeypatch.setattr(whole, "layout", lambda n, k, *_: Layout(n, k, True, 1e9, 1, at_once, room))
     found = [ntk(model, x, outputs=outputs), ntk(model, x, x2, outputs=outputs)]

@@ -55,8 +55,8 @@ def verify(
     A `part` of a run is measured only: there is no conclusion before it is merged with the others. `scheduler` is the
     address of a Dask scheduler, whose workers take the place of those here. Rows by other code than that of now are
     added to a run only with `across_commits`. A run may be given more points, as by more seeds, where the experiment
-    names the setting in PLAN. `data` is the digest of the data sets, for the stamp of the rows: their
-    files may lie in another folder than before, and rows of other files are refused.
+    names the setting in PLAN. `data` is the digest of the data sets, for the stamp of the rows: their files may lie in
+    another folder than before, and rows of other files are refused.
     """
     calls_of_measure(experiment, config, 1 if part is None else part.of)  # before a run is moved aside
     if scheduler is not None and workers != 1:

@@ -16,7 +16,7 @@ from regimes.tangent.gram.forms import Form, Piece
 
 _UNSEEN = (0.2, 8 * 2**20)  # share and bytes of the memory promised, the greater: for libraries and the allocator
 _KEPT = 0.85  # share of the rest which pieces may take where all of them stay
-_FEW = 16  # samples a pass: where they would be fewer, pieces do not stay
+FEW = 16  # samples of a pass: fewer take longer each, and pieces do not stay for their sake
 # Bytes for what arrives at the layers of further outputs, read together with the first, and as a share of the plan.
 _ROOM = (2**28, 1 / 8)
 
@@ -55,25 +55,14 @@ def fitted(two: int | float, four: int | float, more: int | float, k: int) -> By
     return Bytes(max(0.0, two - 2 * (sample + k * output)), sample, output)
 
 
-class Work(NamedTuple):
-    """How the pieces of a block are formed: samples of a pass, at most, and bytes for deltas of further outputs."""
-
-    samples: int
-    room: int
-
-
 class Layout(NamedTuple):
     samples: int  # of a block
     outputs: int  # of a block
     stays: bool  # all pieces stay in memory
     tile: int | float  # bytes left for the work on one tile
     strip: int = 1  # blocks of the left side that are held together
-    at_once: int = 1  # samples of a pass, at most
-    room: int = 0  # bytes for what arrives at the layers of further outputs
-
-    @property
-    def work(self) -> Work:
-        return Work(self.at_once, self.room)
+    at_once: int = 1  # samples of a pass in which pieces are formed, at most
+    room: int = 0  # bytes for what arrives at the layers of further outputs in it
 
 
 def _planned(memory: int) -> int:
@@ -101,7 +90,7 @@ def layout(n: int, k: int, peak: Bytes, kept: Bytes, memory: int, block: int | N
     everything = kept.stored(n, k, outputs)
     work = Bytes(*(max(0.0, most - own) for most, own in zip(peak, kept, strict=True)))  # beside what is kept
     at_once = work.samples(memory - everything, outputs)
-    if stays(everything, whole) and at_once >= min(n, _FEW):
+    if stays(everything, whole) and at_once >= min(n, FEW):
         return Layout(min(n, block or n), outputs, True, memory - everything, 1, at_once, room)
     kept = kept._replace(fixed=0)
     if block is None and outputs == k:

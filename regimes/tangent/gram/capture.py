@@ -101,7 +101,7 @@ class Kept:
         assert self._piece is not None
         return self._piece
 
-    def of(self, samples: slice, empty: Callable[[], Piece]) -> Piece:
+    def _part(self, samples: slice, empty: Callable[[], Piece]) -> Piece:
         """The part of some samples; room for all is made when the first are there."""
         if self._piece is None:
             self._piece = empty()
@@ -110,12 +110,12 @@ class Kept:
     def matrix(self, samples: slice, some: slice, deltas: Sequence[Tensor], inputs: Inputs) -> None:
         """Of a matrix or table, for some of the outputs."""
         form, i = self.group.form, self.group.axes[3]
-        part = self.of(samples, lambda: form.empty(deltas[0], i, self._n, self.k, self.outputs))
+        part = self._part(samples, lambda: form.empty(deltas[0], i, self._n, self.k, self.outputs))
         form.fill(part, self.k, self.outputs, some, deltas, inputs)
 
     def vector(self, samples: slice, output: int, rows: Tensor) -> None:
         """Of a broadcast parameter, for one output: (n, p)."""
-        (part,) = self.of(samples, lambda: (self.outputs.empty(rows, (), self._n, self.k, rows.shape[1:]),))
+        (part,) = self._part(samples, lambda: (self.outputs.empty(rows, (), self._n, self.k, rows.shape[1:]),))
         self.outputs.by_output(part, self.k, 1)[:, output].copy_(rows)
 
 

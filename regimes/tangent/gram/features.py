@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from regimes.conventions import Params
-from regimes.tangent.gram.blocks import Block, Bytes, Work, fitted, passes, stays
+from regimes.tangent.gram.blocks import FEW, Block, Bytes, Layout, fitted, passes, stays
 from regimes.tangent.gram.capture import Group, Kept, Unread, capture
 from regimes.tangent.gram.coverage import Coverage
 from regimes.tangent.gram.footprint import most_bytes
@@ -15,7 +15,6 @@ from regimes.tangent.gram.forms import FORMS, ROWS, Form, Outputs, Piece, Sizes,
 from regimes.tangent.model import unit_rows
 from regimes.tangent.products import real_rows
 
-_FEW = 16  # samples of a pass: fewer take longer each
 # Derivatives of chosen outputs by named parameters: (x, outputs, names) -> name -> (n, K, *shape of the parameter).
 RowsOf = Callable[[Tensor, Tensor, Sequence[str]], Params]
 
@@ -52,9 +51,9 @@ class Features(NamedTuple):
         return self._replace(covered=self.covered._replace(groups=found))
 
     def pieces(
-        self, x: Tensor, outputs: slice = slice(None), work: Work | None = None, *, checked: bool = True
+        self, x: Tensor, outputs: slice = slice(None), sizes: Layout | None = None, *, checked: bool = True
     ) -> list[Piece]:
-        """Of all groups, then of the rest, for the samples x; work = None: all samples in one pass."""
+        """Of all groups, then of the rest, for the samples x; sizes = None: all samples in one pass."""
         n, chosen = len(x), self.chosen[outputs]
         x = x.expand(2, *x.shape[1:]) if n == 1 else x  # with one, torch takes other operations for transposed layouts
         units = list(unit_rows(chosen, self.width, self.dtype))
@@ -62,8 +61,8 @@ class Features(NamedTuple):
         known = {name: self.params[name] for name in (*names, *self.covered.absent)}
         kept = [Kept(group, len(x), len(chosen), self.outputs) for group in self.covered.groups]
         rest = [Kept(Group((name,), "vector"), len(x), len(chosen), self.outputs) for name in self.covered.rest]
-        room = 0 if work is None else work.room
-        for samples in passes(len(x), len(x) if work is None else self._at_once(len(chosen), work)):
+        room = 0 if sizes is None else sizes.room
+        for samples in passes(len(x), len(x) if sizes is None else self._at_once(len(chosen), sizes)):
             part = x[samples]
             if kept and not all(capture(self.model, part, known, kept, units, samples, room=room, checked=checked)):
                 raise Unread("rows in another order")
@@ -75,11 +74,11 @@ class Features(NamedTuple):
                         each.vector(samples, output, rows[:, output])
         return [each.group.form.take(each.piece, slice(0, n)) for each in (*kept, *rest)]
 
-    def _at_once(self, k: int, work: Work) -> int:
+    def _at_once(self, k: int, sizes: Layout) -> int:
         """Samples of a pass: no more than the deltas of all outputs leave room for, except where these would be few."""
         arriving = [group.arriving for group in self.covered.groups]
         deltas = k * self.dtype.itemsize * (sum(arriving) + max(arriving, default=0))  # as capture counts them
-        return min(work.samples, max(_FEW, work.room // max(1, deltas)))
+        return min(sizes.at_once, max(FEW, sizes.room // max(1, deltas)))
 
     def room(self, k: int, n: int) -> int | float:
         """Numbers that the work on one pair of samples takes, with k outputs: a tile, its mirror, its products."""
@@ -114,8 +113,8 @@ class Features(NamedTuple):
             peak, kept = (fitted(*bytes_, fewer) for bytes_ in each)
         return peak, kept
 
-    def former(self, x: Tensor, work: Work) -> Callable[[Block], list[Piece]]:
-        return lambda block: self.pieces(x[block.rows], block.outputs, work)
+    def former(self, x: Tensor, sizes: Layout) -> Callable[[Block], list[Piece]]:
+        return lambda block: self.pieces(x[block.rows], block.outputs, sizes)
 
 
 def _sizes(group: Group, kernels: int, outputs: int, more: int, n: int) -> Sizes:

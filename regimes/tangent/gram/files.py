@@ -17,6 +17,7 @@ from torch import Tensor
 from regimes.modules import dense_parts
 
 _SECONDS = 5.0  # between two notes
+_KERNEL = 2  # words of a plan that say which kernel it is; the others say in which order its tiles come
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
@@ -51,13 +52,16 @@ class KernelFile:
     def _go_on(self, caller: str) -> None:
         try:
             known = json.loads(self.note.read_text())
-            plan, done, sizes, complete = known["plan"], int(known["done"]), dict(known["sizes"]), known["complete"]
+            plan, done = str(known["plan"]), int(known["done"])
+            sizes, complete = dict(known["sizes"]), known["complete"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{caller} cannot read {self.note}: {error}. Delete it and {self.path}.") from error
-        if plan != self.plan:
+        words = _KERNEL if complete else None
+        if plan.split()[:words] != self.plan.split()[:words]:
             raise ValueError(
                 f"{caller} needs out= as a new file, or one begun for this kernel; {self.path} belongs to other "
-                "weights, inputs, outputs or blocks. Name another file, or delete that one and its note."
+                "weights, inputs, outputs, blocks or memory, or to another version of regimes. Name another file, or "
+                "delete that one and its note."
             )
         if self.path.exists():
             self.done, self.sizes, self.complete = done, sizes, complete

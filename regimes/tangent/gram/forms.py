@@ -32,12 +32,6 @@ class Outputs(NamedTuple):
         """(B, K, factor on o) of k outputs."""
         return {"full": (1, k, 1), "trace": (1, 1, k), "diagonal": (k, 1, 1)}[self.name]
 
-    def rows(self, rows: Tensor) -> Tensor:
-        """(n, k, p) -> (B, n, K, p)."""
-        if self.name == "full":
-            return rows[None]
-        return rows.flatten(1)[None, :, None] if self.name == "trace" else rows.transpose(0, 1)[:, :, None]
-
     def empty(self, like: Tensor, before: tuple[int, ...], n: int, k: int, after: tuple[int, ...]) -> Tensor:
         """For values (*before, n, *after) of each of k outputs: (B, *before, n, K, *after)."""
         if self.name == "trace":

@@ -162,7 +162,7 @@ def _triangle(part: slice, least: int, side: int) -> Iterator[tuple[tuple[slice,
 
 
 def _rectangles(rows: slice, columns: slice, side: int) -> Iterator[tuple[slice, slice]]:
-    """All pairs in rectangles of about equal sides, of at most side² pairs."""
+    """All pairs, in rectangles of at most side² pairs, and of at most `side` rows."""
     high = min(side, _length(rows))
     wide = side**2 // high
     for a in range(rows.start, rows.stop, high):

@@ -92,7 +92,7 @@ class Task(NamedTuple):
                 home = Path(place) / name
                 home.mkdir()
                 size = sized.kept.stored(len(x), k, sizes.outputs)
-                found.append(Store(cut(len(x), k, sizes), self.features.former(x, sizes.work), sizes.stays, home, size))
+                found.append(Store(cut(len(x), k, sizes), self.features.former(x, sizes), sizes.stays, home, size))
                 if sizes.strip == 1:
                     found[-1].fill()
         return found
